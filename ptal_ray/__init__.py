@@ -1,0 +1,3 @@
+"""Distributed hyperparameter search for weakly supervised temporal action localization."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,175 @@
+"""Batches of a split: on the device as a whole where it fits, else through one staging buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.types import Grid, Points
+
+RESIDENT_SHARE = 0.4  # of the free device memory that a split may take
+
+
+def resampled_grid(grid: Grid, length: int, resample_to: int) -> Grid:
+    """The grid of a video of `length` snippets after resampling to `resample_to` (0: unchanged)."""
+    if not resample_to:
+        return grid
+    return Grid(stride_s=grid.stride_s * length / resample_to, offset_s=grid.offset_s)
+
+
+def resample(features: Tensor, lengths: Tensor, resample_to: int) -> Tensor:
+    """Linear interpolation of each video at the centres of `resample_to` equal cells.
+
+    Args:
+        features: (B, T, D), padded behind `lengths`.
+        lengths: (B,) int64, snippets of each video.
+
+    Returns:
+        (B, resample_to, D).
+    """
+    cell = torch.arange(resample_to, device=features.device) + 0.5
+    position = cell[None] * lengths[:, None] / resample_to - 0.5  # (B, R)
+    position = torch.minimum(position.clamp(min=0), (lengths - 1)[:, None].to(position.dtype))
+    left = position.floor().long()
+    right = torch.minimum(left + 1, (lengths - 1)[:, None])
+    weight = (position - left)[..., None].to(features.dtype)
+    index = torch.arange(len(features), device=features.device)[:, None]
+    return torch.lerp(features[index, left], features[index, right], weight)
+
+
+def snippet_points(
+    points: Points, grid: Grid, length: int, num_classes: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Annotated snippets of a video, ascending and unique, with their multi-hot classes.
+
+    Returns:
+        (P,) snippet indices, clamped into the video, and (P, C) multi-hot classes.
+    """
+    snippet = np.clip(np.floor(grid.snippets(points.time_s)), 0, length - 1).astype(np.int64)
+    unique, inverse = np.unique(snippet, return_inverse=True)
+    label = np.zeros((len(unique), num_classes), np.uint8)
+    label[inverse, points.label] = 1
+    return unique, label
+
+
+class PackedSplit:
+    """The videos of one split, ready to be gathered into padded batches.
+
+    On a GPU with room the features stay there, packed end to end, and a batch is one gather.
+    Otherwise a batch is copied from the memory-mapped store into one (pinned) staging buffer.
+
+    Args:
+        store: where the features lie.
+        ids: V video ids, in the order of the rows used below.
+        device: where batches go.
+        resample_to: snippets every video is resampled to; 0 keeps lengths.
+        with_points: whether point labels are read (never for a split that is only scored).
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        ids: Sequence[str],
+        device: torch.device,
+        *,
+        resample_to: int = 0,
+        with_points: bool = True,
+    ) -> None:
+        self.store, self.ids, self.device, self.resample_to = store, tuple(ids), device, resample_to
+        self._stored = np.array([store.length(i) for i in self.ids], np.int64)
+        self.lengths = np.full_like(self._stored, resample_to) if resample_to else self._stored
+        self.grids = [resampled_grid(store.info.grid, int(n), resample_to) for n in self._stored]
+        self.point_t, self.point_label = self._read_points(with_points)
+        self._first_t = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
+        self._packed = self._pack() if self._fits() else None
+        self._staging: Tensor | None = None
+        self._copied: torch.cuda.Event | None = None
+
+    @property
+    def resident(self) -> bool:
+        """Whether the features stay on the device."""
+        return self._packed is not None
+
+    def features(self, rows: NDArray[np.int64], start_t: NDArray[np.int64], length: int) -> Tensor:
+        """(B, length, D) float32 of `rows` from snippet `start_t` on; zero behind a video's end."""
+        if self._packed is not None:
+            return self._gather(rows, start_t, length)
+        if self.resample_to:
+            staged = self._stage(rows, np.zeros_like(rows), int(self._stored[rows].max()))
+            lengths = torch.from_numpy(self._stored[rows]).to(self.device, non_blocking=True)
+            return resample(staged.float(), lengths, self.resample_to)
+        return self._stage(rows, start_t, length).float()
+
+    def _fits(self) -> bool:
+        if self.device.type != "cuda":  # the page cache already shares the mapped file
+            return False
+        size = int(self.lengths.sum()) * self.store.info.feature_dim * 4
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return size < RESIDENT_SHARE * free
+
+    def _pack(self) -> Tensor:
+        """(sum of lengths + 1, D); the last row is zero, for padding."""
+        dim = self.store.info.feature_dim
+        dtype = torch.from_numpy(self.store.video(self.ids[0]).features[:0].copy()).dtype
+        packed = torch.zeros((int(self.lengths.sum()) + 1, dim), dtype=dtype, device=self.device)
+        for row, first in enumerate(self._first_t):
+            video = torch.tensor(self.store.video(self.ids[row]).features, device=self.device)
+            if self.resample_to:
+                length = torch.tensor([len(video)], device=self.device)
+                video = resample(video[None].float(), length, self.resample_to)[0]
+            packed[first : first + len(video)] = video.to(dtype)
+        return packed
+
+    def _gather(self, rows: NDArray[np.int64], start_t: NDArray[np.int64], length: int) -> Tensor:
+        assert self._packed is not None
+        snippet = start_t[:, None] + np.arange(length)[None]
+        index = np.where(
+            snippet < self.lengths[rows, None], self._first_t[rows, None] + snippet, -1
+        )
+        on_device = torch.from_numpy(index % len(self._packed)).to(self.device, non_blocking=True)
+        return self._packed[on_device].float()
+
+    def _stage(self, rows: NDArray[np.int64], start_t: NDArray[np.int64], length: int) -> Tensor:
+        shape = (len(rows), length, self.store.info.feature_dim)
+        if self._copied is not None:
+            self._copied.synchronize()  # the last copy out of the buffer, long done
+        buffer = self._buffer(shape)
+        for slot, (row, start) in enumerate(zip(rows, start_t, strict=True)):
+            video = self.store.video(self.ids[row]).features[start : start + length]
+            buffer[slot, : len(video)] = torch.from_numpy(np.array(video))
+            buffer[slot, len(video) :] = 0
+        if self.device.type != "cuda":
+            return buffer.clone()
+        staged = buffer.to(self.device, non_blocking=True)
+        self._copied = torch.cuda.Event()
+        self._copied.record()
+        return staged
+
+    def _buffer(self, shape: tuple[int, int, int]) -> Tensor:
+        size = shape[0] * shape[1] * shape[2]
+        if self._staging is None or self._staging.numel() < size:
+            dtype = torch.from_numpy(self.store.video(self.ids[0]).features[:0].copy()).dtype
+            pinned = self.device.type == "cuda"
+            self._staging = torch.empty(size, dtype=dtype, pin_memory=pinned)
+        return self._staging[:size].view(shape)
+
+    def _read_points(self, with_points: bool) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """(V, P) snippets, -1 pads, and (V, P, C) multi-hot classes; P >= 1."""
+        num_classes = self.store.info.num_classes
+        found = [
+            snippet_points(self.store.points(i), grid, int(length), num_classes)
+            for i, grid, length in zip(self.ids, self.grids, self.lengths, strict=True)
+            if with_points
+        ]
+        most = max([1, *(len(t) for t, _ in found)])
+        point_t = np.full((len(self.ids), most), -1, np.int64)
+        point_label = np.zeros((len(self.ids), most, num_classes), np.uint8)
+        for row, (snippet, label) in enumerate(found):
+            point_t[row, : len(snippet)] = snippet
+            point_label[row, : len(snippet)] = label
+        return point_t, point_label

@@ -1,0 +1,186 @@
+"""Class names as frozen text embeddings: wordllama, CLIP, or a matrix of the user."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.errors import ConfigError, DataError
+
+Embeddings = NDArray[np.float32]
+
+PROMPTS = (
+    "a video of {}",
+    "a person is {}",
+    "the man in the scene is {}",
+    "this clip shows {}",
+    "someone performing {}",
+    "the action of {}",
+    "human activity: {}",
+    "footage of {}",
+)
+
+ALLOWED = "allowed: wordllama, open_clip:<model>:<weights file>, a .npy file of shape (C, d)"
+
+_SEPARATORS = re.compile(r"[\s_\-/]+")
+_WORD_STARTS = re.compile(
+    r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])"  # CricketBowling, 50Salads, but not 3D
+    r"|(?<=[a-z]{2})(?=[0-9])"  # take2, but not 4x100m
+    r"|(?<=[A-Z])(?=[A-Z][a-z])"  # BMXRace
+)
+_log = logging.getLogger(__name__)
+
+
+def words(name: str) -> str:
+    """A class name as lower-case words: "CricketBowling" and "cricket_bowling" read alike."""
+    parts = (_WORD_STARTS.sub(" ", part) for part in _SEPARATORS.split(name))
+    return " ".join(part for part in parts if part).lower()
+
+
+def class_embeddings(store: FeatureStore, encoder: str) -> Embeddings:
+    """One frozen text embedding a class: the mean over `PROMPTS` of normalised sentences.
+
+    Computed once; later calls read the file the first one left in the directory of the store.
+
+    Args:
+        store: its class names are embedded, in label order.
+        encoder: "wordllama", "open_clip:<model>:<weights file>", or the path of a .npy file with
+            one row a class, which is used as it is.
+
+    Returns:
+        (C, d_text) float32.
+
+    Raises:
+        ConfigError: unknown encoder, or CLIP without its package or weights.
+        DataError: a .npy file that is no finite (C, d) matrix.
+
+    Source: APN section 3.4 (class embeddings from prompts); all prompts but the third are ours.
+    """
+    classes = store.info.classes
+    if encoder.endswith(".npy"):
+        return _read_matrix(Path(encoder).expanduser(), len(classes))
+    embed = _sentence_encoder(encoder)
+    path = store.path / f"text_{_key(encoder, classes)}.npy"
+    if path.exists():
+        cached: Embeddings = np.load(path, allow_pickle=False)
+        return cached
+    result = _average_prompts(embed, classes)
+    _keep(path, result)
+    return result
+
+
+def _average_prompts(embed: Callable[[list[str]], Embeddings], names: Sequence[str]) -> Embeddings:
+    sentences = [prompt.format(words(name)) for name in names for prompt in PROMPTS]
+    each = embed(sentences)
+    each = each / np.linalg.norm(each, axis=1, keepdims=True)
+    return each.reshape(len(names), len(PROMPTS), -1).mean(axis=1).astype(np.float32)
+
+
+def _sentence_encoder(encoder: str) -> Callable[[list[str]], Embeddings]:
+    """The function from S sentences to (S, d_text); loads nothing before it is called."""
+    if encoder == "wordllama":
+        return _embed_wordllama
+    if not encoder.startswith("open_clip:"):
+        raise ConfigError(f"text encoder {encoder!r} is unknown; {ALLOWED}")
+    _, model, weights = (*encoder.split(":", 2), "", "")[:3]
+    if not model or not Path(weights).expanduser().is_file():
+        raise ConfigError(
+            f"text encoder {encoder!r}: no weights file {weights!r} here; write "
+            "open_clip:<model>:<weights file>, e.g. open_clip:ViT-B-32:/data/vit_b_32.pt"
+        )
+    return lambda sentences: _embed_open_clip(model, Path(weights).expanduser(), sentences)
+
+
+def _embed_wordllama(sentences: list[str]) -> Embeddings:
+    with _root_logger_kept():
+        import wordllama
+    package = Path(wordllama.__file__).parent  # the wheel ships 256-d weights and a tokenizer
+    model = wordllama.WordLlama.load(cache_dir=package, disable_download=True)
+    return np.asarray(model.embed(sentences, norm=True), np.float32)
+
+
+def _embed_open_clip(model_name: str, weights: Path, sentences: list[str]) -> Embeddings:
+    try:
+        import open_clip
+    except ImportError as error:
+        raise ConfigError(
+            "text encoder open_clip is not installed; pip install open_clip_torch, "
+            "or use the encoder wordllama"
+        ) from error
+    import torch
+
+    known = open_clip.list_models()
+    if model_name not in known:
+        near = ", ".join(get_close_matches(model_name, known, n=3, cutoff=0.0))
+        raise ConfigError(f"text encoder: open_clip has no model {model_name!r}; nearest: {near}")
+    model = open_clip.create_model(model_name, pretrained=str(weights)).eval()
+    tokenize = open_clip.get_tokenizer(model_name)
+    with torch.no_grad():
+        chunks = [
+            model.encode_text(tokenize(sentences[first : first + 64])).float()
+            for first in range(0, len(sentences), 64)
+        ]
+    return np.asarray(torch.cat(chunks).numpy(), np.float32)
+
+
+@contextmanager
+def _root_logger_kept() -> Iterator[None]:
+    """wordllama calls logging.basicConfig on import, which would make every library chatty."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+def _read_matrix(path: Path, num_classes: int) -> Embeddings:
+    if not path.is_file():
+        raise DataError(f"text embeddings {path}: no such file; expected ({num_classes}, d) floats")
+    try:
+        matrix: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(f"text embeddings {path}: not a .npy file of numbers ({error})") from error
+    if matrix.ndim != 2 or len(matrix) != num_classes or matrix.shape[1] == 0:
+        raise DataError(
+            f"text embeddings {path}: shape {matrix.shape}, expected ({num_classes}, d): "
+            "one row a class of the store, in label order"
+        )
+    if matrix.dtype.kind not in "fiu" or not np.isfinite(matrix).all():
+        raise DataError(f"text embeddings {path}: {matrix.dtype} with NaN, infinite or no numbers")
+    return matrix.astype(np.float32)
+
+
+def _key(encoder: str, classes: Sequence[str]) -> str:
+    content = json.dumps([encoder, PROMPTS, [words(name) for name in classes]])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _keep(path: Path, embeddings: Embeddings) -> None:
+    """Write beside the target and rename; a store that cannot be written to stays as it is."""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+    except OSError as error:
+        _log.debug("class embeddings are not cached in %s: %s", path.parent, error)
+        return
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, embeddings)
+        os.replace(name, path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        _log.debug("class embeddings are not cached in %s: %s", path.parent, error)

@@ -1,0 +1,105 @@
+"""The values one hyperparameter may take, by Ray Tune's own names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+Scalar = bool | int | float | str
+
+KINDS = {  # Ray Tune's names -> (what the arguments are, types of a parameter that may use it)
+    "uniform": ("[low, high]", (float,)),
+    "loguniform": ("[low, high]", (float,)),
+    "quniform": ("[low, high, step]", (float,)),
+    "randint": ("[low, high), high excluded", (int,)),
+    "lograndint": ("[low, high), high excluded", (int,)),
+    "choice": ("[value, ...]", (bool, int, float, str)),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """The values one hyperparameter may take.
+
+    Args:
+        kind: a name of Ray Tune: uniform, loguniform, quniform, randint, lograndint or choice.
+        args: (low, high), (low, high, step) for quniform, or the options of a choice. `high` is
+            included for floats and excluded for integers.
+    """
+
+    kind: str
+    args: tuple[Scalar, ...]
+
+    def sample(self, unit: float) -> Scalar:
+        """The value at `unit` in [0, 1), so that uniform units give this domain's distribution."""
+        if self.kind == "choice":
+            return self.args[min(int(unit * len(self.args)), len(self.args) - 1)]
+        low, high = self._bounds()
+        if self.kind == "quniform":
+            steps = round((high - low) / float(self.args[2]))
+            return self._step(min(int(unit * (steps + 1)), steps))
+        if self.kind in ("loguniform", "lograndint"):
+            value = math.exp(math.log(low) + unit * (math.log(high) - math.log(low)))
+        else:
+            value = low + unit * (high - low)
+        if self.kind in ("randint", "lograndint"):
+            return int(min(max(math.floor(value), low), high - 1))
+        return min(max(value, low), high)
+
+    def contains(self, value: Scalar) -> bool:
+        """Whether this domain can yield `value`."""
+        if self.kind == "choice":
+            return any(
+                value == a and isinstance(value, bool) == isinstance(a, bool) for a in self.args
+            )
+        if isinstance(value, bool | str):
+            return False
+        low, high = self._bounds()
+        if self.kind in ("randint", "lograndint"):
+            return isinstance(value, int) and low <= value < high
+        if self.kind == "quniform":
+            steps = (value - low) / float(self.args[2])
+            if abs(steps - round(steps)) > 1e-6:
+                return False
+        return low <= value <= high
+
+    def grid(self, num: int) -> tuple[Scalar, ...]:
+        """At most `num` values, evenly spread and including both ends; a choice gives them all."""
+        if self.kind == "choice":
+            return self.args
+        low, high = self._bounds()
+        if self.kind == "quniform":
+            steps = round((high - low) / float(self.args[2]))
+            at = sorted({round(k * steps / max(num - 1, 1)) for k in range(num)})
+            return tuple(self._step(k) for k in at)
+        whole = self.kind in ("randint", "lograndint")
+        last = high - 1 if whole else high
+        log = self.kind in ("loguniform", "lograndint")
+        ends = (math.log(low), math.log(last)) if log else (low, last)
+        units = [k / max(num - 1, 1) for k in range(num)]
+        values = [ends[0] * (1 - u) + ends[1] * u for u in units]
+        exact = [min(max(math.exp(v) if log else v, low), last) for v in values]
+        return tuple(sorted({round(v) for v in exact})) if whole else tuple(exact)
+
+    def extremes(self) -> tuple[Scalar, ...]:
+        """Values between which all others lie; all options of a choice."""
+        if self.kind in ("randint", "lograndint"):
+            return (self.args[0], int(self.args[1]) - 1)
+        return self.args if self.kind == "choice" else self.args[:2]
+
+    def as_dict(self) -> dict[str, list[Scalar]]:
+        """As in the YAML: {kind: args}; JSON-able."""
+        return {self.kind: list(self.args)}
+
+    @staticmethod
+    def from_dict(mapping: Mapping[str, Sequence[Scalar]]) -> Domain:
+        """The inverse of `as_dict`."""
+        ((kind, args),) = mapping.items()
+        return Domain(kind=kind, args=tuple(args))
+
+    def _bounds(self) -> tuple[float, float]:
+        return float(self.args[0]), float(self.args[1])
+
+    def _step(self, index: int) -> float:
+        return float(f"{float(self.args[0]) + index * float(self.args[2]):.12g}")

@@ -1,0 +1,43 @@
+"""Every error a user can cause or meet.
+
+PtalError
+ ├── ConfigError      a YAML key, a flag or a value is wrong            exit 2
+ │    └── TrackingError   the MLflow server does not answer             exit 2
+ ├── DataError        a file, a feature array or an annotation is wrong exit 3
+ ├── NoTrialFinished  the search ended without one finished trial       exit 4
+ └── DivergedError    a loss or a score became NaN or infinite          (fails one trial)
+
+A message is one line: place, value, what is allowed, what to do.
+"""
+
+
+class PtalError(Exception):
+    """Base of all errors of this package; `exit_code` is what a CLI returns."""
+
+    exit_code = 1
+
+
+class ConfigError(PtalError):
+    """A search space, a flag or a value is wrong."""
+
+    exit_code = 2
+
+
+class TrackingError(ConfigError):
+    """The tracking server cannot be reached when a study starts."""
+
+
+class DataError(PtalError):
+    """A feature store, a feature file, an annotation or a point is wrong or missing."""
+
+    exit_code = 3
+
+
+class NoTrialFinished(PtalError):
+    """A search ended and no trial reached its last report."""
+
+    exit_code = 4
+
+
+class DivergedError(PtalError):
+    """A loss or a score is not finite; the trial is recorded as failed."""

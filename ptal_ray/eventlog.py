@@ -1,0 +1,168 @@
+"""An append-only log of JSON lines: the single source of truth of a study.
+
+Every line is strict JSON. The numbers JSON lacks are written as the texts "NaN", "Infinity" and
+"-Infinity" and become floats again when read, so no other text may be one of the three.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ptal_ray.errors import DataError
+
+Event = dict[str, Any]
+
+_LOG = logging.getLogger(__name__)
+_NOT_JSON = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+class EventLog:
+    """Appends to one file; each event is on disk before `append` returns. Safe among threads.
+
+    Args:
+        path: events.jsonl; created, and mended where a killed writer left half a line.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._mend()
+
+    def __reduce__(self) -> tuple[type[EventLog], tuple[Path]]:
+        return EventLog, (self.path,)
+
+    def append(self, event: str, **fields: Any) -> None:
+        """Adds one event and the time (seconds since 1970), unless `time` is given.
+
+        Raises:
+            DataError: the disk is full.
+            TypeError: a value is none of None, bool, int, float, str, Path, sequence or mapping.
+        """
+        line = dumps({"event": event, "time": time.time()} | fields).encode() + b"\n"
+        with self._lock:
+            file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                size = os.fstat(file).st_size
+                self._write(file, line, size)
+                os.fsync(file)
+            finally:
+                os.close(file)
+
+    def _write(self, file: int, line: bytes, size: int) -> None:
+        try:
+            if os.write(file, line) == len(line):
+                return
+            problem = "the disk is full"
+        except OSError as error:
+            problem = str(error.strerror)
+        os.ftruncate(file, size)
+        raise DataError(f"{self.path}: cannot append ({problem}); make room, then use --resume")
+
+    def _mend(self) -> None:
+        """Ends the file with a whole line: a cut one is completed or removed."""
+        if not self.path.exists():
+            return
+        data = self.path.read_bytes()
+        whole, _, tail = data.rpartition(b"\n")
+        if not tail:
+            return
+        with self.path.open("r+b") as file:
+            if _parses(tail):
+                file.seek(0, os.SEEK_END)
+                file.write(b"\n")
+            else:
+                _LOG.warning("%s", _torn(self.path, tail))
+                file.truncate(len(whole) + 1 if whole else 0)
+
+
+def dumps(value: Any, indent: int | None = None) -> str:
+    """`value` as strict JSON; see the head of this module for NaN and infinities.
+
+    Args:
+        value: mappings, sequences, numbers (NumPy's too), texts, paths, None.
+        indent: spaces a level, or None for one line.
+    """
+    return json.dumps(_plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def loads(text: str | bytes) -> Any:
+    """What `dumps` wrote.
+
+    Raises:
+        ValueError: not JSON.
+    """
+    return _numbers(json.loads(text))
+
+
+def read_events(path: str | Path) -> list[Event]:
+    """All events of a log, oldest first.
+
+    A last line that a killed writer left unfinished is left out and named in a logged warning.
+
+    Raises:
+        DataError: no such file, or a line before the last is damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; a study directory holds events.jsonl")
+    lines = path.read_bytes().split(b"\n")
+    tail = lines.pop()
+    if tail and _parses(tail):
+        lines.append(tail)
+    elif tail:
+        _LOG.warning("%s", _torn(path, tail))
+    return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+
+
+def _plain(value: Any) -> Any:
+    """`value` in JSON's own types."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _numbers(value: Any) -> Any:
+    """The inverse of `_plain` for the numbers that JSON lacks."""
+    if isinstance(value, dict):
+        return {k: _numbers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_numbers(v) for v in value]
+    return _NOT_JSON.get(value, value) if isinstance(value, str) else value
+
+
+def _parse(line: bytes, place: str) -> Event:
+    try:
+        event = loads(line)
+    except ValueError as error:
+        raise DataError(f"{place}: not JSON ({error}); restore or remove this line") from error
+    if not isinstance(event, dict) or not {"event", "time"} <= event.keys():
+        raise DataError(f"{place}: not an event; a line is an object with event and time")
+    return event
+
+
+def _parses(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _torn(path: Path, tail: bytes) -> str:
+    return f"{path}: the last line was cut off after {len(tail)} bytes and is left out"

@@ -1,0 +1,182 @@
+"""What a method is: a bundle of plain functions and two parameter classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.types import Grid, Scores, Segments
+from ptal_ray.errors import ConfigError
+
+Pseudo = dict[str, Tensor]  # named tensors, each (B, ...): the labels a refresh made, one row a video
+
+
+def param(default: Any, *, doc: str, source: str, allowed: tuple[Any, ...] | None = None) -> Any:
+    """A documented hyperparameter of a params class.
+
+    Args:
+        default: the paper's value, or ours where it gives none.
+        doc: one line with the unit and the paper's symbol.
+        source: P (stated in the paper), C (its code), BSN, ... or PROPOSED (ours).
+        allowed: for a number (low, high), both included; for a string or bool, the choices.
+    """
+    return field(default=default, metadata={"doc": doc, "source": source, "allowed": allowed})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainParams:
+    """Train-time parameters every method has; a change of one needs re-training.
+
+    A method's own class adds its parameters and may restate a default.
+    """
+
+    lr: float = param(1e-4, doc="Adam learning rate", source="P", allowed=(1e-6, 1.0))
+    weight_decay: float = param(
+        1e-4, doc="Adam weight decay", source="PROPOSED", allowed=(0.0, 1.0)
+    )
+    batch_size: int = param(16, doc="videos per global batch", source="P", allowed=(1, 4096))
+    refresh_every: int = param(
+        10, doc="R, iterations after which a pseudo-label is stale", source="P", allowed=(1, 100000)
+    )
+    max_snippets: int = param(
+        1500, doc="longer videos are randomly cropped in training", source="PROPOSED",
+        allowed=(8, 100000),
+    )
+    resample_to: int = param(
+        0, doc="snippets every video is linearly resampled to; 0 keeps its length",
+        source="P (ActivityNet: 100)", allowed=(0, 100000),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeParams:
+    """Decode-time parameters: changing one changes neither weights nor cached scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Videos padded to a common length, on the training device.
+
+    Args:
+        ids: B video ids.
+        features: (B, T, D) float32.
+        mask: (B, T) bool, True on real snippets.
+        point_t: (B, P) int64, snippet of each annotated point, ascending, one entry a snippet;
+            -1 pads. Inside the crop.
+        point_label: (B, P, C) float32 multi-hot classes of that snippet's points.
+        crop_t: (B,) int64, first snippet of the crop in the whole video (0 where uncropped).
+        pseudo: the newest output of `Method.refresh` for these videos, in snippets of the WHOLE
+            video, or None where the method has no refresh.
+    """
+
+    ids: tuple[str, ...]
+    features: Tensor
+    mask: Tensor
+    point_t: Tensor
+    point_label: Tensor
+    crop_t: Tensor
+    pseudo: Pseudo | None = None
+
+    @property
+    def video_label(self) -> Tensor:
+        """(B, C) float32 multi-hot classes of the video, from its points."""
+        return self.point_label.amax(dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One optimiser step as a loss sees it, the same on every worker of a trial.
+
+    A loss that takes its randomness from `rand` and its normalisers from `mean_over_workers`
+    has the same gradient for a global batch however many workers share it.
+
+    Args:
+        index: optimiser steps done so far.
+        epoch: passes over the training split done so far, fractional.
+        generator: on the training device, in the same state on every worker.
+        rank, world_size: this worker among those of the trial; it holds rows
+            [rank * B, (rank + 1) * B) of the global batch.
+        split_pseudo: the newest pseudo-labels of the whole training split, each tensor (V, ...);
+            rows not refreshed yet are zero. None where the method has no refresh.
+    """
+
+    index: int
+    epoch: float
+    generator: torch.Generator
+    split_pseudo: Pseudo | None = None
+    rank: int = 0
+    world_size: int = 1
+
+    def rand(self, batch_size: int, *shape: int) -> Tensor:
+        """(batch_size, *shape) uniform in [0, 1): this worker's rows of one global draw."""
+        total = (batch_size * self.world_size, *shape)
+        draw = torch.rand(total, generator=self.generator, device=self.generator.device)
+        return draw[self.rank * batch_size : (self.rank + 1) * batch_size]
+
+    def mean_over_workers(self, count: Tensor) -> Tensor:
+        """Mean of a detached 0-d or (K,) tensor over the workers; itself with one worker.
+
+        Gradients are averaged over workers, so `local_sum / mean_over_workers(local_count)`
+        has the gradient of the global mean.
+        """
+        if self.world_size == 1:
+            return count.detach()
+        total = count.detach().clone()
+        dist.all_reduce(total)
+        return total / self.world_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A method as plain functions; `hp` is an instance of `train_params`.
+
+    Args:
+        name: folder name.
+        supervision: "point", "semi" or "full".
+        train_params, decode_params: the parameter classes.
+        build: (store, hp) -> module. Reads `store.info` and class embeddings, never annotations.
+            Called under a seeded generator.
+        loss: (model, batch, hp, step) -> weighted 0-d terms by name; the trial sums and logs each.
+        scores: (model, batch, hp, grids) -> one Scores per video; no gradient, padding removed;
+            `grids[i]` is the grid of video i. Batches at evaluation are never cropped.
+        decode: (scores, grid, duration_s, decode_hp) -> Segments, sorted by score descending,
+            inside [0, duration_s]. Sees no model and no train parameters.
+        refresh: (model, batch, hp) -> Pseudo, or None for a method without pseudo-labels. The
+            batch is uncropped. Every tensor is (B, ...); its trailing shape depends only on P and C.
+    """
+
+    name: str
+    supervision: str
+    train_params: type[TrainParams]
+    decode_params: type[DecodeParams]
+    build: Callable[[FeatureStore, Any], nn.Module]
+    loss: Callable[[Any, Batch, Any, Step], dict[str, Tensor]]
+    scores: Callable[[Any, Batch, Any, list[Grid]], list[Scores]]
+    decode: Callable[[Scores, Grid, float, Any], Segments]
+    refresh: Callable[[Any, Batch, Any], Pseudo] | None = None
+
+
+def names() -> tuple[str, ...]:
+    """Names of the methods that have a folder here."""
+    here = Path(__file__).parent
+    return tuple(sorted(p.parent.name for p in here.glob("*/__init__.py")))
+
+
+def load(name: str) -> Method:
+    """The method in folder `name`.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    if name not in names():
+        raise ConfigError(f"method: {name!r} is unknown; known are {', '.join(names())}")
+    method: Method = import_module(f"ptal_ray.methods.{name}").METHOD
+    return method

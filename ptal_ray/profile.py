@@ -1,0 +1,258 @@
+"""Milliseconds and memory of a method's parts on this machine.
+
+python -m ptal_ray.profile apn --snippets 750 --dim 2048 --device cuda --precision bf16
+python -m ptal_ray.profile evaluation
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from ptal_ray.data.store import StoreWriter
+from ptal_ray.data.types import Grid, Points, Segments
+from ptal_ray.errors import PtalError
+from ptal_ray.methods.method import load, names
+from ptal_ray.ops import workloads
+from ptal_ray.ops.metrics import detection_map
+from ptal_ray.trial import Trial, TrialConfig
+
+MATRIX_PRODUCTS = ("mm", "conv", "attention", "gemm", "linear")
+
+
+def random_store(
+    path: Path, *, videos: int, snippets: int, dim: int, classes: int, points: int, seed: int = 0
+) -> Path:
+    """A store of Gaussian features with evenly spread instances, for timing only.
+
+    Args:
+        path: where it is written.
+        videos: training videos; a quarter as many test videos are added.
+        snippets: T of every video.
+        dim: D.
+        classes: C.
+        points: instances and points of every video.
+        seed: of features and classes.
+    """
+    rng = np.random.default_rng(seed)
+    names = tuple(f"Class{c}" for c in range(classes))
+    note = "random features, for timing only"
+    with StoreWriter(
+        path, name="profile", classes=names, grid=Grid(stride_s=1.0), features="random", note=note
+    ) as writer:
+        edge = np.linspace(0, snippets, points * 2 + 2)[1:-1]
+        for index in range(videos + max(2, videos // 4)):
+            label = rng.integers(0, classes, points)
+            writer.add(
+                f"video{index}",
+                subset="train" if index < videos else "test",
+                features=rng.standard_normal((snippets, dim), np.float32),
+                duration_s=float(snippets),
+                annotations=Segments(
+                    start_s=edge[::2], end_s=edge[1::2], label=label, score=np.ones(points)
+                ),
+                points=Points(time_s=(edge[::2] + edge[1::2]) / 2, label=label),
+            )
+    return path
+
+
+def median_ms(call: Callable[[], object], repeats: int, device: torch.device) -> dict[str, float]:
+    """Median, minimum and maximum milliseconds of `call` after one warm-up."""
+    taken = []
+    for _ in range(repeats + 1):
+        _wait(device)
+        began = time.perf_counter()
+        call()
+        _wait(device)
+        taken.append((time.perf_counter() - began) * 1e3)
+    rest = taken[1:]
+    return {"median": statistics.median(rest), "min": min(rest), "max": max(rest)}
+
+
+def profile_method(args: argparse.Namespace) -> dict[str, Any]:
+    """Times the parts of a training step, scoring and decoding of `args.target`."""
+    device = torch.device(args.device)
+    method = load(args.target)
+    with tempfile.TemporaryDirectory() as directory:
+        store = random_store(
+            Path(directory) / "store",
+            videos=max(args.batch, 4),
+            snippets=args.snippets,
+            dim=args.dim,
+            classes=args.classes,
+            points=args.points,
+        )
+        train = asdict(method.train_params()) | {
+            "batch_size": args.batch,
+            "text_encoder": "learned",
+        }
+        train |= {k: v for k, v in (_pair(p) for p in args.set) if k in train}
+        config = TrialConfig(
+            method=args.target,
+            store=str(store),
+            train=train,
+            decode=asdict(method.decode_params()),
+            decode_domains={},
+            decode_settings=1,
+            cross_fit=False,
+            seed=0,
+            report_steps=(10**6,),
+            fit_on="train",
+            score_on="test",
+            precision=args.precision,
+        )
+        return _time_trial(Trial(config, args.device), args.repeats, device)
+
+
+def _time_trial(trial: Trial, repeats: int, device: torch.device) -> dict[str, Any]:
+    plan = trial.plan
+    for _ in range(3 * plan.steps_per_epoch):  # past a first stage that trains less
+        trial.train_step()
+    rows = plan.rows(trial.step)
+    videos, scored = len(rows), len(trial.score_ids)
+    timings = {"step, no refresh due": median_ms(lambda: _fresh_step(trial), repeats, device)}
+    if trial.method.refresh is not None:
+        timings["refresh of a batch"] = median_ms(
+            lambda: trial.refresh(rows, np.ones(videos, bool)), repeats, device
+        )
+    batch = trial.batch(rows)
+    timings["batch assembly"] = median_ms(lambda: trial.batch(rows), repeats, device)
+    timings["scores of the test videos"] = median_ms(
+        lambda: trial.score(trial.score_ids), max(1, repeats // 3), device
+    )
+    scores = trial.score(trial.score_ids)
+    hp = trial.method.decode_params()
+    grid = trial.split.grids[0]
+    timings["decode of a video"] = median_ms(
+        lambda: trial.method.decode(scores[0], grid, trial.store.duration_s(scores[0].id), hp),
+        repeats,
+        device,
+    )
+    timings["loss forward"] = median_ms(
+        lambda: trial.objective(batch, trial.step_context()), repeats, device
+    )
+    result: dict[str, Any] = {
+        "ms": timings,
+        "videos per batch": videos,
+        "test videos": scored,
+        "steps per second": 1e3 / timings["step, no refresh due"]["median"],
+        "operators": _operators(trial, device),
+    }
+    if trial.method.refresh is not None:
+        result["refresh ms per video"] = timings["refresh of a batch"]["median"] / videos
+    if device.type == "cuda":
+        result["peak device MiB"] = torch.cuda.max_memory_allocated(device) / 2**20
+    result["peak resident MiB"] = psutil.Process().memory_info().rss / 2**20
+    return result
+
+
+def _fresh_step(trial: Trial) -> None:
+    """A training step in which no label is due."""
+    trial.labels.renewed_at[:] = trial.step
+    trial.train_step()
+
+
+def _operators(trial: Trial, device: torch.device) -> dict[str, Any]:
+    """Time by operator in three steps, and the share of it spent in matrix products."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if device.type == "cuda":
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities) as profiler:
+        for _ in range(3):
+            _fresh_step(trial)
+        _wait(device)
+    on_device = device.type == "cuda"
+    times: dict[str, float] = {}
+    for event in profiler.key_averages():
+        micros = event.self_device_time_total if on_device else event.self_cpu_time_total
+        if micros and (not on_device or event.device_type.name == "CUDA"):
+            times[event.key] = times.get(event.key, 0.0) + micros / 3e3
+    total = sum(times.values())
+    matrix = sum(t for k, t in times.items() if any(m in k.lower() for m in MATRIX_PRODUCTS))
+    top = sorted(times.items(), key=lambda kv: -kv[1])[:12]
+    return {
+        "total ms": total,
+        "share in matrix products": matrix / total if total else 0.0,
+        "top ms": {k[:60]: round(t, 3) for k, t in top},
+    }
+
+
+def profile_evaluation(repeats: int) -> dict[str, Any]:
+    """Times detection mAP at the sizes of ActivityNet 1.3 and THUMOS14, on one thread."""
+    result = {}
+    for name, make in (("anet-like", workloads.anet_like), ("thumos-like", workloads.thumos_like)):
+        case = make(0)
+        result[name] = median_ms(lambda c=case: detection_map(*c), repeats, torch.device("cpu"))
+    return {"ms": result}
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, _, value = text.partition("=")
+    return key.removeprefix("train."), json.loads(value)
+
+
+def _print(result: dict[str, Any]) -> None:
+    for name, times in result["ms"].items():
+        print(f"{name:28s} {times['median']:10.2f} ms   ({times['min']:.2f} to {times['max']:.2f})")
+    for name, value in result.items():
+        if isinstance(value, float | int):
+            print(f"{name:28s} {value:10.2f}")
+    if "operators" in result:
+        share = result["operators"]["share in matrix products"]
+        print(f"{'share in matrix products':28s} {share:10.2f}")
+        for name, ms in result["operators"]["top ms"].items():
+            print(f"  {ms:9.2f} ms a step  {name}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m ptal_ray.profile", description=__doc__)
+    parser.add_argument("target", choices=[*names(), "evaluation"])
+    parser.add_argument("--batch", type=int, default=16, help="videos per batch")
+    parser.add_argument("--snippets", type=int, default=100, help="T of every video")
+    parser.add_argument("--dim", type=int, default=2048, help="D")
+    parser.add_argument("--classes", type=int, default=20, help="C")
+    parser.add_argument("--points", type=int, default=10, help="points per video")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--set", action="append", default=[], metavar="train.KEY=JSON")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    try:
+        result = (
+            profile_evaluation(args.repeats)
+            if args.target == "evaluation"
+            else profile_method(args)
+        )
+    except PtalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    if args.json:
+        print(json.dumps(result, indent=1))
+    else:
+        _print(result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

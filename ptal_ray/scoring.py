@@ -1,0 +1,57 @@
+"""Scores of videos with a model's present weights: what decoding and its search work on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ptal_ray.data.batching import PackedSplit
+from ptal_ray.data.types import Scores
+from ptal_ray.methods.method import Batch, Method
+
+SCORE_SNIPPETS = 4096  # padded snippets scored at once; bounds memory
+
+
+def score_videos(
+    method: Method, model: nn.Module, split: PackedSplit, hp: Any, precision: str = "fp32"
+) -> list[Scores]:
+    """The method's scores of every video of `split`, in its order, without gradients."""
+    model.eval()
+    found: dict[int, Scores] = {}
+    bf16 = precision == "bf16"
+    with torch.no_grad(), torch.autocast(split.device.type, torch.bfloat16, enabled=bf16):
+        for rows in by_length(split.lengths, SCORE_SNIPPETS):
+            grids = [split.grids[r] for r in rows]
+            scored = method.scores(model, whole_videos(split, rows), hp, grids)
+            found |= {int(row): score for row, score in zip(rows, scored, strict=True)}
+    return [found[row] for row in range(len(split.ids))]
+
+
+def whole_videos(split: PackedSplit, rows: NDArray[np.int64]) -> Batch:
+    """A batch of uncropped videos without point labels."""
+    lengths = torch.from_numpy(split.lengths[rows]).to(split.device)
+    longest = int(split.lengths[rows].max())
+    zero = torch.zeros(len(rows), dtype=torch.int64, device=split.device)
+    return Batch(
+        ids=tuple(split.ids[r] for r in rows),
+        features=split.features(rows, np.zeros(len(rows), np.int64), longest),
+        mask=torch.arange(longest, device=split.device)[None] < lengths[:, None],
+        point_t=zero[:, None] - 1,
+        point_label=torch.zeros((len(rows), 1, split.store.info.num_classes), device=split.device),
+        crop_t=zero,
+    )
+
+
+def by_length(lengths: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
+    """Groups of rows of similar length, each of at most `most` padded snippets, or one video."""
+    groups: list[list[int]] = []
+    for row in np.argsort(-lengths, kind="stable"):
+        if groups and lengths[groups[-1][0]] * (len(groups[-1]) + 1) <= most:
+            groups[-1].append(int(row))
+        else:
+            groups.append([int(row)])
+    return [np.array(group) for group in groups]

@@ -1,0 +1,398 @@
+"""A study: one search space on one feature store, its directory and the runs it is made of."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.decoding import write_scores
+from ptal_ray.errors import ConfigError, DataError, DivergedError, NoTrialFinished
+from ptal_ray.eventlog import EventLog
+from ptal_ray.finals import FinalConfig, diverged_event, final_event
+from ptal_ray.provenance import provenance
+from ptal_ray.searcher import RandomSearcher as RandomSearcher
+from ptal_ray.searcher import Searcher as Searcher
+from ptal_ray.space import Scalar, SearchSpace, parse_space
+from ptal_ray.tracking import StudyView, TrialView, summarise
+from ptal_ray.trial import Trial, TrialConfig
+
+SEARCHERS = ("tpe", "random", "grid")
+SCHEDULERS = ("asha", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What a study searches, where, and how long.
+
+    Args:
+        name: <space>-<YYYYmmdd-HHMMSS>.
+        directory: <storage>/<name>; study.json, events.jsonl, trials/ and final/ lie in it.
+        space: the resolved search space.
+        store: path of the feature store.
+        data_hash: content hash of that store when the study began.
+        seed: of the searcher and of every trial.
+        num_trials: trials to start in all.
+        time_budget_s: no trial starts later than this, and running ones stop at their next report.
+        searcher: "tpe", "random" or "grid".
+        scheduler: "asha" or "none".
+        max_concurrent: trials at a time; None for what the resources allow.
+    """
+
+    name: str
+    directory: Path
+    space: SearchSpace
+    store: Path
+    data_hash: str
+    num_trials: int
+    seed: int = 0
+    time_budget_s: float | None = None
+    searcher: str = "tpe"
+    scheduler: str = "asha"
+    max_concurrent: int | None = None
+
+    def __post_init__(self) -> None:
+        for flag, value, known in (
+            ("searcher", self.searcher, SEARCHERS),
+            ("scheduler", self.scheduler, SCHEDULERS),
+        ):
+            if value not in known:
+                raise ConfigError(f"--{flag} {value}: unknown; allowed are {', '.join(known)}")
+        for flag, number in (
+            ("num-trials", self.num_trials),
+            ("time-budget", self.time_budget_s),
+            ("max-concurrent", self.max_concurrent),
+        ):
+            if number is not None and not 0 < number < float("inf"):
+                raise ConfigError(f"--{flag} {number}: must be positive")
+        if self.num_trials > 1 and not self.space.train:
+            raise ConfigError(
+                f"{self.space.name}: train: has no domain, so {self.num_trials} trials would be "
+                "one trial repeated; search a parameter or pass --num-trials 1"
+            )
+
+    @property
+    def events(self) -> Path:
+        """The event log of this study."""
+        return self.directory / "events.jsonl"
+
+    def trial_directory(self, number: int) -> Path:
+        """Where trial `number` keeps its checkpoint and its scores."""
+        return self.directory / "trials" / f"{number:05d}"
+
+
+def create_study(space: SearchSpace, store: FeatureStore, storage: Path, **settings: Any) -> Study:
+    """Makes a new study directory and writes study.json into it.
+
+    Args:
+        space: the resolved search space.
+        store: the feature store it runs on.
+        storage: folder of all studies.
+        settings: fields of `Study` that differ from their default; `num_trials` defaults to the
+            budget of the space.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    study = Study(
+        **{"num_trials": space.budget.trials} | settings,
+        name="",
+        directory=storage,
+        space=space,
+        store=store.path.resolve(),
+        data_hash=store.info.content_hash,
+    )
+    stamp = time.time()
+    while True:
+        name = f"{space.name}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(stamp))}"
+        try:
+            (storage / name).mkdir(parents=True)
+            break
+        except FileExistsError:
+            stamp += 1  # two studies began within one second
+    study = replace(study, name=name, directory=storage / name)
+    write_study(study)
+    return study
+
+
+def write_study(study: Study) -> None:
+    """Writes <directory>/study.json, at once or not at all."""
+    plain = asdict(study) | {
+        "directory": None,
+        "space": study.space.as_dict(),
+        "space_name": study.space.name,
+        "store": str(study.store),
+    }
+    beside = study.directory / f".study.json.{os.getpid()}"
+    beside.write_text(json.dumps(plain, indent=1))
+    os.replace(beside, study.directory / "study.json")
+
+
+def read_study(directory: Path) -> Study:
+    """The study that `write_study` wrote, wherever its directory lies now.
+
+    Raises:
+        ConfigError: there is no readable study.json, or this version does not know its space.
+        DataError: the feature store is missing or its content changed since the study began.
+    """
+    path = directory / "study.json"
+    try:
+        plain = json.loads(path.read_text())
+        space_name, space = plain.pop("space_name"), json.dumps(plain.pop("space"))
+        settings = plain | {"directory": directory, "store": Path(plain["store"])}
+        study = Study(**settings, space=parse_space(space, name=space_name, source=str(path)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: not a study that can be resumed: {error}") from error
+    found = FeatureStore.open(study.store).info.content_hash
+    if found != study.data_hash:
+        raise DataError(
+            f"{study.store}: its content changed since {study.name} began "
+            f"({study.data_hash[:12]} then, {found[:12]} now); start a new study"
+        )
+    return study
+
+
+def latest_study(storage: Path, space_name: str) -> Path:
+    """Directory of the newest study of a space, for --resume.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    stamp = "-[0-9]" + "[0-9]" * 7 + "-" + "[0-9]" * 6
+    found = sorted(p.parent for p in storage.glob(f"{space_name}{stamp}/study.json"))
+    if not found:
+        raise ConfigError(f"--resume: {storage} holds no study of {space_name}")
+    return found[-1]
+
+
+def study_event(study: Study) -> dict[str, Any]:
+    """The "study" event: everything that is true of the whole study."""
+    info = FeatureStore.open(study.store).info
+    space = study.space
+    return {
+        "event": "study",
+        "study": study.name,
+        "method": space.method,
+        "dataset": info.name,
+        "features": info.features,
+        "note": info.note,
+        "space": space.as_dict(),
+        "defaults": {"train": space.train_defaults(), "decode": space.decode_defaults()},
+        "seed": study.seed,
+        **provenance(),
+        "data_hash": study.data_hash,
+        "searcher": study.searcher,
+        "scheduler": study.scheduler,
+    }
+
+
+def trial_config(study: Study, params: Mapping[str, Scalar]) -> TrialConfig:
+    """One search trial.
+
+    Args:
+        study: the study it belongs to.
+        params: the searched train parameters.
+    """
+    space = study.space
+    return TrialConfig(
+        method=space.method,
+        store=str(study.store),
+        train=space.resolve_train(params),
+        decode=space.decode_defaults(),
+        decode_domains=space.decode,
+        decode_settings=space.selection.decode_settings,
+        cross_fit=space.selection.cross_fit,
+        seed=study.seed,
+        report_steps=space.budget.report_steps,
+        fit_on="fit",
+        score_on="val",
+        val_fraction=space.selection.val_fraction,
+        fold_seed=space.selection.fold_seed,
+        precision=space.resources.precision,
+    )
+
+
+def final_configs(study: Study, view: StudyView, role: str) -> tuple[FinalConfig, ...]:
+    """The runs after the search.
+
+    Args:
+        study: the study.
+        view: its events so far; for "test" with all reselect runs in it.
+        role: "reselect": the best configurations trained on the fit fold again, with several
+            seeds, and scored on val to choose one; none where there is no choice.
+            "test": the winner and the defaults trained on the whole training split, with several
+            seeds, decode parameters frozen, and scored on the sealed test split.
+
+    Raises:
+        NoTrialFinished: no trial reached its last report.
+    """
+    space, seeds = study.space, range(study.space.final.seeds)
+    last = (space.budget.max_steps,)
+    if role == "reselect":
+        top = _candidates(study, view)
+        arms = {
+            f"candidate{k}": replace(trial_config(study, t.params), report_steps=last)
+            for k, t in enumerate(top if len(top) > 1 else (), 1)
+        }
+    else:
+        best = winner(study, view)
+        sealed = {"decode_domains": {}, "fit_on": "train", "score_on": "test"}
+        default = replace(trial_config(study, {}), report_steps=last, **sealed)
+        tuned = study.space.decode_defaults() | best.reports[-1].decode
+        chosen = space.resolve_train(best.params)
+        arms = {"best": replace(default, train=chosen, decode=tuned), "default": default}
+    return tuple(
+        FinalConfig(role=role, arm=arm, seed=k, config=replace(config, seed=study.seed + 1 + k))
+        for arm, config in arms.items()
+        for k in seeds
+    )
+
+
+def winner(study: Study, view: StudyView) -> TrialView:
+    """The trial whose configuration did best on val: over the reselect seeds where there are any.
+
+    Raises:
+        NoTrialFinished: no trial reached its last report.
+    """
+    top = _candidates(study, view)
+    means = [
+        summarise(view.runs("reselect", f"candidate{k}")).get("val/mAP_avg")
+        for k in range(1, len(top) + 1)
+    ]
+    judged = [(m.mean, -k) for k, m in enumerate(means) if m is not None]
+    return top[-max(judged)[1]] if judged else top[0]
+
+
+def _candidates(study: Study, view: StudyView) -> list[TrialView]:
+    """The `final.top` best complete trials with different parameters, best first."""
+    done = [t for t in view.trials if t.state == "complete" and t.finite]
+    done.sort(key=lambda t: (-t.reports[-1].objective, t.number))
+    distinct: dict[str, TrialView] = {}
+    for trial in done:
+        distinct.setdefault(json.dumps(trial.params, sort_keys=True), trial)
+    if not distinct:
+        raise NoTrialFinished(
+            f"{study.name}: none of {len(view.trials)} trials reached step "
+            f"{study.space.budget.max_steps}; allow more time or lower budget.max_steps"
+        )
+    return list(distinct.values())[: study.space.final.top]
+
+
+def end_event(study: Study, view: StudyView, state: str, message: str = "") -> dict[str, Any]:
+    """The "study_end" event; `state` is "done" or "interrupted"."""
+    best = winner(study, view) if view.best else None
+    return {
+        "event": "study_end",
+        "state": state,
+        "best_trial": best.number if best else None,
+        "best_params": best.params if best else {},
+        "best_decode": best.reports[-1].decode if best else {},
+        "message": message,
+    }
+
+
+def run_local(
+    study: Study,
+    searcher: Searcher,
+    log: EventLog,
+    trial_factory: Callable[[TrialConfig, str], Trial] = Trial,
+    device: str = "cpu",
+) -> StudyView:
+    """Runs a study in this process, one trial after the other, or continues it.
+
+    Args:
+        study: the study; its log may hold an interrupted run.
+        searcher: suggests and stops trials.
+        log: of the study directory.
+        trial_factory: makes a trial from its configuration and device.
+        device: "cpu", "cuda" or "cuda:k".
+
+    Raises:
+        NoTrialFinished: no trial reached its last report.
+    """
+    stop_at = time.time() + (study.time_budget_s or float("inf"))
+    log.append(**study_event(study))
+    view = StudyView.read(study.directory)
+    try:
+        searcher.restore(view.trials)
+        known = {t.number: t for t in view.trials}
+        for number in range(study.num_trials):
+            old = known.get(number)
+            if old and old.state != "running":
+                continue
+            params = old.params if old else searcher.suggest(number)
+            if params is None or time.time() > stop_at:
+                break
+            _run_trial(study, number, params, searcher, log, trial_factory, device, stop_at)
+        for role in ("reselect", "test"):
+            _run_finals(study, role, log, trial_factory, device)
+    except (KeyboardInterrupt, NoTrialFinished) as error:
+        state = "done" if isinstance(error, NoTrialFinished) else "interrupted"
+        view = StudyView.read(study.directory)
+        log.append(**end_event(study, view, state, str(error)))
+        raise
+    log.append(**end_event(study, StudyView.read(study.directory), "done"))
+    return StudyView.read(study.directory)
+
+
+def _run_trial(
+    study: Study,
+    number: int,
+    params: dict[str, Scalar],
+    searcher: Searcher,
+    log: EventLog,
+    trial_factory: Callable[[TrialConfig, str], Trial],
+    device: str,
+    stop_at: float,
+) -> None:
+    began = time.time()
+    checkpoint = study.trial_directory(number) / "checkpoint.pt"
+    trial = trial_factory(trial_config(study, params), device)
+    if checkpoint.exists():
+        trial.load(checkpoint)
+    log.append("trial_start", time=began, trial=number, params=params, from_step=trial.step)
+    state, message = "complete", ""
+    try:
+        while not trial.done:
+            report = trial.advance()
+            waited = trial.first_step_at - began if trial.first_step_at else None
+            log.append("report", trial=number, to_first_step_s=waited, **asdict(report))
+            trial.save(checkpoint)
+            stop = searcher.report(number, report.step, report.objective)
+            if (stop or time.time() > stop_at) and not trial.done:
+                state, message = "pruned", "" if stop else "time budget"
+                break
+        write_scores(checkpoint.with_name("scores.npz"), trial.scores)
+    except DivergedError as error:
+        state, message = "failed", str(error)
+    log.append("trial_end", trial=number, state=state, message=message)
+    searcher.finish(number, state)
+    if state != "complete":
+        checkpoint.unlink(missing_ok=True)
+
+
+def _run_finals(
+    study: Study,
+    role: str,
+    log: EventLog,
+    trial_factory: Callable[[TrialConfig, str], Trial],
+    device: str,
+) -> None:
+    view = StudyView.read(study.directory)
+    done = {(f.role, f.arm, f.seed) for f in view.finals}
+    for run in final_configs(study, view, role):
+        if (run.role, run.arm, run.seed) in done:
+            continue
+        trial = trial_factory(run.config, device)
+        try:
+            while not trial.done:
+                report = trial.advance()
+            event = final_event(study.directory, run, report, trial.detections)
+        except DivergedError as error:
+            event = diverged_event(run, error)
+        log.append(**event)

@@ -1,0 +1,231 @@
+"""What readers see of a study: its trials, its final runs and the best of them, from its events.
+
+MLflow, reports, resume and the live table all read the same log (`eventlog.py`) through this view.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ptal_ray.eventlog import Event, EventLog, dumps, loads, read_events
+
+Scalar = bool | int | float | str
+
+__all__ = ["EventLog", "FinalRun", "Report", "StudyView", "Summary", "TrialView", "dumps", "loads",
+           "read_events", "summarise"]
+
+STATES = ("running", "complete", "pruned", "failed")
+_KINDS = ("study", "trial_start", "report", "trial_end", "final_report", "study_end")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One report of a trial; `seconds` of training and scoring so far, `to_first_step_s` from the
+    start of the trial to its first step (None where it was not measured)."""
+
+    time: float
+    step: int
+    objective: float
+    metrics: dict[str, float]
+    decode: dict[str, Scalar]
+    seconds: float
+    to_first_step_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialView:
+    """One trial.
+
+    Args:
+        number: its number in the study.
+        params: searched train parameters.
+        state: running, complete, pruned or failed; one that was killed stays running.
+        started, ended: seconds since 1970.
+        message: why it failed.
+        reports: ascending steps, one a step: what was reported last.
+    """
+
+    number: int
+    params: dict[str, Scalar]
+    state: str = "running"
+    started: float = math.nan
+    ended: float | None = None
+    message: str = ""
+    reports: tuple[Report, ...] = ()
+
+    @property
+    def objective(self) -> float | None:
+        """The objective of the last report."""
+        return self.reports[-1].objective if self.reports else None
+
+    @property
+    def finite(self) -> bool:
+        """Whether the last report has a finite objective."""
+        return self.objective is not None and math.isfinite(self.objective)
+
+    def with_report(self, report: Report) -> TrialView:
+        """This trial and one more report, which replaces an earlier one of the same step."""
+        by_step = {r.step: r for r in self.reports} | {report.step: report}
+        return replace(self, reports=tuple(by_step[s] for s in sorted(by_step)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalRun:
+    """One training run after the search: `arm` is a configuration, `role` is "reselect" (scored on
+    the selection fold) or "test"; `train` and `decode` hold every parameter, `detections` a path
+    relative to the study directory."""
+
+    role: str
+    arm: str
+    seed: int
+    train: dict[str, Scalar]
+    decode: dict[str, Scalar]
+    step: int
+    metrics: dict[str, float]
+    detections: str
+    time: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """One metric over seeds; `sd` is the sample standard deviation, None for a single seed."""
+
+    mean: float
+    sd: float | None
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyView:
+    """A study as its events tell it.
+
+    Args:
+        study: the newest "study" event; empty before the first.
+        end: the "study_end" event, or None while the study runs (or runs again).
+        trials: by number.
+        finals: by role, arm, seed; the last of each.
+        started: time of the first event; None without events.
+        num_events: events read.
+    """
+
+    study: Event = field(default_factory=dict)
+    end: Event | None = None
+    trials: tuple[TrialView, ...] = ()
+    finals: tuple[FinalRun, ...] = ()
+    started: float | None = None
+    num_events: int = 0
+
+    @staticmethod
+    def from_events(events: Iterable[Event]) -> StudyView:
+        """The view after `events`, oldest first; kinds not named here are passed over."""
+        study: Event = {}
+        end: Event | None = None
+        trials: dict[int, TrialView] = {}
+        finals: dict[tuple[str, str, int], FinalRun] = {}
+        started, count = None, 0
+        for count, event in enumerate(events, 1):  # noqa: B007
+            started = event["time"] if started is None else started
+            kind = event["event"]
+            if kind in _KINDS:
+                end = event if kind == "study_end" else None
+            if kind == "study":
+                study = event
+            elif kind in ("trial_start", "report", "trial_end"):
+                number = int(event["trial"])
+                before = trials.get(number, TrialView(number=number, params={}))
+                trials[number] = _after(before, event)
+            elif kind == "final_report":
+                run = _final(event)
+                finals[run.role, run.arm, run.seed] = run
+        return StudyView(
+            study=study, end=end, started=started, num_events=count,
+            trials=tuple(trials[n] for n in sorted(trials)),
+            finals=tuple(finals[k] for k in sorted(finals)),
+        )
+
+    @staticmethod
+    def read(study_dir: str | Path) -> StudyView:
+        """The view of a study directory; raises as `read_events`."""
+        return StudyView.from_events(read_events(Path(study_dir) / "events.jsonl"))
+
+    @property
+    def best(self) -> TrialView | None:
+        """The complete trial with the highest last objective; the first of equal ones."""
+        done = [t for t in self.trials if t.state == "complete" and t.finite]
+        return max(done, key=lambda t: (t.objective, -t.number), default=None)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of trials in each state, all four named."""
+        states = Counter(t.state for t in self.trials)
+        return {state: states[state] for state in STATES}
+
+    def runs(self, role: str, arm: str) -> tuple[FinalRun, ...]:
+        """The final runs of one arm, by seed."""
+        return tuple(f for f in self.finals if (f.role, f.arm) == (role, arm))
+
+    def arms(self, role: str) -> tuple[str, ...]:
+        """Arms that have final runs of `role`: "best" first, "default" last."""
+        order = {"best": 0, "default": 2}
+        found = {f.arm for f in self.finals if f.role == role}
+        return tuple(sorted(found, key=lambda arm: (order.get(arm, 1), arm)))
+
+    def best_config(self) -> tuple[dict[str, Scalar], dict[str, Scalar]] | None:
+        """All train and all decode parameters of the winner, or None before a trial completed.
+
+        The winner is what was tested, else what the study ended with, else the best trial.
+        """
+        tested = self.runs("test", "best")
+        if tested:
+            return tested[0].train, tested[0].decode
+        defaults = self.study.get("defaults", {"train": {}, "decode": {}})
+        if self.end and self.end.get("best_params"):
+            found = self.end["best_params"], self.end.get("best_decode", {})
+        elif self.best:
+            found = self.best.params, self.best.reports[-1].decode
+        else:
+            return None
+        return defaults["train"] | found[0], defaults["decode"] | found[1]
+
+
+def summarise(runs: Sequence[FinalRun]) -> dict[str, Summary]:
+    """Mean and sample standard deviation over seeds of every metric that all `runs` have."""
+    if not runs:
+        return {}
+    shared = [name for name in runs[0].metrics if all(name in r.metrics for r in runs)]
+    return {name: _summary([r.metrics[name] for r in runs]) for name in shared}
+
+
+def _summary(values: Sequence[float]) -> Summary:
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Summary(mean=float(np.mean(values)), sd=sd, values=tuple(values))
+
+
+def _after(trial: TrialView, event: Event) -> TrialView:
+    """`trial` after one of its events."""
+    if event["event"] == "trial_start":
+        first = event["time"] if math.isnan(trial.started) else trial.started
+        return replace(trial, params=event["params"], state="running", started=first,
+                       ended=None, message="")
+    if event["event"] == "trial_end":
+        return replace(trial, state=event["state"], ended=event["time"],
+                       message=event.get("message", ""))
+    return trial.with_report(Report(
+        time=event["time"], step=int(event["step"]), objective=event["objective"],
+        metrics=event["metrics"], decode=event["decode"], seconds=event["seconds"],
+        to_first_step_s=event.get("to_first_step_s"),
+    ))
+
+
+def _final(event: Event) -> FinalRun:
+    return FinalRun(
+        role=event["role"], arm=event["arm"], seed=int(event["seed"]), train=event["params"],
+        decode=event["decode"], step=int(event["step"]), metrics=event["metrics"],
+        detections=event.get("detections") or "", time=event["time"],
+    )

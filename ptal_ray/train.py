@@ -1,0 +1,137 @@
+"""One trial here, without Ray.
+
+    python -m ptal_ray.train apn_watch --set train.lr=3e-4
+    python -m ptal_ray.train reports/STUDY/best.yaml --test --out runs/best
+
+Trains with the values a search-space YAML fixes and the method's defaults for the rest, tunes the
+decode parameters it searches on the validation fold, and prints one line a report. With --test it
+trains on the whole training split with the decode parameters as they stand and scores the test
+split at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ptal_ray.data.detections import write_detections
+from ptal_ray.data.store import find
+from ptal_ray.errors import ConfigError, PtalError
+from ptal_ray.space import load_space
+from ptal_ray.study import Study, trial_config
+from ptal_ray.trial import Trial, TrialConfig, TrialReport
+
+
+def resolve(args: argparse.Namespace) -> TrialConfig:
+    """The configuration that the flags ask for.
+
+    Raises:
+        ConfigError: a flag or a YAML value is wrong.
+        DataError: the dataset is not imported.
+    """
+    space = load_space(args.space, args.set, dataset=args.dataset)
+    store = find(space.dataset)
+    study = Study(
+        name=space.name,
+        directory=args.out,
+        space=space,
+        store=store.path.resolve(),
+        data_hash=store.info.content_hash,
+        num_trials=1,
+        seed=args.seed,
+    )
+    config = trial_config(study, {})
+    if args.test:
+        config = dataclasses.replace(
+            config, decode_domains={}, fit_on="train", score_on="test",
+            report_steps=config.report_steps[-1:],
+        )  # fmt: skip
+    return config
+
+
+def train(trial: Trial, out: Path, *, quiet: bool) -> TrialReport:
+    """Runs `trial` to its end, keeping a checkpoint in `out`; returns the last report."""
+    checkpoint = out / "checkpoint.pt"
+    while True:
+        report = trial.advance()
+        trial.save(checkpoint)
+        write_detections(out / "detections.json", trial.detections, trial.store.info.classes)
+        (out / "report.json").write_text(json.dumps(dataclasses.asdict(report), indent=1))
+        if not quiet:
+            _print(report, trial.config.score_on)
+        if trial.done:
+            return report
+
+
+def _print(report: TrialReport, split: str) -> None:
+    thresholds = "  ".join(
+        f"@{name.rsplit('_', 1)[1]} {value:.3f}"
+        for name, value in report.metrics.items()
+        if name.startswith(f"{split}/mAP_0")
+    )
+    loss = report.metrics["train/loss_total"]
+    print(
+        f"step {report.step:6d}  loss {loss:7.4f}  {split} mAP {report.objective:.4f}  "
+        f"{thresholds}  {report.seconds:.1f} s",
+        flush=True,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ptal_ray.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("space", help="a search space (name or YAML), or a report's best.yaml")
+    parser.add_argument("--dataset", help="another imported dataset than the YAML names")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--test", action="store_true", help="train on all, score the test split")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    parser.add_argument("--out", type=Path, default=Path("runs/train"), help="where results go")
+    parser.add_argument("--resume", action="store_true", help="continue from OUT/checkpoint.pt")
+    parser.add_argument("--json", action="store_true", help="print the last report as JSON")
+    args = parser.parse_args(argv)
+    try:
+        torch.set_num_threads(args.threads)
+        config = resolve(args)
+        trial = Trial(config, _device(args.device))
+        if args.resume:
+            trial.load(args.out / "checkpoint.pt")
+            if trial.done:
+                raise ConfigError(f"--resume: {args.out} is complete at step {trial.step}")
+        args.out.mkdir(parents=True, exist_ok=True)
+        report = train(trial, args.out, quiet=args.json)
+    except PtalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"interrupted; --out {args.out} --resume continues", file=sys.stderr)
+        return 130
+    if args.json:
+        print(json.dumps(dataclasses.asdict(report)))
+    else:
+        print(f"detections, checkpoint and report: {args.out}")
+    return 0
+
+
+def _device(name: str) -> str:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {name}: not usable here ({error}); try cpu") from error
+    return name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,419 @@
+"""The one training loop: `while not trial.done: report = trial.advance()`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ptal_ray.data import splits
+from ptal_ray.data.batching import PackedSplit, resampled_grid
+from ptal_ray.data.datasets import protocol
+from ptal_ray.data.sampling import BatchPlan
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.types import Scores, Segments
+from ptal_ray.decoding import DecodeResult, search_decode
+from ptal_ray.errors import ConfigError, DataError, DivergedError
+from ptal_ray.labels import LabelTable
+from ptal_ray.methods.method import Batch, Method, Step, load
+from ptal_ray.scoring import score_videos
+from ptal_ray.selection import ground_truth
+from ptal_ray.space import Domain, Scalar
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """Everything that determines a trial.
+
+    Args:
+        method: method name.
+        store: path of the feature store.
+        train: every train parameter.
+        decode: every decode parameter: the start of the decode search, or the frozen values.
+        decode_domains: decode parameters searched at each report; empty freezes `decode`.
+        decode_settings: settings tried in a decode search, the start included.
+        cross_fit: tune decode on one half of the videos and score on the other.
+        seed: of weights, order, crops and losses.
+        report_steps: ascending optimiser steps at which the trial reports; the last ends it.
+        fit_on: "fit" (training split without the selection fold) or "train" (all of it).
+        score_on: "val" (the selection fold) or "test".
+        val_fraction, fold_seed: the selection fold.
+        precision: "fp32" or "bf16" (autocast).
+    """
+
+    method: str
+    store: str
+    train: dict[str, Scalar]
+    decode: dict[str, Scalar]
+    decode_domains: dict[str, Domain]
+    decode_settings: int
+    cross_fit: bool
+    seed: int
+    report_steps: tuple[int, ...]
+    fit_on: str = "fit"
+    score_on: str = "val"
+    val_fraction: float = 0.2
+    fold_seed: int = 0
+    precision: str = "fp32"
+
+    def to_json(self) -> str:
+        """One JSON object; `from_json` reads it back."""
+        plain = asdict(self) | {
+            "decode_domains": {k: d.as_dict() for k, d in self.decode_domains.items()}
+        }
+        return json.dumps(plain, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> TrialConfig:
+        """The config that `to_json` wrote."""
+        plain = json.loads(text)
+        plain["report_steps"] = tuple(plain["report_steps"])
+        plain["decode_domains"] = {
+            k: Domain.from_dict(d) for k, d in plain["decode_domains"].items()
+        }
+        return TrialConfig(**plain)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialReport:
+    """What a trial says at a report step.
+
+    Args:
+        step: optimiser steps done.
+        objective: what the search maximises, a fraction.
+        metrics: "val/mAP_avg", "val/mAP_0.50", ..., "train/loss_total", "train/loss_<term>".
+        decode: the decode parameters chosen on the selection videos (or the frozen ones).
+        seconds: training and scoring time so far, over all processes that ran the trial.
+    """
+
+    step: int
+    objective: float
+    metrics: dict[str, float]
+    decode: dict[str, Scalar]
+    seconds: float
+
+
+class _Objective(nn.Module):
+    """The loss as a module, so that DDP sees one forward pass."""
+
+    def __init__(self, method: Method, model: nn.Module, hp: Any, bf16: bool) -> None:
+        super().__init__()
+        self.model = model
+        self._loss, self._hp, self._bf16 = method.loss, hp, bf16
+
+    def forward(self, batch: Batch, step: Step) -> dict[str, Tensor]:
+        with torch.autocast(batch.features.device.type, torch.bfloat16, enabled=self._bf16):
+            return self._loss(self.model, batch, self._hp, step)
+
+
+class Trial:
+    """A model in training, its pseudo-labels and its position in the schedule.
+
+    Args:
+        config: what to train.
+        device: "cpu", "cuda" or "cuda:k".
+        rank, world_size: this worker among those of the trial; with several,
+            torch.distributed is initialised and every rank makes the same calls.
+
+    Raises:
+        ConfigError: the batch does not divide among the workers.
+        DataError: a split is empty.
+    """
+
+    def __init__(
+        self, config: TrialConfig, device: str = "cpu", rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.config, self.rank, self.world_size = config, rank, world_size
+        self.device = torch.device(device)
+        self.method = load(config.method)
+        self.hp = self.method.train_params(**config.train)
+        self.store = FeatureStore.open(config.store)
+        fit_ids, self.score_ids = _split(self.store, config)
+        self.split = PackedSplit(self.store, fit_ids, self.device, resample_to=self.hp.resample_to)
+        self.plan = BatchPlan(
+            num_videos=len(fit_ids), asked_batch_size=self.hp.batch_size, seed=config.seed
+        )
+        if self.plan.batch_size % world_size:
+            raise ConfigError(
+                f"train.batch_size: {self.plan.batch_size} videos do not divide among "
+                f"{world_size} workers; choose a multiple of {world_size}"
+            )
+        self.model = _build(self.method, self.store, self.hp, config.seed).to(self.device)
+        self.optimizer = torch.optim.Adam(
+            [p for p in self.model.parameters() if p.requires_grad],
+            lr=self.hp.lr,
+            weight_decay=self.hp.weight_decay,
+            fused=True,
+        )
+        self.objective = self._wrap()
+        self.point_t = torch.from_numpy(self.split.point_t).to(self.device)
+        self.point_label = torch.from_numpy(self.split.point_label).to(self.device)
+        self.labels = LabelTable(len(fit_ids), self.hp.refresh_every, self.device)
+        self.step = 0
+        self.seconds = 0.0
+        self.first_step_at: float | None = None
+        self.scores: list[Scores] = []
+        self.detections: dict[str, Segments] = {}
+
+    @property
+    def done(self) -> bool:
+        """Whether the last report step is reached."""
+        return self.step >= self.config.report_steps[-1]
+
+    def advance(self) -> TrialReport:
+        """Trains to the next report step, scores the selection videos and reports.
+
+        Raises:
+            DivergedError: a loss or a score is not finite.
+        """
+        began = time.perf_counter()
+        until = next(s for s in self.config.report_steps if s > self.step)
+        sums: dict[str, Tensor] = {}
+        first = self.step
+        while self.step < until:
+            for name, term in self.train_step().items():
+                sums[name] = sums[name] + term if name in sums else term
+        losses = self._mean_losses(sums, until - first)
+        decoded = self._score()
+        self.seconds += time.perf_counter() - began
+        report = self._report(losses, decoded)
+        return self._from_first_rank(report)
+
+    def save(self, path: Path) -> None:
+        """Writes the whole state to `path`, at once or not at all."""
+        state = {
+            "config": self.config.to_json(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "labels": self.labels.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        torch.save(state, beside)
+        os.replace(beside, path)
+
+    def load(self, path: Path) -> None:
+        """Continues from what `save` wrote.
+
+        Raises:
+            DataError: the file is unreadable or belongs to another configuration.
+        """
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except Exception as error:  # torch raises many kinds for a damaged file
+            raise DataError(f"{path}: unreadable checkpoint ({error}); delete it") from error
+        if state["config"] != self.config.to_json():
+            raise DataError(f"{path}: checkpoint of another configuration; delete it")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.labels.load_state_dict(state["labels"])
+        self.step, self.seconds = state["step"], state["seconds"]
+
+    def train_step(self) -> dict[str, Tensor]:
+        """One optimiser step; returns the detached terms of the loss and their total."""
+        self.objective.train()
+        rows = self.plan.rows(self.step)
+        if self.method.refresh is not None and (stale := self.labels.stale(rows, self.step)).any():
+            self.refresh(rows, stale)
+        terms = self.objective(self.batch(rows), self.step_context())
+        total = torch.stack(list(terms.values())).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.step += 1
+        if self.first_step_at is None:
+            self.first_step_at = time.time()
+        return {"total": total.detach(), **{k: v.detach() for k, v in terms.items()}}
+
+    def batch(self, rows: NDArray[np.int64], crop: bool = True) -> Batch:
+        """This worker's part of the global batch of `rows`, at the current step."""
+        mine = self._mine(np.arange(len(rows)))
+        lengths, start = self.split.lengths[rows], np.zeros(len(rows), np.int64)
+        longest = int(lengths.max())
+        if crop and longest > self.hp.max_snippets:
+            longest = self.hp.max_snippets
+            start = self.plan.crops(self.step, lengths, self.split.point_t[rows], longest)
+        kept = np.minimum(lengths - start, longest)
+        return self._assemble(rows[mine], start[mine], kept[mine], longest)
+
+    def _assemble(
+        self,
+        rows: NDArray[np.int64],
+        start: NDArray[np.int64],
+        kept: NDArray[np.int64],
+        longest: int,
+    ) -> Batch:
+        index, crop_t, length = (
+            torch.from_numpy(a).to(self.device, non_blocking=True) for a in (rows, start, kept)
+        )
+        point_t = self.point_t[index] - crop_t[:, None]
+        outside = (self.point_t[index] < 0) | (point_t < 0) | (point_t >= length[:, None])
+        label = self.point_label[index].float() * ~outside[..., None]
+        return Batch(
+            ids=tuple(self.split.ids[r] for r in rows),
+            features=self.split.features(rows, start, longest),
+            mask=torch.arange(longest, device=self.device)[None] < length[:, None],
+            point_t=point_t.masked_fill(outside, -1),
+            point_label=label,
+            crop_t=crop_t,
+            pseudo=self.labels.at(index),
+        )
+
+    def refresh(self, rows: NDArray[np.int64], stale: NDArray[np.bool_]) -> None:
+        """Renews the labels of the stale rows of the global batch, the same on every worker."""
+        assert self.method.refresh is not None
+        mine = self._mine(rows)
+        due = mine[self._mine(stale)]
+        if len(due):
+            lengths = self.split.lengths[due]
+            whole = self._assemble(due, np.zeros_like(due), lengths, int(lengths.max()))
+            self.model.eval()
+            with torch.no_grad():
+                self.labels.store(due, self.method.refresh(self.model, whole, self.hp))
+            self.model.train()
+        if self.world_size > 1:
+            self.labels.exchange(rows, mine, self.world_size)
+        self.labels.renewed_at[rows[stale]] = self.step
+
+    def step_context(self) -> Step:
+        generator = torch.Generator(self.device)
+        seed = np.random.SeedSequence([self.config.seed, 3, self.step]).generate_state(1)[0]
+        generator.manual_seed(int(seed))
+        return Step(
+            index=self.step,
+            epoch=self.step / self.plan.steps_per_epoch,
+            generator=generator,
+            split_pseudo=self.labels.tables,
+            rank=self.rank,
+            world_size=self.world_size,
+        )
+
+    def _mean_losses(self, sums: Mapping[str, Tensor], steps: int) -> dict[str, float]:
+        """Mean of each term over steps and workers; the only place a loss reaches the host."""
+        stacked = torch.stack([v.float() for v in sums.values()]) / steps
+        if self.world_size > 1:
+            dist.all_reduce(stacked)
+            stacked /= self.world_size
+        losses = dict(zip(sums, stacked.tolist(), strict=True))
+        for name, value in losses.items():
+            if not np.isfinite(value):
+                raise DivergedError(f"train/loss_{name}: {value} by step {self.step}; lower lr")
+        return losses
+
+    def _score(self) -> DecodeResult | None:
+        """Scores the selection videos, a share a worker, and decodes them on rank 0."""
+        share = self.score_ids[self.rank :: self.world_size]
+        scored = self.score(share) if share else []
+        if self.world_size > 1:
+            parts: list[list[Scores] | None] | None = (
+                [None] * self.world_size if self.rank == 0 else None
+            )
+            dist.gather_object(scored, parts)
+            scored = [s for part in parts or [] for s in part or []]
+        if self.rank:
+            return None
+        by_id = {s.id: s for s in scored}
+        self.scores = [by_id[i] for i in self.score_ids]
+        for s in self.scores:
+            if not all(np.isfinite(a).all() for a in s.arrays.values() if a.dtype.kind == "f"):
+                raise DivergedError(f"scores of {s.id}: not finite at step {self.step}; lower lr")
+        result = self.decode(self.scores)
+        self.detections = result.detections
+        return result
+
+    def score(self, ids: tuple[str, ...]) -> list[Scores]:
+        """The method's scores of `ids` with the present weights."""
+        split = PackedSplit(
+            self.store, ids, self.device, resample_to=self.hp.resample_to, with_points=False
+        )
+        return score_videos(self.method, self.model, split, self.hp, self.config.precision)
+
+    def decode(self, scores: list[Scores]) -> DecodeResult:
+        """The decode search of this trial on `scores`, one per video of `score_ids`."""
+        grid, resample_to = self.store.info.grid, self.hp.resample_to
+        lengths = [self.store.length(i) for i in self.score_ids]
+        return search_decode(
+            self.method.decode,
+            scores,
+            [resampled_grid(grid, length, resample_to) for length in lengths],
+            [self.store.duration_s(i) for i in self.score_ids],
+            ground_truth(self.store, self.score_ids, self.config.score_on),
+            self.store.info.num_classes,
+            protocol(self.store.info.name),
+            start=self.method.decode_params(**self.config.decode),
+            domains=self.config.decode_domains,
+            settings=self.config.decode_settings,
+            cross_fit=self.config.cross_fit,
+            seed=self.config.fold_seed,
+        )
+
+    def _report(self, losses: dict[str, float], decoded: DecodeResult | None) -> TrialReport | None:
+        if decoded is None:
+            return None
+        on = self.config.score_on
+        metrics = {f"train/loss_{name}": value for name, value in losses.items()}
+        metrics |= {f"{on}/{name}": value for name, value in decoded.metrics.items()}
+        return TrialReport(
+            step=self.step,
+            objective=decoded.objective,
+            metrics=metrics,
+            decode=asdict(decoded.params),
+            seconds=self.seconds,
+        )
+
+    def _from_first_rank(self, report: TrialReport | None) -> TrialReport:
+        if self.world_size > 1:
+            shared = [report]
+            dist.broadcast_object_list(shared, src=0)
+            report = shared[0]
+        assert report is not None
+        return report
+
+    def _mine(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """This worker's slice of the rows of a global batch."""
+        share = len(rows) // self.world_size
+        return rows[self.rank * share : (self.rank + 1) * share]
+
+    def _wrap(self) -> nn.Module:
+        bf16 = self.config.precision == "bf16"
+        objective = _Objective(self.method, self.model, self.hp, bf16)
+        if self.world_size == 1:
+            return objective
+        # Terms switched off for some epochs leave parameters without a gradient.
+        return DistributedDataParallel(
+            objective, broadcast_buffers=False, find_unused_parameters=True
+        )
+
+
+def _split(store: FeatureStore, config: TrialConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Training ids and ids to score.
+
+    Raises:
+        DataError: one of them is empty.
+    """
+    fit, val = splits.fold(store, config.val_fraction, config.fold_seed)
+    training = store.ids("train") if config.fit_on == "train" else fit
+    scored = store.ids("test") if config.score_on == "test" else val
+    for name, ids in ((config.fit_on, training), (config.score_on, scored)):
+        if not ids:
+            raise DataError(f"{store.path}: split {name!r} is empty; import videos of that subset")
+    return tuple(training), tuple(scored)
+
+
+def _build(method: Method, store: FeatureStore, hp: Any, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return method.build(store, hp)

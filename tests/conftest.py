@@ -1,0 +1,55 @@
+"""Shared by all tests: the optional folder of golden values beside the repository."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptal_ray.data.store import StoreWriter
+from ptal_ray.data.types import Grid, Points, Segments
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+SHARED = Path(os.environ.get("PTAL_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+def shared(path: str) -> Path:
+    """A file or folder of reference material beside the repository; skips the test without it."""
+    if not (SHARED / path).exists():
+        pytest.skip(f"reference material {path} is not beside the repository (../shared)")
+    return SHARED / path
+
+
+def make_store(
+    path: Path, *, train: int = 6, test: int = 3, snippets: int = 48, classes: int = 3, seed: int = 0
+) -> Path:
+    """A small, learnable store: the features of an action are its class vector plus noise."""
+    rng = np.random.default_rng(seed)
+    names = tuple(f"Class{chr(65 + c)}" for c in range(classes))
+    vectors = rng.standard_normal((classes, 16))
+    with StoreWriter(
+        path, name="tiny", classes=names, grid=Grid(stride_s=0.5), features="test", dtype="float32"
+    ) as writer:
+        for index in range(train + test):
+            length = snippets + int(rng.integers(0, 9))
+            first = np.arange(4, length - 8, 12) + rng.integers(0, 3)
+            last = first + rng.integers(3, 7, len(first))
+            label = rng.integers(0, classes, len(first))
+            features = 0.3 * rng.standard_normal((length, 16))
+            for start, end, c in zip(first, last, label, strict=True):
+                features[start:end] += vectors[c]
+            writer.add(
+                f"video{index}",
+                subset="train" if index < train else "test",
+                features=features.astype(np.float32),
+                duration_s=length / 2,
+                annotations=Segments(
+                    start_s=first / 2, end_s=last / 2, label=label, score=np.ones(len(first))
+                ),
+                points=Points(time_s=(first + last) / 4, label=label),
+            )
+    return path

@@ -1,0 +1,106 @@
+"""Batches hold the right snippets, whatever path they took."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_store
+
+from ptal_ray.data.batching import PackedSplit, resample, resampled_grid, snippet_points
+from ptal_ray.data.sampling import BatchPlan
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.types import Grid, Points
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    return FeatureStore.open(make_store(tmp_path_factory.mktemp("data") / "tiny"))
+
+
+@pytest.mark.parametrize("resident", [False, True])
+def test_features_are_the_stored_snippets_and_zero_behind_the_end(
+    store: FeatureStore, resident: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PackedSplit, "_fits", lambda self: resident)
+    split = PackedSplit(store, store.ids("train"), torch.device("cpu"))
+    assert split.resident == resident
+    rows, start = np.array([2, 0]), np.array([5, 0])
+    features = split.features(rows, start, 60).numpy()
+    for slot in range(2):
+        stored = store.video(split.ids[rows[slot]]).features[start[slot] :][:60]
+        np.testing.assert_array_equal(features[slot, : len(stored)], stored)
+        assert not features[slot, len(stored) :].any()
+
+
+def test_staged_and_resident_batches_agree_after_resampling(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    for resident in (False, True):
+        monkeypatch.setattr(PackedSplit, "_fits", lambda self, r=resident: r)
+        split = PackedSplit(store, store.ids("train"), torch.device("cpu"), resample_to=10)
+        assert split.lengths.tolist() == [10] * len(split.ids)
+        made.append(split.features(np.array([1, 3]), np.zeros(2, np.int64), 10))
+    torch.testing.assert_close(made[0], made[1])
+
+
+def test_resampling_a_linear_signal_keeps_it_linear() -> None:
+    length = 40
+    features = torch.arange(length, dtype=torch.float32)[None, :, None]
+    made = resample(features, torch.tensor([length]), 10)[0, :, 0]
+    centres = (torch.arange(10) + 0.5) * 4 - 0.5
+    torch.testing.assert_close(made, centres)
+
+
+def test_resampled_grid_covers_the_same_seconds() -> None:
+    grid = resampled_grid(Grid(stride_s=0.64, offset_s=0.1), 250, 100)
+    assert grid.seconds(100) == pytest.approx(250 * 0.64 + 0.1)
+
+
+def test_points_share_a_snippet_as_multi_hot_and_are_clamped() -> None:
+    points = Points(time_s=np.array([0.2, 0.3, 9.9]), label=np.array([0, 2, 1]))
+    snippet, label = snippet_points(points, Grid(stride_s=0.5), 8, 3)
+    assert snippet.tolist() == [0, 7]
+    assert label.tolist() == [[1, 0, 1], [0, 1, 0]]
+
+
+def test_a_split_that_is_only_scored_reads_no_points(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: FeatureStore, id: str) -> Points:
+        raise AssertionError("points were read")
+
+    monkeypatch.setattr(FeatureStore, "points", refuse)
+    split = PackedSplit(store, store.ids("train"), torch.device("cpu"), with_points=False)
+    assert (split.point_t == -1).all()
+
+
+def test_every_epoch_visits_every_video_once() -> None:
+    plan = BatchPlan(num_videos=12, asked_batch_size=4, seed=3)
+    for epoch in range(3):
+        steps = range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch)
+        visited = np.concatenate([plan.rows(s) for s in steps])
+        assert sorted(visited.tolist()) == list(range(12))
+    assert not np.array_equal(plan.rows(0), plan.rows(3))
+
+
+def test_small_split_uses_a_power_of_two() -> None:
+    assert BatchPlan(num_videos=13, asked_batch_size=16, seed=0).batch_size == 8
+    assert BatchPlan(num_videos=16, asked_batch_size=16, seed=0).batch_size == 16
+
+
+def test_crops_stay_inside_and_hold_a_point() -> None:
+    plan = BatchPlan(num_videos=64, asked_batch_size=64, seed=0)
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(20, 400, 64)
+    point_t = np.full((64, 3), -1)
+    point_t[:, 0] = rng.integers(0, lengths)
+    for step in range(20):
+        start = plan.crops(step, lengths, point_t, 50)
+        assert (start >= 0).all() and (start + np.minimum(50, lengths) <= lengths).all()
+        inside = (point_t[:, 0] >= start) & (point_t[:, 0] < start + 50)
+        assert inside.all()
+        assert (start[lengths <= 50] == 0).all()

@@ -1,0 +1,125 @@
+"""Imports go one way only, heavy packages stay in their folder, methods stay unnamed."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ptal_ray
+
+PACKAGE = Path(ptal_ray.__file__).parent
+# A module may import from its own level and from those before it.
+LEVELS = (
+    {"errors"},
+    {"data", "ops"},
+    {"methods"},
+    {"domain", "space_reader", "space"},
+    {"decoding", "labels", "scoring", "selection"},
+    {"trial"},
+    {"eventlog", "tracking"},
+    {"finals", "provenance", "searcher", "study"},
+    {"distributed"},
+    {"decode", "evaluate", "predict", "profile", "report", "search", "train"},
+)
+# Packages that only these parts of ptal_ray may import, also inside functions.
+ONLY_IN = {
+    "ray": {"distributed"},
+    "optuna": {"distributed"},
+    "mlflow": {"distributed"},
+    "matplotlib": {"report"},
+    "yaml": {"space", "space_reader"},
+    "rich": LEVELS[-1],
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def part(path: Path) -> str:
+    """Which part of the package a file is: its folder or module right under ptal_ray."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def level(name: str) -> int:
+    found = [k for k, names in enumerate(LEVELS) if name in names]
+    assert found, f"ptal_ray/{name} has no place in the order of imports: add it to LEVELS"
+    return found[0]
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of everything a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: write imports from ptal_ray in full"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_leftwards(path):
+    if path == PACKAGE / "__init__.py":
+        assert not list(imports(path))
+        return
+    for line, name in imports(path):
+        words = name.split(".")
+        place = f"{path.relative_to(PACKAGE.parent)}:{line}"
+        if words[0] != "ptal_ray":
+            allowed = ONLY_IN.get(words[0])
+            assert allowed is None or part(path) in allowed, f"{place} imports {words[0]}"
+        elif words[1] != "__version__":
+            assert level(words[1]) <= level(part(path)), f"{place} imports {name}"
+
+
+def test_methods_do_not_import_each_other():
+    for path in FILES:
+        folder = path.relative_to(PACKAGE).parts
+        if folder[0] != "methods" or len(folder) < 3:
+            continue
+        for line, name in imports(path):
+            if name.startswith("ptal_ray.methods."):
+                other = name.split(".")[2]
+                assert other in (folder[1], "method"), f"{path}:{line} imports {name}"
+
+
+def docstrings(tree: ast.Module) -> set[int]:
+    """Ids of the nodes of bare strings."""
+    return {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+
+
+def words(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, word) of identifiers and strings of a file, docstrings left out."""
+    tree = ast.parse(path.read_text())
+    prose = docstrings(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield from ((node.lineno, word) for word in node.value.replace(".", " ").split())
+        elif isinstance(node, ast.Name):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.lineno, node.attr
+
+
+def test_methods_are_named_only_in_their_folders():
+    methods = {p.parent.name for p in PACKAGE.glob("methods/*/__init__.py")}
+    for path in FILES:
+        if part(path) != "methods":
+            for line, word in words(path):
+                assert word.lower() not in methods, f"{path}:{line} names the method {word}"
+
+
+def test_annotations_are_read_for_scoring_in_one_place():
+    for path in FILES:
+        if part(path) in ("data", "selection"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                assert node.func.attr != "annotations", (
+                    f"{path}:{node.lineno} reads annotations; use selection.ground_truth, which "
+                    "keeps the test split sealed"
+                )

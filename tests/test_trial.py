@@ -1,0 +1,163 @@
+"""The training loop: resume, workers, pseudo-labels, and that it learns."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from conftest import make_store
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.errors import ConfigError, DataError, DivergedError
+from ptal_ray.methods.method import load, names
+from ptal_ray.trial import Trial, TrialConfig
+
+SMALL: dict[str, dict[str, Any]] = {  # a model that trains in seconds
+    "apn": {
+        "embed_dim": 32, "encoder_width": 32, "encoder_layers": 1, "num_samples": 8,
+        "lr": 2e-3, "batch_size": 4, "refresh_every": 3, "text_encoder": "learned",
+        "score_candidates": 60, "train_candidates": 60, "pem_start_epochs": 1,
+    },
+}  # fmt: skip
+
+
+def config(store: Path, method: str, **changes: Any) -> TrialConfig:
+    chosen = load(method)
+    train = dataclasses.asdict(chosen.train_params()) | SMALL[method]
+    train |= changes.pop("train", {})
+    made = TrialConfig(
+        method=method,
+        store=str(store),
+        train=train,
+        decode=dataclasses.asdict(chosen.decode_params()),
+        decode_domains={},
+        decode_settings=1,
+        cross_fit=False,
+        seed=0,
+        report_steps=(4, 8),
+        val_fraction=0.34,
+    )
+    return dataclasses.replace(made, **changes)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("data") / "tiny", train=8)
+
+
+@pytest.fixture(params=sorted(set(names()) & set(SMALL)))
+def method(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_every_method_has_a_small_model_here() -> None:
+    assert set(names()) == set(SMALL)
+
+
+def test_resume_is_bit_equal(store: Path, method: str, tmp_path: Path) -> None:
+    whole = Trial(config(store, method))
+    whole.advance()
+    whole.save(tmp_path / "checkpoint.pt")
+    last = whole.advance()
+    again = Trial(config(store, method))
+    again.load(tmp_path / "checkpoint.pt")
+    assert not again.done
+    resumed = again.advance()
+    assert again.done
+    assert resumed.metrics == last.metrics
+    for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_same_seed_same_result_and_another_seed_another(store: Path, method: str) -> None:
+    first, second, other = (
+        Trial(config(store, method, seed=s)).advance().metrics["train/loss_total"]
+        for s in (0, 0, 1)
+    )
+    assert first == second != other
+
+
+def test_it_learns_the_training_videos(store: Path, method: str) -> None:
+    trial = Trial(config(store, method, report_steps=(10, 150), fit_on="train", score_on="test"))
+    early, late = trial.advance(), trial.advance()
+    assert late.metrics["test/mAP_0.30"] > max(0.5, early.metrics["test/mAP_0.30"])
+
+
+def test_config_survives_json(store: Path, method: str) -> None:
+    made = config(store, method)
+    assert TrialConfig.from_json(made.to_json()) == made
+
+
+def test_damaged_and_foreign_checkpoints_are_refused(
+    store: Path, method: str, tmp_path: Path
+) -> None:
+    trial = Trial(config(store, method))
+    trial.save(tmp_path / "good.pt")
+    (tmp_path / "bad.pt").write_bytes((tmp_path / "good.pt").read_bytes()[:-100])
+    with pytest.raises(DataError, match="unreadable checkpoint"):
+        trial.load(tmp_path / "bad.pt")
+    with pytest.raises(DataError, match="another configuration"):
+        Trial(config(store, method, seed=5)).load(tmp_path / "good.pt")
+
+
+def test_divergence_is_an_error_of_its_own(store: Path, method: str) -> None:
+    with pytest.raises(DivergedError, match="not finite|nan|inf"):
+        trial = Trial(config(store, method, train={"lr": 1e12}, report_steps=(40,)))
+        trial.advance()
+
+
+def test_batch_must_divide_among_workers(store: Path, method: str) -> None:
+    with pytest.raises(ConfigError, match="multiple of 3"):
+        Trial(config(store, method), rank=0, world_size=3)
+
+
+def test_a_search_trial_never_reads_test_annotations(
+    store: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = FeatureStore.annotations
+    sealed = set(FeatureStore.open(store).ids("test"))
+
+    def guarded(self: FeatureStore, id: str) -> Any:
+        assert id not in sealed, "a search trial read the test set"
+        return read(self, id)
+
+    monkeypatch.setattr(FeatureStore, "annotations", guarded)
+    Trial(config(store, method)).advance()
+
+
+def _worker(rank: int, world_size: int, port: int, text: str, out: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size
+    )
+    trial = Trial(TrialConfig.from_json(text), rank=rank, world_size=world_size)
+    metrics = [trial.advance().metrics, trial.advance().metrics]
+    if rank == 0:
+        weights = {k: v.clone() for k, v in trial.model.state_dict().items()}
+        torch.save({"metrics": metrics, "weights": weights}, out)
+    dist.destroy_process_group()
+
+
+def test_two_workers_give_the_result_of_one(store: Path, method: str, tmp_path: Path) -> None:
+    made = config(store, method)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    out = str(tmp_path / "two.pt")
+    mp.spawn(_worker, args=(2, port, made.to_json(), out), nprocs=2)
+    two = torch.load(out, weights_only=True)
+    one = Trial(made)
+    for metrics in two["metrics"]:
+        expected = one.advance().metrics
+        assert metrics.keys() == expected.keys()
+        for name, value in metrics.items():
+            assert value == pytest.approx(expected[name], rel=2e-3, abs=2e-3), name
+    for name, value in one.model.state_dict().items():
+        np.testing.assert_allclose(two["weights"][name], value, rtol=2e-3, atol=2e-4)
