@@ -25,7 +25,13 @@ def shared(path: str) -> Path:
 
 
 def make_store(
-    path: Path, *, train: int = 6, test: int = 3, snippets: int = 48, classes: int = 3, seed: int = 0
+    path: Path,
+    *,
+    train: int = 6,
+    test: int = 3,
+    snippets: int = 48,
+    classes: int = 3,
+    seed: int = 0,
 ) -> Path:
     """A small, learnable store: the features of an action are its class vector plus noise."""
     rng = np.random.default_rng(seed)

@@ -10,6 +10,7 @@ from conftest import make_store
 
 from ptal_ray.data.datasets import protocol
 from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.selection import ground_truth, map_metrics, objective
 
@@ -38,7 +39,8 @@ def test_the_test_split_is_sealed(tmp_path):
     assert len(ground_truth(store, store.ids("train"), "val")) == 6
 
 
-def test_videos_without_any_instance_cannot_select(tmp_path):
-    store = FeatureStore.open(make_store(tmp_path / "tiny", snippets=10))
-    with pytest.raises(DataError, match="no annotated instance"):
+def test_videos_without_any_instance_cannot_select(tmp_path, monkeypatch):
+    store = FeatureStore.open(make_store(tmp_path / "tiny"))
+    monkeypatch.setattr(FeatureStore, "annotations", lambda self, video: Segments.empty())
+    with pytest.raises(DataError, match="no annotated instance in the 6 videos of split 'val'"):
         ground_truth(store, store.ids("train"), "val")

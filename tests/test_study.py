@@ -418,10 +418,10 @@ def test_a_diverged_final_run_is_recorded(study):
 def test_the_time_budget_ends_a_study(study):
     class Slow(FakeTrial):
         def advance(self):
-            time.sleep(0.03)
+            time.sleep(0.2 if len(self.config.report_steps) > 1 else 0)
             return super().advance()
 
-    view = run(replace(study, time_budget_s=0.2), Slow, stop_early=False)
+    view = run(replace(study, time_budget_s=1.5), Slow, stop_early=False)
     assert 1 <= len(view.trials) < 6
     assert view.trials[-1].message in ("", "time budget")
 
@@ -479,7 +479,7 @@ def test_successive_halving_keeps_the_best_share():
 def test_provenance_names_code_versions_and_hardware():
     found = provenance()
     assert re.fullmatch(r"([0-9a-f]{40}(-dirty)?)?", found["git_commit"])
-    assert found["versions"]["torch"] == torch.__version__.split("+")[0] or torch.__version__
+    assert found["versions"]["torch"] == torch.__version__
     assert found["hardware"]["cpus"] >= 1
     assert found["hardware"]["memory_gib"] > 0
     json.dumps(found)

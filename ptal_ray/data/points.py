@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,29 @@ from ptal_ray.data.types import Points, Segments
 from ptal_ray.errors import DataError
 
 KINDS = ("gaussian", "uniform")
+SPREAD = 0.25  # standard deviation of a gaussian point, in lengths of its instance
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointRow:
+    """One line of a points CSV.
+
+    Args:
+        line: its number in the file.
+        video: video id as written.
+        label: class index.
+        value: frame number, or seconds where `in_seconds`.
+    """
+
+    line: int
+    video: str
+    label: int
+    value: float
+    in_seconds: bool
+
+    def time_s(self, fps: float) -> float:
+        """Seconds of the point; frame p at `fps` is p / fps."""
+        return self.value if self.in_seconds else self.value / fps
 
 
 def read_points_csv(
@@ -19,80 +44,103 @@ def read_points_csv(
 ) -> dict[str, Points]:
     """Point labels of a CSV in the layout of LACP and HR-Pro.
 
-    Columns `class`, `video_id` and `point` (a frame number) are read. `start_frame` and
-    `stop_frame`, the answer, are dropped here and go nowhere.
+    Columns `class`, `video_id` and `point` (a frame number; or `time_s`) are read. `start_frame`
+    and `stop_frame`, the answer, are dropped here and go nowhere.
 
     Args:
         path: the CSV.
-        fps: frames per second that the frame numbers count, one value or one per video id.
+        fps: frames per second that the frame numbers count, one value, or one per video id; a
+            video that such a mapping lacks is left out.
         classes: class names.
 
     Raises:
         DataError: with file, line, value and what is allowed.
     """
-    index = {name: label for label, name in enumerate(classes)}
+    rows, problems = point_rows(path, classes)
+    for problem in problems:
+        raise DataError(problem)
     found: dict[str, list[tuple[float, int]]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            missing = {"class", "video_id", "point"} - set(rows.fieldnames or ())
-            if missing:
-                raise DataError(f"{path}: no column {', '.join(sorted(missing))} in the first line")
-            for line, row in enumerate(rows, start=2):
-                place = f"{path}:{line}"
-                if row["class"] not in index:
-                    raise DataError(
-                        f"{place}: class {row['class']!r} is unknown; known are {_some(classes)}"
-                    )
-                video = row["video_id"]
-                rate = fps if isinstance(fps, int | float) else fps.get(video)
-                if rate is None:
-                    continue  # a video that the annotations do not have
-                found.setdefault(video, []).append(
-                    (_frame(row["point"], place) / rate, index[row["class"]])
-                )
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    return {video: _points(pairs) for video, pairs in found.items()}
+    for row in rows:
+        rate = fps.get(row.video) if isinstance(fps, Mapping) else fps
+        if rate is not None:
+            found.setdefault(row.video, []).append((row.time_s(rate), row.label))
+    return {video: sorted_points(pairs) for video, pairs in found.items()}
 
 
-def simulate_points(
-    segments: Segments, rng: np.random.Generator, kind: str = "gaussian"
-) -> Points:
+def point_rows(path: Path, classes: tuple[str, ...]) -> tuple[list[PointRow], list[str]]:
+    """The rows of a points CSV that can be read, and a line on each that cannot.
+
+    Raises:
+        DataError: the file cannot be read, or lacks a column.
+    """
+    rows: list[PointRow] = []
+    problems: list[str] = []
+    index = {name: label for label, name in enumerate(classes)}
+    for line, plain in _lines(path):
+        value = _number(plain["value"])
+        if plain["class"] not in index:
+            problems.append(f"{path}:{line}: class {plain['class']!r} is unknown; "
+                            + _known(plain["class"], classes))  # fmt: skip
+        elif not np.isfinite(value) or value < 0:
+            problems.append(f"{path}:{line}: point {plain['value']!r} of video {plain['video_id']}; "
+                            "a number from 0 on is needed")  # fmt: skip
+        else:
+            rows.append(
+                PointRow(
+                    line=line,
+                    video=plain["video_id"],
+                    label=index[plain["class"]],
+                    value=value,
+                    in_seconds=plain["unit"] == "time_s",
+                )  # fmt: skip
+            )
+    return rows, problems
+
+
+def simulate_points(segments: Segments, rng: np.random.Generator, kind: str = "gaussian") -> Points:
     """One point an instance.
+
+    "uniform" is anywhere in the instance. "gaussian" is around its middle with a standard
+    deviation of SPREAD times its length, drawn again while outside. The published
+    `point_gaussian` files of THUMOS14, GTEA, BEOID and ActivityNet 1.3 lie much closer to the
+    middle (one frame or 1 % of the length); ours does not tell a method where the middle is.
 
     Args:
         segments: N instances.
         rng: where randomness comes from.
-        kind: "uniform" over the instance, or "gaussian" around its middle with a standard
-            deviation of a quarter of its length, drawn again while outside (SF-Net, LACP).
+        kind: "gaussian" or "uniform".
+
+    Returns:
+        N points, ascending, each inside its instance.
+
+    Raises:
+        DataError: the kind is unknown.
     """
     if kind not in KINDS:
-        raise DataError(f"points {kind!r}: allowed are {', '.join(KINDS)}")
+        raise DataError(f"simulated points {kind!r}: allowed are {', '.join(KINDS)}")
     count = len(segments)
     if kind == "uniform":
         position = rng.uniform(0, 1, count)
     else:
-        position = 0.5 + 0.25 * rng.standard_normal(count)
+        position = rng.normal(0.5, SPREAD, count)
         while (outside := (position < 0) | (position >= 1)).any():
-            position[outside] = 0.5 + 0.25 * rng.standard_normal(int(outside.sum()))
+            position[outside] = rng.normal(0.5, SPREAD, int(outside.sum()))
     time_s = segments.start_s + position * (segments.end_s - segments.start_s)
-    return _points(list(zip(time_s.tolist(), segments.label.tolist(), strict=True)))
+    return sorted_points(list(zip(time_s.tolist(), segments.label.tolist(), strict=True)))
 
 
-def write_points_csv(
-    path: Path, points: Mapping[str, Points], fps: float, classes: tuple[str, ...]
-) -> None:
-    """Writes `class,video_id,point` with frame numbers at `fps`."""
+def write_points_csv(path: Path, points: Mapping[str, Points], classes: tuple[str, ...]) -> None:
+    """Writes `class,video_id,time_s`, which `read_points_csv` reads."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["class", "video_id", "point"])
+        writer.writerow(["class", "video_id", "time_s"])
         for video, labelled in points.items():
-            for time_s, label in zip(labelled.time_s, labelled.label, strict=True):
-                writer.writerow([classes[label], video, int(np.floor(time_s * fps))])
+            for time_s, label in zip(labelled.time_s.tolist(), labelled.label, strict=True):
+                writer.writerow([classes[label], video, time_s])
 
 
-def _points(pairs: list[tuple[float, int]]) -> Points:
+def sorted_points(pairs: list[tuple[float, int]]) -> Points:
+    """Points from (seconds, label) pairs in any order."""
     ordered = sorted(pairs)
     return Points(
         time_s=np.array([t for t, _ in ordered], np.float64),
@@ -100,15 +148,40 @@ def _points(pairs: list[tuple[float, int]]) -> Points:
     )
 
 
-def _frame(text: str, place: str) -> float:
+def no_points() -> Points:
+    """No point labels, as a test video has."""
+    return sorted_points([])
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, {class, video_id, value, unit}) of a CSV; every other column is dropped."""
     try:
-        value = float(text)
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            columns = rows.fieldnames or ()
+            unit = "time_s" if "time_s" in columns else "point"
+            if missing := {"class", "video_id", unit} - set(columns):
+                raise DataError(
+                    f"{path}: no column {', '.join(sorted(missing))} in the first line; class, "
+                    "video_id and point (a frame number) or time_s are needed"
+                )
+            for row in rows:
+                plain = {name: row[name] or "" for name in ("class", "video_id")}
+                yield rows.line_num, plain | {"value": row[unit] or "", "unit": unit}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as CSV: {error}") from error
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
     except ValueError:
-        value = float("nan")
-    if not np.isfinite(value):
-        raise DataError(f"{place}: point {text!r} is not a frame number")
-    return value
+        return float("nan")
 
 
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+def _known(name: str, classes: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(name, classes, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    more = f" and {len(classes) - 8} more" if len(classes) > 8 else ""
+    return f"known are {', '.join(classes[:8])}{more}"

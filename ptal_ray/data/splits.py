@@ -35,9 +35,7 @@ def fold(
     return fit, tuple(i for row, i in enumerate(ids) if chosen[row])
 
 
-def _stratified(
-    has: NDArray[np.bool_], number: int, rng: np.random.Generator
-) -> NDArray[np.bool_]:
+def _stratified(has: NDArray[np.bool_], number: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Marks `number` rows in which classes are spread as in all rows."""
     count = has.sum(axis=0)
     share = number / max(len(has), 1)

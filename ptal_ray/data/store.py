@@ -10,11 +10,9 @@ A store is a directory:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,17 +24,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ptal_ray.data import datasets
+from ptal_ray.data.checks import SUBSETS, check_video
+from ptal_ray.data.content import Content
+from ptal_ray.data.points import no_points
+from ptal_ray.data.staging import staged
 from ptal_ray.data.types import DatasetInfo, FloatArray, Grid, Points, Segments, Video
 from ptal_ray.errors import DataError
 
 SCHEMA_VERSION = 1
-SUBSETS = ("train", "test")
 _TABLES = ("videos", "annotations", "points")
 _FILES = ("features.arrow", *(f"{name}.arrow" for name in _TABLES))
 
 
 class FeatureStore:
-    """A dataset on disk; opening reads no features. Pickles as its path."""
+    """A dataset on disk; opening reads no features. Pickles as its path and content hash."""
 
     def __init__(self, path: Path, info: DatasetInfo, description: dict[str, Any]) -> None:
         self.path, self.info, self._description = path, info, description
@@ -49,15 +50,7 @@ class FeatureStore:
             DataError: it is missing, of another schema version, or a file is truncated.
         """
         path = Path(path)
-        try:
-            description = json.loads((path / "store.json").read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not a feature store ({error}); import it again") from error
-        if description.get("schema_version") != SCHEMA_VERSION:
-            found = description.get("schema_version")
-            raise DataError(
-                f"{path}: schema version {found}, this version reads {SCHEMA_VERSION}; import again"
-            )
+        description = _description(path)
         for name, size in description["sizes"].items():
             found = (path / name).stat().st_size if (path / name).exists() else "no"
             if found != size:
@@ -67,14 +60,13 @@ class FeatureStore:
         return cls(path, DatasetInfo(**plain), description)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return FeatureStore.open, (str(self.path),)
+        return _reopen, (str(self.path), self.info.content_hash)
 
     def ids(self, subset: str) -> tuple[str, ...]:
         """Video ids of "train" or "test", in stored order."""
         if subset not in SUBSETS:
             raise DataError(f"subset {subset!r}: allowed are {', '.join(SUBSETS)}")
-        videos = self._videos
-        return tuple(i for i, s in zip(videos["id"], videos["subset"], strict=True) if s == subset)
+        return self._subsets[subset]
 
     def length(self, id: str) -> int:
         """T, snippets of a video."""
@@ -116,7 +108,7 @@ class FeatureStore:
         Raises:
             DataError: the content is not what was imported.
         """
-        content = _Content(self.info, self._description["dtype"])
+        content = Content(SCHEMA_VERSION, self.info, self._description["dtype"])
         for id, subset in zip(self._videos["id"], self._videos["subset"], strict=True):
             content.add(
                 id, subset, self.video(id).features, self.duration_s(id), self.annotations(id),
@@ -127,7 +119,9 @@ class FeatureStore:
 
     @cached_property
     def _features(self) -> pa.ipc.RecordBatchFileReader:
-        return pa.ipc.open_file(pa.memory_map(str(self.path / "features.arrow")))
+        reader = pa.ipc.open_file(pa.memory_map(str(self.path / "features.arrow")))
+        self._check_unchanged()
+        return reader
 
     @cached_property
     def _videos(self) -> dict[str, Any]:
@@ -135,6 +129,11 @@ class FeatureStore:
         return {n: table[n].to_pylist() for n in ("id", "subset")} | {
             n: table[n].to_numpy() for n in ("length", "duration_s")
         }
+
+    @cached_property
+    def _subsets(self) -> dict[str, tuple[str, ...]]:
+        pairs = list(zip(self._videos["id"], self._videos["subset"], strict=True))
+        return {name: tuple(id for id, subset in pairs if subset == name) for name in SUBSETS}
 
     @cached_property
     def _index(self) -> dict[str, int]:
@@ -150,7 +149,14 @@ class FeatureStore:
 
     def _table(self, name: str) -> pa.Table:
         with pa.memory_map(str(self.path / f"{name}.arrow")) as file:
-            return pa.ipc.open_file(file).read_all()
+            table = pa.ipc.open_file(file).read_all()
+        self._check_unchanged()
+        return table
+
+    def _check_unchanged(self) -> None:
+        found = _description(self.path)["info"]["content_hash"]
+        if found != self.info.content_hash:
+            raise DataError(f"{self.path}: the store was replaced while in use; start again")
 
     def _rows(self, name: str, id: str) -> tuple[dict[str, NDArray[Any]], slice]:
         table = self._columns[name]
@@ -160,7 +166,7 @@ class FeatureStore:
 
     def _row(self, id: str) -> int:
         if id not in self._index:
-            raise DataError(f"{self.path}: no video {id!r}; `python -m ptal_ray.data info` lists them")
+            raise DataError(f"{self.path}: no video {id!r} among its {len(self._index)}")
         return self._index[id]
 
 
@@ -176,6 +182,7 @@ class StoreWriter:
         note: one line on what the data is.
         dtype: "float16" or "float32".
         replace: whether an existing store at `path` is replaced.
+        wait: whether another process writing the same store is waited for, or is an error.
     """
 
     def __init__(
@@ -189,29 +196,27 @@ class StoreWriter:
         note: str = "",
         dtype: str = "float16",
         replace: bool = False,
+        wait: bool = False,
     ) -> None:
         if dtype not in ("float16", "float32"):
             raise DataError(f"dtype {dtype!r}: allowed are float16 and float32")
         if not classes or len(set(classes)) != len(classes):
             raise DataError(f"{path}: classes must be named, each once; got {list(classes)[:5]}")
-        self.path, self.replace, self.dtype = Path(path), replace, np.dtype(dtype)
+        self.path, self.dtype = Path(path), np.dtype(dtype)
         self.info = DatasetInfo(
             name=name, classes=tuple(classes), feature_dim=0, grid=grid, features=features,
             content_hash="", note=note,
         )  # fmt: skip
-        self._work = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        self._staging = ExitStack()
+        self._staged = staged(self.path, replace=replace, wait=wait)
         self._sink: Any = None
         self._writer: Any = None
-        self._content: _Content | None = None
+        self._content: Content | None = None
         self._rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _TABLES}
         self._seen: set[str] = set()
 
     def __enter__(self) -> StoreWriter:
-        if self.path.exists() and not self.replace:
-            raise DataError(f"{self.path}: exists already; pass --replace to write it anew")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(self.path)
-        self._work.mkdir()
+        self._work = self._staging.enter_context(self._staged)
         return self
 
     def __exit__(
@@ -220,14 +225,13 @@ class StoreWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._sink.close()
-        try:
-            if kind is None:
-                self._finish()
-        finally:
-            shutil.rmtree(self._work, ignore_errors=True)
+        with self._staging:
+            if self._writer is not None:
+                self._writer.close()
+                self._sink.close()
+            if error is not None:
+                raise error
+            self._finish()
 
     def add(
         self,
@@ -246,23 +250,22 @@ class StoreWriter:
             subset: "train" or "test"; points of a test video are not stored.
             features: (T, D), finite.
             duration_s: seconds, positive.
-            annotations: instances inside the video.
-            points: inside the video, ascending.
+            annotations: instances; one may reach beyond the video, as published ones do.
+            points: inside the video.
 
         Raises:
             DataError: with the video, the value, what is allowed and the fix.
         """
-        check_video(id, subset, features, duration_s, annotations, points, self.info)
+        check_video(
+            id, subset, features, duration_s, annotations, points,
+            dim=self.info.feature_dim, classes=self.info.num_classes,
+        )  # fmt: skip
         if id in self._seen:
             raise DataError(f"video {id}: added twice; ids must be unique")
-        with np.errstate(over="ignore"):
-            stored = np.ascontiguousarray(features, dtype=self.dtype)
-        if not np.isfinite(stored).all():
-            largest = float(np.abs(features).max())
-            raise DataError(f"video {id}: value {largest:g} overflows float16; use --dtype float32")
+        stored = self._stored(id, features)
         if self._writer is None:
             self._open(stored.shape[1])
-        kept = points if subset == "train" else points_none()
+        kept = _ascending(points) if subset == "train" else no_points()
         row = len(self._seen)
         self._seen.add(id)
         assert self._content is not None
@@ -284,9 +287,20 @@ class StoreWriter:
             (row, *r) for r in zip(kept.time_s.tolist(), kept.label.tolist(), strict=True)
         ]
 
+    def _stored(self, id: str, features: FloatArray) -> FloatArray:
+        with np.errstate(over="ignore"):
+            stored = np.ascontiguousarray(features, dtype=self.dtype)
+        if not np.isfinite(stored).all():
+            largest = float(np.abs(features).max())
+            raise DataError(
+                f"video {id}: value {largest:g} overflows {self.dtype}; "
+                "scale the features or store them as float32 (--dtype float32)"
+            )
+        return stored
+
     def _open(self, dim: int) -> None:
         self.info = replace(self.info, feature_dim=dim)
-        self._content = _Content(self.info, self.dtype.name)
+        self._content = Content(SCHEMA_VERSION, self.info, self.dtype.name)
         kind = pa.list_(pa.from_numpy_dtype(self.dtype), dim)
         self._sink = pa.OSFile(str(self._work / "features.arrow"), "wb")
         self._writer = pa.ipc.new_file(self._sink, pa.schema([("features", kind)]))
@@ -309,14 +323,6 @@ class StoreWriter:
             "sizes": {name: (self._work / name).stat().st_size for name in _FILES},
         }
         (self._work / "store.json").write_text(json.dumps(description, indent=1))
-        self._publish()
-
-    def _publish(self) -> None:
-        old = self._work.with_suffix(".old")
-        if self.path.exists():
-            os.rename(self.path, old)
-        os.rename(self._work, self.path)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 _SCHEMAS = {
@@ -332,99 +338,30 @@ _SCHEMAS = {
 }  # fmt: skip
 
 
-class _Content:
-    """The running hash over what a store holds."""
-
-    def __init__(self, info: DatasetInfo, dtype: str) -> None:
-        plain = asdict(replace(info, content_hash=""))
-        self._hash = hashlib.sha256(json.dumps([SCHEMA_VERSION, dtype, plain]).encode())
-
-    def add(
-        self,
-        id: str,
-        subset: str,
-        features: FloatArray,
-        duration_s: float,
-        annotations: Segments,
-        points: Points,
-    ) -> None:
-        head = [id, subset, list(features.shape), float(duration_s), len(annotations), len(points)]
-        self._hash.update(json.dumps(head).encode())
-        self._hash.update(np.ascontiguousarray(features).data)
-        for seconds in (annotations.start_s, annotations.end_s, points.time_s):
-            self._hash.update(np.ascontiguousarray(seconds, np.float64).data)
-        for label in (annotations.label, points.label):
-            self._hash.update(np.ascontiguousarray(label, np.int64).data)
-
-    def digest(self) -> str:
-        return self._hash.hexdigest()
+def _ascending(points: Points) -> Points:
+    order = np.argsort(points.time_s, kind="stable")
+    return Points(time_s=points.time_s[order], label=points.label[order])
 
 
-def check_video(
-    id: str,
-    subset: str,
-    features: FloatArray,
-    duration_s: float,
-    annotations: Segments,
-    points: Points,
-    info: DatasetInfo,
-) -> None:
-    """Checks one video; `info.feature_dim` 0 allows any D.
-
-    Raises:
-        DataError: with the video, the value, what is allowed and the fix.
-    """
-    for problem in problems(id, subset, features, duration_s, annotations, points, info):
-        raise DataError(problem)
-
-
-def problems(
-    id: str,
-    subset: str,
-    features: FloatArray,
-    duration_s: float,
-    annotations: Segments,
-    points: Points,
-    info: DatasetInfo,
-) -> Iterator[str]:
-    """Everything wrong with a video, a line each; see `check_video`."""
-    if not id or "/" in id or "\\" in id or id.startswith(".") or "\0" in id:
-        yield f"video {id!r}: an id must not be empty, hold a path separator or start with a dot"
-    if subset not in SUBSETS:
-        yield f"video {id}: subset {subset!r}; allowed are {', '.join(SUBSETS)}"
-    if features.ndim != 2 or 0 in features.shape:
-        yield f"video {id}: features of shape {features.shape}; (T, D) with T, D >= 1 is needed"
-        return
-    if info.feature_dim and features.shape[1] != info.feature_dim:
-        yield f"video {id}: D = {features.shape[1]}, but {info.feature_dim} in the videos before it"
-    bad = np.argwhere(~np.isfinite(features))
-    if len(bad):
-        t, d = bad[0]
-        yield (
-            f"video {id}: features[{t}, {d}] is {features[t, d]}, {len(bad)} such values; "
-            "features must be finite: extract them again"
+def _description(path: Path) -> dict[str, Any]:
+    """store.json of a store of this schema version."""
+    try:
+        description: dict[str, Any] = json.loads((path / "store.json").read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a feature store ({error}); import it again") from error
+    if description.get("schema_version") != SCHEMA_VERSION:
+        found = description.get("schema_version")
+        raise DataError(
+            f"{path}: schema version {found}, this version reads {SCHEMA_VERSION}; import it again"
         )
-    if not (np.isfinite(duration_s) and duration_s > 0):
-        yield f"video {id}: duration {duration_s} s; it must be positive"
-        return
-    for start, end in zip(annotations.start_s, annotations.end_s, strict=True):
-        if not (0 <= start < end <= duration_s + 1e-6):
-            yield (
-                f"video {id}: instance [{start:g}, {end:g}] s; "
-                f"0 <= start < end <= {duration_s:g} is needed"
-            )
-    for time_s in points.time_s:
-        if not 0 <= time_s <= duration_s:
-            yield f"video {id}: point at {time_s:g} s; it must lie in [0, {duration_s:g}] s"
-    for kind, label in (("instance", annotations.label), ("point", points.label)):
-        unknown = label[(label < 0) | (label >= info.num_classes)]
-        if len(unknown):
-            yield f"video {id}: {kind} label {unknown[0]}; there are {info.num_classes} classes"
+    return description
 
 
-def points_none() -> Points:
-    """No point labels."""
-    return Points(time_s=np.zeros(0), label=np.zeros(0, np.int64))
+def _reopen(path: str, content_hash: str) -> FeatureStore:
+    store = FeatureStore.open(path)
+    if store.info.content_hash != content_hash:
+        raise DataError(f"{path}: the store was replaced while in use; start again")
+    return store
 
 
 def data_root() -> Path:
@@ -446,32 +383,11 @@ def find(name_or_path: str) -> FeatureStore:
         from ptal_ray.data.watch import assemble  # needs seglearn, which nothing else does
 
         assemble(path)
+    if not path.exists() and "/" in name_or_path:
+        raise DataError(f"{path}: there is no feature store; give the directory of one, or a name")
     if not path.exists():
         raise DataError(
             f"dataset {name_or_path!r} is not imported ({path} is missing); "
             f"{datasets.import_hint(name_or_path)}; `--dataset watch` tries the same space at once"
         )
     return FeatureStore.open(path)
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Removes what killed writers of this store left, and brings back a store they had set aside."""
-    for work in path.parent.glob(f".{path.name}.*.partial"):
-        if not _alive(work):
-            shutil.rmtree(work, ignore_errors=True)
-    for old in path.parent.glob(f".{path.name}.*.old"):
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.rename(old, path)
-
-
-def _alive(work: Path) -> bool:
-    pid = int(work.name.rsplit(".", 2)[1])
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -1,0 +1,156 @@
+"""`watch`: real smartwatch recordings on an assembled timeline, the embedded default data set.
+
+The package seglearn ships 140 recordings of the Shoulder Physiotherapy Activity Recognition data
+(Burns et al., 2018): 10 subjects, 2 arms, 7 exercises, 6 channels at 50 Hz, one exercise each.
+A session joins bouts of one subject and arm into one continuous recording: four exercises are
+actions, three are background. Signals are real; the timeline is assembled.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from ptal_ray.data.points import simulate_points
+from ptal_ray.data.store import StoreWriter
+from ptal_ray.data.types import Grid, Points, Segments
+from ptal_ray.errors import DataError
+
+NOTE = "real smartwatch signals, assembled timeline"
+RATE = 50  # samples per second
+WINDOW, STRIDE = 50, 25  # samples: a snippet sees 1 s, snippets are 0.5 s apart
+ACTIONS = {
+    "PEN": "Pendulum",
+    "ABD": "Abduction",
+    "FEL": "ForwardElevation",
+    "IR": "InternalRotation",
+}
+BOUTS = 3  # of each exercise in a session
+BOUT_S = (3.0, 10.0)
+TEST_SUBJECTS = (3, 6, 9)
+SEED = 0
+
+Floats = NDArray[np.float64]
+
+
+def assemble(path: Path) -> None:
+    """Writes the store to `path`, unless another process does so at the same time.
+
+    Raises:
+        DataError: seglearn is not installed.
+    """
+    recordings = _recordings()
+    sessions = sorted({(subject, side) for subject, side, _ in recordings})
+    # Sessions are cut at seconds that lie on the grid, whose cells centre on the windows.
+    grid = Grid(stride_s=STRIDE / RATE, offset_s=(WINDOW - STRIDE) / 2 / RATE)
+    writer = StoreWriter(
+        path, name="watch", classes=tuple(ACTIONS.values()), grid=grid, features="real",
+        note=NOTE, dtype="float32",
+    )  # fmt: skip
+    try:
+        with writer:
+            for subject, side in sessions:
+                rng = np.random.default_rng([SEED, subject, side])
+                own = {e: x for (s, a, e), x in recordings.items() if (s, a) == (subject, side)}
+                signal, segments = _session(own, rng)
+                test = subject in TEST_SUBJECTS
+                writer.add(
+                    f"subject{subject:02d}_{'left' if side == 0 else 'right'}",
+                    subset="test" if test else "train",
+                    features=snippet_features(signal).astype(np.float32),
+                    duration_s=len(signal) / RATE,
+                    annotations=segments,
+                    points=_no_points() if test else simulate_points(segments, rng),
+                )
+    except (DataError, OSError):
+        if not (path / "store.json").exists():
+            raise
+
+
+def snippet_features(signal: Floats) -> Floats:
+    """Statistics of each window, standardised over the session.
+
+    Args:
+        signal: (S, 6) samples at 50 Hz.
+
+    Returns:
+        (T, 87): per channel mean, std, min, max, mean |difference|, net change and the magnitudes
+        at 1-6 Hz, then the 15 correlations between channels.
+    """
+    windows = sliding_window_view(signal, WINDOW, axis=0)[::STRIDE]  # (T, 6, WINDOW)
+    centred = windows - windows.mean(axis=2, keepdims=True)
+    spread = windows.std(axis=2)
+    spectrum = np.abs(np.fft.rfft(centred, axis=2))[:, :, 1:7]
+    covariance = np.einsum("tcw,tdw->tcd", centred, centred) / WINDOW
+    scale = np.maximum(spread[:, :, None] * spread[:, None, :], 1e-9)
+    upper = np.triu_indices(signal.shape[1], 1)
+    columns = [
+        windows.mean(axis=2), spread, windows.min(axis=2), windows.max(axis=2),
+        np.abs(np.diff(windows, axis=2)).mean(axis=2), windows[:, :, -1] - windows[:, :, 0],
+        spectrum.reshape(len(windows), -1), (covariance / scale)[:, upper[0], upper[1]],
+    ]  # fmt: skip
+    features = np.concatenate(columns, axis=1)
+    return (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-9)
+
+
+def _recordings() -> dict[tuple[int, int, str], Floats]:
+    """(subject, side, exercise) -> (S, 6) samples."""
+    try:
+        resource = files("seglearn") / "data" / "watch_dataset.npy"
+    except ModuleNotFoundError as error:
+        raise DataError(
+            "dataset 'watch' is assembled from the package seglearn, which is not installed; "
+            "pip install seglearn"
+        ) from error
+    with as_file(resource) as path:
+        # A pickled dictionary, inside an installed package whose code runs anyway.
+        data: dict[str, Any] = np.load(path, allow_pickle=True).item()
+    names = data["y_labels"]
+    keys = zip(data["subject"], data["side"], data["y"], strict=True)
+    return {
+        (int(subject), int(side), names[label]): np.asarray(samples, np.float64)
+        for (subject, side, label), samples in zip(keys, data["X"], strict=True)
+    }
+
+
+def _session(recordings: dict[str, Floats], rng: np.random.Generator) -> tuple[Floats, Segments]:
+    """One timeline from the recordings of a subject and arm, and its action instances."""
+    bouts = [(name, bout) for name in sorted(recordings) for bout in _bouts(recordings[name], rng)]
+    order = rng.permutation(len(bouts))
+    while any(bouts[a][0] == bouts[b][0] for a, b in zip(order, order[1:], strict=False)):
+        order = rng.permutation(len(bouts))  # neighbours of one exercise would be one instance
+    edges = np.cumsum([0, *(len(bouts[k][1]) for k in order)]) / RATE
+    classes = list(ACTIONS)
+    found = [
+        (edges[at], edges[at + 1], classes.index(bouts[k][0]))
+        for at, k in enumerate(order)
+        if bouts[k][0] in ACTIONS
+    ]
+    segments = Segments(
+        start_s=np.array([s for s, _, _ in found]),
+        end_s=np.array([e for _, e, _ in found]),
+        label=np.array([c for _, _, c in found], np.int64),
+        score=np.ones(len(found)),
+    )
+    return np.concatenate([bouts[k][1] for k in order]), segments
+
+
+def _bouts(recording: Floats, rng: np.random.Generator) -> list[Floats]:
+    """BOUTS disjoint stretches of a recording, in random places."""
+    while True:
+        lengths = np.round(rng.uniform(*BOUT_S, BOUTS) * RATE).astype(int)
+        slack = len(recording) - lengths.sum()
+        if slack >= 0:
+            break
+    gaps = np.sort(rng.integers(0, slack + 1, BOUTS))
+    starts = gaps + np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    return [recording[s : s + n] for s, n in zip(starts, lengths, strict=True)]
+
+
+def _no_points() -> Points:
+    return Points(time_s=np.zeros(0), label=np.zeros(0, np.int64))

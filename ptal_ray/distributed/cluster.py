@@ -1,0 +1,137 @@
+"""Ray itself: started on this machine or joined, what fits on it, and left clean."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+import torch
+
+from ptal_ray.errors import ConfigError
+from ptal_ray.space import Resources
+
+OBJECT_STORE_BYTES = 200_000_000  # features are memory-mapped files, so little travels through it
+_ENVIRONMENT = {  # read by Ray in the driver, in trials and in the workers of a trial
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # the study directory is what a resume reads
+}
+
+
+def local_cpus() -> int:
+    """CPUs this process may use: its affinity and the quota of its container."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.is_file():
+        limit, _, period = quota.read_text().partition(" ")
+        if limit != "max":
+            cpus = min(cpus, max(1, int(limit) // int(period)))
+    return cpus
+
+
+def local_nodes() -> list[dict[str, float]]:
+    """What Ray would have on this machine alone, without starting it."""
+    return [{"CPU": float(local_cpus()), "GPU": float(torch.cuda.device_count())}]
+
+
+@contextmanager
+def cluster(address: str | None, *, with_train: bool, verbose: bool) -> Iterator[None]:
+    """Ray, for the time of a `with` block.
+
+    Args:
+        address: of a running cluster; None starts Ray on this machine, on loopback alone.
+        with_train: Ray Train is going to be used, which needs the dashboard's state service.
+        verbose: show what Ray and the trials write.
+
+    Raises:
+        ConfigError: no cluster answers at `address`.
+    """
+    os.environ.update(_ENVIRONMENT | {"TUNE_PRINT_ALL_TRIAL_ERRORS": str(int(verbose))})
+    level = logging.INFO if verbose else logging.CRITICAL
+    logging.getLogger("ray").setLevel(level)
+    with warnings.catch_warnings():
+        if not verbose:
+            warnings.filterwarnings("ignore", module=r"ray\b.*")
+        try:
+            _start(address, with_train, level, verbose)
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start(address: str | None, with_train: bool, level: int, verbose: bool) -> None:
+    if address is None:
+        ray.init(
+            address="local",
+            num_cpus=local_cpus(),
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=with_train,
+            dashboard_host="127.0.0.1",
+            _node_ip_address="127.0.0.1",
+            log_to_driver=verbose,
+            logging_level=level,
+        )
+        return
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=verbose,
+            logging_level=level,
+            runtime_env={"env_vars": _ENVIRONMENT},
+        )
+    except ConnectionError as error:
+        raise ConfigError(f"--address {address}: no Ray cluster answers there ({error})") from error
+
+
+def nodes() -> list[dict[str, float]]:
+    """Total resources of each living node of the cluster."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def concurrency(
+    resources: Resources, nodes: Iterable[Mapping[str, float]], limit: int | None
+) -> int:
+    """Trials that can hold their workers at the same time.
+
+    Args:
+        resources: what one trial occupies.
+        nodes: {"CPU": .., "GPU": ..} of every node; a worker lies on one node.
+        limit: at most this many, or None.
+
+    Raises:
+        ConfigError: not even one trial fits.
+    """
+    nodes = list(nodes)
+    trials = sum(_workers_on(resources, node) for node in nodes) // resources.workers
+    if trials < 1:
+        cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
+        raise ConfigError(
+            f"resources: a trial needs {resources.workers} workers x {resources.cpus_per_worker} "
+            f"CPUs and {resources.gpus_per_worker:g} GPUs, but the cluster has {cpus:g} CPUs and "
+            f"{gpus:g} GPUs on {len(nodes)} nodes; lower resources.workers, .cpus_per_worker or "
+            ".gpus_per_worker"
+        )
+    return min(trials, limit or trials)
+
+
+def _workers_on(resources: Resources, node: Mapping[str, float]) -> int:
+    by_cpu = int(node.get("CPU", 0.0) // resources.cpus_per_worker)
+    share, gpus = resources.gpus_per_worker, int(node.get("GPU", 0.0))
+    if not share:
+        return by_cpu
+    by_gpu = gpus * math.floor(1 / share + 1e-9) if share < 1 else int(gpus // share)
+    return min(by_cpu, by_gpu)

@@ -1,0 +1,148 @@
+"""One training run on its way to the process that trains it, and what that process does with it.
+
+The folder of a run is all that survives a kill: report.json is written before checkpoint.pt, so a
+checkpoint always has its report beside it, and a report that never reached the driver is sent
+again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ptal_ray.decoding import write_scores
+from ptal_ray.errors import PtalError
+from ptal_ray.finals import FinalConfig, final_event
+from ptal_ray.tracking import dumps, loads
+from ptal_ray.trial import Trial, TrialConfig
+
+CHECKPOINT, REPORT = "checkpoint.pt", "report.json"
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to train, where its files go, and since when the driver waits for it.
+
+    Args:
+        config: what to train.
+        directory: of the study, absolute.
+        folder: of this run, relative to it.
+        reported_step: the last step whose report the driver has; 0 for none.
+        asked_at: seconds since 1970.
+        final: (role, arm, seed) of a run after the search; None for a search trial.
+    """
+
+    config: TrialConfig
+    directory: str
+    folder: str
+    asked_at: float
+    reported_step: int = 0
+    final: tuple[str, str, int] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The folder of this run."""
+        return Path(self.directory) / self.folder
+
+    @property
+    def run(self) -> FinalConfig:
+        """The final run this is."""
+        assert self.final is not None
+        role, arm, seed = self.final
+        return FinalConfig(role=role, arm=arm, seed=seed, config=self.config)
+
+    def to_json(self) -> str:
+        """One JSON object; `from_json` reads it back."""
+        return json.dumps(asdict(self) | {"config": self.config.to_json()})
+
+    @staticmethod
+    def from_json(text: str) -> Job:
+        """The job that `to_json` wrote."""
+        plain = json.loads(text)
+        plain["config"] = TrialConfig.from_json(plain["config"])
+        plain["final"] = tuple(plain["final"]) if plain["final"] else None
+        return Job(**plain)
+
+
+def failure(message: str) -> Result:
+    """The last result of a job that cannot go on, however often it is tried."""
+    return {"done": True, "failed": message}
+
+
+def saved_report(folder: Path) -> Result | None:
+    """The result that was saved with the checkpoint in `folder`, if there is one."""
+    if not (folder / CHECKPOINT).exists() or not (folder / REPORT).exists():
+        return None
+    saved: Result = loads((folder / REPORT).read_text())
+    return saved
+
+
+class JobRun:
+    """A job in the process that trains it: from its checkpoint, report by report, to its end.
+
+    Args:
+        job: what to do.
+        device: "cpu", "cuda" or "cuda:k".
+        rank, world_size: as for `Trial`; rank 0 alone writes files.
+    """
+
+    def __init__(self, job: Job, device: str, rank: int = 0, world_size: int = 1) -> None:
+        self.job, self.device, self.rank, self.world_size = job, device, rank, world_size
+        self.trial: Trial | None = None
+
+    def advance(self) -> Result:
+        """The next report: {"step", "objective", "metrics", "decode", "seconds",
+        "to_first_step_s", "done", "failed"}, and the "event" of a final run.
+
+        "failed" is None or why this job ended: an error that trying again would repeat.
+        """
+        try:
+            if self.trial is None:
+                self.trial = self._trial()
+                if (unsent := self._unsent(self.trial)) is not None:
+                    return unsent
+            return self._advance(self.trial)
+        except PtalError as error:
+            return failure(str(error))
+
+    def _trial(self) -> Trial:
+        trial = Trial(self.job.config, self.device, self.rank, self.world_size)
+        if (self.job.path / CHECKPOINT).exists():
+            trial.load(self.job.path / CHECKPOINT)
+        return trial
+
+    def _unsent(self, trial: Trial) -> Result | None:
+        saved = saved_report(self.job.path)
+        if saved is None or saved["step"] != trial.step:
+            return None
+        return saved if trial.done or trial.step > self.job.reported_step else None
+
+    def _advance(self, trial: Trial) -> Result:
+        report = trial.advance()
+        first = trial.first_step_at
+        result = asdict(report) | {
+            "to_first_step_s": first - self.job.asked_at if first else None,
+            "done": trial.done,
+            "failed": None,
+        }
+        if self.rank == 0:
+            if self.job.final:
+                run = self.job.run
+                event = final_event(Path(self.job.directory), run, report, trial.detections)
+                result["event"] = event | {"time": time.time()}
+            self._save(trial, result)
+        return result
+
+    def _save(self, trial: Trial, result: Result) -> None:
+        folder = self.job.path
+        folder.mkdir(parents=True, exist_ok=True)
+        if not self.job.final:
+            write_scores(folder / "scores.npz", trial.scores)
+        beside = folder / f".{REPORT}"
+        beside.write_text(dumps(result))
+        beside.replace(folder / REPORT)
+        trial.save(folder / CHECKPOINT)

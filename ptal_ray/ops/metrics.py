@@ -1,0 +1,241 @@
+"""Detection mAP as the ActivityNet evaluation defines it, vectorised.
+
+Matching is greedy: predictions in order of score each take the free ground truth they overlap
+most. All ground truths thus prefer the better-scored prediction, so the greedy result is the only
+stable matching and deferred acceptance (Gale and Shapley) finds it in a few parallel rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptal_ray.data.types import Segments
+from ptal_ray.ops.segments import paired_tiou
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+_PAIRS = 4_000_000  # prediction-truth pairs held at a time; bounds memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapResult:
+    """Average precision at K thresholds.
+
+    Args:
+        tiou: the K thresholds.
+        per_class: (C, K); NaN for classes that the ground truth lacks.
+        per_tiou: (K,) mean over the classes that the ground truth has.
+    """
+
+    tiou: tuple[float, ...]
+    per_class: Floats
+    per_tiou: Floats
+
+    @property
+    def average(self) -> float:
+        """Mean over all thresholds."""
+        return float(self.per_tiou.mean())
+
+    def average_over(self, tiou: Sequence[float]) -> float:
+        """Mean over some of the thresholds."""
+        return float(np.mean([self.per_tiou[self.tiou.index(t)] for t in tiou]))
+
+
+@dataclass(frozen=True)
+class _Flat:
+    """Segments of all videos end to end; `group` is video * C + label."""
+
+    start: Floats
+    end: Floats
+    score: Floats
+    label: Ints
+    group: Ints
+
+
+def detection_map(
+    truth: Mapping[str, Segments],
+    predictions: Mapping[str, Segments],
+    num_classes: int,
+    tiou: Sequence[float],
+) -> MapResult:
+    """Mean average precision over classes at each threshold.
+
+    Predictions in videos without ground truth are false positives. Equal scores keep their input
+    order (videos in the order of the mapping). An overlap equal to a threshold matches.
+
+    Args:
+        truth: instances by video; every video of the evaluated subset.
+        predictions: scored detections by video.
+        num_classes: C; labels are below it.
+        tiou: K thresholds.
+
+    Source: shared conventions section 3; ActivityNet evaluation code.
+    """
+    videos = {name: row for row, name in enumerate(truth)}
+    for name in predictions:
+        videos.setdefault(name, len(videos))
+    real = _flatten(truth, videos, num_classes)
+    found = _flatten(predictions, videos, num_classes)
+    rank_order = np.argsort(-found.score, kind="stable")
+    real = _take(real, np.argsort(real.group, kind="stable"))
+    found = _take(found, rank_order)
+    thresholds = np.asarray(tiou, np.float64)
+    level, hit = _match(real, found, thresholds)
+    positives = np.bincount(real.label, minlength=num_classes)
+    per_class = _average_precision(found.label, level, hit, positives, len(thresholds))
+    has_truth = positives > 0
+    per_tiou = per_class[has_truth].mean(axis=0) if has_truth.any() else np.zeros(len(thresholds))
+    return MapResult(tiou=tuple(tiou), per_class=per_class, per_tiou=per_tiou)
+
+
+def _flatten(segments: Mapping[str, Segments], videos: Mapping[str, int], classes: int) -> _Flat:
+    parts = list(segments.values())
+    counts = [len(p) for p in parts]
+    video = np.repeat(np.array([videos[v] for v in segments], np.int64), counts)
+
+    def joined(name: str, dtype: Any) -> Any:
+        columns = [getattr(p, name) for p in parts]
+        return np.concatenate(columns).astype(dtype, copy=False) if columns else np.zeros(0, dtype)
+
+    label = joined("label", np.int64)
+    return _Flat(
+        start=joined("start_s", np.float64),
+        end=joined("end_s", np.float64),
+        score=joined("score", np.float64),
+        label=label,
+        group=video * classes + label,
+    )
+
+
+def _take(flat: _Flat, index: Ints) -> _Flat:
+    return _Flat(*(getattr(flat, name)[index] for name in _Flat.__dataclass_fields__))
+
+
+def _match(real: _Flat, found: _Flat, thresholds: Floats) -> tuple[Ints, Ints]:
+    """True positives as (threshold index, index of the prediction); predictions by rank."""
+    groups, first, size = np.unique(real.group, return_index=True, return_counts=True)
+    if not len(groups) or not len(found.group):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    at = np.searchsorted(groups, found.group).clip(max=len(groups) - 1)
+    relevant = np.flatnonzero(groups[at] == found.group)
+    relevant = relevant[np.argsort(at[relevant], kind="stable")]
+    levels, hits = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for rows in _chunks(relevant, at[relevant], size[at[relevant]]):
+        level, hit = _match_rows(real, found, rows, first[at[rows]], size[at[rows]], thresholds)
+        levels.append(level)
+        hits.append(hit)
+    return np.concatenate(levels), np.concatenate(hits)
+
+
+def _chunks(rows: Ints, group: Ints, candidates: Ints) -> list[Ints]:
+    """Cuts `rows`, sorted by group, between groups, after about _PAIRS candidates each.
+
+    Matches in different groups do not interact, so a chunk can be matched alone.
+    """
+    if not len(rows):
+        return []
+    group_begins = np.flatnonzero(np.diff(group, prepend=-1))
+    before = (np.cumsum(candidates) - candidates)[group_begins]
+    cuts = group_begins[1:][np.diff(before // _PAIRS) > 0]
+    return np.split(rows, cuts)
+
+
+def _match_rows(
+    real: _Flat, found: _Flat, rows: Ints, first: Ints, size: Ints, thresholds: Floats
+) -> tuple[Ints, Ints]:
+    """As `_match`, for some predictions whose candidates are real[first : first + size]."""
+    prediction = np.repeat(rows, size)
+    within = np.arange(len(prediction)) - np.repeat(np.cumsum(size) - size, size)
+    truth = np.repeat(first, size) + within
+    overlap = paired_tiou(
+        found.start[prediction], found.end[prediction], real.start[truth], real.end[truth]
+    )
+    near = overlap >= thresholds.min()
+    prediction, truth, overlap = prediction[near], truth[near], overlap[near]
+    # By prediction, then overlap descending; equal overlaps: the later ground truth first.
+    order = np.lexsort((-truth, -overlap, prediction))
+    prediction, truth, overlap = prediction[order], truth[order], overlap[order]
+    starts = np.flatnonzero(np.diff(prediction, prepend=-1))
+    if not len(starts):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    entity, level, end = [], [], []
+    for index, threshold in enumerate(thresholds):
+        count = np.add.reduceat((overlap >= threshold).astype(np.int64), starts)
+        able = count > 0
+        entity.append(starts[able])
+        end.append((starts + count)[able])
+        level.append(np.full(int(able.sum()), index))
+    pointer, stop, levels = (np.concatenate(x) for x in (entity, end, level))
+    seeker = prediction[pointer]
+    held = _deferred_acceptance(truth, pointer, stop, seeker, levels, len(real.start))
+    return levels[held], seeker[held]
+
+
+def _deferred_acceptance(
+    truth: Ints, pointer: Ints, stop: Ints, rank: Ints, level: Ints, num_truths: int
+) -> NDArray[np.bool_]:
+    """Which seekers end up with a ground truth.
+
+    Args:
+        truth: (M,) ground truths, the wishes of all seekers end to end.
+        pointer, stop: (E,) where in `truth` each seeker's wishes begin and end.
+        rank: (E,) lower is preferred by every ground truth.
+        level: (E,) threshold index; seekers of different levels do not interact.
+        num_truths: ground truths in all.
+    """
+    by_rank = np.argsort(-rank, kind="stable")  # the best is written last, so it stays
+    pointer, stop, level = pointer[by_rank], stop[by_rank], level[by_rank]
+    holder = np.full((int(level.max()) + 1) * num_truths, -1, np.int64)
+    free, rejected = np.arange(len(pointer)), np.zeros(len(pointer), bool)
+    while len(free):
+        wish = level[free] * num_truths + truth[pointer[free]]
+        before = holder[wish]
+        better = free > before
+        contest, challenger = wish[better], free[better]
+        displaced = holder[contest]
+        holder[contest] = challenger  # ascending, so the best of several challengers remains
+        rejected[:] = False
+        rejected[free[~better]] = True
+        rejected[challenger[holder[contest] != challenger]] = True
+        rejected[displaced[displaced >= 0]] = True
+        lost = np.flatnonzero(rejected)
+        pointer[lost] += 1
+        free = lost[pointer[lost] < stop[lost]]
+    held = np.zeros(len(pointer), bool)
+    held[holder[holder >= 0]] = True
+    result = np.zeros(len(pointer), bool)
+    result[by_rank] = held
+    return result
+
+
+def _average_precision(
+    label: Ints, level: Ints, hit: Ints, positives: Ints, num_levels: int
+) -> Floats:
+    """(C, K) interpolated average precision.
+
+    Precision between two true positives only falls, so its envelope is that of the precisions at
+    the true positives, and each of them raises recall by 1 / positives.
+    """
+    by_class = np.argsort(label, kind="stable")
+    first = np.cumsum(np.bincount(label, minlength=len(positives)))
+    first = np.concatenate([[0], first[:-1]])
+    place = np.empty(len(label), np.int64)
+    place[by_class] = np.arange(len(label)) - first[label[by_class]] + 1
+    average = np.where(positives > 0, 0.0, np.nan)[:, None].repeat(num_levels, axis=1)
+    if not len(hit):
+        return average
+    cell = label[hit] * num_levels + level
+    order = np.lexsort((hit, cell))
+    cell, place = cell[order], place[hit[order]]
+    begins = np.flatnonzero(np.diff(cell, prepend=-1))
+    for begin, end in zip(begins, np.append(begins[1:], len(cell)), strict=True):
+        precision = np.arange(1, end - begin + 1) / place[begin:end]
+        envelope = np.maximum.accumulate(precision[::-1])
+        c, k = divmod(int(cell[begin]), num_levels)
+        average[c, k] = envelope.sum() / positives[c]
+    return average
