@@ -144,7 +144,9 @@ def decode_settings(
 
 def write_scores(path: Path, scores: Sequence[Scores]) -> None:
     """Caches scores in one .npz file, at once or not at all."""
-    arrays = {f"{i}/{name}": a for i, s in enumerate(scores) for name, a in s.arrays.items()}
+    arrays: dict[str, Any] = {
+        f"{i}/{name}": array for i, s in enumerate(scores) for name, array in s.arrays.items()
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with beside.open("wb") as file:

@@ -221,12 +221,12 @@ def _from_nodes(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchS
         if key not in ("method", "dataset", *classes):
             reject_key(node, "", key, ("method", "dataset", *classes), classes)
     read = {key: read_section(top.get(key), key, classes, source) for key in classes}
-    params: dict[str, dict[str, Any]] = {}
+    params: dict[str, Any] = {}
     for key in ("train", "decode"):
         values = read[key].items()
         params[key] = {k: v for k, v in values if isinstance(v, Domain)}
         params[f"{key}_fixed"] = {k: v for k, v in values if not isinstance(v, Domain)}
-    sections = {key: cls(**read[key]) for key, cls in _SECTIONS.items()}
+    sections: dict[str, Any] = {key: cls(**read[key]) for key, cls in _SECTIONS.items()}
     space = SearchSpace(name=name, method=method, dataset=dataset, **sections, **params)
     if (least := space.budget.min_steps) > (most := space.budget.max_steps):
         fail(top["budget"], "budget.min_steps", f"{least} is more than max_steps = {most}")

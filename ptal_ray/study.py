@@ -241,7 +241,7 @@ def final_configs(study: Study, view: StudyView, role: str) -> tuple[FinalConfig
         }
     else:
         best = winner(study, view)
-        sealed = {"decode_domains": {}, "fit_on": "train", "score_on": "test"}
+        sealed: dict[str, Any] = {"decode_domains": {}, "fit_on": "train", "score_on": "test"}
         default = replace(trial_config(study, {}), report_steps=last, **sealed)
         tuned = study.space.decode_defaults() | best.reports[-1].decode
         chosen = space.resolve_train(best.params)
@@ -367,7 +367,8 @@ def _run_trial(
             if (stop or time.time() > stop_at) and not trial.done:
                 state, message = "pruned", "" if stop else "time budget"
                 break
-        write_scores(checkpoint.with_name("scores.npz"), trial.scores)
+        if trial.scores:  # none where it was killed after its last report
+            write_scores(checkpoint.with_name("scores.npz"), trial.scores)
     except DivergedError as error:
         state, message = "failed", str(error)
     log.append("trial_end", trial=number, state=state, message=message)

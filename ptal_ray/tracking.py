@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from ptal_ray.eventlog import Event, EventLog, dumps, loads, read_events
+from ptal_ray.space import Budget, Final, Resources, Scalar, SearchSpace, Selection
 
-Scalar = bool | int | float | str
-
-__all__ = ["EventLog", "FinalRun", "Report", "StudyView", "Summary", "TrialView", "dumps", "loads",
-           "read_events", "summarise"]
+__all__ = [
+    "EventLog", "FinalRun", "Report", "StudyView", "Summary", "TrialView", "best_yaml", "dumps",
+    "loads", "read_events", "summarise",
+]
 
 STATES = ("running", "complete", "pruned", "failed")
 _KINDS = ("study", "trial_start", "report", "trial_end", "final_report", "study_end")
@@ -79,7 +80,7 @@ class TrialView:
 class FinalRun:
     """One training run after the search: `arm` is a configuration, `role` is "reselect" (scored on
     the selection fold) or "test"; `train` and `decode` hold every parameter, `detections` a path
-    relative to the study directory."""
+    relative to the study directory. A run that diverged has no metrics and a message."""
 
     role: str
     arm: str
@@ -90,6 +91,7 @@ class FinalRun:
     metrics: dict[str, float]
     detections: str
     time: float
+    message: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,15 +123,13 @@ class StudyView:
     started: float | None = None
     num_events: int = 0
 
-    @staticmethod
-    def from_events(events: Iterable[Event]) -> StudyView:
+    def extend(self, events: Iterable[Event]) -> StudyView:
         """The view after `events`, oldest first; kinds not named here are passed over."""
-        study: Event = {}
-        end: Event | None = None
-        trials: dict[int, TrialView] = {}
-        finals: dict[tuple[str, str, int], FinalRun] = {}
-        started, count = None, 0
-        for count, event in enumerate(events, 1):  # noqa: B007
+        study, end, started, count = self.study, self.end, self.started, self.num_events
+        trials = {t.number: t for t in self.trials}
+        finals = {(f.role, f.arm, f.seed): f for f in self.finals}
+        for event in events:
+            count += 1
             started = event["time"] if started is None else started
             kind = event["event"]
             if kind in _KINDS:
@@ -148,6 +148,11 @@ class StudyView:
             trials=tuple(trials[n] for n in sorted(trials)),
             finals=tuple(finals[k] for k in sorted(finals)),
         )
+
+    @staticmethod
+    def from_events(events: Iterable[Event]) -> StudyView:
+        """The view of a whole log."""
+        return StudyView().extend(events)
 
     @staticmethod
     def read(study_dir: str | Path) -> StudyView:
@@ -202,6 +207,22 @@ def summarise(runs: Sequence[FinalRun]) -> dict[str, Summary]:
     return {name: _summary([r.metrics[name] for r in runs]) for name in shared}
 
 
+def best_yaml(view: StudyView) -> str | None:
+    """The winner as a search space with every value fixed, as `python -m ptal_ray.train` reads it;
+    None before a trial completed."""
+    best = view.best_config()
+    if best is None:
+        return None
+    plain = view.study["space"]
+    space = SearchSpace(
+        name="best", method=plain["method"], dataset=plain["dataset"],
+        budget=Budget(**plain["budget"]), selection=Selection(**plain["selection"]),
+        resources=Resources(**plain["resources"]), final=Final(**plain["final"]),
+        train_fixed=best[0], decode_fixed=best[1],
+    )
+    return space.to_yaml()
+
+
 def _summary(values: Sequence[float]) -> Summary:
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Summary(mean=float(np.mean(values)), sd=sd, values=tuple(values))
@@ -228,4 +249,5 @@ def _final(event: Event) -> FinalRun:
         role=event["role"], arm=event["arm"], seed=int(event["seed"]), train=event["params"],
         decode=event["decode"], step=int(event["step"]), metrics=event["metrics"],
         detections=event.get("detections") or "", time=event["time"],
+        message=event.get("message", ""),
     )

@@ -32,8 +32,6 @@ THUMOS_LIKE = Protocol(
 )
 ACTIVITYNET = Protocol(tiou=_steps(50, 95, 5), averages={"0.50-0.95": _steps(50, 95, 5)})
 
-_IMPORT = "python -m ptal_ray.data import {name} --features DIR --annotations GT.json"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
@@ -42,40 +40,44 @@ class Dataset:
     Args:
         protocol: how it is judged.
         flags: what `import` needs beside features and annotations.
-        simulated: whether `simulate` makes it from its annotations.
+        simulated: flags of `simulate` where it makes the dataset from its annotations, else "".
+        note: a line on the data, shown wherever results on it are.
     """
 
     protocol: Protocol
     flags: str
-    simulated: bool = False
+    simulated: str = ""
+    note: str = ""
 
+
+_GT = "--annotations GT.json"
+_CSV = f"{_GT} --points CSV"
+_SUPERVISED = "real video; features are class scores of models trained with full labels"
 
 DATASETS = {
     "watch": Dataset(protocol=THUMOS_LIKE, flags=""),
-    "thumos14": Dataset(
-        protocol=THUMOS_LIKE,
-        flags="--points CSV --fps 25 --stride 16 --point-fps 30",
-        simulated=True,
-    ),
-    "gtea": Dataset(
-        protocol=THUMOS_LIKE, flags="--points CSV --fps 15 --stride 16", simulated=True
-    ),
+    "gtea": Dataset(protocol=THUMOS_LIKE, flags=f"{_CSV} --fps 15 --stride 16", simulated=_CSV),
     "gtea_scores": Dataset(
-        protocol=THUMOS_LIKE, flags="--points CSV --fps 3 --stride 1 --point-fps 15"
+        protocol=THUMOS_LIKE,
+        flags=f"{_CSV} --point-fps 15 --fps 3 --stride 1",
+        note=_SUPERVISED,
     ),
     "salads50_scores": Dataset(
-        protocol=THUMOS_LIKE, flags="--fps 1 --stride 1 --simulate-points gaussian"
+        protocol=THUMOS_LIKE,
+        flags=f"{_GT} --simulate-points gaussian --fps 1 --stride 1",
+        note=f"{_SUPERVISED}; a second is one feature step",
     ),
-    "beoid": Dataset(
-        protocol=THUMOS_LIKE, flags="--points CSV --fps 30 --stride 16", simulated=True
-    ),
+    "beoid": Dataset(protocol=THUMOS_LIKE, flags=f"{_CSV} --fps 30 --stride 16", simulated=_CSV),
+    "thumos14": Dataset(protocol=THUMOS_LIKE, flags=f"{_CSV} --fps 25 --stride 16", simulated=_CSV),
     "anet12": Dataset(
         protocol=ACTIVITYNET,
-        flags="--fps 25 --stride 16 --simulate-points gaussian",
-        simulated=True,
+        flags=f"{_GT} --simulate-points gaussian --fps 25 --stride 16 --drop-invalid",
+        simulated=_GT,
     ),
     "anet13": Dataset(
-        protocol=ACTIVITYNET, flags="--points CSV --fps 25 --stride 16", simulated=True
+        protocol=ACTIVITYNET,
+        flags=f"{_CSV} --point-fps VIDEO_INFO.csv --fps 25 --stride 16 --drop-invalid",
+        simulated=_CSV,
     ),
 }
 
@@ -85,14 +87,19 @@ def protocol(name: str) -> Protocol:
     return DATASETS[name].protocol if name in DATASETS else THUMOS_LIKE
 
 
+def note(name: str) -> str:
+    """What is known of the data of `name`; empty where nothing is."""
+    return DATASETS[name].note if name in DATASETS else ""
+
+
 def import_hint(name: str) -> str:
     """The commands that import dataset `name`, as part of a sentence."""
     dataset = DATASETS.get(name)
-    flags = dataset.flags if dataset else "--fps FPS --stride FRAMES"
-    hint = f"import it with `{_IMPORT.format(name=name)} {flags}`"
+    flags = dataset.flags if dataset else f"{_CSV} --fps FPS --stride FRAMES"
+    hint = f"import it with `python -m ptal_ray.data import {name} --features DIR {flags}`"
     if dataset and dataset.simulated:
         hint += (
-            f" or simulate features on its annotations with "
-            f"`python -m ptal_ray.data simulate {name} --annotations GT.json`"
+            " or simulate features on its annotations with "
+            f"`python -m ptal_ray.data simulate {name} {dataset.simulated}`"
         )
     return hint

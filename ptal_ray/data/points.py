@@ -78,12 +78,12 @@ def point_rows(path: Path, classes: tuple[str, ...]) -> tuple[list[PointRow], li
     index = {name: label for label, name in enumerate(classes)}
     for line, plain in _lines(path):
         value = _number(plain["value"])
+        place = f"{path}:{line}: video {plain['video_id']}"
         if plain["class"] not in index:
-            problems.append(f"{path}:{line}: class {plain['class']!r} is unknown; "
-                            + _known(plain["class"], classes))  # fmt: skip
-        elif not np.isfinite(value) or value < 0:
-            problems.append(f"{path}:{line}: point {plain['value']!r} of video {plain['video_id']}; "
-                            "a number from 0 on is needed")  # fmt: skip
+            near = _known(plain["class"], classes)
+            problems.append(f"{place}: class {plain['class']!r} is unknown; {near}")
+        elif not 0 <= value < np.inf:
+            problems.append(f"{place}: point {plain['value']!r}; a number from 0 on is needed")
         else:
             rows.append(
                 PointRow(

@@ -13,8 +13,9 @@ def fold(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Splits the training videos into those to fit and those to select on.
 
-    The rarest class is dealt out first, so that where two videos have a class, and the fold is
-    large enough, both sides see it. Uses the points of the training videos alone.
+    The rarest class is dealt out first, then videos are swapped, so that where two videos have a
+    class, and the fold is large enough, both sides see it. Uses the points of the training videos
+    alone.
 
     Args:
         store: the dataset.
@@ -30,7 +31,8 @@ def fold(
     for row, id in enumerate(ids):
         has[row, store.points(id).label] = True
     number = min(max(round(fraction * len(ids)), 1), len(ids) - 1) if len(ids) > 1 else 0
-    chosen = _stratified(has, number, np.random.default_rng([seed, 0xF01D]))
+    rng = np.random.default_rng([seed, 0xF01D])
+    chosen = _repaired(has, _stratified(has, number, rng))
     fit = tuple(i for row, i in enumerate(ids) if not chosen[row])
     return fit, tuple(i for row, i in enumerate(ids) if chosen[row])
 
@@ -50,3 +52,32 @@ def _stratified(has: NDArray[np.bool_], number: int, rng: np.random.Generator) -
     rest = order[~chosen[order]]
     chosen[rest[: number - int(chosen.sum())]] = True
     return chosen
+
+
+def _repaired(has: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Swaps rows across while that lets both sides see more classes."""
+    while swap := _swap(has, chosen):
+        chosen = chosen.copy()
+        chosen[list(swap)] = ~chosen[list(swap)]
+    return chosen
+
+
+def _swap(has: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> tuple[int, int] | None:
+    """Two rows, one of either side, whose exchange leaves fewer classes unseen."""
+    total, held = has.sum(axis=0), has[chosen].sum(axis=0)
+    now = _unseen(held[None], total)[0]
+    for side, sign in ((chosen, 1), (~chosen, -1)):
+        own = np.flatnonzero(side)
+        brings = ~side & has[:, ~has[side].any(axis=0)].any(axis=1)
+        for row in np.flatnonzero(brings):
+            after = held + sign * (has[row].astype(np.int64) - has[own])
+            unseen = _unseen(after, total)
+            if len(own) and unseen.min() < now:
+                return int(row), int(own[unseen.argmin()])
+    return None
+
+
+def _unseen(held: NDArray[np.int64], total: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Classes of two or more rows that all lie on one side, for each way of holding them (., C)."""
+    apart = (held == 0) | (held == total)
+    return np.asarray(apart[:, total >= 2].sum(axis=1))

@@ -62,6 +62,11 @@ class FeatureStore:
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (str(self.path), self.info.content_hash)
 
+    @property
+    def dtype(self) -> str:
+        """ "float16" or "float32", as the features are stored."""
+        return str(self._description["dtype"])
+
     def ids(self, subset: str) -> tuple[str, ...]:
         """Video ids of "train" or "test", in stored order."""
         if subset not in SUBSETS:

@@ -86,7 +86,8 @@ def _average_prompts(embed: Callable[[list[str]], Embeddings], names: Sequence[s
     sentences = [prompt.format(words(name)) for name in names for prompt in PROMPTS]
     each = embed(sentences)
     each = each / np.linalg.norm(each, axis=1, keepdims=True)
-    return each.reshape(len(names), len(PROMPTS), -1).mean(axis=1).astype(np.float32)
+    mean: Embeddings = each.reshape(len(names), len(PROMPTS), -1).mean(axis=1).astype(np.float32)
+    return mean
 
 
 def _sentence_encoder(encoder: str) -> Callable[[list[str]], Embeddings]:

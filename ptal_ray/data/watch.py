@@ -8,7 +8,8 @@ actions, three are background. Signals are real; the timeline is assembled.
 
 from __future__ import annotations
 
-from importlib.resources import as_file, files
+import hashlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from ptal_ray.data.points import simulate_points
+from ptal_ray.data.points import no_points, simulate_points
 from ptal_ray.data.store import StoreWriter
-from ptal_ray.data.types import Grid, Points, Segments
+from ptal_ray.data.types import Grid, Segments
 from ptal_ray.errors import DataError
 
 NOTE = "real smartwatch signals, assembled timeline"
@@ -29,11 +30,12 @@ ACTIONS = {
     "ABD": "Abduction",
     "FEL": "ForwardElevation",
     "IR": "InternalRotation",
-}
+}  # external rotation, trapezius extension and row are the background
 BOUTS = 3  # of each exercise in a session
 BOUT_S = (3.0, 10.0)
 TEST_SUBJECTS = (3, 6, 9)
 SEED = 0
+SHA256 = "eb122f23cdf06ef6bd6c6c5312958ec5cf9d038e2e6d457b8081662c75a42537"  # of the recordings
 
 Floats = NDArray[np.float64]
 
@@ -46,11 +48,11 @@ def assemble(path: Path) -> None:
     """
     recordings = _recordings()
     sessions = sorted({(subject, side) for subject, side, _ in recordings})
-    # Sessions are cut at seconds that lie on the grid, whose cells centre on the windows.
+    # A cell of the grid is the middle half of the window that its snippet sees.
     grid = Grid(stride_s=STRIDE / RATE, offset_s=(WINDOW - STRIDE) / 2 / RATE)
     writer = StoreWriter(
         path, name="watch", classes=tuple(ACTIONS.values()), grid=grid, features="real",
-        note=NOTE, dtype="float32",
+        note=NOTE, dtype="float32", wait=True,
     )  # fmt: skip
     try:
         with writer:
@@ -65,10 +67,10 @@ def assemble(path: Path) -> None:
                     features=snippet_features(signal).astype(np.float32),
                     duration_s=len(signal) / RATE,
                     annotations=segments,
-                    points=_no_points() if test else simulate_points(segments, rng),
+                    points=no_points() if test else simulate_points(segments, rng),
                 )
-    except (DataError, OSError):
-        if not (path / "store.json").exists():
+    except DataError:
+        if not (path / "store.json").exists():  # else another process has just assembled it
             raise
 
 
@@ -95,21 +97,23 @@ def snippet_features(signal: Floats) -> Floats:
         spectrum.reshape(len(windows), -1), (covariance / scale)[:, upper[0], upper[1]],
     ]  # fmt: skip
     features = np.concatenate(columns, axis=1)
-    return (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-9)
+    scaled: Floats = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-9)
+    return scaled
 
 
 def _recordings() -> dict[tuple[int, int, str], Floats]:
     """(subject, side, exercise) -> (S, 6) samples."""
-    try:
-        resource = files("seglearn") / "data" / "watch_dataset.npy"
-    except ModuleNotFoundError as error:
+    spec = find_spec("seglearn")  # found, not imported: importing it takes seconds
+    if spec is None or spec.origin is None:
         raise DataError(
-            "dataset 'watch' is assembled from the package seglearn, which is not installed; "
-            "pip install seglearn"
-        ) from error
-    with as_file(resource) as path:
-        # A pickled dictionary, inside an installed package whose code runs anyway.
-        data: dict[str, Any] = np.load(path, allow_pickle=True).item()
+            "dataset 'watch' is assembled from recordings in the package seglearn, which is not "
+            "installed; pip install seglearn"
+        )
+    path = Path(spec.origin).parent / "data" / "watch_dataset.npy"
+    if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:
+        raise DataError(f"{path}: not the recordings of seglearn 1.2; pip install seglearn==1.2.5")
+    # The file is a pickled dictionary: loaded because its hash says that it is the known one.
+    data: dict[str, Any] = np.load(path, allow_pickle=True).item()
     names = data["y_labels"]
     keys = zip(data["subject"], data["side"], data["y"], strict=True)
     return {
@@ -150,7 +154,3 @@ def _bouts(recording: Floats, rng: np.random.Generator) -> list[Floats]:
     gaps = np.sort(rng.integers(0, slack + 1, BOUTS))
     starts = gaps + np.concatenate([[0], np.cumsum(lengths)[:-1]])
     return [recording[s : s + n] for s, n in zip(starts, lengths, strict=True)]
-
-
-def _no_points() -> Points:
-    return Points(time_s=np.zeros(0), label=np.zeros(0, np.int64))

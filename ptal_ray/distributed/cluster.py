@@ -99,7 +99,8 @@ def _start(address: str | None, with_train: bool, level: int, verbose: bool) -> 
 
 def nodes() -> list[dict[str, float]]:
     """Total resources of each living node of the cluster."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    found = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node["Resources"] for node in found if node["Alive"]]
 
 
 def concurrency(

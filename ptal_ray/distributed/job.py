@@ -8,7 +8,6 @@ again.
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -111,8 +110,11 @@ class JobRun:
 
     def _trial(self) -> Trial:
         trial = Trial(self.job.config, self.device, self.rank, self.world_size)
-        if (self.job.path / CHECKPOINT).exists():
+        if saved_report(self.job.path) is not None:
             trial.load(self.job.path / CHECKPOINT)
+        if self.rank == 0:
+            for unfinished in self.job.path.glob(".*"):  # a killed process wrote it
+                unfinished.unlink()
         return trial
 
     def _unsent(self, trial: Trial) -> Result | None:
@@ -131,9 +133,8 @@ class JobRun:
         }
         if self.rank == 0:
             if self.job.final:
-                run = self.job.run
-                event = final_event(Path(self.job.directory), run, report, trial.detections)
-                result["event"] = event | {"time": time.time()}
+                directory = Path(self.job.directory)
+                result["event"] = final_event(directory, self.job.run, report, trial.detections)
             self._save(trial, result)
         return result
 

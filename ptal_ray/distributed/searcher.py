@@ -209,8 +209,8 @@ def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Scalar:
         low, high = distribution.low, distribution.high
         return trial.suggest_int(name, low, high, log=distribution.log)
     assert isinstance(distribution, FloatDistribution)
-    low, high, step = distribution.low, distribution.high, distribution.step
-    return trial.suggest_float(name, low, high, step=step, log=distribution.log)
+    step, log = distribution.step, distribution.log
+    return trial.suggest_float(name, distribution.low, distribution.high, step=step, log=log)
 
 
 def _sampler(name: str, seed: int, number: int) -> BaseSampler:

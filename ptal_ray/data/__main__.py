@@ -1,0 +1,275 @@
+"""python -m ptal_ray.data: import, validate, points, info, simulate."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ptal_ray.data.importer import Plan, Source, import_dataset, validate
+from ptal_ray.data.points import KINDS, simulate_points, write_points_csv
+from ptal_ray.data.store import FeatureStore, data_root, find
+from ptal_ray.errors import PtalError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0 done, 2 flags, 3 data."""
+    flags = _parser().parse_args(arguments)
+    try:
+        return int(flags.run(flags))
+    except PtalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _import(flags: argparse.Namespace) -> int:
+    out = flags.out or data_root() / flags.name
+    plan = import_dataset(
+        _source(flags), out, dtype=flags.dtype, replace=flags.replace, progress=_progress
+    )
+    _show(FeatureStore.open(out))
+    _remark(plan)
+    return 0
+
+
+def _validate(flags: argparse.Namespace) -> int:
+    if flags.features is None:
+        store = find(flags.name)
+        store.verify()
+        print(f"{store.path}: sound, {store.info.content_hash}")
+        return 0
+    plan, problems = validate(_source(flags))
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    _remark(plan)
+    print(f"{len(plan.videos)} videos, {len(problems)} problems")
+    return 3 if problems else 0
+
+
+def _points(flags: argparse.Namespace) -> int:
+    store = find(flags.name)
+    rng = np.random.default_rng(flags.seed)
+    points = {
+        id: simulate_points(store.annotations(id), rng, flags.kind)
+        if flags.kind
+        else store.points(id)
+        for id in store.ids("train")
+    }
+    write_points_csv(flags.out, points, store.info.classes)
+    print(f"{sum(map(len, points.values()))} points of {len(points)} videos: {flags.out}")
+    return 0
+
+
+def _info(flags: argparse.Namespace) -> int:
+    store = find(flags.name)
+    if flags.json:
+        print(json.dumps(_facts(store)))
+    else:
+        _show(store)
+    return 0
+
+
+def _simulate(flags: argparse.Namespace) -> int:
+    from ptal_ray.data.simulate import simulate  # the other commands need none of it
+
+    out = simulate(
+        flags.name, flags.annotations, points_csv=flags.points, dim=flags.dim,
+        difficulty=flags.difficulty, seed=flags.seed, out=flags.out or data_root() / flags.name,
+        limit=flags.limit, workers=flags.workers, replace=flags.replace,
+        train_list=flags.train_list, test_list=flags.test_list, stride_s=flags.stride_s,
+        progress=_progress,
+    )  # fmt: skip
+    _show(FeatureStore.open(out))
+    return 0
+
+
+def _facts(store: FeatureStore) -> dict[str, Any]:
+    info = store.info
+    subsets = {}
+    for subset in ("train", "test"):
+        ids = store.ids(subset)
+        subsets[subset] = {
+            "videos": len(ids),
+            "hours": sum(map(store.duration_s, ids)) / 3600,
+            "snippets": sum(map(store.length, ids)),
+            "instances": sum(len(store.annotations(i)) for i in ids),
+            "points": sum(len(store.points(i)) for i in ids),
+        }
+    return {
+        "name": info.name,
+        "path": str(store.path),
+        "features": info.features,
+        "note": info.note,
+        "classes": list(info.classes),
+        "feature_dim": info.feature_dim,
+        "dtype": store.dtype,
+        "stride_s": info.grid.stride_s,
+        "offset_s": info.grid.offset_s,
+        "content_hash": info.content_hash,
+        "subsets": subsets,
+    }
+
+
+def _show(store: FeatureStore) -> None:
+    facts = _facts(store)
+    names = facts["classes"]
+    more = f", ... ({len(names)})" if len(names) > 6 else f" ({len(names)})"
+    rows = [
+        ("dataset", facts["name"]),
+        ("path", facts["path"]),
+        ("features", f"{facts['features']}, D = {facts['feature_dim']}, {facts['dtype']}"),
+        ("note", facts["note"] or "-"),
+        ("classes", ", ".join(names[:6]) + more),
+        ("grid", f"a snippet every {facts['stride_s']:g} s from {facts['offset_s']:g} s"),
+    ]
+    rows += [
+        (
+            subset,
+            f"{n['videos']} videos, {n['hours']:.2f} h, {n['snippets']} snippets, "
+            f"{n['instances']} instances, {n['points']} points",
+        )
+        for subset, n in facts["subsets"].items()
+    ]
+    rows.append(("content", facts["content_hash"]))
+    for key, value in rows:
+        print(f"{key:<9} {value}")
+
+
+def _remark(plan: Plan) -> None:
+    for reason, number in plan.remarks.items():
+        print(f"{reason}: {number}")
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty() and (done % 50 == 0 or done == total):
+        print(f"\r{done}/{total} videos", end="\n" if done == total else "", file=sys.stderr)
+
+
+def _source(flags: argparse.Namespace) -> Source:
+    lists = {"train": flags.train_list, "test": flags.test_list} if flags.train_list else None
+    return Source(
+        name=flags.name, features=flags.features, annotations=flags.annotations, fps=flags.fps,
+        stride=flags.stride, window=flags.window, points=flags.points,
+        point_fps=flags.point_fps, simulated_points=flags.simulate_points, seed=flags.seed,
+        lists=lists, drop_invalid=flags.drop_invalid, note=flags.note,
+    )  # fmt: skip
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ptal_ray.data", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("import", help="features, annotations and points into a store")
+    _source_flags(command, required=True)
+    command.add_argument("--dtype", choices=("float16", "float32"), default="float16")
+    _out_flags(command)
+    command.set_defaults(run=_checked(command, _import))
+    command = commands.add_parser(
+        "validate", help="list all problems of an import, or verify a store by its hash"
+    )
+    _source_flags(command, required=False)
+    command.set_defaults(run=_checked(command, _validate))
+    command = commands.add_parser("points", help="write the points of a store, or others, as CSV")
+    command.add_argument("name", help="dataset name or path of a store")
+    command.add_argument("--kind", choices=KINDS, help="simulate them; default: those it has")
+    command.add_argument("--seed", type=int, default=0, help="of --kind")
+    command.add_argument("--out", type=Path, required=True, metavar="CSV")
+    command.set_defaults(run=_points)
+    command = commands.add_parser("info", help="what a store holds")
+    command.add_argument("name", help="dataset name or path of a store")
+    command.add_argument("--json", action="store_true")
+    command.set_defaults(run=_info)
+    command = commands.add_parser("simulate", help="a store of simulated features")
+    command.add_argument("name", help="dataset name, e.g. thumos14")
+    command.add_argument("--annotations", type=Path, required=True, metavar="GT.json")
+    command.add_argument("--points", type=Path, metavar="CSV", help="default: simulated")
+    command.add_argument("--dim", type=_positive_int, default=128)
+    command.add_argument("--difficulty", choices=("easy", "standard", "hard"), default="standard")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--limit", type=_positive_int, metavar="VIDEOS", help="about so many")
+    command.add_argument("--stride-s", type=_positive, help="default: that of the dataset")
+    command.add_argument("--workers", type=_positive_int, default=os.cpu_count() or 1)
+    _list_flags(command)
+    _out_flags(command)
+    command.set_defaults(run=_checked(command, _simulate))
+    return parser
+
+
+def _source_flags(command: argparse.ArgumentParser, *, required: bool) -> None:
+    add = command.add_argument
+    add("name", help="dataset name")
+    add("--features", type=Path, required=required, metavar="DIR", help="<id>.npy, each (T, D)")
+    add("--annotations", type=Path, required=required, metavar="GT.json")
+    add("--fps", type=_positive, required=required, help="that --stride and --window count")
+    add("--stride", type=_positive, required=required, metavar="FRAMES")
+    add("--window", type=_positive, default=0.0, metavar="FRAMES", help="default: the stride")
+    add("--points", type=Path, metavar="CSV")
+    add("--point-fps", type=_fps_or_file, metavar="FPS|CSV", help="of the frame numbers in --points"
+        "; or a CSV with columns video,fps; default: the fps in GT.json")  # fmt: skip
+    add("--simulate-points", choices=KINDS, default="", help="in place of --points")
+    add("--seed", type=int, default=0, help="of --simulate-points")
+    _list_flags(command)
+    add("--drop-invalid", action="store_true", help="leave out instances with end <= start")
+    add("--note", default="", help="one line on the data, shown with every result")
+
+
+def _list_flags(command: argparse.ArgumentParser) -> None:
+    help = "ids of the {} videos, one a line, in place of the subsets in GT.json"
+    for subset in ("train", "test"):
+        command.add_argument(
+            f"--{subset}-list", type=Path, metavar="FILE", help=help.format(subset)
+        )
+
+
+def _out_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--replace", action="store_true", help="an existing store")
+    command.add_argument("--out", type=Path, metavar="DIR", help="default: the name in the cache")
+
+
+def _checked(
+    command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]
+) -> Callable[[argparse.Namespace], int]:
+    """`run` after a check of the flags that depend on each other."""
+
+    def checked(flags: argparse.Namespace) -> int:
+        if (flags.train_list is None) != (flags.test_list is None):
+            command.error("--train-list and --test-list go together")
+        if getattr(flags, "features", None) is not None:
+            missing = [n for n in ("annotations", "fps", "stride") if getattr(flags, n) is None]
+            if missing:
+                command.error(f"--{missing[0]} is needed with --features")
+            if (flags.points is None) == (not flags.simulate_points):
+                command.error("one of --points CSV and --simulate-points KIND is needed")
+        return run(flags)
+
+    return checked
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: a positive number is needed")
+    return value
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: a whole number from 1 on is needed")
+    return value
+
+
+def _fps_or_file(text: str) -> float | Path:
+    try:
+        return _positive(text)
+    except ValueError:
+        return Path(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

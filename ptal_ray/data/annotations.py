@@ -1,0 +1,214 @@
+"""Annotation files of the ActivityNet layout, as an import reads them: with all that is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ptal_ray.data.checks import duration_problems, id_problems
+from ptal_ray.data.types import Segments
+from ptal_ray.errors import DataError
+
+TRAINING, VALIDATION, TESTING = {"train", "training"}, {"val", "validation"}, {"test", "testing"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotatedVideo:
+    """What the annotation file says of a video; `fps` where it says so."""
+
+    id: str
+    subset: str
+    duration_s: float
+    instances: Segments
+    fps: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotations:
+    """A whole annotation file.
+
+    Args:
+        classes: the file's "classes", else all labels, sorted.
+        videos: those of the train and the test subset, in file order.
+        left_out: counts by reason.
+        problems: a line each; without one, everything above is sound.
+    """
+
+    classes: tuple[str, ...]
+    videos: tuple[AnnotatedVideo, ...]
+    left_out: dict[str, int]
+    problems: tuple[str, ...]
+
+
+def read_annotations(
+    path: Path, *, lists: Mapping[str, Path] | None = None, drop_invalid: bool = False
+) -> Annotations:
+    """Reads {"database": {id: {"subset", "duration", "annotations": [{"segment", "label"}]}}}.
+
+    Subsets called training are train and those called test are test. Validation is test beside a
+    training subset (ActivityNet, GTEA, BEOID) and train without one (THUMOS14). A testing subset
+    without annotations beside a training and a validation subset is left out.
+
+    Args:
+        path: the file.
+        lists: "train" and "test" -> files of one video id a line, in place of the subsets.
+        drop_invalid: leave out instances whose end is not after their start, and count them.
+
+    Raises:
+        DataError: the file is unreadable or of another layout.
+    """
+    content = _object(path)
+    database = content.get("database")
+    if not isinstance(database, dict) or not all(isinstance(v, dict) for v in database.values()):
+        raise DataError(f'{path}: no object "database" of videos; the ActivityNet layout is needed')
+    reader = _Reader(path, _classes(content, database), drop_invalid)
+    subsets = _listed(database, lists, reader) if lists else _named(database, reader)
+    videos = [reader.video(id, entry, subsets[id]) for id, entry in database.items() if subsets[id]]
+    reader.count("videos of no chosen subset", sum(not s for s in subsets.values()))
+    return Annotations(
+        classes=reader.classes,
+        videos=tuple(v for v in videos if v is not None),
+        left_out=dict(reader.left_out),
+        problems=tuple(reader.problems),
+    )
+
+
+def same_id(id: str, known: Mapping[str, Any]) -> str | None:
+    """`id` as `known` has it: ActivityNet files write an id with and without "v_"."""
+    return next((i for i in (id, id.removeprefix("v_"), f"v_{id}") if i in known), None)
+
+
+class _Reader:
+    """Turns entries into videos and gathers what is wrong with them."""
+
+    def __init__(self, path: Path, classes: tuple[str, ...], drop_invalid: bool) -> None:
+        self.path, self.classes, self.drop_invalid = path, classes, drop_invalid
+        self.index = {name: label for label, name in enumerate(classes)}
+        self.left_out: Counter[str] = Counter()
+        self.problems: list[str] = []
+
+    def complain(self, text: str) -> None:
+        self.problems.append(f"{self.path}: {text}")
+
+    def count(self, reason: str, number: int) -> None:
+        if number:
+            self.left_out[reason] += number
+
+    def video(self, id: str, entry: dict[str, Any], subset: str) -> AnnotatedVideo | None:
+        duration_s = _number(entry.get("duration"))
+        wrong = [*id_problems(id), *duration_problems(id, duration_s)]
+        for problem in wrong:
+            self.complain(problem)
+        items = entry.get("annotations", [])
+        if not isinstance(items, list):
+            self.complain(f"video {id}: annotations are {items!r}; a list is needed")
+            return None
+        rows = [row for n, item in enumerate(items) if (row := self.instance(id, n, item))]
+        columns = np.array(rows, np.float64).reshape(-1, 3).T
+        return None if wrong else AnnotatedVideo(
+            id=id,
+            subset=subset,
+            duration_s=duration_s,
+            instances=Segments(
+                start_s=columns[0], end_s=columns[1], label=columns[2].astype(np.int64),
+                score=np.ones(len(rows)),
+            ),
+            fps=rate if (rate := _number(entry.get("fps"))) > 0 else None,
+        )  # fmt: skip
+
+    def instance(self, id: str, number: int, item: Any) -> tuple[float, float, int] | None:
+        place = f"video {id}, instance {number}"
+        segment = item.get("segment") if isinstance(item, dict) else None
+        if not isinstance(segment, list) or len(segment) != 2:
+            self.complain(f'{place}: {item!r}; {{"segment": [start, end], "label"}} is needed')
+            return None
+        start, end = (_number(value) for value in segment)
+        if item.get("label") not in self.index:
+            self.complain(f"{place}: label {item.get('label')!r} is not among the file's classes")
+        elif not (0 <= start < end < np.inf):
+            if self.drop_invalid:
+                self.count("instances whose end is not after their start", 1)
+                return None
+            self.complain(
+                f"{place}: [{segment[0]}, {segment[1]}] s; 0 <= start < end is needed: correct "
+                "it, or leave such instances out with --drop-invalid"
+            )
+        else:
+            return start, end, self.index[item["label"]]
+        return None
+
+
+def _named(database: dict[str, Any], reader: _Reader) -> dict[str, str]:
+    """id -> "train", "test" or "", from the subset that each video names."""
+    named = {id: str(entry.get("subset", "")).lower() for id, entry in database.items()}
+    present = set(named.values())
+    for unknown in sorted(present - TRAINING - VALIDATION - TESTING):
+        first = next(id for id, name in named.items() if name == unknown)
+        reader.complain(
+            f"video {first}: subset {unknown!r}; allowed are training, validation and test, or "
+            "pass --train-list and --test-list"
+        )
+    role = dict.fromkeys(TRAINING, "train") | dict.fromkeys(TESTING, "test")
+    role |= dict.fromkeys(VALIDATION, "test" if present & TRAINING else "train")
+    if present & TRAINING and present & VALIDATION and present & TESTING:
+        role |= dict.fromkeys(TESTING, "")
+        if any(database[id].get("annotations") for id, name in named.items() if name in TESTING):
+            reader.complain(
+                "training, validation and test are all annotated; say which videos are which "
+                "with --train-list and --test-list"
+            )
+    return {id: role.get(name, "") for id, name in named.items()}
+
+
+def _listed(database: dict[str, Any], lists: Mapping[str, Path], reader: _Reader) -> dict[str, str]:
+    """id -> "train", "test" or "", from the lists."""
+    subsets = dict.fromkeys(database, "")
+    for subset, path in lists.items():
+        try:
+            wanted = path.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: cannot be read: {error}") from error
+        for line, name in enumerate(wanted, start=1):
+            id = same_id(name.strip(), database)
+            if name.strip() and id is None:
+                reader.problems.append(f"{path}:{line}: {reader.path} has no video {name.strip()}")
+            elif id is not None and subsets[id] not in ("", subset):
+                reader.problems.append(f"{path}:{line}: video {id} is on the other list too")
+            elif id is not None:
+                subsets[id] = subset
+    return subsets
+
+
+def _classes(content: dict[str, Any], database: dict[str, Any]) -> tuple[str, ...]:
+    if isinstance(content.get("classes"), list):
+        return tuple(str(name) for name in content["classes"])
+    items = (a for v in database.values() for a in v.get("annotations") or ())
+    return tuple(sorted({a["label"] for a in items if isinstance(a, dict) and _named_label(a)}))
+
+
+def _named_label(item: dict[str, Any]) -> bool:
+    return isinstance(item.get("label"), str)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _number(value: Any) -> float:
+    """A number; text is accepted, as released files hold it. Anything else is NaN."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")

@@ -1,0 +1,305 @@
+"""Stores of simulated features on the real annotations of a benchmark."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import chain
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptal_ray.data.annotations import AnnotatedVideo, Annotations, read_annotations, same_id
+from ptal_ray.data.points import no_points, read_points_csv, simulate_points, sorted_points
+from ptal_ray.data.recipe import SIGMA, Floats, Recipe, video_features
+from ptal_ray.data.store import StoreWriter
+from ptal_ray.data.types import Grid, Points, Segments
+from ptal_ray.errors import ConfigError, DataError
+
+STRIDE_S = {  # 16 frames a snippet, at the frame rate of the usual features
+    "thumos14": 16 / 25,
+    "anet12": 16 / 25,
+    "anet13": 16 / 25,
+    "gtea": 16 / 15,
+    "beoid": 16 / 30,
+}
+CHUNK_BYTES = 4 << 20  # features that a worker hands over at once
+SLACK_S = 0.1  # a published point may miss its instance by a rounded frame, at 10 fps and more
+
+
+def simulate(
+    name: str,
+    annotations: Path,
+    *,
+    points_csv: Path | None,
+    dim: int = 128,
+    difficulty: str = "standard",
+    seed: int = 0,
+    out: Path,
+    limit: int | None = None,
+    workers: int,
+    replace: bool,
+    train_list: Path | None = None,
+    test_list: Path | None = None,
+    stride_s: float | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Writes a store of simulated features on the annotations of a dataset.
+
+    The features of a video follow from its id and annotations, the classes of the file, `dim`,
+    `difficulty`, `seed` and `stride_s`; not from the other videos, the lists, `limit` or `workers`.
+
+    Args:
+        name: of the dataset.
+        annotations: ground truth in the ActivityNet layout. Instances whose end is not after
+            their start are left out.
+        points_csv: published points of the training videos; an instance without one gets a
+            gaussian one. None: all are gaussian.
+        dim: D.
+        difficulty: "easy", "standard" or "hard".
+        seed: of features, simulated points and the choice of videos.
+        out: directory of the store.
+        limit: about how many videos to take, by share of each subset and class.
+        workers: processes.
+        replace: whether an existing store gives way.
+        train_list, test_list: files of one video id a line, in place of the subsets of the file.
+        stride_s: seconds a snippet covers; None takes that of `name` in STRIDE_S.
+        progress: called with videos done and videos in all.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ConfigError: an argument is out of range.
+        DataError: an input file is wrong, or `out` exists.
+    """
+    truth = _truth(annotations, train_list, test_list)
+    recipe = Recipe(
+        num_classes=len(truth.classes), dim=dim, difficulty=difficulty, seed=seed,
+        stride_s=_stride(name) if stride_s is None else stride_s,
+    )  # fmt: skip
+    _check(recipe, limit, workers)
+    videos = choose(truth.videos, limit, recipe)
+    points, added = _points(videos, truth, points_csv, recipe)
+    with StoreWriter(
+        out, name=name, classes=truth.classes, grid=Grid(stride_s=recipe.stride_s),
+        features=recipe.label, note=_note(truth, videos, points, added), replace=replace,
+    ) as writer:  # fmt: skip
+        stream = _stream(recipe, videos, workers)
+        for done, (video, features) in enumerate(zip(videos, stream, strict=True)):
+            progress(done, len(videos))
+            writer.add(
+                video.id,
+                subset=video.subset,
+                features=features,
+                duration_s=video.duration_s,
+                annotations=video.instances,
+                points=points.get(video.id, no_points()),
+            )
+    progress(len(videos), len(videos))
+    return out
+
+
+def choose(
+    videos: Sequence[AnnotatedVideo], limit: int | None, recipe: Recipe
+) -> list[AnnotatedVideo]:
+    """About `limit` of the videos, each subset and each class in it by its share, in file order.
+
+    A video stands for the class of its first instance.
+    """
+    if limit is None or limit >= len(videos):
+        return list(videos)
+    kept: list[int] = []
+    for subset in ("train", "test"):
+        member = np.array([n for n, v in enumerate(videos) if v.subset == subset], np.int64)
+        rank = _rank_in_class([videos[n] for n in member], recipe.generator("limit", subset))
+        count = max(1, round(limit * len(member) / len(videos)))
+        kept += member[np.argsort(rank, kind="stable")[:count]].tolist()
+    return [videos[n] for n in sorted(kept)]
+
+
+def _rank_in_class(videos: Sequence[AnnotatedVideo], rng: np.random.Generator) -> Floats:
+    """In [0, 1): a random place among the videos of its class; below x lies a share x of each."""
+    rank = np.zeros(len(videos))
+    label = np.array([v.instances.label[0] if len(v.instances) else -1 for v in videos], np.int64)
+    for value in np.unique(label):
+        member = np.flatnonzero(label == value)
+        rank[member] = (rng.permutation(len(member)) + rng.random()) / len(member)
+    return rank
+
+
+def _truth(path: Path, train_list: Path | None, test_list: Path | None) -> Annotations:
+    if (train_list is None) != (test_list is None):
+        raise ConfigError("simulate: a train list and a test list are needed together")
+    lists = {"train": train_list, "test": test_list} if train_list and test_list else None
+    truth = read_annotations(path, lists=lists, drop_invalid=True)
+    if truth.problems:
+        raise DataError(f"{truth.problems[0]} (of {len(truth.problems)} such lines)")
+    if not truth.videos or not truth.classes:
+        raise DataError(f"{path}: no annotated video; check the subsets or the lists")
+    return truth
+
+
+def _stride(name: str) -> float:
+    if name not in STRIDE_S:
+        known = ", ".join(STRIDE_S)
+        raise ConfigError(f"simulate: {name!r} has no stride of its own; give one, or use {known}")
+    return STRIDE_S[name]
+
+
+def _check(recipe: Recipe, limit: int | None, workers: int) -> None:
+    if recipe.difficulty not in SIGMA:
+        known = ", ".join(SIGMA)
+        raise ConfigError(f"simulate: difficulty {recipe.difficulty!r}; allowed are {known}")
+    if not 0 < recipe.stride_s < float("inf"):
+        raise ConfigError(f"simulate: stride {recipe.stride_s} s; a positive number is needed")
+    for key, value, least in (
+        ("dim", recipe.dim, 1),
+        ("seed", recipe.seed, 0),
+        ("limit", limit, 2),
+        ("workers", workers, 1),
+    ):
+        if value is not None and value < least:
+            raise ConfigError(f"simulate: {key} {value}; at least {least} is needed")
+
+
+def _stream(
+    recipe: Recipe, videos: Sequence[AnnotatedVideo], workers: int
+) -> Iterator[NDArray[np.float16]]:
+    """Features of the videos in order; 2 * workers chunks are in memory at most."""
+    chunks = _chunks(recipe, videos)
+    if workers == 1:
+        yield from chain.from_iterable(_features(recipe, chunk) for chunk in chunks)
+        return
+    # Spawned, not forked: this process may hold threads of Arrow and BLAS, and their locks.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    running: deque[Future[list[NDArray[np.float16]]]] = deque()
+    try:
+        for chunk in chunks:
+            running.append(pool.submit(_features, recipe, chunk))
+            if len(running) == 2 * workers:
+                yield from running.popleft().result()
+        while running:
+            yield from running.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _chunks(recipe: Recipe, videos: Iterable[AnnotatedVideo]) -> Iterator[list[AnnotatedVideo]]:
+    chunk: list[AnnotatedVideo] = []
+    size = 0
+    for video in videos:
+        chunk.append(video)
+        size += recipe.num_snippets(video.duration_s) * recipe.dim * 2
+        if size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _features(recipe: Recipe, videos: Sequence[AnnotatedVideo]) -> list[NDArray[np.float16]]:
+    return [video_features(recipe, v.id, v.duration_s, v.instances) for v in videos]
+
+
+def _points(
+    videos: Sequence[AnnotatedVideo], truth: Annotations, path: Path | None, recipe: Recipe
+) -> tuple[dict[str, Points], int]:
+    """Points of the training videos, and how many of them are simulated."""
+    training = {v.id: v for v in videos if v.subset == "train"}
+    published = {} if path is None else _published(path, training, truth.classes, recipe.stride_s)
+    points, added = {}, 0
+    for id, video in training.items():
+        own = published.get(id, no_points())
+        rest = video.instances.take(~_holds_point(video.instances, own))
+        # Some published instances end behind their video.
+        inside = dataclasses.replace(rest, end_s=np.minimum(rest.end_s, video.duration_s))
+        extra = simulate_points(inside, recipe.generator(id, "points"), "gaussian")
+        time_s = np.minimum(np.concatenate([own.time_s, extra.time_s]), video.duration_s)
+        label = np.concatenate([own.label, extra.label])
+        points[id] = sorted_points(list(zip(time_s.tolist(), label.tolist(), strict=True)))
+        added += len(extra)
+    return points, added
+
+
+def _holds_point(instances: Segments, points: Points) -> NDArray[np.bool_]:
+    """(G,): whether a point of its class lies in each instance."""
+    first, last = instances.start_s[:, None] - SLACK_S, instances.end_s[:, None] + SLACK_S
+    inside = (first <= points.time_s) & (points.time_s <= last)
+    holds: NDArray[np.bool_] = (inside & (points.label == instances.label[:, None])).any(axis=1)
+    return holds
+
+
+def _published(
+    path: Path, videos: Mapping[str, AnnotatedVideo], classes: tuple[str, ...], stride_s: float
+) -> dict[str, Points]:
+    """Points of a CSV by the ids of the annotations."""
+    found = {}
+    for key, points in read_points_csv(path, _frame_rates(path, videos), classes).items():
+        id = same_id(key, videos)
+        assert id is not None  # videos without a frame rate have been left out
+        if points.time_s[-1] > videos[id].duration_s + stride_s:
+            raise DataError(
+                f"{path}: video {key}: a point at {points.time_s[-1]:.2f} s, the video lasts "
+                f"{videos[id].duration_s:.2f} s; correct it or the fps of the annotations"
+            )
+        found[id] = points
+    return found
+
+
+def _frame_rates(path: Path, videos: Mapping[str, AnnotatedVideo]) -> dict[str, float]:
+    """Frames per second that the frame numbers of a points CSV count, by its video ids.
+
+    The annotations give them for THUMOS14, GTEA and BEOID. For ActivityNet 1.3 they do not, and
+    the published CSV counts frames of the original videos (29.97, 30, 25, 23.98, ... a second,
+    not of the 25 of the features): the rate is `stop_frame` of the last instance over its end in
+    seconds. The column serves for this change of unit and goes nowhere.
+    """
+    rates: dict[str, float] = {}
+    for key, last_frame in _last_frames(path).items():
+        id = same_id(key, videos)
+        if id is None:
+            continue  # a test video, or one that is not chosen
+        video = videos[id]
+        rate = video.fps or last_frame / max(video.instances.end_s, default=np.inf)
+        if rate <= 0:
+            raise DataError(
+                f"{path}: video {key}: frames per second are unknown; the annotations need an "
+                '"fps" for it, or the CSV a column time_s in seconds'
+            )
+        rates[key] = rate
+    return rates
+
+
+def _last_frames(path: Path) -> dict[str, float]:
+    """The largest `stop_frame` of each video of a points CSV, 0 without the column."""
+    last: dict[str, float] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            for row in csv.DictReader(file):
+                in_seconds = row.get("time_s")
+                frame = 1.0 if in_seconds else float(row.get("stop_frame") or 0)
+                last[row["video_id"]] = max(frame, last.get(row["video_id"], 0.0))
+    except (OSError, UnicodeDecodeError, KeyError, ValueError, csv.Error) as error:
+        raise DataError(
+            f"{path}: not a points CSV ({error!r}); class, video_id, point and, where the "
+            "annotations give no fps, stop_frame are needed"
+        ) from error
+    return last
+
+
+def _note(
+    truth: Annotations, videos: Sequence[AnnotatedVideo], points: dict[str, Points], added: int
+) -> str:
+    total = sum(len(p) for p in points.values())
+    parts = ["simulated features on real annotations"]
+    if len(videos) < len(truth.videos):
+        parts.append(f"{len(videos)} of {len(truth.videos)} videos, stratified by class")
+    parts.append(f"{total} points: {total - added} published, {added} gaussian")
+    parts += [f"{number} {reason}, left out" for reason, number in truth.left_out.items()]
+    return "; ".join(parts)

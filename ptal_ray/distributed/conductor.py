@@ -1,0 +1,206 @@
+"""What runs next and what is written down: the order of a study, without Ray.
+
+Search trials first, interrupted ones before new ones; then the reselect runs; then the test runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ptal_ray.distributed.job import CHECKPOINT, REPORT, Job, Result, saved_report
+from ptal_ray.distributed.searcher import OptunaSearcher
+from ptal_ray.errors import DivergedError
+from ptal_ray.finals import FinalConfig, diverged_event
+from ptal_ray.space import Scalar
+from ptal_ray.study import Study, final_configs, trial_config
+from ptal_ray.tracking import EventLog, StudyView, TrialView, read_events
+
+ROLES = ("reselect", "test")
+TIME_BUDGET = "time budget"
+Rungs = Callable[[str, TrialView], None]
+
+
+@dataclass(kw_only=True)
+class _Live:
+    """A run that Tune holds: a search trial by number, or a final run."""
+
+    job: Job
+    number: int | None = None
+    params: dict[str, Scalar]
+    step: int = 0
+
+
+class Conductor:
+    """Hands out the runs of a study by Tune's trial ids and logs what becomes of them.
+
+    Args:
+        study: what to run; its log may hold an interrupted run.
+        searcher: suggests trials; brought up to the log here.
+        log: of the study directory.
+        replay: told of every trial of the interrupted run, so that a scheduler knows its rungs:
+            under an id of its own if it ended, else under the id it goes on with.
+        listen: told of every event after it is on disk.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        searcher: OptunaSearcher,
+        log: EventLog,
+        replay: Rungs,
+        listen: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.study, self._searcher, self._log = study, searcher, log
+        self._replay, self._listen = replay, listen
+        events = read_events(study.events)
+        left = (study.time_budget_s or float("inf")) - searched_seconds(events)
+        self._stop_at = time.time() + left
+        view = StudyView.from_events(events)
+        searcher.restore(view.trials)
+        self._interrupted = {t.number: t for t in view.trials if t.state == "running"}
+        ended = {t.number: t for t in view.trials if t.state != "running"}
+        for number, trial in ended.items():
+            replay(f"ended-{number}", trial)
+        open_numbers = (n for n in range(study.num_trials) if n not in ended)
+        self._numbers = deque(() if view.finals else open_numbers)  # the best are chosen by then
+        self._roles = deque(ROLES)
+        self._finals: deque[FinalConfig] = deque()
+        self._live: dict[str, _Live] = {}
+
+    @property
+    def over(self) -> bool:
+        """Whether everything was handed out and has ended."""
+        return not (self._roles or self._finals or self._live)
+
+    def next_job(self, trial_id: str) -> Job | None:
+        """The next run, under the id Tune gives it; None while others must end first, or `over`.
+
+        Raises:
+            NoTrialFinished: the search ended and no trial reached its last report.
+        """
+        if time.time() > self._stop_at:
+            self._numbers.clear()
+        if self._numbers and (live := self._next_trial(trial_id)):
+            self._live[trial_id] = live
+            return live.job
+        while not self._finals:
+            if self._live or not self._roles:
+                return None
+            self._finals.extend(self._missing(self._roles.popleft()))
+        self._live[trial_id] = live = self._final(self._finals.popleft())
+        return live.job
+
+    def expired(self, trial_id: str) -> bool:
+        """Whether this is a search trial and the time for those is up."""
+        return self._live[trial_id].number is not None and time.time() > self._stop_at
+
+    def restarted(self, trial_id: str) -> None:
+        """The process of a run died; Tune starts the run again."""
+        live = self._live[trial_id]
+        if live.number is not None:
+            self._start(live, time.time())
+
+    def reported(self, trial_id: str, result: Result) -> None:
+        """A run reported, or failed."""
+        live = self._live[trial_id]
+        if result["failed"] is not None or live.number is None:
+            return
+        live.step = result["step"]
+        fields = ("step", "objective", "metrics", "decode", "seconds", "to_first_step_s")
+        self._write("report", trial=live.number, **{k: result[k] for k in fields})
+        self._searcher.report(live.number, live.step, result["objective"])
+
+    def ended(self, trial_id: str, result: Result, error: str = "") -> None:
+        """A run ended: by itself, because Tune stopped it, or with an error that came too often.
+
+        Args:
+            trial_id: Tune's id.
+            result: its last result; empty where there is none.
+            error: of a run that was given up.
+        """
+        live = self._live.pop(trial_id)
+        failed = error or result.get("failed") or ""
+        if live.number is not None:
+            self._end_trial(live, live.number, failed)
+        elif failed:
+            self._write(**diverged_event(live.job.run, DivergedError(failed)))
+        else:
+            self._write(**result["event"])
+
+    def _end_trial(self, live: _Live, number: int, failed: str) -> None:
+        state, message = "failed", failed
+        if not failed:
+            whole = live.step >= self.study.space.budget.max_steps
+            state = "complete" if whole else "pruned"
+            message = TIME_BUDGET if not whole and time.time() > self._stop_at else ""
+        self._write("trial_end", trial=number, state=state, message=message)
+        self._searcher.finish(number, state)
+        if state != "complete":
+            for name in (CHECKPOINT, REPORT):
+                (live.job.path / name).unlink(missing_ok=True)
+
+    def _next_trial(self, trial_id: str) -> _Live | None:
+        number = self._numbers.popleft()
+        asked_at = time.time()
+        old = self._interrupted.get(number)
+        params = old.params if old else self._searcher.suggest(number)
+        if params is None:
+            self._numbers.clear()  # a grid has no more points
+            return None
+        job = Job(
+            config=trial_config(self.study, params),
+            directory=str(self.study.directory),
+            folder=str(self.study.trial_directory(number).relative_to(self.study.directory)),
+            asked_at=asked_at,
+            reported_step=old.reports[-1].step if old and old.reports else 0,
+        )
+        live = _Live(job=job, number=number, params=params, step=job.reported_step)
+        if old:
+            self._replay(trial_id, old)
+        self._searcher.annotate(number, ray_trial_id=trial_id)
+        self._start(live, asked_at)
+        return live
+
+    def _start(self, live: _Live, at: float) -> None:
+        from_step = live.step if saved_report(live.job.path) else 0
+        self._write(
+            "trial_start", time=at, trial=live.number, params=live.params, from_step=from_step
+        )
+
+    def _missing(self, role: str) -> list[FinalConfig]:
+        """The final runs of `role` that the log lacks."""
+        view = StudyView.read(self.study.directory)
+        done = {(f.role, f.arm, f.seed) for f in view.finals}
+        runs = final_configs(self.study, view, role)
+        return [run for run in runs if (run.role, run.arm, run.seed) not in done]
+
+    def _final(self, run: FinalConfig) -> _Live:
+        job = Job(
+            config=run.config,
+            directory=str(self.study.directory),
+            folder=run.folder,
+            asked_at=time.time(),
+            final=(run.role, run.arm, run.seed),
+        )
+        return _Live(job=job, params={})
+
+    def _write(self, event: str, **fields: Any) -> None:
+        fields = {"time": time.time()} | fields
+        self._log.append(event, **fields)
+        self._listen({"event": event} | fields)
+
+
+def searched_seconds(events: Iterable[dict[str, Any]]) -> float:
+    """Time that the runs of a study have spent on search trials; what a time budget counts."""
+    total, began, last = 0.0, 0.0, 0.0
+    for event in events:
+        if event["event"] == "study":
+            total += last - began
+            began = last = event["time"]
+        elif event["event"] in ("trial_start", "report", "trial_end"):
+            last = event["time"]
+    return total + last - began

@@ -1,0 +1,285 @@
+"""A study under Ray Tune: Tune keeps the processes, the conductor says what they run."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from ptal_ray.distributed.cluster import cluster, concurrency, nodes
+from ptal_ray.distributed.conductor import Conductor, Rungs
+from ptal_ray.distributed.searcher import OptunaSearcher
+from ptal_ray.distributed.trainable import device, trial_process
+from ptal_ray.distributed.workers import standing_workers
+from ptal_ray.errors import ConfigError, NoTrialFinished
+from ptal_ray.study import Study, end_event, study_event
+from ptal_ray.tracking import EventLog, StudyView, TrialView
+
+RETRIES = 2  # of a run whose process died or raised something unforeseen
+SCRATCH = ".ray"
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+def run_study(
+    study: Study,
+    *,
+    address: str | None = None,
+    verbose: bool = False,
+    listen: Listener = lambda event: None,
+    interrupted: Callable[[], bool] = lambda: False,
+    ready: Callable[[], None] = lambda: None,
+) -> StudyView:
+    """Runs a study with Ray, or continues it, to its end.
+
+    Args:
+        study: the study; its directory is absolute.
+        address: of a Ray cluster, or None for this machine alone.
+        verbose: show what Ray and the trials write.
+        listen: told of every new event after it is on disk.
+        interrupted: asked ten times a second; once it says yes, everything is stopped.
+        ready: called when Ray runs, before anything of the study is written.
+
+    Raises:
+        ConfigError: no trial fits the cluster, or another process runs this study.
+        NoTrialFinished: no trial reached its last report.
+        KeyboardInterrupt: it was interrupted; all is stopped and logged, and can be resumed.
+    """
+    resources = study.space.resources
+    with (
+        _alone(study.directory),
+        cluster(address, with_train=resources.workers > 1, verbose=verbose),
+    ):
+        num = concurrency(resources, nodes(), study.max_concurrent)
+        ready()
+        log = EventLog(study.events)
+        _write(log, listen, **study_event(study))
+        state, message = "done", ""
+        try:
+            _tune(study, log, num, listen, interrupted)
+        except KeyboardInterrupt:
+            state = "interrupted"
+            raise
+        except NoTrialFinished as error:
+            message = str(error)
+            raise
+        except BaseException as error:
+            state, message = "interrupted", f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            view = StudyView.read(study.directory)
+            _write(log, listen, **end_event(study, view, state, message))
+            shutil.rmtree(study.directory / SCRATCH, ignore_errors=True)
+    return StudyView.read(study.directory)
+
+
+def _tune(
+    study: Study, log: EventLog, num: int, listen: Listener, interrupted: Callable[[], bool]
+) -> None:
+    scheduler, replay = _scheduler(study)
+    conductor = Conductor(study, OptunaSearcher(study), log, replay, listen)
+    bridge = _Bridge(conductor, interrupted)
+    resources = study.space.resources
+    scratch = str(study.directory / SCRATCH)
+    several = resources.workers > 1
+    tuner = tune.Tuner(
+        standing_workers(resources) if several else trial_process(resources),
+        param_space={
+            "device": device(resources),
+            "threads": resources.cpus_per_worker,
+            "resources": asdict(resources),
+            "scratch": scratch,
+        },
+        tune_config=tune.TuneConfig(
+            search_alg=_Suggestions(bridge),
+            scheduler=scheduler,
+            num_samples=-1,
+            max_concurrent_trials=num,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: str(trial.trial_id),
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=scratch,
+            callbacks=[_Log(bridge)],
+            stop=_Deadline(bridge),
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_frequency=0, checkpoint_at_end=False
+            ),
+            verbose=0,
+        ),
+    )
+    with suppress(_Leave):
+        tuner.fit()
+    if bridge.error is not None:
+        raise bridge.error
+
+
+def _scheduler(study: Study) -> tuple[TrialScheduler, Rungs]:
+    """Tune's scheduler for the study, and how to tell it of trials it did not see itself."""
+    if study.scheduler == "none":
+        return FIFOScheduler(), lambda trial_id, trial: None  # type: ignore[no-untyped-call]
+    budget = study.space.budget
+    asha = AsyncHyperBandScheduler(
+        time_attr="step",
+        metric="objective",
+        mode="max",
+        max_t=budget.max_steps,
+        grace_period=budget.min_steps,
+        reduction_factor=budget.eta,
+    )
+    controller: Any = None  # ASHA never looks at it
+
+    def replay(trial_id: str, trial: TrialView) -> None:
+        stand_in: Any = SimpleNamespace(trial_id=trial_id)
+        asha.on_trial_add(controller, stand_in)
+        for report in trial.reports:
+            result = {"step": report.step, "objective": report.objective}
+            asha.on_trial_result(controller, stand_in, result)
+
+    return asha, replay
+
+
+class _Leave(BaseException):
+    """Ends Tune's loop at once; leaving Ray then ends the processes, whatever they are at."""
+
+
+class _Bridge:
+    """Between Tune's callbacks and the conductor; keeps what the conductor raised."""
+
+    def __init__(self, conductor: Conductor, interrupted: Callable[[], bool]) -> None:
+        self.conductor, self._interrupted = conductor, interrupted
+        self.error: BaseException | None = None
+
+    def call(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a method of the conductor; Tune would wrap or swallow what it raises."""
+        try:
+            return method(*arguments)
+        except BaseException as error:
+            self.error = error
+            raise _Leave from error
+
+    def check(self) -> None:
+        """Leaves when everything has ended or the study was interrupted."""
+        if self._interrupted():
+            self.error = KeyboardInterrupt()
+        if self.error is not None or self.conductor.over:
+            raise _Leave
+
+
+class _Stateless:
+    """Tune pickles its parts into its own experiment state, from which nothing is ever restored."""
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        return object, ()
+
+
+class _Suggestions(_Stateless, Searcher):
+    """Tune's view of the conductor as a searcher."""
+
+    def __init__(self, bridge: _Bridge) -> None:
+        super().__init__(metric="objective", mode="max")
+        self._bridge = bridge
+
+    def suggest(self, trial_id: str) -> Any:
+        job = self._bridge.call(self._bridge.conductor.next_job, trial_id)
+        self._bridge.check()
+        return {"job": job.to_json()} if job else None
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """The callback below hears more."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing to save: the journal and the log are on disk."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+class _Log(_Stateless, tune.Callback):
+    """Tells the conductor what Tune sees."""
+
+    def __init__(self, bridge: _Bridge) -> None:
+        self._bridge = bridge
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._bridge.check()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        bridge = self._bridge
+        bridge.call(bridge.conductor.reported, trial.trial_id, result)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        bridge = self._bridge
+        bridge.call(bridge.conductor.restarted, trial.trial_id)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        bridge = self._bridge
+        bridge.call(bridge.conductor.ended, trial.trial_id, trial.last_result)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        bridge = self._bridge
+        bridge.call(bridge.conductor.ended, trial.trial_id, {}, _last_error(trial))
+
+
+class _Deadline(_Stateless, tune.Stopper):
+    """Stops search trials when the time is up."""
+
+    def __init__(self, bridge: _Bridge) -> None:
+        self._bridge = bridge
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return bool(self._bridge.call(self._bridge.conductor.expired, trial_id))
+
+    def stop_all(self) -> bool:
+        return False
+
+
+def _last_error(trial: Any) -> str:
+    """One line on why Tune gave a trial up."""
+    error = trial.get_pickled_error()
+    if isinstance(error, ray.exceptions.RayTaskError) and error.cause is not None:
+        return f"{type(error.cause).__name__}: {error.cause}"
+    lines = str(error or trial.get_error() or "its process died").strip().splitlines()
+    return f"failed {RETRIES + 1} times; last: {lines[-1]}"
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keeps a second process out of the study; the lock goes with this process.
+
+    Raises:
+        ConfigError: another process runs this study.
+    """
+    with (directory / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"{directory}: another process runs this study; wait for it or stop it"
+            ) from error
+        yield
+
+
+def _write(log: EventLog, listen: Listener, event: str, **fields: Any) -> None:
+    log.append(event, **fields)
+    listen({"event": event} | fields)

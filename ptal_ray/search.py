@@ -1,0 +1,398 @@
+"""Searches the hyperparameters of a method on a dataset, and benchmarks what it found.
+
+    python -m ptal_ray.search apn_watch
+    python -m ptal_ray.search apn_gtea --num-trials 50 --time-budget 30m
+    python -m ptal_ray.search --resume studies/apn_gtea-20260801-120000
+
+Trials run under Ray. The best configuration and the defaults are then trained on the whole training
+split over several seeds and the test split is read once. Everything is written to a study directory,
+to MLflow and to a report. Ctrl-C stops cleanly, a second one at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ptal_ray.data import splits
+from ptal_ray.data.store import FeatureStore, find
+from ptal_ray.errors import ConfigError, DataError, NoTrialFinished, PtalError
+from ptal_ray.progress import Progress, make_progress
+from ptal_ray.space import load_space
+from ptal_ray.study import (
+    SCHEDULERS,
+    SEARCHERS,
+    Study,
+    create_study,
+    latest_study,
+    read_study,
+    write_study,
+)
+from ptal_ray.tracking import StudyView, summarise
+
+INTERRUPTED = 130
+_SETTINGS = ("num_trials", "time_budget_s", "searcher", "scheduler", "max_concurrent", "seed")
+_FIXED = ("set", "dataset", "searcher", "scheduler", "seed")  # flags a resumed study has behind it
+
+
+def seconds(text: str) -> float:
+    """Seconds of "90", "300s", "10m" or "1.5h".
+
+    Raises:
+        argparse.ArgumentTypeError: anything else, or no time at all.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    value = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 300s, 10m or 1.5h")
+    return value
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ptal_ray.search",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="exit codes: 0 done, 2 configuration, 3 data, 4 no trial finished, 130 interrupted",
+    )
+    add = parser.add_argument
+    add("space", nargs="?", metavar="NAME_OR_YAML", help="a search space: its name or its file")
+    add("--num-trials", type=int, metavar="N", help="trials to start (default: the space's budget)")
+    add("--time-budget", type=seconds, metavar="TIME", help="for the search alone: 300s, 10m, 2h")
+    add("--searcher", choices=SEARCHERS, help="what to try next (default: tpe)")
+    add("--scheduler", choices=SCHEDULERS, help="what to stop early (default: asha)")
+    add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change the space")
+    add("--dataset", metavar="NAME", help="another imported dataset than the space names")
+    add("--max-concurrent", type=int, metavar="N", help="trials at a time (default: what fits)")
+    add("--seed", type=int, help="of the searcher and of every trial (default: 0)")
+    add("--resume", nargs="?", const="", metavar="STUDY",
+        help="continue a study: its directory or name, or the newest one of NAME_OR_YAML")  # fmt: skip
+    add("--storage", type=Path, default=Path("studies"), metavar="DIR", help="where studies lie")
+    add("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where reports go")
+    add("--address", default=os.environ.get("RAY_ADDRESS"), help="of a running Ray cluster")
+    add("--dry-run", action="store_true", help="say what would happen, and do nothing")
+    add("--json", action="store_true", help="print one JSON object, all else to stderr")
+    add("--quiet", action="store_true", help="print the summary alone")
+    add("-v", "--verbose", action="store_true", help="show what Ray and the trials write")
+    args = parser.parse_args(argv)
+    if args.space is None and not args.resume:
+        parser.error("give the name or the file of a search space, or --resume STUDY")
+    return args
+
+
+def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
+    """The new study that the flags ask for, not yet on disk, and its data.
+
+    Raises:
+        ConfigError: the space or a flag is wrong.
+        DataError: the dataset is missing or lacks a split.
+    """
+    space = load_space(args.space, args.set, args.dataset)
+    store = find(space.dataset)
+    settings = {
+        "num_trials": args.num_trials or space.budget.trials,
+        "time_budget_s": args.time_budget,
+        "searcher": args.searcher or SEARCHERS[0],
+        "scheduler": args.scheduler or SCHEDULERS[0],
+        "max_concurrent": args.max_concurrent,
+        "seed": args.seed or 0,
+    }
+    if args.num_trials is not None:
+        settings["num_trials"] = args.num_trials
+    study = Study(
+        name=f"{space.name}-<time>",
+        directory=args.storage.resolve() / f"{space.name}-<time>",
+        space=space,
+        store=store.path.resolve(),
+        data_hash=store.info.content_hash,
+        **settings,
+    )
+    fit, val = splits.fold(store, space.selection.val_fraction, space.selection.fold_seed)
+    for name, ids in (("fit", fit), ("val", val), ("test", store.ids("test"))):
+        if not ids:
+            raise DataError(f"{store.path}: split {name!r} is empty; import videos of that subset")
+    return study, store
+
+
+def resumed(args: argparse.Namespace) -> Study:
+    """The study to continue, with the flags that may change.
+
+    Raises:
+        ConfigError: there is none, or a flag would make it another study.
+        DataError: its data changed.
+    """
+    for flag in _FIXED:
+        if getattr(args, flag) not in (None, []):
+            raise ConfigError(
+                f"--{flag}: cannot change in a study that is resumed; start a new one"
+            )
+    if args.resume:
+        given = Path(args.resume)
+        directory = given if given.is_dir() else args.storage / args.resume
+    else:
+        directory = latest_study(args.storage, Path(args.space).stem)
+    study = read_study(directory.resolve())
+    changes = {
+        "num_trials": args.num_trials,
+        "time_budget_s": args.time_budget,
+        "max_concurrent": args.max_concurrent,
+    }
+    study = replace(study, **{k: v for k, v in changes.items() if v is not None})
+    if args.num_trials is not None and study.events.exists() and _view(study).finals:
+        raise ConfigError("--num-trials: the best trials of this study are chosen; start a new one")
+    if not args.dry_run:
+        write_study(study)
+    return study
+
+
+def _view(study: Study) -> StudyView:
+    return StudyView.read(study.directory)
+
+
+def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
+    """What a search would do, JSON-able.
+
+    Raises:
+        ConfigError: not even one trial fits this machine.
+    """
+    from ptal_ray.distributed.cluster import concurrency, local_nodes  # Ray is slow to import
+
+    space, info = study.space, FeatureStore.open(study.store).info
+    here = None
+    if args.address is None:
+        here = concurrency(space.resources, local_nodes(), study.max_concurrent)
+    return {
+        "space": space.as_dict(),
+        "num_trials": study.num_trials,
+        "time_budget_s": study.time_budget_s,
+        "report_steps": list(space.budget.report_steps),
+        "searcher": study.searcher,
+        "scheduler": study.scheduler,
+        "seed": study.seed,
+        "concurrent_trials": here or f"what fits the cluster at {args.address}",
+        "resources": space.as_dict()["resources"],
+        "data": {
+            "store": str(study.store),
+            "name": info.name,
+            "features": info.features,
+            "note": info.note,
+        },
+        "study": str(study.directory),
+        "mlflow": tracking_uri(),
+        "reports": str(args.reports.resolve()),
+    }
+
+
+def tracking_uri() -> str:
+    """$MLFLOW_TRACKING_URI, or a database in the working directory."""
+    here = Path.cwd() / "mlflow.db"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{here}"
+
+
+class Signals:
+    """The first SIGINT or SIGTERM asks for a clean stop, the next one ends the process.
+
+    A context manager: the handlers that were there before come back.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Signals:
+        self._before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+        self.install()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def install(self) -> None:
+        """Takes both signals; again after others took them."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self.asked:
+            os.write(2, b"\x1b[?25h\n" if sys.stderr.isatty() else b"\n")  # shows the cursor
+            os._exit(INTERRUPTED)  # the processes of Ray end with their driver
+        self.asked = True
+        os.write(2, b"\nstopping; once more stops at once\n")
+
+
+def run(study: Study, args: argparse.Namespace, progress: Progress, signals: Signals) -> list[str]:
+    """Runs or continues a study under Ray and MLflow; returns what MLflow has to say.
+
+    Raises:
+        TrackingError: the tracking server does not answer; a new study is removed again.
+        KeyboardInterrupt: a signal came; everything is stopped.
+        PtalError: as `run_study`.
+    """
+    fresh = not study.events.exists()
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(_start_tracker, study.directory)  # while Ray starts
+
+        def ready() -> None:
+            signals.install()  # Ray took them
+            starting.result()
+            if signals.asked:
+                raise KeyboardInterrupt
+
+        try:
+            from ptal_ray.distributed.runner import run_study  # Ray is slow to import
+
+            run_study(
+                study,
+                address=args.address,
+                verbose=args.verbose,
+                listen=progress.event,
+                interrupted=lambda: signals.asked,
+                ready=ready,
+            )
+        finally:
+            messages: list[str] = []
+            if starting.exception() is None:
+                messages = starting.result().close()
+            if fresh and not study.events.exists():
+                shutil.rmtree(study.directory)
+            for message in messages:
+                progress.say(message)
+    return messages
+
+
+def _start_tracker(directory: Path) -> Any:
+    from ptal_ray.distributed.mlflow_tracker import MlflowTracker  # MLflow is slow to import
+
+    tracker = MlflowTracker(directory, tracking_uri())
+    tracker.start()
+    return tracker
+
+
+def resume_command(study: Study, args: argparse.Namespace) -> str:
+    """What continues an interrupted study; "" where nothing of it was started."""
+    if not study.directory.exists():
+        return ""
+    words = ["python", "-m", "ptal_ray.search", "--resume", os.path.relpath(study.directory)]
+    if args.reports != Path("reports"):
+        words += ["--reports", str(args.reports)]
+    if args.address and args.address != os.environ.get("RAY_ADDRESS"):
+        words += ["--address", args.address]
+    return shlex.join(words)
+
+
+def summary(study: Study, report: Path | None, unlogged: Sequence[str]) -> dict[str, Any]:
+    """The outcome of a study, JSON-able: fractions, with mean, sd and values over seeds."""
+    view = _view(study)
+    tests = {
+        arm: {
+            name: {"mean": s.mean, "sd": s.sd, "values": list(s.values)}
+            for name, s in summarise(view.runs("test", arm)).items()
+            if name.startswith("test/")
+        }
+        for arm in view.arms("test")
+    }
+    end = view.end or {}
+    return {
+        "study": study.name,
+        "directory": str(study.directory),
+        "state": end.get("state"),
+        "trials": view.counts,
+        "best_trial": end.get("best_trial"),
+        "best_params": end.get("best_params", {}),
+        "best_decode": end.get("best_decode", {}),
+        "test": tests,
+        "note": view.study.get("note", ""),
+        "report": str(report) if report else None,
+        "mlflow": tracking_uri(),
+        "unlogged": list(unlogged),
+    }
+
+
+def show_summary(outcome: dict[str, Any]) -> str:
+    """The lines a person reads at the end."""
+    lines = []
+    for arm, name in (("best", "best found"), ("default", "defaults")):
+        if found := outcome["test"].get(arm, {}).get("test/mAP_avg"):
+            spread = f" ± {found['sd']:.4f}" if found["sd"] is not None else ""
+            seeds = len(found["values"])
+            lines.append(f"test mAP, {name:<10}  {found['mean']:.4f}{spread}  ({seeds} seeds)")
+    uri = outcome["mlflow"]
+    server = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    lines += [f"note    {outcome['note']}"] if outcome["note"] else []
+    lines += [
+        f"study   {outcome['directory']}",
+        f"report  {outcome['report']}",
+        f"runs    {server}",
+    ]
+    return "\n".join(lines)
+
+
+def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    """Does what the flags say; returns what --json prints.
+
+    Raises:
+        PtalError: it could not, or no trial finished.
+        KeyboardInterrupt: it was interrupted and has stopped cleanly; its argument is the command
+            that continues.
+    """
+    from ptal_ray.report import write_report  # plotting is slow to import, but fails early here
+
+    if args.resume is not None:
+        study = resumed(args)
+    else:
+        study, store = planned(args)
+    if args.dry_run:
+        plan = dry_run(study, args)
+        say("\n".join(f"{k:<18}{v}" for k, v in plan.items()))
+        return plan
+    with Signals() as signals:
+        if args.resume is None:
+            study = create_study(
+                study.space,
+                store,
+                args.storage.resolve(),
+                **{name: getattr(study, name) for name in _SETTINGS},
+            )
+        try:
+            with make_progress(study, quiet=args.quiet, stderr=args.json) as progress:
+                unlogged = run(study, args, progress, signals)
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(resume_command(study, args)) from error
+        outcome = summary(study, write_report(study.directory, args.reports), unlogged)
+    say(show_summary(outcome))
+    return outcome
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    args = parse(argv)
+    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr if args.json else None)
+    try:
+        outcome, code = search(args, say), 0
+    except PtalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        outcome, code = {"error": str(error), "exit_code": error.exit_code}, error.exit_code
+    except KeyboardInterrupt as error:
+        command = str(error)
+        what = f"continue with\n  {command}" if command else "nothing was started"
+        print(f"interrupted; {what}", file=sys.stderr)
+        outcome, code = {"state": "interrupted", "resume": command}, INTERRUPTED
+    if args.json:
+        print(json.dumps(outcome))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import make_store, shared
+
+from ptal_ray.data.__main__ import main
+from ptal_ray.data.store import FeatureStore, find
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PTAL_DATA", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def gtea_scores():
+    folder = shared("data/gtea_scores")
+    return [
+        "gtea_scores", "--features", folder / "features", "--annotations", folder / "gt.json",
+        "--points", folder / "point_labels_15fps_frames.csv", "--point-fps", "15",
+        "--fps", "3", "--stride", "1",
+    ]  # fmt: skip
+
+
+def run(*words):
+    return main([str(word) for word in words])
+
+
+def test_gtea_scores_is_one_command(capsys):
+    assert run("import", *gtea_scores()) == 0
+    store = find("gtea_scores")
+    assert (len(store.ids("train")), len(store.ids("test"))) == (16, 5)
+    assert sum(len(store.points(id)) for id in store.ids("train")) == 280
+    every = store.ids("train") + store.ids("test")
+    assert sum(len(store.annotations(id)) for id in every) == 375
+    assert store.info.classes == ("stir", "open", "put", "close", "take", "pour", "scoop")
+    assert store.info.feature_dim == 33 and "trained with full labels" in store.info.note
+    for id in store.ids("train"):  # each published point lies in an instance of its class
+        points, found = store.points(id), store.annotations(id)
+        inside = (points.time_s[:, None] >= found.start_s - 0.1) & (
+            points.time_s[:, None] <= found.end_s
+        )
+        assert (inside & (points.label[:, None] == found.label)).any(axis=1).all()
+    text = capsys.readouterr().out
+    assert "16 videos" in text and "reach beyond their video, kept as annotated: 1" in text
+
+
+def test_salads50_scores_is_one_command(capsys):
+    folder = shared("data/salads50_scores")
+    assert run(
+        "import", "salads50_scores", "--features", folder / "features", "--annotations",
+        folder / "gt.json", "--simulate-points", "gaussian", "--seed", 0, "--fps", 1, "--stride", 1,
+    ) == 0  # fmt: skip
+    store = find("salads50_scores")
+    assert (len(store.ids("train")), len(store.ids("test"))) == (40, 10)
+    every = store.ids("train") + store.ids("test")
+    assert sum(len(store.annotations(id)) for id in every) == 760
+    assert store.info.feature_dim == 112 and store.info.num_classes == 9
+    assert "points simulated: gaussian, seed 0" in capsys.readouterr().out
+
+
+def test_a_second_import_needs_replace_and_validate_accepts_both(capsys):
+    words = gtea_scores()
+    assert run("validate", *words) == 0
+    assert run("import", *words) == 0
+    assert run("import", *words) == 3
+    assert capsys.readouterr().err.count("exists already; pass --replace") == 1
+    assert run("import", *words, "--replace", "--dtype", "float32") == 0
+    assert find("gtea_scores").dtype == "float32"
+    assert run("validate", "gtea_scores") == 0
+    assert find("gtea_scores").info.content_hash in capsys.readouterr().out
+
+
+def test_a_wrong_rate_is_found(capsys, data_folder):
+    words = gtea_scores()
+    words[words.index("--point-fps") + 1] = "3"
+    assert run("import", *words) == 3
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert "outside video" in error and "more: run validate" in error
+    assert run("validate", *words) == 3
+    assert capsys.readouterr().err.count("outside video") > 20
+    assert not data_folder.exists()
+
+
+PLAIN = ["import", "x", "--features", "f", "--annotations", "g"]
+RATES = ["--fps", "1", "--stride", "1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "required"),
+        (["import", "x"], "--features"),
+        ([*PLAIN, "--fps", "0", "--stride", "1"], "a positive number"),
+        ([*PLAIN, "--fps", "a", "--stride", "1"], "invalid"),
+        ([*PLAIN, *RATES], "one of --points CSV and --simulate-points"),
+        ([*PLAIN, *RATES, "--points", "p", "--train-list", "l"], "go together"),
+        (["validate", "x", "--features", "f"], "--annotations is needed"),
+        (["points", "x", "--kind", "middle", "--out", "o"], "invalid choice"),
+        (["simulate", "x", "--annotations", "g", "--dim", "0"], "from 1 on"),
+    ],
+)
+def test_wrong_flags_exit_with_2(words, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(*words)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_info_as_text_and_as_json(tmp_path, capsys):
+    path = make_store(tmp_path / "tiny")
+    assert run("info", path) == 0
+    text = capsys.readouterr().out
+    assert "ClassA, ClassB, ClassC (3)" in text and "6 videos" in text
+    assert run("info", path, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["subsets"]["test"]["videos"] == 3 and facts["subsets"]["test"]["points"] == 0
+    assert facts["content_hash"] == FeatureStore.open(path).info.content_hash
+    assert run("info", "anet13") == 3
+    assert "--dataset watch" in capsys.readouterr().err
+
+
+def test_points_are_written_and_can_be_simulated_anew(tmp_path, capsys):
+    from ptal_ray.data.points import read_points_csv
+
+    store = FeatureStore.open(make_store(tmp_path / "tiny"))
+    out = tmp_path / "p.csv"
+    assert run("points", store.path, "--out", out) == 0
+    found = read_points_csv(out, 1.0, store.info.classes)
+    for id in store.ids("train"):
+        np.testing.assert_array_equal(found[id].time_s, store.points(id).time_s)
+    assert run("points", store.path, "--kind", "uniform", "--seed", 1, "--out", out) == 0
+    again = read_points_csv(out, 1.0, store.info.classes)
+    assert list(again) == list(store.ids("train"))
+    assert any((again[id].time_s != found[id].time_s).any() for id in again)
+
+
+def test_it_runs_as_a_module(tmp_path):
+    path = make_store(tmp_path / "tiny")
+    done = subprocess.run(
+        [sys.executable, "-m", "ptal_ray.data", "validate", str(path)],
+        env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "sound" in done.stdout

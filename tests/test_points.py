@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import shared
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptal_ray.data.points import read_points_csv, simulate_points, write_points_csv
+from ptal_ray.data.types import Segments
+from ptal_ray.errors import DataError
+
+CLASSES = ("open", "close")
+
+
+def instances(start, end):
+    n = len(start)
+    return Segments(
+        start_s=np.array(start), end_s=np.array(end), label=np.arange(n), score=np.ones(n)
+    )
+
+
+def csv_file(tmp_path, *lines):
+    path = tmp_path / "points.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_points_are_read_in_seconds_and_the_answer_is_dropped(tmp_path):
+    path = csv_file(
+        tmp_path, "class,class_index,start_frame,stop_frame,video_id,point",
+        "close,1,30,90,v1,60", "open,0,0,20,v1,15", "open,0,0,20,v2,3",
+    )  # fmt: skip
+    found = read_points_csv(path, 15.0, CLASSES)
+    np.testing.assert_allclose(found["v1"].time_s, [1.0, 4.0])
+    np.testing.assert_array_equal(found["v1"].label, [0, 1])
+    assert set(vars(found["v1"])) == {"time_s", "label"}
+    # a CSV without the answer gives the same
+    path = csv_file(tmp_path, "class,video_id,point", "close,v1,60", "open,v1,15", "open,v2,3")
+    again = read_points_csv(path, 15.0, CLASSES)
+    np.testing.assert_array_equal(found["v2"].time_s, again["v2"].time_s)
+
+
+def test_a_rate_for_each_video(tmp_path):
+    path = csv_file(tmp_path, "class,video_id,point", "open,v1,30", "open,v2,30", "open,v3,30")
+    found = read_points_csv(path, {"v1": 30.0, "v2": 15.0}, CLASSES)
+    assert {v: p.time_s.tolist() for v, p in found.items()} == {"v1": [1.0], "v2": [2.0]}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            ["class,video_id,point", "opne,v,1"],
+            ":2: video v: class 'opne' is unknown; did you mean 'open'",
+        ),
+        (
+            ["class,video_id,point", "open,v,1", "zzz,v,1"],
+            ":3: .*'zzz' is unknown; known are open, close",
+        ),
+        (["class,video_id,point", "open,v,ten"], ":2: video v: point 'ten'; a number"),
+        (["class,video_id,point", "open,v,nan"], "point 'nan'"),
+        (["class,video_id,point", "open,v,-1"], "point '-1'"),
+        (["class,video_id,point", "open,v"], "point ''"),
+        (["class,video,frame", "open,v,1"], "no column point, video_id"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path, lines, message):
+    with pytest.raises(DataError, match=message):
+        read_points_csv(csv_file(tmp_path, *lines), 1.0, CLASSES)
+
+
+def test_an_unreadable_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"absent\.csv: cannot be read"):
+        read_points_csv(tmp_path / "absent.csv", 1.0, CLASSES)
+
+
+def test_what_is_written_is_read(tmp_path):
+    rng = np.random.default_rng(0)
+    points = {"v": simulate_points(instances([0.1, 5], [2, 9.7]), rng)}
+    write_points_csv(tmp_path / "p.csv", points, CLASSES)
+    found = read_points_csv(tmp_path / "p.csv", 1.0, CLASSES)
+    np.testing.assert_array_equal(found["v"].time_s, points["v"].time_s)
+    np.testing.assert_array_equal(found["v"].label, points["v"].label)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1e4), st.floats(0.01, 1e3)), max_size=20),
+    st.sampled_from(["gaussian", "uniform"]),
+    st.integers(0, 9),
+)
+def test_simulated_points_are_one_an_instance_and_inside(rows, kind, seed):
+    start = np.array([s for s, _ in rows])
+    end = start + np.array([d for _, d in rows])
+    points = simulate_points(instances(start, end), np.random.default_rng(seed), kind)
+    assert sorted(points.label) == list(range(len(rows)))
+    assert (np.diff(points.time_s) >= 0).all()
+    assert ((points.time_s >= start[points.label]) & (points.time_s <= end[points.label])).all()
+
+
+def test_gaussian_points_lie_around_the_middle_and_uniform_ones_anywhere():
+    many = instances(np.zeros(20000), np.full(20000, 4.0))
+    gaussian = simulate_points(many, np.random.default_rng(0), "gaussian").time_s
+    uniform = simulate_points(many, np.random.default_rng(0), "uniform").time_s
+    assert abs(gaussian.mean() - 2) < 0.05 and abs(uniform.mean() - 2) < 0.05
+    assert 0.8 < gaussian.std() < 0.95  # a quarter of 4 s, less what the truncation takes
+    assert abs(uniform.std() - 4 / 12**0.5) < 0.02
+
+
+def test_simulated_points_are_seeded_and_kinds_are_checked():
+    one = instances([0.0], [1.0])
+    draw = [simulate_points(one, np.random.default_rng(s)).time_s[0] for s in (0, 0, 1)]
+    assert draw[0] == draw[1] != draw[2]
+    with pytest.raises(DataError, match="'middle': allowed are gaussian, uniform"):
+        simulate_points(one, np.random.default_rng(0), "middle")
+
+
+def test_published_points_of_thumos14():
+    import json
+
+    folder = shared("data/annotations/THUMOS14")
+    database = json.loads((folder / "gt_full.json").read_text())["database"]
+    labels = tuple(sorted({a["label"] for v in database.values() for a in v["annotations"]}))
+    rates = {video: entry["fps"] for video, entry in database.items()}
+    found = read_points_csv(folder / "point_labels" / "point_gaussian.csv", rates, labels)
+    assert sum(len(p) for p in found.values()) == 3003 and len(found) == 200
