@@ -34,9 +34,9 @@ class Progress:
     def __init__(self, study: Study, console: Console, *, live: bool, quiet: bool) -> None:
         self.study, self.console = study, console
         self._lines = not live and not quiet
-        self._events = read_events(study.events) if study.events.exists() else []
-        self._view = StudyView.from_events(self._events)
-        self._before = sum(t.state != "running" for t in self._view.trials)
+        events = read_events(study.events) if study.events.exists() else []
+        self.view = StudyView.from_events(events)
+        self._before = sum(t.state != "running" for t in self.view.trials)
         self._began = time.time()
         self._live: Live | None = None
         if live and not quiet:
@@ -60,7 +60,7 @@ class Progress:
 
     def event(self, event: dict[str, Any]) -> None:
         """A new event of the study."""
-        self._events.append(event)
+        self.view = self.view.extend([event])
         if self._lines and (line := self._line(event)):
             self.say(line)
 
@@ -68,15 +68,10 @@ class Progress:
         """A line that stays."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def view(self) -> StudyView:
-        """The study so far."""
-        if self._view.num_events != len(self._events):
-            self._view = StudyView.from_events(list(self._events))
-        return self._view
-
     def render(self) -> Group:
         """The table and a line on the whole study."""
-        view, best = self.view(), self.view().best
+        view = self.view
+        best = view.best
         names = list(self.study.space.train)[:MOST_PARAMS]
         table = Table("", "trial", "state", "step", "val mAP", *names, title=self.study.name)
         for trial in _rows(view):
@@ -112,10 +107,10 @@ class Progress:
 
     def _line(self, event: dict[str, Any]) -> str:
         if event["event"] == "trial_end":
-            trial = next(t for t in self.view().trials if t.number == event["trial"])
+            trial = next(t for t in self.view.trials if t.number == event["trial"])
             return _trial_line(trial)
         if event["event"] == "final_report":
-            run = self.view().runs(event["role"], event["arm"])
+            run = self.view.runs(event["role"], event["arm"])
             return _final_line(next(r for r in run if r.seed == event["seed"]))
         return ""
 

@@ -4,9 +4,9 @@
     python -m ptal_ray.search apn_gtea --num-trials 50 --time-budget 30m
     python -m ptal_ray.search --resume studies/apn_gtea-20260801-120000
 
-Trials run under Ray. The best configuration and the defaults are then trained on the whole training
-split over several seeds and the test split is read once. Everything is written to a study directory,
-to MLflow and to a report. Ctrl-C stops cleanly, a second one at once.
+Trials run under Ray. The best configuration and the defaults are then trained on the whole
+training split with several seeds, and the test split is read once. Everything is written to a study
+directory, to MLflow and to a report. Ctrl-C stops cleanly, a second one at once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 
 from ptal_ray.data import splits
 from ptal_ray.data.store import FeatureStore, find
-from ptal_ray.errors import ConfigError, DataError, NoTrialFinished, PtalError
+from ptal_ray.errors import ConfigError, DataError, PtalError
 from ptal_ray.progress import Progress, make_progress
 from ptal_ray.space import load_space
 from ptal_ray.study import (
@@ -77,8 +77,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--dataset", metavar="NAME", help="another imported dataset than the space names")
     add("--max-concurrent", type=int, metavar="N", help="trials at a time (default: what fits)")
     add("--seed", type=int, help="of the searcher and of every trial (default: 0)")
-    add("--resume", nargs="?", const="", metavar="STUDY",
-        help="continue a study: its directory or name, or the newest one of NAME_OR_YAML")  # fmt: skip
+    add("--resume", nargs="?", const="", metavar="STUDY", help="continue a study: its directory "
+        "or name; alone the newest one of NAME_OR_YAML")  # fmt: skip
     add("--storage", type=Path, default=Path("studies"), metavar="DIR", help="where studies lie")
     add("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where reports go")
     add("--address", default=os.environ.get("RAY_ADDRESS"), help="of a running Ray cluster")
@@ -135,9 +135,7 @@ def resumed(args: argparse.Namespace) -> Study:
     """
     for flag in _FIXED:
         if getattr(args, flag) not in (None, []):
-            raise ConfigError(
-                f"--{flag}: cannot change in a study that is resumed; start a new one"
-            )
+            raise ConfigError(f"--{flag}: a resumed study keeps its own; start a new study")
     if args.resume:
         given = Path(args.resume)
         directory = given if given.is_dir() else args.storage / args.resume
@@ -331,12 +329,8 @@ def show_summary(outcome: dict[str, Any]) -> str:
     uri = outcome["mlflow"]
     server = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
     lines += [f"note    {outcome['note']}"] if outcome["note"] else []
-    lines += [
-        f"study   {outcome['directory']}",
-        f"report  {outcome['report']}",
-        f"runs    {server}",
-    ]
-    return "\n".join(lines)
+    lines += [f"study   {outcome['directory']}", f"report  {outcome['report']}"]
+    return "\n".join([*lines, f"runs    {server}"])
 
 
 def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
@@ -355,7 +349,8 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         study, store = planned(args)
     if args.dry_run:
         plan = dry_run(study, args)
-        say("\n".join(f"{k:<18}{v}" for k, v in plan.items()))
+        say(study.space.to_yaml())
+        say("\n".join(f"{k:<18}{v}" for k, v in plan.items() if k != "space"))
         return plan
     with Signals() as signals:
         if args.resume is None:
@@ -378,7 +373,10 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     args = parse(argv)
-    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr if args.json else None)
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr if args.json else sys.stdout)
+
     try:
         outcome, code = search(args, say), 0
     except PtalError as error:

@@ -394,7 +394,7 @@ class Trial:
             return objective
         # Terms switched off for some epochs leave parameters without a gradient.
         return DistributedDataParallel(
-            objective, broadcast_buffers=False, find_unused_parameters=True
+            objective, forward_sync_buffers=False, find_unused_parameters=True
         )
 
 

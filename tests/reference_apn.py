@@ -123,9 +123,7 @@ def slow_contrast(
             if len(members) < 2:
                 continue
             for i in members:
-                same = sum(
-                    math.exp(vectors[i] @ vectors[p] / tau) for p in members if p != i
-                )
+                same = sum(math.exp(vectors[i] @ vectors[p] / tau) for p in members if p != i)
                 other = sum(math.exp(vectors[i] @ b / tau) for b in backgrounds)
                 total -= math.log(same / (same + other))
                 count += 1

@@ -123,9 +123,10 @@ def _show(store: FeatureStore) -> None:
     rows = [
         ("dataset", facts["name"]),
         ("path", facts["path"]),
-        ("features", f"{facts['features']}, D = {facts['feature_dim']}, {facts['dtype']}"),
+        ("features", facts["features"]),
         ("note", facts["note"] or "-"),
         ("classes", ", ".join(names[:6]) + more),
+        ("snippet", f"{facts['feature_dim']} numbers, {facts['dtype']}"),
         ("grid", f"a snippet every {facts['stride_s']:g} s from {facts['offset_s']:g} s"),
     ]
     rows += [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -281,5 +282,6 @@ def _alone(directory: Path) -> Iterator[None]:
 
 
 def _write(log: EventLog, listen: Listener, event: str, **fields: Any) -> None:
+    fields = {"time": time.time()} | fields
     log.append(event, **fields)
     listen({"event": event} | fields)

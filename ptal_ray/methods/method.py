@@ -16,7 +16,9 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.errors import ConfigError
 
-Pseudo = dict[str, Tensor]  # named tensors, each (B, ...): the labels a refresh made, one row a video
+Pseudo = dict[
+    str, Tensor
+]  # named tensors, each (B, ...): the labels a refresh made, one row a video
 
 
 def param(default: Any, *, doc: str, source: str, allowed: tuple[Any, ...] | None = None) -> Any:
@@ -47,12 +49,16 @@ class TrainParams:
         10, doc="R, iterations after which a pseudo-label is stale", source="P", allowed=(1, 100000)
     )
     max_snippets: int = param(
-        1500, doc="longer videos are randomly cropped in training", source="PROPOSED",
+        1500,
+        doc="longer videos are randomly cropped in training",
+        source="PROPOSED",
         allowed=(8, 100000),
     )
     resample_to: int = param(
-        0, doc="snippets every video is linearly resampled to; 0 keeps its length",
-        source="P (ActivityNet: 100)", allowed=(0, 100000),
+        0,
+        doc="snippets every video is linearly resampled to; 0 keeps its length",
+        source="P (ActivityNet: 100)",
+        allowed=(0, 100000),
     )
 
 
@@ -150,7 +156,8 @@ class Method:
         decode: (scores, grid, duration_s, decode_hp) -> Segments, sorted by score descending,
             inside [0, duration_s]. Sees no model and no train parameters.
         refresh: (model, batch, hp) -> Pseudo, or None for a method without pseudo-labels. The
-            batch is uncropped. Every tensor is (B, ...); its trailing shape depends only on P and C.
+            batch is uncropped. Every tensor is (B, ...); its
+            trailing shape depends only on P and C.
     """
 
     name: str

@@ -61,9 +61,7 @@ class ApnTrain(TrainParams):
     context_ratio: float = param(
         0.1, doc="context on either side / proposal length", source="P", allowed=(0.0, 1.0)
     )
-    encoder_layers: int = param(
-        2, doc="transformer layers", source="PROPOSED", allowed=(1, 12)
-    )
+    encoder_layers: int = param(2, doc="transformer layers", source="PROPOSED", allowed=(1, 12))
     encoder_width: int = param(
         512, doc="channels of the vision encoder", source="PROPOSED", allowed=(8, 2048)
     )

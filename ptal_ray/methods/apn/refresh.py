@@ -208,7 +208,7 @@ def _mine_background(
     exists = points.number[:, None] >= torch.arange(num_gaps, device=cut.device)[None]
     wanted = exists & (room >= torch.where(points.inner, MIN_GAP, 1)) & (points.number > 0)[:, None]
     start, end = _background_ends(space, points, farthest, behind, ahead)
-    own = near.gather(1, points.cluster(cut).clamp(min=0)[:, None])[:, 0]
+    own = near.gather(1, points.cluster(cut).clamp(0, near.shape[1] - 1)[:, None])[:, 0]
     typical = (own * points.mask).sum(dim=1) / points.length.clamp(min=1)
     kept = wanted & _far_enough(points, nearer, start, end, kappa * typical)
     # Where no background is kept the actions meet at the cut, or reach the end of the video.
@@ -275,9 +275,7 @@ def _of_gap(near: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
     return behind, ahead
 
 
-def _least(
-    value: Tensor, group: Tensor, allowed: Tensor, num_groups: int
-) -> tuple[Tensor, Tensor]:
+def _least(value: Tensor, group: Tensor, allowed: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
     """(B, num_groups): the first and the last snippet where a group's allowed value is least.
 
     Groups without an allowed snippet give (T, -1).

@@ -1,0 +1,194 @@
+"""The loss of APN on a batch: boundaries, proposals and contrast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ptal_ray.methods.apn.boundary import boundary_targets, weighted_binary_loss
+from ptal_ray.methods.apn.contrast import contrast_loss
+from ptal_ray.methods.apn.model import Apn
+from ptal_ray.methods.apn.proposals import Candidates, pair_candidates
+from ptal_ray.methods.method import Batch, Step
+
+NEGATIVES = 2  # for each proposal with tIoU >= 0.5
+
+
+def loss(model: Apn, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
+    """Weighted terms "boundary", "class", "text" and "contrast".
+
+    Source: APN Eq. 10 with BSN's objective for the boundary detector.
+    """
+    assert batch.pseudo is not None
+    labels = _in_crop(batch)
+    x = model.embed(batch.features, batch.mask)
+    probability = model.boundaries(x)
+    terms = {"boundary": _boundary_loss(probability, labels, batch.mask, hp, step)}
+    if hp.contrast_weight:
+        summed, number = contrast_loss(
+            x, batch.mask, labels["start_t"], labels["end_t"],
+            batch.point_label * labels["valid"][..., None],
+            labels["background_start_t"], labels["background_end_t"],
+            tau=hp.contrast_temperature, context_ratio=hp.context_ratio,
+        )  # fmt: skip
+        terms["contrast"] = hp.contrast_weight * summed / step.mean_over_workers(number).clamp(1)
+    _remember_longest(model, hp, step)
+    if step.epoch >= hp.pem_start_epochs:
+        terms |= _proposal_loss(model, x, probability.detach(), batch, labels, hp, step)
+    return terms
+
+
+def _in_crop(batch: Batch) -> dict[str, Tensor]:
+    """The pseudo-labels of whole videos, moved and clipped into the crops."""
+    assert batch.pseudo is not None
+    last = batch.mask.sum(dim=1)[:, None] - 1
+    moved = {}
+    for kind in ("", "background_"):
+        first = batch.pseudo[f"{kind}start_t"] - batch.crop_t[:, None]
+        final = batch.pseudo[f"{kind}end_t"] - batch.crop_t[:, None]
+        valid = batch.pseudo[f"{kind}valid"] & (final >= 0) & (first <= last)
+        if not kind:
+            valid &= batch.point_t >= 0  # the point of the instance lies in the crop
+        zero = torch.zeros_like(last)
+        missing = -1 if kind else 0
+        moved[f"{kind}start_t"] = torch.where(
+            valid, torch.minimum(first.clamp(min=0), last), missing
+        )
+        moved[f"{kind}end_t"] = torch.where(
+            valid, torch.maximum(torch.minimum(final, last), zero), missing
+        )
+        moved[f"{kind}valid"] = valid
+    return moved
+
+
+def _boundary_loss(
+    probability: Tensor, labels: dict[str, Tensor], mask: Tensor, hp: Any, step: Step
+) -> Tensor:
+    targets = boundary_targets(
+        labels["start_t"].float(), labels["end_t"].float() + 1, labels["valid"],
+        mask.shape[1], hp.zone_ratio,
+    )  # fmt: skip
+    weights = (1.0, 1.0, 2.0)
+    total = probability.new_zeros(())
+    for channel in range(probability.shape[1]):
+        term = weighted_binary_loss(
+            probability[:, channel], targets[channel], mask, step.mean_over_workers
+        )
+        total = total + weights[channel] * term
+    return total
+
+
+def _remember_longest(model: Apn, hp: Any, step: Step) -> None:
+    """d_max: a quantile of the lengths of all present pseudo-labels of the training split."""
+    if hp.resample_to or step.split_pseudo is None:
+        return  # d_max stays without limit: every duration of a resampled video is allowed
+    labels = step.split_pseudo
+    lengths = (labels["end_t"] - labels["start_t"]).float() + 1
+    lengths = lengths.masked_fill(~labels["valid"], torch.nan)
+    longest = torch.nanquantile(lengths.flatten(), hp.duration_quantile)
+    model.longest_t.copy_(torch.where(longest.isnan(), torch.inf, longest))
+
+
+def _proposal_loss(
+    model: Apn,
+    x: Tensor,
+    probability: Tensor,
+    batch: Batch,
+    labels: dict[str, Tensor],
+    hp: Any,
+    step: Step,
+) -> dict[str, Tensor]:
+    found = pair_candidates(
+        probability[:, 0], probability[:, 1], batch.mask, min_duration_t=hp.min_duration_t,
+        max_duration_t=model.longest_t, top=hp.train_candidates,
+    )  # fmt: skip
+    start, end, point, usable = _with_instances(found, batch, labels)
+    # The classes and the instance of the one point a proposal contains.
+    own_start = labels["start_t"].gather(1, point).float()
+    own_end = labels["end_t"].gather(1, point).float() + 1
+    shared = (torch.minimum(end, own_end) - torch.maximum(start, own_start)).clamp(min=0)
+    overlap = shared / ((end - start) + (own_end - own_start) - shared).clamp(min=1e-6)
+    rows, kept = _balance(overlap, usable, hp.proposals_per_video, step)
+    start, end, point, overlap = (v.gather(1, rows) for v in (start, end, point, overlap))
+    index = point[..., None].expand(-1, -1, batch.point_label.shape[2])
+    classes = batch.point_label.gather(1, index)
+    target = overlap if hp.confidence_target == "tiou" else (overlap >= 0.5).float()
+    class_logit, text_logit = model.evaluate(x, start, end, _dropout(model, rows, hp, step))
+    number = step.mean_over_workers(kept.sum().float()).clamp(min=1)
+    weight = hp.pem_weight / (number * classes.shape[2])
+
+    def cross_entropy(logit: Tensor, wanted: Tensor) -> Tensor:
+        terms = F.binary_cross_entropy_with_logits(logit, wanted, reduction="none")
+        return weight * (terms.sum(dim=2) * kept).sum()
+
+    return {
+        "class": cross_entropy(class_logit, classes),
+        "text": cross_entropy(text_logit, classes * target[..., None]),
+    }
+
+
+def _with_instances(
+    found: Candidates, batch: Batch, labels: dict[str, Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Edges, index of the contained point and usability of candidates and pseudo-instances.
+
+    A candidate is usable when it contains exactly one annotated snippet.
+    """
+    before, latest = _points_until(batch)
+    first = before.gather(1, found.start_t)  # points in front of the start cell
+    until = before.gather(1, found.end_t + 1)
+    one = found.valid & (until - first == 1)
+    point = latest.gather(1, found.end_t).clamp(min=0)
+    own = torch.arange(labels["start_t"].shape[1], device=point.device).expand_as(labels["start_t"])
+    return (
+        torch.cat([found.start_t + 0.5, labels["start_t"].float()], dim=1),
+        torch.cat([found.end_t + 0.5, labels["end_t"].float() + 1], dim=1),
+        torch.cat([point, own], dim=1),
+        torch.cat([one, labels["valid"]], dim=1),
+    )
+
+
+def _points_until(batch: Batch) -> tuple[Tensor, Tensor]:
+    """(B, T+1) number of points in front of each snippet; (B, T) index of the last one until it."""
+    shape = (len(batch.mask), batch.mask.shape[1] + 1)
+    valid = batch.point_t >= 0
+    place = torch.where(valid, batch.point_t, shape[1] - 1)  # pads go behind the last snippet
+    index = torch.arange(valid.shape[1], device=place.device).expand_as(place)
+    at = torch.full(shape, -1, device=place.device).scatter_reduce(
+        1, place, torch.where(valid, index, -1), "amax"
+    )[:, :-1]
+    before = F.pad((at >= 0).long().cumsum(dim=1), (1, 0))
+    return before, at.cummax(dim=1).values
+
+
+def _balance(overlap: Tensor, usable: Tensor, most: int, step: Step) -> tuple[Tensor, Tensor]:
+    """Proposals of a video to train on: those with tIoU >= 0.5 and twice as many others.
+
+    Deviation: at most a third of `most` of the former, drawn at random.
+
+    Returns:
+        (B, K) rows and which of them count.
+    """
+    positive = usable & (overlap >= 0.5)
+    draw = step.rand(*overlap.shape)
+    order = torch.where(positive, 2 + draw, torch.where(usable, draw, -1.0))
+    third = -(-most // (1 + NEGATIVES))
+    best, rows_positive = torch.where(positive, order, -1.0).topk(min(third, order.shape[1]), dim=1)
+    number = (best >= 0).sum(dim=1, keepdim=True)
+    others, rows_other = torch.where(positive, -1.0, order).topk(
+        min(NEGATIVES * third, order.shape[1]), dim=1
+    )
+    rank = torch.arange(others.shape[1], device=others.device)
+    wanted = (others >= 0) & (rank < NEGATIVES * number.clamp(min=1))
+    return torch.cat([rows_positive, rows_other], dim=1), torch.cat([best >= 0, wanted], dim=1)
+
+
+def _dropout(model: Apn, rows: Tensor, hp: Any, step: Step) -> Tensor | None:
+    """(B, K, layers, 2, W) scales of residual branches, drawn for the global batch."""
+    if not hp.dropout:
+        return None
+    shape = (rows.shape[1], len(model.layers), 2, hp.encoder_width)
+    return (step.rand(len(rows), *shape) >= hp.dropout).float() / (1 - hp.dropout)
