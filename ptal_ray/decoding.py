@@ -49,11 +49,11 @@ class DecodeResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Best:
-    """The first setting with the highest objective on a set of videos."""
+class _Tried:
+    """One setting, judged on a set of videos; the detections are of all videos."""
 
-    index: int = -1
-    objective: float = -np.inf
+    index: int
+    objective: float
     per_tiou: FloatArray
     detections: Detections
 
@@ -83,8 +83,7 @@ def search_decode(
     Args:
         decode: the method's decode.
         scores, grids, durations: one a video; durations in seconds.
-        ground_truth: instances by video id.
-        num_classes: C.
+        ground_truth: instances by video id; their labels are below `num_classes`.
         protocol: thresholds and averages of the dataset.
         start: decode parameters tried first, and the value of every parameter not searched.
         domains: searched parameters; empty scores `start` alone.
@@ -96,24 +95,18 @@ def search_decode(
     candidates = decode_settings(start, domains, settings, seed)
     halves = _halves(truth, num_classes, seed) if cross_fit and len(candidates) > 1 else ()
     groups = [tuple(truth), *halves]
-    best = [_Best(per_tiou=np.zeros(0), detections={}) for _ in groups]
+    videos = list(zip(scores, grids, durations, strict=True))
+    best: list[_Tried] = []
     table, began = [], time.perf_counter()
     for index, hp in enumerate(candidates):
-        found = {
-            s.id: decode(s, grid, duration, hp)
-            for s, grid, duration in zip(scores, grids, durations, strict=True)
-        }
-        for g, ids in enumerate(groups):
-            per_tiou = _map(truth, found, ids, num_classes, protocol)
-            value = objective(map_metrics(per_tiou, protocol))
-            if g == 0:
-                table.append((asdict(hp), value))
-            if value > best[g].objective or index == 0:
-                best[g] = _Best(index=index, objective=value, per_tiou=per_tiou, detections=found)
+        found = {s.id: decode(s, grid, duration_s, hp) for s, grid, duration_s in videos}
+        tried = [_judge(index, truth, found, ids, num_classes, protocol) for ids in groups]
+        table.append((asdict(hp), tried[0].objective))
+        pairs = zip(best or tried, tried, strict=True)
+        best = [new if new.objective > old.objective else old for old, new in pairs]
     per_tiou = best[0].per_tiou
-    if halves:
-        pooled = _out_of_half(halves, best[1:])
-        per_tiou = _map(truth, pooled, groups[0], num_classes, protocol)
+    if pooled := _out_of_half(halves, best[1:]) if halves else None:
+        per_tiou = _judge(0, truth, pooled, groups[0], num_classes, protocol).per_tiou
     metrics = map_metrics(per_tiou, protocol)
     return DecodeResult(
         params=candidates[best[0].index],
@@ -166,16 +159,19 @@ def read_scores(path: Path) -> list[Scores]:
     return [Scores(id=i, arrays=a) for i, a in zip(ids, arrays, strict=True)]
 
 
-def _map(
+def _judge(
+    index: int,
     truth: Mapping[str, Segments],
-    found: Mapping[str, Segments],
+    found: Detections,
     ids: Sequence[str],
     num_classes: int,
     protocol: Protocol,
-) -> FloatArray:
-    """(K,) mAP of the detections of `ids`."""
+) -> _Tried:
+    """Setting `index`, which found `found`, judged on the videos `ids`."""
     part = {i: truth[i] for i in ids}
-    return detection_map(part, {i: found[i] for i in ids}, num_classes, protocol.tiou).per_tiou
+    result = detection_map(part, {i: found[i] for i in ids}, num_classes, protocol.tiou)
+    value = objective(map_metrics(result.per_tiou, protocol))
+    return _Tried(index=index, objective=value, per_tiou=result.per_tiou, detections=found)
 
 
 def _halves(
@@ -201,7 +197,7 @@ def _halves(
     return tuple(tuple(ids[v] for v in sorted(side)) for side in sides)
 
 
-def _out_of_half(halves: Sequence[tuple[str, ...]], best: Sequence[_Best]) -> Detections:
+def _out_of_half(halves: Sequence[tuple[str, ...]], best: Sequence[_Tried]) -> Detections:
     """Detections of each half made with the setting that was best on the other one."""
     first = {i: best[1].detections[i] for i in halves[0]}
     second = {i: best[0].detections[i] for i in halves[1]}

@@ -3,6 +3,7 @@ terminal."""
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
 from typing import Any
@@ -27,13 +28,13 @@ class Progress:
     Args:
         study: the study; what its log already holds is shown too.
         console: where to write.
-        live: show a table that is drawn again; else a line for each run that ended.
+        live: show trials in a table that is drawn again; else a line for each that ended.
         quiet: show neither.
     """
 
     def __init__(self, study: Study, console: Console, *, live: bool, quiet: bool) -> None:
         self.study, self.console = study, console
-        self._lines = not live and not quiet
+        self._quiet = quiet
         events = read_events(study.events) if study.events.exists() else []
         self.view = StudyView.from_events(events)
         self._before = sum(t.state != "running" for t in self.view.trials)
@@ -61,7 +62,9 @@ class Progress:
     def event(self, event: dict[str, Any]) -> None:
         """A new event of the study."""
         self.view = self.view.extend([event])
-        if self._lines and (line := self._line(event)):
+        if self._live and event["event"] == "trial_end":
+            return  # the table has it
+        if not self._quiet and (line := self._line(event)):
             self.say(line)
 
     def say(self, text: str) -> None:
@@ -115,9 +118,9 @@ class Progress:
         return ""
 
 
-def make_progress(study: Study, *, quiet: bool, stderr: bool) -> Progress:
+def make_progress(study: Study, quiet: bool, stderr: bool) -> Progress:
     """Live on a terminal, lines elsewhere."""
-    console = Console(stderr=stderr)
+    console = Console(file=sys.stderr if stderr else sys.stdout)
     return Progress(study, console, live=console.is_terminal, quiet=quiet)
 
 

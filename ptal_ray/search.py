@@ -16,19 +16,17 @@ import json
 import os
 import re
 import shlex
-import shutil
-import signal
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ptal_ray.data import splits
 from ptal_ray.data.store import FeatureStore, find
+from ptal_ray.distributed.session import INTERRUPTED, Signals, run_session, tracking_uri
 from ptal_ray.errors import ConfigError, DataError, PtalError
-from ptal_ray.progress import Progress, make_progress
+from ptal_ray.progress import make_progress
 from ptal_ray.space import load_space
 from ptal_ray.study import (
     SCHEDULERS,
@@ -41,7 +39,6 @@ from ptal_ray.study import (
 )
 from ptal_ray.tracking import StudyView, summarise
 
-INTERRUPTED = 130
 _SETTINGS = ("num_trials", "time_budget_s", "searcher", "scheduler", "max_concurrent", "seed")
 _FIXED = ("set", "dataset", "searcher", "scheduler", "seed")  # flags a resumed study has behind it
 
@@ -193,91 +190,6 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def tracking_uri() -> str:
-    """$MLFLOW_TRACKING_URI, or a database in the working directory."""
-    here = Path.cwd() / "mlflow.db"
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{here}"
-
-
-class Signals:
-    """The first SIGINT or SIGTERM asks for a clean stop, the next one ends the process.
-
-    A context manager: the handlers that were there before come back.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> Signals:
-        self._before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-        self.install()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def install(self) -> None:
-        """Takes both signals; again after others took them."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._handle)
-
-    def _handle(self, number: int, frame: object) -> None:
-        if self.asked:
-            os.write(2, b"\x1b[?25h\n" if sys.stderr.isatty() else b"\n")  # shows the cursor
-            os._exit(INTERRUPTED)  # the processes of Ray end with their driver
-        self.asked = True
-        os.write(2, b"\nstopping; once more stops at once\n")
-
-
-def run(study: Study, args: argparse.Namespace, progress: Progress, signals: Signals) -> list[str]:
-    """Runs or continues a study under Ray and MLflow; returns what MLflow has to say.
-
-    Raises:
-        TrackingError: the tracking server does not answer; a new study is removed again.
-        KeyboardInterrupt: a signal came; everything is stopped.
-        PtalError: as `run_study`.
-    """
-    fresh = not study.events.exists()
-    with ThreadPoolExecutor(1) as pool:
-        starting = pool.submit(_start_tracker, study.directory)  # while Ray starts
-
-        def ready() -> None:
-            signals.install()  # Ray took them
-            starting.result()
-            if signals.asked:
-                raise KeyboardInterrupt
-
-        try:
-            from ptal_ray.distributed.runner import run_study  # Ray is slow to import
-
-            run_study(
-                study,
-                address=args.address,
-                verbose=args.verbose,
-                listen=progress.event,
-                interrupted=lambda: signals.asked,
-                ready=ready,
-            )
-        finally:
-            messages: list[str] = []
-            if starting.exception() is None:
-                messages = starting.result().close()
-            if fresh and not study.events.exists():
-                shutil.rmtree(study.directory)
-            for message in messages:
-                progress.say(message)
-    return messages
-
-
-def _start_tracker(directory: Path) -> Any:
-    from ptal_ray.distributed.mlflow_tracker import MlflowTracker  # MLflow is slow to import
-
-    tracker = MlflowTracker(directory, tracking_uri())
-    tracker.start()
-    return tracker
-
-
 def resume_command(study: Study, args: argparse.Namespace) -> str:
     """What continues an interrupted study; "" where nothing of it was started."""
     if not study.directory.exists():
@@ -290,7 +202,7 @@ def resume_command(study: Study, args: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def summary(study: Study, report: Path | None, unlogged: Sequence[str]) -> dict[str, Any]:
+def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, Any]:
     """The outcome of a study, JSON-able: fractions, with mean, sd and values over seeds."""
     view = _view(study)
     tests = {
@@ -312,7 +224,7 @@ def summary(study: Study, report: Path | None, unlogged: Sequence[str]) -> dict[
         "best_decode": end.get("best_decode", {}),
         "test": tests,
         "note": view.study.get("note", ""),
-        "report": str(report) if report else None,
+        "report": str(report),
         "mlflow": tracking_uri(),
         "unlogged": list(unlogged),
     }
@@ -333,6 +245,12 @@ def show_summary(outcome: dict[str, Any]) -> str:
     return "\n".join([*lines, f"runs    {server}"])
 
 
+def _report(study: Study, reports: Path) -> Path:
+    from ptal_ray.report import write_report  # plotting is slow to import
+
+    return write_report(study.directory, reports)
+
+
 def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Does what the flags say; returns what --json prints.
 
@@ -341,8 +259,6 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         KeyboardInterrupt: it was interrupted and has stopped cleanly; its argument is the command
             that continues.
     """
-    from ptal_ray.report import write_report  # plotting is slow to import, but fails early here
-
     if args.resume is not None:
         study = resumed(args)
     else:
@@ -352,20 +268,23 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         say(study.space.to_yaml())
         say("\n".join(f"{k:<18}{v}" for k, v in plan.items() if k != "space"))
         return plan
-    with Signals() as signals:
-        if args.resume is None:
-            study = create_study(
-                study.space,
-                store,
-                args.storage.resolve(),
-                **{name: getattr(study, name) for name in _SETTINGS},
+    if args.resume is None:
+        settings = {name: getattr(study, name) for name in _SETTINGS}
+        study = create_study(study.space, store, args.storage.resolve(), **settings)
+    try:
+        with Signals() as signals, make_progress(study, args.quiet, args.json) as progress:
+            report, unlogged = run_session(
+                study,
+                address=args.address,
+                verbose=args.verbose,
+                signals=signals,
+                listen=progress.event,
+                say=progress.say,
+                report=lambda: _report(study, args.reports),
             )
-        try:
-            with make_progress(study, quiet=args.quiet, stderr=args.json) as progress:
-                unlogged = run(study, args, progress, signals)
-        except KeyboardInterrupt as error:
-            raise KeyboardInterrupt(resume_command(study, args)) from error
-        outcome = summary(study, write_report(study.directory, args.reports), unlogged)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(resume_command(study, args)) from error
+    outcome = summary(study, report, unlogged)
     say(show_summary(outcome))
     return outcome
 

@@ -317,16 +317,17 @@ def run_local(
     """
     stop_at = time.time() + (study.time_budget_s or float("inf"))
     log.append(**study_event(study))
-    view = StudyView.read(study.directory)
+    known = {t.number: t for t in StudyView.read(study.directory).trials}
     try:
-        searcher.restore(view.trials)
-        known = {t.number: t for t in view.trials}
+        searcher.restore(tuple(known.values()))
         for number in range(study.num_trials):
             old = known.get(number)
             if old and old.state != "running":
                 continue
+            if time.time() > stop_at:
+                break
             params = old.params if old else searcher.suggest(number)
-            if params is None or time.time() > stop_at:
+            if params is None:
                 break
             _run_trial(study, number, params, searcher, log, trial_factory, device, stop_at)
         for role in ("reselect", "test"):

@@ -22,7 +22,7 @@ LEVELS = (
     {"eventlog", "tracking"},
     {"finals", "provenance", "searcher", "study"},
     {"distributed"},
-    {"decode", "evaluate", "predict", "profile", "report", "search", "train"},
+    {"decode", "evaluate", "predict", "profile", "progress", "report", "search", "train"},
 )
 # Packages that only these parts of ptal_ray may import, also inside functions.
 ONLY_IN = {

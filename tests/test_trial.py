@@ -158,6 +158,9 @@ def test_two_workers_give_the_result_of_one(store: Path, method: str, tmp_path: 
         expected = one.advance().metrics
         assert metrics.keys() == expected.keys()
         for name, value in metrics.items():
-            assert value == pytest.approx(expected[name], rel=2e-3, abs=2e-3), name
+            # Gradients are summed in another order; mAP of so few videos moves in large steps
+            # when two nearly equal scores change places.
+            tolerance = 1e-4 if name.startswith("train/") else 0.15
+            assert value == pytest.approx(expected[name], abs=tolerance), name
     for name, value in one.model.state_dict().items():
-        np.testing.assert_allclose(two["weights"][name], value, rtol=2e-3, atol=2e-4)
+        np.testing.assert_allclose(two["weights"][name], value, atol=2e-5)

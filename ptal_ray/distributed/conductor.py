@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ptal_ray.distributed.job import CHECKPOINT, REPORT, Job, Result, saved_report
+from ptal_ray.distributed.job import CHECKPOINT, REPORT, STANDBY, Job, Result, saved_report
 from ptal_ray.distributed.searcher import OptunaSearcher
 from ptal_ray.errors import DivergedError
 from ptal_ray.finals import FinalConfig, diverged_event
@@ -70,14 +70,17 @@ class Conductor:
         self._roles = deque(ROLES)
         self._finals: deque[FinalConfig] = deque()
         self._live: dict[str, _Live] = {}
+        self._standing_by: set[str] = set()
 
     @property
     def over(self) -> bool:
         """Whether everything was handed out and has ended."""
         return not (self._roles or self._finals or self._live)
 
-    def next_job(self, trial_id: str) -> Job | None:
-        """The next run, under the id Tune gives it; None while others must end first, or `over`.
+    def next_job(self, trial_id: str) -> str | None:
+        """The next run as JSON, under the id Tune gives it; None where there is no more to do.
+
+        STANDBY keeps a process while others must end before it is known what comes next.
 
         Raises:
             NoTrialFinished: the search ended and no trial reached its last report.
@@ -86,28 +89,33 @@ class Conductor:
             self._numbers.clear()
         if self._numbers and (live := self._next_trial(trial_id)):
             self._live[trial_id] = live
-            return live.job
+            return live.job.to_json()
         while not self._finals:
-            if self._live or not self._roles:
+            if not self._roles:
                 return None
+            if self._live:
+                self._standing_by.add(trial_id)
+                return STANDBY
             self._finals.extend(self._missing(self._roles.popleft()))
         self._live[trial_id] = live = self._final(self._finals.popleft())
-        return live.job
+        return live.job.to_json()
 
     def expired(self, trial_id: str) -> bool:
-        """Whether this is a search trial and the time for those is up."""
+        """Whether this must end now: the time for search trials is up, or the standing by."""
+        if trial_id in self._standing_by:
+            return bool(self._finals) or not self._roles
         return self._live[trial_id].number is not None and time.time() > self._stop_at
 
     def restarted(self, trial_id: str) -> None:
         """The process of a run died; Tune starts the run again."""
-        live = self._live[trial_id]
-        if live.number is not None:
+        live = self._live.get(trial_id)
+        if live and live.number is not None:
             self._start(live, time.time())
 
     def reported(self, trial_id: str, result: Result) -> None:
         """A run reported, or failed."""
-        live = self._live[trial_id]
-        if result["failed"] is not None or live.number is None:
+        live = self._live.get(trial_id)
+        if live is None or live.number is None or result["failed"] is not None:
             return
         live.step = result["step"]
         fields = ("step", "objective", "metrics", "decode", "seconds", "to_first_step_s")
@@ -122,6 +130,8 @@ class Conductor:
             result: its last result; empty where there is none.
             error: of a run that was given up.
         """
+        if trial_id in self._standing_by:
+            return self._standing_by.discard(trial_id)
         live = self._live.pop(trial_id)
         failed = error or result.get("failed") or ""
         if live.number is not None:

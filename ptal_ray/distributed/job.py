@@ -8,6 +8,7 @@ again.
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from ptal_ray.tracking import dumps, loads
 from ptal_ray.trial import Trial, TrialConfig
 
 CHECKPOINT, REPORT = "checkpoint.pt", "report.json"
+STANDBY = ""  # in place of a job: keep the process and its workers for a job that is not known yet
+STANDBY_S = 0.2
 Result = dict[str, Any]
 
 
@@ -70,6 +73,12 @@ class Job:
 def failure(message: str) -> Result:
     """The last result of a job that cannot go on, however often it is tried."""
     return {"done": True, "failed": message}
+
+
+def stand_by() -> Result:
+    """The result of a process that has waited a moment for a job; no report."""
+    time.sleep(STANDBY_S)
+    return {"done": False, "failed": None, "standby": True}
 
 
 def saved_report(folder: Path) -> Result | None:

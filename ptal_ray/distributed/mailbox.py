@@ -57,7 +57,8 @@ class Mailbox:
                 return None
             self._attempts += 1
             if self._job != STOP and self._attempts > MOST_ATTEMPTS:
-                self._fail(self._crash or f"its workers died {MOST_ATTEMPTS} times")
+                reason = self._crash or "a worker died"
+                self._fail(f"failed {MOST_ATTEMPTS} times; last: {reason}")
                 return None
             return self._number, self._job
 

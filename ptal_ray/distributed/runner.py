@@ -197,7 +197,7 @@ class _Suggestions(_Stateless, Searcher):
     def suggest(self, trial_id: str) -> Any:
         job = self._bridge.call(self._bridge.conductor.next_job, trial_id)
         self._bridge.check()
-        return {"job": job.to_json()} if job else None
+        return None if job is None else {"job": job}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -257,11 +257,14 @@ class _Deadline(_Stateless, tune.Stopper):
 
 def _last_error(trial: Any) -> str:
     """One line on why Tune gave a trial up."""
-    error = trial.get_pickled_error()
+    error: BaseException | None = None
+    if trial.pickled_error_file:
+        error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     if isinstance(error, ray.exceptions.RayTaskError) and error.cause is not None:
-        return f"{type(error.cause).__name__}: {error.cause}"
-    lines = str(error or trial.get_error() or "its process died").strip().splitlines()
-    return f"failed {RETRIES + 1} times; last: {lines[-1]}"
+        reason = f"{type(error.cause).__name__}: {error.cause}"
+    else:
+        reason = str(error or "its process died").strip().splitlines()[0]
+    return f"failed {RETRIES + 1} times; last: {reason}"
 
 
 @contextmanager

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from ray import tune
 
-from ptal_ray.distributed.job import Job, JobRun, Result
+from ptal_ray.distributed.job import STANDBY, Job, JobRun, Result, stand_by
 from ptal_ray.space import Resources
 
 
 class TrialProcess(tune.Trainable):
     """Runs one job after the other; with `reuse_actors` the process and its imports stay.
 
-    Config: "job" (`Job.to_json`), "device", "threads".
+    Config: "job" (`Job.to_json` or STANDBY), "device", "threads".
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -28,13 +28,13 @@ class TrialProcess(tune.Trainable):
         """Takes the next job."""
         self.job_run: JobRun | None = None
         release_memory()
-        self.job_run = JobRun(Job.from_json(new_config["job"]), new_config["device"])
+        if new_config["job"] != STANDBY:
+            self.job_run = JobRun(Job.from_json(new_config["job"]), new_config["device"])
         return True
 
     def step(self) -> Result:
         """Trains to the next report."""
-        assert self.job_run is not None
-        return self.job_run.advance()
+        return self.job_run.advance() if self.job_run else stand_by()
 
 
 def release_memory() -> None:

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from ray import train, tune
 
-from ptal_ray.distributed.job import Job, JobRun, Result
+from ptal_ray.distributed.job import STANDBY, Job, JobRun, Result, stand_by
 from ptal_ray.distributed.mailbox import LEAVE, STOP, WAIT, Mailbox
 from ptal_ray.distributed.trainable import device, release_memory
 from ptal_ray.space import Resources
@@ -31,7 +31,8 @@ FAREWELL_S = 3.0
 class StandingWorkers(tune.Trainable):
     """Hands jobs to its workers; with `reuse_actors` it and they stay for the whole study.
 
-    Config: "job" (`Job.to_json`), "resources" (fields of `Resources`), "scratch" (a folder).
+    Config: "job" (`Job.to_json` or STANDBY), "resources" (fields of `Resources`), "scratch" (where
+    Ray Train keeps its own state).
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -46,7 +47,9 @@ class StandingWorkers(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Posts the next job."""
-        ray.get(self._mailbox.post.remote(new_config["job"]))
+        self._standby = new_config["job"] == STANDBY
+        if not self._standby:
+            ray.get(self._mailbox.post.remote(new_config["job"]))
         return True
 
     def step(self) -> Result:
@@ -55,6 +58,8 @@ class StandingWorkers(tune.Trainable):
         Raises:
             RuntimeError: there are no workers any more; a new actor must be made.
         """
+        if self._standby:
+            return stand_by()
         result: Result = ray.get(self._mailbox.next.remote())
         if self._ended:
             raise RuntimeError(self._ended)

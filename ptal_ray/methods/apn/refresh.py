@@ -1,8 +1,8 @@
 """Pseudo-labels of APN: constrained k-medoids around the points, then background mining.
 
-One cluster a point. With the medoids m fixed, a boundary between neighbouring clusters only
-weighs the snippets between their two points, so all boundaries of all videos move at once; the
-forward and the backward pass of the paper differ in which of several equal minima they take.
+One cluster a point. With the medoids m fixed, a cut between neighbouring clusters only weighs the
+snippets between their two points, so all cuts of all videos move at once; the forward and the
+backward pass of the paper differ in which of several equal minima they take.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from torch.nn import functional as F
 from ptal_ray.methods.method import Batch, Pseudo
 
 MIN_GAP = 3  # snippets between two points for background to be looked for
-KEEP_POINT = 1e-6  # a medoid must be this much better than the point itself
+TIE = 1e-6  # sums of n distances are equal when they differ by less than n times this
+TILE = 64  # snippets multiplied at once on a CPU
+MAX_PAIRS = 1 << 26  # pairwise distances held at once
 
 
 def refresh(model: Any, batch: Batch, hp: Any) -> Pseudo:
     """Pseudo-labels of whole videos from the present embedding.
 
     Returns:
-        "start_t", "end_t" (B, P): action instances, both ends included, aligned with the points;
-        "valid" (B, P); "background_start_t", "background_end_t" (B, P + 1): background before,
-        between and after the actions; "background_valid" (B, P + 1).
+        What `cluster_points` returns.
     """
     return cluster_points(
         model.embed(batch.features, batch.mask),
@@ -37,6 +37,7 @@ def refresh(model: Any, batch: Batch, hp: Any) -> Pseudo:
     )
 
 
+@torch.no_grad()
 def cluster_points(
     embedding: Tensor,
     mask: Tensor,
@@ -51,53 +52,34 @@ def cluster_points(
     Args:
         embedding: (B, T, D).
         mask: (B, T), True on real snippets, which come first.
-        point_t: (B, P) ascending, -1 behind the last.
+        point_t: (B, P) ascending, one entry a snippet, -1 behind the last.
         distance: "cosine" or "euclid".
         kappa: background whose mean distance to the nearer medoid is below kappa times the mean
             distance of the video's snippets to their medoids is rejected.
         iterations: at most so many updates of cuts and medoids; with 0 the points stay the
             medoids and the cuts are placed once.
 
-    Source: APN section 3.1; the algorithm is PROPOSED, as the supplementary is not public.
+    Returns:
+        "start_t", "end_t" (B, P): action instances, both ends included, aligned with the points;
+        "valid" (B, P); "background_start_t", "background_end_t" (B, P + 1): background before,
+        between and after the actions; "background_valid" (B, P + 1). -1 where not valid.
+
+    Source: APN section 3.3; the algorithm is PROPOSED, as the supplementary is not public.
     """
-    space = _Space(embedding, distance)
-    points = _Points(point_t, mask)
-    cut, medoid = _kmedoids(space, points, iterations)
-    return _mine_background(space, points, cut, medoid, kappa)
-
-
-class _Space:
-    """Distances between snippets of B videos."""
-
-    def __init__(self, embedding: Tensor, distance: str) -> None:
-        self.cosine = distance == "cosine"
-        self.x = F.normalize(embedding.float(), dim=-1) if self.cosine else embedding.float()
-        self._pairwise: Tensor | None = None
-
-    def to(self, index: Tensor) -> Tensor:
-        """(B, K, T): distance of every snippet to the snippets `index` (B, K)."""
-        chosen = self.x.gather(1, index[..., None].expand(-1, -1, self.x.shape[-1]))
-        if self.cosine:
-            return 1 - chosen @ self.x.mT
-        return torch.cdist(chosen, self.x, compute_mode="donot_use_mm_for_euclid_dist")
-
-    def summed(self, members: Tensor) -> Tensor:
-        """(B, K, T): summed distance of every snippet to the snippets of K sets (B, K, T)."""
-        members = members.to(self.x.dtype)
-        if self.cosine:
-            return members.sum(dim=2, keepdim=True) - (members @ self.x) @ self.x.mT
-        if self._pairwise is None:
-            self._pairwise = torch.cdist(
-                self.x, self.x, compute_mode="donot_use_mm_for_euclid_dist"
-            )
-        return members @ self._pairwise
-
-    def take(self, rows: Tensor) -> _Space:
-        """The same distances for some of the videos."""
-        part = _Space.__new__(_Space)
-        part.cosine, part.x = self.cosine, self.x[rows]
-        part._pairwise = None if self._pairwise is None else self._pairwise[rows]
-        return part
+    if embedding.dtype != torch.float64:
+        embedding = embedding.float()
+    at_once = len(mask)
+    if distance == "euclid":
+        at_once = max(1, MAX_PAIRS // mask.shape[1] ** 2)
+    parts = []
+    for x, real, at in zip(
+        *(torch.split(v, at_once) for v in (embedding, mask, point_t)), strict=True
+    ):
+        points = _Points(at, real)
+        space = _Cosine(x, points) if distance == "cosine" else _Euclid(x, real)
+        cut, medoid = _kmedoids(space, points, iterations)
+        parts.append(_mine_background(space, points, cut, medoid, kappa))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 class _Points:
@@ -109,113 +91,218 @@ class _Points:
     def __init__(self, point_t: Tensor, mask: Tensor) -> None:
         self.mask = mask
         self.valid = point_t >= 0  # (B, P)
-        self.number = self.valid.sum(dim=1)  # (B,)
-        self.length = mask.sum(dim=1)  # (B,)
-        self.t = torch.arange(mask.shape[1], device=mask.device)  # (T,)
-        self.point_t = torch.where(self.valid, point_t, self.length[:, None])  # pads: the end
-        self.gap = torch.searchsorted(
-            self.point_t.contiguous(), self.t.expand(mask.shape).contiguous(), right=True
-        )  # (B, T); snippets behind the video are in gaps of pads
-        self.gap = torch.minimum(self.gap, self.number[:, None])
-        nothing = torch.zeros_like(self.number)[:, None]
-        self.after = torch.cat([nothing, self.point_t + 1], dim=1)  # (B, P+1) first behind a point
-        self.before = torch.cat([self.point_t, self.length[:, None]], dim=1)  # next point
-        index = torch.arange(self.point_t.shape[1] + 1, device=mask.device)
-        self.inner = (index > 0) & (index[None] < self.number[:, None])  # (B, P+1)
+        self.number = self.valid.sum(dim=1, keepdim=True)  # (B, 1)
+        self.length = mask.sum(dim=1, keepdim=True)  # (B, 1)
+        self.t = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)  # (B, T)
+        self.point_t = torch.where(self.valid, point_t, self.length)  # pads: the end
+        gap = torch.searchsorted(self.point_t.contiguous(), self.t.contiguous(), right=True)
+        self.gap = torch.minimum(gap, self.number)  # (B, T)
+        self.own = self.point_t.clamp(max=mask.shape[1] - 1)
+        self.previous = F.pad(self.point_t, (1, 0), value=-1)  # (B, P+1) point before a gap
+        self.next = torch.cat([self.point_t, self.length], dim=1)  # (B, P+1) point behind it
+        index = torch.arange(self.next.shape[1], device=mask.device)[None]
+        self.first, self.last = index == 0, index >= self.number  # (B, P+1)
+        self.exists = (index <= self.number) & (self.number > 0)
+        self.middle = self.outer((self.previous + self.next + 1) // 2)
+
+    def outer(self, cut: Tensor) -> Tensor:
+        """`cut` (B, P+1) where a gap lies between two points, else an end of the video."""
+        return torch.where(self.first, 0, torch.where(self.last, self.length, cut))
+
+    def cluster(self, cut: Tensor) -> Tensor:
+        """(B, T): the cluster of each snippet when gap j is cut at cut[j]."""
+        return self.gap - 1 + (self.t >= cut.gather(1, self.gap)).long()
 
     def take(self, rows: Tensor) -> _Points:
         """The points of some of the videos."""
-        part = _Points.__new__(_Points)
-        for name, value in vars(self).items():
-            setattr(part, name, value if name == "t" else value[rows])
+        return _Points(torch.where(self.valid, self.point_t, -1)[rows], self.mask[rows])
+
+
+class _Cosine:
+    """1 - cos between snippets.
+
+    A snippet is only compared with vectors of its own gap or cluster. So a tile of snippets is
+    multiplied with the few vectors its gaps touch, however many points the video has.
+    """
+
+    def __init__(self, embedding: Tensor, points: _Points) -> None:
+        self.x = embedding.contiguous()
+        norm = torch.linalg.vector_norm(self.x, dim=2)
+        self.inverse = 1 / norm.clamp(min=1e-12)  # (B, T)
+        length, most = points.gap.shape[1], points.next.shape[1]
+        on_cpu = embedding.device.type == "cpu"
+        tile = TILE if on_cpu else length
+        self.tiles: list[tuple[slice, Tensor, Tensor]] = []  # snippets, (B, 1) first, all vectors
+        for start in range(0, length, tile):
+            gap = points.gap[:, start : start + tile]
+            # To ask a GPU for the number of gaps would wait for it.
+            width = int((gap[:, -1] - gap[:, 0]).max()) + 2 if on_cpu else most + 1
+            index = gap[:, :1] - 1 + torch.arange(width, device=gap.device)  # a gap's own, or before
+            self.tiles.append((slice(start, start + tile), gap[:, :1] - 1, index))
+
+    def to(self, snippet: Tensor, *columns: Tensor) -> list[Tensor]:
+        """(B, T) each: distance of snippet t to snippet[column[t]], column being gap or gap - 1."""
+        video = _rows(snippet)
+        unit = self.x[video, snippet] * self.inverse[video, snippet][..., None]
+        return [1 - cosine for cosine in self._products(unit, *columns)]
+
+    def summed(self, cluster: Tensor, first: Tensor, behind: Tensor) -> Tensor:
+        """(B, T): summed distance of each snippet to [first, behind) (B, P) of its cluster."""
+        videos, length, dim = self.x.shape
+        # Bags of consecutive snippets: the spans and, between them, the rest. The first span
+        # starts at snippet 0.
+        bags = torch.stack([first, behind], dim=2) + (_rows(first) * length)[..., None]
+        sums = F.embedding_bag(
+            torch.arange(videos * length, device=first.device),
+            self.x.view(-1, dim),
+            bags.flatten(),
+            mode="sum",
+            per_sample_weights=self.inverse.flatten(),
+        )
+        (product,) = self._products(sums.view(videos, -1, 2, dim)[:, :, 0], cluster)
+        return (behind - first).gather(1, cluster.clamp(min=0)) - product
+
+    def take(self, rows: Tensor) -> _Cosine:
+        """The same distances for some of the videos."""
+        part = _Cosine.__new__(_Cosine)
+        part.x, part.inverse = self.x[rows], self.inverse[rows]
+        part.tiles = [(tile, base[rows], index[rows]) for tile, base, index in self.tiles]
         return part
 
-    def first_cut(self) -> Tensor:
-        """(B, P+1): ceil of the middle between neighbouring points; 0 and T outside."""
-        previous = self.after - 1
-        middle = (previous + self.before + 1) // 2
-        return self.outer(middle)
+    def _products(self, vectors: Tensor, *columns: Tensor) -> list[Tensor]:
+        """(B, T) each: product of each normalised snippet with vectors[column], (B, K, D)."""
+        video, most = _rows(vectors), vectors.shape[1] - 1
+        found: list[list[Tensor]] = [[] for _ in columns]
+        for tile, base, index in self.tiles:
+            product = self.x[:, tile] @ vectors[video, index.clamp(0, most)].mT
+            for parts, column in zip(found, columns, strict=True):
+                parts.append(product.gather(2, (column[:, tile] - base)[..., None])[..., 0])
+        return [torch.cat(parts, dim=1) * self.inverse for parts in found]
 
-    def outer(self, cut: Tensor) -> Tensor:
-        """`cut` where a gap lies between two points; 0 before the first, the end after the last."""
-        first = torch.arange(cut.shape[1], device=cut.device)[None] == 0
-        return torch.where(self.inner, cut, torch.where(first, 0, self.length[:, None]))
 
-    def cluster(self, cut: Tensor) -> Tensor:
-        """(B, T): the cluster of each snippet when gap j is cut at cut[j]; -1 without points."""
-        behind = self.t[None] >= cut.gather(1, self.gap)
-        return self.gap - 1 + behind.long()
+class _Euclid:
+    """Euclidean distance between snippets, in units of their spread in the video.
+
+    All pairs are computed once: no shorter way leads to sums of these distances.
+    """
+
+    def __init__(self, embedding: Tensor, mask: Tensor) -> None:
+        real = mask[..., None]
+        number = mask.sum(dim=1).clamp(min=1)[:, None, None]
+        x = embedding - (embedding * real).sum(dim=1, keepdim=True) / number
+        square = (x * x).sum(dim=2, keepdim=True)  # (B, T, 1)
+        pair = square + square.mT
+        # What is left of equal snippets is rounding.
+        noise = 8 * torch.finfo(x.dtype).eps * pair
+        pair = torch.baddbmm(pair, x, x.mT, alpha=-2)
+        spread = ((square * real).sum(dim=1, keepdim=True) / number).sqrt().clamp(min=1e-12)
+        self.pairs = pair.masked_fill_(pair < noise, 0).sqrt_().div_(spread)
+
+    def to(self, snippet: Tensor, *columns: Tensor) -> list[Tensor]:
+        """As `_Cosine.to`."""
+        most = snippet.shape[1] - 1
+        other = [snippet.gather(1, column.clamp(0, most)) for column in columns]
+        return [self.pairs.gather(2, o[..., None])[..., 0] for o in other]
+
+    def summed(self, cluster: Tensor, first: Tensor, behind: Tensor) -> Tensor:
+        """As `_Cosine.summed`."""
+        t = torch.arange(cluster.shape[1], device=cluster.device)[None]
+        own = cluster.clamp(min=0)
+        inside = (t >= first.gather(1, own)) & (t < behind.gather(1, own))
+        same = own[:, :, None] == own.masked_fill(~inside, -1)[:, None]
+        return (self.pairs * same).sum(dim=2)
+
+    def take(self, rows: Tensor) -> _Euclid:
+        """The same distances for some of the videos."""
+        part = _Euclid.__new__(_Euclid)
+        part.pairs = self.pairs[rows]
+        return part
+
+
+_Space = _Cosine | _Euclid
 
 
 def _kmedoids(space: _Space, points: _Points, iterations: int) -> tuple[Tensor, Tensor]:
-    """Cuts (B, P+1) and medoids (B, P); a video stops when its cuts stop."""
-    cut = points.first_cut()
-    first_cluster = points.cluster(cut)
-    medoid = points.point_t.clamp(max=points.mask.shape[1] - 1)
+    """Cuts (B, P+1) and medoids (B, P)."""
+    cut = _cuts(space, points, points.own)
     if not iterations:
-        return _cuts(space, points, medoid), medoid
-    rows = torch.arange(len(cut), device=cut.device)
-    for _ in range(iterations):
-        part, active = space.take(rows), points.take(rows)
-        moved = _cuts(part, active, medoid[rows])
-        changed = (moved != cut[rows]).any(dim=1)
-        cut[rows] = moved
-        medoid[rows] = _medoids(part, active, moved, first_cluster[rows])
-        rows = rows[changed]
-        if not len(rows):
-            break
+        return cut, points.own
+    moving = (cut != points.middle).any(dim=1, keepdim=True)
+    return _settle(space, points, cut, _medoids(space, points, cut), moving, iterations - 1)
+
+
+def _settle(
+    space: _Space, points: _Points, cut: Tensor, medoid: Tensor, moving: Tensor, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """Moves cuts and medoids in turn; a video stops when its cuts stop, (B, 1) `moving`."""
+    for left in range(iterations, 0, -1):
+        moved = torch.where(moving, _cuts(space, points, medoid), cut)
+        moving = (moved != cut).any(dim=1, keepdim=True)
+        cut = moved
+        if cut.device.type == "cpu":  # to look at a GPU's values would wait for it
+            rows = moving[:, 0].nonzero()[:, 0]
+            if 2 * len(rows) <= len(cut):  # cheaper without the videos that have settled
+                if len(rows):
+                    part = space.take(rows), points.take(rows)
+                    found = _medoids(*part, cut[rows])
+                    cut[rows], medoid[rows] = _settle(
+                        *part, cut[rows], found, moving[rows], left - 1
+                    )
+                break
+        medoid = torch.where(moving, _medoids(space, points, cut), medoid)
     return cut, medoid
 
 
 def _cuts(space: _Space, points: _Points, medoid: Tensor) -> Tensor:
     """Where the summed distance to the two medoids of a gap is least: between first and last."""
-    near = space.to(medoid)  # (B, P, T)
-    behind, ahead = _of_gap(near, points.gap)
+    behind, ahead = space.to(medoid, points.gap - 1, points.gap)
     total = (behind - ahead).double().cumsum(dim=1)
-    inside = points.mask & points.inner.gather(1, points.gap)
-    first, last = _least(total, points.gap, inside, points.inner.shape[1])
+    inside = points.mask & ~(points.first | points.last).gather(1, points.gap)
+    first, last = _least(total, points.gap, inside, TIE * (points.next - points.previous))
     return points.outer((first + 1 + last + 1) // 2)
 
 
-def _medoids(space: _Space, points: _Points, cut: Tensor, first_cluster: Tensor) -> Tensor:
+def _medoids(space: _Space, points: _Points, cut: Tensor) -> Tensor:
     """The snippet of each cluster with the least summed distance to its middle part."""
-    num_points = points.valid.shape[1]
     cluster = points.cluster(cut)
-    label = torch.arange(num_points, device=cut.device)[None, :, None]
-    member = (cluster[:, None] == label) & points.mask[:, None] & points.valid[..., None]
-    middle = member & (first_cluster == cluster)[:, None]
-    summed = space.summed(middle).masked_fill(~member, torch.inf)  # (B, P, T)
-    least, best = summed.min(dim=2)  # the first of several equal ones
-    own = points.point_t.clamp(max=points.mask.shape[1] - 1)
-    keep = summed.gather(2, own[..., None])[..., 0] <= least + KEEP_POINT
-    return torch.where(keep | ~points.valid, own, best)
+    first = torch.maximum(cut, points.middle)[:, :-1]  # (B, P)
+    behind = torch.minimum(cut, points.middle)[:, 1:]
+    summed = space.summed(cluster, first, behind).double()
+    own = summed.gather(1, points.own)
+    real = points.mask & (points.number > 0)
+    group = cluster.clamp(min=0)
+    tie = TIE * (behind - first)
+    best, _ = _least(summed, group, real, tie)
+    least = summed.gather(1, best.clamp(max=summed.shape[1] - 1))
+    return torch.where((own <= least + tie) | ~points.valid, points.own, best)
 
 
 def _mine_background(
     space: _Space, points: _Points, cut: Tensor, medoid: Tensor, kappa: float
 ) -> Pseudo:
     """Takes the background around the farthest snippet of each gap out of the clusters."""
-    near = space.to(medoid)
-    behind, ahead = _of_gap(near, points.gap)
+    gap, mask = points.gap, points.mask
+    behind, ahead = space.to(medoid, gap - 1, gap)
     nearer = torch.minimum(
-        behind.masked_fill(points.gap == 0, torch.inf),
-        ahead.masked_fill(points.gap == points.number[:, None], torch.inf),
-    )
-    num_gaps = cut.shape[1]
-    between = points.mask & (points.t[None] >= points.after.gather(1, points.gap))
-    farthest, _ = _least(-nearer.double(), points.gap, between, num_gaps)
-    room = points.before - points.after
-    exists = points.number[:, None] >= torch.arange(num_gaps, device=cut.device)[None]
-    wanted = exists & (room >= torch.where(points.inner, MIN_GAP, 1)) & (points.number > 0)[:, None]
+        behind.masked_fill(gap == 0, torch.inf), ahead.masked_fill(gap == points.number, torch.inf)
+    ).double()
+    between = mask & (points.number > 0) & (points.t > points.previous.gather(1, gap))
+    farthest, _ = _least(-nearer, gap, between, torch.full_like(cut, TIE, dtype=nearer.dtype))
     start, end = _background_ends(space, points, farthest, behind, ahead)
-    own = near.gather(1, points.cluster(cut).clamp(0, near.shape[1] - 1)[:, None])[:, 0]
-    typical = (own * points.mask).sum(dim=1) / points.length.clamp(min=1)
-    kept = wanted & _far_enough(points, nearer, start, end, kappa * typical)
-    # Where no background is kept the actions meet at the cut, or reach the end of the video.
-    start, end = torch.where(kept, start, cut), torch.where(kept, end, cut - 1)
+    own = torch.where(points.cluster(cut) < gap, behind, ahead)
+    typical = (own * mask).sum(dim=1, keepdim=True) / points.length.clamp(min=1)  # (B, 1)
+    total = F.pad(nearer.masked_fill(~between, 0).cumsum(dim=1), (1, 0))
+    most = mask.shape[1]
+    total = total.gather(1, (end + 1).clamp(0, most)) - total.gather(1, start.clamp(0, most))
+    mean = total / (end + 1 - start).clamp(min=1)
+    room = points.next - points.previous - 1
+    outside = points.first | points.last
+    wanted = points.exists & (room >= torch.where(outside, 1, MIN_GAP))
+    kept = wanted & (mean >= kappa * typical - TIE)
+    # Where no background is kept the actions meet at the cut, or reach an end of the video.
     return {
-        "start_t": torch.where(points.valid, end[:, :-1] + 1, -1),
-        "end_t": torch.where(points.valid, _next(start, points), -1),
+        "start_t": torch.where(points.valid, torch.where(kept, end + 1, cut)[:, :-1], -1),
+        "end_t": torch.where(points.valid, torch.where(kept, start, cut)[:, 1:] - 1, -1),
         "valid": points.valid,
         "background_start_t": torch.where(kept, start, -1),
         "background_end_t": torch.where(kept, end, -1),
@@ -223,71 +310,50 @@ def _mine_background(
     }
 
 
-def _next(start: Tensor, points: _Points) -> Tensor:
-    """(B, P): last snippet of each action, in front of the gap behind its point."""
-    return start[:, 1:] - 1
-
-
 def _background_ends(
     space: _Space, points: _Points, farthest: Tensor, behind: Tensor, ahead: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """First and last snippet of the background around the farthest snippet z of each gap."""
-    num_gaps = farthest.shape[1]
-    z = farthest.clamp(0, points.mask.shape[1] - 1)
-    to_z = space.to(z).gather(1, points.gap[:, None])[:, 0]
-    z_of = z.gather(1, points.gap)
-    left = points.mask & (points.gap > 0) & (points.t[None] < z_of)
-    action_end, _ = _least(
-        (behind - to_z).masked_fill(~left, 0).double().cumsum(dim=1), points.gap, left, num_gaps
+    """First and last snippet (B, P+1) of the background around the farthest snippet of a gap."""
+    gap, mask = points.gap, points.mask
+    z = farthest.clamp(0, mask.shape[1] - 1)
+    (to_z,) = space.to(z, gap)
+    before_z = points.t < z.gather(1, gap)
+    tie = TIE * (points.next - points.previous)
+    left = mask & (gap > 0) & before_z
+    action_end, _ = _least((behind - to_z).double().cumsum(dim=1), gap, left, tie)
+    right = mask & (gap < points.number) & ~before_z
+    _, last = _least((to_z - ahead).double().cumsum(dim=1), gap, right, tie)
+    return (
+        torch.where(points.first, 0, action_end + 1),
+        torch.where(points.last, points.length - 1, last),
     )
-    right = points.mask & (points.gap < points.number[:, None]) & (points.t[None] >= z_of)
-    _, last = _least(
-        (to_z - ahead).masked_fill(~right, 0).double().cumsum(dim=1), points.gap, right, num_gaps
-    )
-    first = torch.arange(num_gaps, device=z.device)[None] == 0
-    after_last = torch.arange(num_gaps, device=z.device)[None] == points.number[:, None]
-    start = torch.where(first, 0, action_end + 1)
-    end = torch.where(after_last, points.length[:, None] - 1, last)
-    return start, end
 
 
-def _far_enough(
-    points: _Points, nearer: Tensor, start: Tensor, end: Tensor, least: Tensor
-) -> Tensor:
-    """(B, P+1): whether background is on average at least `least` (B,) from the nearer medoid."""
-    inside = (
-        points.mask
-        & (points.t[None] >= start.gather(1, points.gap))
-        & (points.t[None] <= end.gather(1, points.gap))
-    )
-    total = torch.zeros_like(start, dtype=torch.float64)
-    far = torch.where(inside, nearer, 0).double()
-    total = total.scatter_add(1, points.gap, far)
-    count = torch.zeros_like(start).scatter_add(1, points.gap, inside.long())
-    return (count > 0) & (total >= least[:, None] * count)
+def _rows(value: Tensor) -> Tensor:
+    """(B, 1) indices of the videos."""
+    return torch.arange(len(value), device=value.device)[:, None]
 
 
-def _of_gap(near: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, T) distances of each snippet to the medoids behind and ahead of it, from (B, P, T)."""
-    most = near.shape[1] - 1
-    behind = near.gather(1, (gap - 1).clamp(0, most)[:, None])[:, 0]
-    ahead = near.gather(1, gap.clamp(max=most)[:, None])[:, 0]
-    return behind, ahead
+def _least(value: Tensor, group: Tensor, allowed: Tensor, tie: Tensor) -> tuple[Tensor, Tensor]:
+    """The first and the last snippet where a group's allowed value is least.
 
+    Args:
+        value: (B, T) float64.
+        group: (B, T), from 0 to K - 1.
+        allowed: (B, T) bool.
+        tie: (B, K), what a value may be above the least and still equal it.
 
-def _least(value: Tensor, group: Tensor, allowed: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
-    """(B, num_groups): the first and the last snippet where a group's allowed value is least.
-
-    Groups without an allowed snippet give (T, -1).
+    Returns:
+        Two (B, K); T and -1 for groups without an allowed snippet.
     """
     value = value.masked_fill(~allowed, torch.inf)
-    least = value.new_full((len(value), num_groups), torch.inf)
+    least = torch.full(tie.shape, torch.inf, dtype=value.dtype, device=value.device)
     least = least.scatter_reduce(1, group, value, "amin")
-    hit = allowed & (value == least.gather(1, group))
-    t = torch.arange(value.shape[1], device=value.device).expand(value.shape)
+    hit = allowed & (value <= (least + tie).gather(1, group))
     most = value.shape[1]
-    first = torch.full_like(least, most, dtype=torch.int64)
+    t = torch.arange(most, device=value.device).expand(value.shape)
+    first = torch.full(tie.shape, most, device=value.device)
     first = first.scatter_reduce(1, group, t.masked_fill(~hit, most), "amin")
-    last = torch.full_like(first, -1)
+    last = torch.full(tie.shape, -1, device=value.device)
     last = last.scatter_reduce(1, group, t.masked_fill(~hit, -1), "amax")
     return first, last

@@ -1,0 +1,319 @@
+"""A tracking server or database: found reachable within seconds, and written to idempotently."""
+
+from __future__ import annotations
+
+import getpass
+import itertools
+import logging
+import os
+import re
+import socket
+import sqlite3
+import threading
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from ptal_ray.distributed.mlflow_runs import Artifact, RunUpdate
+from ptal_ray.errors import TrackingError
+
+ANSWER_WITHIN_S = 3.0
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_ENVIRONMENT = {  # read by MLflow at every request; what a user has set stays
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the tracker itself waits and repeats
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines for every run
+}
+_REFUSALS = {  # repeating would not help
+    "BAD_REQUEST", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+}  # fmt: skip
+
+
+def default_uri(given: str | None) -> str:
+    """`given`, else $MLFLOW_TRACKING_URI, else mlflow.db in the working directory."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db"
+
+
+def redacted(uri: str) -> str:
+    """`uri` without user and password."""
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=host)) if "@" in parts.netloc else uri
+
+
+def check(uri: str) -> None:
+    """Asks the server for a sign of life; takes at most a few seconds.
+
+    Raises:
+        TrackingError: it does not answer, or MLflow cannot write to such an address.
+    """
+    problem: list[str] = []
+    worker = threading.Thread(target=lambda: problem.append(_problem(uri)), daemon=True)
+    worker.start()  # a thread, because the time that names take to resolve cannot be limited
+    worker.join(ANSWER_WITHIN_S + 1)
+    found = problem[0] if problem else "no answer"
+    if found:
+        raise TrackingError(
+            f"MLflow at {redacted(uri)}: {found}; start the server, or unset MLFLOW_TRACKING_URI "
+            "to log to ./mlflow.db"
+        )
+
+
+def _problem(uri: str) -> str:
+    """Why MLflow cannot be reached there; empty where it seems so."""
+    parts = urlsplit(uri)
+    scheme = parts.scheme.partition("+")[0]
+    try:
+        if scheme in ("http", "https"):
+            health = f"{redacted(uri).rstrip('/')}/health"
+            urllib.request.urlopen(health, timeout=ANSWER_WITHIN_S).close()
+        elif scheme in _PORTS:
+            address = (parts.hostname or "localhost", parts.port or _PORTS[scheme])
+            socket.create_connection(address, timeout=ANSWER_WITHIN_S).close()
+        elif scheme == "sqlite":
+            return _database_problem(sqlite_path(uri))
+        elif not scheme.startswith("databricks"):
+            return "MLflow stores runs at sqlite:///FILE, postgresql://, mysql:// or http(s)://"
+    except urllib.error.HTTPError:
+        return ""  # it answers; whether it lets us in shows with the first request
+    except (OSError, ValueError) as error:
+        return one_line(error)
+    return ""
+
+
+def _is_file(uri: str) -> bool:
+    return uri.startswith("sqlite:///")
+
+
+def sqlite_path(uri: str) -> Path:
+    """File of an sqlite:///FILE address."""
+    return Path(uri.partition(":///")[2].partition("?")[0]).absolute()
+
+
+def _database_problem(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        return f"the folder {folder} does not exist or cannot be written"
+    if not path.exists():
+        return ""
+    if not os.access(path, os.W_OK):
+        return "the file cannot be written"
+    try:
+        sqlite3.connect(path).execute("pragma schema_version").connection.close()
+    except sqlite3.Error as error:
+        return one_line(error)
+    return ""
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Holds a lock among processes, which ends with the process; yields whether it was free.
+
+    Args:
+        path: a folder, or a file that is made for this.
+        wait: wait for it.
+    """
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            flock(handle, LOCK_EX if wait else LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
+
+
+class Refused(Exception):
+    """MLflow declines a write, and would decline it again."""
+
+
+class Server:
+    """Writes the runs of one study at a time. Every call may be repeated safely.
+
+    Args:
+        uri: tracking URI; a fresh SQLite file gets its tables.
+
+    Raises:
+        TrackingError: it is no MLflow server, or lets nobody in.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.study_id, self.runs = "", dict[str, str]()
+        self._experiment = ""
+        try:
+            self._client = _client(uri)
+        except Exception as error:  # MLflow, SQLAlchemy and drivers raise many kinds
+            raise TrackingError(f"MLflow at {redacted(uri)}: {one_line(error)}") from error
+
+    def open(self, study_id: str, experiment: str) -> None:
+        """Turns to a study: `study_id` marks its runs, and those that exist are found by it.
+
+        Raises:
+            TrackingError: the experiment is deleted.
+        """
+        self._experiment = _experiment(self._client, experiment)
+        self.study_id = study_id
+        self.find_runs()
+
+    def find_runs(self) -> None:
+        """Reads from the server which runs exist: one may have been made unnoticed."""
+        found: dict[str, str] = {}
+        token: str | None = ""
+        while token is not None:
+            page = self._client.search_runs(
+                [self._experiment], f"tags.`ptal.study_id` = '{self.study_id}'",
+                max_results=1000, page_token=token or None, order_by=["attributes.start_time DESC"],
+            )  # fmt: skip
+            found |= {run.data.tags["ptal.run"]: run.info.run_id for run in page}
+            token = page.token or None
+        self.runs = found
+
+    def write(self, update: RunUpdate, source: Mapping[str, str]) -> None:
+        """Makes the run where it is missing and adds what it gets.
+
+        Args:
+            update: what to write.
+            source: tags that every run of the study carries.
+
+        Raises:
+            Refused: MLflow declines the values.
+        """
+        from mlflow.entities import Metric, Param, RunTag
+
+        with _refusals(f"run {update.key}"):
+            tags = update.tags
+            if update.key not in self.runs:
+                self.runs[update.key] = self._create(update, dict(source) | tags)
+                tags = {}
+            run = self.runs[update.key]
+            metrics = [Metric(n, v, ms, s) for (n, s), (v, ms) in update.metrics.items()]
+            params = [Param(k, v) for k, v in update.params.items()]
+            columns = (
+                _parts(metrics, 800),
+                _parts(params, 100),
+                _parts([RunTag(k, v) for k, v in tags.items()], 100),
+            )
+            for m, p, t in itertools.zip_longest(*columns, fillvalue=()):
+                self._client.log_batch(run, metrics=m, params=p, tags=t)
+            if update.status == "RUNNING":
+                self._client.update_run(run, status="RUNNING")
+            elif update.status:
+                self._client.set_terminated(run, update.status, end_time=update.ended_ms)
+
+    def upload(self, artifact: Artifact) -> None:
+        """Uploads a file, a folder or a text.
+
+        Raises:
+            Refused: it is gone, or MLflow declines it.
+        """
+        run = self.runs.get(artifact.run)
+        if run is None or (artifact.path and not Path(artifact.path).exists()):
+            raise Refused(f"{artifact.path or artifact.name}: the file or its run is gone")
+        with _refusals(artifact.path or artifact.name):
+            if not artifact.path:
+                self._client.log_text(run, artifact.text, artifact.name)
+            elif Path(artifact.path).is_dir():
+                self._client.log_artifacts(run, artifact.path, artifact.name or None)
+            else:
+                self._client.log_artifact(run, artifact.path, artifact.name or None)
+
+    def _create(self, update: RunUpdate, tags: dict[str, str]) -> str:
+        fixed = {"ptal.study_id": self.study_id, "ptal.run": update.key, "mlflow.user": _user()}
+        fixed |= {"mlflow.source.name": "ptal_ray.search", "mlflow.source.type": "LOCAL"}
+        if "git_commit" in tags:
+            fixed["mlflow.source.git.commit"] = tags["git_commit"]
+        if update.parent in self.runs:
+            fixed["mlflow.parentRunId"] = self.runs[str(update.parent)]
+        run = self._client.create_run(
+            self._experiment, start_time=update.started_ms, tags=tags | fixed, run_name=update.name
+        )
+        return str(run.info.run_id)
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, without passwords and of bounded length: the reason that the operating
+    system gave where it did, else the first line of the message."""
+    deepest: BaseException | None = error
+    while deepest:
+        if isinstance(deepest, OSError) and deepest.strerror:
+            return deepest.strerror
+        deepest = deepest.__cause__ or deepest.__context__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"//[^/@\s]+@", "//", lines[0])[:200]
+
+
+def _client(uri: str) -> Any:
+    """An MLflow client; makes the tables of a fresh SQLite file, one process at a time."""
+    os.environ.pop("MLFLOW_RUN_ID", None)  # of an outer run, which ours are not
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # SQLAlchemy tells MLflow's authors of a change to come; nothing a user can mend.
+    warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
+    from mlflow import MlflowClient
+
+    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+        logging.getLogger("mlflow").setLevel(logging.ERROR)  # what is wrong reaches us as errors
+    with locked(sqlite_path(uri).parent, wait=True) if _is_file(uri) else nullcontext():
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+def _experiment(client: Any, name: str) -> str:
+    """Id of the experiment `name`, made where it is missing.
+
+    Raises:
+        TrackingError: it was deleted, which leaves its name taken.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name))
+        except _mlflow_exception():
+            found = client.get_experiment_by_name(name)  # another study may just have made it
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"MLflow: experiment {name!r} is deleted; restore it with `mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}` or remove it with `mlflow gc`"
+        )
+    return str(found.experiment_id)
+
+
+def _mlflow_exception() -> type[Exception]:
+    from mlflow.exceptions import MlflowException
+
+    kind: type[Exception] = MlflowException
+    return kind
+
+
+@contextmanager
+def _refusals(what: str) -> Iterator[None]:
+    try:
+        yield
+    except _mlflow_exception() as error:
+        if getattr(error, "error_code", "") in _REFUSALS:
+            raise Refused(f"{what}: {one_line(error)}") from error
+        raise
+
+
+def _parts(items: list[Any], size: int) -> Iterator[list[Any]]:
+    return (items[k : k + size] for k in range(0, len(items), size))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container without an entry for this user
+        return "unknown"

@@ -1,0 +1,418 @@
+"""MLflow holds what the events say: once each, after kills, and after the server was away."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from synthetic_study import SyntheticStudy
+
+from ptal_ray.distributed import mlflow_server, mlflow_tracker
+from ptal_ray.distributed.mlflow_runs import LONGEST, Round
+from ptal_ray.distributed.mlflow_server import one_line, redacted
+from ptal_ray.distributed.mlflow_tracker import MlflowTracker
+from ptal_ray.errors import TrackingError
+from ptal_ray.eventlog import dumps, read_events
+from ptal_ray.space import load_space
+from ptal_ray.tracking import StudyView, summarise
+
+NAME = "apn_demo-20260801-120000"
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory):
+    """An SQLite file with MLflow's tables, which take seconds to make."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    mlflow_server.Server(f"sqlite:///{path}")
+    return path.read_bytes()
+
+
+@pytest.fixture
+def uri(tmp_path, template, monkeypatch):
+    """A database of its own; the working directory is beside it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow.db").write_bytes(template)
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def study(tmp_path):
+    return SyntheticStudy(tmp_path / "studies" / NAME)
+
+
+def track(study, uri, timeout_s=60.0):
+    tracker = MlflowTracker(study.directory, uri)
+    tracker.start()
+    return tracker.close(timeout_s)
+
+
+def runs_of(uri, experiment="ptal/demo"):
+    """Runs by their key, and the client that reads them."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    by_key = {run.data.tags["ptal.run"]: run for run in found}
+    assert len(by_key) == len(found), "a run exists twice"
+    return by_key, client
+
+
+def check_equal(uri, directory):
+    """Every number of the events is in MLflow, exactly and once."""
+    runs, client = runs_of(uri)
+    view = StudyView.read(directory)
+    arms = {f"{f.role}/{f.arm}" for f in view.finals}
+    seeds = {f"{f.role}/{f.arm}/seed{f.seed}" for f in view.finals}
+    assert set(runs) == {"study", *arms, *seeds, *(f"trial/{t.number}" for t in view.trials)}
+    for trial in view.trials:
+        run = runs[f"trial/{trial.number}"]
+        assert run.data.params == {f"train.{k}": str(v) for k, v in trial.params.items()}
+        assert run.data.tags["mlflow.parentRunId"] == runs["study"].info.run_id
+        assert run.data.tags["state"] == trial.state
+        expected = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}[trial.state]
+        assert run.info.status == expected
+        assert run.info.start_time == round(trial.started * 1000)
+        assert run.info.end_time == round(trial.ended * 1000)
+        for name in trial.reports[-1].metrics:
+            history = client.get_metric_history(run.info.run_id, name)
+            curve = sorted((m.step, m.value, m.timestamp) for m in history)
+            assert curve == [
+                (r.step, r.metrics[name], round(r.time * 1000)) for r in trial.reports
+            ], name
+        decode = {k[7:]: v for k, v in run.data.tags.items() if k.startswith("decode.")}
+        assert decode == {k: dumps(v) for k, v in trial.reports[-1].decode.items()}
+    for final in view.finals:
+        run = runs[f"{final.role}/{final.arm}/seed{final.seed}"]
+        assert run.data.metrics == final.metrics
+        assert run.data.tags["mlflow.parentRunId"] == runs[f"{final.role}/{final.arm}"].info.run_id
+    for key in arms:
+        metrics = runs[key].data.metrics
+        for name, summary in summarise(view.runs(*key.split("/"))).items():
+            assert (metrics[name], metrics[f"{name}_sd"]) == (summary.mean, summary.sd)
+        assert metrics["seeds"] == 3
+    return runs, client
+
+
+def test_a_whole_study_reaches_mlflow(study, uri, tmp_path):
+    study.whole()
+    assert track(study, None) == ()
+    runs, client = check_equal(uri, study.directory)
+    parent = runs["study"]
+    assert parent.info.run_name == NAME
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["features"] == "real"
+    assert parent.data.params["seed"] == "7"
+    assert parent.data.params["train.lr"] == '{"loguniform": [0.0001, 0.1]}'
+    assert parent.data.params["train.batch_size"] == "4"
+    assert parent.data.params["budget.max_steps"] == "90"
+    assert parent.data.params["data_hash"] == "0" * 64
+    assert parent.data.tags["version.torch"] == "2.13.0"
+    assert parent.data.tags["hardware.cpu"] == "Test CPU @ 2 GHz"
+    assert parent.data.tags["git_commit"] == "f" * 40
+    assert "Made up for a test." in parent.data.tags["mlflow.note.content"]
+    for run in runs.values():
+        assert run.data.tags["features"] == "real"
+    best = runs["test/best"].data
+    assert best.metrics["test/mAP_avg_0.10-0.70"] == parent.data.metrics["test/mAP_avg_0.10-0.70"]
+    assert best.params["decode.nms_tiou"] == "0.45"
+    kept = {a.path for a in client.list_artifacts(parent.info.run_id)}
+    assert kept == {"study.json", "best.yaml"}
+    path = client.download_artifacts(parent.info.run_id, "best.yaml", str(tmp_path))
+    assert load_space(path).train_fixed["lr"] == 0.01
+    seed = runs["test/best/seed1"].info.run_id
+    path = client.download_artifacts(seed, "detections.json", str(tmp_path))
+    written = study.directory / "final/best_seed1/detections.json"
+    assert Path(path).read_bytes() == written.read_bytes()
+    state = json.loads((study.directory / "mlflow_state.json").read_text())
+    assert state["offset"] == study.log.path.stat().st_size
+    assert state["runs"] == {key: run.info.run_id for key, run in runs.items()}
+    assert not list(tmp_path.rglob(".*.json.*"))
+
+
+def test_the_log_is_followed_while_it_grows(study, uri, monkeypatch):
+    monkeypatch.setattr(mlflow_tracker, "POLL_S", 0.02)
+    tracker = MlflowTracker(study.directory, uri)
+    tracker.start()
+    study.begin()
+    study.trials(3)
+    deadline = time.monotonic() + 60
+    while len(runs := logged_runs(uri)) < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert set(runs) == {"study", "trial/0", "trial/1", "trial/2"}
+    study.finals()
+    study.end()
+    tracker.attach(study.directory / "final")
+    assert tracker.close(60) == ()
+    _, client = check_equal(uri, study.directory)
+    report = client.list_artifacts(runs["study"].info.run_id, "report")
+    assert len(report) == 12
+
+
+def logged_runs(uri):
+    try:
+        return runs_of(uri)[0]
+    except AttributeError:  # the experiment is not made yet
+        return {}
+
+
+def test_a_killed_driver_neither_repeats_nor_loses(study, uri):
+    """The state is as old as can be: nothing of what was written is remembered."""
+    study.begin()
+    study.trials(4)
+    quality = study.start(4)
+    study.report(4, 10, quality)
+    assert track(study, uri) == ()
+    state = study.directory / "mlflow_state.json"
+    early = state.read_text()
+    study.report(4, 30, quality)
+    assert track(study, uri) == ()
+    for saved in (early, None, "{damaged"):
+        state.write_text(saved) if saved else state.unlink()
+        assert track(study, uri) == ()
+    study.begin()  # resumed: the study event again, the interrupted trial again
+    study.start(4, from_step=0)
+    for step in (10, 30, 90):
+        study.report(4, step, quality)
+    study.append("trial_end", trial=4, state="complete", message="")
+    study.finals()
+    study.end()
+    assert track(study, uri) == ()
+    runs, client = runs_of(uri)
+    trial = runs["trial/4"]
+    history = client.get_metric_history(trial.info.run_id, "val/mAP_avg")
+    assert sorted(m.step for m in history) == [10, 30, 90]
+    assert trial.info.status == runs["study"].info.status == "FINISHED"
+    state.unlink()
+    before = snapshot(uri)
+    assert track(study, uri) == ()
+    assert snapshot(uri) == before
+
+
+def snapshot(uri):
+    runs, client = runs_of(uri)
+    return {
+        key: {
+            "run": run.info.run_id,
+            "values": run.data.params,
+            "metrics": {
+                name: sorted((m.step, m.timestamp, m.value) for m in
+                             client.get_metric_history(run.info.run_id, name))
+                for name in run.data.metrics
+            },
+        }
+        for key, run in runs.items()
+    }  # fmt: skip
+
+
+def test_an_interrupted_study_is_marked_and_goes_on_in_the_same_runs(study, uri):
+    study.begin()
+    study.trial(0)
+    study.start(1)
+    study.end("interrupted")
+    assert track(study, uri) == ()
+    runs, _ = runs_of(uri)
+    assert runs["study"].info.status == runs["trial/1"].info.status == "KILLED"
+    assert runs["trial/1"].data.tags["state"] == "interrupted"
+    study.begin()
+    quality = study.start(1)
+    assert track(study, uri) == ()
+    again, _ = runs_of(uri)
+    assert again["study"].info.status == again["trial/1"].info.status == "RUNNING"
+    assert again["study"].info.run_id == runs["study"].info.run_id
+    for step in (10, 30, 90):
+        study.report(1, step, quality)
+    study.append("trial_end", trial=1, state="complete", message="")
+    study.finals()
+    study.end()
+    assert track(study, uri) == ()
+    check_equal(uri, study.directory)
+
+
+def test_numbers_that_are_not_finite_and_odd_names(study, uri):
+    study.begin()
+    study.start(0)
+    metrics = {"val/mAP_avg": math.nan, "train/loss_x": math.inf, "val/mAP@0.5 (odd)": 0.25}
+    study.append("report", trial=0, step=10, objective=math.nan, metrics=metrics,
+                 decode={"nms_kind": "y" * 700}, seconds=1.0, to_first_step_s=None)  # fmt: skip
+    study.append("trial_end", trial=0, state="failed", message="m" * 9000)
+    study.append("final_report", arm="best", role="test", seed=0, params={}, decode={}, step=90,
+                 metrics={}, detections="", message="diverged")  # fmt: skip
+    study.end()
+    assert track(study, uri) == ()
+    runs, _ = runs_of(uri)
+    logged = runs["trial/0"].data.metrics
+    assert math.isnan(logged["val/mAP_avg"])
+    assert logged["train/loss_x"] > 1e300
+    assert logged["val/mAP_0.5 _odd_"] == 0.25
+    assert len(runs["trial/0"].data.tags["message"]) == LONGEST
+    assert runs["trial/0"].data.tags["decode.nms_kind"].endswith("events.jsonl)")
+    assert runs["test/best/seed0"].info.status == runs["test/best"].info.status == "FAILED"
+
+
+def test_what_mlflow_declines_is_named_and_stops_nothing(study, uri):
+    study.begin()
+    study.trial(0)
+    assert track(study, uri) == ()
+    runs, client = runs_of(uri)
+    client.delete_run(runs["trial/0"].info.run_id)
+    client.log_param(runs["study"].info.run_id, "extra", "1")
+    study.append("final_report", arm="best", role="test", seed=0, params={"lr": 1.0}, decode={},
+                 step=90, metrics={"test/mAP_avg": 0.5}, detections="gone.json")  # fmt: skip
+    (message,) = track(study, uri)
+    assert "declined" in message and "gone.json" in message
+    assert runs_of(uri)[0]["test/best/seed0"].data.metrics == {"test/mAP_avg": 0.5}
+
+
+def test_only_one_process_logs_a_study(study, uri):
+    study.begin()
+    tracker = MlflowTracker(study.directory, uri)
+    tracker.start()
+    with pytest.raises(TrackingError, match="another process"):
+        MlflowTracker(study.directory, uri).start()
+    assert tracker.close(60) == ()
+    assert track(study, uri) == ()
+
+
+@pytest.mark.parametrize(
+    "address, reason",
+    [
+        ("http://127.0.0.1:{port}", "refused"),
+        ("http://user:secret@127.0.0.1:{port}", "refused"),
+        ("postgresql+psycopg2://user:secret@127.0.0.1:{port}/runs", "refused"),
+        ("http://127.0.0.1:{silent}", "timed out"),
+        ("sqlite:////nowhere/at/all/mlflow.db", "does not exist"),
+        ("sqlite:///{path}", "not a database"),
+        ("file:///tmp/mlruns", "sqlite:///FILE"),
+        ("./mlruns", "sqlite:///FILE"),
+    ],
+)
+def test_an_unreachable_server_is_an_error_within_seconds(study, tmp_path, address, reason):
+    (tmp_path / "text.db").write_text("this is no database at all, but a line of text" * 10)
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = address.format(
+            port=free.getsockname()[1], silent=silent.getsockname()[1], path=tmp_path / "text.db"
+        )
+        began = time.monotonic()
+        with pytest.raises(TrackingError, match=reason) as caught:
+            MlflowTracker(study.directory, address).start()
+        assert time.monotonic() - began < 5
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_passwords_are_not_shown():
+    assert redacted("https://u:p@host:5000/x") == "https://host:5000/x"
+    assert redacted("sqlite:////a/b@c.db") == "sqlite:////a/b@c.db"
+    error = ValueError("request to http://u:p@host:1/api failed\nmore")
+    assert one_line(error) == "request to http://host:1/api failed"
+
+
+def test_one_round_per_run_however_many_events(study):
+    """Hundreds of trials cost three requests each, not one per report."""
+    study.begin()
+    study.trials(100)
+    work = Round(StudyView(), read_events(study.log.path), study.directory)
+    assert len(work.updates) == 101
+    assert sum(len(u.metrics) for u in work.updates.values()) > 2000
+
+
+class Service:
+    """`mlflow server` on a free port of this machine."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process = None
+
+    def start(self):
+        command = [
+            sys.executable, "-m", "mlflow", "server", "--workers", "1",
+            "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db",
+            "--artifacts-destination", f"{self.folder}/artifacts",
+            "--host", "127.0.0.1", "--port", str(self.port),
+        ]  # fmt: skip
+        environment = os.environ | {
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true",
+        }  # fmt: skip
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, env=environment, cwd=self.folder, start_new_session=True,
+                stdout=log, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        for _ in range(600):
+            with suppress(OSError):
+                urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
+                return
+            assert self.process.poll() is None, (self.folder / "server.log").read_text()
+            time.sleep(0.1)
+        raise AssertionError("the server did not start within a minute")
+
+    def stop(self):
+        if self.process:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # it and its one worker
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture
+def service(tmp_path, template):
+    (tmp_path / "mlflow.db").write_bytes(template)
+    service = Service(tmp_path)
+    service.start()
+    yield service
+    service.stop()
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_and_comes_back(study, service, monkeypatch, caplog, capfd):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", service.uri)
+    study.begin()
+    study.trials(3)
+    tracker = MlflowTracker(study.directory)
+    tracker.start()
+    wait_until(lambda: len(logged_runs(service.uri)) == 4)
+    service.stop()
+    began = time.monotonic()
+    for number in range(3, 8):
+        study.trial(number, "pruned")
+    assert time.monotonic() - began < 5, "the search waits for the server"
+    wait_until(lambda: "Connection refused; the search goes on" in caplog.text)
+    (message,) = tracker.close(1.0)
+    events = sum(1 for _ in study.log.path.open())
+    assert f"of {events} events" in message
+    assert message.startswith(f"MLflow at {service.uri}")
+    assert f"python -m ptal_ray.report --log {study.directory}" in message
+    service.start()
+    tracker = MlflowTracker(study.directory)
+    tracker.start()
+    wait_until(lambda: len(logged_runs(service.uri)) == 9)
+    service.stop()
+    study.finals()
+    study.end()
+    service.start()
+    assert tracker.close(60) == ()
+    check_equal(service.uri, study.directory)
+    assert capfd.readouterr().out == ""
+
+
+def wait_until(condition, timeout_s=60.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

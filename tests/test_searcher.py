@@ -1,0 +1,268 @@
+"""The Optuna searcher: suggestions, states, and a journal that survives a kill."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import optuna
+import pytest
+from conftest import make_store
+from optuna.trial import TrialState
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.distributed.searcher import JOURNAL, OptunaSearcher, grid, open_journal
+from ptal_ray.domain import Domain
+from ptal_ray.errors import ConfigError
+from ptal_ray.methods import method as methods
+from ptal_ray.methods.method import DecodeParams, Method, TrainParams, param
+from ptal_ray.space import parse_space
+from ptal_ray.study import Study, create_study
+from ptal_ray.tracking import Report, TrialView
+
+SPACE = """
+method: toy
+dataset: tiny
+selection: {metric: val, val_fraction: 0.3, decode_settings: 4}
+budget: {trials: 12, min_steps: 2, max_steps: 8, eta: 2}
+train: {lr: {loguniform: [1e-3, 1e-1]}, width: {choice: [8, 16, 32]}}
+final: {top: 2, seeds: 2}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyTrain(TrainParams):
+    lr: float = param(0.02, doc="learning rate", source="PROPOSED", allowed=(1e-6, 1.0))
+    width: int = param(16, doc="hidden units", source="PROPOSED", allowed=(1, 64))
+    share: float = param(0.5, doc="a share", source="PROPOSED", allowed=(0.0, 1.0))
+    deep: bool = param(True, doc="a switch", source="PROPOSED")
+    kind: str = param("a", doc="a name", source="PROPOSED", allowed=("a", "b"))
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+    """A method of which only the parameters are looked at."""
+    method = Method(
+        name="toy", supervision="point", train_params=ToyTrain, decode_params=DecodeParams,
+        build=None, loss=None, scores=None, decode=None,
+    )  # fmt: skip
+    monkeypatch.setattr(methods, "load", lambda name: method)
+    monkeypatch.setattr(methods, "names", lambda: ("toy",))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return FeatureStore.open(make_store(tmp_path / "tiny", train=12, test=3))
+
+
+@pytest.fixture
+def make(store, tmp_path):
+    """Makes a study of the toy space with some of its fields replaced."""
+
+    def study(train=None, **settings) -> Study:
+        space = parse_space(SPACE, name="toy_tiny", source="toy_tiny.yaml")
+        if train is not None:
+            space = replace(space, train={k: Domain(kind=v[0], args=v[1]) for k, v in train.items()})
+        return create_study(space, store, tmp_path / "studies", **{"seed": 3} | settings)
+
+    return study
+
+
+def journal(study) -> optuna.Study:
+    """The study as optuna-dashboard opens it."""
+    storage = open_journal(study.directory / JOURNAL)
+    return optuna.load_study(study_name=study.name, storage=storage)
+
+
+def value(params) -> float:
+    return 1 / (1 + abs(math.log10(params["lr"]) + 2))
+
+
+def work(searcher, numbers, last=8):
+    """Suggests and completes trials; returns their parameters."""
+    found = []
+    for number in numbers:
+        params = searcher.suggest(number)
+        found.append(params)
+        for step in (2, 4, 8):
+            if step <= last:
+                searcher.report(number, step, value(params) * step / 8)
+        searcher.finish(number, "complete" if last == 8 else "pruned")
+    return found
+
+
+def views(study, found, state="complete"):
+    """Trials as the event log tells them."""
+    return tuple(
+        TrialView(
+            number=n, params=p, state=state,
+            reports=tuple(
+                Report(time=0.0, step=s, objective=value(p) * s / 8, metrics={}, decode={},
+                       seconds=0.0) for s in (2, 4, 8)
+            ),
+        )
+        for n, p in enumerate(found)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["tpe", "random"])
+def test_suggestions_lie_in_their_domains_and_the_first_are_the_defaults(make, name, capfd):
+    train = {
+        "lr": ("loguniform", (1e-3, 1e-1)),
+        "width": ("lograndint", (8, 33)),
+        "batch_size": ("randint", (2, 5)),
+        "share": ("quniform", (0.1, 0.65, 0.1)),
+        "weight_decay": ("uniform", (0.0, 0.5)),
+        "deep": ("choice", (True, False)),
+        "kind": ("choice", ("a", "b")),
+    }
+    study = make(train, searcher=name)
+    searcher = OptunaSearcher(study)
+    found = work(searcher, range(30))
+    for params in found:
+        assert list(params) == list(train)
+        for key, domain in study.space.train.items():
+            assert domain.contains(params[key]), (key, params[key])
+            assert type(params[key]) is type(study.space.train_defaults()[key])
+    defaults = study.space.train_defaults()
+    inside = [k for k, d in study.space.train.items() if d.contains(defaults[k])]
+    assert "batch_size" not in inside  # 16 is not, so it is drawn
+    assert {k: found[0][k] for k in inside} == {k: defaults[k] for k in inside}
+    assert {p["batch_size"] for p in found} == {2, 3, 4}
+    assert max(p["share"] for p in found) == 0.6  # the last step inside
+    assert capfd.readouterr() == ("", "")
+
+
+def test_states_are_optunas(make):
+    study = make()
+    searcher = OptunaSearcher(study)
+    work(searcher, [0])
+    work(searcher, [1], last=4)
+    searcher.suggest(2)
+    searcher.finish(2, "failed")
+    searcher.suggest(3)
+    searcher.report(3, 8, math.nan)
+    searcher.finish(3, "complete")
+    searcher.suggest(4)
+    searcher.annotate(4, ray_trial_id="abc")
+    trials = journal(study).get_trials()
+    states = [t.state for t in trials]
+    assert states == [
+        TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.FAIL, TrialState.RUNNING
+    ]  # fmt: skip
+    assert trials[0].value == trials[0].intermediate_values[8] == value(trials[0].params)
+    assert trials[1].intermediate_values.keys() == {2, 4}
+    assert trials[4].user_attrs == {"ray_trial_id": "abc"}
+
+
+def test_importances_can_be_read(make):
+    study = make()
+    work(OptunaSearcher(study), range(12))
+    found = optuna.importance.get_param_importances(
+        journal(study), evaluator=optuna.importance.PedAnovaImportanceEvaluator()
+    )
+    assert found["lr"] > found["width"]
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "grid"])
+def test_a_resumed_search_goes_on_as_if_it_had_not_stopped(make, name):
+    train = {"lr": ("loguniform", (1e-3, 1e-1)), "width": ("choice", (8, 16, 32))}
+    whole = work(OptunaSearcher(make(train, searcher=name, num_trials=18)), range(18))
+    study = make(train, searcher=name, num_trials=18)
+    first = work(OptunaSearcher(study), range(13))
+    again = OptunaSearcher(study)
+    again.restore(views(study, first))
+    assert first + work(again, range(13, 18)) == whole
+    other = work(OptunaSearcher(make(train, searcher=name, num_trials=18, seed=4)), range(18))
+    assert other != whole
+
+
+def test_tpe_finds_the_best_region(make):
+    study = make(num_trials=40)
+    found = work(OptunaSearcher(study), range(40))
+    late = sorted(abs(math.log10(p["lr"]) + 2) for p in found[25:])
+    assert late[len(late) // 2] < 0.25
+
+
+def test_a_lost_journal_is_rebuilt_from_the_log(make):
+    study = make()
+    found = work(OptunaSearcher(study), range(4))
+    before = journal(study).get_trials()
+    (study.directory / JOURNAL).unlink()
+    searcher = OptunaSearcher(study)
+    searcher.restore(views(study, found))
+    after = journal(study).get_trials()
+    assert [(t.params, t.value, t.state) for t in after] == [
+        (t.params, t.value, t.state) for t in before
+    ]
+    assert searcher.suggest(4) is not None
+
+
+def test_the_journal_follows_the_log_after_a_kill(make):
+    study = make()
+    searcher = OptunaSearcher(study)
+    found = [searcher.suggest(n) for n in range(3)]
+    again = OptunaSearcher(study)  # the log has the end of 0, the start of 1, and not yet 2
+    again.restore((*views(study, found[:1]), *views(study, found[:2], "running")[1:]))
+    states = [t.state for t in journal(study).get_trials()]
+    assert states == [TrialState.COMPLETE, TrialState.RUNNING, TrialState.RUNNING]
+    assert again.suggest(2) == found[2]
+    again.report(1, 8, 0.1)  # known from the log already
+    assert journal(study).get_trials()[1].intermediate_values[8] == value(found[1])
+    again.suggest(3)
+
+
+def test_half_written_lines_locks_and_trials_are_mended(make):
+    study = make()
+    searcher = OptunaSearcher(study)
+    first = searcher.suggest(0)
+    path = study.directory / JOURNAL
+    journal(study).ask()  # killed before its parameters were drawn
+    with path.open("ab") as file:
+        file.write(b'{"op_code": 4, "worker_')
+    path.with_name(path.name + ".lock").symlink_to(path)
+    again = OptunaSearcher(study)
+    assert again.suggest(0) == first
+    assert again.suggest(1).keys() == {"lr", "width"}
+    assert again.suggest(2) is not None
+    journal(study).enqueue_trial({"lr": 0.01})  # killed between the two halves of trial 3
+    found = OptunaSearcher(study).suggest(3)
+    assert found["lr"] == 0.01
+    assert len(journal(study).get_trials()) == 4
+
+
+def test_a_grid_is_covered_once(make):
+    train = {"lr": ("uniform", (0.0, 1.0)), "width": ("choice", (8, 16, 32))}
+    study = make(train, searcher="grid", num_trials=13)
+    found = work_grid(OptunaSearcher(study))
+    assert len(found) == 12
+    assert {(p["lr"], p["width"]) for p in found} == {
+        (lr, w) for lr in Domain(kind="uniform", args=(0.0, 1.0)).grid(4) for w in (8, 16, 32)
+    }
+    assert found != sorted(found, key=lambda p: (p["lr"], p["width"]))
+    with pytest.raises(ConfigError, match="coarsest grid over 2 parameters has 6 points"):
+        grid(make(train, searcher="grid", num_trials=5))
+
+
+def work_grid(searcher):
+    found, number = [], 0
+    while (params := searcher.suggest(number)) is not None:
+        found.append(params)
+        searcher.finish(number, "failed")
+        number += 1
+    return found
+
+
+def test_it_stops_trials_where_no_scheduler_does(make):
+    study = make()
+    searcher = OptunaSearcher(study, stop_early=True)
+    stopped = []
+    for number in range(6):
+        searcher.suggest(number)
+        stopped.append(searcher.report(number, 2, 1.0 - number / 10))
+        searcher.finish(number, "pruned" if stopped[-1] else "failed")
+    assert stopped[0] is False
+    assert any(stopped)
+    searcher = OptunaSearcher(make(scheduler="none"), stop_early=True)
+    searcher.suggest(0)
+    assert not searcher.report(0, 2, 0.0)
