@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,8 @@ def _database_problem(path: Path) -> str:
     if not os.access(path, os.W_OK):
         return "the file cannot be written"
     try:
-        sqlite3.connect(path).execute("pragma schema_version").connection.close()
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("pragma schema_version")
     except sqlite3.Error as error:
         return one_line(error)
     return ""
@@ -247,6 +248,8 @@ def one_line(error: BaseException) -> str:
     while deepest:
         if isinstance(deepest, OSError) and deepest.strerror:
             return deepest.strerror
+        if isinstance(deepest, ConnectionError):
+            return str(deepest)
         deepest = deepest.__cause__ or deepest.__context__
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return re.sub(r"//[^/@\s]+@", "//", lines[0])[:200]

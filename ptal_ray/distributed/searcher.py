@@ -58,7 +58,7 @@ class OptunaSearcher:
     def __init__(self, study: Study, *, stop_early: bool = False) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.study = study
-        self._distributions = {k: _distribution(d) for k, d in study.space.train.items()}
+        self._distributions = {k: distribution(d) for k, d in study.space.train.items()}
         self._grid = grid(study) if study.searcher == "grid" else None
         self._storage = open_journal(study.directory / JOURNAL)
         self._optuna = optuna.create_study(
@@ -187,7 +187,7 @@ def _grid_size(domains: Mapping[str, Domain], num: int) -> int:
     return math.prod(len(domain.grid(num)) for domain in domains.values())
 
 
-def _distribution(domain: Domain) -> BaseDistribution:
+def distribution(domain: Domain) -> BaseDistribution:
     """The distribution from which Optuna draws what `domain` holds."""
     if domain.kind == "choice":
         return CategoricalDistribution(domain.args)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+TINY = 1e-12  # squared norm below which a vector has no direction
 
 
 def contrast_loss(
@@ -23,58 +24,59 @@ def contrast_loss(
 
     Args:
         embedding: (B, T, D).
-        mask: (B, T).
-        start_t, end_t: (B, P) action instances, both ends included; rows without a label are
-            ignored.
-        label: (B, P, C) multi-hot; an instance of several classes has a term in each.
+        mask: (B, T), True on real snippets, which come first.
+        start_t, end_t: (B, P) action instances, both ends included; -1 where none.
+        label: (B, P, C) multi-hot; an instance of several classes has a term in each, one without
+            a class has none.
         background_start_t, background_end_t: (B, Q) background instances, -1 where none.
         tau: temperature.
-        context_ratio: a boundary region reaches this share of the instance's length either way.
+        context_ratio: a boundary region reaches this share of the instance's length, rounded to
+            snippets, to either side of the first or last snippet.
 
     Returns:
-        (0-d sum, 0-d number). Classes with one instance in a video, and videos without
-        background, have no terms.
+        0-d sum over instances, classes and both boundaries, and 0-d number of its terms. Classes
+        with one instance in a video, and videos without background, have no terms.
 
-    Source: APN Eq. 9; normalised features are PROPOSED.
+    Source: APN Eq. 1 and 2; normalised features are PROPOSED.
     """
     with torch.autocast(embedding.device.type, enabled=False):
-        length = mask.sum(dim=1)[:, None]
-        # One zero row in front turns sums over a span into a difference of two rows.
-        total = F.pad(embedding.float().cumsum(dim=1), (0, 0, 1, 0))
-        reach = context_ratio * (end_t + 1 - start_t)
-        has_background = background_start_t >= 0  # (B, Q)
-        background = _mean(total, background_start_t.clamp(min=0), background_end_t + 1)
-        loss, number = embedding.new_zeros(()), embedding.new_zeros(())
-        for edge in (start_t, end_t + 1):
-            low = torch.round(edge - reach).long().clamp(min=0)
-            low = torch.minimum(low, length - 1).clamp(min=0)
-            high = torch.maximum(torch.round(edge + reach).long(), low + 1)
-            vectors = _mean(total, low, torch.minimum(high, length.clamp(min=1)))
-            side, count = _terms(vectors, background, has_background, label.float(), tau)
-            loss, number = loss + side, number + count
-        return loss, number
+        x = embedding if embedding.dtype == torch.float64 else embedding.float()
+        reach = torch.floor(context_ratio * (end_t + 1 - start_t) + 0.5).long()
+        present = start_t >= 0
+        first = torch.cat([start_t - reach, end_t - reach, background_start_t], dim=1)
+        last = torch.cat([start_t + reach, end_t + reach, background_end_t], dim=1)
+        exists = torch.cat([present, present, background_start_t >= 0], dim=1)
+        vectors = _directions(x, mask, first, last, exists)
+        size = start_t.shape[1]
+        starts, ends, background = vectors.split([size, size, vectors.shape[1] - 2 * size], dim=1)
+        several = label.sum(dim=1, keepdim=True) >= 2  # (B, 1, C)
+        against = exists[:, 2 * size :]
+        counted = (label > 0) & several & against.any(dim=1)[:, None, None]
+        total = sum(_terms(v, background, against, label, counted, tau) for v in (starts, ends))
+        return total.to(x.dtype), 2 * counted.sum().to(x.dtype)
 
 
-def _mean(total: Tensor, first: Tensor, behind: Tensor) -> Tensor:
-    """(B, K, D) normalised means of the snippets [first, behind)."""
-
-    def row(index: Tensor) -> Tensor:
-        return total.gather(1, index[..., None].expand(-1, -1, total.shape[-1]))
-
-    count = (behind - first).clamp(min=1)[..., None]
-    return F.normalize((row(behind) - row(first)) / count, dim=-1)
+def _directions(x: Tensor, mask: Tensor, first: Tensor, last: Tensor, exists: Tensor) -> Tensor:
+    """(B, R, D): mean of the real snippets first..last, of norm 1; zero where none or no length."""
+    t = torch.arange(x.shape[1], device=x.device)
+    inside = (t >= first[..., None]) & (t <= last[..., None])  # (B, R, T)
+    inside = inside & exists[..., None] & mask[:, None]
+    # A product with a 0-1 matrix keeps short means of long videos exact, unlike prefix sums.
+    weight = inside.to(x.dtype) / inside.sum(dim=2, keepdim=True).clamp(min=1)
+    mean = weight @ x
+    square = (mean * mean).sum(dim=2, keepdim=True)
+    return mean * torch.rsqrt(torch.where(square > TINY, square, 1.0))
 
 
 def _terms(
-    vectors: Tensor, background: Tensor, has_background: Tensor, label: Tensor, tau: float
-) -> tuple[Tensor, Tensor]:
-    """Sum and number of -log(same / (same + other)) over instances and their classes."""
-    similar = torch.exp(vectors @ vectors.mT / tau)  # (B, P, P)
+    vectors: Tensor, background: Tensor, against: Tensor, label: Tensor, counted: Tensor, tau: float
+) -> Tensor:
+    """Sum of -log(same / (same + other)) over the counted (B, P, C) instances and classes."""
+    # Double precision holds exp(+-1 / tau) for every temperature in use.
+    similar = torch.exp((vectors @ vectors.mT).double() / tau)  # (B, P, P)
     itself = torch.eye(vectors.shape[1], device=vectors.device, dtype=torch.bool)
-    same = similar.masked_fill(itself, 0) @ label  # (B, P, C)
-    against = torch.exp(vectors @ background.mT / tau) * has_background[:, None]
-    other = against.sum(dim=2, keepdim=True)  # (B, P, 1)
-    several = label.sum(dim=1, keepdim=True) >= 2
-    term = (label > 0) & several & has_background.any(dim=1)[:, None, None]
-    share = torch.where(term, same, 1.0) / torch.where(term, same + other, 1.0)
-    return -torch.log(share).sum(), term.sum().to(share.dtype)
+    same = similar.masked_fill(itself, 0) @ label.double()  # (B, P, C)
+    distinct = torch.exp((vectors @ background.mT).double() / tau) * against[:, None]
+    other = distinct.sum(dim=2, keepdim=True)  # (B, P, 1)
+    ratio = torch.where(counted, other, 0.0) / torch.where(counted, same, 1.0)
+    return torch.log1p(ratio).sum()

@@ -17,7 +17,7 @@ from ptal_ray.methods.method import Batch, Pseudo
 
 MIN_GAP = 3  # snippets between two points for background to be looked for
 TIE = 1e-6  # sums of n distances are equal when they differ by less than n times this
-TILE = 64  # snippets multiplied at once on a CPU
+TILE = 128  # snippets multiplied at once on a CPU
 MAX_PAIRS = 1 << 26  # pairwise distances held at once
 
 
@@ -132,13 +132,14 @@ class _Cosine:
         length, most = points.gap.shape[1], points.next.shape[1]
         on_cpu = embedding.device.type == "cpu"
         tile = TILE if on_cpu else length
-        self.tiles: list[tuple[slice, Tensor, Tensor]] = []  # snippets, (B, 1) first, all vectors
+        self.tiles: list[tuple[slice, Tensor, Tensor]] = []  # snippets, first vector, all vectors
         for start in range(0, length, tile):
             gap = points.gap[:, start : start + tile]
             # To ask a GPU for the number of gaps would wait for it.
             width = int((gap[:, -1] - gap[:, 0]).max()) + 2 if on_cpu else most + 1
-            index = gap[:, :1] - 1 + torch.arange(width, device=gap.device)  # a gap's own, or before
-            self.tiles.append((slice(start, start + tile), gap[:, :1] - 1, index))
+            first = gap[:, :1] - 1  # a snippet needs the vector of its gap or the one before
+            index = first + torch.arange(width, device=gap.device)
+            self.tiles.append((slice(start, start + tile), first, index))
 
     def to(self, snippet: Tensor, *columns: Tensor) -> list[Tensor]:
         """(B, T) each: distance of snippet t to snippet[column[t]], column being gap or gap - 1."""
@@ -174,7 +175,7 @@ class _Cosine:
         video, most = _rows(vectors), vectors.shape[1] - 1
         found: list[list[Tensor]] = [[] for _ in columns]
         for tile, base, index in self.tiles:
-            product = self.x[:, tile] @ vectors[video, index.clamp(0, most)].mT
+            product = torch.bmm(self.x[:, tile], vectors[video, index.clamp(0, most)].mT)
             for parts, column in zip(found, columns, strict=True):
                 parts.append(product.gather(2, (column[:, tile] - base)[..., None])[..., 0])
         return [torch.cat(parts, dim=1) * self.inverse for parts in found]

@@ -1,0 +1,175 @@
+"""Several workers a trial: what is said through the mailbox, and that workers stand and recover."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from test_runner import small_study
+
+from ptal_ray.distributed import mailbox as mailboxes
+from ptal_ray.distributed.mailbox import GO, LEAVE, MOST_ATTEMPTS, STOP, WAIT, Mailbox
+from ptal_ray.distributed.runner import run_study
+from ptal_ray.study import trial_config
+from ptal_ray.tracking import StudyView, read_events
+from ptal_ray.trial import Trial
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailboxes, "PATIENCE_S", 0.05)
+
+
+def talk(conversation: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(conversation, 5.0))
+
+
+def report(step: int, done: bool = False) -> dict[str, Any]:
+    return {"step": step, "done": done, "failed": None}
+
+
+def test_a_job_goes_back_and_forth() -> None:
+    async def conversation() -> None:
+        box = Mailbox()
+        assert await box.take(0) is None  # nothing yet: asks again
+        await box.post("job 1")
+        assert await box.take(0) == (1, "job 1")
+        asked = asyncio.create_task(box.next())
+        await asyncio.sleep(0)
+        await box.report(1, report(10))
+        assert await asked == report(10)
+        assert await box.verdict(1) == WAIT  # the driver thinks
+        asked = asyncio.create_task(box.next())
+        await asyncio.sleep(0)
+        assert await box.verdict(1) == GO
+        await box.report(1, report(30, done=True))
+        assert await asked == report(30, done=True)
+        assert await box.verdict(1) == LEAVE
+        assert await box.take(1) is None
+        await box.post(STOP)
+        assert await box.take(1) == (2, STOP)
+
+    talk(conversation())
+
+
+def test_a_stopped_job_is_left_and_its_late_reports_are_ignored() -> None:
+    async def conversation() -> None:
+        box = Mailbox()
+        await box.post("job 1")
+        number, _ = await box.take(0) or (0, "")
+        await box.report(number, report(10))
+        assert await box.next() == report(10)
+        waiting = asyncio.create_task(box.verdict(number))
+        await asyncio.sleep(0)
+        await box.post("job 2")
+        assert await waiting == LEAVE
+        await box.report(number, report(30))  # of job 1
+        assert await box.take(number) == (2, "job 2")
+        asked = asyncio.create_task(box.next())
+        await box.report(2, report(11))
+        assert await asked == report(11)
+
+    talk(conversation())
+
+
+def test_workers_that_die_take_the_job_again_but_not_forever() -> None:
+    async def conversation() -> None:
+        box = Mailbox()
+        await box.post("job 1")
+        for _ in range(MOST_ATTEMPTS):
+            assert await box.take(0) == (1, "job 1")
+            await box.crashed(1, "ValueError: no")
+        assert await box.take(0) is None
+        failed = await box.next()
+        assert failed["done"]
+        assert failed["failed"] == f"failed {MOST_ATTEMPTS} times; last: ValueError: no"
+        assert await box.take(0) is None
+        await box.post("job 2")
+        assert await box.take(0) == (2, "job 2")
+
+    talk(conversation())
+
+
+def test_an_end_of_the_workers_ends_the_job() -> None:
+    async def conversation() -> None:
+        box = Mailbox()
+        await box.post("job 1")
+        asked = asyncio.create_task(box.next())
+        await asyncio.sleep(0)
+        await box.fail("Ray Train stopped")
+        await box.fail("again")
+        assert (await asked)["failed"] == "Ray Train stopped"
+
+    talk(conversation())
+
+
+@pytest.fixture(scope="module")
+def study_of_two(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A study with two workers a trial, one of which is killed in the middle of trial 0."""
+    study = small_study(
+        tmp_path_factory.mktemp("two"), "resources.workers=2", "budget.trials=3",
+        "budget.max_steps=40", "final.seeds=1", "final.top=1",
+    )  # fmt: skip
+    killed: list[float] = []
+
+    def kill(event: dict[str, Any]) -> None:
+        if event["event"] == "report" and not killed:
+            killed.append(time.time())
+            threading.Thread(target=_kill_a_worker).start()
+
+    run_study(study, listen=kill)
+    return study, killed[0]
+
+
+def _kill_a_worker() -> None:
+    mine = psutil.Process().children(recursive=True)
+    workers = [p for p in mine if "RayTrainWorker" in " ".join(p.cmdline() or [""])]
+    os.kill(workers[-1].pid, signal.SIGKILL)
+
+
+@pytest.mark.search
+@pytest.mark.slow
+def test_a_killed_worker_costs_no_step(study_of_two: Any) -> None:
+    study, killed_at = study_of_two
+    events = [e for e in read_events(study.events) if e.get("trial") == 0]
+    steps = [e["step"] for e in events if e["event"] == "report"]
+    assert list(dict.fromkeys(steps)) == [10, 20, 40]
+    assert events[-1]["state"] == "complete"
+    recovered = next(e["time"] for e in events if e["time"] > killed_at + 0.5)
+    assert recovered - killed_at < 60
+    assert StudyView.read(study.directory).counts["failed"] == 0
+
+
+@pytest.mark.search
+@pytest.mark.slow
+def test_two_workers_give_the_results_of_one(study_of_two: Any) -> None:
+    study, _ = study_of_two
+    for seen in StudyView.read(study.directory).trials[:2]:
+        alone = Trial(trial_config(study, seen.params))
+        for found in seen.reports:
+            expected = alone.advance()
+            assert expected.step == found.step
+            for name, value in expected.metrics.items():
+                assert found.metrics[name] == pytest.approx(value, rel=5e-3, abs=5e-3), name
+
+
+@pytest.mark.search
+@pytest.mark.slow
+def test_standing_workers_start_a_trial_at_once(study_of_two: Any) -> None:
+    study, _ = study_of_two
+    later = StudyView.read(study.directory).trials[1:]
+    waits = [t.reports[0].to_first_step_s for t in later]
+    assert all(w is not None for w in waits)
+    assert min(w for w in waits if w is not None) < 0.5
+    assert not (study.directory / ".ray").exists()
+    finals = StudyView.read(study.directory).finals
+    assert [(f.role, f.arm) for f in finals] == [("test", "best"), ("test", "default")]
+    assert all(Path(study.directory / f.detections).exists() for f in finals)
