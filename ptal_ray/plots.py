@@ -14,22 +14,25 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from ptal_ray.data.types import Segments
 from ptal_ray.tracking import StudyView, Summary
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
-STYLE = {
-    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
-    "svg.hashsalt": "ptal_ray", "savefig.dpi": 120, "figure.constrained_layout.use": True,
+LANES = (GREEN, BLUE, ORANGE)
+STYLE: Any = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "savefig.dpi": 120,
+    "svg.hashsalt": "ptal_ray", "svg.fonttype": "none", "figure.constrained_layout.use": True,
 }  # fmt: skip
 MOST_CLASSES = 12  # rows of a timeline
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Writes <name>.png and <name>.svg."""
-    figure.savefig(folder / f"{name}.png", metadata={"Software": None})
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    with plt.rc_context(STYLE):
+        figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     plt.close(figure)
 
 
@@ -48,7 +51,7 @@ def optimisation_history(view: StudyView, subtitle: str) -> Figure:
         if done:
             best = np.maximum.accumulate([100 * (t.objective or 0) for t in done])
             axes.step([t.number for t in done], best, where="post", c=GREEN, label="best so far")
-        _label(axes, "trial", "mAP on the selection fold, %", f"Optimisation history{subtitle}")
+        _label(axes, "trial", "mAP on the selection fold, %", f"Optimisation history\n{subtitle}")
         axes.legend(frameon=False, fontsize=8)
         return figure
 
@@ -56,10 +59,10 @@ def optimisation_history(view: StudyView, subtitle: str) -> Figure:
 def importance(shares: Mapping[str, float], subtitle: str) -> Figure:
     """Bars of the share of variance each parameter explains."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(6.4, 0.6 + 0.28 * len(shares)))
+        figure, axes = plt.subplots(figsize=(6.4, 0.9 + 0.28 * len(shares)))
         names = list(shares)[::-1]
         axes.barh(names, [100 * shares[n] for n in names], color=BLUE, height=0.7)
-        _label(axes, "share of the variance, %", "", f"Hyperparameter importance{subtitle}")
+        _label(axes, "share of the variance, %", "", f"Hyperparameter importance\n{subtitle}")
         return figure
 
 
@@ -75,45 +78,61 @@ def per_threshold(arms: Mapping[str, Mapping[float, Summary]], subtitle: str) ->
                 yerr=[100 * (s.sd or 0) for s in values.values()],
                 c=colour, marker=marker, ms=4, capsize=3, label=arm,
             )  # fmt: skip
-        _label(axes, "tIoU threshold", "test mAP, %", f"Per-threshold mAP{subtitle}")
+        _label(axes, "tIoU threshold", "test mAP, %", f"mAP by threshold\n{subtitle}")
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
         return figure
 
 
 def timeline(
-    truth: Segments,
-    found: Segments,
+    rows: Mapping[str, Segments],
     classes: Sequence[str],
     video: str,
     duration_s: float,
     subtitle: str,
 ) -> Figure:
-    """Instances above, detections below; darker detections have higher scores."""
-    present, number = np.unique(np.concatenate([truth.label, truth.label]), return_counts=True)
-    rows = present[np.argsort(-number, kind="stable")][:MOST_CLASSES]
-    most = max(1, 2 * len(truth))
-    found = found.take(slice(most))
+    """A band a class of a video, in it a lane for the ground truth and for each configuration.
+
+    Args:
+        rows: segments by name, the ground truth first; paler detections have lower scores.
+        classes: class names.
+        video: its id.
+        duration_s: seconds.
+        subtitle: ends the title.
+    """
+    labels = np.concatenate([s.label for s in rows.values()])
+    present, number = np.unique(labels, return_counts=True)
+    bands = present[np.argsort(-number, kind="stable")][:MOST_CLASSES]
+    step = 0.8 / len(rows)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(9.0, 1.1 + 0.5 * len(rows)))
-        top = max(float(found.score.max()) if len(found) else 1.0, 1e-9)
-        for row, label in enumerate(rows):
-            _bars(axes, truth.take(truth.label == label), row + 0.2, GREEN, None)
-            _bars(axes, found.take(found.label == label), row - 0.2, BLUE, top)
-        axes.set_yticks(range(len(rows)), [classes[label] for label in rows])
+        figure, axes = plt.subplots(figsize=(9.0, 1.3 + 0.2 * len(rows) * len(bands)))
+        for (name, segments), colour in zip(rows.items(), LANES, strict=False):
+            lane = -0.4 + step * (list(rows).index(name) + 0.5)
+            top = max([1e-9, *segments.score.tolist()])
+            for band, label in enumerate(bands):
+                _bars(axes, segments.take(segments.label == label), band + lane, step, colour, top)
+        axes.set_yticks(range(len(bands)), [classes[label] for label in bands])
+        axes.set_ylim(len(bands) - 0.5, -0.5)
         axes.set_xlim(0, duration_s)
-        title = f"{video}: ground truth (green), {len(found)} best detections (blue){subtitle}"
-        _label(axes, "seconds", "", title)
+        axes.hlines(np.arange(len(bands) - 1) + 0.5, 0, duration_s, color=GREY, lw=0.4)
+        _label(axes, "seconds", "", f"{video}\n{subtitle}")
+        looks = [Patch(color=c, label=n) for n, c in zip(rows, LANES, strict=False)]
+        figure.legend(
+            handles=looks, loc="outside lower center", ncols=len(rows), frameon=False, fontsize=8
+        )
         return figure
 
 
-def _bars(axes: Axes, segments: Segments, y: float, colour: str, top: float | None) -> None:
+def _bars(
+    axes: Axes, segments: Segments, y: float, height: float, colour: str, top: float
+) -> None:
     for start, end, score in zip(segments.start_s, segments.end_s, segments.score, strict=True):
-        alpha = 0.9 if top is None else 0.15 + 0.75 * score / top
-        axes.barh(y, end - start, left=start, height=0.36, color=colour, alpha=alpha, lw=0)
+        alpha = 0.3 + 0.7 * max(0.0, float(score)) / top
+        axes.barh(y, end - start, left=start, height=0.8 * height, color=colour, alpha=alpha, lw=0)
 
 
 def _label(axes: Any, x: str, y: str, title: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.set_title(title, loc="left", fontsize=9)
+    lines = [line.strip() for line in title.splitlines()]
+    axes.set_title("\n".join(line for line in lines if line), loc="left", fontsize=9)

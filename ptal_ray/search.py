@@ -24,6 +24,7 @@ from typing import Any
 
 from ptal_ray.data import splits
 from ptal_ray.data.store import FeatureStore, find
+from ptal_ray.distributed.searcher import grid
 from ptal_ray.distributed.session import INTERRUPTED, Signals, run_session, tracking_uri
 from ptal_ray.errors import ConfigError, DataError, PtalError
 from ptal_ray.progress import make_progress
@@ -116,6 +117,8 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
         data_hash=store.info.content_hash,
         **settings,
     )
+    if study.searcher == "grid":
+        grid(study)  # says whether it has few enough points
     fit, val = splits.fold(store, space.selection.val_fraction, space.selection.fold_seed)
     for name, ids in (("fit", fit), ("val", val), ("test", store.ids("test"))):
         if not ids:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ptal_ray.domain import Domain
 from ptal_ray.eventlog import Event, EventLog, dumps, loads, read_events
 from ptal_ray.space import Budget, Final, Resources, Scalar, SearchSpace, Selection
 
 __all__ = [
     "EventLog", "FinalRun", "Report", "StudyView", "Summary", "TrialView", "best_yaml", "dumps",
-    "loads", "read_events", "summarise",
+    "loads", "read_events", "resolved_space", "summarise",
 ]
 
 STATES = ("running", "complete", "pruned", "failed")
@@ -112,7 +113,7 @@ class StudyView:
         end: the "study_end" event, or None while the study runs (or runs again).
         trials: by number.
         finals: by role, arm, seed; the last of each.
-        started: time of the first event; None without events.
+        started, updated: time of the first and of the last event; None without events.
         num_events: events read.
     """
 
@@ -121,16 +122,19 @@ class StudyView:
     trials: tuple[TrialView, ...] = ()
     finals: tuple[FinalRun, ...] = ()
     started: float | None = None
+    updated: float | None = None
     num_events: int = 0
 
     def extend(self, events: Iterable[Event]) -> StudyView:
         """The view after `events`, oldest first; kinds not named here are passed over."""
-        study, end, started, count = self.study, self.end, self.started, self.num_events
+        study, end, count = self.study, self.end, self.num_events
+        started, updated = self.started, self.updated
         trials = {t.number: t for t in self.trials}
         finals = {(f.role, f.arm, f.seed): f for f in self.finals}
         for event in events:
             count += 1
-            started = event["time"] if started is None else started
+            updated = event["time"]
+            started = updated if started is None else started
             kind = event["event"]
             if kind in _KINDS:
                 end = event if kind == "study_end" else None
@@ -144,7 +148,7 @@ class StudyView:
                 run = _final(event)
                 finals[run.role, run.arm, run.seed] = run
         return StudyView(
-            study=study, end=end, started=started, num_events=count,
+            study=study, end=end, started=started, updated=updated, num_events=count,
             trials=tuple(trials[n] for n in sorted(trials)),
             finals=tuple(finals[k] for k in sorted(finals)),
         )
@@ -207,20 +211,28 @@ def summarise(runs: Sequence[FinalRun]) -> dict[str, Summary]:
     return {name: _summary([r.metrics[name] for r in runs]) for name in shared}
 
 
+def resolved_space(view: StudyView) -> SearchSpace:
+    """The search space of a study as its log tells it, whatever its method has become since."""
+    plain = view.study["space"]
+    domains, fixed = {}, {}
+    for section in ("train", "decode"):
+        values = plain.get(section, {}).items()
+        domains[section] = {k: Domain.from_dict(v) for k, v in values if isinstance(v, dict)}
+        fixed[section] = {k: v for k, v in values if not isinstance(v, dict)}
+    return SearchSpace(
+        name=view.study["study"], method=plain["method"], dataset=plain["dataset"],
+        budget=Budget(**plain["budget"]), selection=Selection(**plain["selection"]),
+        resources=Resources(**plain["resources"]), final=Final(**plain["final"]),
+        train=domains["train"], train_fixed=fixed["train"],
+        decode=domains["decode"], decode_fixed=fixed["decode"],
+    )  # fmt: skip
+
+
 def best_yaml(view: StudyView) -> str | None:
     """The winner as a search space with every value fixed, as `python -m ptal_ray.train` reads it;
     None before a trial completed."""
     best = view.best_config()
-    if best is None:
-        return None
-    plain = view.study["space"]
-    space = SearchSpace(
-        name="best", method=plain["method"], dataset=plain["dataset"],
-        budget=Budget(**plain["budget"]), selection=Selection(**plain["selection"]),
-        resources=Resources(**plain["resources"]), final=Final(**plain["final"]),
-        train_fixed=best[0], decode_fixed=best[1],
-    )
-    return space.to_yaml()
+    return resolved_space(view).freeze(*best).to_yaml() if best else None
 
 
 def _summary(values: Sequence[float]) -> Summary:

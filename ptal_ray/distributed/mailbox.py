@@ -39,9 +39,9 @@ class Mailbox:
             self._changed.notify_all()
 
     async def next(self) -> Result:
-        """Lets the workers go on and waits for their next report."""
+        """Waits for the next report of the workers, who go on unless one lies here already."""
         async with self._changed:
-            self._wanted = True
+            self._wanted = self._results.empty()
             self._changed.notify_all()
         return await self._results.get()
 

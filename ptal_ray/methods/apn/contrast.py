@@ -41,18 +41,20 @@ def contrast_loss(
     """
     with torch.autocast(embedding.device.type, enabled=False):
         x = embedding if embedding.dtype == torch.float64 else embedding.float()
-        reach = torch.floor(context_ratio * (end_t + 1 - start_t) + 0.5).long()
+        reach = torch.floor(context_ratio * (end_t + 1 - start_t).double() + 0.5).long()
         present = start_t >= 0
+        label = label * present[..., None]
         first = torch.cat([start_t - reach, end_t - reach, background_start_t], dim=1)
         last = torch.cat([start_t + reach, end_t + reach, background_end_t], dim=1)
         exists = torch.cat([present, present, background_start_t >= 0], dim=1)
         vectors = _directions(x, mask, first, last, exists)
         size = start_t.shape[1]
-        starts, ends, background = vectors.split([size, size, vectors.shape[1] - 2 * size], dim=1)
+        starts, ends = vectors[:, :size], vectors[:, size : 2 * size]
+        background, against = vectors[:, 2 * size :], exists[:, 2 * size :]
         several = label.sum(dim=1, keepdim=True) >= 2  # (B, 1, C)
-        against = exists[:, 2 * size :]
         counted = (label > 0) & several & against.any(dim=1)[:, None, None]
-        total = sum(_terms(v, background, against, label, counted, tau) for v in (starts, ends))
+        total = _terms(starts, background, against, label, counted, tau)
+        total = total + _terms(ends, background, against, label, counted, tau)
         return total.to(x.dtype), 2 * counted.sum().to(x.dtype)
 
 

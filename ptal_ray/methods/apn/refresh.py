@@ -18,7 +18,7 @@ from ptal_ray.methods.method import Batch, Pseudo
 MIN_GAP = 3  # snippets between two points for background to be looked for
 TIE = 1e-6  # sums of n distances are equal when they differ by less than n times this
 TILE = 128  # snippets multiplied at once on a CPU
-MAX_PAIRS = 1 << 26  # pairwise distances held at once
+MAX_PAIRS = 1 << 24  # pairwise distances held at once
 
 
 def refresh(model: Any, batch: Batch, hp: Any) -> Pseudo:
@@ -110,8 +110,9 @@ class _Points:
         return torch.where(self.first, 0, torch.where(self.last, self.length, cut))
 
     def cluster(self, cut: Tensor) -> Tensor:
-        """(B, T): the cluster of each snippet when gap j is cut at cut[j]."""
-        return self.gap - 1 + (self.t >= cut.gather(1, self.gap)).long()
+        """(B, T): the cluster, below P, of each snippet when gap j is cut at cut[j]."""
+        cluster = self.gap - 1 + (self.t >= cut.gather(1, self.gap)).long()
+        return cluster.clamp(0, self.valid.shape[1] - 1)  # behind the video: the last
 
     def take(self, rows: Tensor) -> _Points:
         """The points of some of the videos."""
@@ -161,7 +162,7 @@ class _Cosine:
             per_sample_weights=self.inverse.flatten(),
         )
         (product,) = self._products(sums.view(videos, -1, 2, dim)[:, :, 0], cluster)
-        return (behind - first).gather(1, cluster.clamp(min=0)) - product
+        return (behind - first).gather(1, cluster) - product
 
     def take(self, rows: Tensor) -> _Cosine:
         """The same distances for some of the videos."""
@@ -208,9 +209,8 @@ class _Euclid:
     def summed(self, cluster: Tensor, first: Tensor, behind: Tensor) -> Tensor:
         """As `_Cosine.summed`."""
         t = torch.arange(cluster.shape[1], device=cluster.device)[None]
-        own = cluster.clamp(min=0)
-        inside = (t >= first.gather(1, own)) & (t < behind.gather(1, own))
-        same = own[:, :, None] == own.masked_fill(~inside, -1)[:, None]
+        inside = (t >= first.gather(1, cluster)) & (t < behind.gather(1, cluster))
+        same = cluster[:, :, None] == cluster.masked_fill(~inside, -1)[:, None]
         return (self.pairs * same).sum(dim=2)
 
     def take(self, rows: Tensor) -> _Euclid:
@@ -242,7 +242,7 @@ def _settle(
         cut = moved
         if cut.device.type == "cpu":  # to look at a GPU's values would wait for it
             rows = moving[:, 0].nonzero()[:, 0]
-            if 2 * len(rows) <= len(cut):  # cheaper without the videos that have settled
+            if 4 * len(rows) <= 3 * len(cut):  # cheaper without the videos that have settled
                 if len(rows):
                     part = space.take(rows), points.take(rows)
                     found = _medoids(*part, cut[rows])
@@ -271,9 +271,8 @@ def _medoids(space: _Space, points: _Points, cut: Tensor) -> Tensor:
     summed = space.summed(cluster, first, behind).double()
     own = summed.gather(1, points.own)
     real = points.mask & (points.number > 0)
-    group = cluster.clamp(min=0)
     tie = TIE * (behind - first)
-    best, _ = _least(summed, group, real, tie)
+    best, _ = _least(summed, cluster, real, tie)
     least = summed.gather(1, best.clamp(max=summed.shape[1] - 1))
     return torch.where((own <= least + tie) | ~points.valid, points.own, best)
 

@@ -1,0 +1,258 @@
+"""Reports: what they hold, that they are the same every time, and that they say what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import make_store
+from synthetic_study import SyntheticStudy
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.distributed.importance import param_importance
+from ptal_ray.distributed.mlflow_tracker import MlflowTracker
+from ptal_ray.errors import DataError
+from ptal_ray.eventlog import loads
+from ptal_ray.report import leaderboard, main, report_name, write_report
+from ptal_ray.space import load_space
+from ptal_ray.tracking import StudyView
+
+NAME = "apn_demo-20260801-120000"
+SIMULATED = "simulated-v1 D=16 standard seed=0"
+PICTURES = ("optimisation_history", "importance", "per_threshold", "timeline")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return FeatureStore.open(make_store(tmp_path_factory.mktemp("data") / "store"))
+
+
+@pytest.fixture(scope="module")
+def study_dir(tmp_path_factory, store):
+    """A finished study on simulated features."""
+    study = SyntheticStudy(tmp_path_factory.mktemp("studies") / NAME, store, features=SIMULATED)
+    return study.whole(16)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, study_dir):
+    return write_report(study_dir, tmp_path_factory.mktemp("reports"))
+
+
+def test_its_files_are_complete_and_small(report):
+    assert re.fullmatch(rf"{NAME}_2cpu_\d{{4}}-\d\d-\d\d", report.name)
+    pictures = {f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")}
+    texts = {"REPORT.md", "result.json", "trials.parquet", "best.yaml", "space.yaml"}
+    assert {p.name for p in report.iterdir()} == texts | pictures
+    for path in report.iterdir():
+        assert 0 < path.stat().st_size < 150_000, path.name
+    assert [p.name for p in report.parent.iterdir()] == [report.name]
+
+
+def test_the_numbers_of_the_tables(report):
+    text = (report / "REPORT.md").read_text()
+    columns = "| @0.1 | @0.2 | @0.3 | @0.4 | @0.5 | @0.6 | @0.7 | 0.10-0.70 |"
+    assert f"| configuration | seeds {columns}" in text
+    best = [f"{100 * 0.56 * (1.2 - k / 10):.2f} ± {1.2 - k / 10:.2f}" for k in range(1, 8)]
+    assert f"| best found | 3 | {' | '.join(best)} | 44.80 ± 0.80 |" in text
+    assert "44.80 ± 0.80 % mAP, the defaults 32.80 ± 0.80 %: +12.00 points" in text
+    for seed, value in enumerate(("44.00", "44.80", "45.60")):
+        assert re.search(rf"\| best found \| {seed} \|.* {value} \|", text)
+    assert "| candidate1 | 3 of 3 | 48.80 ± 0.80 |" in text
+    assert "| `train.lr` | 0.01 | 0.0001 | loguniform [0.0001, 0.1] |" in text
+    assert "| complete | 7 |" in text and "| pruned | 8 |" in text and "| failed | 1 |" in text
+    assert "trial 4 failed: train/loss_total: nan by step 30" in text
+    for name in PICTURES:
+        assert f"({name}.png)" in text
+
+
+def test_the_setting_and_where_it_ran(report, study_dir):
+    text = (report / "REPORT.md").read_text()
+    assert "Made up for a test." in text
+    assert "Test CPU @ 2 GHz" in text and "torch 2.13.0" in text and "f" * 40 in text
+    assert "seeds: 7 for the search, 8 to 10 for the runs after it" in text
+    assert f"python -m ptal_ray.search reports/{report.name}/space.yaml --seed 7" in text
+    assert f"python -m ptal_ray.train reports/{report.name}/best.yaml --test --seed 8" in text
+    assert str(study_dir.parent) not in text
+
+
+def test_every_table_says_that_features_are_simulated(report):
+    lines = (report / "REPORT.md").read_text().splitlines()
+    tables = [k for k, line in enumerate(lines) if line.startswith("| --- ")]
+    assert len(tables) == 6
+    for k in tables:
+        before = [line for line in lines[: k - 1] if line and not line.startswith("|")][-1]
+        assert SIMULATED in before, lines[k - 1]
+
+
+def test_the_yamls_can_be_loaded(report):
+    best = load_space(report / "best.yaml")
+    assert best.train_fixed["lr"] == 0.01 and best.decode_fixed["nms_tiou"] == 0.45
+    assert not best.train and not best.decode
+    space = load_space(report / "space.yaml")
+    assert set(space.train) == {"lr", "refresh_every"} and set(space.decode) == {"nms_tiou"}
+
+
+def test_result_json_holds_everything(report, study_dir):
+    result = loads((report / "result.json").read_text())
+    view = StudyView.read(study_dir)
+    assert result["counts"] == view.counts
+    assert result["best"]["train"]["lr"] == 0.01
+    assert result["test"]["best"]["test/mAP_0.50"]["mean"] == pytest.approx(0.56 * 0.7)
+    assert len(result["trials"]) == 16 and len(result["runs"]) == 12
+    assert result["trials"][3]["reports"][0]["objective"] == view.trials[3].reports[0].objective
+    assert sum(result["importance"].values()) == pytest.approx(1)
+    assert result["study"]["features"] == SIMULATED
+
+
+def test_trials_as_parquet(report, study_dir):
+    rows = pq.read_table(report / "trials.parquet").to_pylist()
+    view = StudyView.read(study_dir)
+    expected = [(t.number, r.step, r.objective) for t in view.trials for r in t.reports]
+    assert [(r["trial"], r["step"], r["objective"]) for r in rows] == expected
+    assert rows[0]["train.lr"] == view.trials[0].params["lr"]
+    assert rows[0]["val/mAP_0.50"] == view.trials[0].reports[0].metrics["val/mAP_0.50"]
+    assert rows[0]["decode.nms_tiou"] == 0.3
+
+
+def test_the_same_study_gives_the_same_bytes(report, study_dir, tmp_path):
+    again = write_report(study_dir, tmp_path)
+    for path in sorted(report.iterdir()):
+        assert path.read_bytes() == (again / path.name).read_bytes(), path.name
+
+
+def test_an_earlier_report_is_replaced_and_a_failure_leaves_it(study_dir, tmp_path, monkeypatch):
+    folder = write_report(study_dir, tmp_path)
+    (folder / "stale.txt").write_text("old")
+    assert write_report(study_dir, tmp_path) == folder
+    assert not (folder / "stale.txt").exists()
+    monkeypatch.setattr("ptal_ray.report.trial_table", lambda view: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_report(study_dir, tmp_path)
+    assert (folder / "REPORT.md").exists()
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_an_unfinished_study_says_what_is_missing(tmp_path):
+    study = SyntheticStudy(tmp_path / NAME)
+    study.begin()
+    study.trials(3)
+    study.start(3)
+    study.end("interrupted")
+    folder = write_report(study.directory, tmp_path / "reports")
+    text = (folder / "REPORT.md").read_text()
+    assert "not finished: interrupted" in text
+    assert "No final run has finished." in text
+    assert "No hyperparameter importance: 3 trials reported; 8 that did differently" in text
+    assert "No timeline: no final run has finished." in text
+    assert "features: real." in text and "simulated" not in text
+    rows = pq.read_table(folder / "trials.parquet").to_pylist()
+    assert (rows[-1]["trial"], rows[-1]["state"], rows[-1]["step"]) == (3, "running", None)
+
+
+def test_a_study_in_which_nothing_happened(tmp_path):
+    study = SyntheticStudy(tmp_path / NAME)
+    with pytest.raises(DataError, match="no such file"):
+        write_report(study.directory, tmp_path / "reports")
+    study.append("something_else")
+    with pytest.raises(DataError, match="its log has no study"):
+        write_report(study.directory, tmp_path / "reports")
+    study.begin()
+    folder = write_report(study.directory, tmp_path / "reports")
+    assert not (folder / "best.yaml").exists()
+
+
+def test_diverged_seeds_are_named_and_left_out_of_the_mean(tmp_path):
+    study = SyntheticStudy(tmp_path / NAME)
+    study.begin()
+    study.trials(2)
+    study.final("test", "best", 0, 0.5)
+    study.append(
+        "final_report", arm="best", role="test", seed=1, params={}, decode={}, step=90,
+        metrics={}, detections="", message="train/loss_total: nan | lower lr",
+    )  # fmt: skip
+    study.end()
+    text = (write_report(study.directory, tmp_path / "reports") / "REPORT.md").read_text()
+    assert "| best found | 1 of 2 | 55.00 |" in text
+    assert "diverged: train/loss_total: nan \\| lower lr" in text
+
+
+@pytest.mark.parametrize(
+    "harm, reason",
+    [
+        ("detections", "detections.json of the final run cannot be read"),
+        ("store", "the feature store is not on this machine"),
+        ("hash", "the feature store has changed since"),
+    ],
+)
+def test_a_timeline_that_cannot_be_drawn_says_why(study_dir, tmp_path, store, harm, reason):
+    copy = tmp_path / NAME
+    shutil.copytree(study_dir, copy)
+    if harm == "detections":
+        (copy / "final/best_seed0/detections.json").unlink()
+    else:
+        other = make_store(tmp_path / "other", seed=1) if harm == "hash" else tmp_path / "none"
+        plain = json.loads((copy / "study.json").read_text()) | {"store": str(other)}
+        (copy / "study.json").write_text(json.dumps(plain))
+    text = (write_report(copy, tmp_path / "reports") / "REPORT.md").read_text()
+    assert f"No timeline: {reason}." in text
+
+
+def test_importance_finds_the_parameter_that_matters(study_dir):
+    shares = param_importance(StudyView.read(study_dir))
+    assert list(shares) == ["lr", "refresh_every"]
+    assert shares["lr"] > 0.8
+
+
+def test_a_gpu_names_the_report(study_dir):
+    view = StudyView.read(study_dir)
+    view.study["hardware"] |= {"gpus": ["NVIDIA H200", "NVIDIA H200"]}
+    assert report_name(view).startswith(f"{NAME}_2xNVIDIA-H200_20")
+
+
+def test_several_studies_make_a_leaderboard(study_dir, tmp_path, capsys):
+    weak = SyntheticStudy(tmp_path / "apn_demo-20260801-130000", features=SIMULATED)
+    weak.begin()
+    weak.trials(2)
+    root = tmp_path / "reports"
+    dirs = [str(weak.directory), str(study_dir)]
+    assert main([*dirs, "--reports", str(root), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    rows = json.loads((root / "leaderboard.json").read_text())
+    assert printed["leaderboard"] == rows
+    assert [r["study"] for r in rows] == [NAME, weak.directory.name]
+    assert rows[0]["mAP"] == pytest.approx(0.448) and rows[0]["default_mAP"] == pytest.approx(0.328)
+    assert rows[1]["mAP"] is None
+    table = (root / "leaderboard.md").read_text()
+    assert f"| demo | {SIMULATED} | apn | {NAME} | 16 | 3 | 44.80 ± 0.80 | 32.80 ± 0.80 |" in table
+    assert main([*dirs, "--reports", str(root)]) == 0
+    assert "44.80 ± 0.80" in capsys.readouterr().out
+    assert leaderboard([]) == []
+
+
+def test_a_wrong_directory_is_one_line_and_exit_3(tmp_path, capsys):
+    assert main([str(tmp_path), "--reports", str(tmp_path / "reports")]) == 3
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_log_sends_mlflow_what_it_lacks(study_dir, tmp_path, monkeypatch, capsys):
+    copy = tmp_path / NAME
+    shutil.copytree(study_dir, copy)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert main([str(copy), "--log"]) == 0
+    state = json.loads((copy / "mlflow_state.json").read_text())
+    assert state["offset"] == (copy / "events.jsonl").stat().st_size
+    assert state["waiting"] == []
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    names = {a.path for a in client.list_artifacts(state["runs"]["study"], "report")}
+    assert {"report/REPORT.md", "report/best.yaml", "report/timeline.png"} <= names
+    monkeypatch.setattr(MlflowTracker, "close", lambda self, timeout_s: ("2 events missing",))
+    assert main([str(copy), "--log"]) == 2
+    assert "2 events missing" in capsys.readouterr().err

@@ -1,0 +1,360 @@
+"""The search command: flags, exit codes, what is printed, and a study that survives anything."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import make_store
+from rich.console import Console
+from test_runner import small_space, small_study
+
+import ptal_ray
+from ptal_ray import search
+from ptal_ray.distributed import session
+from ptal_ray.distributed.session import Signals
+from ptal_ray.errors import NoTrialFinished
+from ptal_ray.eventlog import EventLog, read_events
+from ptal_ray.progress import Progress
+from ptal_ray.study import read_study
+from ptal_ray.tracking import StudyView
+
+MARK = "PTAL_SEARCH_TEST"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a search space small.yaml on a tiny store."""
+    store = make_store(tmp_path / "tiny", train=9)
+    lay_out(tmp_path, store)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PTAL_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return tmp_path
+
+
+def lay_out(folder: Path, store: Path, *overrides: str) -> None:
+    text = small_space(*overrides).to_yaml().replace("dataset: tiny", f"dataset: {store}")
+    (folder / "small.yaml").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("90", 90), ("300s", 300), ("10m", 600), ("1.5h", 5400)]
+)
+def test_times(text: str, value: float) -> None:
+    assert search.seconds(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5m", "0s", "10 d"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a time"):
+        search.seconds(text)
+
+
+def test_a_dry_run_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(folder.rglob("*"))
+    args = ["small.yaml", "--dry-run", "--num-trials", "3", "--time-budget", "10m", "--seed", "7"]
+    assert search.main([*args, "--json"]) == 0
+    told = capsys.readouterr()
+    plan = json.loads(told.out)
+    assert plan["report_steps"] == [10, 20, 40]
+    assert (plan["num_trials"], plan["time_budget_s"], plan["seed"]) == (3, 600, 7)
+    assert plan["concurrent_trials"] >= 1
+    assert plan["data"]["store"] == str(folder / "tiny")
+    assert plan["study"].startswith(str(folder / "studies" / "small-"))
+    assert plan["mlflow"] == f"sqlite:///{folder}/mlflow.db"
+    assert "report_steps      [10, 20, 40]" in told.err
+    assert search.main(args) == 0
+    assert "loguniform" in capsys.readouterr().out
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["nothing"], 2, "search space 'nothing' is unknown"),
+        (["small.yaml", "--set", "train.lrr=1"], 2, "did you mean 'lr'"),
+        (["small.yaml", "--num-trials", "0"], 2, "--num-trials 0"),
+        (["small.yaml", "--max-concurrent", "0"], 2, "--max-concurrent 0"),
+        (["small.yaml", "--searcher", "grid", "--num-trials", "3"], 2, "coarsest grid"),
+        (["small.yaml", "--dry-run", "--set", "resources.workers=999"], 2, "999 workers x 1 CPUs"),
+        (["small.yaml", "--dataset", "thumos14"], 3, r"import.*--dataset watch"),
+        (["small.yaml", "--resume"], 2, "--resume: .* holds no study of small"),
+        (["--resume", "studies/none"], 2, "not a study that can be resumed"),
+        (["small.yaml", "--resume", "--seed", "3"], 2, "--seed: a resumed study keeps its own"),
+    ],
+)
+def test_mistakes_are_named_and_leave_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], args: list[str], code: int, message: str
+) -> None:
+    before = sorted(folder.rglob("*"))
+    assert search.main([*args, "--json"]) == code
+    told = capsys.readouterr()
+    assert re.search(message, told.err), told.err
+    assert told.err.startswith("error: ")
+    found = json.loads(told.out)
+    assert found["exit_code"] == code
+    assert f"error: {found['error']}\n" == told.err
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_search_needs_a_space(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        search.main([])
+    assert exit.value.code == 2
+    assert "or --resume STUDY" in capsys.readouterr().err
+
+
+def test_no_finished_trial_is_exit_4(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*args: Any, **settings: Any) -> None:
+        raise NoTrialFinished("none of 4 trials reached step 40")
+
+    monkeypatch.setattr(search, "run_session", fails)
+    assert search.main(["small.yaml"]) == 4
+    assert "none of 4 trials" in capsys.readouterr().err
+
+
+def test_what_a_resume_may_change(folder: Path) -> None:
+    study = small_study(folder / "more", time_budget_s=9.0)
+    name = ["--resume", study.name, "--storage", str(folder / "more" / "studies")]
+    found = search.resumed(search.parse([*name, "--num-trials", "9", "--time-budget", "2m"]))
+    assert (found.num_trials, found.time_budget_s, found.seed) == (9, 120.0, study.seed)
+    assert read_study(study.directory) == found
+    log = EventLog(study.events)
+    log.append("final_report", role="test", arm="default", seed=0, params={}, decode={}, step=40,
+               metrics={}, detections="")  # fmt: skip
+    assert search.main([*name, "--num-trials", "12"]) == 2
+    assert read_study(study.directory).num_trials == 9
+    args = search.parse([*name, "--reports", "some where", "--address", "ray://x:1"])
+    assert shlex.split(search.resume_command(study, args)) == [
+        "python", "-m", "ptal_ray.search", "--resume", os.path.relpath(study.directory),
+        "--reports", "some where", "--address", "ray://x:1",
+    ]  # fmt: skip
+
+
+def test_signals_ask_once_and_are_given_back(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with Signals() as signals:
+        assert not signals.asked
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        assert signals.asked
+    assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+    assert "once more stops at once" in capfd.readouterr().err
+
+
+def test_the_second_signal_ends_the_process() -> None:
+    code = (
+        "import os, signal, time; from ptal_ray.distributed.session import Signals\n"
+        "with Signals():\n for _ in range(2): os.kill(os.getpid(), signal.SIGINT); time.sleep(0.1)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE).returncode == 130
+
+
+def event(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"event": kind, "time": time.time()} | fields
+
+
+EVENTS = [
+    event("trial_start", trial=0, params={"lr": 0.002, "weight_decay": 1e-5}, from_step=0),
+    event("report", trial=0, step=40, objective=0.43219, metrics={}, decode={}, seconds=1.0),
+    event("trial_end", trial=0, state="complete", message=""),
+    event("trial_start", trial=1, params={"lr": 0.009, "weight_decay": 1e-4}, from_step=0),
+    event("trial_end", trial=1, state="failed", message="loss is nan"),
+    event("final_report", role="test", arm="best", seed=1, params={}, decode={}, step=40,
+          metrics={"test/mAP_avg": 0.25}, detections=""),
+]  # fmt: skip
+
+
+def test_lines_where_there_is_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = small_study(tmp_path)
+    with Progress(study, Console(file=sys.stdout), live=False, quiet=False) as progress:
+        for e in EVENTS:
+            progress.event(e)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "trial    0  complete  step     40  val mAP 0.4322  lr=0.002 weight_decay=1e-05",
+        "trial    1  failed    step      0  val mAP -  lr=0.009 weight_decay=0.0001  (loss is nan)",
+        "test      best        seed 1  test mAP 0.25",
+    ]
+    with Progress(study, Console(file=sys.stdout), live=False, quiet=True) as progress:
+        progress.event(EVENTS[0])
+    assert capsys.readouterr().out == ""
+
+
+def test_a_live_table_on_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = small_study(tmp_path, time_budget_s=600.0)
+    console = Console(file=sys.stdout, force_terminal=True, width=100)
+    with Progress(study, console, live=True, quiet=False) as progress:
+        for e in EVENTS[:5]:
+            progress.event(e)
+        console.print(progress.render())
+        progress.event(EVENTS[5])
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out)
+    assert re.search(r"★ │ 0 +│ complete +│ 40 +│ 0\.4322", text)
+    assert re.search(r"│ 1 +│ failed", text)
+    assert "best 0.4322 (trial 0)  ·  trials 2/4" in text
+    assert "search ends in" in text
+    assert "test mAP 0.25" in text
+
+
+def wait_for(study: Path, holds: Callable[[list[dict[str, Any]]], bool]) -> None:
+    """Returns once the events of the first study below a folder satisfy `holds`."""
+    until = time.time() + 90
+    while time.time() < until:
+        found = list(study.glob("*/events.jsonl"))
+        if found and holds(read_events(found[0])):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the study did not get there in time")
+
+
+def started(folder: Path, *args: str) -> subprocess.Popen[str]:
+    root = Path(ptal_ray.__file__).parents[1]
+    env = os.environ | {"PYTHONPATH": str(root), MARK: str(folder), "OMP_NUM_THREADS": "1"}
+    env.pop("MLFLOW_TRACKING_URI", None)
+    env.pop("RAY_ADDRESS", None)
+    command = [sys.executable, "-m", "ptal_ray.search", *args]
+    return subprocess.Popen(
+        command, cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def left_over(folder: Path) -> Iterator[psutil.Process]:
+    """Processes that a search in `folder` left."""
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == str(folder):
+                yield process
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+
+
+def gone(folder: Path) -> bool:
+    until = time.time() + 15
+    while time.time() < until and list(left_over(folder)):
+        time.sleep(0.1)
+    return not list(left_over(folder))
+
+
+@pytest.fixture(scope="module")
+def survivor(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A study killed with -9, resumed, interrupted with Ctrl-C, and resumed to its end."""
+    folder = tmp_path_factory.mktemp("survivor")
+    overrides = ("budget.max_steps=160", "final.seeds=1", "budget.trials=6")
+    lay_out(folder, make_store(folder / "tiny", train=9), *overrides)
+    studies = folder / "studies"
+
+    first = started(folder, "small.yaml")
+
+    def one_ended_and_one_runs(events: list[dict[str, Any]]) -> bool:
+        reported = {e["trial"] for e in events if e["event"] == "report"}
+        ended = {e["trial"] for e in events if e["event"] == "trial_end"}
+        return bool(ended and reported - ended)
+
+    wait_for(studies, one_ended_and_one_runs)
+    first.kill()
+    first.communicate()
+    (directory,) = studies.iterdir()
+    killed = read_events(directory / "events.jsonl")
+    killed_clean = gone(folder)
+
+    second = started(folder, "--resume", str(directory))
+    wait_for(studies, lambda events: any(e["event"] == "report" for e in events[len(killed) :]))
+    second.send_signal(signal.SIGINT)
+    _, said = second.communicate(timeout=60)
+    interrupted = read_events(directory / "events.jsonl")
+    interrupted_clean = gone(folder)
+
+    command = shlex.split(said.strip().splitlines()[-1])
+    third = started(folder, *command[3:], "--json")
+    printed, shown = third.communicate(timeout=150)
+    return {
+        "folder": folder, "directory": directory, "killed": killed, "killed_clean": killed_clean,
+        "interrupted": interrupted, "interrupted_clean": interrupted_clean, "said": said,
+        "codes": (first.returncode, second.returncode, third.returncode),
+        "printed": printed, "shown": shown,
+    }  # fmt: skip
+
+
+@pytest.mark.search
+@pytest.mark.slow
+def test_exit_codes_of_a_killed_an_interrupted_and_a_finished_search(
+    survivor: dict[str, Any],
+) -> None:
+    assert survivor["codes"] == (-signal.SIGKILL, 130, 0), survivor["said"] + survivor["shown"]
+    assert survivor["killed_clean"]
+    assert survivor["interrupted_clean"]
+    directory = survivor["directory"].relative_to(survivor["folder"])
+    assert f"python -m ptal_ray.search --resume {directory}" in survivor["said"]
+    assert survivor["interrupted"][-1]["event"] == "study_end"
+    assert survivor["interrupted"][-1]["state"] == "interrupted"
+
+
+@pytest.mark.search
+@pytest.mark.slow
+def test_no_finished_trial_is_lost_or_repeated(survivor: dict[str, Any]) -> None:
+    events = read_events(survivor["directory"] / "events.jsonl")
+    assert events[: len(survivor["interrupted"])] == survivor["interrupted"]
+    ends = [e["trial"] for e in events if e["event"] == "trial_end"]
+    assert sorted(ends) == list(range(6))
+    for number in range(6):
+        mine = [e for e in events if e.get("trial") == number]
+        starts = [e for e in mine if e["event"] == "trial_start"]
+        assert all(e["params"] == starts[0]["params"] for e in starts)
+        assert mine[-1]["event"] == "trial_end"
+    running = _running(survivor["killed"])
+    again = [e for e in events[len(survivor["killed"]) :] if e["event"] == "trial_start"]
+    assert running <= {e["trial"] for e in again}
+    assert any(e["from_step"] > 0 for e in again)
+
+
+def _running(events: list[dict[str, Any]]) -> set[int]:
+    view = StudyView.from_events(events)
+    return {t.number for t in view.trials if t.state == "running"}
+
+
+@pytest.mark.search
+@pytest.mark.slow
+def test_one_json_object_and_where_everything_lies(survivor: dict[str, Any]) -> None:
+    outcome = json.loads(survivor["printed"])
+    folder = survivor["folder"]
+    assert survivor["printed"].count("\n") == 1
+    assert outcome["state"] == "done"
+    assert sum(outcome["trials"].values()) == 6
+    assert outcome["trials"]["running"] == 0
+    assert set(outcome["test"]) == {"best", "default"}
+    mean = outcome["test"]["best"]["test/mAP_avg"]["mean"]
+    assert f"test mAP, best found  {mean:.4f}" in survivor["shown"]
+    assert (folder / outcome["report"] / "REPORT.md").exists()
+    assert outcome["mlflow"] == f"sqlite:///{folder}/mlflow.db"
+    assert f"mlflow ui --backend-store-uri {outcome['mlflow']}" in survivor["shown"]
+    assert outcome["unlogged"] == []
+
+
+@pytest.mark.search
+def test_an_unreachable_tracking_server_is_told_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert search.main(["small.yaml"]) == 2
+    assert "127.0.0.1:9" in capsys.readouterr().err
+    assert not list((folder / "studies").iterdir())
+    assert session.tracking_uri() == "http://127.0.0.1:9"
