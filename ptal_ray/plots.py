@@ -123,9 +123,7 @@ def timeline(
         return figure
 
 
-def _bars(
-    axes: Axes, segments: Segments, y: float, height: float, colour: str, top: float
-) -> None:
+def _bars(axes: Axes, segments: Segments, y: float, height: float, colour: str, top: float) -> None:
     for start, end, score in zip(segments.start_s, segments.end_s, segments.score, strict=True):
         alpha = 0.3 + 0.7 * max(0.0, float(score)) / top
         axes.barh(y, end - start, left=start, height=0.8 * height, color=colour, alpha=alpha, lw=0)

@@ -18,8 +18,18 @@ from ptal_ray.eventlog import Event, EventLog, dumps, loads, read_events
 from ptal_ray.space import Budget, Final, Resources, Scalar, SearchSpace, Selection
 
 __all__ = [
-    "EventLog", "FinalRun", "Report", "StudyView", "Summary", "TrialView", "best_yaml", "dumps",
-    "loads", "read_events", "resolved_space", "summarise",
+    "EventLog",
+    "FinalRun",
+    "Report",
+    "StudyView",
+    "Summary",
+    "TrialView",
+    "best_yaml",
+    "dumps",
+    "loads",
+    "read_events",
+    "resolved_space",
+    "summarise",
 ]
 
 STATES = ("running", "complete", "pruned", "failed")
@@ -148,7 +158,11 @@ class StudyView:
                 run = _final(event)
                 finals[run.role, run.arm, run.seed] = run
         return StudyView(
-            study=study, end=end, started=started, updated=updated, num_events=count,
+            study=study,
+            end=end,
+            started=started,
+            updated=updated,
+            num_events=count,
             trials=tuple(trials[n] for n in sorted(trials)),
             finals=tuple(finals[k] for k in sorted(finals)),
         )
@@ -244,22 +258,36 @@ def _after(trial: TrialView, event: Event) -> TrialView:
     """`trial` after one of its events."""
     if event["event"] == "trial_start":
         first = event["time"] if math.isnan(trial.started) else trial.started
-        return replace(trial, params=event["params"], state="running", started=first,
-                       ended=None, message="")
+        return replace(
+            trial, params=event["params"], state="running", started=first, ended=None, message=""
+        )
     if event["event"] == "trial_end":
-        return replace(trial, state=event["state"], ended=event["time"],
-                       message=event.get("message", ""))
-    return trial.with_report(Report(
-        time=event["time"], step=int(event["step"]), objective=event["objective"],
-        metrics=event["metrics"], decode=event["decode"], seconds=event["seconds"],
-        to_first_step_s=event.get("to_first_step_s"),
-    ))
+        return replace(
+            trial, state=event["state"], ended=event["time"], message=event.get("message", "")
+        )
+    return trial.with_report(
+        Report(
+            time=event["time"],
+            step=int(event["step"]),
+            objective=event["objective"],
+            metrics=event["metrics"],
+            decode=event["decode"],
+            seconds=event["seconds"],
+            to_first_step_s=event.get("to_first_step_s"),
+        )
+    )
 
 
 def _final(event: Event) -> FinalRun:
     return FinalRun(
-        role=event["role"], arm=event["arm"], seed=int(event["seed"]), train=event["params"],
-        decode=event["decode"], step=int(event["step"]), metrics=event["metrics"],
-        detections=event.get("detections") or "", time=event["time"],
+        role=event["role"],
+        arm=event["arm"],
+        seed=int(event["seed"]),
+        train=event["params"],
+        decode=event["decode"],
+        step=int(event["step"]),
+        metrics=event["metrics"],
+        detections=event.get("detections") or "",
+        time=event["time"],
         message=event.get("message", ""),
     )

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
 import socket
-import subprocess
-import sys
 import time
-import urllib.request
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from mlflow_service import Service
 from synthetic_study import SyntheticStudy
 
 from ptal_ray.distributed import mlflow_server, mlflow_tracker
@@ -326,48 +321,6 @@ def test_one_round_per_run_however_many_events(study):
     work = Round(StudyView(), read_events(study.log.path), study.directory)
     assert len(work.updates) == 101
     assert sum(len(u.metrics) for u in work.updates.values()) > 2000
-
-
-class Service:
-    """`mlflow server` on a free port of this machine."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.process = None
-
-    def start(self):
-        command = [
-            sys.executable, "-m", "mlflow", "server", "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db",
-            "--artifacts-destination", f"{self.folder}/artifacts",
-            "--host", "127.0.0.1", "--port", str(self.port),
-        ]  # fmt: skip
-        environment = os.environ | {
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true",
-        }  # fmt: skip
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, env=environment, cwd=self.folder, start_new_session=True,
-                stdout=log, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-        for _ in range(600):
-            with suppress(OSError):
-                urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
-                return
-            assert self.process.poll() is None, (self.folder / "server.log").read_text()
-            time.sleep(0.1)
-        raise AssertionError("the server did not start within a minute")
-
-    def stop(self):
-        if self.process:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)  # it and its one worker
-            self.process.wait()
-            self.process = None
 
 
 @pytest.fixture

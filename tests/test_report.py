@@ -253,6 +253,7 @@ def test_log_sends_mlflow_what_it_lacks(study_dir, tmp_path, monkeypatch, capsys
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     names = {a.path for a in client.list_artifacts(state["runs"]["study"], "report")}
     assert {"report/REPORT.md", "report/best.yaml", "report/timeline.png"} <= names
-    monkeypatch.setattr(MlflowTracker, "close", lambda self, timeout_s: ("2 events missing",))
+    close = MlflowTracker.close
+    monkeypatch.setattr(MlflowTracker, "close", lambda *args: (*close(*args), "2 events missing"))
     assert main([str(copy), "--log"]) == 2
     assert "2 events missing" in capsys.readouterr().err

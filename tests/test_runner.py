@@ -43,9 +43,7 @@ final: {{top: 2, seeds: 2}}
 def small_space(*overrides: str) -> Any:
     """A space whose trials take a second."""
     fixed = [f"train.{k}={v}" for k, v in SMALL[METHOD].items() if k != "lr"]
-    return parse_space(
-        SPACE, name="small", source="small.yaml", overrides=(*fixed, *overrides)
-    )
+    return parse_space(SPACE, name="small", source="small.yaml", overrides=(*fixed, *overrides))
 
 
 def small_study(folder: Path, *overrides: str, **settings: Any) -> Study:
@@ -309,9 +307,11 @@ def test_a_study_runs_to_its_end(done: tuple[Study, list[dict[str, Any]]]) -> No
     assert {t.state for t in view.trials} <= {"complete", "pruned", "failed"}
     assert view.end and view.end["state"] == "done"
     assert events == read_events(study.events)
-    assert {f.role for f in view.finals} == {"reselect", "test"} if len(
-        [t for t in view.trials if t.state == "complete"]
-    ) > 1 else {"test"}
+    assert (
+        {f.role for f in view.finals} == {"reselect", "test"}
+        if len([t for t in view.trials if t.state == "complete"]) > 1
+        else {"test"}
+    )
     for run in view.runs("test", "best"):
         assert (study.directory / run.detections).exists()
         assert run.metrics["test/mAP_avg"] >= 0

@@ -62,7 +62,9 @@ def make(store, tmp_path):
     def study(train=None, **settings) -> Study:
         space = parse_space(SPACE, name="toy_tiny", source="toy_tiny.yaml")
         if train is not None:
-            space = replace(space, train={k: Domain(kind=v[0], args=v[1]) for k, v in train.items()})
+            space = replace(
+                space, train={k: Domain(kind=v[0], args=v[1]) for k, v in train.items()}
+            )
         return create_study(space, store, tmp_path / "studies", **{"seed": 3} | settings)
 
     return study

@@ -124,9 +124,7 @@ def test_features_do_not_depend_on_order_or_limit_or_lists(
     lists = {"train_list": tmp_path / "train.txt", "test_list": tmp_path / "test.txt"}
     listed = run(whole[0], tmp_path / "listed", **lists)
     assert listed.ids("train") == ("v04", "v07") and listed.ids("test") == ("v01",)
-    np.testing.assert_array_equal(
-        listed.video("v01").features, whole[1].video("v01").features
-    )
+    np.testing.assert_array_equal(listed.video("v01").features, whole[1].video("v01").features)
     assert len(listed.points("v04")) and not len(listed.points("v01"))
 
 

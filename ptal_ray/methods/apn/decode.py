@@ -28,7 +28,7 @@ def scores(model: Apn, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]
     "text_score" (K, min(C, 8)).
     """
     x = model.embed(batch.features, batch.mask)
-    probability = model.boundaries(x)
+    probability = model.boundaries(x, batch.mask)
     found = pair_candidates(
         probability[:, 0], probability[:, 1], batch.mask, min_duration_t=hp.min_duration_t,
         max_duration_t=model.longest_t, top=hp.score_candidates,

@@ -25,7 +25,7 @@ def loss(model: Apn, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
     assert batch.pseudo is not None
     labels = _in_crop(batch)
     x = model.embed(batch.features, batch.mask)
-    probability = model.boundaries(x)
+    probability = model.boundaries(x, batch.mask)
     terms = {"boundary": _boundary_loss(probability, labels, batch.mask, hp, step)}
     if hp.contrast_weight:
         summed, number = contrast_loss(

@@ -64,11 +64,10 @@ class Apn(nn.Module):
         width, dim = hp.encoder_width, hp.embed_dim
         hidden = min(BOUNDARY_WIDTH, dim)
         self.embedding = nn.Conv1d(feature_dim, dim, 3, padding=1)
-        self.boundary = nn.Sequential(
-            nn.Conv1d(dim, hidden, 3, padding=1), nn.ReLU(),
-            nn.Conv1d(hidden, hidden, 3, padding=1), nn.ReLU(),
-            nn.Conv1d(hidden, 3 if hp.action_channel else 2, 1),
-        )  # fmt: skip
+        self.boundary = nn.ModuleList(
+            [nn.Conv1d(dim, hidden, 3, padding=1), nn.Conv1d(hidden, hidden, 3, padding=1)]
+        )
+        self.boundary_out = nn.Conv1d(hidden, 3 if hp.action_channel else 2, 1)
         self.project = nn.Linear(dim, width, bias=False)
         self.project_bias = nn.Parameter(torch.zeros(width))
         self.cls = nn.Parameter(0.02 * torch.randn(width))
@@ -93,9 +92,12 @@ class Apn(nn.Module):
         x = torch.relu(self.embedding(features.mT)).mT
         return x * mask[..., None]
 
-    def boundaries(self, x: Tensor) -> Tensor:
+    def boundaries(self, x: Tensor, mask: Tensor) -> Tensor:
         """X (B, T, D_e) -> probabilities (B, 2 or 3, T): start, end and, if asked for, action."""
-        return torch.sigmoid(self.boundary(x.mT).float())
+        hidden = x.mT
+        for convolution in self.boundary:  # padding stays zero, as behind a video's end
+            hidden = torch.relu(convolution(hidden)) * mask[:, None]
+        return torch.sigmoid(self.boundary_out(hidden).float())
 
     def evaluate(
         self, x: Tensor, start: Tensor, end: Tensor, drop: Tensor | None = None

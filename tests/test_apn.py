@@ -1,0 +1,167 @@
+"""APN's boundary detector, proposals and decoding."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import shared
+
+from ptal_ray.data.types import Grid, Scores
+from ptal_ray.methods.apn.boundary import boundary_targets, weighted_binary_loss
+from ptal_ray.methods.apn.decode import decode
+from ptal_ray.methods.apn.loss import _balance, _points_until
+from ptal_ray.methods.apn.params import ApnDecode
+from ptal_ray.methods.apn.proposals import pair_candidates, sample_features
+from ptal_ray.methods.method import Batch, Step
+
+
+def test_golden_boundary_targets() -> None:
+    for case in json.loads(shared("golden/bsn/tem_labels.json").read_text())["cases"]:
+        cells = torch.tensor(case["segments_s"], dtype=torch.float64) * case["T"] / case["duration"]
+        valid = torch.ones(1, len(cells), dtype=torch.bool)
+        made = boundary_targets(
+            cells[None, :, 0], cells[None, :, 1], valid, case["T"], case["boundary_ratio"]
+        )
+        for name, values in zip(("start", "end", "action"), made, strict=True):
+            np.testing.assert_allclose(values[0], case[name], atol=1e-6, err_msg=name)
+
+
+def test_golden_boundary_loss() -> None:
+    for case in json.loads(shared("golden/bsn/tem_loss.json").read_text())["cases"]:
+        output = torch.tensor(case["output"])
+        mask = torch.ones(output.shape[0], output.shape[2], dtype=torch.bool)
+        made = {}
+        for channel, name in enumerate(("action", "start", "end")):
+            target = torch.tensor(case[name]).view(mask.shape)
+            made[name] = weighted_binary_loss(output[:, channel], target, mask)
+        for name, value in made.items():
+            expected = case.get(f"loss_{name}")
+            if expected is not None and np.isfinite(expected):
+                assert float(value) == pytest.approx(expected, abs=1e-5), name
+        assert all(torch.isfinite(v) for v in made.values())
+
+
+def test_no_positive_cell_gives_no_loss_and_no_gradient() -> None:
+    logit = torch.zeros(1, 5, requires_grad=True)
+    mask = torch.ones(1, 5, dtype=torch.bool)
+    value = weighted_binary_loss(torch.sigmoid(logit), torch.zeros(1, 5), mask)
+    value.backward()
+    assert value == 0 and torch.equal(logit.grad, torch.zeros(1, 5))
+
+
+def test_golden_proposals() -> None:
+    checked = 0
+    for case in json.loads(shared("golden/bsn/pgm_proposals.json").read_text())["cases"]:
+        length = case["T"]
+        found = pair_candidates(
+            torch.tensor(case["start"], dtype=torch.float64)[None],
+            torch.tensor(case["end"], dtype=torch.float64)[None],
+            torch.ones(1, length, dtype=torch.bool),
+            min_duration_t=1,
+            max_duration_t=float("inf"),
+            top=length * length,
+            threshold=case["peak_threshold"],
+        )
+        kept = found.valid[0]
+        made = np.stack(
+            [
+                (found.start_t[0][kept].numpy() + 0.5) / length,
+                (found.end_t[0][kept].numpy() + 0.5) / length,
+                found.start_score[0][kept].numpy(),
+                found.end_score[0][kept].numpy(),
+            ],
+            axis=1,
+        )
+        expected = np.array(case["proposals_xmin_xmax_smin_smax_score"])
+        assert len(made) == len(expected)
+        np.testing.assert_allclose(made[:, 2] * made[:, 3], expected[:, 4], atol=1e-9)
+        order = [np.lexsort(rows[:, 1::-1].T) for rows in (made, expected)]
+        np.testing.assert_allclose(made[order[0]], expected[order[1]][:, :4], atol=1e-9)
+        checked += 1
+    assert checked
+
+
+def test_padding_and_duration_limits_bound_the_pairs() -> None:
+    rng = torch.Generator().manual_seed(0)
+    score = torch.rand(2, 2, 30, generator=rng)
+    mask = torch.arange(30)[None] < torch.tensor([[30], [12]])
+    found = pair_candidates(
+        score[0], score[1], mask, min_duration_t=2, max_duration_t=torch.tensor(5.0), top=40
+    )
+    duration = found.end_t - found.start_t
+    assert ((duration >= 2) & (duration <= 5) | ~found.valid).all()
+    assert (found.end_t[1][found.valid[1]] < 12).all()
+    alone = pair_candidates(
+        score[0][1:, :12], score[1][1:, :12], mask[1:, :12],
+        min_duration_t=2, max_duration_t=5.0, top=40,
+    )  # fmt: skip
+    number = int(alone.valid.sum())
+    assert torch.equal(alone.start_t[0][:number], found.start_t[1][:number])
+
+
+def test_sampling_a_linear_signal_is_exact_inside_and_zero_outside() -> None:
+    features = (torch.arange(10.0) + 0.5)[None, :, None]  # the value of a moment is the moment
+    start, end = torch.tensor([[2.0, 8.0]]), torch.tensor([[6.0, 12.0]])
+    made = sample_features(features, start, end, 5, 0.25)[0, :, :, 0]
+    torch.testing.assert_close(made[0], torch.tensor([1.0, 2.5, 4.0, 5.5, 7.0]))
+    assert made[1, 0] == 7.0 and made[1, -1] == 0
+
+
+def test_points_in_front_of_a_snippet_are_counted() -> None:
+    batch = Batch(
+        ids=("a",), features=torch.zeros(1, 6, 1), mask=torch.ones(1, 6, dtype=torch.bool),
+        point_t=torch.tensor([[-1, 1, 4, -1]]), point_label=torch.zeros(1, 4, 2),
+        crop_t=torch.zeros(1, dtype=torch.int64),
+    )  # fmt: skip
+    before, latest = _points_until(batch)
+    assert before.tolist() == [[0, 0, 1, 1, 1, 2, 2]]
+    assert latest.tolist() == [[-1, 1, 1, 1, 2, 2]]
+
+
+def test_balance_keeps_twice_as_many_others() -> None:
+    overlap = torch.tensor([[0.9, 0.6] + [0.1] * 20, [0.1] * 22])
+    usable = torch.ones(2, 22, dtype=torch.bool)
+    usable[:, -3:] = False
+    step = Step(index=0, epoch=0.0, generator=torch.Generator().manual_seed(0))
+    rows, kept = _balance(overlap, usable, 30, step)
+    chosen = [set(r[k].tolist()) for r, k in zip(rows, kept, strict=True)]
+    assert {0, 1} <= chosen[0] and len(chosen[0]) == 6
+    assert len(chosen[1]) == 2  # no good proposal: two others
+    assert all(usable[0, r] is not False for r in chosen[0])
+
+
+def cached(**columns: list[float]) -> Scores:
+    number = len(columns["start_t"])
+    arrays = {
+        "start_t": np.array(columns["start_t"], np.int32),
+        "end_t": np.array(columns["end_t"], np.int32),
+        "start_score": np.array(columns.get("start_score", [0.5] * number), np.float32),
+        "end_score": np.full(number, 0.5, np.float32),
+        "height": np.array(columns.get("height", [1.0] * number), np.float32),
+        "label": np.tile(np.array([2, 0], np.int16), (number, 1)),
+        "class_score": np.tile(np.array([0.9, 0.2], np.float32), (number, 1)),
+        "text_score": np.full((number, 2), 0.5, np.float32),
+    }
+    return Scores(id="a", arrays=arrays)
+
+
+def test_decode_weighs_suppresses_and_clips() -> None:
+    found = cached(start_t=[0, 0, 5], end_t=[3, 4, 19], start_score=[0.9, 0.8, 0.4])
+    made = decode(found, Grid(stride_s=2.0), 30.0, ApnDecode(top_classes=1, nms_tiou=0.5))
+    assert made.label.tolist() == [2, 2]
+    assert made.start_s.tolist() == [1.0, 11.0] and made.end_s.tolist() == [7.0, 30.0]
+    expected = (np.array([0.9, 0.4]) * 0.5) ** 0.5 * 0.9 * 0.5
+    np.testing.assert_allclose(made.score, expected, rtol=1e-6)
+
+
+def test_decode_thresholds_select_candidates() -> None:
+    found = cached(start_t=[0, 10, 20], end_t=[3, 13, 23], height=[1.0, 0.45, 0.25])
+    numbers = [
+        len(decode(found, Grid(stride_s=1.0), 30.0, ApnDecode(peak_threshold=p, top_classes=1)))
+        for p in (0.2, 0.3, 0.5)
+    ]
+    assert numbers == [3, 2, 1]
+    assert len(decode(found, Grid(stride_s=1.0), 30.0, ApnDecode(max_detections=1))) == 1
