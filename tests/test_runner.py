@@ -202,8 +202,17 @@ def test_unfinished_trials_leave_no_checkpoint(study: Study) -> None:
 
 
 def test_the_time_budget_counts_search_trials_of_all_runs(study: Study) -> None:
-    times = [("study", 0), ("trial_start", 1), ("report", 5), ("study_end", 90), ("study", 100),
-             ("trial_start", 101), ("trial_end", 103), ("final_report", 150), ("study", 200)]  # fmt: skip
+    times = [
+        ("study", 0),
+        ("trial_start", 1),
+        ("report", 5),
+        ("study_end", 90),
+        ("study", 100),
+        ("trial_start", 101),
+        ("trial_end", 103),
+        ("final_report", 150),
+        ("study", 200),
+    ]
     assert searched_seconds([{"event": e, "time": t} for e, t in times]) == 5 + 3
     desk = Desk(dataclasses.replace(study, time_budget_s=0.2))
     assert desk.take("a", "b") == ["trials/00000", "trials/00001"]

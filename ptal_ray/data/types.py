@@ -1,4 +1,4 @@
-"""The values that travel between data, methods and evaluation. Seconds end in _s, snippets in _t."""
+"""Values that travel between data, methods and evaluation. Seconds end in _s, snippets in _t."""
 
 from __future__ import annotations
 
