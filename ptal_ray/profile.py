@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,11 +192,14 @@ def _operators(trial: Trial, device: torch.device) -> dict[str, Any]:
 
 def profile_evaluation(repeats: int) -> dict[str, Any]:
     """Times detection mAP at the sizes of ActivityNet 1.3 and THUMOS14, on one thread."""
-    result = {}
-    for name, make in (("anet-like", workloads.anet_like), ("thumos-like", workloads.thumos_like)):
-        case = make(0)
-        result[name] = median_ms(lambda c=case: detection_map(*c), repeats, torch.device("cpu"))
-    return {"ms": result}
+    cases = {"anet-like": workloads.anet_like(0), "thumos-like": workloads.thumos_like(0)}
+    cpu = torch.device("cpu")
+    return {
+        "ms": {
+            name: median_ms(partial(detection_map, *case), repeats, cpu)
+            for name, case in cases.items()
+        }
+    }
 
 
 def _wait(device: torch.device) -> None:

@@ -137,7 +137,8 @@ class Trial:
         self.config, self.rank, self.world_size = config, rank, world_size
         self.device = torch.device(device)
         self.method = load(config.method)
-        self.hp = self.method.train_params(**config.train)
+        train_params: Any = self.method.train_params
+        self.hp = train_params(**config.train)
         self.store = FeatureStore.open(config.store)
         fit_ids, self.score_ids = _split(self.store, config)
         self.split = PackedSplit(self.store, fit_ids, self.device, resample_to=self.hp.resample_to)

@@ -7,9 +7,23 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from ptal_ray.distributed.mlflow_server import Server
+
+
+@cache
+def fresh_database() -> bytes:
+    """An SQLite file with MLflow's tables, which take seconds to make."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mlflow.db"
+        Server(f"sqlite:///{path}")
+        return path.read_bytes()
 
 
 class Service:

@@ -22,7 +22,18 @@ LEVELS = (
     {"eventlog", "tracking"},
     {"finals", "provenance", "searcher", "study"},
     {"distributed"},
-    {"decode", "evaluate", "plots", "predict", "profile", "progress", "report", "search", "train"},
+    {
+        "decode",
+        "evaluate",
+        "plots",
+        "predict",
+        "profile",
+        "progress",
+        "report",
+        "report_text",
+        "search",
+        "train",
+    },
 )
 # Packages that only these parts of ptal_ray may import, also inside functions.
 ONLY_IN = {

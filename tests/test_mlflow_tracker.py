@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from mlflow_service import Service
+from mlflow_service import Service, fresh_database
 from synthetic_study import SyntheticStudy
 
-from ptal_ray.distributed import mlflow_server, mlflow_tracker
+from ptal_ray.distributed import mlflow_tracker
 from ptal_ray.distributed.mlflow_runs import LONGEST, Round
 from ptal_ray.distributed.mlflow_server import one_line, redacted
 from ptal_ray.distributed.mlflow_tracker import MlflowTracker
@@ -24,20 +24,12 @@ from ptal_ray.tracking import StudyView, summarise
 NAME = "apn_demo-20260801-120000"
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory):
-    """An SQLite file with MLflow's tables, which take seconds to make."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    mlflow_server.Server(f"sqlite:///{path}")
-    return path.read_bytes()
-
-
 @pytest.fixture
-def uri(tmp_path, template, monkeypatch):
+def uri(tmp_path, monkeypatch):
     """A database of its own; the working directory is beside it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (tmp_path / "mlflow.db").write_bytes(template)
+    (tmp_path / "mlflow.db").write_bytes(fresh_database())
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 
@@ -324,8 +316,8 @@ def test_one_round_per_run_however_many_events(study):
 
 
 @pytest.fixture
-def service(tmp_path, template):
-    (tmp_path / "mlflow.db").write_bytes(template)
+def service(tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(fresh_database())
     service = Service(tmp_path)
     service.start()
     yield service

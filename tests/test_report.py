@@ -9,6 +9,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 from conftest import make_store
+from mlflow_service import fresh_database
 from synthetic_study import SyntheticStudy
 
 from ptal_ray.data.store import FeatureStore
@@ -244,6 +245,7 @@ def test_log_sends_mlflow_what_it_lacks(study_dir, tmp_path, monkeypatch, capsys
     shutil.copytree(study_dir, copy)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow.db").write_bytes(fresh_database())
     assert main([str(copy), "--log"]) == 0
     state = json.loads((copy / "mlflow_state.json").read_text())
     assert state["offset"] == (copy / "events.jsonl").stat().st_size

@@ -146,7 +146,7 @@ class PackedSplit:
         if self.device.type != "cuda":
             return buffer.clone()
         staged = buffer.to(self.device, non_blocking=True)
-        self._copied = torch.cuda.Event()
+        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._copied.record()
         return staged
 

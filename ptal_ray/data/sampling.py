@@ -40,7 +40,8 @@ class BatchPlan:
         """(batch_size,) rows of the split in the global batch of `step`."""
         epoch, index = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng([self.seed, 1, epoch]).permutation(self.num_videos)
-        return order[index * self.batch_size : (index + 1) * self.batch_size]
+        rows: NDArray[np.int64] = order[index * self.batch_size : (index + 1) * self.batch_size]
+        return rows
 
     def crops(
         self,
@@ -68,4 +69,5 @@ class BatchPlan:
         point = point_t[np.arange(len(point_t)), chosen]
         inside = (point_t >= start[:, None]) & (point_t < (start + max_snippets)[:, None])
         around = np.clip(point - np.floor(random[:, 0] * max_snippets).astype(np.int64), 0, room)
-        return np.where(inside.any(axis=1) | (count == 0), start, around)
+        first: NDArray[np.int64] = np.where(inside.any(axis=1) | (count == 0), start, around)
+        return first

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ptal_ray.data.types import Segments
+from ptal_ray.data.types import FloatArray, Segments
 from ptal_ray.ops.segments import tiou as tiou_matrix
 
 
@@ -117,7 +117,7 @@ def _greedy(
 
 
 def _decayed(
-    score: NDArray[np.float64], decay: NDArray[np.float64], min_score: float
+    score: FloatArray, decay: NDArray[np.float64], min_score: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Picks by present score; each pick decays those left. Returns picks and their scores."""
     present = score.astype(np.float64).copy()

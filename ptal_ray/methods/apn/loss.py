@@ -34,7 +34,7 @@ def loss(model: Apn, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
             labels["background_start_t"], labels["background_end_t"],
             tau=hp.contrast_temperature, context_ratio=hp.context_ratio,
         )  # fmt: skip
-        terms["contrast"] = hp.contrast_weight * summed / step.mean_over_workers(number).clamp(1)
+        terms["contrast"] = hp.contrast_weight * summed / _or_one(step.mean_over_workers(number))
     _remember_longest(model, hp, step)
     if step.epoch >= hp.pem_start_epochs:
         terms |= _proposal_loss(model, x, probability.detach(), batch, labels, hp, step)
@@ -117,17 +117,23 @@ def _proposal_loss(
     classes = batch.point_label.gather(1, index)
     target = overlap if hp.confidence_target == "tiou" else (overlap >= 0.5).float()
     class_logit, text_logit = model.evaluate(x, start, end, _dropout(model, rows, hp, step))
-    number = step.mean_over_workers(kept.sum().float()).clamp(min=1)
+    number = _or_one(step.mean_over_workers(kept.sum().float()))
     weight = hp.pem_weight / (number * classes.shape[2])
 
     def cross_entropy(logit: Tensor, wanted: Tensor) -> Tensor:
         terms = F.binary_cross_entropy_with_logits(logit, wanted, reduction="none")
-        return weight * (terms.sum(dim=2) * kept).sum()
+        total: Tensor = weight * (terms.sum(dim=2) * kept).sum()
+        return total
 
     return {
         "class": cross_entropy(class_logit, classes),
         "text": cross_entropy(text_logit, classes * target[..., None]),
     }
+
+
+def _or_one(number: Tensor) -> Tensor:
+    """A count to divide by; it may be fractional, a mean over workers."""
+    return torch.where(number > 0, number, torch.ones_like(number))
 
 
 def _with_instances(
@@ -191,4 +197,6 @@ def _dropout(model: Apn, rows: Tensor, hp: Any, step: Step) -> Tensor | None:
     if not hp.dropout:
         return None
     shape = (rows.shape[1], len(model.layers), 2, hp.encoder_width)
-    return (step.rand(len(rows), *shape) >= hp.dropout).float() / (1 - hp.dropout)
+    kept = step.rand(len(rows), *shape) >= hp.dropout
+    scale: Tensor = kept.float() / (1 - hp.dropout)
+    return scale

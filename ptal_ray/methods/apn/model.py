@@ -40,7 +40,8 @@ class Layer(nn.Module):
         attended = self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         x = x + (attended if drop is None else attended * drop[:, :1])
         changed = self.mlp(self.norm_mlp(x))
-        return x + (changed if drop is None else changed * drop[:, 1:])
+        out: Tensor = x + (changed if drop is None else changed * drop[:, 1:])
+        return out
 
 
 class Apn(nn.Module):
