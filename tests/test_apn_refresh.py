@@ -202,6 +202,17 @@ def test_no_background_with_a_strict_kappa() -> None:
     assert torch.equal(made["end_t"].amax(dim=1)[with_points], mask.sum(dim=1)[with_points] - 1)
 
 
+@pytest.mark.parametrize("distance", ["cosine", "euclid"])
+def test_a_diverged_embedding_still_gives_labels(distance: str) -> None:
+    embedding = torch.full((2, 20, 4), torch.nan)
+    embedding[1] = torch.inf
+    mask = torch.ones(2, 20, dtype=torch.bool)
+    point_t = torch.tensor([[3, 9, 15], [4, 10, -1]])
+    made = cluster_points(embedding, mask, point_t, distance=distance)
+    for name, value in made.items():
+        assert value.dtype == torch.bool or ((value >= -1) & (value < 20)).all(), name
+
+
 def test_actions_are_found_around_their_points() -> None:
     rng = np.random.default_rng(0)
     action, scene = rng.standard_normal((2, DIM))

@@ -179,7 +179,8 @@ class _Cosine:
             product = torch.bmm(self.x[:, tile], vectors[video, index.clamp(0, most)].mT)
             for parts, column in zip(found, columns, strict=True):
                 parts.append(product.gather(2, (column[:, tile] - base)[..., None])[..., 0])
-        return [torch.cat(parts, dim=1) * self.inverse for parts in found]
+        # A diverged embedding gives labels without a meaning, not an index out of range.
+        return [torch.nan_to_num(torch.cat(parts, dim=1) * self.inverse) for parts in found]
 
 
 class _Euclid:
@@ -198,7 +199,8 @@ class _Euclid:
         noise = 8 * torch.finfo(x.dtype).eps * pair
         pair = torch.baddbmm(pair, x, x.mT, alpha=-2)
         spread = ((square * real).sum(dim=1, keepdim=True) / number).sqrt().clamp(min=1e-12)
-        self.pairs = pair.masked_fill_(pair < noise, 0).sqrt_().div_(spread)
+        pair = pair.masked_fill_(pair < noise, 0).sqrt_().div_(spread)
+        self.pairs = torch.nan_to_num(pair)
 
     def to(self, snippet: Tensor, *columns: Tensor) -> list[Tensor]:
         """As `_Cosine.to`."""
