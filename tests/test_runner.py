@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -244,23 +245,32 @@ def test_a_search_is_over_once_final_runs_are_known(study: Study) -> None:
 
 
 def test_asha_knows_the_rungs_of_an_interrupted_run(study: Study) -> None:
-    scheduler, replay = runner._scheduler(study)
+    asha = runner._Asha(study)
     for number, value in enumerate((0.2, 0.6, 0.8)):
         reports = tuple(
             Report(time=0, step=s, objective=value, metrics={}, decode={}, seconds=0)
             for s in (10, 20)
         )
-        replay(f"ended-{number}", TrialView(number=number, params={}, reports=reports))
+        asha.replay(f"ended-{number}", TrialView(number=number, params={}, reports=reports))
 
     def decision(id: str, step: int, value: float) -> str:
-        trial: Any = type("", (), {"trial_id": id})
-        scheduler.on_trial_add(trial, trial)
-        return scheduler.on_trial_result(trial, trial, {"step": step, "objective": value})
+        trial: Any = SimpleNamespace(trial_id=id)
+        asha.on_trial_add(trial, trial)
+        return asha.on_trial_result(trial, trial, {"step": step, "objective": value})
 
     assert decision("x", 10, 0.59) == "STOP"
     assert decision("y", 10, 0.7) == "CONTINUE"
     assert decision("z", 20, 0.5) == "STOP"
     assert decision("ended-2", 20, 0.1) == "CONTINUE"  # its decision was made
+    asha.spared = lambda trial_id: trial_id == "defaults"
+    assert decision("defaults", 10, 0.1) == "CONTINUE"
+
+
+def test_the_defaults_run_to_their_end(study: Study) -> None:
+    desk = Desk(study)
+    desk.take("a", "b")
+    assert desk.conductor.spared("a")
+    assert not desk.conductor.spared("b")
 
 
 def test_what_fits() -> None:

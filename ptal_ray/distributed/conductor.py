@@ -106,6 +106,12 @@ class Conductor:
             return bool(self._finals) or not self._roles
         return self._live[trial_id].number is not None and time.time() > self._stop_at
 
+    def spared(self, trial_id: str) -> bool:
+        """Whether this is the trial of the defaults, which runs to its end: what is found is judged
+        against it on the same videos."""
+        live = self._live.get(trial_id)
+        return live is not None and live.number == 0 and self.study.searcher != "grid"
+
     def restarted(self, trial_id: str) -> None:
         """The process of a run died; Tune starts the run again."""
         live = self._live.get(trial_id)

@@ -14,11 +14,11 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
 from ptal_ray.distributed.cluster import cluster, concurrency, nodes
-from ptal_ray.distributed.conductor import Conductor, Rungs
+from ptal_ray.distributed.conductor import Conductor
 from ptal_ray.distributed.searcher import OptunaSearcher
 from ptal_ray.distributed.trainable import device, trial_process
 from ptal_ray.distributed.workers import standing_workers
@@ -87,8 +87,11 @@ def run_study(
 def _tune(
     study: Study, log: EventLog, num: int, listen: Listener, interrupted: Callable[[], bool]
 ) -> None:
-    scheduler, replay = _scheduler(study)
+    scheduler = _Asha(study) if study.scheduler == "asha" else FIFOScheduler()  # type: ignore[no-untyped-call]
+    replay = scheduler.replay if isinstance(scheduler, _Asha) else _forget
     conductor = Conductor(study, OptunaSearcher(study), log, replay, listen)
+    if isinstance(scheduler, _Asha):
+        scheduler.spared = conductor.spared
     bridge = _Bridge(conductor, interrupted)
     resources = study.space.resources
     scratch = str(study.directory / SCRATCH)
@@ -128,31 +131,6 @@ def _tune(
         raise bridge.error
 
 
-def _scheduler(study: Study) -> tuple[TrialScheduler, Rungs]:
-    """Tune's scheduler for the study, and how to tell it of trials it did not see itself."""
-    if study.scheduler == "none":
-        return FIFOScheduler(), lambda trial_id, trial: None  # type: ignore[no-untyped-call]
-    budget = study.space.budget
-    asha = AsyncHyperBandScheduler(
-        time_attr="step",
-        metric="objective",
-        mode="max",
-        max_t=budget.max_steps,
-        grace_period=budget.min_steps,
-        reduction_factor=budget.eta,
-    )
-    controller: Any = None  # ASHA never looks at it
-
-    def replay(trial_id: str, trial: TrialView) -> None:
-        stand_in: Any = SimpleNamespace(trial_id=trial_id)
-        asha.on_trial_add(controller, stand_in)
-        for report in trial.reports:
-            result = {"step": report.step, "objective": report.objective}
-            asha.on_trial_result(controller, stand_in, result)
-
-    return asha, replay
-
-
 class _Leave(BaseException):
     """Ends Tune's loop at once; leaving Ray then ends the processes, whatever they are at."""
 
@@ -185,6 +163,39 @@ class _Stateless:
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()
+
+
+class _Asha(_Stateless, AsyncHyperBandScheduler):
+    """Ray's ASHA, which can be told of trials it did not see and spares the conductor's own."""
+
+    def __init__(self, study: Study) -> None:
+        budget = study.space.budget
+        super().__init__(
+            time_attr="step",
+            metric="objective",
+            mode="max",
+            max_t=budget.max_steps,
+            grace_period=budget.min_steps,
+            reduction_factor=budget.eta,
+        )
+        self.spared: Callable[[str], bool] = lambda trial_id: False
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision = str(super().on_trial_result(tune_controller, trial, result))
+        spared = decision == self.STOP and self.spared(trial.trial_id)
+        return str(self.CONTINUE) if spared else decision
+
+    def replay(self, trial_id: str, trial: TrialView) -> None:
+        """Fills the rungs with the reports of an earlier run."""
+        stand_in: Any = SimpleNamespace(trial_id=trial_id)
+        self.on_trial_add(stand_in, stand_in)
+        for report in trial.reports:
+            result = {"step": report.step, "objective": report.objective}
+            super().on_trial_result(stand_in, stand_in, result)
+
+
+def _forget(trial_id: str, trial: TrialView) -> None:
+    """Without early stops there are no rungs."""
 
 
 class _Suggestions(_Stateless, Searcher):
