@@ -16,7 +16,7 @@ from test_trial import SMALL
 
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.distributed import runner
-from ptal_ray.distributed.cluster import concurrency, local_cpus, local_nodes
+from ptal_ray.distributed.cluster import cluster, concurrency, local_cpus, local_nodes
 from ptal_ray.distributed.conductor import Conductor, searched_seconds
 from ptal_ray.distributed.job import CHECKPOINT, STANDBY, Job
 from ptal_ray.distributed.runner import run_study
@@ -285,6 +285,20 @@ def test_what_fits() -> None:
     with pytest.raises(ConfigError, match="2 workers x 2 CPUs and 0 GPUs, but .* has 3 CPUs"):
         concurrency(two, [{"CPU": 3.0}], None)
     assert local_nodes()[0]["CPU"] == local_cpus() >= 1
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [("127.0.0.1:9", "no Ray cluster answers there"), ("ray://head:10001", "ray job submit")],
+)
+def test_where_no_cluster_is(address: str, message: str) -> None:
+    began = time.time()
+    with (
+        pytest.raises(ConfigError, match=f"--address {address}: .*{message}"),
+        cluster(address, with_train=False, verbose=False),
+    ):
+        pass
+    assert time.time() - began < 10
 
 
 def test_one_process_runs_a_study(study: Study) -> None:

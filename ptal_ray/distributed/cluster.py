@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from ptal_ray.errors import ConfigError
 from ptal_ray.space import Resources
 
 OBJECT_STORE_BYTES = 200_000_000  # features are memory-mapped files, so little travels through it
+CONNECT_S = 5.0
 _ENVIRONMENT = {  # read by Ray in the driver, in trials and in the workers of a trial
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -58,7 +60,7 @@ def cluster(address: str | None, *, with_train: bool, verbose: bool) -> Iterator
         verbose: show what Ray and the trials write.
 
     Raises:
-        ConfigError: no cluster answers at `address`.
+        ConfigError: no cluster answers at `address`, or it cannot be joined.
     """
     os.environ.update(_ENVIRONMENT | {"TUNE_PRINT_ALL_TRIAL_ERRORS": str(int(verbose))})
     level = logging.INFO if verbose else logging.CRITICAL
@@ -86,6 +88,7 @@ def _start(address: str | None, with_train: bool, level: int, verbose: bool) -> 
             logging_level=level,
         )
         return
+    _check_address(address)
     try:
         ray.init(
             address=address,
@@ -94,6 +97,29 @@ def _start(address: str | None, with_train: bool, level: int, verbose: bool) -> 
             runtime_env={"env_vars": _ENVIRONMENT},
         )
     except ConnectionError as error:
+        raise ConfigError(
+            f"--address {address}: cannot join that Ray cluster ({error}); where it wants a token, "
+            "set RAY_AUTH_MODE=token"
+        ) from error
+
+
+def _check_address(address: str) -> None:
+    """Finds out in seconds what Ray itself takes minutes for.
+
+    Raises:
+        ConfigError: nothing listens at host:port, or it is an address of Ray Client.
+    """
+    if "://" in address:
+        raise ConfigError(
+            f"--address {address}: Ray Client cannot run a search; start it on the cluster with "
+            "`ray job submit`, or give host:port"
+        )
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():  # "auto" and "local", which Ray looks up here
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
         raise ConfigError(f"--address {address}: no Ray cluster answers there ({error})") from error
 
 
