@@ -24,6 +24,7 @@ import torch
 from ptal_ray.data.detections import write_detections
 from ptal_ray.data.store import find
 from ptal_ray.errors import ConfigError, PtalError
+from ptal_ray.label_quality import label_quality
 from ptal_ray.space import load_space
 from ptal_ray.study import Study, trial_config
 from ptal_ray.trial import Trial, TrialConfig, TrialReport
@@ -48,40 +49,60 @@ def resolve(args: argparse.Namespace) -> TrialConfig:
         seed=args.seed,
     )
     config = trial_config(study, {})
+    last = config.report_steps[-1]
     if args.test:
         config = dataclasses.replace(
-            config, decode_domains={}, fit_on="train", score_on="test",
-            report_steps=config.report_steps[-1:],
-        )  # fmt: skip
+            config, decode_domains={}, fit_on="train", score_on="test", report_steps=(last,)
+        )
+    elif args.reports:
+        if not 1 <= args.reports <= last:
+            raise ConfigError(f"--reports {args.reports}: allowed are 1 to {last}, the last step")
+        steps = tuple(last * k // args.reports for k in range(1, args.reports + 1))
+        config = dataclasses.replace(config, report_steps=steps)
     return config
 
 
-def train(trial: Trial, out: Path, *, quiet: bool) -> TrialReport:
-    """Runs `trial` to its end, keeping a checkpoint in `out`; returns the last report."""
+def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -> TrialReport:
+    """Runs `trial` to its end, keeping a checkpoint in `out`; returns the last report.
+
+    With `judge_labels` the mAP of the pseudo-labels is measured at the start and at every report,
+    and kept in `out/label_quality.jsonl`.
+    """
     checkpoint = out / "checkpoint.pt"
+    if judge_labels and trial.step == 0:
+        (out / "label_quality.jsonl").unlink(missing_ok=True)
+        _judge_labels(trial, out, quiet)
     while True:
         report = trial.advance()
         trial.save(checkpoint)
         write_detections(out / "detections.json", trial.detections, trial.store.info.classes)
         (out / "report.json").write_text(json.dumps(dataclasses.asdict(report), indent=1))
         if not quiet:
-            _print(report, trial.config.score_on)
+            loss = f"loss {report.metrics['train/loss_total']:7.4f}"
+            what = _map_line(report.metrics, f"{trial.config.score_on}/")
+            print(f"step {report.step:6d}  {loss}  {what}  {report.seconds:.1f} s", flush=True)
+        if judge_labels:
+            _judge_labels(trial, out, quiet)
         if trial.done:
             return report
 
 
-def _print(report: TrialReport, split: str) -> None:
+def _judge_labels(trial: Trial, out: Path, quiet: bool) -> None:
+    metrics = label_quality(trial.method, trial.model, trial.split, trial.hp)
+    with (out / "label_quality.jsonl").open("a") as file:
+        print(json.dumps({"step": trial.step, **metrics}), file=file)
+    if not quiet:
+        print(f"step {trial.step:6d}  pseudo-labels  {_map_line(metrics, '')}", flush=True)
+
+
+def _map_line(metrics: dict[str, float], prefix: str) -> str:
+    """The average and each threshold of the metrics under `prefix`."""
     thresholds = "  ".join(
         f"@{name.rsplit('_', 1)[1]} {value:.3f}"
-        for name, value in report.metrics.items()
-        if name.startswith(f"{split}/mAP_0")
+        for name, value in metrics.items()
+        if name.startswith(f"{prefix}mAP_0")
     )
-    loss = report.metrics["train/loss_total"]
-    print(
-        f"step {report.step:6d}  loss {loss:7.4f}  {split} mAP {report.objective:.4f}  "
-        f"{thresholds}  {report.seconds:.1f} s",
-        flush=True,
-    )
+    return f"{prefix.rstrip('/')} mAP {metrics[f'{prefix}mAP_avg']:.4f}  {thresholds}".lstrip()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,6 +117,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test", action="store_true", help="train on all, score the test split")
+    parser.add_argument("--reports", type=int, metavar="N", help="report N times, evenly spaced")
+    parser.add_argument(
+        "--label-quality",
+        action="store_true",
+        help="also print the mAP of the pseudo-labels against the training annotations",
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     parser.add_argument("--out", type=Path, default=Path("runs/train"), help="where results go")
@@ -111,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if trial.done:
                 raise ConfigError(f"--resume: {args.out} is complete at step {trial.step}")
         args.out.mkdir(parents=True, exist_ok=True)
-        report = train(trial, args.out, quiet=args.json)
+        report = train(trial, args.out, quiet=args.json, judge_labels=args.label_quality)
     except PtalError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -17,7 +17,7 @@ LEVELS = (
     {"data", "ops"},
     {"methods"},
     {"domain", "space_reader", "space"},
-    {"decoding", "labels", "scoring", "selection"},
+    {"decoding", "label_quality", "labels", "scoring", "selection"},
     {"trial"},
     {"eventlog", "tracking"},
     {"finals", "provenance", "searcher", "study"},

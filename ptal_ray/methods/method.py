@@ -8,8 +8,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ptal_ray.data.store import FeatureStore
@@ -158,6 +160,9 @@ class Method:
         refresh: (model, batch, hp) -> Pseudo, or None for a method without pseudo-labels. The
             batch is uncropped. Every tensor is (B, ...); its
             trailing shape depends only on P and C.
+        label_segments: (pseudo, batch) -> for each video a (K, 3) int64 array of the action
+            instances its pseudo-labels state: first snippet, last snippet, class. To judge labels
+            by; training does not use it. None where the method has no refresh.
     """
 
     name: str
@@ -169,6 +174,7 @@ class Method:
     scores: Callable[[Any, Batch, Any, list[Grid]], list[Scores]]
     decode: Callable[[Scores, Grid, float, Any], Segments]
     refresh: Callable[[Any, Batch, Any], Pseudo] | None = None
+    label_segments: Callable[[Pseudo, Batch], list[NDArray[np.int64]]] | None = None
 
 
 def names() -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from ptal_ray.methods.apn.decode import decode, scores
 from ptal_ray.methods.apn.loss import loss
 from ptal_ray.methods.apn.model import build
 from ptal_ray.methods.apn.params import ApnDecode, ApnTrain
-from ptal_ray.methods.apn.refresh import refresh
+from ptal_ray.methods.apn.refresh import label_segments, refresh
 from ptal_ray.methods.method import Method
 
 METHOD = Method(
@@ -17,4 +17,5 @@ METHOD = Method(
     scores=scores,
     decode=decode,
     refresh=refresh,
+    label_segments=label_segments,
 )

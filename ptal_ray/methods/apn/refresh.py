@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,6 +37,17 @@ def refresh(model: Any, batch: Batch, hp: Any) -> Pseudo:
         kappa=hp.kappa,
         iterations=hp.kmedoid_iterations if hp.update_medoids else 0,
     )
+
+
+def label_segments(pseudo: Pseudo, batch: Batch) -> list[NDArray[np.int64]]:
+    """(K, 3) first snippet, last snippet and class of each video's action instances."""
+    instance = torch.stack([pseudo["start_t"], pseudo["end_t"]], dim=2).cpu().numpy()
+    labelled = ((batch.point_label > 0) & pseudo["valid"][..., None]).cpu().numpy()
+    found = []
+    for edges, classes in zip(instance, labelled, strict=True):
+        row, label = np.nonzero(classes)
+        found.append(np.column_stack([edges[row], label]))
+    return found
 
 
 @torch.no_grad()

@@ -1,0 +1,84 @@
+"""The diagnosis of pseudo-labels with training annotations."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_store
+from test_trial import SMALL, config
+
+from ptal_ray import train
+from ptal_ray.data.batching import PackedSplit
+from ptal_ray.errors import ConfigError
+from ptal_ray.label_quality import label_quality
+from ptal_ray.methods.method import load, names
+from ptal_ray.trial import Trial
+
+WITH_LABELS = sorted(n for n in names() if load(n).label_segments is not None)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("data") / "tiny", train=8)
+
+
+def test_true_labels_are_perfect_and_half_of_them_half(store: Path) -> None:
+    trial = Trial(config(store, "apn"))
+    grid = trial.store.info.grid
+
+    def truth(_: object, batch: object) -> list[np.ndarray]:
+        found = []
+        for name in batch.ids:  # type: ignore[attr-defined]
+            real = trial.store.annotations(name)
+            first, last = grid.snippets(real.start_s), grid.snippets(real.end_s) - 1
+            found.append(np.column_stack([first, last, real.label]).round().astype(np.int64))
+        return found
+
+    def quality(change: object) -> dict[str, float]:
+        method = dataclasses.replace(trial.method, label_segments=change)
+        return label_quality(method, trial.model, trial.split, trial.hp)
+
+    assert all(value == pytest.approx(1) for value in quality(truth).values())
+    shorter = quality(lambda p, b: [v // [1, 1, 1] - [0, 1, 0] for v in truth(p, b)])
+    assert shorter["mAP_0.10"] == pytest.approx(1)
+    assert shorter["mAP_0.70"] < 1
+
+
+@pytest.mark.parametrize("method", WITH_LABELS)
+def test_methods_state_the_labels_they_train_on(store: Path, method: str) -> None:
+    trial = Trial(config(store, method))
+    before = {k: v.clone() for k, v in trial.model.state_dict().items()}
+    found = label_quality(trial.method, trial.model, trial.split, trial.hp)
+    assert found["mAP_0.10"] > 0.5  # points alone say where about the actions are
+    assert all((v == before[k]).all() for k, v in trial.model.state_dict().items())
+    assert trial.labels.tables is None
+
+
+def test_test_videos_stay_sealed(store: Path) -> None:
+    trial = Trial(config(store, "apn"))
+    split = PackedSplit(trial.store, trial.store.ids("test"), trial.device)
+    with pytest.raises(ConfigError, match="may not read the annotations of test video"):
+        label_quality(trial.method, trial.model, split, trial.hp)
+
+
+def test_train_prints_and_keeps_it(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = tmp_path / "space.yaml"
+    fixed = "".join(f"  {k}: {v}\n" for k, v in SMALL["apn"].items())
+    space.write_text(
+        "method: apn\ndataset: tiny\nselection: {val_fraction: 0.34}\n"
+        f"budget: {{trials: 1, min_steps: 4, max_steps: 8}}\ntrain:\n{fixed}"
+    )
+    monkeypatch.setenv("PTAL_DATA", str(store.parent))
+    arguments = [str(space), "--label-quality", "--reports", "4", "--out", str(tmp_path / "out")]
+    assert train.main(arguments) == 0
+    lines = (tmp_path / "out" / "label_quality.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 2, 4, 6, 8]
+    assert capsys.readouterr().out.count("pseudo-labels  mAP") == 5
+    assert train.main([*arguments, "--reports", "9"]) == 2
+    assert "--reports 9: allowed are 1 to 8" in capsys.readouterr().err
