@@ -18,7 +18,9 @@ from ptal_ray.scoring import SCORE_SNIPPETS, by_length, whole_videos
 from ptal_ray.selection import ground_truth, map_metrics
 
 
-def label_quality(method: Method, model: nn.Module, split: PackedSplit, hp: Any) -> dict[str, float]:
+def label_quality(
+    method: Method, model: nn.Module, split: PackedSplit, hp: Any
+) -> dict[str, float]:
     """mAP of the pseudo-labels that the present weights give the videos of a training split.
 
     Args:
