@@ -42,6 +42,9 @@ def whole_videos(split: PackedSplit, rows: NDArray[np.int64]) -> Batch:
         mask=torch.arange(longest, device=split.device)[None] < lengths[:, None],
         point_t=torch.from_numpy(split.point_t[rows]).to(split.device),
         point_label=torch.from_numpy(split.point_label[rows]).to(split.device).float(),
+        pair_t=torch.from_numpy(split.pair_t[rows]).to(split.device),
+        pair_class=torch.from_numpy(split.pair_class[rows]).to(split.device),
+        most_pairs=int((split.pair_t[rows] >= 0).sum(axis=1).max()),
         crop_t=zero,
     )
 

@@ -160,6 +160,8 @@ class Trial:
         self.objective = self._wrap()
         self.point_t = torch.from_numpy(self.split.point_t).to(self.device)
         self.point_label = torch.from_numpy(self.split.point_label).to(self.device)
+        self.pair_t = torch.from_numpy(self.split.pair_t).to(self.device)
+        self.pair_class = torch.from_numpy(self.split.pair_class).to(self.device)
         self.labels = LabelTable(len(fit_ids), self.hp.refresh_every, self.device)
         self.step = 0
         self.seconds = 0.0
@@ -260,18 +262,28 @@ class Trial:
         index, crop_t, length = (
             torch.from_numpy(a).to(self.device, non_blocking=True) for a in (rows, start, kept)
         )
-        point_t = self.point_t[index] - crop_t[:, None]
-        outside = (self.point_t[index] < 0) | (point_t < 0) | (point_t >= length[:, None])
-        label = self.point_label[index].float() * ~outside[..., None]
+        point_t = self._cropped(self.point_t[index], crop_t, length)
+        pair_t = self._cropped(self.pair_t[index], crop_t, length)
+        label = self.point_label[index].float() * (point_t >= 0)[..., None]
         return Batch(
             ids=tuple(self.split.ids[r] for r in rows),
             features=self.split.features(rows, start, longest),
             mask=torch.arange(longest, device=self.device)[None] < length[:, None],
-            point_t=point_t.masked_fill(outside, -1),
+            point_t=point_t,
             point_label=label,
+            pair_t=pair_t,
+            pair_class=self.pair_class[index].masked_fill(pair_t < 0, -1),
+            most_pairs=int((self.split.pair_t[rows] >= 0).sum(axis=1).max()),
             crop_t=crop_t,
             pseudo=self.labels.at(index),
         )
+
+    @staticmethod
+    def _cropped(moment_t: Tensor, crop_t: Tensor, length: Tensor) -> Tensor:
+        """(B, K) snippets of the whole videos, as snippets of their crops; -1 outside."""
+        moved = moment_t - crop_t[:, None]
+        outside = (moment_t < 0) | (moved < 0) | (moved >= length[:, None])
+        return moved.masked_fill(outside, -1)
 
     def refresh(self, rows: NDArray[np.int64], stale: NDArray[np.bool_]) -> None:
         """Renews the labels of the stale rows of the global batch, the same on every worker."""

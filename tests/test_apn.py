@@ -113,7 +113,9 @@ def test_sampling_a_linear_signal_is_exact_inside_and_zero_outside() -> None:
 def test_points_in_front_of_a_snippet_are_counted() -> None:
     batch = Batch(
         ids=("a",), features=torch.zeros(1, 6, 1), mask=torch.ones(1, 6, dtype=torch.bool),
-        point_t=torch.tensor([[-1, 1, 4, -1]]), point_label=torch.zeros(1, 4, 2),
+        point_t=torch.tensor([[-1, 1, 4, -1]]),
+        pair_t=torch.zeros(1, 1), pair_class=torch.zeros(1, 1), most_pairs=0,
+        point_label=torch.zeros(1, 4, 2),
         crop_t=torch.zeros(1, dtype=torch.int64),
     )  # fmt: skip
     before, latest = _points_until(batch)

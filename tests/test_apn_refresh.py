@@ -238,6 +238,7 @@ def test_refresh_follows_the_parameters(update: bool) -> None:
     batch = Batch(
         ids=tuple("abcdef"), features=features, mask=mask, point_t=point_t,
         point_label=(point_t >= 0)[..., None].float(), crop_t=torch.zeros(6, dtype=torch.int64),
+        pair_t=point_t, pair_class=point_t, most_pairs=0,
     )  # fmt: skip
     hp = ApnTrain(distance="euclid", kappa=0.7, kmedoid_iterations=3, update_medoids=update)
     made = refresh(Identity(), batch, hp)

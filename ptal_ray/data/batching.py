@@ -57,6 +57,27 @@ def snippet_points(
     return unique, label
 
 
+def label_pairs(
+    point_t: NDArray[np.int64], point_label: NDArray[np.uint8]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The same points as one entry per snippet and class.
+
+    Args:
+        point_t: (V, P) ascending, -1 pads.
+        point_label: (V, P, C) multi-hot.
+
+    Returns:
+        (V, Q) snippets, ascending, and (V, Q) classes; -1 pads, Q >= 1.
+    """
+    row, column, label = np.nonzero(point_label)
+    number = np.bincount(row, minlength=len(point_t))
+    shape = (len(point_t), max(1, int(number.max(initial=0))))
+    place = np.arange(len(row)) - np.repeat(np.cumsum(number) - number, number)
+    pair_t, pair_class = np.full(shape, -1, np.int64), np.full(shape, -1, np.int64)
+    pair_t[row, place], pair_class[row, place] = point_t[row, column], label
+    return pair_t, pair_class
+
+
 class PackedSplit:
     """The videos of one split, ready to be gathered into padded batches.
 
@@ -85,6 +106,7 @@ class PackedSplit:
         self.lengths = np.full_like(self._stored, resample_to) if resample_to else self._stored
         self.grids = [resampled_grid(store.info.grid, int(n), resample_to) for n in self._stored]
         self.point_t, self.point_label = self._read_points(with_points)
+        self.pair_t, self.pair_class = label_pairs(self.point_t, self.point_label)
         self._first_t = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
         self._packed = self._pack() if self._fits() else None
         self._staging: Tensor | None = None

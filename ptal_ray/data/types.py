@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,16 @@ class Segments:
             end_s=self.end_s[index],
             label=self.label[index],
             score=self.score[index],
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[Segments]) -> Segments:
+        """All segments of at least one part, in order."""
+        return Segments(
+            start_s=np.concatenate([p.start_s for p in parts]),
+            end_s=np.concatenate([p.end_s for p in parts]),
+            label=np.concatenate([p.label for p in parts]),
+            score=np.concatenate([p.score for p in parts]),
         )
 
     @staticmethod

@@ -80,6 +80,9 @@ class Batch:
         point_t: (B, P) int64, snippet of each annotated point, ascending, one entry a snippet;
             -1 pads. Inside the crop.
         point_label: (B, P, C) float32 multi-hot classes of that snippet's points.
+        pair_t, pair_class: (B, Q) int64, the same points as one entry per snippet and class,
+            ascending; -1 pads, and marks those outside the crop.
+        most_pairs: entries of the video of the batch that has most, a number on the host.
         crop_t: (B,) int64, first snippet of the crop in the whole video (0 where uncropped).
         pseudo: the newest output of `Method.refresh` for these videos, in snippets of the WHOLE
             video, or None where the method has no refresh.
@@ -90,6 +93,9 @@ class Batch:
     mask: Tensor
     point_t: Tensor
     point_label: Tensor
+    pair_t: Tensor
+    pair_class: Tensor
+    most_pairs: int
     crop_t: Tensor
     pseudo: Pseudo | None = None
 
@@ -159,7 +165,7 @@ class Method:
             inside [0, duration_s]. Sees no model and no train parameters.
         refresh: (model, batch, hp) -> Pseudo, or None for a method without pseudo-labels. The
             batch is uncropped. Every tensor is (B, ...); its
-            trailing shape depends only on P and C.
+            trailing shape depends only on P, Q and C.
         label_segments: (pseudo, batch) -> for each video a (K, 3) int64 array of the action
             instances its pseudo-labels state: first snippet, last snippet, class. To judge labels
             by; training does not use it. None where the method has no refresh.

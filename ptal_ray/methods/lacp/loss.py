@@ -1,0 +1,132 @@
+"""The five losses of LACP on a batch, without a loop over videos, classes or runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ptal_ray.methods.lacp.model import Lacp
+from ptal_ray.methods.method import Batch, Step
+from ptal_ray.ops import mil
+from ptal_ray.ops.seeds import mine_background
+
+
+def loss(model: Lacp, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
+    """Weighted terms "video", "point", "background", "score" and "feature", means over videos.
+
+    The last two wait until sequences of a trained model exist, `refresh_every` steps.
+
+    Source: LACP Eq. 10; code.
+    """
+    features, score = model(batch.features, batch.mask, _dropout(model, batch, hp, step))
+    with torch.autocast(score.device.type, enabled=False):
+        fused = mil.fuse(score)
+        video = mil.video_scores(score[..., :-1], batch.mask, hp.r_act, batch.video_label)
+        terms = snippet_losses(fused, video, batch, hp)
+        if step.index >= hp.refresh_every and (hp.score_weight or hp.feature_weight):
+            runs = sequence_runs(batch, hp)
+            terms |= sequence_losses(features.float(), fused, runs, batch, hp, step)
+    weight = {
+        "video": hp.video_weight, "point": hp.point_weight, "background": hp.background_weight,
+        "score": hp.score_weight, "feature": hp.feature_weight,
+    }  # fmt: skip
+    return {name: weight[name] * value.mean() for name, value in terms.items() if weight[name]}
+
+
+def _dropout(model: Lacp, batch: Batch, hp: Any, step: Step) -> Tensor | None:
+    if not hp.dropout:
+        return None
+    shape = (*batch.mask.shape, model.classifier.in_features)
+    kept = step.rand(shape[0], *shape[1:]) >= hp.dropout
+    scaled: Tensor = kept.to(batch.features.dtype) / (1 - hp.dropout)
+    return scaled
+
+
+def snippet_losses(fused: Tensor, video: Tensor, batch: Batch, hp: Any) -> dict[str, Tensor]:
+    """Terms "video", "point" and "background", each (B,).
+
+    Args:
+        fused: (B, T, C + 1) scores.
+        video: (B, C) scores.
+    """
+    target = snippet_targets(batch)
+    mined = mine_background(
+        fused[..., -1].detach(), batch.mask, batch.point_t, hp.background_threshold
+    )
+    background = F.one_hot(torch.tensor(fused.shape[2] - 1), fused.shape[2]).to(fused)
+    return {
+        "video": mil.cross_entropy(video, batch.video_label).mean(dim=1),
+        "point": mil.focal_loss(fused, target, target.any(dim=2), hp.focal_gamma),
+        "background": mil.focal_loss(fused, background.expand_as(fused), mined, hp.focal_gamma),
+    }
+
+
+def snippet_targets(batch: Batch) -> Tensor:
+    """(B, T, C + 1) classes of annotated snippets; the background is 0."""
+    shape = (len(batch.mask), batch.mask.shape[1] + 1, batch.point_label.shape[2])
+    target = batch.point_label.new_zeros(shape)
+    place = torch.where(batch.point_t < 0, shape[1] - 1, batch.point_t)
+    index = place[..., None].expand(-1, -1, shape[2])
+    return F.pad(target.scatter(1, index, batch.point_label)[:, :-1], (0, 1))
+
+
+def sequence_runs(batch: Batch, hp: Any) -> mil.Runs:
+    """The runs of the pseudo-sequences inside the crops."""
+    assert batch.pseudo is not None
+    length = batch.mask.sum(dim=1)
+    start = batch.pseudo["start_t"][:, : batch.most_pairs]
+    end = batch.pseudo["end_t"][:, : batch.most_pairs] - batch.crop_t[:, None]
+    exists = (start >= 0) & (end >= 0)
+    start = (start - batch.crop_t[:, None]).clamp(min=0)
+    exists &= start < length[:, None]
+    end = torch.minimum(end, (length - 1)[:, None])
+    runs = mil.runs_from_actions(
+        torch.where(exists, start, -1), torch.where(exists, end, -1),
+        batch.pseudo["label"][:, : batch.most_pairs], length,
+    )  # fmt: skip
+    return cut_short(runs, length) if hp.reference_faults else runs
+
+
+def cut_short(runs: mil.Runs, length: Tensor) -> mil.Runs:
+    """Runs as the released code reads them: none holds the last snippet of the video."""
+    end = torch.minimum(runs.end, (length - 2)[:, None])
+    gone = runs.start > end
+    return replace(
+        runs, start=runs.start.masked_fill(gone, -1), end=end.masked_fill(gone, -1),
+        action=runs.action & ~gone,
+    )  # fmt: skip
+
+
+def sequence_losses(
+    features: Tensor, fused: Tensor, runs: mil.Runs, batch: Batch, hp: Any, step: Step
+) -> dict[str, Tensor]:
+    """Terms "score" and "feature", each (B,).
+
+    Args:
+        features: (B, T, H).
+        fused: (B, T, C + 1) scores.
+    """
+    length, classes = batch.mask.sum(dim=1), fused.shape[2] - 1
+    missing = 1 - mil.score_contrast(fused[..., :-1], runs, length, hp.delta)
+    acted = mil.mean_where(missing, runs.action)
+    rested = mil.mean_where(missing, runs.valid & ~runs.action)
+    draw = step.rand(*runs.start.shape, hp.feature_samples)
+    vector = mil.run_features(features, runs, draw)
+    by_class = mil.feature_contrast(vector, runs, hp.feature_temperature, classes)
+    if hp.reference_faults:
+        by_class = last_class(by_class)
+    return {
+        "score": (acted + rested) ** 2,
+        "feature": mil.mean_where(by_class.nan_to_num(), ~by_class.isnan()),
+    }
+
+
+def last_class(by_class: Tensor) -> Tensor:
+    """(B, C) with all but the last number of each row NaN, what the released code keeps."""
+    counted = ~by_class.isnan()
+    behind = counted.flip(1).cumsum(dim=1).flip(1)
+    return by_class.masked_fill(behind > 1, torch.nan)
