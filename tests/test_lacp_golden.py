@@ -19,6 +19,7 @@ from ptal_ray.methods.lacp.decode import decode
 from ptal_ray.methods.lacp.loss import cut_short, sequence_losses, snippet_losses
 from ptal_ray.methods.lacp.model import Lacp
 from ptal_ray.methods.lacp.params import LacpDecode, LacpTrain
+from ptal_ray.methods.lacp.refresh import _seeds
 from ptal_ray.methods.method import Batch
 from ptal_ray.ops import mil
 from ptal_ray.ops.nms import hard_nms
@@ -106,9 +107,9 @@ def searched(
     """0-1 labels of a class, their score, and the score of the true optimum."""
     point_t, own = points_of(annotated[None])
     mined, first, last = seeds_of(torch.from_numpy(score)[None], torch.from_numpy(point_t))
-    states = class_windows(
-        mined[0].numpy(), first[0].numpy(), last[0].numpy(), own[0, :, label] > 0
-    )
+    seeds = _seeds(first[0].numpy(), last[0].numpy(), own[0] > 0, len(score))
+    others = np.delete(seeds, label, axis=1).any(axis=1)
+    states = class_windows(seeds[:, label], mined[0].numpy() | others)
     sums = np.concatenate([[0.0], np.cumsum(score[:, label].astype(np.float64))])
     starts = search(sums, states)
     made = np.zeros(len(score), np.int8)
@@ -177,7 +178,7 @@ def test_degenerate_searches(case: Any) -> None:
 def test_contrast() -> None:
     for case in json.loads(shared("golden/lacp_oic/oic_scores.json").read_text())["cases"]:
         sums = np.concatenate([[0.0], np.cumsum(np.array(case["scores"]))])
-        made = contrast(sums, case["start"], case["end"], case["delta"], True)
+        made = contrast(sums, case["start"], case["end"], case["delta"], True, 0, len(sums) - 2)
         assert made == pytest.approx(case["oic"], abs=1e-5)
         runs = mil.Runs(
             start=torch.tensor([[case["start"]]]), end=torch.tensor([[case["end"]]]),

@@ -13,6 +13,7 @@ from ptal_ray.ops.sequence_search import (
     action_runs,
     beam_search,
     class_windows,
+    clipped_search,
     exact_search,
     sequence_score,
 )
@@ -27,8 +28,7 @@ def problems(draw: st.DrawFn, most: int = 40) -> tuple[np.ndarray, Windows, floa
     score = rng.random(length) ** draw(st.sampled_from([0.3, 1.0, 4.0]))
     kinds = rng.choice(3, length, p=draw(st.sampled_from([[0.8, 0.1, 0.1], [0.4, 0.3, 0.3]])))
     kinds[rng.integers(length)] = 1
-    at = np.flatnonzero(kinds == 1)
-    states = class_windows(kinds == 2, at, at, np.ones(len(at), bool))
+    states = class_windows(kinds == 1, kinds == 2)
     delta = draw(st.sampled_from([0.1, 0.25, 0.5, 1.0]))
     return np.concatenate([[0.0], np.cumsum(score)]), states, delta
 
@@ -80,11 +80,25 @@ def test_runs_cover_the_seeds(problem: tuple[np.ndarray, Windows, float]) -> Non
     assert (begins[1:] > ends[:-1] + 1).all()
 
 
-def test_other_classes_are_background_but_not_where_they_are_the_class_too() -> None:
-    none = np.zeros(12, bool)
-    states = class_windows(
-        none, np.array([2, 3, 8]), np.array([4, 3, 9]), np.array([True, False, False])
-    )
+def test_a_seed_of_the_class_counts_more_than_background() -> None:
+    action, background = np.zeros(12, bool), np.zeros(12, bool)
+    action[2:5], background[3], background[8:10] = True, True, True
+    states = class_windows(action, background)
     assert states.first.tolist() == [2, 8]
     assert states.last.tolist() == [4, 9]
     assert states.action_first
+
+
+@given(problems(most=12))
+@settings(deadline=None, max_examples=60)
+def test_clipped_search_is_close_to_the_best_of_all(
+    problem: tuple[np.ndarray, Windows, float],
+) -> None:
+    sums, states, delta = problem
+    found = clipped_search(sums, states, delta)
+    assert allowed(found, states)
+    plain = exact_search(sums, states, delta)
+    scores = [
+        sequence_score(sums, s, states.action_first, delta, clipped=True) for s in (found, plain)
+    ]
+    assert scores[0] >= scores[1]

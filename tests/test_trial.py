@@ -25,6 +25,10 @@ SMALL: dict[str, dict[str, Any]] = {  # a model that trains in seconds
         "lr": 2e-3, "batch_size": 4, "refresh_every": 3, "text_encoder": "learned",
         "score_candidates": 60, "train_candidates": 60, "pem_start_epochs": 1,
     },
+    "fsptal": {
+        "embed_dim": 32, "separation_hidden": 16, "separation_dim": 8, "lr": 3e-3,
+        "batch_size": 4, "refresh_every": 3,
+    },
     "lacp": {"embed_dim": 32, "lr": 3e-3, "batch_size": 4, "refresh_every": 3},
 }  # fmt: skip
 

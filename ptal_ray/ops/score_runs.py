@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.ops.jit import jit
 
 Floats = NDArray[np.float64]
@@ -33,35 +37,46 @@ def upsample(value: Floats, scale: int) -> Floats:
 
 @jit
 def _runs_above(
-    active: Floats, threshold: float, above_zero: bool, sums: Floats, ratio: float,
-    start: Ints, end: Ints, contrast: Floats, number: int,
-) -> int:  # fmt: skip
-    """Appends the runs of samples at or above the threshold and their contrast."""
-    length, begin, only_first = len(active), -1, number
+    active: Floats, threshold: float, above_zero: bool, start: Ints, end: Ints, first: int
+) -> int:
+    """Writes the runs of samples at or above the threshold from place `first` on."""
+    length, begin, number = len(active), -1, first
     for t in range(length + 1):
         inside = t < length and active[t] >= threshold and (active[t] > 0 or not above_zero)
         if inside and begin < 0:
             begin = t
-        if inside or begin < 0:
-            continue
-        last = t - 1
-        size = last - begin + 1
-        left, right = max(0, int(begin - ratio * size)), min(length - 1, int(last + ratio * size))
-        value = (sums[last + 1] - sums[begin]) / size
-        around = (begin - left) + (right - last)
-        if around > 0:
-            value -= (sums[begin] - sums[left] + sums[right + 1] - sums[last + 1]) / around
-        start[number], end[number], contrast[number] = begin, last, value
-        number += 1
-        begin = -1
-    if number == only_first + 1 and end[only_first] == 0:
-        return only_first  # as the released code: a class active at sample 0 alone has no run
+        if begin >= 0 and not inside:
+            start[number], end[number] = begin, t - 1
+            number += 1
+            begin = -1
+    if number == first + 1 and end[first] == 0:
+        return first  # as the released code: a class active at sample 0 alone has no run
     return number
 
 
 @jit
+def _rate(
+    sums: Floats, ratio: float, clipped: bool, start: Ints, end: Ints, contrast: Floats,
+    first: int, number: int,
+) -> None:  # fmt: skip
+    """Mean inside minus mean of the surroundings, of the runs at first, ..., number - 1."""
+    length = len(sums) - 1
+    for k in range(first, number):
+        low = end[k - 1] + 1 if clipped and k > first else 0
+        high = start[k + 1] - 1 if clipped and k + 1 < number else length - 1
+        size = end[k] - start[k] + 1
+        left, right = max(low, int(start[k] - ratio * size)), min(high, int(end[k] + ratio * size))
+        value = (sums[end[k] + 1] - sums[start[k]]) / size
+        around = (start[k] - left) + (right - end[k])
+        if around > 0:
+            outer = sums[start[k]] - sums[left] + sums[right + 1] - sums[end[k] + 1]
+            value -= outer / around
+        contrast[k] = value
+
+
+@jit
 def score_runs(
-    score: Floats, action: Floats, low: Floats, high: Floats, ratio: float
+    score: Floats, action: Floats, low: Floats, high: Floats, ratio: float, clipped: bool
 ) -> tuple[Ints, Ints, Floats]:
     """Proposals of one class: runs of its score, then runs of 1 - b, at all thresholds.
 
@@ -73,6 +88,7 @@ def score_runs(
         low: thresholds of `score`; a run is above 0 too.
         high: thresholds of `action`.
         ratio: width of a proposal's surroundings / its length.
+        clipped: surroundings end at the next run of the same threshold.
 
     Returns:
         First and last sample, both included, and the mean inside minus that of the surroundings.
@@ -82,15 +98,69 @@ def score_runs(
     length = len(score)
     most = (len(low) + len(high)) * (length // 2 + 1)
     start, end = np.empty(most, np.int64), np.empty(most, np.int64)
-    contrast = np.empty(most)
-    sums = np.zeros(length + 1)
-    number = 0
+    contrast, sums, number = np.empty(most), np.zeros(length + 1), 0
     for threshold in low:
         for t in range(length):
             sums[t + 1] = sums[t] + (score[t] if score[t] >= threshold else 0.0)
-        number = _runs_above(score, threshold, True, sums, ratio, start, end, contrast, number)
+        first, number = number, _runs_above(score, threshold, True, start, end, number)
+        _rate(sums, ratio, clipped, start, end, contrast, first, number)
     for t in range(length):
         sums[t + 1] = sums[t] + score[t]
     for threshold in high:
-        number = _runs_above(action, threshold, False, sums, ratio, start, end, contrast, number)
+        first, number = number, _runs_above(action, threshold, False, start, end, number)
+        _rate(sums, ratio, clipped, start, end, contrast, first, number)
     return start[:number].copy(), end[:number].copy(), contrast[:number].copy()
+
+
+def score_arrays(fused: Tensor, video: Tensor, lengths: list[int]) -> list[dict[str, Any]]:
+    """What decoding needs of each video: "video" (C,), "score" (T, C) and "action" (T,), 1 - b.
+
+    Args:
+        fused: (B, T, C + 1) scores.
+        video: (B, C) scores.
+        lengths: snippets of each video.
+    """
+    on_host, videos = fused.cpu().numpy(), video.cpu().numpy()
+    return [
+        {
+            "video": videos[row],
+            "score": on_host[row, :length, :-1],
+            "action": 1 - on_host[row, :length, -1],
+        }
+        for row, length in enumerate(lengths)
+    ]
+
+
+def detections(found: Scores, grid: Grid, duration_s: float, hp: Any, clipped: bool) -> Segments:
+    """Rated runs of the classes whose video score is high enough, or else of the best class.
+
+    A proposal's score is inner - outer + gamma * video score.
+
+    Args:
+        found: what `score_arrays` made.
+        grid, duration_s: of the video; runs are clipped to it.
+        hp: with class_threshold, score_stop, score_step, action_start, action_stop, action_step,
+            scale, outer_ratio and video_weight.
+        clipped: see `score_runs`.
+
+    Source: LACP code; golden lacp_decode.
+    """
+    video = found.arrays["video"]
+    classes = np.flatnonzero(video >= hp.class_threshold)
+    if not len(classes):
+        classes = np.array([video.argmax()])
+    low = np.arange(0, hp.score_stop, hp.score_step)
+    high = np.arange(hp.action_start, hp.action_stop, hp.action_step)
+    action = upsample(found.arrays["action"].astype(np.float64), hp.scale)
+    kept = []
+    for label in classes:
+        score = upsample(found.arrays["score"][:, label].astype(np.float64), hp.scale)
+        start, end, contrast = score_runs(score, action, low, high, hp.outer_ratio, clipped)
+        segments = Segments(
+            start_s=grid.seconds(start / hp.scale),
+            end_s=np.minimum(grid.seconds((end + 1) / hp.scale), duration_s),
+            label=np.full(len(start), label, np.int64),
+            score=contrast + hp.video_weight * float(video[label]),
+        )
+        kept.append(segments.take(segments.end_s > segments.start_s))
+    return Segments.concatenate(kept)

@@ -26,25 +26,46 @@ def mine_background(background: Tensor, mask: Tensor, point_t: Tensor, threshold
 
     Source: LACP code; golden lacp_seeds.
     """
-    annotated, gap = _gaps(mask, point_t)
+    annotated = annotated_snippets(mask, point_t)
+    gap = annotated.cumsum(dim=1)
+    first, last = gap_background(
+        background, background >= threshold, mask, annotated, point_t.shape[1]
+    )
+    number = annotated.sum(dim=1, keepdim=True)
+    t = torch.arange(mask.shape[1], device=mask.device)
+    first = torch.where(gap == 0, 0, first)
+    last = torch.where(gap == number, mask.shape[1], last)
+    return (t >= first) & (t <= last) & mask & ~annotated & (number > 0)
+
+
+def gap_background(
+    background: Tensor, high: Tensor, mask: Tensor, annotated: Tensor, most: int
+) -> tuple[Tensor, Tensor]:
+    """First and last background snippet of the gap between annotated snippets around each snippet.
+
+    Those where `high`, or else the first one of the highest score.
+
+    Args:
+        background: (B, T) scores b.
+        high: (B, T) bool.
+        mask: (B, T), True on real snippets.
+        annotated: (B, T) bool.
+        most: annotated snippets a video has at most.
+
+    Returns:
+        Two (B, T) snippets; T and -1, or T and T, in a gap without a snippet.
+    """
+    size, far, gap = most + 1, mask.shape[1], annotated.cumsum(dim=1)
     free = mask & ~annotated
-    size, t = point_t.shape[1] + 1, torch.arange(mask.shape[1], device=mask.device)
-    t = t.expand_as(mask)
-    high = free & (background >= threshold)
-    far = mask.shape[1]
-    first = _per_gap(torch.where(high, t, far), gap, size, "amin", far)
-    last = _per_gap(torch.where(high, t, -1), gap, size, "amax", -1)
+    t = torch.arange(far, device=mask.device).expand_as(mask)
+    first = _per_gap(torch.where(high & free, t, far), gap, size, "amin", far)
+    last = _per_gap(torch.where(high & free, t, -1), gap, size, "amax", -1)
     score = background.masked_fill(~free, -torch.inf)
     peak = _per_gap(score, gap, size, "amax", -torch.inf)
     at_peak = free & (score == peak.gather(1, gap))
     best = _per_gap(torch.where(at_peak, t, far), gap, size, "amin", far)
     first, last = torch.where(last < 0, best, first), torch.where(last < 0, best, last)
-    number = annotated.sum(dim=1, keepdim=True)
-    place = torch.arange(size, device=mask.device)
-    first = torch.where(place == 0, 0, first)
-    last = torch.where(place == number, far, last)
-    inside = (t >= first.gather(1, gap)) & (t <= last.gather(1, gap))
-    return inside & free & (number > 0)
+    return first.gather(1, gap), last.gather(1, gap)
 
 
 def extend_points(
@@ -64,7 +85,7 @@ def extend_points(
 
     Source: LACP code; golden lacp_seeds.
     """
-    annotated, _ = _gaps(mask, point_t)
+    annotated = annotated_snippets(mask, point_t)
     stops = (background > threshold) | mined | annotated | ~mask
     length = mask.shape[1]
     t = torch.arange(length, device=mask.device).expand_as(mask)
@@ -78,12 +99,11 @@ def extend_points(
     return first.masked_fill(missing, -1), last.masked_fill(missing, -1)
 
 
-def _gaps(mask: Tensor, point_t: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, T) annotated snippets, and for each snippet how many of them are not behind it."""
-    number = torch.zeros((len(mask), mask.shape[1] + 1), dtype=torch.int64, device=mask.device)
+def annotated_snippets(mask: Tensor, point_t: Tensor) -> Tensor:
+    """(B, T) bool from (B, P) snippets, -1 where none."""
+    found = torch.zeros((len(mask), mask.shape[1] + 1), dtype=torch.bool, device=mask.device)
     place = torch.where(point_t < 0, mask.shape[1], point_t)
-    annotated = number.scatter(1, place, 1)[:, :-1]
-    return annotated > 0, annotated.cumsum(dim=1)
+    return found.scatter(1, place, True)[:, :-1]
 
 
 def _per_gap(value: Tensor, gap: Tensor, size: int, reduce: str, empty: float) -> Tensor:

@@ -19,6 +19,7 @@ from ptal_ray.ops.jit import jit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+CLIP_ROUNDS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,24 +38,26 @@ class Windows:
 
 
 @jit
-def contrast(sums: Floats, start: int, end: int, delta: float, action: bool) -> float:
+def contrast(
+    sums: Floats, start: int, end: int, delta: float, action: bool, low: int, high: int
+) -> float:
     """Outer-inner contrast of the run start..end: mean inside minus mean of its surroundings.
 
-    The surroundings reach floor(start - delta * len) and floor(end + delta * len), inside the
-    video; the mean of empty surroundings is 0. For background the scores are 1 - score.
+    The surroundings reach floor(start - delta * len) and floor(end + delta * len), but not beyond
+    low and high; the mean of empty surroundings is 0. For background the scores are 1 - score.
 
     Args:
         sums: (T + 1,) sums[t] is the sum of the first t scores.
         start, end: the run, both included.
         delta: width of the surroundings / length of the run.
         action: False takes 1 - score.
+        low, high: first and last snippet that may surround it, 0 and T - 1 for the whole video.
 
     Source: LACP code; golden lacp_oic.
     """
-    length = len(sums) - 1
     size = end - start + 1
-    left = max(0, int(start - delta * size))
-    right = min(length - 1, int(end + delta * size))
+    left = max(low, int(start - delta * size))
+    right = min(high, int(end + delta * size))
     inner = float((sums[end + 1] - sums[start]) / size)
     around = (start - left) + (right - end)
     if around > 0:
@@ -85,23 +88,15 @@ def _collapse(action: NDArray[np.bool_], background: NDArray[np.bool_]) -> tuple
     return first[:number].copy(), last[:number].copy(), action_first
 
 
-def class_windows(
-    background: NDArray[np.bool_], first: Ints, last: Ints, own: NDArray[np.bool_]
-) -> Windows:
+def class_windows(action: NDArray[np.bool_], background: NDArray[np.bool_]) -> Windows:
     """The states that seeds imply for one class.
 
-    Seeds of other classes are background, except where they are seeds of this one too.
-
     Args:
-        background: (T,) mined background.
-        first, last: (P,) how far the label of each point reaches, both included, -1 pads.
-        own: (P,) points of the class, at least one.
+        action: (T,) seeds of the class, at least one.
+        background: (T,) mined background and seeds of other classes; where it is a seed of the
+            class too, that counts.
     """
-    action, other = np.zeros_like(background), background.copy()
-    for low, high, mine in zip(first, last, own, strict=True):
-        if low >= 0:
-            (action if mine else other)[low : high + 1] = True
-    begins, ends, action_first = _collapse(action, other & ~action)
+    begins, ends, action_first = _collapse(action, background & ~action)
     return Windows(first=begins, last=ends, action_first=bool(action_first))
 
 
@@ -112,40 +107,66 @@ def action_runs(starts: Ints, states: Windows, length: int) -> tuple[Ints, Ints]
     return starts[chosen], ends[chosen]
 
 
+def splice(sums: Floats, states: Windows, delta: float, clipped: bool) -> tuple[Ints, Ints]:
+    """First and last snippet of action segments: seeds stretched over quarters of their gaps.
+
+    Each side reaches none, a quarter, half, three quarters or all of the way to the middle of the
+    gap to the next background seed, whatever gives the segment the highest contrast; a clipped one
+    ends at the seeds of the neighbouring segments.
+
+    Args:
+        sums, states, delta: as in `exact_search`.
+        clipped: surroundings end at the neighbouring segments.
+
+    Source: FS-PTAL section 3.4, PROPOSED.
+    """
+    length, number = len(sums) - 1, len(states.first)
+    begins, ends = [], []
+    for k in range(0 if states.action_first else 1, number, 2):
+        first, last = states.first[k], states.last[k]
+        left = (first - 1 - states.last[k - 1]) // 2 if k > 0 else first
+        right = (states.first[k + 1] - 1 - last) // 2 if k + 1 < number else length - 1 - last
+        low = states.last[k - 2] + 1 if clipped and k > 1 else 0
+        high = states.first[k + 2] - 1 if clipped and k + 2 < number else length - 1
+        options = [
+            (first - left * a // 4, last + right * b // 4) for a in range(5) for b in range(5)
+        ]
+        rated = [contrast(sums, s, e, delta, True, low, high) for s, e in options]
+        start, end = options[int(np.argmax(rated))]
+        begins.append(start)
+        ends.append(end)
+    return np.array(begins, np.int64), np.array(ends, np.int64)
+
+
 @jit
-def _exact(sums: Floats, first: Ints, last: Ints, action_first: bool, delta: float) -> Ints:
+def _exact(
+    sums: Floats, first: Ints, last: Ints, action_first: bool, delta: float, low: Ints, high: Ints
+) -> Ints:
     number, length = len(first), len(sums) - 1
     start = np.zeros(number, np.int64)
-    if number == 1:
-        return start
     offset = np.zeros(number + 1, np.int64)
     for k in range(1, number):
         offset[k + 1] = offset[k] + first[k] - last[k - 1]
     value = np.empty(offset[number])
     parent = np.zeros(offset[number], np.int64)
-    for k in range(1, number):
+    for k in range(1, number + 1):  # the run k - 1 ends in front of y; the last with the video
         action = action_first == ((k - 1) % 2 == 0)
-        for y in range(last[k - 1] + 1, first[k] + 1):
-            at = offset[k] + y - last[k - 1] - 1
-            if k == 1:
-                value[at] = contrast(sums, 0, y - 1, delta, action)
-                continue
-            best = -np.inf
-            for x in range(last[k - 2] + 1, first[k - 1] + 1):
-                total = value[offset[k - 1] + x - last[k - 2] - 1]
-                total += contrast(sums, x, y - 1, delta, action)
+        from_y = last[k - 1] + 1 if k < number else length
+        until_y = first[k] if k < number else length
+        for y in range(from_y, until_y + 1):
+            best, origin = -np.inf, 0
+            from_x = last[k - 2] + 1 if k > 1 else 0
+            until_x = first[k - 1] if k > 1 else 0
+            for x in range(from_x, until_x + 1):
+                total = value[offset[k - 1] + x - from_x] if k > 1 else 0.0
+                total += contrast(sums, x, y - 1, delta, action, low[k - 1], high[k - 1])
                 if total >= best:
-                    best = total
-                    parent[at] = x
-            value[at] = best
-    action = action_first == ((number - 1) % 2 == 0)
-    best = -np.inf
-    for x in range(last[number - 2] + 1, first[number - 1] + 1):
-        total = value[offset[number - 1] + x - last[number - 2] - 1]
-        total += contrast(sums, x, length - 1, delta, action)
-        if total >= best:
-            best = total
-            start[number - 1] = x
+                    best, origin = total, x
+            if k < number:
+                value[offset[k] + y - from_y] = best
+                parent[offset[k] + y - from_y] = origin
+            else:
+                start[number - 1] = origin
     for k in range(number - 1, 1, -1):
         start[k - 1] = parent[offset[k] + start[k] - last[k - 1] - 1]
     return start
@@ -161,15 +182,60 @@ def exact_search(sums: Floats, states: Windows, delta: float) -> Ints:
         states: at least one.
         delta: width of the surroundings.
     """
-    return _exact(sums, states.first, states.last, states.action_first, delta)
+    low, high = _whole_video(sums, len(states.first))
+    return _exact(sums, states.first, states.last, states.action_first, delta, low, high)
 
 
-def sequence_score(sums: Floats, starts: Ints, action_first: bool, delta: float) -> float:
-    """Mean contrast over the runs that start at `starts` (K,), the last to the video's end."""
+def clipped_search(sums: Floats, states: Windows, delta: float) -> Ints:
+    """As `exact_search`, for surroundings that end at the neighbouring runs of the same kind.
+
+    A contrast then depends on four boundaries. Deviation: instead of a search over triples of
+    boundaries, the neighbours are held where the last round found them, at most CLIP_ROUNDS times,
+    and the best sequence met is returned; how far it stays behind the optimum is measured in
+    `reports/`.
+
+    Source: FS-PTAL Eq. 8.
+    """
+    low, high = _whole_video(sums, len(states.first))
+    best, best_score = None, -math.inf
+    for _ in range(CLIP_ROUNDS):
+        found = _exact(sums, states.first, states.last, states.action_first, delta, low, high)
+        score = sequence_score(sums, found, states.action_first, delta, clipped=True)
+        if best is None or score > best_score:
+            best, best_score = found, score
+        limits = _clip_limits(sums, found)
+        if np.array_equal(limits, (low, high)):
+            break
+        low, high = limits
+    assert best is not None
+    return best
+
+
+def _whole_video(sums: Floats, number: int) -> tuple[Ints, Ints]:
+    return np.zeros(number, np.int64), np.full(number, len(sums) - 2, np.int64)
+
+
+def _clip_limits(sums: Floats, starts: Ints) -> tuple[Ints, Ints]:
+    """First and last snippet that may surround each run: none of the next run but one."""
+    low, high = _whole_video(sums, len(starts))
+    low[1:] = starts[:-1]
+    high[:-2] = starts[2:] - 1
+    return low, high
+
+
+def sequence_score(
+    sums: Floats, starts: Ints, action_first: bool, delta: float, clipped: bool = False
+) -> float:
+    """Mean contrast over the runs that start at `starts` (K,), the last to the video's end.
+
+    With `clipped`, surroundings end at the neighbouring runs of the same kind.
+    """
     ends = np.append(starts[1:], len(sums) - 1) - 1
+    low, high = _clip_limits(sums, starts) if clipped else _whole_video(sums, len(starts))
     total = 0.0
     for k, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        total += contrast(sums, start, end, delta, action_first == (k % 2 == 0))
+        action = action_first == (k % 2 == 0)
+        total += contrast(sums, start, end, delta, action, low[k], high[k])
     return total / len(starts)
 
 
@@ -196,7 +262,7 @@ def beam_search(sums: Floats, states: Windows, delta: float, *, budget: int, pru
                 grown.append((starts, total))
             if t > states.last[k]:
                 action = states.action_first == (k % 2 == 0)
-                closed = total + contrast(sums, starts[-1], t - 1, delta, action)
+                closed = total + contrast(sums, starts[-1], t - 1, delta, action, 0, length - 1)
                 grown.append(((*starts, t), closed))
         beam = _keep(grown, budget, prune)
     scores = [sequence_score(sums, np.array(s), states.action_first, delta) for s, _ in beam]

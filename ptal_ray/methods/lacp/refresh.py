@@ -56,15 +56,26 @@ def _search_batch(
     pair_t, pair_class = batch.pair_t.cpu().numpy(), batch.pair_class.cpu().numpy()
     start, end = np.full(pair_t.shape, -1, np.int64), np.full(pair_t.shape, -1, np.int64)
     for row, length in enumerate(batch.mask.sum(dim=1).tolist()):
-        background = mined[row, :length]
+        seeds = _seeds(first[row], last[row], own[row], length)
         for label in np.unique(pair_class[row][pair_class[row] >= 0]):
-            states = class_windows(background, first[row], last[row], own[row, :, label])
+            others = np.delete(seeds, label, axis=1).any(axis=1)
+            states = class_windows(seeds[:, label], mined[row, :length] | others)
             sums = np.concatenate([[0.0], np.cumsum(score[row, :length, label])])
             begins, ends = action_runs(_search(sums, states, hp), states, length)
             at = np.flatnonzero(pair_class[row] == label)
             slots = at[np.searchsorted(pair_t[row, at], begins)]
             start[row, slots], end[row, slots] = begins, ends
     return start, end
+
+
+def _seeds(
+    first: NDArray[np.int64], last: NDArray[np.int64], own: NDArray[np.bool_], length: int
+) -> NDArray[np.bool_]:
+    """(T, C) the classes that points state, as far as their labels reach."""
+    seeds = np.zeros((length, own.shape[1]), bool)
+    for low, high, classes in zip(first, last, own, strict=True):
+        seeds[max(low, 0) : high + 1] |= classes
+    return seeds
 
 
 def _search(sums: NDArray[np.float64], states: Windows, hp: Any) -> NDArray[np.int64]:

@@ -1,0 +1,29 @@
+"""Scores of snippets, cached once, and detections from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ptal_ray.data.types import Grid, Scores, Segments
+from ptal_ray.methods.fsptal.model import Fsptal
+from ptal_ray.methods.fsptal.params import FsptalDecode
+from ptal_ray.methods.method import Batch
+from ptal_ray.ops import mil
+from ptal_ray.ops.nms import hard_nms
+from ptal_ray.ops.score_runs import detections, score_arrays
+
+
+def scores(model: Fsptal, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]:
+    """Fused snippet scores and video scores of the original videos, see `score_arrays`."""
+    _, score = model(batch.features, batch.mask)
+    video = mil.video_scores(score[..., :-1], batch.mask, hp.r_act)
+    found = score_arrays(mil.fuse(score), video, batch.mask.sum(dim=1).tolist())
+    return [Scores(id=id, arrays=arrays) for id, arrays in zip(batch.ids, found, strict=True)]
+
+
+def decode(found: Scores, grid: Grid, duration_s: float, hp: FsptalDecode) -> Segments:
+    """Runs above thresholds, rated by inner - outer + gamma * video score, then suppression.
+
+    Source: FS-PTAL section 4; thresholds as LACP.
+    """
+    return hard_nms(detections(found, grid, duration_s, hp, hp.clipped), hp.nms_tiou)

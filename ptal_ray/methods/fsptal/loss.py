@@ -1,0 +1,171 @@
+"""The losses of FS-PTAL on a batch, without a loop over videos, classes or segments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ptal_ray.methods.fsptal.extension import extend
+from ptal_ray.methods.fsptal.mining import mine
+from ptal_ray.methods.fsptal.model import Fsptal
+from ptal_ray.methods.method import Batch, Step
+from ptal_ray.ops import mil
+
+FOCAL_GAMMA = 2
+
+
+def loss(model: Fsptal, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
+    """Weighted terms "video", "point", "score" and "separation", means over videos.
+
+    The last two wait until segments of a trained model exist, `refresh_every` steps.
+
+    Source: FS-PTAL Eq. 13.
+    """
+    video = extend(batch, tau1=hp.tau1, tau2=hp.tau2, reach=hp.label_reach)
+    kept = _dropout(model, video.mask, hp, step)
+    embedded, score = model(video.features, video.mask, kept)
+    with torch.autocast(score.device.type, enabled=False):
+        fused, present = mil.fuse(score), batch.video_label
+        mined, action = mine_labels(fused.detach(), video.mask, video.label, hp)
+        terms = {
+            "video": video_loss(model, embedded, score, video.mask, present, hp),
+            "point": point_loss(fused, mined, action),
+        }
+    segments_wanted = hp.score_weight or hp.separation_weight
+    if segments_wanted and step.index >= hp.refresh_every:
+        assert batch.pseudo is not None
+        length = video.mask.sum(dim=1)
+        start, end, label = (
+            batch.pseudo[name][:, : batch.most_pairs] for name in ("start_t", "end_t", "label")
+        )
+        if hp.score_weight:
+            runs = mil.runs_from_actions(start, end, label, length)
+            terms["score"] = score_loss(fused, runs, length, hp)
+        if hp.separation_weight:
+            number = segment_numbers(start, end, video.mask)
+            apart = model.separation(embedded, video.mask, number)
+            draw = step.rand(*video.mask.shape)
+            terms["separation"] = separation_loss(apart, mined, action, draw, hp)
+    weight = {
+        "video": hp.video_weight, "point": hp.point_weight, "score": hp.score_weight,
+        "separation": hp.separation_weight,
+    }  # fmt: skip
+    return {name: weight[name] * value.mean() for name, value in terms.items() if weight[name]}
+
+
+def _dropout(model: Fsptal, mask: Tensor, hp: Any, step: Step) -> Tensor | None:
+    if not hp.dropout:
+        return None
+    kept = step.rand(*mask.shape, model.classifier.in_features) >= hp.dropout
+    scaled: Tensor = kept.float() / (1 - hp.dropout)
+    return scaled
+
+
+def mine_labels(fused: Tensor, mask: Tensor, label: Tensor, hp: Any) -> tuple[Tensor, Tensor]:
+    """Background snippets (B, T) and action classes (B, T, C); without mining the points alone."""
+    above, below = hp.background_threshold, hp.action_threshold
+    if not hp.mining:
+        above, below = 2.0, -1.0  # no score is so high, or so low
+    return mine(fused, mask, label, background_above=above, action_below=below)
+
+
+def video_loss(
+    model: Fsptal, embedded: Tensor, score: Tensor, mask: Tensor, present: Tensor, hp: Any
+) -> Tensor:
+    """(B,) cross entropy of Q_f with (y, 0) and of Q_v with (y, 1).
+
+    Source: FS-PTAL Eq. 3, over all C + 1 channels.
+    """
+    foreground = model.foreground_scores(embedded, mask, present.sum(dim=1) > 1)
+    best = mil.video_scores(score, mask, hp.r_act)
+    entropy = mil.cross_entropy(foreground, F.pad(present, (0, 1)))
+    entropy = entropy + mil.cross_entropy(best, F.pad(present, (0, 1), value=1.0))
+    return entropy.mean(dim=1) if hp.reduction == "mean" else entropy.sum(dim=1)
+
+
+def point_loss(fused: Tensor, mined: Tensor, action: Tensor) -> Tensor:
+    """(B,) focal losses of action and background snippets, original and mined.
+
+    Source: FS-PTAL Eq. 6 and 7.
+    """
+    target = F.pad(action, (0, 1))
+    rest = F.pad(torch.zeros_like(action), (0, 1), value=1.0)
+    return mil.focal_loss(fused, target, action.any(dim=2), FOCAL_GAMMA) + mil.focal_loss(
+        fused, rest, mined, FOCAL_GAMMA
+    )
+
+
+def score_loss(fused: Tensor, runs: mil.Runs, length: Tensor, hp: Any) -> Tensor:
+    """(B,) mean over present classes of (1 - mean contrast of its action segments)^2.
+
+    Source: FS-PTAL Eq. 9.
+    """
+    classes = fused.shape[2] - 1
+    contrast = mil.score_contrast(fused[..., :-1], runs, length, hp.delta, hp.clipped)
+    acted = runs.action.to(contrast)
+    total = contrast.new_zeros(len(fused), classes).scatter_add(1, runs.label, contrast * acted)
+    number = torch.zeros_like(total).scatter_add(1, runs.label, acted)
+    return mil.mean_where((1 - total / number.clamp(min=1)) ** 2, number > 0)
+
+
+def segment_numbers(start: Tensor, end: Tensor, mask: Tensor) -> Tensor:
+    """(B, T) a number for each action segment and each stretch of background; -1 on padding.
+
+    Args:
+        start, end: (B, S) action segments, both ends included, -1 where none.
+        mask: (B, T).
+    """
+    t = torch.arange(mask.shape[1], device=mask.device)
+    inside = (t >= start[..., None]) & (t <= end[..., None]) & (start >= 0)[..., None]
+    place = torch.arange(1, start.shape[1] + 1, device=mask.device)[:, None]
+    action = (inside * place).amax(dim=1)  # 0 in background
+    begins = (action[:, 1:] == 0) & (action[:, :-1] > 0)
+    stretch = F.pad(begins, (1, 0)).cumsum(dim=1) + start.shape[1] + 1
+    return torch.where(action > 0, action, stretch).masked_fill(~mask, -1)
+
+
+def separation_loss(apart: Tensor, mined: Tensor, action: Tensor, draw: Tensor, hp: Any) -> Tensor:
+    """(B,) hinge losses: alike within background and within a class, unlike across.
+
+    Args:
+        apart: (B, T, D_ebd) of norm 1.
+        mined: (B, T) background snippets.
+        action: (B, T, C) classes of action snippets.
+        draw: (B, T) uniform; the snippets with the highest are compared where there are many.
+
+    Source: FS-PTAL Eq. 11 and 12.
+    """
+    rows = torch.arange(len(apart), device=apart.device)[:, None]
+    most = min(hp.separation_points, apart.shape[1])
+    chosen = []
+    for member in (mined, action.any(dim=2)):
+        best, index = torch.where(member, draw + 1, 0.0).topk(most, dim=1)
+        chosen.append((index, best > 0))
+    (rest, is_rest), (acted, is_acted) = chosen
+    e_rest, e_acted, label = apart[rows, rest], apart[rows, acted], action[rows, acted]
+    alike = (label @ label.mT > 0) & is_acted[:, None]
+    return (
+        _together(e_rest, is_rest[:, None].expand(-1, most, -1), is_rest, hp.psi_same)
+        + _together(e_acted, alike, is_acted, hp.psi_same)
+        + _across(e_acted, e_rest, is_acted, is_rest, hp.psi_diff)
+    )
+
+
+def _together(vector: Tensor, partner: Tensor, exists: Tensor, least: float) -> Tensor:
+    """(B,) mean of max(least - similarity to the most unlike partner, 0); 0 without partners."""
+    itself = torch.eye(vector.shape[1], dtype=torch.bool, device=vector.device)
+    partner = partner & ~itself
+    nearest = (vector @ vector.mT).masked_fill(~partner, torch.inf).amin(dim=2)
+    counted = exists & partner.any(dim=2)
+    return mil.mean_where((least - nearest).clamp(min=0), counted)
+
+
+def _across(
+    acted: Tensor, rest: Tensor, is_acted: Tensor, is_rest: Tensor, greatest: float
+) -> Tensor:
+    """(B,) mean over actions of max(similarity to the most alike background - greatest, 0)."""
+    nearest = (acted @ rest.mT).masked_fill(~is_rest[:, None], -torch.inf).amax(dim=2)
+    return mil.mean_where((nearest - greatest).clamp(min=0), is_acted & is_rest.any(1)[:, None])

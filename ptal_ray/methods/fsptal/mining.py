@@ -1,0 +1,59 @@
+"""Pseudo-labels of snippets: background in the gaps, actions beside points that agree."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ptal_ray.ops.seeds import gap_background
+
+
+def mine(
+    fused: Tensor, mask: Tensor, label: Tensor, *, background_above: float, action_below: float
+) -> tuple[Tensor, Tensor]:
+    """Background snippets, and the classes of action snippets.
+
+    Background of a gap between annotated snippets is all from the first to the last snippet with
+    b > `background_above`, or else the one of the highest b. A snippet with b <= `action_below`
+    gets its best class where a neighbouring annotated snippet has that class and no background
+    lies between the two.
+
+    Args:
+        fused: (B, T, C + 1) scores.
+        mask: (B, T).
+        label: (B, T, C) multi-hot, of annotated snippets.
+
+    Returns:
+        (B, T) bool background and (B, T, C) float32 classes, the annotated ones included. Videos
+        without points have neither.
+
+    Source: FS-PTAL Algorithm 2, corrected: annotated snippets are never background, every gap is
+    looked at, and fills stay inside it.
+    """
+    annotated = label.any(dim=2)
+    some = annotated.any(dim=1, keepdim=True)
+    background = fused[..., -1]
+    first, last = gap_background(
+        background, background > background_above, mask, annotated, mask.shape[1]
+    )
+    t = torch.arange(mask.shape[1], device=mask.device)
+    mined = (t >= first) & (t <= last) & mask & ~annotated & some
+    free = (background <= action_below) & mask & ~annotated & ~mined
+    best = F.one_hot(fused[..., :-1].argmax(dim=2), label.shape[2]).to(label.dtype)
+    left, right = _nearest(annotated)
+    agreed = torch.zeros_like(annotated)
+    for neighbour, open_ in ((left, t < first), (right, t > last)):
+        rows = torch.arange(len(label), device=label.device)[:, None]
+        shared = (best * label[rows, neighbour.clamp(0, len(t) - 1)]).any(dim=2)
+        agreed |= shared & open_ & (neighbour >= 0) & (neighbour < len(t))
+    return mined, label + best * (agreed & free)[..., None]
+
+
+def _nearest(annotated: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, T) nearest annotated snippet on the left, or -1, and on the right, or T."""
+    length = annotated.shape[1]
+    t = torch.arange(length, device=annotated.device).expand_as(annotated)
+    left = torch.where(annotated, t, -1).cummax(dim=1).values
+    right = torch.where(annotated, t, length).flip(1).cummin(dim=1).values.flip(1)
+    return left, right

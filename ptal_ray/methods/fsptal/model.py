@@ -1,0 +1,113 @@
+"""The network of FS-PTAL: snippet scores, a class-wise foreground branch, an embedding apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ptal_ray.data.store import FeatureStore
+
+FOREGROUND_SCALE = 10.0  # of the cosines before the softmax over classes
+ATTENTION_TEMPERATURE = 0.1
+
+
+class Fsptal(nn.Module):
+    """See the method's README for the equations.
+
+    Args:
+        feature_dim: D.
+        num_classes: C.
+        hp: FsptalTrain.
+    """
+
+    def __init__(self, feature_dim: int, num_classes: int, hp: Any) -> None:
+        super().__init__()
+        self.hp = hp
+        self.embedding = nn.Conv1d(feature_dim, hp.embed_dim, 3, padding=1)
+        self.classifier = nn.Linear(hp.embed_dim, num_classes + 1, bias=False)
+        self.prototypes = nn.Parameter(torch.randn(num_classes + 1, hp.embed_dim))
+        self.foreground = nn.Parameter(-self.prototypes[-1].detach().clone())
+        self.separate = nn.Conv1d(hp.embed_dim, hp.separation_hidden, 3, padding=1)
+        self.project = nn.Linear(hp.separation_hidden, hp.separation_dim)
+
+    def forward(
+        self, features: Tensor, mask: Tensor, kept: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(B, T, D) -> F (B, T, H), zero on padding, and q (B, T, C + 1).
+
+        Args:
+            features, mask: a batch.
+            kept: (B, T, H) dropout factors of F on its way to the classifier, or None.
+        """
+        embedded = F.relu(self.embedding(features.mT)).mT * mask[..., None]
+        logit = self.classifier(embedded if kept is None else embedded * kept)
+        return embedded, torch.sigmoid(logit.float())
+
+    def foreground_scores(self, embedded: Tensor, mask: Tensor, several: Tensor) -> Tensor:
+        """Q_f (B, C + 1) of the class-wise foreground branch.
+
+        Args:
+            embedded: F (B, T, H).
+            mask: (B, T).
+            several: (B,) bool, videos of more than one class.
+        """
+        hp = self.hp
+        temperatures = [float(t) for t in hp.temperatures.split(",")]
+        logit = foreground_logits(
+            embedded.float(), mask, self.prototypes, self.foreground, temperatures, hp.cosine_scale
+        )
+        soft, single = logit.softmax(dim=1), torch.sigmoid(logit)
+        if hp.foreground_output == "auto":
+            return torch.where(several[:, None], single, soft)
+        return soft if hp.foreground_output == "softmax" else single
+
+    def separation(self, embedded: Tensor, mask: Tensor, segment: Tensor) -> Tensor:
+        """E (B, T, D_ebd) of norm 1: snippets of one segment attend to each other.
+
+        Args:
+            embedded: F (B, T, H).
+            mask: (B, T).
+            segment: (B, T) int64 number of the segment of each snippet, -1 where none.
+        """
+        hidden = F.relu(self.separate(embedded.mT)).mT * mask[..., None]
+        direction = F.normalize(hidden, dim=-1)
+        same = (segment[:, :, None] == segment[:, None]) & (segment >= 0)[:, :, None]
+        same |= torch.eye(same.shape[1], dtype=torch.bool, device=same.device)
+        attended = F.scaled_dot_product_attention(
+            direction, direction, hidden, attn_mask=same, scale=1 / ATTENTION_TEMPERATURE
+        )
+        return F.normalize(self.project(hidden + attended).float(), dim=-1)
+
+
+def foreground_logits(
+    embedded: Tensor, mask: Tensor, prototypes: Tensor, foreground: Tensor,
+    temperatures: list[float], scale: float,
+) -> Tensor:  # fmt: skip
+    """(B, C + 1) similarity of attended class features to the foreground, before the softmax.
+
+    Args:
+        embedded: (B, T, H).
+        mask: (B, T).
+        prototypes: (C + 1, H) of the classes and the background.
+        foreground: (H,) prototype.
+        temperatures: of the attention over time; the scores are averaged.
+        scale: of the cosines between snippets and prototypes.
+
+    Source: FAC-Net code; golden facnet.
+    """
+    cosine = F.normalize(embedded, dim=-1) @ F.normalize(prototypes, dim=-1).mT
+    similar = (scale * cosine).masked_fill(~mask[..., None], -torch.inf)  # (B, T, C + 1)
+    target = F.normalize(foreground, dim=-1)
+    scores = [
+        F.normalize((t * similar).softmax(dim=1).mT @ embedded, dim=-1) @ target
+        for t in temperatures
+    ]
+    return FOREGROUND_SCALE * torch.stack(scores).mean(dim=0)
+
+
+def build(store: FeatureStore, hp: Any) -> Fsptal:
+    """The network for a dataset."""
+    return Fsptal(store.info.feature_dim, store.info.num_classes, hp)
