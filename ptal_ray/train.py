@@ -25,7 +25,7 @@ from ptal_ray.data.detections import write_detections
 from ptal_ray.data.store import find
 from ptal_ray.errors import ConfigError, PtalError
 from ptal_ray.label_quality import label_quality
-from ptal_ray.space import load_space
+from ptal_ray.space import SearchSpace, load_space
 from ptal_ray.study import Study, trial_config
 from ptal_ray.trial import Trial, TrialConfig, TrialReport
 
@@ -37,18 +37,7 @@ def resolve(args: argparse.Namespace) -> TrialConfig:
         ConfigError: a flag or a YAML value is wrong.
         DataError: the dataset is not imported.
     """
-    space = load_space(args.space, args.set, dataset=args.dataset)
-    store = find(space.dataset)
-    study = Study(
-        name=space.name,
-        directory=args.out,
-        space=space,
-        store=store.path.resolve(),
-        data_hash=store.info.content_hash,
-        num_trials=1,
-        seed=args.seed,
-    )
-    config = trial_config(study, {})
+    config = one_trial(load_space(args.space, args.set, dataset=args.dataset), args.seed)
     last = config.report_steps[-1]
     if args.test:
         config = dataclasses.replace(
@@ -60,6 +49,25 @@ def resolve(args: argparse.Namespace) -> TrialConfig:
         steps = tuple(last * k // args.reports for k in range(1, args.reports + 1))
         config = dataclasses.replace(config, report_steps=steps)
     return config
+
+
+def one_trial(space: SearchSpace, seed: int) -> TrialConfig:
+    """A full trial with the values that `space` fixes and the method's defaults for the rest.
+
+    Raises:
+        DataError: the dataset is not imported.
+    """
+    store = find(space.dataset)
+    study = Study(
+        name=space.name,
+        directory=Path(),
+        space=space,
+        store=store.path.resolve(),
+        data_hash=store.info.content_hash,
+        num_trials=1,
+        seed=seed,
+    )
+    return trial_config(study, {})
 
 
 def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -> TrialReport:

@@ -23,10 +23,9 @@ LEVELS = (
     {"finals", "provenance", "searcher", "study"},
     {"distributed"},
     {
-        "decode",
+        "ablate",
         "evaluate",
         "plots",
-        "predict",
         "profile",
         "progress",
         "report",

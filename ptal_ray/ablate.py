@@ -1,0 +1,209 @@
+"""Variants of one method side by side: the same seeds, videos and budget for each.
+
+    python -m ptal_ray.ablate lacp_watch --seeds 3 --out reports/lacp_ablation_watch \\
+        --variant 'base: train.score_weight=0 train.feature_weight=0' \\
+        --variant '+ score contrast: train.feature_weight=0' --variant '+ feature contrast:'
+
+Each variant is a name and settings on top of the search space. Every run trains with what these
+fix and the method's defaults for the rest, on the training split without a fold, and is judged on
+that fold with the decode parameters searched alike (cross-fitted where the space says so). Seed k
+takes fold k, for every variant. The test split is never read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import os
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ptal_ray.data.datasets import note
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.errors import ConfigError, DivergedError, PtalError
+from ptal_ray.label_quality import label_quality
+from ptal_ray.provenance import provenance
+from ptal_ray.space import load_space
+from ptal_ray.train import one_trial
+from ptal_ray.trial import Trial, TrialConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A row of the table: a name and `SECTION.KEY=VALUE` settings."""
+
+    name: str
+    settings: tuple[str, ...]
+
+
+def parse_variant(text: str) -> Variant:
+    """'name: SECTION.KEY=VALUE ...' as a variant.
+
+    Raises:
+        ConfigError: there is no name, or a setting is not a pair.
+    """
+    name, colon, rest = text.partition(":")
+    settings = tuple(shlex.split(rest))
+    if not (name.strip() and colon) or not all("=" in s for s in settings):
+        raise ConfigError(f"--variant {text!r}: write 'NAME: SECTION.KEY=VALUE ...', or 'NAME:'")
+    return Variant(name=name.strip(), settings=settings)
+
+
+def run(config: TrialConfig) -> dict[str, Any]:
+    """Trains one run to its end; its metrics, among them those of its pseudo-labels."""
+    torch.set_num_threads(1)
+    trial = Trial(config)
+    try:
+        while not trial.done:
+            report = trial.advance()
+    except DivergedError as error:
+        return {"diverged": str(error)}
+    metrics = dict(report.metrics)
+    if trial.method.label_segments is not None:
+        found = label_quality(trial.method, trial.model, trial.split, trial.hp)
+        metrics |= {f"labels/{name}": value for name, value in found.items()}
+    return {"metrics": metrics, "decode": report.decode, "seconds": report.seconds}
+
+
+def table(rows: dict[str, list[dict[str, Any]]], columns: Sequence[str]) -> str:
+    """Mean ± standard deviation over seeds in %, and the paired difference to the row above."""
+    lines = [
+        "| variant | runs | " + " | ".join(columns) + " | val/mAP_avg against the row above |",
+        "|---" * (len(columns) + 3) + "|",
+    ]
+    above: list[dict[str, Any]] | None = None
+    for name, runs in rows.items():
+        done = [r["metrics"] for r in runs if "metrics" in r]
+        cells = [_spread([m[c] for m in done if c in m]) for c in columns]
+        pairs = [
+            new["metrics"]["val/mAP_avg"] - old["metrics"]["val/mAP_avg"]
+            for new, old in zip(runs, above or (), strict=False)
+            if "metrics" in new and "metrics" in old
+        ]
+        lines.append(
+            f"| {name} | {len(done)} | " + " | ".join([*cells, _spread(pairs, "+")]) + " |"
+        )
+        above = runs
+    return "\n".join(lines)
+
+
+def _spread(values: list[float], sign: str = "") -> str:
+    if not values:
+        return ""
+    mean = f"{100 * statistics.mean(values):{sign}.1f}"
+    return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
+
+
+def report(
+    args: argparse.Namespace,
+    variants: Sequence[Variant],
+    rows: dict[str, list[dict[str, Any]]],
+    config: TrialConfig,
+) -> str:
+    """REPORT.md of an ablation."""
+    info, origin = FeatureStore.open(config.store).info, provenance()
+    metrics: dict[str, float] = next(
+        (r["metrics"] for runs in rows.values() for r in runs if "metrics" in r), {}
+    )
+    columns = ["val/mAP_avg", *(k for k in metrics if k.startswith("val/mAP_0"))]
+    columns += [k for k in ("labels/mAP_avg", "labels/mAP_0.50") if k in metrics]
+    what = [f"- {v.name}: `{' '.join(v.settings) or 'nothing changed'}`" for v in variants]
+    failed = [
+        f"- {name}, diverged: {r['diverged']}"
+        for name, runs in rows.items()
+        for r in runs
+        if "diverged" in r
+    ]
+    hardware = origin["hardware"]
+    versions = ", ".join(f"{k} {v}" for k, v in origin["versions"].items() if v)
+    parts = [
+        f"# Variants of {config.method} on {info.name} ({info.features} features)",
+        " ".join(filter(None, [f"**features: {info.features}.**", info.note, note(info.name)])),
+        f"{config.report_steps[-1]} steps a run; seed k trains without fold k of the training "
+        "split and is judged on it. mAP in %, mean ± standard deviation over runs; the last "
+        "column pairs runs of one seed. The test split was not read.",
+        table(rows, columns),
+        "\n".join(what + failed),
+        f"```\npython -m ptal_ray.ablate {shlex.join(args.argv)}\n```",
+        f"{hardware['cpus']} CPU cores ({hardware['cpu']}), {hardware['memory_gib']} GiB; "
+        f"{versions}; commit {origin['git_commit'][:12]}; {time.strftime('%Y-%m-%d')}. "
+        "`result.json` holds every run.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ptal_ray.ablate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("space", help="a search space (name or YAML)")
+    parser.add_argument("--variant", action="append", required=True, metavar="'NAME: SETTINGS'")
+    parser.add_argument("--dataset", help="another imported dataset than the YAML names")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each variant")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+    parser.add_argument("--out", type=Path, required=True, help="where the report goes")
+    args = parser.parse_args(argv)
+    args.argv = list(argv) if argv is not None else sys.argv[1:]
+    try:
+        if args.seeds < 1 or args.jobs < 1:
+            raise ConfigError("--seeds and --jobs: allowed is 1 or more")
+        variants = [parse_variant(v) for v in args.variant]
+        planned = {
+            v.name: [
+                dataclasses.replace(one_trial(space, seed), fold_seed=seed)
+                for space in [
+                    load_space(args.space, [*args.set, *v.settings], dataset=args.dataset)
+                ]
+                for seed in range(args.seeds)
+            ]
+            for v in variants
+        }
+        rows = _run_all(planned, args.jobs)
+    except PtalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "result.json").write_text(json.dumps(rows, indent=0))
+    text = report(args, variants, rows, next(iter(planned.values()))[0])
+    (args.out / "REPORT.md").write_text(text)
+    print(text)
+    return 0
+
+
+def _run_all(planned: dict[str, list[TrialConfig]], jobs: int) -> dict[str, list[dict[str, Any]]]:
+    """Every run, `jobs` at a time; prints a line as each ends."""
+    began = time.monotonic()
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        waiting = {
+            name: [pool.submit(run, c) for c in configs] for name, configs in planned.items()
+        }
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for name, futures in waiting.items():
+            rows[name] = []
+            for seed, future in enumerate(futures):
+                rows[name].append(future.result())
+                value = rows[name][-1].get("metrics", {}).get("val/mAP_avg", float("nan"))
+                spent = time.monotonic() - began
+                print(
+                    f"{spent:7.0f} s  {name}, seed {seed}: {value:.4f}", file=sys.stderr, flush=True
+                )
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

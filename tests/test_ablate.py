@@ -1,0 +1,77 @@
+"""Variants side by side: what is run, what the table says, and bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import make_store
+from test_trial import SMALL
+
+from ptal_ray import ablate
+from ptal_ray.ablate import parse_variant, table
+from ptal_ray.errors import ConfigError
+
+
+@pytest.fixture
+def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    make_store(tmp_path / "tiny", train=9)
+    monkeypatch.setenv("PTAL_DATA", str(tmp_path))
+    fixed = "".join(f"  {k}: {v}\n" for k, v in SMALL["lacp"].items())
+    path = tmp_path / "small.yaml"
+    path.write_text(
+        "method: lacp\ndataset: tiny\nselection: {val_fraction: 0.34}\n"
+        f"budget: {{trials: 1, min_steps: 4, max_steps: 8}}\ntrain:\n{fixed}"
+    )
+    return path
+
+
+def test_variants_share_seeds_and_folds(space: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = [str(space), "--seeds", "2", "--jobs", "2", "--out", str(out)]
+    variants = [
+        "--variant",
+        "base: train.feature_weight=0",
+        "--variant",
+        "same: train.feature_weight=0",
+    ]
+    assert ablate.main([*arguments, *variants, "--variant", "all:"]) == 0
+    rows = json.loads((out / "result.json").read_text())
+    assert [len(runs) for runs in rows.values()] == [2, 2, 2]
+    base, same, full = ([r["metrics"] for r in runs] for runs in rows.values())
+    assert base == same
+    assert base != full
+    assert base[0] != base[1]
+    text = (out / "REPORT.md").read_text()
+    assert "features: test" in text and "The test split was not read" in text
+    assert "| same | 2 |" in text and "| +0.0 ± 0.0 |" in text
+    assert str(space) in text
+
+
+def test_table_pairs_runs_of_one_seed() -> None:
+    rows = {
+        "a": [{"metrics": {"val/mAP_avg": 0.1}}, {"metrics": {"val/mAP_avg": 0.5}}],
+        "b": [{"metrics": {"val/mAP_avg": 0.2}}, {"metrics": {"val/mAP_avg": 0.6}}],
+        "c": [{"diverged": "nan"}, {"metrics": {"val/mAP_avg": 0.7}}],
+    }
+    lines = table(rows, ["val/mAP_avg"]).splitlines()
+    assert lines[2] == "| a | 2 | 30.0 ± 28.3 |  |"
+    assert lines[3] == "| b | 2 | 40.0 ± 28.3 | +10.0 ± 0.0 |"
+    assert lines[4] == "| c | 1 | 70.0 | +10.0 |"
+
+
+@pytest.mark.parametrize("text", ["no colon", ": train.lr=1", "name: lr"])
+def test_bad_variants(text: str) -> None:
+    with pytest.raises(ConfigError, match="write 'NAME: SECTION.KEY=VALUE"):
+        parse_variant(text)
+
+
+def test_nothing_runs_where_a_setting_is_wrong(
+    space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    code = ablate.main([str(space), "--variant", "x: train.typo=1", "--out", str(out)])
+    assert code == 2
+    assert "typo" in capsys.readouterr().err
+    assert not out.exists()
