@@ -217,15 +217,15 @@ def test_features_that_disagree_in_dimension(layout):
 
 def test_feature_files_that_hold_no_numbers(layout):
     layout.save("b", np.array([{"a": 1}], dtype=object))
-    layout.refused(r"b\.npy: not a readable \.npy of numbers: .*objects")
+    layout.refused(r"b\.npy: not a whole \.npy of numbers; extract it again")
     layout.save("b", np.array([["a"]]))
     layout.refused(r"b\.npy: not an array of numbers")
     (layout.path / "features" / "b.npy").write_bytes(b"")
-    layout.refused(r"b\.npy: not a readable \.npy")
+    layout.refused(r"b\.npy: not a whole \.npy")
     layout.save("b", np.ones((20, 4)))
     data = (layout.path / "features" / "b.npy").read_bytes()
     (layout.path / "features" / "b.npy").write_bytes(data[:-8])
-    layout.refused(r"b\.npy: not a readable \.npy")
+    layout.refused(r"b\.npy: not a whole \.npy")
 
 
 def test_a_point_outside_its_video(layout):
@@ -274,8 +274,14 @@ def test_ids_that_are_paths(layout, id):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"duration": None}, "video b: duration nan s; a positive number"),
-        ({"duration": -1}, "video b: duration -1.0 s"),
+        ({"duration": None}, "video b: duration None; a positive number"),
+        ({"duration": -1}, "video b: duration -1; a positive number"),
+        ({"duration": "long"}, "video b: duration 'long'; a positive number"),
+        ({"annotations": 7}, "video b: annotations are 7; a list"),
+        (
+            {"annotations": [{"segment": [1, 2], "label": ["open"]}]},
+            r"video b, instance 0: label \['open'\] is not among",
+        ),
         ({"subset": "dev"}, "video b: subset 'dev'; allowed are training, validation and test"),
         (
             {"annotations": [{"label": "open"}]},

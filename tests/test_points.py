@@ -75,6 +75,11 @@ def test_an_unreadable_file_is_named(tmp_path):
         read_points_csv(tmp_path / "absent.csv", 1.0, CLASSES)
 
 
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"absent/p\.csv: cannot be written"):
+        write_points_csv(tmp_path / "absent" / "p.csv", {}, CLASSES)
+
+
 def test_what_is_written_is_read(tmp_path):
     rng = np.random.default_rng(0)
     points = {"v": simulate_points(instances([0.1, 5], [2, 9.7]), rng)}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -123,7 +124,7 @@ def test_unknown_videos_and_subsets_are_named(tmp_path):
         ({"features": np.array([["a"]])}, "numbers are needed"),
         ({"subset": "val"}, "subset 'val'; allowed: train, test"),
         ({"duration_s": 0.0}, "duration 0.0 s"),
-        ({"duration_s": float("nan")}, "duration nan s"),
+        ({"duration_s": float("nan")}, "duration nan s; a positive"),
         ({"annotations": segments((2, 2, 0))}, r"instance 0 is \[2, 2\] s; 0 <= start < end"),
         ({"annotations": segments((-1, 2, 0))}, r"instance 0 is \[-1, 2\]"),
         ({"annotations": segments((1, 2, 0), (1, np.nan, 0))}, r"instance 1 is \[1, nan\]"),
@@ -189,11 +190,33 @@ def test_another_schema_version_and_no_store_are_refused(tmp_path):
     (path / "store.json").write_text(json.dumps(description | {"schema_version": 0}))
     with pytest.raises(DataError, match="schema version 0, this version reads 1"):
         FeatureStore.open(path)
-    (path / "store.json").write_text('{"schema')
-    with pytest.raises(DataError, match="not a feature store"):
-        FeatureStore.open(path)
+    for damaged in ('{"schema', "[]", '{"schema_version": 1}'):
+        (path / "store.json").write_text(damaged)
+        with pytest.raises(DataError, match=r"store\.json: damaged; import it again"):
+            FeatureStore.open(path)
     with pytest.raises(DataError, match="not a feature store"):
         FeatureStore.open(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["features", "videos", "points"])
+def test_a_file_of_other_content_is_named(tmp_path, name):
+    file = write(tmp_path / "d").path / f"{name}.arrow"
+    file.write_bytes(b"x" * file.stat().st_size)
+    with pytest.raises(DataError, match=rf"{name}\.arrow: damaged; import it again"):
+        FeatureStore.open(tmp_path / "d").verify()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" / "d"
+    with pytest.raises(DataError, match="file/d: cannot be written .*another place"), writer(place):
+        pass
+    with (
+        pytest.raises(DataError, match=r"cannot be written \(No space left"),
+        writer(tmp_path / "d"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_hash_depends_on_all_content_and_nothing_else(tmp_path):

@@ -101,8 +101,8 @@ class _Reader:
             self.left_out[reason] += number
 
     def video(self, id: str, entry: dict[str, Any], subset: str) -> AnnotatedVideo | None:
-        duration_s = _number(entry.get("duration"))
-        wrong = [*id_problems(id), *duration_problems(id, duration_s)]
+        duration_s, written = _number(entry.get("duration")), repr(entry.get("duration"))
+        wrong = [*id_problems(id), *duration_problems(id, duration_s, written)]
         for problem in wrong:
             self.complain(problem)
         items = entry.get("annotations", [])
@@ -129,7 +129,7 @@ class _Reader:
             self.complain(f'{place}: {item!r}; {{"segment": [start, end], "label"}} is needed')
             return None
         start, end = (_number(value) for value in segment)
-        if item.get("label") not in self.index:
+        if not _named_label(item) or item["label"] not in self.index:
             self.complain(f"{place}: label {item.get('label')!r} is not among the file's classes")
         elif not (0 <= start < end < np.inf):
             if self.drop_invalid:
@@ -188,7 +188,8 @@ def _listed(database: dict[str, Any], lists: Mapping[str, Path], reader: _Reader
 def _classes(content: dict[str, Any], database: dict[str, Any]) -> tuple[str, ...]:
     if isinstance(content.get("classes"), list):
         return tuple(str(name) for name in content["classes"])
-    items = (a for v in database.values() for a in v.get("annotations") or ())
+    lists = (v.get("annotations") for v in database.values())
+    items = (a for items in lists if isinstance(items, list) for a in items)
     return tuple(sorted({a["label"] for a in items if isinstance(a, dict) and _named_label(a)}))
 
 

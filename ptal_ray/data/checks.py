@@ -63,10 +63,11 @@ def point_problems(id: str, points: Points, duration_s: float, classes: int) -> 
     yield from _label_problems(id, "point", points.label, classes)
 
 
-def duration_problems(id: str, duration_s: float) -> Iterator[str]:
-    """What is wrong with a duration."""
+def duration_problems(id: str, duration_s: float, written: str = "") -> Iterator[str]:
+    """What is wrong with a duration; `written` is how a file has it."""
     if not (np.isfinite(duration_s) and duration_s > 0):
-        yield f"video {id}: duration {duration_s} s; a positive number of seconds is needed"
+        shown = written or f"{duration_s} s"
+        yield f"video {id}: duration {shown}; a positive number of seconds is needed"
 
 
 def check_video(

@@ -335,7 +335,9 @@ def _open(file: Path) -> FloatArray:
     try:
         features = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{file}: not a readable .npy of numbers: {error}") from error
+        raise DataError(
+            f"{file}: not a whole .npy of numbers; extract it again or save it with numpy.save"
+        ) from error
     if not isinstance(features, np.ndarray) or features.dtype.kind not in "fiu":
         raise DataError(f"{file}: not an array of numbers")
     found: FloatArray = features

@@ -130,13 +130,23 @@ def simulate_points(segments: Segments, rng: np.random.Generator, kind: str = "g
 
 
 def write_points_csv(path: Path, points: Mapping[str, Points], classes: tuple[str, ...]) -> None:
-    """Writes `class,video_id,time_s`, which `read_points_csv` reads."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["class", "video_id", "time_s"])
-        for video, labelled in points.items():
-            for time_s, label in zip(labelled.time_s.tolist(), labelled.label, strict=True):
-                writer.writerow([classes[label], video, time_s])
+    """Writes `class,video_id,time_s`, which `read_points_csv` reads.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    rows = [
+        (classes[label], video, time_s)
+        for video, labelled in points.items()
+        for time_s, label in zip(labelled.time_s.tolist(), labelled.label, strict=True)
+    ]
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("class", "video_id", "time_s"), *rows])
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror}); choose another file"
+        ) from error
 
 
 def sorted_points(pairs: list[tuple[float, int]]) -> Points:

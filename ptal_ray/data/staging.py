@@ -27,8 +27,21 @@ def staged(path: Path, *, replace: bool, wait: bool) -> Iterator[Path]:
         wait: whether another writer is waited for, or is an error.
 
     Raises:
-        DataError: `path` exists and `replace` is off, or another process writes it.
+        DataError: `path` exists and `replace` is off, another process writes it, or it cannot be
+            written: the place is no folder, not writable or full.
     """
+    try:
+        with _staged(path, replace, wait) as work:
+            yield work
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror or error}); choose another place or make "
+            "room"
+        ) from error
+
+
+@contextmanager
+def _staged(path: Path, replace: bool, wait: bool) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     work, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
     handle = _claim(work, wait)

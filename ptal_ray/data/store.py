@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -51,13 +52,17 @@ class FeatureStore:
         """
         path = Path(path)
         description = _description(path)
-        for name, size in description["sizes"].items():
+        try:
+            sizes, plain = dict(description["sizes"]), dict(description["info"])
+            plain |= {"classes": tuple(plain["classes"]), "grid": Grid(**plain["grid"])}
+            info = DatasetInfo(**plain)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path / 'store.json'}: damaged; import it again") from error
+        for name, size in sizes.items():
             found = (path / name).stat().st_size if (path / name).exists() else "no"
             if found != size:
                 raise DataError(f"{path / name}: {found} bytes, {size} expected; import it again")
-        plain = description["info"]
-        plain |= {"classes": tuple(plain["classes"]), "grid": Grid(**plain["grid"])}
-        return cls(path, DatasetInfo(**plain), description)
+        return cls(path, info, description)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (str(self.path), self.info.content_hash)
@@ -124,7 +129,8 @@ class FeatureStore:
 
     @cached_property
     def _features(self) -> pa.ipc.RecordBatchFileReader:
-        reader = pa.ipc.open_file(pa.memory_map(str(self.path / "features.arrow")))
+        with _whole(path := self.path / "features.arrow"):
+            reader = pa.ipc.open_file(pa.memory_map(str(path)))
         self._check_unchanged()
         return reader
 
@@ -153,7 +159,8 @@ class FeatureStore:
         return read
 
     def _table(self, name: str) -> pa.Table:
-        with pa.memory_map(str(self.path / f"{name}.arrow")) as file:
+        path = self.path / f"{name}.arrow"
+        with _whole(path), pa.memory_map(str(path)) as file:
             table = pa.ipc.open_file(file).read_all()
         self._check_unchanged()
         return table
@@ -352,14 +359,29 @@ def _description(path: Path) -> dict[str, Any]:
     """store.json of a store of this schema version."""
     try:
         description: dict[str, Any] = json.loads((path / "store.json").read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a feature store ({error}); import it again") from error
+    except OSError as error:
+        raise DataError(
+            f"{path}: not a feature store (store.json: {error.strerror}); import it again"
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{path / 'store.json'}: damaged; import it again") from error
+    if not isinstance(description, dict):
+        raise DataError(f"{path / 'store.json'}: damaged; import it again")
     if description.get("schema_version") != SCHEMA_VERSION:
         found = description.get("schema_version")
         raise DataError(
             f"{path}: schema version {found}, this version reads {SCHEMA_VERSION}; import it again"
         )
     return description
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Names the file that turns out to be no Arrow file."""
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: damaged; import it again") from error
 
 
 def _reopen(path: str, content_hash: str) -> FeatureStore:
