@@ -107,7 +107,7 @@ def _check_address(address: str) -> None:
     """Finds out in seconds what Ray itself takes minutes for.
 
     Raises:
-        ConfigError: nothing listens at host:port, or it is an address of Ray Client.
+        ConfigError: no Ray listens at host:port, it is an address of Ray Client, or none at all.
     """
     if "://" in address:
         raise ConfigError(
@@ -115,12 +115,22 @@ def _check_address(address: str) -> None:
             "`ray job submit`, or give host:port"
         )
     host, _, port = address.rpartition(":")
-    if not port.isdigit():  # "auto" and "local", which Ray looks up here
+    if address in ("auto", "local"):  # which Ray looks up here
         return
+    if not host or not port.isdigit():
+        raise ConfigError(f"--address {address}: write host:port, or auto for a cluster here")
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+        with socket.create_connection((host, int(port)), timeout=CONNECT_S) as connection:
+            if "RAY_USE_TLS" not in os.environ and not _speaks_http2(connection):
+                raise OSError("what listens there is not Ray's GCS, usually at port 6379")
     except OSError as error:
         raise ConfigError(f"--address {address}: no Ray cluster answers there ({error})") from error
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Whether a gRPC server answers; Ray would wait minutes for anything else."""
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+    return connection.recv(9)[3:4] == b"\4"  # each side begins with its settings
 
 
 def nodes() -> list[dict[str, float]]:
