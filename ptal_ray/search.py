@@ -138,7 +138,8 @@ def resumed(args: argparse.Namespace) -> Study:
             raise ConfigError(f"--{flag}: a resumed study keeps its own; start a new study")
     if args.resume:
         given = Path(args.resume)
-        directory = given if given.is_dir() else args.storage / args.resume
+        by_name = given.name == args.resume and not given.is_dir()
+        directory = args.storage / given if by_name else given
     else:
         directory = latest_study(args.storage, Path(args.space).stem)
     study = read_study(directory.resolve())
@@ -248,6 +249,17 @@ def show_summary(outcome: dict[str, Any]) -> str:
     return "\n".join([*lines, f"runs    {server}"])
 
 
+def _check_place(flag: str, folder: Path) -> None:
+    """Finds out before a search what would end it: the folder cannot be made or written.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ConfigError(f"{flag} {folder}: {there} is no folder to write in; choose another")
+
+
 def _report(study: Study, reports: Path) -> Path:
     from ptal_ray.report import write_report  # plotting is slow to import
 
@@ -271,6 +283,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         say(study.space.to_yaml())
         say("\n".join(f"{k:<18}{v}" for k, v in plan.items() if k != "space"))
         return plan
+    _check_place("--reports", args.reports.resolve())
     if args.resume is None:
         settings = {name: getattr(study, name) for name in _SETTINGS}
         study = create_study(study.space, store, args.storage.resolve(), **settings)

@@ -200,6 +200,9 @@ def parse_space(text: str, *, name: str, source: str, overrides: Sequence[str] =
         top = _with_selection_mapping(top)
     for key in ("method", "dataset", "budget"):
         if key not in top:
+            known = ("method", "dataset", *_SECTIONS, "train", "decode")
+            for other in (k for k in top if k not in known):
+                reject_key(top[other], "", other, known, _SECTIONS)
             raise ConfigError(f"{source}: {key}: is missing; a search space needs it")
     return _from_nodes(top, name, source)
 

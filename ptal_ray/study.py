@@ -70,6 +70,8 @@ class Study:
         ):
             if number is not None and not 0 < number < float("inf"):
                 raise ConfigError(f"--{flag} {number}: must be positive")
+        if self.seed < 0:
+            raise ConfigError(f"--seed {self.seed}: must be a whole number from 0 on")
         if self.num_trials > 1 and not self.space.train:
             raise ConfigError(
                 f"{self.space.name}: train: has no domain, so {self.num_trials} trials would be "
@@ -115,6 +117,10 @@ def create_study(space: SearchSpace, store: FeatureStore, storage: Path, **setti
             break
         except FileExistsError:
             stamp += 1  # two studies began within one second
+        except OSError as error:
+            raise ConfigError(
+                f"--storage {storage}: cannot be written ({error.strerror}); choose another folder"
+            ) from error
     study = replace(study, name=name, directory=storage / name)
     write_study(study)
     return study
@@ -146,8 +152,14 @@ def read_study(directory: Path) -> Study:
         space_name, space = plain.pop("space_name"), json.dumps(plain.pop("space"))
         settings = plain | {"directory": directory, "store": Path(plain["store"])}
         study = Study(**settings, space=parse_space(space, name=space_name, source=str(path)))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: not a study that can be resumed: {error}") from error
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {error.strerror}; give the directory of a study, such as studies/<name>"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{path}: damaged or of another version ({error}); restore it or start a new study"
+        ) from error
     found = FeatureStore.open(study.store).info.content_hash
     if found != study.data_hash:
         raise DataError(

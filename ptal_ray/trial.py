@@ -216,10 +216,16 @@ class Trial:
         """
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
+        except FileNotFoundError as error:
+            raise DataError(f"{path}: there is no checkpoint; start without --resume") from error
         except Exception as error:  # torch raises many kinds for a damaged file
-            raise DataError(f"{path}: unreadable checkpoint ({error}); delete it") from error
-        if state["config"] != self.config.to_json():
-            raise DataError(f"{path}: checkpoint of another configuration; delete it")
+            raise DataError(
+                f"{path}: unreadable checkpoint; delete it and start without --resume"
+            ) from error
+        if not isinstance(state, dict) or state.get("config") != self.config.to_json():
+            raise DataError(
+                f"{path}: checkpoint of another configuration; repeat its flags, or delete it"
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.labels.load_state_dict(state["labels"])

@@ -93,7 +93,15 @@ def test_a_dry_run_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]
         (["small.yaml", "--dry-run", "--set", "resources.workers=999"], 2, "999 workers x 1 CPUs"),
         (["small.yaml", "--dataset", "thumos14"], 3, r"import.*--dataset watch"),
         (["small.yaml", "--resume"], 2, "--resume: .* holds no study of small"),
-        (["--resume", "studies/none"], 2, "not a study that can be resumed"),
+        (["small.yaml", "--seed", "-1"], 2, "--seed -1: must be a whole number"),
+        (["small.yaml", "--storage", "small.yaml"], 2, "--storage .*cannot be written"),
+        (["small.yaml", "--reports", "small.yaml/x"], 2, "--reports .*small.yaml is no folder"),
+        (
+            ["--resume", "studies/none"],
+            2,
+            f"error: {os.sep}.*[^s]/studies/none/study.json: No such",
+        ),
+        (["--resume", "none"], 2, "/studies/none/study.json: No such file .*give the directory"),
         (["small.yaml", "--resume", "--seed", "3"], 2, "--seed: a resumed study keeps its own"),
     ],
 )

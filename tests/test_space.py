@@ -187,6 +187,11 @@ MISTAKES = [
 ]
 
 
+def test_a_typo_of_a_needed_key_is_named():
+    with pytest.raises(ConfigError, match=r"toy\.yaml:2: datset: .* did you mean 'dataset'\?"):
+        read("method: toy\ndatset: x\nbudget: {}\n")
+
+
 @pytest.mark.parametrize(("text", "parts"), MISTAKES)
 def test_a_mistake_is_named(text, parts):
     with pytest.raises(ConfigError) as caught:

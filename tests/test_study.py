@@ -197,10 +197,10 @@ def test_a_damaged_study_file_is_named(study):
     text = path.read_text()
     for bad in (text[:50], "{}", text.replace('"num_trials"', '"trials"'), "[]"):
         path.write_text(bad)
-        with pytest.raises(ConfigError, match="not a study that can be resumed"):
+        with pytest.raises(ConfigError, match=r"study\.json: damaged or of another version"):
             read_study(study.directory)
     path.unlink()
-    with pytest.raises(ConfigError, match="not a study that can be resumed"):
+    with pytest.raises(ConfigError, match=r"study\.json: No such file .*give the directory"):
         read_study(study.directory)
 
 

@@ -106,8 +106,14 @@ def test_damaged_and_foreign_checkpoints_are_refused(
     trial = Trial(config(store, method))
     trial.save(tmp_path / "good.pt")
     (tmp_path / "bad.pt").write_bytes((tmp_path / "good.pt").read_bytes()[:-100])
-    with pytest.raises(DataError, match="unreadable checkpoint"):
+    with pytest.raises(DataError, match="unreadable checkpoint; delete it"):
         trial.load(tmp_path / "bad.pt")
+    with pytest.raises(DataError, match="there is no checkpoint"):
+        trial.load(tmp_path / "none.pt")
+    for foreign in ({"a": 1}, torch.zeros(3)):
+        torch.save(foreign, tmp_path / "foreign.pt")
+        with pytest.raises(DataError, match="another configuration"):
+            trial.load(tmp_path / "foreign.pt")
     with pytest.raises(DataError, match="another configuration"):
         Trial(config(store, method, seed=5)).load(tmp_path / "good.pt")
 
