@@ -219,9 +219,7 @@ class Trial:
         except FileNotFoundError as error:
             raise DataError(f"{path}: there is no checkpoint; start without --resume") from error
         except Exception as error:  # torch raises many kinds for a damaged file
-            raise DataError(
-                f"{path}: unreadable checkpoint; delete it and start without --resume"
-            ) from error
+            raise DataError(f"{path}: unreadable checkpoint; delete it and train anew") from error
         if not isinstance(state, dict) or state.get("config") != self.config.to_json():
             raise DataError(
                 f"{path}: checkpoint of another configuration; repeat its flags, or delete it"
