@@ -36,7 +36,8 @@ from ptal_ray.label_quality import label_quality
 from ptal_ray.provenance import provenance
 from ptal_ray.space import load_space
 from ptal_ray.train import one_trial
-from ptal_ray.trial import Trial, TrialConfig
+from ptal_ray.trial import Trial
+from ptal_ray.trial_config import TrialConfig
 
 
 @dataclass(frozen=True, kw_only=True)

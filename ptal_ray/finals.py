@@ -12,7 +12,7 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import DivergedError
 from ptal_ray.space import Scalar
-from ptal_ray.trial import TrialConfig, TrialReport
+from ptal_ray.trial_config import TrialConfig, TrialReport
 
 
 @dataclass(frozen=True, kw_only=True)

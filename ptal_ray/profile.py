@@ -28,7 +28,8 @@ from ptal_ray.errors import PtalError
 from ptal_ray.methods.method import load, names
 from ptal_ray.ops import workloads
 from ptal_ray.ops.metrics import detection_map
-from ptal_ray.trial import Trial, TrialConfig
+from ptal_ray.trial import Trial
+from ptal_ray.trial_config import TrialConfig
 
 MATRIX_PRODUCTS = ("mm", "conv", "attention", "gemm", "linear")
 

@@ -20,7 +20,8 @@ from ptal_ray.searcher import RandomSearcher as RandomSearcher
 from ptal_ray.searcher import Searcher as Searcher
 from ptal_ray.space import Scalar, SearchSpace, parse_space
 from ptal_ray.tracking import StudyView, TrialView, summarise
-from ptal_ray.trial import Trial, TrialConfig
+from ptal_ray.trial import Trial
+from ptal_ray.trial_config import TrialConfig
 
 SEARCHERS = ("tpe", "random", "grid")
 SCHEDULERS = ("asha", "none")

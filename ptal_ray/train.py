@@ -27,7 +27,8 @@ from ptal_ray.errors import ConfigError, PtalError
 from ptal_ray.label_quality import label_quality
 from ptal_ray.space import SearchSpace, load_space
 from ptal_ray.study import Study, trial_config
-from ptal_ray.trial import Trial, TrialConfig, TrialReport
+from ptal_ray.trial import Trial
+from ptal_ray.trial_config import TrialConfig, TrialReport
 
 
 def resolve(args: argparse.Namespace) -> TrialConfig:

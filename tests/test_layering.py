@@ -18,6 +18,7 @@ LEVELS = (
     {"methods"},
     {"domain", "space_reader", "space"},
     {"decoding", "label_quality", "labels", "scoring", "selection"},
+    {"trial_config"},
     {"trial"},
     {"eventlog", "tracking"},
     {"finals", "provenance", "searcher", "study"},

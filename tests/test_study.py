@@ -35,7 +35,8 @@ from ptal_ray.study import (
     winner,
 )
 from ptal_ray.tracking import StudyView
-from ptal_ray.trial import Trial, TrialReport
+from ptal_ray.trial import Trial
+from ptal_ray.trial_config import TrialReport
 
 
 @dataclass(frozen=True, kw_only=True)

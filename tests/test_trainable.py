@@ -14,7 +14,7 @@ from ptal_ray.distributed import job as jobs
 from ptal_ray.distributed.job import CHECKPOINT, REPORT, STANDBY, Job, JobRun, saved_report
 from ptal_ray.distributed.trainable import TrialProcess
 from ptal_ray.errors import DataError, DivergedError
-from ptal_ray.trial import TrialConfig, TrialReport
+from ptal_ray.trial_config import TrialConfig, TrialReport
 
 CONFIG = TrialConfig(
     method="toy", store="nowhere", train={"lr": 0.1}, decode={}, decode_domains={},

@@ -17,7 +17,8 @@ from conftest import make_store
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError, DivergedError
 from ptal_ray.methods.method import load, names
-from ptal_ray.trial import Trial, TrialConfig
+from ptal_ray.trial import Trial
+from ptal_ray.trial_config import TrialConfig
 
 SMALL: dict[str, dict[str, Any]] = {  # a model that trains in seconds
     "apn": {

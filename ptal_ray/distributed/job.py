@@ -17,7 +17,8 @@ from ptal_ray.decoding import write_scores
 from ptal_ray.errors import PtalError
 from ptal_ray.finals import FinalConfig, final_event
 from ptal_ray.tracking import dumps, loads
-from ptal_ray.trial import Trial, TrialConfig
+from ptal_ray.trial import Trial
+from ptal_ray.trial_config import TrialConfig
 
 CHECKPOINT, REPORT = "checkpoint.pt", "report.json"
 STANDBY = ""  # in place of a job: keep the process and its workers for a job that is not known yet
