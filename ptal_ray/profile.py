@@ -98,8 +98,9 @@ def profile_method(args: argparse.Namespace) -> dict[str, Any]:
         )
         train = asdict(method.train_params()) | {
             "batch_size": args.batch,
-            "text_encoder": "learned",
         }
+        if "text_encoder" in train:
+            train["text_encoder"] = "learned"  # needs no names of classes
         train |= {k: v for k, v in (_pair(p) for p in args.set) if k in train}
         config = TrialConfig(
             method=args.target,

@@ -44,7 +44,7 @@ def resolve(args: argparse.Namespace) -> TrialConfig:
         config = dataclasses.replace(
             config, decode_domains={}, fit_on="train", score_on="test", report_steps=(last,)
         )
-    elif args.reports:
+    elif args.reports is not None:
         if not 1 <= args.reports <= last:
             raise ConfigError(f"--reports {args.reports}: allowed are 1 to {last}, the last step")
         steps = tuple(last * k // args.reports for k in range(1, args.reports + 1))
@@ -139,14 +139,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the last report as JSON")
     args = parser.parse_args(argv)
     try:
+        if args.threads < 1:
+            raise ConfigError(f"--threads {args.threads}: allowed is 1 or more")
         torch.set_num_threads(args.threads)
         config = resolve(args)
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--out {args.out}: not a folder to write to ({error})") from error
         trial = Trial(config, _device(args.device))
         if args.resume:
             trial.load(args.out / "checkpoint.pt")
             if trial.done:
                 raise ConfigError(f"--resume: {args.out} is complete at step {trial.step}")
-        args.out.mkdir(parents=True, exist_ok=True)
         report = train(trial, args.out, quiet=args.json, judge_labels=args.label_quality)
     except PtalError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -80,5 +80,13 @@ def test_train_prints_and_keeps_it(
     lines = (tmp_path / "out" / "label_quality.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 2, 4, 6, 8]
     assert capsys.readouterr().out.count("pseudo-labels  mAP") == 5
-    assert train.main([*arguments, "--reports", "9"]) == 2
-    assert "--reports 9: allowed are 1 to 8" in capsys.readouterr().err
+    blocked = tmp_path / "file"
+    blocked.touch()
+    for flag, value, message in (
+        ("--reports", "9", "--reports 9: allowed are 1 to 8"),
+        ("--reports", "0", "--reports 0: allowed are 1 to 8"),
+        ("--threads", "0", "--threads 0: allowed is 1 or more"),
+        ("--out", str(blocked), f"--out {blocked}: not a folder"),
+    ):
+        assert train.main([*arguments, flag, value]) == 2
+        assert message in capsys.readouterr().err
