@@ -176,7 +176,7 @@ def test_score_loss_clips_at_neighbours() -> None:
     hp = FsptalTrain(delta=0.5)
     made = score_loss(score, runs, length, hp).item()  # both surroundings hold zeros alone
     assert made == pytest.approx((1 - 0.85) ** 2, rel=1e-5)
-    reaching = score_loss(score, runs, length, FsptalTrain(delta=0.5, clipped=False)).item()
+    reaching = score_loss(score, runs, length, FsptalTrain(delta=0.5, clipped="none")).item()
     assert reaching > made
 
 

@@ -104,7 +104,7 @@ def score_loss(fused: Tensor, runs: mil.Runs, length: Tensor, hp: Any) -> Tensor
     Source: FS-PTAL Eq. 9.
     """
     classes = fused.shape[2] - 1
-    contrast = mil.score_contrast(fused[..., :-1], runs, length, hp.delta, hp.clipped)
+    contrast = mil.score_contrast(fused[..., :-1], runs, length, hp.delta, hp.clipped != "none")
     acted = runs.action.to(contrast)
     total = contrast.new_zeros(len(fused), classes).scatter_add(1, runs.label, contrast * acted)
     number = torch.zeros_like(total).scatter_add(1, runs.label, acted)

@@ -47,7 +47,10 @@ class FsptalTrain(TrainParams):
     delta: float = param(
         0.25, doc="width of a segment's surroundings / its length", source="P", allowed=(0.01, 2.0)
     )
-    clipped: bool = param(True, doc="surroundings end at neighbouring segments (Eq. 8)", source="P")
+    clipped: str = param(
+        "both", doc="where surroundings end at neighbouring segments (Eq. 8): search and loss",
+        source="P", allowed=("both", "loss", "none"),
+    )  # fmt: skip
     segments: str = param(
         "search", doc="the best sequence, or mined points stretched over quarters of their gaps",
         source="PROPOSED", allowed=("search", "splice"),

@@ -89,9 +89,10 @@ def _search_batch(
 def _segments(
     sums: NDArray[np.float64], states: Windows, length: int, hp: Any
 ) -> tuple[Ints, Ints]:
+    clipped = hp.clipped == "both"
     if hp.segments == "splice":
-        return splice(sums, states, hp.delta, hp.clipped)
-    search = clipped_search if hp.clipped else exact_search
+        return splice(sums, states, hp.delta, clipped)
+    search = clipped_search if clipped else exact_search
     return action_runs(search(sums, states, hp.delta), states, length)
 
 
