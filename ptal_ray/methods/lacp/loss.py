@@ -57,7 +57,7 @@ def snippet_losses(fused: Tensor, video: Tensor, batch: Batch, hp: Any) -> dict[
     mined = mine_background(
         fused[..., -1].detach(), batch.mask, batch.point_t, hp.background_threshold
     )
-    background = F.one_hot(torch.tensor(fused.shape[2] - 1), fused.shape[2]).to(fused)
+    background = F.pad(fused.new_zeros(fused.shape[2] - 1), (0, 1), value=1.0)
     return {
         "video": mil.cross_entropy(video, batch.video_label).mean(dim=1),
         "point": mil.focal_loss(fused, target, target.any(dim=2), hp.focal_gamma),
