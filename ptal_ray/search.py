@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from ptal_ray.data import splits
-from ptal_ray.data.store import FeatureStore, find
+from ptal_ray.data.datasets import find
+from ptal_ray.data.store import FeatureStore
 from ptal_ray.distributed.searcher import grid
 from ptal_ray.distributed.session import INTERRUPTED, Signals, run_session, tracking_uri
 from ptal_ray.errors import ConfigError, DataError, PtalError
@@ -240,8 +241,9 @@ def show_summary(outcome: dict[str, Any]) -> str:
     for arm, name in (("best", "best found"), ("default", "defaults")):
         if found := outcome["test"].get(arm, {}).get("test/mAP_avg"):
             spread = f" ± {found['sd']:.4f}" if found["sd"] is not None else ""
-            seeds = len(found["values"])
-            lines.append(f"test mAP, {name:<10}  {found['mean']:.4f}{spread}  ({seeds} seeds)")
+            runs = len(found["values"])
+            seeds = f"{runs} seed{'s' if runs > 1 else ''}"
+            lines.append(f"test mAP, {name:<10}  {found['mean']:.4f}{spread}  ({seeds})")
     uri = outcome["mlflow"]
     server = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
     lines += [f"note    {outcome['note']}"] if outcome["note"] else []

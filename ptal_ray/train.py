@@ -21,8 +21,8 @@ from pathlib import Path
 
 import torch
 
+from ptal_ray.data.datasets import find
 from ptal_ray.data.detections import write_detections
-from ptal_ray.data.store import find
 from ptal_ray.errors import ConfigError, PtalError
 from ptal_ray.label_quality import label_quality
 from ptal_ray.space import SearchSpace, load_space

@@ -9,7 +9,8 @@ import pytest
 from conftest import make_store, shared
 
 from ptal_ray.data.__main__ import main
-from ptal_ray.data.store import FeatureStore, find
+from ptal_ray.data.datasets import find
+from ptal_ray.data.store import FeatureStore
 
 
 @pytest.fixture(autouse=True)

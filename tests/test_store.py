@@ -14,8 +14,9 @@ import pyarrow as pa
 import pytest
 from conftest import make_store
 
+from ptal_ray.data.datasets import data_root, find
 from ptal_ray.data.points import no_points
-from ptal_ray.data.store import FeatureStore, StoreWriter, data_root, find
+from ptal_ray.data.store import FeatureStore, StoreWriter
 from ptal_ray.data.types import Grid, Points, Segments
 from ptal_ray.errors import DataError
 

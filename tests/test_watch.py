@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ptal_ray.data import watch
-from ptal_ray.data.datasets import protocol
-from ptal_ray.data.store import FeatureStore, find
+from ptal_ray.data.datasets import find, protocol
+from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError
 
 
@@ -80,7 +80,7 @@ def test_the_content_is_the_same_every_time(store, tmp_path):
 
 
 def test_first_uses_at_the_same_time_are_safe(tmp_path):
-    code = "from ptal_ray.data.store import find; print(find('watch').info.content_hash)"
+    code = "from ptal_ray.data.datasets import find; print(find('watch').info.content_hash)"
     environment = {"PTAL_DATA": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
     runs = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)

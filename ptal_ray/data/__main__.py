@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from ptal_ray.data.datasets import data_root, find
 from ptal_ray.data.importer import Plan, Source, import_dataset, validate
 from ptal_ray.data.points import KINDS, simulate_points, write_points_csv
-from ptal_ray.data.store import FeatureStore, data_root, find
+from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import PtalError
 
 

@@ -1,8 +1,13 @@
-"""The benchmarks: how detections on them are judged and how they are imported."""
+"""Datasets by name: where they lie, how they are imported, how detections on them are judged."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,3 +108,32 @@ def import_hint(name: str) -> str:
             f"`python -m ptal_ray.data simulate {name} {dataset.simulated}`"
         )
     return hint
+
+
+def data_root() -> Path:
+    """Where stores lie: $PTAL_DATA, else the user's cache directory."""
+    if "PTAL_DATA" in os.environ:
+        return Path(os.environ["PTAL_DATA"])
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "ptal_ray"
+
+
+def find(name_or_path: str) -> FeatureStore:
+    """A store by name under `data_root()`, or by path; "watch" is assembled on first use.
+
+    Raises:
+        DataError: there is none; says how to import it.
+    """
+    path = Path(name_or_path) if "/" in name_or_path else data_root() / name_or_path
+    if name_or_path == "watch" and not (path / "store.json").exists():
+        from ptal_ray.data.watch import assemble  # needs seglearn, which nothing else does
+
+        assemble(path)
+    if not path.exists() and "/" in name_or_path:
+        raise DataError(f"{path}: there is no feature store; give the directory of one, or a name")
+    if not path.exists():
+        raise DataError(
+            f"dataset {name_or_path!r} is not imported ({path} is missing); "
+            f"{import_hint(name_or_path)}; `--dataset watch` tries the same space at once"
+        )
+    return FeatureStore.open(path)

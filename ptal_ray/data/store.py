@@ -11,7 +11,6 @@ A store is a directory:
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -24,7 +23,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ptal_ray.data import datasets
 from ptal_ray.data.checks import SUBSETS, check_video
 from ptal_ray.data.content import Content
 from ptal_ray.data.points import no_points
@@ -389,32 +387,3 @@ def _reopen(path: str, content_hash: str) -> FeatureStore:
     if store.info.content_hash != content_hash:
         raise DataError(f"{path}: the store was replaced while in use; start again")
     return store
-
-
-def data_root() -> Path:
-    """Where stores lie: $PTAL_DATA, else the user's cache directory."""
-    if "PTAL_DATA" in os.environ:
-        return Path(os.environ["PTAL_DATA"])
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "ptal_ray"
-
-
-def find(name_or_path: str) -> FeatureStore:
-    """A store by name under `data_root()`, or by path; "watch" is assembled on first use.
-
-    Raises:
-        DataError: there is none; says how to import it.
-    """
-    path = Path(name_or_path) if "/" in name_or_path else data_root() / name_or_path
-    if name_or_path == "watch" and not (path / "store.json").exists():
-        from ptal_ray.data.watch import assemble  # needs seglearn, which nothing else does
-
-        assemble(path)
-    if not path.exists() and "/" in name_or_path:
-        raise DataError(f"{path}: there is no feature store; give the directory of one, or a name")
-    if not path.exists():
-        raise DataError(
-            f"dataset {name_or_path!r} is not imported ({path} is missing); "
-            f"{datasets.import_hint(name_or_path)}; `--dataset watch` tries the same space at once"
-        )
-    return FeatureStore.open(path)
