@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.decoding import write_scores
-from ptal_ray.errors import ConfigError, DataError, DivergedError, NoTrialFinished
-from ptal_ray.eventlog import EventLog
-from ptal_ray.finals import FinalConfig, diverged_event, final_event
+from ptal_ray.errors import ConfigError, DataError, NoTrialFinished
+from ptal_ray.finals import FinalConfig
 from ptal_ray.provenance import provenance
-from ptal_ray.searcher import RandomSearcher as RandomSearcher
-from ptal_ray.searcher import Searcher as Searcher
 from ptal_ray.space import Scalar, SearchSpace, parse_space
 from ptal_ray.tracking import StudyView, TrialView, summarise
-from ptal_ray.trial import Trial
 from ptal_ray.trial_config import TrialConfig
 
 SEARCHERS = ("tpe", "random", "grid")
@@ -307,107 +302,3 @@ def end_event(study: Study, view: StudyView, state: str, message: str = "") -> d
         "best_decode": best.reports[-1].decode if best else {},
         "message": message,
     }
-
-
-def run_local(
-    study: Study,
-    searcher: Searcher,
-    log: EventLog,
-    trial_factory: Callable[[TrialConfig, str], Trial] = Trial,
-    device: str = "cpu",
-) -> StudyView:
-    """Runs a study in this process, one trial after the other, or continues it.
-
-    Args:
-        study: the study; its log may hold an interrupted run.
-        searcher: suggests and stops trials.
-        log: of the study directory.
-        trial_factory: makes a trial from its configuration and device.
-        device: "cpu", "cuda" or "cuda:k".
-
-    Raises:
-        NoTrialFinished: no trial reached its last report.
-    """
-    stop_at = time.time() + (study.time_budget_s or float("inf"))
-    log.append(**study_event(study))
-    known = {t.number: t for t in StudyView.read(study.directory).trials}
-    try:
-        searcher.restore(tuple(known.values()))
-        for number in range(study.num_trials):
-            old = known.get(number)
-            if old and old.state != "running":
-                continue
-            if time.time() > stop_at:
-                break
-            params = old.params if old else searcher.suggest(number)
-            if params is None:
-                break
-            _run_trial(study, number, params, searcher, log, trial_factory, device, stop_at)
-        for role in ("reselect", "test"):
-            _run_finals(study, role, log, trial_factory, device)
-    except (KeyboardInterrupt, NoTrialFinished) as error:
-        state = "done" if isinstance(error, NoTrialFinished) else "interrupted"
-        view = StudyView.read(study.directory)
-        log.append(**end_event(study, view, state, str(error)))
-        raise
-    log.append(**end_event(study, StudyView.read(study.directory), "done"))
-    return StudyView.read(study.directory)
-
-
-def _run_trial(
-    study: Study,
-    number: int,
-    params: dict[str, Scalar],
-    searcher: Searcher,
-    log: EventLog,
-    trial_factory: Callable[[TrialConfig, str], Trial],
-    device: str,
-    stop_at: float,
-) -> None:
-    began = time.time()
-    checkpoint = study.trial_directory(number) / "checkpoint.pt"
-    trial = trial_factory(trial_config(study, params), device)
-    if checkpoint.exists():
-        trial.load(checkpoint)
-    log.append("trial_start", time=began, trial=number, params=params, from_step=trial.step)
-    state, message = "complete", ""
-    try:
-        while not trial.done:
-            report = trial.advance()
-            waited = trial.first_step_at - began if trial.first_step_at else None
-            log.append("report", trial=number, to_first_step_s=waited, **asdict(report))
-            trial.save(checkpoint)
-            stop = searcher.report(number, report.step, report.objective)
-            if (stop or time.time() > stop_at) and not trial.done:
-                state, message = "pruned", "" if stop else "time budget"
-                break
-        if trial.scores:  # none where it was killed after its last report
-            write_scores(checkpoint.with_name("scores.npz"), trial.scores)
-    except DivergedError as error:
-        state, message = "failed", str(error)
-    log.append("trial_end", trial=number, state=state, message=message)
-    searcher.finish(number, state)
-    if state != "complete":
-        checkpoint.unlink(missing_ok=True)
-
-
-def _run_finals(
-    study: Study,
-    role: str,
-    log: EventLog,
-    trial_factory: Callable[[TrialConfig, str], Trial],
-    device: str,
-) -> None:
-    view = StudyView.read(study.directory)
-    done = {(f.role, f.arm, f.seed) for f in view.finals}
-    for run in final_configs(study, view, role):
-        if (run.role, run.arm, run.seed) in done:
-            continue
-        trial = trial_factory(run.config, device)
-        try:
-            while not trial.done:
-                report = trial.advance()
-            event = final_event(study.directory, run, report, trial.detections)
-        except DivergedError as error:
-            event = diverged_event(run, error)
-        log.append(**event)

@@ -21,7 +21,7 @@ LEVELS = (
     {"trial_config"},
     {"trial"},
     {"eventlog", "tracking"},
-    {"finals", "provenance", "searcher", "study"},
+    {"finals", "local", "provenance", "searcher", "study"},
     {"distributed"},
     {
         "ablate",

@@ -20,17 +20,17 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Scores, Segments
 from ptal_ray.errors import ConfigError, DataError, DivergedError, NoTrialFinished
 from ptal_ray.eventlog import EventLog, read_events
+from ptal_ray.local import run_local
 from ptal_ray.methods import method as methods
 from ptal_ray.methods.method import DecodeParams, Method, TrainParams, param
 from ptal_ray.provenance import provenance
+from ptal_ray.searcher import RandomSearcher
 from ptal_ray.space import parse_space
 from ptal_ray.study import (
-    RandomSearcher,
     create_study,
     final_configs,
     latest_study,
     read_study,
-    run_local,
     trial_config,
     winner,
 )
