@@ -119,7 +119,10 @@ def report(
     )
     columns = ["val/mAP_avg", *(k for k in metrics if k.startswith("val/mAP_0"))]
     columns += [k for k in ("labels/mAP_avg", "labels/mAP_0.50") if k in metrics]
-    what = [f"- {v.name}: `{' '.join(v.settings) or 'nothing changed'}`" for v in variants]
+    what = [
+        f"- {v.name}: " + (f"`{' '.join(v.settings)}`" if v.settings else "nothing changed")
+        for v in variants
+    ]
     failed = [
         f"- {name}, diverged: {r['diverged']}"
         for name, runs in rows.items()

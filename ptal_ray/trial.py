@@ -233,6 +233,7 @@ class Trial:
         self.labels.renewed_at[rows[stale]] = self.step
 
     def step_context(self) -> Step:
+        """What the loss of the coming step sees; its randomness follows from seed and step."""
         generator = torch.Generator(self.device)
         seed = np.random.SeedSequence([self.config.seed, 3, self.step]).generate_state(1)[0]
         generator.manual_seed(int(seed))

@@ -27,6 +27,7 @@ class Content:
         annotations: Segments,
         points: Points,
     ) -> None:
+        """Takes in the next video: `features` (T, D) as stored, `duration_s` in seconds."""
         head = [id, subset, list(features.shape), float(duration_s), len(annotations), len(points)]
         self._hash.update(json.dumps(head).encode())
         self._hash.update(np.ascontiguousarray(features).data)
@@ -36,4 +37,5 @@ class Content:
             self._hash.update(np.ascontiguousarray(label, np.int64).data)
 
     def digest(self) -> str:
+        """The hash of what was added so far, 64 hexadecimal digits."""
         return self._hash.hexdigest()

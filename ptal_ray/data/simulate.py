@@ -90,19 +90,28 @@ def simulate(
         out, name=name, classes=truth.classes, grid=Grid(stride_s=recipe.stride_s),
         features=recipe.label, note=_note(truth, videos, points, added), replace=replace,
     ) as writer:  # fmt: skip
-        stream = _stream(recipe, videos, workers)
-        for done, (video, features) in enumerate(zip(videos, stream, strict=True)):
-            progress(done, len(videos))
-            writer.add(
-                video.id,
-                subset=video.subset,
-                features=features,
-                duration_s=video.duration_s,
-                annotations=video.instances,
-                points=points.get(video.id, no_points()),
-            )
+        _write(writer, videos, points, _stream(recipe, videos, workers), progress)
     progress(len(videos), len(videos))
     return out
+
+
+def _write(
+    writer: StoreWriter,
+    videos: Sequence[AnnotatedVideo],
+    points: Mapping[str, Points],
+    stream: Iterable[NDArray[np.float16]],
+    progress: Callable[[int, int], None],
+) -> None:
+    for done, (video, features) in enumerate(zip(videos, stream, strict=True)):
+        progress(done, len(videos))
+        writer.add(
+            video.id,
+            subset=video.subset,
+            features=features,
+            duration_s=video.duration_s,
+            annotations=video.instances,
+            points=points.get(video.id, no_points()),
+        )
 
 
 def choose(

@@ -128,6 +128,7 @@ class DatasetInfo:
 
     @property
     def num_classes(self) -> int:
+        """C, the number of classes."""
         return len(self.classes)
 
 
