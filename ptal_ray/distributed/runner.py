@@ -97,7 +97,7 @@ def _tune(
     scratch = str(study.directory / SCRATCH)
     several = resources.workers > 1
     tuner = tune.Tuner(
-        standing_workers(resources) if several else trial_process(resources),
+        standing_workers() if several else trial_process(resources),
         param_space={
             "device": device(resources),
             "threads": resources.cpus_per_worker,

@@ -80,7 +80,7 @@ class StandingWorkers(tune.Trainable):
         ray.get(self._mailbox.fail.remote(self._ended))
 
 
-def standing_workers(resources: Resources) -> Any:
+def standing_workers() -> Any:
     """The trainable of a study with several workers a trial."""
     return tune.with_resources(StandingWorkers, {"cpu": 0, "memory": DRIVER_MEMORY})
 
