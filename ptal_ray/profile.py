@@ -72,6 +72,7 @@ def random_store(
 
 def median_ms(call: Callable[[], object], repeats: int, device: torch.device) -> dict[str, float]:
     """Median, minimum and maximum milliseconds of `call` after one warm-up."""
+    print(f"timing {repeats + 1} calls ...", file=sys.stderr, flush=True)
     taken = []
     for _ in range(repeats + 1):
         _wait(device)
@@ -98,6 +99,7 @@ def profile_method(args: argparse.Namespace) -> dict[str, Any]:
         )
         train = asdict(method.train_params()) | {
             "batch_size": args.batch,
+            "refresh_every": 1,  # losses that wait for labels then count from the second step on
         }
         if "text_encoder" in train:
             train["text_encoder"] = "learned"  # needs no names of classes

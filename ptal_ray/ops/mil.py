@@ -93,6 +93,7 @@ class Runs:
 
     @property
     def valid(self) -> Tensor:
+        """(B, R) bool: which runs exist."""
         return self.start >= 0
 
 
