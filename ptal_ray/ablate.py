@@ -133,7 +133,7 @@ def report(
     versions = ", ".join(f"{k} {v}" for k, v in origin["versions"].items() if v)
     parts = [
         f"# Variants of {config.method} on {info.name} ({info.features} features)",
-        " ".join(filter(None, [f"**features: {info.features}.**", info.note, note(info.name)])),
+        " ".join([f"**features: {info.features}.**", *sorted({info.note, note(info.name)} - {""})]),
         f"{config.report_steps[-1]} steps a run; seed k trains without fold k of the training "
         "split and is judged on it. mAP in %, mean ± standard deviation over runs; the last "
         "column pairs runs of one seed. The test split was not read.",
