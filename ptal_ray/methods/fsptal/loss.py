@@ -26,7 +26,7 @@ def loss(model: Fsptal, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
     """
     video = extend(batch, tau1=hp.tau1, tau2=hp.tau2, reach=hp.label_reach)
     kept = _dropout(model, video.mask, hp, step)
-    embedded, score = model(video.features, video.mask, kept)
+    embedded, score = model(video.features, kept)
     with torch.autocast(score.device.type, enabled=False):
         fused, present = mil.fuse(score), batch.video_label
         mined, action = mine_labels(fused.detach(), video.mask, video.label, hp)
@@ -59,9 +59,8 @@ def loss(model: Fsptal, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
 def _dropout(model: Fsptal, mask: Tensor, hp: Any, step: Step) -> Tensor | None:
     if not hp.dropout:
         return None
-    kept = step.rand(*mask.shape, model.classifier.in_features) >= hp.dropout
-    scaled: Tensor = kept.float() / (1 - hp.dropout)
-    return scaled
+    videos, length = mask.shape
+    return step.rand(videos, model.classifier.in_channels, length).ge_(hp.dropout)
 
 
 def mine_labels(fused: Tensor, mask: Tensor, label: Tensor, hp: Any) -> tuple[Tensor, Tensor]:

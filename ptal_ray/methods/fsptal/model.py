@@ -27,24 +27,23 @@ class Fsptal(nn.Module):
         super().__init__()
         self.hp = hp
         self.embedding = nn.Conv1d(feature_dim, hp.embed_dim, 3, padding=1)
-        self.classifier = nn.Linear(hp.embed_dim, num_classes + 1, bias=False)
+        self.classifier = nn.Conv1d(hp.embed_dim, num_classes + 1, 1, bias=False)
         self.prototypes = nn.Parameter(torch.randn(num_classes + 1, hp.embed_dim))
         self.foreground = nn.Parameter(-self.prototypes[-1].detach().clone())
         self.separate = nn.Conv1d(hp.embed_dim, hp.separation_hidden, 3, padding=1)
         self.project = nn.Linear(hp.separation_hidden, hp.separation_dim)
 
-    def forward(
-        self, features: Tensor, mask: Tensor, kept: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """(B, T, D) -> F (B, T, H), zero on padding, and q (B, T, C + 1).
+    def forward(self, features: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(B, T, D) -> F (B, T, H) and q (B, T, C + 1); without a meaning on padding.
 
         Args:
-            features, mask: a batch.
-            kept: (B, T, H) dropout factors of F on its way to the classifier, or None.
+            features: zero on padding.
+            kept: (B, H, T), 1 where F goes on to the classifier and 0 where dropout stops it.
         """
-        embedded = F.relu(self.embedding(features.mT)).mT * mask[..., None]
-        logit = self.classifier(embedded if kept is None else embedded * kept)
-        return embedded, torch.sigmoid(logit.float())
+        embedded = F.relu(self.embedding(features.mT))
+        logit = self.classifier(embedded) if kept is None else self.classifier(embedded * kept)
+        scale = 1.0 if kept is None else 1 - self.hp.dropout
+        return embedded.mT, torch.sigmoid(logit.float() / scale).mT
 
     def foreground_scores(self, embedded: Tensor, mask: Tensor, several: Tensor) -> Tensor:
         """Q_f (B, C + 1) of the class-wise foreground branch.
@@ -72,7 +71,7 @@ class Fsptal(nn.Module):
             mask: (B, T).
             segment: (B, T) int64 number of the segment of each snippet, -1 where none.
         """
-        hidden = F.relu(self.separate(embedded.mT)).mT * mask[..., None]
+        hidden = F.relu(self.separate((embedded * mask[..., None]).mT)).mT * mask[..., None]
         direction = F.normalize(hidden, dim=-1)
         same = (segment[:, :, None] == segment[:, None]) & (segment >= 0)[:, :, None]
         same |= torch.eye(same.shape[1], dtype=torch.bool, device=same.device)

@@ -35,7 +35,7 @@ def refresh(model: Fsptal, batch: Batch, hp: Any) -> Pseudo:
         "first_t", "last_t" (B, Q) the original snippets they come from.
     """
     video = extend(batch, tau1=hp.tau1, tau2=hp.tau2, reach=hp.label_reach)
-    _, score = model(video.features, video.mask)
+    _, score = model(video.features)
     fused = mil.fuse(score).nan_to_num()  # a diverged trial says so itself, at its next report
     mined, action = mine_labels(fused, video.mask, video.label, hp)
     pair = (batch.pair_t[:, :, None] == batch.point_t[:, None]).float().argmax(dim=2)

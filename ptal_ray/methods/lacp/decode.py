@@ -15,7 +15,7 @@ from ptal_ray.ops.score_runs import detections, score_arrays
 
 def scores(model: Lacp, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]:
     """Fused snippet scores and video scores, see `score_arrays`."""
-    _, score = model(batch.features, batch.mask)
+    _, score = model(batch.features)
     video = mil.video_scores(score[..., :-1], batch.mask, hp.r_act)
     found = score_arrays(mil.fuse(score), video, batch.mask.sum(dim=1).tolist())
     return [Scores(id=id, arrays=arrays) for id, arrays in zip(batch.ids, found, strict=True)]

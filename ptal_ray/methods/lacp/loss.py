@@ -22,7 +22,7 @@ def loss(model: Lacp, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
 
     Source: LACP Eq. 10; code.
     """
-    features, score = model(batch.features, batch.mask, _dropout(model, batch, hp, step))
+    features, score = model(batch.features, _dropout(model, batch, hp, step))
     with torch.autocast(score.device.type, enabled=False):
         fused = mil.fuse(score)
         video = mil.video_scores(score[..., :-1], batch.mask, hp.r_act, batch.video_label)
@@ -40,10 +40,8 @@ def loss(model: Lacp, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
 def _dropout(model: Lacp, batch: Batch, hp: Any, step: Step) -> Tensor | None:
     if not hp.dropout:
         return None
-    shape = (*batch.mask.shape, model.classifier.in_features)
-    kept = step.rand(shape[0], *shape[1:]) >= hp.dropout
-    scaled: Tensor = kept.to(batch.features.dtype) / (1 - hp.dropout)
-    return scaled
+    videos, length = batch.mask.shape
+    return step.rand(videos, model.classifier.in_channels, length).ge_(hp.dropout)
 
 
 def snippet_losses(fused: Tensor, video: Tensor, batch: Batch, hp: Any) -> dict[str, Tensor]:

@@ -22,21 +22,21 @@ class Lacp(nn.Module):
 
     def __init__(self, feature_dim: int, num_classes: int, hp: Any) -> None:
         super().__init__()
+        self.keep = 1 - hp.dropout
         self.embedding = nn.Conv1d(feature_dim, hp.embed_dim, hp.kernel, padding="same")
-        self.classifier = nn.Linear(hp.embed_dim, num_classes + 1, bias=False)
+        self.classifier = nn.Conv1d(hp.embed_dim, num_classes + 1, 1, bias=False)
 
-    def forward(
-        self, features: Tensor, mask: Tensor, kept: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """(B, T, D) -> F (B, T, H), zero on padding, and s (B, T, C + 1).
+    def forward(self, features: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(B, T, D) -> F (B, T, H) and s (B, T, C + 1); without a meaning on padding.
 
         Args:
-            features, mask: a batch.
-            kept: (B, T, H) dropout factors of F on its way to the classifier, or None.
+            features: zero on padding.
+            kept: (B, H, T), 1 where F goes on to the classifier and 0 where dropout stops it.
         """
-        embedded = F.relu(self.embedding(features.mT)).mT * mask[..., None]
-        logit = self.classifier(embedded if kept is None else embedded * kept)
-        return embedded, torch.sigmoid(logit.float())
+        embedded = F.relu(self.embedding(features.mT))
+        logit = self.classifier(embedded) if kept is None else self.classifier(embedded * kept)
+        scale = 1.0 if kept is None else self.keep  # F has many numbers, the scores few
+        return embedded.mT, torch.sigmoid(logit.float() / scale).mT
 
 
 def build(store: FeatureStore, hp: Any) -> Lacp:

@@ -27,7 +27,7 @@ def refresh(model: Lacp, batch: Batch, hp: Any) -> Pseudo:
     Returns:
         "start_t", "end_t" (B, Q) snippets, both included, -1 where none; "label" (B, Q).
     """
-    _, score = model(batch.features, batch.mask)
+    _, score = model(batch.features)
     fused = mil.fuse(score).nan_to_num()  # a diverged trial says so itself, at its next report
     background = fused[..., -1]
     mined = mine_background(background, batch.mask, batch.point_t, hp.background_threshold)
