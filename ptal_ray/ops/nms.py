@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptal_ray.data.types import FloatArray, Segments
+from ptal_ray.ops.jit import jit
 from ptal_ray.ops.segments import tiou as tiou_matrix
 
 
@@ -99,21 +100,25 @@ def _overlap(segments: Segments, rows: NDArray[np.int64]) -> NDArray[np.float64]
 def _greedy(
     segments: Segments, rows: NDArray[np.int64], tiou: float, plus_one_second: bool
 ) -> NDArray[np.int64]:
-    start, end = segments.start_s[rows], segments.end_s[rows] + float(plus_one_second)
-    length = end - start
-    shared = np.minimum(end[:, None], end)
-    shared -= np.maximum(start[:, None], start)
-    union = length[:, None] + length
-    union -= shared
-    # Where nothing is shared the quotient is not positive, whatever the sign of the rest.
-    near = np.divide(shared, union, out=shared, where=union > 0) >= tiou
-    alive = np.ones(len(rows), bool)
-    kept = []
-    for row in range(len(rows)):
-        if alive[row]:
-            kept.append(row)
-            alive &= ~near[row]
-    return rows[kept]
+    start = segments.start_s[rows].astype(np.float64)
+    end = segments.end_s[rows].astype(np.float64) + float(plus_one_second)
+    return rows[_alive(start, end, tiou)]
+
+
+@jit
+def _alive(start: NDArray[np.float64], end: NDArray[np.float64], tiou: float) -> NDArray[np.bool_]:
+    """Which of the segments, best first, no better one that stays suppresses."""
+    alive = np.ones(len(start), np.bool_)
+    for row in range(len(start)):
+        if not alive[row]:
+            continue
+        for other in range(row + 1, len(start)):
+            shared = min(end[row], end[other]) - max(start[row], start[other])
+            union = (end[row] - start[row]) + (end[other] - start[other]) - shared
+            # Where nothing is shared the quotient is not positive, whatever the sign of the rest.
+            if alive[other] and union > 0 and shared / union >= tiou:
+                alive[other] = False
+    return alive
 
 
 def _decayed(
