@@ -181,7 +181,9 @@ class Trial:
             longest = self.hp.max_snippets
             start = self.plan.crops(self.step, lengths, self.split.point_t[rows], longest)
         kept = np.minimum(lengths - start, longest)
-        return self._assemble(rows[mine], start[mine], kept[mine], longest)
+        # A number of the global batch, so that draws have one shape however many workers share it.
+        most = self._most_pairs(rows)
+        return self._assemble(rows[mine], start[mine], kept[mine], longest, most)
 
     def _assemble(
         self,
@@ -189,6 +191,7 @@ class Trial:
         start: NDArray[np.int64],
         kept: NDArray[np.int64],
         longest: int,
+        most_pairs: int,
     ) -> Batch:
         index, crop_t, length = (
             torch.from_numpy(a).to(self.device, non_blocking=True) for a in (rows, start, kept)
@@ -204,10 +207,13 @@ class Trial:
             point_label=label,
             pair_t=pair_t,
             pair_class=self.pair_class[index].masked_fill(pair_t < 0, -1),
-            most_pairs=int((self.split.pair_t[rows] >= 0).sum(axis=1).max()),
+            most_pairs=most_pairs,
             crop_t=crop_t,
             pseudo=self.labels.at(index),
         )
+
+    def _most_pairs(self, rows: NDArray[np.int64]) -> int:
+        return int((self.split.pair_t[rows] >= 0).sum(axis=1).max())
 
     @staticmethod
     def _cropped(moment_t: Tensor, crop_t: Tensor, length: Tensor) -> Tensor:
@@ -223,7 +229,8 @@ class Trial:
         due = mine[self._mine(stale)]
         if len(due):
             lengths = self.split.lengths[due]
-            whole = self._assemble(due, np.zeros_like(due), lengths, int(lengths.max()))
+            longest, most = int(lengths.max()), self._most_pairs(due)
+            whole = self._assemble(due, np.zeros_like(due), lengths, longest, most)
             self.model.eval()
             with torch.no_grad():
                 self.labels.store(due, self.method.refresh(self.model, whole, self.hp))

@@ -148,3 +148,14 @@ def test_every_parameter_is_documented_and_its_default_allowed(name: str) -> Non
 def test_the_batch_of_a_point_method_holds_no_instances() -> None:
     assert "instances" not in {f.name for f in dataclasses.fields(Batch)}
     assert SMALL
+
+
+def test_draws_have_one_shape_on_every_worker(trial: Trial) -> None:
+    fewest = int((trial.split.pair_t >= 0).sum(axis=1).argmin())
+    most = int((trial.split.pair_t >= 0).sum(axis=1).argmax())
+    trial.split.pair_t[fewest, 1:] = -1  # one video of the batch has a single point left
+    rows = np.array([most, fewest])
+    trial.rank, trial.world_size = 1, 2
+    part = trial.batch(rows)
+    assert part.ids == (trial.split.ids[fewest],)
+    assert part.most_pairs == (trial.split.pair_t[most] >= 0).sum() > 1
