@@ -72,7 +72,7 @@ def run(config: TrialConfig) -> dict[str, Any]:
         return {"diverged": str(error)}
     metrics = dict(report.metrics)
     if trial.method.label_segments is not None:
-        found = label_quality(trial.method, trial.model, trial.split, trial.hp)
+        found = label_quality(trial.method, trial.model, trial.split, trial.hp, trial.stage_labels)
         metrics |= {f"labels/{name}": value for name, value in found.items()}
     return {"metrics": metrics, "decode": report.decode, "seconds": report.seconds}
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from torch.quasirandom import SobolEngine
 
 from ptal_ray.data.datasets import Protocol
 from ptal_ray.data.types import FloatArray, Grid, Scores, Segments
+from ptal_ray.errors import DataError
 from ptal_ray.ops.metrics import detection_map
 from ptal_ray.selection import map_metrics, objective
 from ptal_ray.space import Domain, Scalar
@@ -148,14 +150,23 @@ def write_scores(path: Path, scores: Sequence[Scores]) -> None:
 
 
 def read_scores(path: Path) -> list[Scores]:
-    """The scores that `write_scores` wrote."""
-    with np.load(path, allow_pickle=False) as file:
-        ids = [str(i) for i in file["ids"]]
-        arrays: list[dict[str, NDArray[Any]]] = [{} for _ in ids]
-        for key in file.files:
-            index, slash, name = key.partition("/")
-            if slash:
-                arrays[int(index)][name] = file[key]
+    """The scores that `write_scores` wrote.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            ids = [str(i) for i in file["ids"]]
+            arrays: list[dict[str, NDArray[Any]]] = [{} for _ in ids]
+            for key in file.files:
+                index, slash, name = key.partition("/")
+                if slash:
+                    arrays[int(index)][name] = file[key]
+    except (BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise DataError(
+            f"{path}: damaged scores; delete the file to have them made anew"
+        ) from error
     return [Scores(id=i, arrays=a) for i, a in zip(ids, arrays, strict=True)]
 
 

@@ -6,20 +6,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.datasets import protocol
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError
-from ptal_ray.methods.method import Method
+from ptal_ray.methods.method import Batch, Method, Pseudo
 from ptal_ray.ops.metrics import detection_map
 from ptal_ray.scoring import SCORE_SNIPPETS, by_length, whole_videos
 from ptal_ray.selection import ground_truth, map_metrics
 
 
 def label_quality(
-    method: Method, model: nn.Module, split: PackedSplit, hp: Any
+    method: Method, model: nn.Module, split: PackedSplit, hp: Any, made: Pseudo | None = None
 ) -> dict[str, float]:
     """mAP of the pseudo-labels that the present weights give the videos of a training split.
 
@@ -28,6 +29,8 @@ def label_quality(
         model: its module; left in evaluation mode.
         split: videos with points, and with annotations.
         hp: train parameters.
+        made: the labels of every row, where an earlier stage made them; else the model refreshes
+            them.
 
     Returns:
         "mAP_0.50", ..., as `selection.map_metrics`; every instance has the score 1.
@@ -38,14 +41,14 @@ def label_quality(
 
     Source: APN Table 4.
     """
-    if method.refresh is None or method.label_segments is None:
+    if method.label_segments is None or (method.refresh is None and made is None):
         raise ConfigError(f"{method.name}: has no pseudo-labels whose quality could be measured")
     model.eval()
     found: dict[str, Segments] = {}
     for rows in by_length(split.lengths, SCORE_SNIPPETS):
         batch = whole_videos(split, rows)
         with torch.no_grad():
-            instances = method.label_segments(method.refresh(model, batch, hp), batch)
+            instances = method.label_segments(_labels(method, model, batch, hp, made, rows), batch)
         for row, instance in zip(rows, instances, strict=True):
             grid = split.grids[row]
             found[split.ids[row]] = Segments(
@@ -58,3 +61,18 @@ def label_quality(
     rules = protocol(split.store.info.name)
     result = detection_map(truth, found, split.store.info.num_classes, rules.tiou)
     return map_metrics(result.per_tiou, rules)
+
+
+def _labels(
+    method: Method,
+    model: nn.Module,
+    batch: Batch,
+    hp: Any,
+    made: Pseudo | None,
+    rows: NDArray[np.int64],
+) -> Pseudo:
+    if made is not None:
+        index = torch.from_numpy(rows).to(batch.mask.device)
+        return {name: table[index] for name, table in made.items()}
+    assert method.refresh is not None
+    return method.refresh(model, batch, hp)

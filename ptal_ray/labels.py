@@ -46,6 +46,10 @@ class LabelTable:
         for name, value in fresh.items():
             self.tables[name][index] = value
 
+    def fill(self, labels: Pseudo) -> None:
+        """Takes the labels of all rows, which are never stale."""
+        self.tables = {k: v.to(self.device) for k, v in labels.items()}
+
     def exchange(self, rows: NDArray[np.int64], mine: NDArray[np.int64], world_size: int) -> None:
         """Every worker receives the labels that each holds for its part of the batch `rows`."""
         assert self.tables is not None  # at the first step every row of a batch is stale

@@ -222,6 +222,7 @@ def trial_config(study: Study, params: Mapping[str, Scalar]) -> TrialConfig:
         val_fraction=space.selection.val_fraction,
         fold_seed=space.selection.fold_seed,
         precision=space.resources.precision,
+        stages=str(study.directory.resolve().parent / ".stages"),
     )
 
 

@@ -61,7 +61,7 @@ def one_trial(space: SearchSpace, seed: int) -> TrialConfig:
     store = find(space.dataset)
     study = Study(
         name=space.name,
-        directory=Path(),
+        directory=Path("studies") / space.name,
         space=space,
         store=store.path.resolve(),
         data_hash=store.info.content_hash,
@@ -97,7 +97,7 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
 
 
 def _judge_labels(trial: Trial, out: Path, quiet: bool) -> None:
-    metrics = label_quality(trial.method, trial.model, trial.split, trial.hp)
+    metrics = label_quality(trial.method, trial.model, trial.split, trial.hp, trial.stage_labels)
     with (out / "label_quality.jsonl").open("a") as file:
         print(json.dumps({"step": trial.step, **metrics}), file=file)
     if not quiet:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ from ptal_ray.data.types import Scores, Segments
 from ptal_ray.decoding import DecodeResult, search_decode
 from ptal_ray.errors import ConfigError, DataError, DivergedError
 from ptal_ray.labels import LabelTable
-from ptal_ray.methods.method import Batch, Method, Step, load
+from ptal_ray.methods.method import Batch, Method, Pseudo, Stage, Step, load
+from ptal_ray.optim import averaged, learning_rate, make_optimizer
 from ptal_ray.scoring import score_videos
 from ptal_ray.selection import ground_truth
+from ptal_ray.stages import stage_scores
 from ptal_ray.trial_config import TrialConfig, TrialReport
 
 
@@ -78,12 +80,8 @@ class Trial:
                 f"{world_size} workers; choose a multiple of {world_size}"
             )
         self.model = _build(self.method, self.store, self.hp, config.seed).to(self.device)
-        self.optimizer = torch.optim.Adam(
-            [p for p in self.model.parameters() if p.requires_grad],
-            lr=self.hp.lr,
-            weight_decay=self.hp.weight_decay,
-            fused=True,
-        )
+        self.optimizer = make_optimizer(self.model, self.hp)
+        self.average = averaged(self.model, self.hp.ema) if self.hp.ema else None
         self.objective = self._wrap()
         self.point_t = torch.from_numpy(self.split.point_t).to(self.device)
         self.point_label = torch.from_numpy(self.split.point_label).to(self.device)
@@ -95,6 +93,8 @@ class Trial:
         self.first_step_at: float | None = None
         self.scores: list[Scores] = []
         self.detections: dict[str, Segments] = {}
+        if self.method.stage is not None:
+            self.labels.fill(self._labels_of(self.method.stage))
 
     @property
     def done(self) -> bool:
@@ -108,24 +108,37 @@ class Trial:
             DivergedError: a loss or a score is not finite.
         """
         began = time.perf_counter()
-        until = next(s for s in self.config.report_steps if s > self.step)
-        sums: dict[str, Tensor] = {}
-        first = self.step
-        while self.step < until:
-            for name, term in self.train_step().items():
-                sums[name] = sums[name] + term if name in sums else term
-        losses = self._mean_losses(sums, until - first)
+        losses = self.train_until(next(s for s in self.config.report_steps if s > self.step))
         decoded = self._score()
         self.seconds += time.perf_counter() - began
         report = self._report(losses, decoded)
         return self._from_first_rank(report)
 
+    def train_until(self, step: int) -> dict[str, float]:
+        """Trains until `step` steps are done; returns the mean of each term of the loss.
+
+        Raises:
+            DivergedError: one is not finite.
+        """
+        sums: dict[str, Tensor] = {}
+        first = self.step
+        while self.step < step:
+            for name, term in self.train_step().items():
+                sums[name] = sums[name] + term if name in sums else term
+        return self._mean_losses(sums, step - first)
+
+    @property
+    def stage_labels(self) -> Pseudo | None:
+        """The pseudo-labels of an earlier stage, (V, ...); None where there is no such stage."""
+        return self.labels.tables if self.method.stage else None
+
     def save(self, path: Path) -> None:
         """Writes the whole state to `path`, at once or not at all."""
         state = {
-            "config": self.config.to_json(),
+            "config": self._identity,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
             "labels": self.labels.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
@@ -147,14 +160,25 @@ class Trial:
             raise DataError(f"{path}: there is no checkpoint; start without --resume") from error
         except Exception as error:  # torch raises many kinds for a damaged file
             raise DataError(f"{path}: unreadable checkpoint; delete it and train anew") from error
-        if not isinstance(state, dict) or state.get("config") != self.config.to_json():
+        if not isinstance(state, dict) or state.get("config") != self._identity:
             raise DataError(
                 f"{path}: checkpoint of another configuration; repeat its flags, or delete it"
             )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
         self.labels.load_state_dict(state["labels"])
         self.step, self.seconds = state["step"], state["seconds"]
+
+    @property
+    def _identity(self) -> str:
+        return replace(self.config, stages="").to_json()  # a study may move
+
+    @property
+    def judged(self) -> nn.Module:
+        """The module whose scores count: the moving average where there is one."""
+        return self.average.module if self.average else self.model
 
     def train_step(self) -> dict[str, Tensor]:
         """One optimiser step; returns the detached terms of the loss and their total."""
@@ -166,7 +190,14 @@ class Trial:
         total = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
+        if self.hp.grad_clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.hp.grad_clip)
+        lr = learning_rate(self.hp, self.step, self.config.report_steps[-1])
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
         self.optimizer.step()
+        if self.average:
+            self.average.update_parameters(self.model)
         self.step += 1
         if self.first_step_at is None:
             self.first_step_at = time.time()
@@ -175,15 +206,16 @@ class Trial:
     def batch(self, rows: NDArray[np.int64], crop: bool = True) -> Batch:
         """This worker's part of the global batch of `rows`, at the current step."""
         mine = self._mine(np.arange(len(rows)))
-        lengths, start = self.split.lengths[rows], np.zeros(len(rows), np.int64)
-        longest = int(lengths.max())
-        if crop and longest > self.hp.max_snippets:
-            longest = self.hp.max_snippets
-            start = self.plan.crops(self.step, lengths, self.split.point_t[rows], longest)
-        kept = np.minimum(lengths - start, longest)
+        kept = self.split.lengths[rows]
+        start = np.zeros_like(kept)
+        if crop and (kept.max() > self.hp.max_snippets or self.hp.crop_shortest < 1):
+            start, kept = self.plan.crops(
+                self.step, kept, self.split.point_t[rows], self.hp.max_snippets,
+                self.hp.crop_shortest, self.hp.crop_points,
+            )  # fmt: skip
         # A number of the global batch, so that draws have one shape however many workers share it.
         most = self._most_pairs(rows)
-        return self._assemble(rows[mine], start[mine], kept[mine], longest, most)
+        return self._assemble(rows[mine], start[mine], kept[mine], int(kept.max()), most)
 
     def _assemble(
         self,
@@ -266,8 +298,17 @@ class Trial:
         return losses
 
     def _score(self) -> DecodeResult | None:
-        """Scores the selection videos, a share a worker, and decodes them on rank 0."""
-        share = self.score_ids[self.rank :: self.world_size]
+        """Scores the selection videos and decodes them, on rank 0."""
+        self.scores = self._all_scores(self.score_ids)
+        if self.rank:
+            return None
+        result = self.decode(self.scores)
+        self.detections = result.detections
+        return result
+
+    def _all_scores(self, ids: tuple[str, ...]) -> list[Scores]:
+        """The scores of `ids`, on rank 0; every worker scores its share."""
+        share = ids[self.rank :: self.world_size]
         scored = self.score(share) if share else []
         if self.world_size > 1:
             parts: list[list[Scores] | None] | None = (
@@ -275,23 +316,43 @@ class Trial:
             )
             dist.gather_object(scored, parts)
             scored = [s for part in parts or [] for s in part or []]
-        if self.rank:
-            return None
-        by_id = {s.id: s for s in scored}
-        self.scores = [by_id[i] for i in self.score_ids]
-        for s in self.scores:
+        for s in scored:
             if not all(np.isfinite(a).all() for a in s.arrays.values() if a.dtype.kind == "f"):
                 raise DivergedError(f"scores of {s.id}: not finite at step {self.step}; lower lr")
-        result = self.decode(self.scores)
-        self.detections = result.detections
-        return result
+        by_id = {s.id: s for s in scored}
+        return [by_id[i] for i in ids] if self.rank == 0 else []
+
+    def _labels_of(self, stage: Stage) -> Pseudo:
+        """The labels of the training videos from an earlier stage, trained or found in the cache.
+
+        Raises:
+            DivergedError: the stage diverged.
+        """
+        params, steps = stage.params(self.hp), stage.steps(self.hp)
+        config = replace(
+            self.config, method=stage.method, train=asdict(params), decode={}, decode_domains={},
+            report_steps=(steps,),
+        )  # fmt: skip
+
+        def made() -> list[Scores]:
+            trial = Trial(config, str(self.device), self.rank, self.world_size)
+            trial.train_until(steps)
+            return trial._all_scores(self.split.ids)
+
+        key = (config, self.store.info.content_hash, self.split.ids)
+        found = stage_scores(key, made, self.rank, self.world_size)
+
+        def truth() -> dict[str, Segments]:
+            return ground_truth(self.store, self.split.ids, "val")
+
+        return stage.labels(self.split, found, self.hp, truth)
 
     def score(self, ids: tuple[str, ...]) -> list[Scores]:
         """The method's scores of `ids` with the present weights."""
         split = PackedSplit(
             self.store, ids, self.device, resample_to=self.hp.resample_to, with_points=False
         )
-        return score_videos(self.method, self.model, split, self.hp, self.config.precision)
+        return score_videos(self.method, self.judged, split, self.hp, self.config.precision)
 
     def decode(self, scores: list[Scores]) -> DecodeResult:
         """The decode search of this trial on `scores`, one per video of `score_ids`."""

@@ -26,6 +26,8 @@ class TrialConfig:
         score_on: "val" (the selection fold) or "test".
         val_fraction, fold_seed: the selection fold.
         precision: "fp32" or "bf16" (autocast).
+        stages: folder where the results of earlier stages are kept for other trials; empty to
+            keep none.
     """
 
     method: str
@@ -42,6 +44,7 @@ class TrialConfig:
     val_fraction: float = 0.2
     fold_seed: int = 0
     precision: str = "fp32"
+    stages: str = ""
 
     def to_json(self) -> str:
         """One JSON object; `from_json` reads it back."""

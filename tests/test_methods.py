@@ -71,7 +71,7 @@ def test_padding_does_not_change_scores(trial: Trial) -> None:
             mask=torch.nn.functional.pad(batch.mask, (0, 37)),
         )
         with torch.no_grad():
-            alone = method.scores(trial.model, longer, trial.hp, [split.grids[row]])[0]
+            alone = method.scores(trial.judged, longer, trial.hp, [split.grids[row]])[0]
         assert alone.id == found.id
         for name, array in found.arrays.items():
             assert array.shape == alone.arrays[name].shape, name

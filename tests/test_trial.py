@@ -31,6 +31,10 @@ SMALL: dict[str, dict[str, Any]] = {  # a model that trains in seconds
         "batch_size": 4, "refresh_every": 3,
     },
     "lacp": {"embed_dim": 32, "lr": 3e-3, "batch_size": 4, "refresh_every": 3},
+    "potloc": {
+        "width": 32, "heads": 2, "lr": 3e-3, "ema": 0.9, "base_steps": 40, "base_lr": 3e-3,
+        "base_embed_dim": 32, "base_batch_size": 4,
+    },
 }  # fmt: skip
 
 

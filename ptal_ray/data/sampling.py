@@ -49,25 +49,67 @@ class BatchPlan:
         lengths: NDArray[np.int64],
         point_t: NDArray[np.int64],
         max_snippets: int,
-    ) -> NDArray[np.int64]:
-        """First snippet of each crop of at most `max_snippets`; every crop holds a point.
+        shortest: float = 1.0,
+        more_points: float = 0.0,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the crops of a batch lie; every crop holds a point.
 
         Args:
             step: optimiser step.
             lengths: (B,) snippets of the videos of the global batch.
             point_t: (B, P) their annotated snippets, -1 pads.
             max_snippets: longest crop.
+            shortest: a video that is short enough is cropped to a random share from this to 1.
+            more_points: a crop holds more than this share of the points of its video, if one of
+                500 random places does.
 
         Returns:
-            (B,) first snippets, 0 for videos that are short enough.
+            (B,) first snippet, 0 for videos that stay whole, and (B,) number of snippets.
+
+        Source: the shares: ActionFormer code, POTLoc code; golden potloc_model.
         """
-        random = np.random.default_rng([self.seed, 2, step]).random((len(lengths), 2))
-        room = np.maximum(lengths - max_snippets, 0)
+        generator = np.random.default_rng([self.seed, 2, step])
+        random = generator.random((len(lengths), 2))
+        size = np.minimum(lengths, max_snippets)
+        if shortest < 1:
+            low = np.maximum(np.round(shortest * lengths), 1).astype(np.int64)
+            drawn = low + np.floor(generator.random(len(lengths)) * (lengths - low + 1))
+            size = np.where(lengths <= max_snippets, drawn.astype(np.int64), size)
+        room = lengths - size
         start = np.floor(random[:, 0] * (room + 1)).astype(np.int64)
+        if more_points:
+            places = np.floor(generator.random((len(lengths), 500)) * (room[:, None] + 1))
+            start = first_place(places.astype(np.int64), size, point_t, more_points)
         count = (point_t >= 0).sum(axis=1)
         chosen = np.minimum((random[:, 1] * count).astype(np.int64), np.maximum(count - 1, 0))
         point = point_t[np.arange(len(point_t)), chosen]
-        inside = (point_t >= start[:, None]) & (point_t < (start + max_snippets)[:, None])
-        around = np.clip(point - np.floor(random[:, 0] * max_snippets).astype(np.int64), 0, room)
+        inside = (point_t >= start[:, None]) & (point_t < (start + size)[:, None])
+        around = np.clip(point - np.floor(random[:, 0] * size).astype(np.int64), 0, room)
         first: NDArray[np.int64] = np.where(inside.any(axis=1) | (count == 0), start, around)
-        return first
+        return first, size
+
+
+def first_place(
+    places: NDArray[np.int64],
+    size: NDArray[np.int64],
+    point_t: NDArray[np.int64],
+    more_points: float,
+) -> NDArray[np.int64]:
+    """The first place where a crop holds more than a share of the points, else the last.
+
+    Args:
+        places: (B, N) first snippets.
+        size: (B,) snippets of the crops.
+        point_t: (B, P), -1 pads.
+        more_points: the share.
+
+    Returns:
+        (B,) first snippets.
+    """
+    within = np.zeros(places.shape, np.int64)
+    for point in point_t.T[..., None]:
+        within += (point >= places) & (point < places + size[:, None]) & (point >= 0)
+    enough = within > more_points * (point_t >= 0).sum(axis=1, keepdims=True)
+    index = np.where(enough.any(axis=1), enough.argmax(axis=1), places.shape[1] - 1)
+    found: NDArray[np.int64] = places[np.arange(len(places)), index]
+    return found

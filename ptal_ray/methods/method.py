@@ -8,12 +8,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.errors import ConfigError
@@ -21,6 +21,8 @@ from ptal_ray.errors import ConfigError
 Pseudo = dict[
     str, Tensor
 ]  # named tensors, each (B, ...): the labels a refresh made, one row a video
+
+Truth = Callable[[], dict[str, Segments]]
 
 
 def param(default: Any, *, doc: str, source: str, allowed: tuple[Any, ...] | None = None) -> Any:
@@ -61,6 +63,40 @@ class TrainParams:
         doc="snippets every video is linearly resampled to; 0 keeps its length",
         source="P (ActivityNet: 100)",
         allowed=(0, 100000),
+    )
+    crop_shortest: float = param(
+        1.0,
+        doc="a crop is at least this share of a video's length, of random length from there on",
+        source="PROPOSED (1: as long as possible)",
+        allowed=(0.1, 1.0),
+    )
+    crop_points: float = param(
+        0.0,
+        doc="more than this share of a video's points lies in a crop, if 500 draws find one",
+        source="PROPOSED (0: at least one point)",
+        allowed=(0.0, 1.0),
+    )
+    optimizer: str = param(
+        "adam",
+        doc="adamw decays weights apart from the gradient, and no biases, norms and scales",
+        source="P",
+        allowed=("adam", "adamw"),
+    )
+    warmup: float = param(
+        0.0,
+        doc="share of the steps in which lr rises linearly from 0",
+        source="PROPOSED",
+        allowed=(0.0, 1.0),
+    )
+    cosine: bool = param(False, doc="lr falls to 0 along a cosine after that", source="PROPOSED")
+    grad_clip: float = param(
+        0.0, doc="greatest norm of a gradient; 0 for any", source="PROPOSED", allowed=(0.0, 1000.0)
+    )
+    ema: float = param(
+        0.0,
+        doc="decay of the moving average of weights that is judged; 0 judges the weights",
+        source="PROPOSED",
+        allowed=(0.0, 0.99999),
     )
 
 
@@ -149,6 +185,25 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A training before a method's own, shared by all trials that agree in what it depends on.
+
+    Args:
+        method: its name for `load`.
+        params: hp -> its train parameters, all that it sees of hp.
+        steps: hp -> its optimiser steps.
+        labels: (split, scores, hp, truth) -> Pseudo of every row of the split, never renewed, from
+            the scores that the trained stage gives each of its videos. `truth()` gives the
+            annotations of these videos by id, for comparisons with full supervision alone.
+    """
+
+    method: str
+    params: Callable[[Any], TrainParams]
+    steps: Callable[[Any], int]
+    labels: Callable[[PackedSplit, list[Scores], Any, Truth], Pseudo]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Method:
     """A method as plain functions; `hp` is an instance of `train_params`.
 
@@ -166,9 +221,10 @@ class Method:
         refresh: (model, batch, hp) -> Pseudo, or None for a method without pseudo-labels. The
             batch is uncropped. Every tensor is (B, ...); its
             trailing shape depends only on P, Q and C.
-        label_segments: (pseudo, batch) -> for each video a (K, 3) int64 array of the action
+        label_segments: (pseudo, batch) -> for each video a (K, 3) array of the action
             instances its pseudo-labels state: first snippet, last snippet, class. To judge labels
-            by; training does not use it. None where the method has no refresh.
+            by; training does not use it. None where the method has no pseudo-labels.
+        stage: the training that gives the pseudo-labels of a method without refresh, or None.
     """
 
     name: str
@@ -180,7 +236,8 @@ class Method:
     scores: Callable[[Any, Batch, Any, list[Grid]], list[Scores]]
     decode: Callable[[Scores, Grid, float, Any], Segments]
     refresh: Callable[[Any, Batch, Any], Pseudo] | None = None
-    label_segments: Callable[[Pseudo, Batch], list[NDArray[np.int64]]] | None = None
+    label_segments: Callable[[Pseudo, Batch], list[NDArray[Any]]] | None = None
+    stage: Stage | None = None
 
 
 def names() -> tuple[str, ...]:
@@ -190,12 +247,12 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> Method:
-    """The method in folder `name`.
+    """The method in folder `name`, or "name.module" for a stage that is a module in it.
 
     Raises:
         ConfigError: there is no such folder.
     """
-    if name not in names():
+    if name.partition(".")[0] not in names():
         raise ConfigError(f"method: {name!r} is unknown; known are {', '.join(names())}")
     method: Method = import_module(f"ptal_ray.methods.{name}").METHOD
     return method

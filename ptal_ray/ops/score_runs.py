@@ -131,7 +131,15 @@ def score_arrays(fused: Tensor, video: Tensor, lengths: list[int]) -> list[dict[
     ]
 
 
-def detections(found: Scores, grid: Grid, duration_s: float, hp: Any, clipped: bool) -> Segments:
+def detections(
+    found: Scores,
+    grid: Grid,
+    duration_s: float,
+    hp: Any,
+    low: Floats,
+    high: Floats,
+    clipped: bool = False,
+) -> Segments:
     """Rated runs of the classes whose video score is high enough, or else of the best class.
 
     A proposal's score is inner - outer + gamma * video score.
@@ -139,8 +147,8 @@ def detections(found: Scores, grid: Grid, duration_s: float, hp: Any, clipped: b
     Args:
         found: what `score_arrays` made.
         grid, duration_s: of the video; runs are clipped to it.
-        hp: with class_threshold, score_stop, score_step, action_start, action_stop, action_step,
-            scale, outer_ratio and video_weight.
+        hp: with class_threshold, scale, outer_ratio and video_weight.
+        low, high: thresholds of fused scores and of 1 - b.
         clipped: see `score_runs`.
 
     Source: LACP code; golden lacp_decode.
@@ -149,8 +157,6 @@ def detections(found: Scores, grid: Grid, duration_s: float, hp: Any, clipped: b
     classes = np.flatnonzero(video >= hp.class_threshold)
     if not len(classes):
         classes = np.array([video.argmax()])
-    low = np.arange(0, hp.score_stop, hp.score_step)
-    high = np.arange(hp.action_start, hp.action_stop, hp.action_step)
     action = upsample(found.arrays["action"].astype(np.float64), hp.scale)
     kept = []
     for label in classes:

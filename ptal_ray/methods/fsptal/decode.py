@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.methods.fsptal.model import Fsptal
 from ptal_ray.methods.fsptal.params import FsptalDecode
@@ -26,4 +28,7 @@ def decode(found: Scores, grid: Grid, duration_s: float, hp: FsptalDecode) -> Se
 
     Source: FS-PTAL section 4; thresholds as LACP.
     """
-    return hard_nms(detections(found, grid, duration_s, hp, hp.clipped), hp.nms_tiou)
+    low = np.arange(0, hp.score_stop, hp.score_step)
+    high = np.arange(hp.action_start, hp.action_stop, hp.action_step)
+    segments = detections(found, grid, duration_s, hp, low, high, hp.clipped)
+    return hard_nms(segments, hp.nms_tiou)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.methods.lacp.model import Lacp
 from ptal_ray.methods.lacp.params import LacpDecode
@@ -28,5 +30,7 @@ def decode(found: Scores, grid: Grid, duration_s: float, hp: LacpDecode) -> Segm
 
     Source: LACP code; golden lacp_decode.
     """
-    segments = detections(found, grid, duration_s, hp, clipped=False)
+    low = np.arange(0, hp.score_stop, hp.score_step)
+    high = np.arange(hp.action_start, hp.action_stop, hp.action_step)
+    segments = detections(found, grid, duration_s, hp, low, high)
     return hard_nms(segments, hp.nms_tiou, hp.nms_plus_one_second)

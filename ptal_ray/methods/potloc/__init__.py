@@ -1,0 +1,26 @@
+"""POTLoc: pseudo-label oriented transformer for point-supervised TAL (Vahdani and Tian)."""
+
+from ptal_ray.methods.method import Method, Stage
+from ptal_ray.methods.potloc.decode import decode, scores
+from ptal_ray.methods.potloc.labels import label_segments, split_labels
+from ptal_ray.methods.potloc.loss import loss
+from ptal_ray.methods.potloc.model import build
+from ptal_ray.methods.potloc.params import PotlocDecode, PotlocTrain, base_params
+
+METHOD = Method(
+    name="potloc",
+    supervision="point",
+    train_params=PotlocTrain,
+    decode_params=PotlocDecode,
+    build=build,
+    loss=loss,
+    scores=scores,
+    decode=decode,
+    label_segments=label_segments,
+    stage=Stage(
+        method="potloc.base",
+        params=base_params,
+        steps=lambda hp: int(hp.base_steps),
+        labels=split_labels,
+    ),
+)

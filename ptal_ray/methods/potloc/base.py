@@ -1,0 +1,118 @@
+"""The base model: what gives the proposals that pseudo-labels are made of. Judged on nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.types import Grid, Scores, Segments
+from ptal_ray.methods.method import Batch, Method, Step
+from ptal_ray.methods.potloc.params import BaseDecode, BaseTrain
+from ptal_ray.ops import mil
+from ptal_ray.ops.nms import hard_nms
+from ptal_ray.ops.score_runs import detections, score_arrays
+from ptal_ray.ops.seeds import mine_background
+
+
+class Base(nn.Module):
+    """One temporal convolution and a classifier of snippets.
+
+    Args:
+        feature_dim: D.
+        num_classes: C.
+        hp: BaseTrain.
+    """
+
+    def __init__(self, feature_dim: int, num_classes: int, hp: Any) -> None:
+        super().__init__()
+        self.embedding = nn.Conv1d(feature_dim, hp.embed_dim, hp.kernel, padding="same")
+        self.classifier = nn.Conv1d(hp.embed_dim, num_classes + 1, 1, bias=False)
+
+    def forward(self, features: Tensor, kept: Tensor | None = None) -> Tensor:
+        """(B, T, D) -> scores (B, T, C + 1), without a meaning on padding.
+
+        Args:
+            features: zero on padding.
+            kept: (B, H, T) factors of the channels: 0 where dropout stops one.
+        """
+        embedded = F.relu(self.embedding(features.mT))
+        if kept is not None:
+            embedded = embedded * kept
+        return torch.sigmoid(self.classifier(embedded).float()).mT
+
+
+def build(store: FeatureStore, hp: Any) -> Base:
+    """The network for a dataset."""
+    return Base(store.info.feature_dim, store.info.num_classes, hp)
+
+
+def loss(model: Base, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
+    """Weighted terms "video", "point" and "background", means over videos.
+
+    Source: POTLoc code; golden potloc_model base_loss.
+    """
+    shape = (model.classifier.in_channels, batch.mask.shape[1])
+    draw = step.rand(len(batch.mask), *shape).ge(hp.dropout)
+    score = model(batch.features, draw / (1 - hp.dropout))
+    with torch.autocast(score.device.type, enabled=False):
+        fused = mil.fuse(score)
+        video = mil.video_scores(score[..., :-1], batch.mask, hp.r_act, batch.video_label)
+        terms = snippet_losses(fused, video, batch, hp)
+    weight = {
+        "video": hp.video_weight, "point": hp.point_weight, "background": hp.background_weight,
+    }  # fmt: skip
+    return {name: weight[name] * value.mean() for name, value in terms.items()}
+
+
+def snippet_losses(fused: Tensor, video: Tensor, batch: Batch, hp: Any) -> dict[str, Tensor]:
+    """Terms "video", "point" and "background", each (B,).
+
+    Args:
+        fused: (B, T, C + 1) scores.
+        video: (B, C) scores.
+    """
+    classes = fused.shape[2] - 1
+    place = batch.point_t.masked_fill(batch.point_t < 0, fused.shape[1])[..., None]
+    target = fused.new_zeros((len(fused), fused.shape[1] + 1, classes))
+    target = target.scatter(1, place.expand(-1, -1, classes), batch.point_label)[:, :-1]
+    point_target = F.pad(target, (0, 1))
+    background = F.pad(fused.new_zeros(classes), (0, 1), value=1.0).expand_as(fused)
+    mined = mine_background(
+        fused[..., -1].detach(), batch.mask, batch.point_t, hp.background_threshold
+    )
+    return {
+        "video": mil.cross_entropy(video, batch.video_label).mean(dim=1),
+        "point": mil.focal_loss(fused, point_target, target.any(dim=2), hp.focal_gamma),
+        "background": mil.focal_loss(fused, background, mined, hp.focal_gamma),
+    }
+
+
+def scores(model: Base, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]:
+    """Fused snippet scores and video scores, see `score_arrays`."""
+    score = model(batch.features)
+    video = mil.video_scores(score[..., :-1], batch.mask, hp.r_act)
+    found = score_arrays(mil.fuse(score), video, batch.mask.sum(dim=1).tolist())
+    return [Scores(id=id, arrays=arrays) for id, arrays in zip(batch.ids, found, strict=True)]
+
+
+def decode(found: Scores, grid: Grid, duration_s: float, hp: BaseDecode) -> Segments:
+    """Proposals: runs above thresholds, rated by outer-inner contrast, then suppression."""
+    low, high = np.arange(0, hp.score_stop, 0.025), np.arange(hp.action_start, 1, 0.025)
+    return hard_nms(detections(found, grid, duration_s, hp, low, high), hp.nms_tiou)
+
+
+METHOD = Method(
+    name="potloc.base",
+    supervision="point",
+    train_params=BaseTrain,
+    decode_params=BaseDecode,
+    build=build,
+    loss=loss,
+    scores=scores,
+    decode=decode,
+)

@@ -1,0 +1,88 @@
+"""The main model: a pyramid of local-window transformers and one head for all its levels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.errors import ConfigError
+from ptal_ray.ops.pyramid import (
+    ConvBlock,
+    LevelHead,
+    Pyramid,
+    TransformerBlock,
+    level_masks,
+    padded_length,
+)
+
+
+class Potloc(nn.Module):
+    """See the method's README for the equations.
+
+    Args:
+        feature_dim: D.
+        num_classes: C.
+        hp: PotlocTrain.
+    """
+
+    def __init__(self, feature_dim: int, num_classes: int, hp: Any) -> None:
+        super().__init__()
+        self.levels, self.drop_path = hp.levels, hp.drop_path
+        strides = [1, 1] + [2] * hp.levels
+        blocks = [_block(hp, stride) for stride in strides]
+        self.pyramid = Pyramid(feature_dim, hp.width, blocks, hp.recompute)
+        self.head = LevelHead(hp.width, num_classes + 1)
+
+    @property
+    def branches(self) -> int:
+        """Residual branches that drop-path may skip."""
+        return 2 * len(self.pyramid.blocks)
+
+    def forward(
+        self, features: Tensor, mask: Tensor, kept: Tensor | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """(B, T, D) -> for each level l scores (B, T / 2^l, C + 1), zero on padding, and masks.
+
+        Args:
+            features: zero on padding; T a multiple of 2^levels.
+            mask: (B, T) bool.
+            kept: (B, branches) factors: 0 where drop-path stops a branch.
+        """
+        if kept is None:
+            kept = features.new_ones((len(features), self.branches))
+        masks = level_masks(mask, self.levels)
+        found = self.pyramid(features, masks, kept)
+        return [self.head(v, m) for v, m in zip(found, masks, strict=True)], masks
+
+    def padded(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The two with padding behind, so that the end of no video depends on other videos."""
+        behind = padded_length(mask.shape[1], self.levels) - mask.shape[1]
+        return F.pad(features, (0, 0, 0, behind)), F.pad(mask, (0, behind))
+
+
+def _block(hp: Any, stride: int) -> nn.Module:
+    if hp.backbone == "convolution":
+        return ConvBlock(hp.width, stride)
+    return TransformerBlock(hp.width, hp.heads, hp.window, stride)
+
+
+def build(store: FeatureStore, hp: Any) -> Potloc:
+    """The network for a dataset.
+
+    Raises:
+        ConfigError: the channels do not divide among the heads.
+    """
+    if hp.width % hp.heads:
+        raise ConfigError(
+            f"train.width: {hp.width} does not divide among {hp.heads} heads; choose a multiple"
+        )
+    return Potloc(store.info.feature_dim, store.info.num_classes, hp)
+
+
+def drop_path(model: Potloc, draw: Tensor) -> Tensor:
+    """(B, branches) uniform in [0, 1) -> factors of mean 1."""
+    kept: float = 1 - model.drop_path
+    return (draw < kept).float() / kept

@@ -1,0 +1,238 @@
+"""A pyramid of local-window transformers over time, as ActionFormer builds it.
+
+Tensors are (B, T, H) and zero on padding. A level l has a position every 2^l snippets. What lies
+just behind the end of a video enters its last positions as padding; a video without padding there
+ends as if at the edge of the tensor, as in the released code. Callers that need the same scores
+for any padding append at least one position of the coarsest level (`padded_length`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+LAYER_SCALE = 1e-4  # of a branch at the start
+
+
+def padded_length(length: int, levels: int) -> int:
+    """The least multiple of 2^levels with a whole position of padding on every level."""
+    coarsest: int = 2**levels
+    return -(-length // coarsest) * coarsest + coarsest
+
+
+def level_masks(mask: Tensor, levels: int) -> list[Tensor]:
+    """(B, T) bool -> (B, T / 2^l) for l = 0, ..., levels."""
+    return [mask[:, :: 2**level] for level in range(levels + 1)]
+
+
+class MaskedConv(nn.Module):
+    """A convolution over time whose output is zero on padding, (B, T, I) -> (B, T, O)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, bias: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+        if bias:
+            nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+
+    def forward(self, value: Tensor, mask: Tensor) -> Tensor:
+        """`mask` (B, T) bool."""
+        made: Tensor = self.conv(value.mT).mT * mask[..., None]
+        return made
+
+
+class ConvStack(nn.Module):
+    """Masked convolutions, each followed by a norm over channels and a ReLU."""
+
+    def __init__(self, inputs: int, width: int, number: int = 2) -> None:
+        super().__init__()
+        sizes = [inputs] + [width] * (number - 1)
+        self.convs = nn.ModuleList([MaskedConv(size, width) for size in sizes])
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in sizes])
+
+    def forward(self, value: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, I) -> (B, T, H)."""
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            value = F.relu(norm(conv(value, mask)))
+        return value
+
+
+class DepthwiseConv(nn.Module):
+    """A depthwise convolution of width 3, (B, T, H) -> (B, T / stride, H), zero on padding."""
+
+    def __init__(self, width: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv = nn.Conv1d(width, width, 3, stride=stride, padding=1, groups=width, bias=False)
+
+    def forward(self, value: Tensor, mask: Tensor) -> Tensor:
+        """`mask` (B, T / stride) bool, of the output."""
+        made: Tensor = self.conv(value.mT).mT * mask[..., None]
+        return made
+
+
+def local_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, reach: int) -> Tensor:
+    """Attention of each position to those at most `reach` away, in time and memory linear in T.
+
+    Queries are taken in blocks; each block meets the keys from `reach` in front of it to `reach`
+    behind it.
+
+    Args:
+        query, key, value: (B, T, heads, size).
+        mask: (B, T) bool; padding is attended to by itself alone.
+        reach: greatest distance, 1 or more.
+
+    Returns:
+        (B, T, heads, size).
+    """
+    videos, length, heads, size = query.shape
+    block = max(2 * reach, 16)
+    number = -(-length // block)
+    behind = number * block - length
+    blocks = F.pad(query, (0, 0, 0, 0, 0, behind)).view(videos, number, block, heads, size)
+
+    def windows(item: Tensor) -> Tensor:
+        """(B, T, ...) -> (B, number, block + 2 reach, ...), the keys of each block."""
+        edges = (0, 0) * (item.dim() - 2) + (reach, behind + reach)
+        return F.pad(item, edges).unfold(1, block + 2 * reach, block).movedim(-1, 2)
+
+    at = torch.arange(block, device=mask.device)
+    other = torch.arange(block + 2 * reach, device=mask.device) - reach
+    far = at[:, None] - other[None]  # (block, keys)
+    allowed = (far.abs() <= reach) & windows(mask)[:, :, None] | (far == 0)
+    inputs = [v.flatten(0, 1).transpose(1, 2) for v in (blocks, windows(key), windows(value))]
+    allowed = allowed.flatten(0, 1)[:, None]
+    made = F.scaled_dot_product_attention(inputs[0], inputs[1], inputs[2], attn_mask=allowed)
+    return made.transpose(1, 2).reshape(videos, number * block, heads, size)[:, :length]
+
+
+class LocalAttention(nn.Module):
+    """Multi-head attention in a window; queries, keys and values first pass short convolutions."""
+
+    def __init__(self, width: int, heads: int, window: int, stride: int) -> None:
+        super().__init__()
+        self.heads, self.reach = heads, max(window // 2, 1)
+        self.convs = nn.ModuleList([DepthwiseConv(width, stride) for _ in range(3)])
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(3)])
+        self.inputs = nn.ModuleList([nn.Linear(width, width) for _ in range(3)])
+        self.output = nn.Linear(width, width)
+
+    def forward(self, value: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, H) -> (B, T / stride, H); `mask` is that of the output."""
+        layers = zip(self.convs, self.norms, self.inputs, strict=True)
+        query, key, other = (
+            linear(norm(conv(value, mask))).unflatten(2, (self.heads, -1))
+            for conv, norm, linear in layers
+        )
+        made = local_attention(query, key, other, mask, self.reach).flatten(2)
+        output: Tensor = self.output(made) * mask[..., None]
+        return output
+
+
+class TransformerBlock(nn.Module):
+    """Local attention and a feed-forward net, each a scaled branch beside a skip."""
+
+    def __init__(self, width: int, heads: int, window: int, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = LocalAttention(width, heads, window, stride)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+        self.scale1 = nn.Parameter(torch.full((width,), LAYER_SCALE))
+        self.scale2 = nn.Parameter(torch.full((width,), LAYER_SCALE))
+
+    def forward(self, value: Tensor, mask: Tensor, kept: Tensor) -> Tensor:
+        """(B, T, H) -> (B, T / stride, H).
+
+        Args:
+            mask: (B, T / stride) bool.
+            kept: (B, 2) factors of the two branches: 0 where drop-path stops one.
+        """
+        skip = pooled(value) if self.stride > 1 else value
+        branch = self.attention(self.norm1(value), mask) * self.scale1
+        value = skip * mask[..., None] + branch * kept[:, :1, None]
+        branch = self.feed_forward(self.norm2(value)) * self.scale2
+        made: Tensor = value + branch * mask[..., None] * kept[:, 1:, None]
+        return made
+
+
+class ConvBlock(nn.Module):
+    """Two convolutions beside a skip: what a level is without attention."""
+
+    def __init__(self, width: int, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        self.layers = ConvStack(width, width)
+
+    def forward(self, value: Tensor, mask: Tensor, kept: Tensor) -> Tensor:
+        """(B, T, H) -> (B, T / stride, H); `mask` is that of the output."""
+        skip = pooled(value) if self.stride > 1 else value
+        made: Tensor = (skip + self.layers(skip, mask) * kept[:, :1, None]) * mask[..., None]
+        return made
+
+
+def pooled(value: Tensor) -> Tensor:
+    """(B, T, H) -> (B, T / 2, H): the maximum over three neighbours."""
+    return F.max_pool1d(value.mT, 3, stride=2, padding=1).mT
+
+
+class Pyramid(nn.Module):
+    """Embedding, two blocks at full resolution, then one block a level that halves it.
+
+    Args:
+        inputs: D.
+        width: H.
+        blocks: the blocks in order; the first two have stride 1, the others 2.
+        recompute: backward computes each block again instead of keeping what is inside it.
+
+    Source: ActionFormer; POTLoc code.
+    """
+
+    def __init__(
+        self, inputs: int, width: int, blocks: Sequence[nn.Module], recompute: bool
+    ) -> None:
+        super().__init__()
+        self.recompute = recompute
+        self.embedding = ConvStack(inputs, width)
+        self.blocks = nn.ModuleList(blocks)
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in blocks[1:]])
+
+    def forward(self, features: Tensor, masks: list[Tensor], kept: Tensor) -> list[Tensor]:
+        """(B, T, D) -> (B, T / 2^l, H) of each level.
+
+        Args:
+            features: zero on padding; T a multiple of 2^L.
+            masks: see `level_masks`.
+            kept: (B, 2 blocks) factors of the branches.
+        """
+        value = self.embedding(features, masks[0])
+        levels = []
+        for k, block in enumerate(self.blocks):
+            factors = kept[:, 2 * k : 2 * k + 2]
+            inputs = (value, masks[max(k - 1, 0)], factors)
+            again = self.recompute and torch.is_grad_enabled()
+            value = checkpoint(block, *inputs, use_reentrant=False) if again else block(*inputs)
+            if k:
+                levels.append(self.norms[k - 1](value))
+        return levels
+
+
+class LevelHead(nn.Module):
+    """A head shared by all levels: convolutions, then scores in [0, 1] of K classes."""
+
+    def __init__(self, width: int, outputs: int, prior: float = 0.01) -> None:
+        super().__init__()
+        self.layers = ConvStack(width, width)
+        self.scores = MaskedConv(width, outputs, bias=True)
+        bias = torch.tensor(prior / (1 - prior)).log().item()
+        nn.init.constant_(self.scores.conv.bias, bias)  # type: ignore[arg-type]
+
+    def forward(self, value: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, H) -> (B, T, K) scores, zero on padding."""
+        logit = self.scores(self.layers(value, mask), mask)
+        return torch.sigmoid(logit.float()) * mask[..., None]
