@@ -156,7 +156,7 @@ def read_scores(path: Path) -> list[Scores]:
         DataError: the file is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             ids = [str(i) for i in file["ids"]]
             arrays: list[dict[str, NDArray[Any]]] = [{} for _ in ids]
             for key in file.files:

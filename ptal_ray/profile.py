@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import sys
 import tempfile
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from ptal_ray.data.store import StoreWriter
@@ -101,6 +101,8 @@ def profile_method(args: argparse.Namespace) -> dict[str, Any]:
             "batch_size": args.batch,
             "refresh_every": 1,  # losses that wait for labels then count from the second step on
         }
+        if method.stage is not None:
+            train[method.stage.steps] = 1  # what is timed comes after it
         if "text_encoder" in train:
             train["text_encoder"] = "learned"  # needs no names of classes
         train |= {k: v for k, v in (_pair(p) for p in args.set) if k in train}
@@ -159,7 +161,7 @@ def _time_trial(trial: Trial, repeats: int, device: torch.device) -> dict[str, A
         result["refresh ms per video"] = timings["refresh of a batch"]["median"] / videos
     if device.type == "cuda":
         result["peak device MiB"] = torch.cuda.max_memory_allocated(device) / 2**20
-    result["peak resident MiB"] = psutil.Process().memory_info().rss / 2**20
+    result["peak resident MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     return result
 
 

@@ -328,7 +328,7 @@ class Trial:
         Raises:
             DivergedError: the stage diverged.
         """
-        params, steps = stage.params(self.hp), stage.steps(self.hp)
+        params, steps = stage.params(self.hp), int(getattr(self.hp, stage.steps))
         config = replace(
             self.config, method=stage.method, train=asdict(params), decode={}, decode_domains={},
             report_steps=(steps,),

@@ -158,19 +158,26 @@ class PackedSplit:
 
     def _stage(self, rows: NDArray[np.int64], start_t: NDArray[np.int64], length: int) -> Tensor:
         shape = (len(rows), length, self.store.info.feature_dim)
+        if self.device.type != "cuda":
+            return self._filled(torch.empty(shape), rows, start_t)
         if self._copied is not None:
             self._copied.synchronize()  # the last copy out of the buffer, long done
-        buffer = self._buffer(shape)
-        for slot, (row, start) in enumerate(zip(rows, start_t, strict=True)):
-            video = self.store.video(self.ids[row]).features[start : start + length]
-            buffer[slot, : len(video)] = torch.from_numpy(np.array(video))
-            buffer[slot, len(video) :] = 0
-        if self.device.type != "cuda":
-            return buffer.clone()
+        buffer = self._filled(self._buffer(shape), rows, start_t)
         staged = buffer.to(self.device, non_blocking=True)
         self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._copied.record()
         return staged
+
+    def _filled(
+        self, buffer: Tensor, rows: NDArray[np.int64], start_t: NDArray[np.int64]
+    ) -> Tensor:
+        """`buffer` (B, length, D) with the videos from `start_t` on, zero behind their ends."""
+        length = buffer.shape[1]
+        for slot, (row, start) in enumerate(zip(rows, start_t, strict=True)):
+            video = self.store.video(self.ids[row]).features[start : start + length]
+            buffer[slot, : len(video)] = torch.from_numpy(np.array(video))
+            buffer[slot, len(video) :] = 0
+        return buffer
 
     def _buffer(self, shape: tuple[int, int, int]) -> Tensor:
         size = shape[0] * shape[1] * shape[2]

@@ -211,8 +211,10 @@ def run_features(features: Tensor, runs: Runs, draw: Tensor) -> Tensor:
     edge = runs.start[..., None] + size * part // number
     low, high = edge[..., :-1], torch.maximum(edge[..., 1:], edge[..., :-1] + 1)
     index = (low + (draw * (high - low)).long()).clamp(min=0)
-    rows = torch.arange(len(features), device=features.device)[:, None, None]
-    return F.normalize(features[rows, index].mean(dim=2), dim=-1)
+    channels = features.mT  # how a convolution leaves them: their gradient then needs no copy
+    everywhere = index.flatten(1)[:, None].expand(-1, channels.shape[1], -1)
+    drawn = channels.gather(2, everywhere).view(*channels.shape[:2], *index.shape[1:]).mean(3)
+    return F.normalize(drawn.mT, dim=-1)
 
 
 def feature_contrast(vector: Tensor, runs: Runs, tau: float, num_classes: int) -> Tensor:

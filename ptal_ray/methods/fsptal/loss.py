@@ -60,7 +60,7 @@ def _dropout(model: Fsptal, mask: Tensor, hp: Any, step: Step) -> Tensor | None:
     if not hp.dropout:
         return None
     videos, length = mask.shape
-    return step.rand(videos, model.classifier.in_channels, length).ge_(hp.dropout)
+    return step.kept(videos, model.classifier.in_channels, length, drop=hp.dropout)
 
 
 def mine_labels(fused: Tensor, mask: Tensor, label: Tensor, hp: Any) -> tuple[Tensor, Tensor]:

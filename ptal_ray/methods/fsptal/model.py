@@ -38,7 +38,7 @@ class Fsptal(nn.Module):
 
         Args:
             features: zero on padding.
-            kept: (B, H, T), 1 where F goes on to the classifier and 0 where dropout stops it.
+            kept: (B, H, T) bool, where F goes on to the classifier; elsewhere dropout stops it.
         """
         embedded = F.relu(self.embedding(features.mT))
         logit = self.classifier(embedded) if kept is None else self.classifier(embedded * kept)

@@ -41,7 +41,7 @@ def _dropout(model: Lacp, batch: Batch, hp: Any, step: Step) -> Tensor | None:
     if not hp.dropout:
         return None
     videos, length = batch.mask.shape
-    return step.rand(videos, model.classifier.in_channels, length).ge_(hp.dropout)
+    return step.kept(videos, model.classifier.in_channels, length, drop=hp.dropout)
 
 
 def snippet_losses(fused: Tensor, video: Tensor, batch: Batch, hp: Any) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ METHOD = Method(
     stage=Stage(
         method="potloc.base",
         params=base_params,
-        steps=lambda hp: int(hp.base_steps),
+        steps="base_steps",
         labels=split_labels,
     ),
 )

@@ -33,17 +33,18 @@ class Base(nn.Module):
         self.embedding = nn.Conv1d(feature_dim, hp.embed_dim, hp.kernel, padding="same")
         self.classifier = nn.Conv1d(hp.embed_dim, num_classes + 1, 1, bias=False)
 
-    def forward(self, features: Tensor, kept: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, kept: Tensor | None = None, share: float = 1.0) -> Tensor:
         """(B, T, D) -> scores (B, T, C + 1), without a meaning on padding.
 
         Args:
             features: zero on padding.
-            kept: (B, H, T) factors of the channels: 0 where dropout stops one.
+            kept: (B, H, T) bool, which channels go on to the classifier; None for all.
+            share: the expected share of those kept.
         """
         embedded = F.relu(self.embedding(features.mT))
         if kept is not None:
             embedded = embedded * kept
-        return torch.sigmoid(self.classifier(embedded).float()).mT
+        return torch.sigmoid(self.classifier(embedded).float() / share).mT
 
 
 def build(store: FeatureStore, hp: Any) -> Base:
@@ -56,9 +57,8 @@ def loss(model: Base, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
 
     Source: POTLoc code; golden potloc_model base_loss.
     """
-    shape = (model.classifier.in_channels, batch.mask.shape[1])
-    draw = step.rand(len(batch.mask), *shape).ge(hp.dropout)
-    score = model(batch.features, draw / (1 - hp.dropout))
+    shape = (len(batch.mask), model.classifier.in_channels, batch.mask.shape[1])
+    score = model(batch.features, step.kept(*shape, drop=hp.dropout), 1 - hp.dropout)
     with torch.autocast(score.device.type, enabled=False):
         fused = mil.fuse(score)
         video = mil.video_scores(score[..., :-1], batch.mask, hp.r_act, batch.video_label)

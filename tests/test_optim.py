@@ -1,0 +1,56 @@
+"""The optimiser's groups, the schedule and the average of weights, on a small trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_store
+from test_trial import config
+
+from ptal_ray.trial import Trial
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("data") / "tiny", train=8)
+
+
+def test_adamw_spares_vectors(store: Path) -> None:
+    trial = Trial(config(store, "lacp", train={"optimizer": "adamw", "weight_decay": 0.3}))
+    decayed, spared = trial.optimizer.param_groups
+    assert decayed["weight_decay"] == 0.3 and all(p.dim() > 1 for p in decayed["params"])
+    assert spared["weight_decay"] == 0 and all(p.dim() <= 1 for p in spared["params"])
+    assert len(decayed["params"]) + len(spared["params"]) == len(list(trial.model.parameters()))
+
+
+def test_the_rate_rises_and_falls(store: Path) -> None:
+    train = {"lr": 1e-3, "warmup": 0.5, "cosine": True}
+    trial = Trial(config(store, "lacp", train=train, report_steps=(8,)))
+    rates = []
+    for _ in range(8):
+        trial.train_step()
+        rates.append(trial.optimizer.param_groups[0]["lr"])
+    assert rates[0] == 0 and rates[3] == rates[4] == pytest.approx(1e-3)
+    assert rates[5:] == sorted(rates[5:], reverse=True) and rates[7] < 2e-4
+
+
+def test_gradients_are_clipped(store: Path) -> None:
+    trial = Trial(config(store, "lacp", train={"grad_clip": 1e-3}))
+    trial.train_step()
+    norm = torch.stack([p.grad.norm() for p in trial.model.parameters() if p.grad is not None])
+    assert norm.norm() <= 1.001e-3
+
+
+def test_the_average_follows_the_weights_and_is_what_counts(store: Path) -> None:
+    trial = Trial(config(store, "lacp", train={"ema": 0.5}))
+    name, weight = next(iter(trial.model.named_parameters()))
+    want = None
+    for _ in range(3):
+        trial.train_step()
+        now = weight.detach().clone()
+        want = now if want is None else 0.5 * want + 0.5 * now
+    kept = dict(trial.judged.named_parameters())[name]
+    torch.testing.assert_close(kept, want)
+    assert not torch.equal(kept, weight)

@@ -1,0 +1,142 @@
+"""What earlier stages leave is made once, whoever asks, and never half there."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_store
+from test_trial import config
+
+from ptal_ray.data.types import Scores
+from ptal_ray.errors import DataError
+from ptal_ray.methods.method import load, names
+from ptal_ray.stages import entry, stage_scores
+from ptal_ray.trial import Trial
+from ptal_ray.trial_config import TrialConfig
+
+STAGED = sorted(n for n in names() if load(n).stage is not None)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("data") / "tiny", train=8)
+
+
+def key(store: Path, stages: Path | str) -> tuple[TrialConfig, str, tuple[str, ...]]:
+    return config(store, "lacp", stages=str(stages)), "hash", ("a", "b")
+
+
+def scores(value: float) -> list[Scores]:
+    return [Scores(id=i, arrays={"score": np.full(3, value)}) for i in ("a", "b")]
+
+
+def test_it_is_made_once_and_read_back(store: Path, tmp_path: Path) -> None:
+    calls = []
+
+    def made() -> list[Scores]:
+        calls.append(1)
+        return scores(len(calls))
+
+    first = stage_scores(key(store, tmp_path / "new"), made)
+    again = stage_scores(key(store, tmp_path / "new"), made)
+    assert len(calls) == 1
+    assert [s.id for s in again] == [s.id for s in first] == ["a", "b"]
+    assert again[1].arrays["score"].tolist() == [1, 1, 1]
+    stage_scores(key(store, ""), made)
+    assert len(calls) == 2  # without a folder nothing is kept
+
+
+def test_another_configuration_seed_data_or_split_is_another_entry(
+    store: Path, tmp_path: Path
+) -> None:
+    one, data, ids = key(store, tmp_path)
+    others = [
+        (dataclasses.replace(one, seed=1), data, ids),
+        (dataclasses.replace(one, train=one.train | {"lr": 0.5}), data, ids),
+        (dataclasses.replace(one, report_steps=(9,)), data, ids),
+        (dataclasses.replace(one, method="apn"), data, ids),
+        (dataclasses.replace(one, precision="bf16"), data, ids),
+        (one, "other", ids),
+        (one, data, ("a",)),
+    ]
+    assert len({entry(k) for k in [(one, data, ids), *others]}) == 8
+    # what comes after the stage does not matter to it
+    assert entry((dataclasses.replace(one, decode_settings=7), data, ids)) == entry(
+        (one, data, ids)
+    )
+
+
+def test_a_damaged_entry_says_what_to_do(store: Path, tmp_path: Path) -> None:
+    where = key(store, tmp_path)
+    stage_scores(where, lambda: scores(1))
+    path = entry(where)
+    assert path is not None
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DataError, match="damaged scores; delete the file"):
+        stage_scores(where, lambda: scores(2))
+
+
+def _make(where: tuple[TrialConfig, str, tuple[str, ...]], marks: str, wait_s: float) -> None:
+    def made() -> list[Scores]:
+        (Path(marks) / str(os.getpid())).touch()
+        time.sleep(wait_s)
+        return scores(1)
+
+    stage_scores(where, made)
+
+
+def test_others_wait_and_a_killed_maker_leaves_nothing(store: Path, tmp_path: Path) -> None:
+    where, marks = key(store, tmp_path / "cache"), tmp_path / "marks"
+    marks.mkdir()
+    spawn = multiprocessing.get_context("spawn")
+    killed = spawn.Process(target=_make, args=(where, str(marks), 600.0))
+    killed.start()
+    while not list(marks.iterdir()):
+        time.sleep(0.05)
+    others = [spawn.Process(target=_make, args=(where, str(marks), 0.5)) for _ in range(2)]
+    for process in others:
+        process.start()
+    time.sleep(1.0)
+    assert len(list(marks.iterdir())) == 1  # the others wait for it
+    assert killed.pid is not None
+    os.kill(killed.pid, signal.SIGKILL)
+    for process in [killed, *others]:
+        process.join(timeout=120)
+    assert [p.exitcode for p in others] == [0, 0]
+    assert len(list(marks.iterdir())) == 2  # one of them made it, the other found it
+    path = entry(where)
+    assert path is not None and sorted(p.suffix for p in path.parent.iterdir()) == [".lock", ".npz"]
+
+
+@pytest.mark.parametrize("method", STAGED)
+def test_trials_share_a_stage_and_its_result_does_not_depend_on_that(
+    store: Path, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = Trial(config(store, method))
+    trained: list[str] = []
+    plain = Trial.train_until
+
+    def counted(self: Trial, step: int) -> dict[str, float]:
+        trained.append(self.config.method)
+        return plain(self, step)
+
+    monkeypatch.setattr(Trial, "train_until", counted)
+    shared = [
+        Trial(config(store, method, stages=str(tmp_path), train={"lr": lr})) for lr in (1e-3, 1e-2)
+    ]
+    stage = load(method).stage
+    assert stage is not None and trained == [stage.method]
+    for trial in shared:
+        assert trial.labels.tables is not None and alone.labels.tables is not None
+        for name, table in alone.labels.tables.items():
+            assert torch.equal(table, trial.labels.tables[name])
+    Trial(config(store, method, stages=str(tmp_path), seed=1))
+    assert trained == [stage.method] * 2
