@@ -163,7 +163,7 @@ def read_scores(path: Path) -> list[Scores]:
                 index, slash, name = key.partition("/")
                 if slash:
                     arrays[int(index)][name] = file[key]
-    except (BadZipFile, EOFError, KeyError, ValueError) as error:
+    except (BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
         raise DataError(
             f"{path}: damaged scores; delete the file to have them made anew"
         ) from error

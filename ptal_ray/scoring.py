@@ -34,11 +34,12 @@ def score_videos(
 def whole_videos(split: PackedSplit, rows: NDArray[np.int64]) -> Batch:
     """A batch of uncropped videos, with the point labels that `split` has read."""
     lengths = torch.from_numpy(split.lengths[rows]).to(split.device)
-    longest = int(split.lengths[rows].max())
+    kept = split.lengths[rows]
+    longest = int(kept.max())
     zero = torch.zeros(len(rows), dtype=torch.int64, device=split.device)
     return Batch(
         ids=tuple(split.ids[r] for r in rows),
-        features=split.features(rows, np.zeros(len(rows), np.int64), longest),
+        features=split.features(rows, np.zeros_like(kept), kept, longest),
         mask=torch.arange(longest, device=split.device)[None] < lengths[:, None],
         point_t=torch.from_numpy(split.point_t[rows]).to(split.device),
         point_label=torch.from_numpy(split.point_label[rows]).to(split.device).float(),

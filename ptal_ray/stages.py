@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 
 import torch.distributed as dist
 from filelock import FileLock
 
-from ptal_ray import __version__
 from ptal_ray.data.types import Scores
 from ptal_ray.decoding import read_scores, write_scores
+from ptal_ray.errors import ConfigError
 from ptal_ray.trial_config import TrialConfig
 
 Key = tuple[TrialConfig, str, tuple[str, ...]]
@@ -34,12 +36,13 @@ def stage_scores(
         rank, world_size: of this worker among those of the trial.
 
     Raises:
+        ConfigError: the folder cannot be written to.
         DataError: what the cache holds is damaged.
     """
     path = entry(key)
-    lock = FileLock(path.with_suffix(".lock")) if path and rank == 0 else nullcontext()
     if path and rank == 0:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
+    lock = FileLock(path.with_suffix(".lock")) if path and rank == 0 else nullcontext()
     with lock:
         kept = read_scores(path) if path and rank == 0 and path.exists() else None
         found = _from_first(kept, world_size)
@@ -58,12 +61,31 @@ def entry(key: Key) -> Path | None:
     if not config.stages:
         return None
     depends = {
-        "version": __version__, "data": data_hash, "ids": ids, "method": config.method,
+        "code": _code(), "data": data_hash, "ids": ids, "method": config.method,
         "train": config.train, "steps": config.report_steps, "seed": config.seed,
         "precision": config.precision,
     }  # fmt: skip
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
     return Path(config.stages) / f"{config.method}-{digest[:32]}.npz"
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise ConfigError(f"{folder}: not a folder to write to; earlier stages are kept there")
+
+
+@cache
+def _code() -> str:
+    """A hash of this package's source: a stage may depend on any of it."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _from_first(value: list[Scores] | None, world_size: int) -> list[Scores] | None:

@@ -76,7 +76,7 @@ class Trial:
         )
         if self.plan.batch_size % world_size:
             raise ConfigError(
-                f"train.batch_size: {self.plan.batch_size} videos do not divide among "
+                f"batch size of {config.method}: {self.plan.batch_size} videos do not divide among "
                 f"{world_size} workers; choose a multiple of {world_size}"
             )
         self.model = _build(self.method, self.store, self.hp, config.seed).to(self.device)
@@ -233,7 +233,7 @@ class Trial:
         label = self.point_label[index].float() * (point_t >= 0)[..., None]
         return Batch(
             ids=tuple(self.split.ids[r] for r in rows),
-            features=self.split.features(rows, start, longest),
+            features=self.split.features(rows, start, kept, longest),
             mask=torch.arange(longest, device=self.device)[None] < length[:, None],
             point_t=point_t,
             point_label=label,

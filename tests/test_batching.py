@@ -25,10 +25,11 @@ def test_features_are_the_stored_snippets_and_zero_behind_the_end(
     monkeypatch.setattr(PackedSplit, "_fits", lambda self: resident)
     split = PackedSplit(store, store.ids("train"), torch.device("cpu"))
     assert split.resident == resident
-    rows, start = np.array([2, 0]), np.array([5, 0])
-    features = split.features(rows, start, 60).numpy()
-    for slot in range(2):
-        stored = store.video(split.ids[rows[slot]]).features[start[slot] :][:60]
+    rows, start = np.array([2, 0, 1]), np.array([5, 0, 3])
+    kept = np.minimum(split.lengths[rows] - start, [60, 60, 7])
+    features = split.features(rows, start, kept, 60).numpy()
+    for slot in range(3):
+        stored = store.video(split.ids[rows[slot]]).features[start[slot] :][: kept[slot]]
         np.testing.assert_array_equal(features[slot, : len(stored)], stored)
         assert not features[slot, len(stored) :].any()
 
@@ -41,7 +42,11 @@ def test_staged_and_resident_batches_agree_after_resampling(
         monkeypatch.setattr(PackedSplit, "_fits", lambda self, r=resident: r)
         split = PackedSplit(store, store.ids("train"), torch.device("cpu"), resample_to=10)
         assert split.lengths.tolist() == [10] * len(split.ids)
-        made.append(split.features(np.array([1, 3]), np.zeros(2, np.int64), 10))
+        rows, start, kept = np.array([1, 3]), np.array([2, 0]), np.array([6, 9])
+        made.append(split.features(rows, start, kept, 9))
+        whole = split.features(rows, np.zeros(2, np.int64), np.full(2, 10), 10)
+        torch.testing.assert_close(made[-1][0, :6], whole[0, 2:8])
+        assert not made[-1][0, 6:].any()
     torch.testing.assert_close(made[0], made[1])
 
 

@@ -350,3 +350,11 @@ def test_local_attention_is_attention_under_a_band(length: int, reach: int) -> N
     weight = weight.masked_fill(~band[:, None], -torch.inf).softmax(dim=3)
     want = torch.einsum("bhqk,bkhc->bqhc", weight, value)
     torch.testing.assert_close(made, want, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("split", ["midpoint", "paper"])
+def test_points_without_any_proposal_get_a_second_around_them(split: str) -> None:
+    points = [Points(time_s=np.array([0.2, 7.0]), label=np.array([0, 1]))]
+    made = pseudo_labels(points, [Segments.empty()], 2, split)
+    assert made.start_s.tolist() == [0.0, 6.5] and made.end_s.tolist() == [0.7, 7.5]
+    assert made.score.tolist() == [0, 0]

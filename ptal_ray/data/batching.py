@@ -42,6 +42,17 @@ def resample(features: Tensor, lengths: Tensor, resample_to: int) -> Tensor:
     return torch.lerp(features[index, left], features[index, right], weight)
 
 
+def cropped(
+    features: Tensor, start_t: NDArray[np.int64], kept: NDArray[np.int64], length: int
+) -> Tensor:
+    """(B, T, D) -> (B, length, D): `kept` snippets of each row from `start_t` on, then zero."""
+    first, size = (torch.from_numpy(v).to(features.device)[:, None] for v in (start_t, kept))
+    t = torch.arange(length, device=features.device)
+    index = (first + t).clamp(max=features.shape[1] - 1)
+    rows = torch.arange(len(features), device=features.device)[:, None]
+    return features[rows, index] * (t < size)[..., None]
+
+
 def snippet_points(
     points: Points, grid: Grid, length: int, num_classes: int
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
@@ -117,15 +128,23 @@ class PackedSplit:
         """Whether the features stay on the device."""
         return self._packed is not None
 
-    def features(self, rows: NDArray[np.int64], start_t: NDArray[np.int64], length: int) -> Tensor:
-        """(B, length, D) float32 of `rows` from snippet `start_t` on; zero behind a video's end."""
+    def features(
+        self,
+        rows: NDArray[np.int64],
+        start_t: NDArray[np.int64],
+        kept: NDArray[np.int64],
+        length: int,
+    ) -> Tensor:
+        """(B, length, D) float32: `kept` snippets of each row from `start_t` on, then zero."""
         if self._packed is not None:
-            return self._gather(rows, start_t, length)
+            return self._gather(rows, start_t, kept, length)
         if self.resample_to:
-            staged = self._stage(rows, np.zeros_like(rows), int(self._stored[rows].max()))
+            whole = self._stage(rows, np.zeros_like(rows), self._stored[rows])
             lengths = torch.from_numpy(self._stored[rows]).to(self.device, non_blocking=True)
-            return resample(staged.float(), lengths, self.resample_to)
-        return self._stage(rows, start_t, length).float()
+            return cropped(
+                resample(whole.float(), lengths, self.resample_to), start_t, kept, length
+            )
+        return self._stage(rows, start_t, kept, length).float()
 
     def _fits(self) -> bool:
         if self.device.type != "cuda":  # the page cache already shares the mapped file
@@ -147,36 +166,49 @@ class PackedSplit:
             packed[first : first + len(video)] = video.to(dtype)
         return packed
 
-    def _gather(self, rows: NDArray[np.int64], start_t: NDArray[np.int64], length: int) -> Tensor:
+    def _gather(
+        self,
+        rows: NDArray[np.int64],
+        start_t: NDArray[np.int64],
+        kept: NDArray[np.int64],
+        length: int,
+    ) -> Tensor:
         assert self._packed is not None
-        snippet = start_t[:, None] + np.arange(length)[None]
-        index = np.where(
-            snippet < self.lengths[rows, None], self._first_t[rows, None] + snippet, -1
-        )
+        snippet = np.arange(length)[None]
+        first = (self._first_t[rows] + start_t)[:, None]
+        index = np.where(snippet < kept[:, None], first + snippet, -1)
         on_device = torch.from_numpy(index % len(self._packed)).to(self.device, non_blocking=True)
         return self._packed[on_device].float()
 
-    def _stage(self, rows: NDArray[np.int64], start_t: NDArray[np.int64], length: int) -> Tensor:
-        shape = (len(rows), length, self.store.info.feature_dim)
+    def _stage(
+        self,
+        rows: NDArray[np.int64],
+        start_t: NDArray[np.int64],
+        kept: NDArray[np.int64],
+        length: int | None = None,
+    ) -> Tensor:
+        shape = (len(rows), length or int(kept.max()), self.store.info.feature_dim)
         if self.device.type != "cuda":
-            return self._filled(torch.empty(shape), rows, start_t)
+            return self._filled(torch.empty(shape), rows, start_t, kept)
         if self._copied is not None:
             self._copied.synchronize()  # the last copy out of the buffer, long done
-        buffer = self._filled(self._buffer(shape), rows, start_t)
+        buffer = self._filled(self._buffer(shape), rows, start_t, kept)
         staged = buffer.to(self.device, non_blocking=True)
         self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._copied.record()
         return staged
 
     def _filled(
-        self, buffer: Tensor, rows: NDArray[np.int64], start_t: NDArray[np.int64]
+        self,
+        buffer: Tensor,
+        rows: NDArray[np.int64],
+        start_t: NDArray[np.int64],
+        kept: NDArray[np.int64],
     ) -> Tensor:
-        """`buffer` (B, length, D) with the videos from `start_t` on, zero behind their ends."""
-        length = buffer.shape[1]
-        for slot, (row, start) in enumerate(zip(rows, start_t, strict=True)):
-            video = self.store.video(self.ids[row]).features[start : start + length]
-            buffer[slot, : len(video)] = torch.from_numpy(np.array(video))
-            buffer[slot, len(video) :] = 0
+        for slot, (row, start, size) in enumerate(zip(rows, start_t, kept, strict=True)):
+            video = self.store.video(self.ids[row]).features[start : start + size]
+            buffer[slot, :size] = torch.from_numpy(np.array(video))
+            buffer[slot, size:] = 0
         return buffer
 
     def _buffer(self, shape: tuple[int, int, int]) -> Tensor:

@@ -125,9 +125,8 @@ def _candidates(time_s: Floats, first: Ints, last: Ints, offered: Segments, spli
     """The proposals on one point, and the parts of those on several where they are cut."""
     number = last - first
     chosen = np.flatnonzero(number >= 1 if split == "midpoint" else number == 1)
-    part = np.repeat(chosen, number[chosen])
-    ahead = np.cumsum(number[chosen]) - number[chosen]
-    point = first[part] + np.arange(len(part)) - np.repeat(ahead, number[chosen])
+    point, row = _expanded(first[chosen], last[chosen])
+    part = chosen[row]
     before, after = np.maximum(point - 1, 0), np.minimum(point + 1, len(time_s) - 1)
     middle_before = (time_s[point] + time_s[before]) / 2
     middle_after = (time_s[point] + time_s[after]) / 2
@@ -154,6 +153,11 @@ def _mean_lengths(kept: Labels, key: Ints, num_classes: int) -> Floats:
 def _pairs(time_s: Floats, bounds: Ints, key: Ints, kept: Labels) -> tuple[Ints, Ints]:
     """(point, candidate) rows of each point that a candidate covers."""
     first, last = _covered(time_s, bounds, key[kept.point], kept.start_s, kept.end_s)
+    return _expanded(first, last)
+
+
+def _expanded(first: Ints, last: Ints) -> tuple[Ints, Ints]:
+    """(point, segment) rows of all pairs, from the ranges of points of each segment."""
     number = last - first
     row = np.repeat(np.arange(len(number)), number)
     point = first[row] + np.arange(len(row)) - np.repeat(np.cumsum(number) - number, number)
@@ -164,9 +168,9 @@ def _clipped(
     own: Labels, time_s: Floats, d: Floats, first: Ints, last: Ints, offered: Segments
 ) -> Labels:
     """For each missing point the best proposal over it, within d / 2; else what it has."""
-    number = last - first
-    row = np.repeat(np.arange(len(number)), number)
-    point = first[row] + np.arange(len(row)) - np.repeat(np.cumsum(number) - number, number)
+    if not len(offered):
+        return own
+    point, row = _expanded(first, last)
     best = _first_best(point, offered.score[row], row)
     over = np.full(len(time_s), -1)
     over[point[best]] = row[best]

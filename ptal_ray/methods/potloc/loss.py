@@ -63,7 +63,8 @@ def level_losses(
         video_label: (B, C) multi-hot.
     """
     fused = [mil.fuse(score) for score in scores]
-    target = targets(segments, [m.shape[1] for m in masks], video_label.shape[1], hp)
+    sizes = [m.shape[1] for m in masks]
+    target = targets(segments, sizes, video_label.shape[1], hp)
     pooled = [torch.ones_like(m) for m in masks] if hp.reference_faults else masks
     video = torch.stack(
         [
@@ -71,7 +72,6 @@ def level_losses(
             for score, mask in zip(scores, pooled, strict=True)
         ]
     ).mean(dim=0)
-    sizes = [m.shape[1] for m in masks]
     mined = [
         mined_background(f[..., -1].detach(), m, t.any(dim=2) & m, hp.background_threshold)
         for f, m, t in zip(fused, masks, torch.split(target, sizes, dim=1), strict=True)

@@ -75,7 +75,7 @@ def build(store: FeatureStore, hp: Any) -> Potloc:
     Raises:
         ConfigError: the channels do not divide among the heads.
     """
-    if hp.width % hp.heads:
+    if hp.backbone == "transformer" and hp.width % hp.heads:
         raise ConfigError(
             f"train.width: {hp.width} does not divide among {hp.heads} heads; choose a multiple"
         )
