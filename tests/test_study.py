@@ -7,7 +7,7 @@ import math
 import re
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pytest
@@ -229,10 +229,7 @@ def test_nothing_to_search_is_an_error(store, tmp_path):
 
 def test_a_trial_gets_every_parameter(study):
     config = trial_config(study, {"lr": 0.05})
-    assert config.train == {
-        "lr": 0.05, "weight_decay": 1e-4, "batch_size": 4, "refresh_every": 10,
-        "max_snippets": 1500, "resample_to": 0,
-    }  # fmt: skip
+    assert config.train == asdict(TrainParams(lr=0.05, batch_size=4))
     assert config.decode == {"threshold": 0.5}
     assert set(config.decode_domains) == {"threshold"}
     assert (config.fit_on, config.score_on, config.val_fraction) == ("fit", "val", 0.3)
