@@ -46,6 +46,17 @@ def learning_rate(hp: Any, step: int, steps: int) -> float:
     return float(LAST_LR + (hp.lr - LAST_LR) * (1 + math.cos(math.pi * done)) / 2)
 
 
+def update(
+    model: nn.Module, optimizer: torch.optim.Optimizer, hp: Any, step: int, steps: int
+) -> None:
+    """Moves the weights along their gradients, clipped, at the learning rate of this step."""
+    if hp.grad_clip:
+        nn.utils.clip_grad_norm_(model.parameters(), hp.grad_clip)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(hp, step, steps)
+    optimizer.step()
+
+
 def averaged(model: nn.Module, decay: float) -> AveragedModel:
     """A copy of the model that `update_parameters` moves towards it."""
     average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
 
@@ -13,6 +14,7 @@ from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.types import Scores
 from ptal_ray.methods.method import Batch, Method
 
+Shared = TypeVar("Shared")
 SCORE_SNIPPETS = 4096  # padded snippets scored at once; bounds memory
 
 
@@ -29,6 +31,31 @@ def score_videos(
             scored = method.scores(model, whole_videos(split, rows), hp, grids)
             found |= {int(row): score for row, score in zip(rows, scored, strict=True)}
     return [found[row] for row in range(len(split.ids))]
+
+
+def gathered(scored: list[Scores], rank: int, world_size: int) -> list[Scores]:
+    """The scores that all workers of a trial have, on rank 0; none on the others."""
+    if world_size == 1:
+        return scored
+    parts: list[list[Scores] | None] | None = [None] * world_size if rank == 0 else None
+    dist.gather_object(scored, parts)
+    return [s for part in parts or [] for s in part or []]
+
+
+def from_first(value: Shared, world_size: int) -> Shared:
+    """What rank 0 has, on every worker of a trial."""
+    shared = [value]
+    if world_size > 1:
+        dist.broadcast_object_list(shared, src=0)
+    return shared[0]
+
+
+def not_finite(scored: list[Scores]) -> str | None:
+    """The id of a video that has a score which is no finite number, or None."""
+    for s in scored:
+        if not all(np.isfinite(a).all() for a in s.arrays.values() if a.dtype.kind == "f"):
+            return s.id
+    return None
 
 
 def whole_videos(split: PackedSplit, rows: NDArray[np.int64]) -> Batch:

@@ -10,12 +10,12 @@ from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
-import torch.distributed as dist
 from filelock import FileLock
 
 from ptal_ray.data.types import Scores
 from ptal_ray.decoding import read_scores, write_scores
 from ptal_ray.errors import ConfigError
+from ptal_ray.scoring import from_first
 from ptal_ray.trial_config import TrialConfig
 
 Key = tuple[TrialConfig, str, tuple[str, ...]]
@@ -45,12 +45,12 @@ def stage_scores(
     lock = FileLock(path.with_suffix(".lock")) if path and rank == 0 else nullcontext()
     with lock:
         kept = read_scores(path) if path and rank == 0 and path.exists() else None
-        found = _from_first(kept, world_size)
+        found = from_first(kept, world_size)
         if found is None:
             result = made()
             if path and rank == 0:
                 write_scores(path, result)
-            found = _from_first(result, world_size)
+            found = from_first(result, world_size)
     assert found is not None
     return found
 
@@ -86,12 +86,3 @@ def _code() -> str:
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def _from_first(value: list[Scores] | None, world_size: int) -> list[Scores] | None:
-    """What rank 0 has, on every worker."""
-    if world_size > 1:
-        shared = [value]
-        dist.broadcast_object_list(shared, src=0)
-        value = shared[0]
-    return value

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ptal_ray.checkpoint import read_checkpoint, write_checkpoint
 from ptal_ray.data import splits
 from ptal_ray.data.batching import PackedSplit, resampled_grid
 from ptal_ray.data.datasets import protocol
@@ -26,8 +27,8 @@ from ptal_ray.decoding import DecodeResult, search_decode
 from ptal_ray.errors import ConfigError, DataError, DivergedError
 from ptal_ray.labels import LabelTable
 from ptal_ray.methods.method import Batch, Method, Pseudo, Stage, Step, load
-from ptal_ray.optim import averaged, learning_rate, make_optimizer
-from ptal_ray.scoring import score_videos
+from ptal_ray.optim import averaged, make_optimizer, update
+from ptal_ray.scoring import from_first, gathered, not_finite, score_videos
 from ptal_ray.selection import ground_truth
 from ptal_ray.stages import stage_scores
 from ptal_ray.trial_config import TrialConfig, TrialReport
@@ -111,8 +112,9 @@ class Trial:
         losses = self.train_until(next(s for s in self.config.report_steps if s > self.step))
         decoded = self._score()
         self.seconds += time.perf_counter() - began
-        report = self._report(losses, decoded)
-        return self._from_first_rank(report)
+        report = from_first(self._report(losses, decoded), self.world_size)
+        assert report is not None
+        return report
 
     def train_until(self, step: int) -> dict[str, float]:
         """Trains until `step` steps are done; returns the mean of each term of the loss.
@@ -135,7 +137,6 @@ class Trial:
     def save(self, path: Path) -> None:
         """Writes the whole state to `path`, at once or not at all."""
         state = {
-            "config": self._identity,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average else None,
@@ -143,10 +144,7 @@ class Trial:
             "step": self.step,
             "seconds": self.seconds,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        torch.save(state, beside)
-        os.replace(beside, path)
+        write_checkpoint(path, self._identity, state)
 
     def load(self, path: Path) -> None:
         """Continues from what `save` wrote.
@@ -154,16 +152,7 @@ class Trial:
         Raises:
             DataError: the file is unreadable or belongs to another configuration.
         """
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-        except FileNotFoundError as error:
-            raise DataError(f"{path}: there is no checkpoint; start without --resume") from error
-        except Exception as error:  # torch raises many kinds for a damaged file
-            raise DataError(f"{path}: unreadable checkpoint; delete it and train anew") from error
-        if not isinstance(state, dict) or state.get("config") != self._identity:
-            raise DataError(
-                f"{path}: checkpoint of another configuration; repeat its flags, or delete it"
-            )
+        state = read_checkpoint(path, self._identity, self.device)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average:
@@ -190,12 +179,7 @@ class Trial:
         total = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
-        if self.hp.grad_clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.hp.grad_clip)
-        lr = learning_rate(self.hp, self.step, self.config.report_steps[-1])
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.step()
+        update(self.model, self.optimizer, self.hp, self.step, self.config.report_steps[-1])
         if self.average:
             self.average.update_parameters(self.model)
         self.step += 1
@@ -309,16 +293,9 @@ class Trial:
     def _all_scores(self, ids: tuple[str, ...]) -> list[Scores]:
         """The scores of `ids`, on rank 0; every worker scores its share."""
         share = ids[self.rank :: self.world_size]
-        scored = self.score(share) if share else []
-        if self.world_size > 1:
-            parts: list[list[Scores] | None] | None = (
-                [None] * self.world_size if self.rank == 0 else None
-            )
-            dist.gather_object(scored, parts)
-            scored = [s for part in parts or [] for s in part or []]
-        for s in scored:
-            if not all(np.isfinite(a).all() for a in s.arrays.values() if a.dtype.kind == "f"):
-                raise DivergedError(f"scores of {s.id}: not finite at step {self.step}; lower lr")
+        scored = gathered(self.score(share) if share else [], self.rank, self.world_size)
+        if (bad := not_finite(scored)) is not None:
+            raise DivergedError(f"scores of {bad}: not finite at step {self.step}; lower lr")
         by_id = {s.id: s for s in scored}
         return [by_id[i] for i in ids] if self.rank == 0 else []
 
@@ -341,10 +318,7 @@ class Trial:
 
         key = (config, self.store.info.content_hash, self.split.ids)
         found = stage_scores(key, made, self.rank, self.world_size)
-
-        def truth() -> dict[str, Segments]:
-            return ground_truth(self.store, self.split.ids, "val")
-
+        truth = partial(ground_truth, self.store, self.split.ids, "val")
         return stage.labels(self.split, found, self.hp, truth)
 
     def score(self, ids: tuple[str, ...]) -> list[Scores]:
@@ -386,14 +360,6 @@ class Trial:
             decode=asdict(decoded.params),
             seconds=self.seconds,
         )
-
-    def _from_first_rank(self, report: TrialReport | None) -> TrialReport:
-        if self.world_size > 1:
-            shared = [report]
-            dist.broadcast_object_list(shared, src=0)
-            report = shared[0]
-        assert report is not None
-        return report
 
     def _mine(self, rows: NDArray[Any]) -> NDArray[Any]:
         """This worker's slice of the rows of a global batch."""

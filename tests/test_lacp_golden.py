@@ -16,13 +16,14 @@ from torch import Tensor
 from ptal_ray.data.batching import label_pairs
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.methods.lacp.decode import decode
-from ptal_ray.methods.lacp.loss import cut_short, sequence_losses, snippet_losses
+from ptal_ray.methods.lacp.loss import cut_short, sequence_losses
 from ptal_ray.methods.lacp.model import Lacp
 from ptal_ray.methods.lacp.params import LacpDecode, LacpTrain
 from ptal_ray.methods.lacp.refresh import _seeds
 from ptal_ray.methods.method import Batch
 from ptal_ray.ops import mil
 from ptal_ray.ops.nms import hard_nms
+from ptal_ray.ops.point_losses import snippet_losses
 from ptal_ray.ops.score_runs import upsample
 from ptal_ray.ops.seeds import extend_points, mine_background
 from ptal_ray.ops.sequence_search import (
@@ -258,7 +259,10 @@ def test_losses_and_their_gradients(case: Any) -> None:
     features = torch.from_numpy(given["features"]).requires_grad_()
     batch = batch_of(given["point_anno"], features)
     hp = LacpTrain(reference_faults=True)
-    terms = snippet_losses(fused, video, batch, hp)
+    terms = snippet_losses(
+        fused, video, batch.mask, batch.point_t, batch.point_label,
+        gamma=hp.focal_gamma, threshold=hp.background_threshold,
+    )  # fmt: skip
     if "new_dense_anno" in given:
         runs = runs_of(given["new_dense_anno"])
         draw = draws(runs, case["feature_sampling_log_lo_hi_pick"])

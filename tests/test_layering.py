@@ -17,7 +17,7 @@ LEVELS = (
     {"data", "ops"},
     {"methods"},
     {"domain", "space_reader", "space"},
-    {"decoding", "label_quality", "labels", "optim", "scoring", "selection"},
+    {"checkpoint", "decoding", "label_quality", "labels", "optim", "scoring", "selection"},
     {"trial_config"},
     {"stages"},
     {"trial"},

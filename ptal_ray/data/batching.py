@@ -139,8 +139,9 @@ class PackedSplit:
         if self._packed is not None:
             return self._gather(rows, start_t, kept, length)
         if self.resample_to:
-            whole = self._stage(rows, np.zeros_like(rows), self._stored[rows])
-            lengths = torch.from_numpy(self._stored[rows]).to(self.device, non_blocking=True)
+            stored = self._stored[rows]
+            whole = self._stage(rows, np.zeros_like(rows), stored, int(stored.max()))
+            lengths = torch.from_numpy(stored).to(self.device, non_blocking=True)
             return cropped(
                 resample(whole.float(), lengths, self.resample_to), start_t, kept, length
             )
@@ -185,9 +186,9 @@ class PackedSplit:
         rows: NDArray[np.int64],
         start_t: NDArray[np.int64],
         kept: NDArray[np.int64],
-        length: int | None = None,
+        length: int,
     ) -> Tensor:
-        shape = (len(rows), length or int(kept.max()), self.store.info.feature_dim)
+        shape = (len(rows), length, self.store.info.feature_dim)
         if self.device.type != "cuda":
             return self._filled(torch.empty(shape), rows, start_t, kept)
         if self._copied is not None:

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ptal_ray.methods.lacp.model import Lacp
 from ptal_ray.methods.method import Batch, Step
 from ptal_ray.ops import mil
-from ptal_ray.ops.seeds import mine_background
+from ptal_ray.ops.point_losses import snippet_losses
 
 
 def loss(model: Lacp, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
@@ -26,7 +25,10 @@ def loss(model: Lacp, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
     with torch.autocast(score.device.type, enabled=False):
         fused = mil.fuse(score)
         video = mil.video_scores(score[..., :-1], batch.mask, hp.r_act, batch.video_label)
-        terms = snippet_losses(fused, video, batch, hp)
+        terms = snippet_losses(
+            fused, video, batch.mask, batch.point_t, batch.point_label,
+            gamma=hp.focal_gamma, threshold=hp.background_threshold,
+        )  # fmt: skip
         if step.index >= hp.refresh_every and (hp.score_weight or hp.feature_weight):
             runs = sequence_runs(batch, hp)
             terms |= sequence_losses(features.float(), fused, runs, batch, hp, step)
@@ -42,34 +44,6 @@ def _dropout(model: Lacp, batch: Batch, hp: Any, step: Step) -> Tensor | None:
         return None
     videos, length = batch.mask.shape
     return step.kept(videos, model.classifier.in_channels, length, drop=hp.dropout)
-
-
-def snippet_losses(fused: Tensor, video: Tensor, batch: Batch, hp: Any) -> dict[str, Tensor]:
-    """Terms "video", "point" and "background", each (B,).
-
-    Args:
-        fused: (B, T, C + 1) scores.
-        video: (B, C) scores.
-    """
-    target = snippet_targets(batch)
-    mined = mine_background(
-        fused[..., -1].detach(), batch.mask, batch.point_t, hp.background_threshold
-    )
-    background = F.pad(fused.new_zeros(fused.shape[2] - 1), (0, 1), value=1.0)
-    return {
-        "video": mil.cross_entropy(video, batch.video_label).mean(dim=1),
-        "point": mil.focal_loss(fused, target, target.any(dim=2), hp.focal_gamma),
-        "background": mil.focal_loss(fused, background.expand_as(fused), mined, hp.focal_gamma),
-    }
-
-
-def snippet_targets(batch: Batch) -> Tensor:
-    """(B, T, C + 1) classes of annotated snippets; the background is 0."""
-    shape = (len(batch.mask), batch.mask.shape[1] + 1, batch.point_label.shape[2])
-    target = batch.point_label.new_zeros(shape)
-    place = torch.where(batch.point_t < 0, shape[1] - 1, batch.point_t)
-    index = place[..., None].expand(-1, -1, shape[2])
-    return F.pad(target.scatter(1, index, batch.point_label)[:, :-1], (0, 1))
 
 
 def sequence_runs(batch: Batch, hp: Any) -> mil.Runs:

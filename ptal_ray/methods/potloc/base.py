@@ -15,8 +15,8 @@ from ptal_ray.methods.method import Batch, Method, Step
 from ptal_ray.methods.potloc.params import BaseDecode, BaseTrain
 from ptal_ray.ops import mil
 from ptal_ray.ops.nms import hard_nms
+from ptal_ray.ops.point_losses import snippet_losses
 from ptal_ray.ops.score_runs import detections, score_arrays
-from ptal_ray.ops.seeds import mine_background
 
 
 class Base(nn.Module):
@@ -62,34 +62,14 @@ def loss(model: Base, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
     with torch.autocast(score.device.type, enabled=False):
         fused = mil.fuse(score)
         video = mil.video_scores(score[..., :-1], batch.mask, hp.r_act, batch.video_label)
-        terms = snippet_losses(fused, video, batch, hp)
+        terms = snippet_losses(
+            fused, video, batch.mask, batch.point_t, batch.point_label,
+            gamma=hp.focal_gamma, threshold=hp.background_threshold,
+        )  # fmt: skip
     weight = {
         "video": hp.video_weight, "point": hp.point_weight, "background": hp.background_weight,
     }  # fmt: skip
     return {name: weight[name] * value.mean() for name, value in terms.items()}
-
-
-def snippet_losses(fused: Tensor, video: Tensor, batch: Batch, hp: Any) -> dict[str, Tensor]:
-    """Terms "video", "point" and "background", each (B,).
-
-    Args:
-        fused: (B, T, C + 1) scores.
-        video: (B, C) scores.
-    """
-    classes = fused.shape[2] - 1
-    place = batch.point_t.masked_fill(batch.point_t < 0, fused.shape[1])[..., None]
-    target = fused.new_zeros((len(fused), fused.shape[1] + 1, classes))
-    target = target.scatter(1, place.expand(-1, -1, classes), batch.point_label)[:, :-1]
-    point_target = F.pad(target, (0, 1))
-    background = F.pad(fused.new_zeros(classes), (0, 1), value=1.0).expand_as(fused)
-    mined = mine_background(
-        fused[..., -1].detach(), batch.mask, batch.point_t, hp.background_threshold
-    )
-    return {
-        "video": mil.cross_entropy(video, batch.video_label).mean(dim=1),
-        "point": mil.focal_loss(fused, point_target, target.any(dim=2), hp.focal_gamma),
-        "background": mil.focal_loss(fused, background, mined, hp.focal_gamma),
-    }
 
 
 def scores(model: Base, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]:

@@ -214,32 +214,29 @@ def split_labels(split: PackedSplit, scores: list[Scores], hp: PotlocTrain, trut
         "point_t", "start_t", "end_t" (V, N) float64, edges on the grid of snippets, not rounded;
         "label" (V, N) int64, -1 pads.
     """
+    if hp.supervision == "annotations":
+        annotated = truth()
+        return _padded([_around_centres(annotated[i]) for i in split.ids], split)
     store = split.store
-    points = [store.points(i) for i in split.ids]
     proposals = [
         decode(found, grid, store.duration_s(found.id), base_decode(hp))
         for found, grid in zip(scores, split.grids, strict=True)
     ]
     if hp.supervision == "proposals":
-        taught = [(_centre(p), p) for p in proposals]
-    elif hp.supervision == "annotations":
-        annotated = truth()
-        taught = [(_centre(annotated[i]), annotated[i]) for i in split.ids]
-    else:
-        made = pseudo_labels(points, proposals, store.info.num_classes, hp.pseudo_split)
-        ends = np.cumsum([len(p) for p in points])
-        taught = [
-            (p.time_s, Segments(start_s=start, end_s=end, label=p.label, score=score))
-            for p, start, end, score in zip(
-                points, *(np.split(v, ends[:-1]) for v in (made.start_s, made.end_s, made.score)),
-                strict=True,
-            )
-        ]  # fmt: skip
+        return _padded([_around_centres(p) for p in proposals], split)
+    points = [store.points(i) for i in split.ids]
+    made = pseudo_labels(points, proposals, store.info.num_classes, hp.pseudo_split)
+    ends = np.cumsum([len(p) for p in points])[:-1]
+    columns = (np.split(v, ends) for v in (made.start_s, made.end_s, made.score))
+    taught = [
+        (p.time_s, Segments(start_s=start, end_s=end, label=p.label, score=score))
+        for p, start, end, score in zip(points, *columns, strict=True)
+    ]
     return _padded(taught, split)
 
 
-def _centre(segments: Segments) -> Floats:
-    return (segments.start_s + segments.end_s) / 2
+def _around_centres(segments: Segments) -> tuple[Floats, Segments]:
+    return (segments.start_s + segments.end_s) / 2, segments
 
 
 def _padded(taught: Sequence[tuple[Floats, Segments]], split: PackedSplit) -> Pseudo:

@@ -1,0 +1,38 @@
+"""A trial's state on disk: written at once or not at all, read only where it belongs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ptal_ray.errors import DataError
+
+
+def write_checkpoint(path: Path, config: str, state: dict[str, Any]) -> None:
+    """Writes `state`, of tensors and plain values, and the configuration it belongs to."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    torch.save({"config": config, **state}, beside)
+    os.replace(beside, path)
+
+
+def read_checkpoint(path: Path, config: str, device: torch.device) -> dict[str, Any]:
+    """What `write_checkpoint` wrote, its tensors on `device`.
+
+    Raises:
+        DataError: the file is unreadable or belongs to another configuration.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no checkpoint; start without --resume") from error
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise DataError(f"{path}: unreadable checkpoint; delete it and train anew") from error
+    if not isinstance(state, dict) or state.get("config") != config:
+        raise DataError(
+            f"{path}: checkpoint of another configuration; repeat its flags, or delete it"
+        )
+    return state
