@@ -2,6 +2,7 @@
 
 python -m ptal_ray.profile apn --snippets 750 --dim 2048 --device cuda --precision bf16
 python -m ptal_ray.profile evaluation
+python -m ptal_ray.profile suppression
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ptal_ray.errors import PtalError
 from ptal_ray.methods.method import load, names
 from ptal_ray.ops import workloads
 from ptal_ray.ops.metrics import detection_map
+from ptal_ray.ops.nms import batched_nms
 from ptal_ray.trial import Trial
 from ptal_ray.trial_config import TrialConfig
 
@@ -208,6 +210,22 @@ def profile_evaluation(repeats: int) -> dict[str, Any]:
     }
 
 
+def profile_suppression(repeats: int) -> dict[str, Any]:
+    """Times soft suppression of 2,000 segments in each of 20 classes, on one thread."""
+    segments = workloads.crowded(0)
+    kept = partial(
+        batched_nms, segments, tiou=0.1, sigma=0.5, min_score=1e-3, soft=True, multiclass=True,
+        voting_tiou=0.0,
+    )  # fmt: skip
+    cpu = torch.device("cpu")
+    return {
+        "ms": {
+            "200 segments kept": median_ms(lambda: kept(most=200), repeats, cpu),
+            "all segments kept": median_ms(lambda: kept(most=len(segments)), repeats, cpu),
+        }
+    }
+
+
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -234,7 +252,7 @@ def _print(result: dict[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m ptal_ray.profile", description=__doc__)
-    parser.add_argument("target", choices=[*names(), "evaluation"])
+    parser.add_argument("target", choices=[*names(), "evaluation", "suppression"])
     parser.add_argument("--batch", type=int, default=16, help="videos per batch")
     parser.add_argument("--snippets", type=int, default=100, help="T of every video")
     parser.add_argument("--dim", type=int, default=2048, help="D")
@@ -249,11 +267,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     try:
-        result = (
-            profile_evaluation(args.repeats)
-            if args.target == "evaluation"
-            else profile_method(args)
-        )
+        if args.target == "evaluation":
+            result = profile_evaluation(args.repeats)
+        elif args.target == "suppression":
+            result = profile_suppression(args.repeats)
+        else:
+            result = profile_method(args)
     except PtalError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -7,10 +7,19 @@ import math
 
 import numpy as np
 import pytest
+import reference_nms
 from conftest import shared
 
 from ptal_ray.data.types import Segments
-from ptal_ray.ops.nms import gated_soft_nms, hard_nms, soft_nms
+from ptal_ray.ops.nms import (
+    DECAYS,
+    batched_nms,
+    decayed_picks,
+    gated_soft_nms,
+    greedy_picks,
+    hard_nms,
+    soft_nms,
+)
 from ptal_ray.ops.segments import tiou
 
 
@@ -96,3 +105,101 @@ def test_golden_gated_soft_nms() -> None:
 def test_tiou_of_nothing_with_itself_is_one_and_of_inverted_is_zero() -> None:
     made = tiou([3, 3, 5], [3, 3, 2], [3, 2, 2], [3, 5, 5])
     assert made.tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 0]]
+
+
+def columns(start: object, end: object, label: object, score: object) -> Segments:
+    a, b, d = (np.array(v, float) for v in (start, end, score))
+    return Segments(start_s=a, end_s=b, label=np.array(label, np.int64), score=d)
+
+
+def test_golden_nms_of_one_class() -> None:
+    for case in json.loads(shared("golden/actionformer/nms_1d.json").read_text())["cases"]:
+        edges = np.array(case["segs"], float).reshape(-1, 2)
+        given = columns(edges[:, 0], edges[:, 1], np.zeros(len(edges)), case["scores"])
+        for want in case["hard"]:
+            made = greedy_picks(given, want["iou_threshold"], 0.0)
+            assert made.tolist() == want["kept_indices"]
+        for want in case["soft"]:
+            setting = (want["method"], want["iou_threshold"], want["sigma"], want["min_score"])
+            rows, score = decayed_picks(given, *setting, len(given))
+            assert rows.tolist() == want["indices"]
+            np.testing.assert_allclose(score, want["scores"], atol=1e-6)
+            rows, score = reference_nms.soft(given, *setting)
+            assert rows == want["indices"]
+            np.testing.assert_allclose(score, want["scores"], atol=1e-6)
+
+
+def test_golden_batched_nms() -> None:
+    for case in json.loads(shared("golden/actionformer/batched_nms.json").read_text())["cases"]:
+        edges, args = np.array(case["segs"], float).reshape(-1, 2), case["args"]
+        made = batched_nms(
+            columns(edges[:, 0], edges[:, 1], case["labels"], case["scores"]),
+            tiou=args["iou_threshold"], sigma=args["sigma"], min_score=args["min_score"],
+            most=args["max_seg_num"], soft=args["use_soft_nms"], multiclass=args["multiclass"],
+            voting_tiou=args["voting_thresh"],
+        )  # fmt: skip
+        assert made.label.tolist() == case["out_labels"]
+        want = np.array(case["out_segs"], float).reshape(-1, 2)
+        np.testing.assert_allclose(made.start_s, want[:, 0], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(made.end_s, want[:, 1], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(made.score, case["out_scores"], atol=1e-6)
+
+
+def test_golden_gated_soft_nms_of_bmn() -> None:
+    for case in json.loads(shared("golden/bmn/soft_nms.json").read_text())["cases"]:
+        given = columns(case["xmin"], case["xmax"], np.zeros(len(case["xmin"])), case["score"])
+        args = case["args"]
+        made = gated_soft_nms(given, args["alpha"], args["t1"], args["t2"], 1.0, 101, leave=1)
+        for name, values in (
+            ("score", made.score), ("xmin", made.start_s), ("xmax", made.end_s)
+        ):  # fmt: skip
+            np.testing.assert_allclose(values, case["out"][name], atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("kind", DECAYS)
+@pytest.mark.parametrize("min_score", [0.0, 0.2])
+def test_soft_picks_equal_one_at_a_time(seed: int, kind: str, min_score: float) -> None:
+    given = random_segments(seed)
+    rows, score = reference_nms.soft(given, kind, 0.3, 0.5, min_score)
+    for most in (5, 60):
+        made, made_score = decayed_picks(given, kind, 0.3, 0.5, min_score, most)
+        assert made.tolist() == rows[:most]
+        np.testing.assert_allclose(made_score, score[:most], rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("gated", [False, True])
+def test_soft_nms_equals_its_matrix(seed: int, gated: bool) -> None:
+    given = random_segments(seed)
+    made = gated_soft_nms(given, 0.4, 0.1, 0.9, 60.0, 9, 1) if gated else soft_nms(given, 0.4, 0.1)
+    found: list[tuple[float, float, int, float]] = []
+    for label in range(3):
+        own = given.take(given.label == label)
+        own = own.take(np.argsort(-own.score, kind="stable"))
+        overlap = tiou(own.start_s, own.end_s, own.start_s, own.end_s)
+        decay = np.exp(-(overlap**2) / 0.4)
+        if gated:
+            gate = 0.1 + 0.8 * (own.end_s - own.start_s) / 60
+            decay = np.where(overlap > gate[:, None], decay, 1)
+        rows, score = reference_nms.soft_by_matrix(
+            own.start_s, own.end_s, own.score, decay, -1 if gated else 0.1, int(gated)
+        )
+        rows, score = (rows[:9], score[:9]) if gated else (rows, score)
+        edges = zip(own.start_s[rows], own.end_s[rows], strict=True)
+        found += [(s, e, label, v) for (s, e), v in zip(edges, score, strict=True)]
+    found.sort(key=lambda segment: -segment[3])
+    want = columns(*zip(*found, strict=True))
+    assert made.start_s.tolist() == want.start_s.tolist()
+    assert made.label.tolist() == want.label.tolist()
+    np.testing.assert_allclose(made.score, want.score, rtol=1e-12)
+
+
+def test_voting_keeps_a_segment_that_nothing_votes_for() -> None:
+    given = columns([1.0, 1.0, 4.0], [3.0, 3.5, 4.0], [0, 0, 0], [0.9, 0.5, 0.3])
+    made = batched_nms(
+        given, tiou=0.5, sigma=0.5, min_score=0.0, most=9, soft=False, multiclass=False,
+        voting_tiou=0.7,
+    )  # fmt: skip
+    pull = 0.5 * 0.8 / (0.9 + 0.5 * 0.8)
+    assert made.end_s.tolist() == pytest.approx([3 + 0.5 * pull, 4.0])

@@ -1,18 +1,23 @@
 """Non-maximum suppression of scored segments, per class.
 
 Three families exist in the field and do not mix (shared conventions, section 4): the MIL one
-(`hard_nms`, with the option of counting one second more), the Gaussian one, and BSN's gated
-Gaussian (`gated_soft_nms`).
+(`hard_nms`, with the option of counting one second more), ActionFormer's (`batched_nms`, in single
+precision and with its own arithmetic) and BSN's gated Gaussian (`gated_soft_nms`).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from ptal_ray.data.types import FloatArray, Segments
-from ptal_ray.ops.jit import jit
-from ptal_ray.ops.segments import tiou as tiou_matrix
+from ptal_ray.data.types import Segments
+from ptal_ray.ops.nms_loops import alive, decayed, lazily_decayed
+
+Rows = NDArray[np.int64]
+WIDENED = np.float32(1e-6)  # what ActionFormer adds to lengths
+DECAYS = {"hard": 0, "linear": 1, "gaussian": 2}
 
 
 def hard_nms(segments: Segments, tiou: float, plus_one_second: bool = False) -> Segments:
@@ -46,17 +51,24 @@ def soft_nms(segments: Segments, sigma: float, min_score: float = 1e-3) -> Segme
     Source: Bodla et al., 2017.
     """
     order = np.argsort(-segments.score, kind="stable")
+    order = order[segments.score[order] >= min_score]
+    always = np.zeros(len(segments))
     kept, scores = [], []
     for rows in _by_class(segments, order):
-        decay = np.exp(-np.square(_overlap(segments, rows)) / sigma)
-        picked, score = _decayed(segments.score[rows], decay, min_score)
+        picked, score = _gaussian(segments, rows, always, sigma, min_score, len(rows), 0)
         kept.append(rows[picked])
         scores.append(score)
     return _rescored(segments, kept, scores)
 
 
 def gated_soft_nms(
-    segments: Segments, alpha: float, low: float, high: float, duration_s: float, top: int
+    segments: Segments,
+    alpha: float,
+    low: float,
+    high: float,
+    duration_s: float,
+    top: int,
+    leave: int = 0,
 ) -> Segments:
     """BSN's soft NMS: decay only beyond an IoU that grows with the picked segment's length.
 
@@ -65,24 +77,146 @@ def gated_soft_nms(
         alpha: width of the Gaussian.
         low, high: decay where IoU > low + (high - low) * length / duration.
         duration_s: seconds of the video.
-        top: at most this many segments a class (the reference keeps one more than it says).
+        top: at most this many segments a class (the references keep one more than they say).
+        leave: segments of a class that are never picked; BMN's code leaves the last one.
 
-    Source: BSN post-processing.
+    Source: BSN post-processing; BMN post-processing.
     """
     order = np.argsort(-segments.score, kind="stable")
+    gate = low + (high - low) * (segments.end_s - segments.start_s) / duration_s
     kept, scores = [], []
     for rows in _by_class(segments, order):
-        overlap = _overlap(segments, rows)
-        width = (segments.end_s[rows] - segments.start_s[rows]) / duration_s
-        gate = overlap > (low + (high - low) * width)[:, None]
-        decay = np.where(gate, np.exp(-np.square(overlap) / alpha), 1.0)
-        picked, score = _decayed(segments.score[rows], decay, -np.inf)
-        kept.append(rows[picked[:top]])
-        scores.append(score[:top])
+        picked, score = _gaussian(segments, rows, gate, alpha, -np.inf, top, leave)
+        kept.append(rows[picked])
+        scores.append(score)
     return _rescored(segments, kept, scores)
 
 
-def _by_class(segments: Segments, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def batched_nms(
+    segments: Segments,
+    *,
+    tiou: float,
+    sigma: float,
+    min_score: float,
+    most: int,
+    soft: bool,
+    multiclass: bool,
+    voting_tiou: float,
+) -> Segments:
+    """ActionFormer's suppression: Gaussian or hard, by class or over all of them, with voting.
+
+    A class stops after `most` segments, the best of all classes are kept.
+
+    Args:
+        segments: N segments, in seconds.
+        tiou: hard: removed from this IoU with a better one on. Without effect where `soft`.
+        sigma: soft: width of the Gaussian.
+        min_score: soft: dropped when below it (but the best one of all, as the released code);
+            hard: dropped unless above it, 0 keeps all.
+        most: segments kept.
+        soft: whether scores decay instead of segments going at once.
+        multiclass: suppress class by class; off: all segments in one, without voting where on.
+        voting_tiou: where classes are not separated, a kept segment becomes the mean of all given
+            ones with at least this IoU, weighted by score times IoU; 0 for no voting.
+
+    Returns:
+        The kept segments by score descending.
+
+    Source: ActionFormer; golden actionformer batched_nms.
+    """
+    every = np.arange(len(segments))
+    groups = _by_class(segments, every) if multiclass else [every]
+    kept, scores = [], []
+    for rows in groups:
+        if soft:
+            picked, score = decayed_picks(
+                segments.take(rows), "gaussian", tiou, sigma, min_score, most
+            )
+        else:
+            picked = greedy_picks(segments.take(rows), tiou, min_score)[:most]
+            score = segments.score[rows[picked]]
+        kept.append(rows[picked])
+        scores.append(score)
+    if not kept:
+        return Segments.empty()
+    made = segments.take(np.concatenate(kept))
+    if voting_tiou > 0 and not multiclass:
+        made = voted(made, segments, voting_tiou)
+    score = np.concatenate(scores).astype(np.float64)
+    made = Segments(start_s=made.start_s, end_s=made.end_s, label=made.label, score=score)
+    return made.take(np.argsort(-score, kind="stable")[:most])
+
+
+def decayed_picks(
+    segments: Segments, kind: str, tiou: float, sigma: float, min_score: float, most: int
+) -> tuple[Rows, NDArray[np.float32]]:
+    """ActionFormer's soft suppression of segments of any class, in single precision.
+
+    Args:
+        segments: N segments.
+        kind: "gaussian", exp(-IoU^2 / sigma) for all; "linear", 1 - IoU from `tiou` on; "hard", 0
+            from `tiou` on.
+        min_score: dropped as soon as a decay leaves less.
+        most: stops after this many.
+
+    Returns:
+        Rows of the picked segments, and their scores, which descend. Equal scores come in the
+        order that the released code's swaps leave, so that its results are met.
+    """
+    start, end, score = (
+        a.astype(np.float32) for a in (segments.start_s, segments.end_s, segments.score)
+    )
+    single = np.float32
+    made: tuple[Rows, NDArray[np.float32]] = decayed(
+        start, end, end - start + WIDENED, score, DECAYS[kind], single(tiou), single(sigma),
+        single(min_score), most,
+    )  # fmt: skip
+    return made
+
+
+def greedy_picks(segments: Segments, tiou: float, min_score: float) -> Rows:
+    """ActionFormer's hard suppression of segments of any class: rows kept, by score descending.
+
+    Args:
+        segments: N segments.
+        tiou: removed from this IoU with a better one on.
+        min_score: only segments above it count; 0 for all.
+    """
+    score = segments.score.astype(np.float32)
+    rows = np.argsort(-score, kind="stable")
+    if min_score > 0:
+        rows = rows[score[rows] > np.float32(min_score)]
+    start, end = segments.start_s[rows].astype(np.float32), segments.end_s[rows].astype(np.float32)
+    return rows[alive(start, end, end - start + WIDENED, np.float32(tiou))]
+
+
+def voted(kept: Segments, every: Segments, tiou: float) -> Segments:
+    """`kept` with the boundaries that all segments near them vote for.
+
+    Args:
+        kept: K segments.
+        every: N segments with the scores from before suppression.
+        tiou: a segment votes for those it overlaps by this or more, with score times IoU.
+    """
+    a, b = (np.stack([s.start_s, s.end_s]).astype(np.float32)[:, :, None] for s in (kept, every))
+    b = b.transpose(0, 2, 1)
+    shared = np.maximum(np.minimum(a[1], b[1]) - np.maximum(a[0], b[0]), np.float32(0))
+    union = (a[1] - a[0]) + (b[1] - b[0]) - shared
+    overlap = np.where(union > 0, shared / np.where(union > 0, union, 1), 0)
+    weight = np.where(overlap >= np.float32(tiou), overlap * every.score.astype(np.float32), 0)
+    total = weight.sum(axis=1, dtype=np.float64)
+    # Deviation: a segment that nothing votes for stays, e.g. one of length 0; the code gives NaN.
+    moved = weight @ np.stack([every.start_s, every.end_s], axis=1)
+    moved /= np.where(total > 0, total, 1)[:, None]
+    return Segments(
+        start_s=np.where(total > 0, moved[:, 0], kept.start_s),
+        end_s=np.where(total > 0, moved[:, 1], kept.end_s),
+        label=kept.label,
+        score=kept.score,
+    )
+
+
+def _by_class(segments: Segments, order: Rows) -> list[Rows]:
     """Rows of each class, in `order`."""
     if not len(order):
         return []
@@ -92,56 +226,32 @@ def _by_class(segments: Segments, order: NDArray[np.int64]) -> list[NDArray[np.i
     return np.split(order[grouped], cuts)
 
 
-def _overlap(segments: Segments, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    start, end = segments.start_s[rows], segments.end_s[rows]
-    return tiou_matrix(start, end, start, end)
-
-
-def _greedy(
-    segments: Segments, rows: NDArray[np.int64], tiou: float, plus_one_second: bool
-) -> NDArray[np.int64]:
+def _greedy(segments: Segments, rows: Rows, tiou: float, plus_one_second: bool) -> Rows:
     start = segments.start_s[rows].astype(np.float64)
     end = segments.end_s[rows].astype(np.float64) + float(plus_one_second)
-    return rows[_alive(start, end, tiou)]
+    return rows[alive(start, end, end - start, tiou)]
 
 
-@jit
-def _alive(start: NDArray[np.float64], end: NDArray[np.float64], tiou: float) -> NDArray[np.bool_]:
-    """Which of the segments, best first, no better one that stays suppresses."""
-    alive = np.ones(len(start), np.bool_)
-    for row in range(len(start)):
-        if not alive[row]:
-            continue
-        for other in range(row + 1, len(start)):
-            shared = min(end[row], end[other]) - max(start[row], start[other])
-            union = (end[row] - start[row]) + (end[other] - start[other]) - shared
-            # Where nothing is shared the quotient is not positive, whatever the sign of the rest.
-            if alive[other] and union > 0 and shared / union >= tiou:
-                alive[other] = False
-    return alive
+def _gaussian(
+    segments: Segments,
+    rows: Rows,
+    gate: NDArray[Any],
+    sigma: float,
+    min_score: float,
+    most: int,
+    leave: int,
+) -> tuple[Rows, NDArray[np.float64]]:
+    """See `lazily_decayed`; of `rows`, in double precision."""
+    start, end, score, gate = (
+        a[rows].astype(np.float64) for a in (segments.start_s, segments.end_s, segments.score, gate)
+    )
+    made: tuple[Rows, NDArray[np.float64]] = lazily_decayed(
+        start, end, score, gate, sigma, min_score, most, leave
+    )
+    return made
 
 
-def _decayed(
-    score: FloatArray, decay: NDArray[np.float64], min_score: float
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Picks by present score; each pick decays those left. Returns picks and their scores."""
-    present = score.astype(np.float64).copy()
-    left = np.ones(len(score), bool)
-    picked, scores = [], []
-    for _ in range(len(score)):
-        best = int(np.where(left, present, -np.inf).argmax())
-        if not left[best] or present[best] < min_score:
-            break
-        picked.append(best)
-        scores.append(present[best])
-        left[best] = False
-        present[left] *= decay[best][left]
-    return np.array(picked, np.int64), np.array(scores, np.float64)
-
-
-def _rescored(
-    segments: Segments, kept: list[NDArray[np.int64]], scores: list[NDArray[np.float64]]
-) -> Segments:
+def _rescored(segments: Segments, kept: list[Rows], scores: list[NDArray[np.float64]]) -> Segments:
     if not kept:
         return Segments.empty()
     rows, score = np.concatenate(kept), np.concatenate(scores)
@@ -154,7 +264,7 @@ def _rescored(
     return changed.take(np.argsort(-score, kind="stable"))
 
 
-def _best_first(segments: Segments, kept: list[NDArray[np.int64]]) -> Segments:
+def _best_first(segments: Segments, kept: list[Rows]) -> Segments:
     if not kept:
         return Segments.empty()
     rows = np.sort(np.concatenate(kept))

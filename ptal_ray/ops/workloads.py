@@ -1,4 +1,4 @@
-"""Predictions of benchmark size, for timing the evaluation."""
+"""Predictions of benchmark size, for timing evaluation and suppression."""
 
 from __future__ import annotations
 
@@ -17,6 +17,18 @@ def anet_like(seed: int) -> Workload:
 def thumos_like(seed: int) -> Workload:
     """210 videos, 40,110 predictions, 20 classes, 7 thresholds, as THUMOS14 has."""
     return _workload(seed, 210, 15.8, 191, 20, 200.0, tuple(p / 100 for p in range(10, 80, 10)))
+
+
+def crowded(seed: int) -> Segments:
+    """2,000 segments in each of 20 classes of one video of 200 s, before suppression."""
+    rng = np.random.default_rng(seed)
+    start = rng.uniform(0, 200, 40_000)
+    return Segments(
+        start_s=start,
+        end_s=start + rng.exponential(5, 40_000) + 0.1,
+        label=np.repeat(np.arange(20), 2000),
+        score=rng.random(40_000),
+    )
 
 
 def _workload(

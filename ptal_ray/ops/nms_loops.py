@@ -1,0 +1,136 @@
+"""The loops of suppression over the segments of one class, compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptal_ray.ops.jit import jit
+
+
+@jit
+def alive(start: Any, end: Any, length: Any, tiou: Any) -> NDArray[np.bool_]:
+    """Which of the segments, best first, no better one that stays suppresses."""
+    stays = np.ones(len(start), np.bool_)
+    for row in range(len(start)):
+        if not stays[row]:
+            continue
+        for other in range(row + 1, len(start)):
+            shared = min(end[row], end[other]) - max(start[row], start[other])
+            union = length[row] + length[other] - shared
+            # Where nothing is shared the quotient is not positive, whatever the sign of the rest.
+            if stays[other] and union > 0 and shared / union >= tiou:
+                stays[other] = False
+    return stays
+
+
+@jit
+def decayed(
+    start: Any,
+    end: Any,
+    length: Any,
+    score: Any,
+    kind: int,
+    tiou: Any,
+    sigma: Any,
+    min_score: Any,
+    most: int,
+) -> Any:
+    """Picks by present score; each pick decays those left. Returns picks and their scores.
+
+    All arithmetic is in the precision of the (N,) arrays. Picks come by descending score, so to
+    stop after `most` changes none of them; what falls below `min_score` never comes back.
+
+    Args:
+        start, end, length, score: of N segments.
+        kind: 0 "hard", 1 "linear", 2 "gaussian", see `decayed_picks`.
+        tiou, sigma, min_score, most: see there.
+    """
+    row, present = np.arange(len(score)), score.copy()
+    left, picked = len(score), 0
+    one = sigma / sigma  # a literal would make single precision double
+    while picked < most and picked < left:
+        best = picked
+        for at in range(picked + 1, left):
+            if present[at] > present[best]:
+                best = at
+        row[picked], row[best] = row[best], row[picked]
+        present[picked], present[best] = present[best], present[picked]
+        mine = row[picked]
+        picked += 1
+        at = picked
+        while at < left:
+            other = row[at]
+            shared = min(end[mine], end[other]) - max(start[mine], start[other])
+            overlap = one - one
+            if shared > 0:  # else nothing changes, which spares most of the exponentials
+                overlap = shared / (length[mine] + length[other] - shared)
+            if kind == 2:
+                if overlap > 0:
+                    present[at] *= np.exp(-(overlap * overlap) / sigma)
+            elif overlap >= tiou:
+                present[at] *= one - overlap if kind == 1 else one - one
+            if present[at] < min_score:
+                left -= 1
+                row[at], present[at] = row[left], present[left]
+            else:
+                at += 1
+    return row[:picked], present[:picked]
+
+
+@jit
+def lazily_decayed(
+    start: Any,
+    end: Any,
+    score: Any,
+    gate: Any,
+    sigma: float,
+    min_score: float,
+    most: int,
+    leave: int,
+) -> Any:
+    """Picks by present score; each pick decays those left. Returns picks and their scores.
+
+    A score only falls. So the search for the best one ends where the scores given, which descend,
+    are no better than it, and decays reach a segment only when the search does.
+
+    Args:
+        start, end, score: (N,) of segments, by descending score; equal ones keep their order.
+        gate: (N,) a picked segment decays those it overlaps by more than its gate.
+        sigma: width of the Gaussian.
+        min_score: stops below it.
+        most: stops after this many.
+        leave: stops when this many are left.
+    """
+    number = len(score)
+    present, seen = score.copy(), np.zeros(number, np.int64)
+    taken, picks = np.zeros(number, np.bool_), np.empty(number, np.int64)
+    picked = first = 0
+    while picked < most and picked < number - leave:
+        while taken[first]:
+            first += 1
+        best = -1
+        for at in range(first, number):
+            if best >= 0 and score[at] <= present[best]:
+                break
+            if taken[at]:
+                continue
+            for turn in range(seen[at], picked):
+                mine = picks[turn]
+                shared = min(end[mine], end[at]) - max(start[mine], start[at])
+                if shared > 0:
+                    lengths = (end[mine] - start[mine]) + (end[at] - start[at])
+                    overlap = shared / (lengths - shared)
+                    if overlap > gate[mine]:
+                        present[at] *= np.exp(-(overlap * overlap) / sigma)
+            seen[at] = picked
+            if best < 0 or present[at] > present[best]:
+                best = at
+        if present[best] < min_score:
+            break
+        taken[best] = True
+        picks[picked] = best
+        picked += 1
+    return picks[:picked], present[picks[:picked]]
