@@ -39,6 +39,8 @@ from ptal_ray.train import one_trial
 from ptal_ray.trial import Trial
 from ptal_ray.trial_config import TrialConfig
 
+LABEL_COLUMNS = ("mAP_avg", "mAP_0.50", "class_accuracy", "mean_tiou", "positive_accuracy")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
@@ -72,7 +74,9 @@ def run(config: TrialConfig) -> dict[str, Any]:
         return {"diverged": str(error)}
     metrics = dict(report.metrics)
     if trial.method.label_segments is not None:
-        found = label_quality(trial.method, trial.model, trial.split, trial.hp, trial.stage_labels)
+        found = label_quality(
+            trial.method, trial.model, trial.split, trial.hp, trial.made_labels, trial.annotated
+        )
         metrics |= {f"labels/{name}": value for name, value in found.items()}
     return {"metrics": metrics, "decode": report.decode, "seconds": report.seconds}
 
@@ -118,7 +122,7 @@ def report(
         (r["metrics"] for runs in rows.values() for r in runs if "metrics" in r), {}
     )
     columns = ["val/mAP_avg", *(k for k in metrics if k.startswith("val/mAP_0"))]
-    columns += [k for k in ("labels/mAP_avg", "labels/mAP_0.50") if k in metrics]
+    columns += [f"labels/{k}" for k in LABEL_COLUMNS if f"labels/{k}" in metrics]
     what = [
         f"- {v.name}: " + (f"`{' '.join(v.settings)}`" if v.settings else "nothing changed")
         for v in variants
@@ -135,7 +139,7 @@ def report(
         f"# Variants of {config.method} on {info.name} ({info.features} features)",
         " ".join([f"**features: {info.features}.**", *sorted({info.note, note(info.name)} - {""})]),
         f"{config.report_steps[-1]} steps a run; seed k trains without fold k of the training "
-        "split and is judged on it. mAP in %, mean ± standard deviation over runs; the last "
+        "split and is judged on it. All in %, mean ± standard deviation over runs; the last "
         "column pairs runs of one seed. The test split was not read.",
         table(rows, columns),
         "\n".join(what + failed),

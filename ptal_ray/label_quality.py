@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,22 @@ from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.method import Batch, Method, Pseudo
 from ptal_ray.ops.metrics import detection_map
+from ptal_ray.ops.segments import tiou
 from ptal_ray.scoring import SCORE_SNIPPETS, by_length, whole_videos
 from ptal_ray.selection import ground_truth, map_metrics
 
+GOOD_TIOU = 0.5  # above it a label of the right class counts as right
+
 
 def label_quality(
-    method: Method, model: nn.Module, split: PackedSplit, hp: Any, made: Pseudo | None = None
+    method: Method,
+    model: nn.Module,
+    split: PackedSplit,
+    hp: Any,
+    made: Pseudo | None = None,
+    annotated: Collection[str] = (),
 ) -> dict[str, float]:
-    """mAP of the pseudo-labels that the present weights give the videos of a training split.
+    """How right the pseudo-labels are that the present weights give videos of a training split.
 
     Args:
         method: one with pseudo-labels.
@@ -31,21 +40,26 @@ def label_quality(
         hp: train parameters.
         made: the labels of every row, where an earlier stage made them; else the model refreshes
             them.
+        annotated: ids of videos whose labels are annotations; they are left out.
 
     Returns:
-        "mAP_0.50", ..., as `selection.map_metrics`; every instance has the score 1.
+        "mAP_0.50", ..., as `selection.map_metrics`; every instance has the score 1. And those of
+        `label_accuracy`.
 
     Raises:
         ConfigError: the method has no pseudo-labels, or the split holds test videos.
         DataError: no video has an annotated instance.
 
-    Source: APN Table 4.
+    Source: APN Table 4; APL Figure 3c.
     """
     if method.label_segments is None or (method.refresh is None and made is None):
         raise ConfigError(f"{method.name}: has no pseudo-labels whose quality could be measured")
     model.eval()
     found: dict[str, Segments] = {}
-    for rows in by_length(split.lengths, SCORE_SNIPPETS):
+    for part in by_length(split.lengths, SCORE_SNIPPETS):
+        rows = np.array([row for row in part if split.ids[row] not in annotated], np.int64)
+        if not len(rows):
+            continue
         batch = whole_videos(split, rows)
         with torch.no_grad():
             instances = method.label_segments(_labels(method, model, batch, hp, made, rows), batch)
@@ -57,10 +71,45 @@ def label_quality(
                 label=instance[:, 2],
                 score=np.ones(len(instance)),
             )
-    truth = ground_truth(split.store, split.ids, "val")
+    truth = ground_truth(split.store, [id for id in split.ids if id in found], "val")
     rules = protocol(split.store.info.name)
     result = detection_map(truth, found, split.store.info.num_classes, rules.tiou)
-    return map_metrics(result.per_tiou, rules)
+    return map_metrics(result.per_tiou, rules) | label_accuracy(truth, found)
+
+
+def label_accuracy(
+    truth: Mapping[str, Segments], found: Mapping[str, Segments]
+) -> dict[str, float]:
+    """Shares of the labels of all videos, judged by the instance each overlaps most.
+
+    Args:
+        truth, found: instances and labels by video.
+
+    Returns:
+        "class_accuracy": its class is right; "mean_tiou": mean overlap with it; and
+        "positive_accuracy": both the class is right and the overlap above 0.5. Labels that
+        overlap nothing are wrong. "number" of the labels; only that where there is none.
+
+    Source: APL Figure 3c; that the instance is the one of highest overlap is PROPOSED.
+    """
+    right, overlap = [np.zeros(0, bool)], [np.zeros(0)]
+    for id, own in found.items():
+        every = truth[id]
+        shared = tiou(own.start_s, own.end_s, every.start_s, every.end_s)
+        shared = np.concatenate([shared, np.zeros((len(own), 1))], axis=1)
+        best = shared.argmax(axis=1)
+        overlap.append(shared.max(axis=1))
+        label = np.append(every.label, -1)
+        right.append((label[best] == own.label) & (overlap[-1] > 0))
+    correct, shares = np.concatenate(right), np.concatenate(overlap)
+    if not len(shares):
+        return {"number": 0.0}
+    return {
+        "class_accuracy": float(correct.mean()),
+        "mean_tiou": float(shares.mean()),
+        "positive_accuracy": float((correct & (shares > GOOD_TIOU)).mean()),
+        "number": float(len(shares)),
+    }
 
 
 def _labels(

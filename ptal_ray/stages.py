@@ -10,28 +10,31 @@ from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
+import torch
 from filelock import FileLock
 
-from ptal_ray.data.types import Scores
+from ptal_ray.checkpoint import read_checkpoint, write_checkpoint
 from ptal_ray.decoding import read_scores, write_scores
 from ptal_ray.errors import ConfigError
+from ptal_ray.methods.method import StageResult
 from ptal_ray.scoring import from_first
 from ptal_ray.trial_config import TrialConfig
 
 Key = tuple[TrialConfig, str, tuple[str, ...]]
 
 
-def stage_scores(
-    key: Key, made: Callable[[], list[Scores]], rank: int = 0, world_size: int = 1
-) -> list[Scores]:
-    """The scores that a stage gives its training videos: found in the cache, or made and kept.
+def stage_result(
+    key: Key, made: Callable[[], StageResult], rank: int = 0, world_size: int = 1
+) -> StageResult:
+    """What a stage leaves: found in the cache, or made and kept.
 
     Concurrent trials, also on other machines that share the folder, wait for the one that makes
-    them. Files appear whole or not at all, and the lock of a killed process is free.
+    it. Files appear whole or not at all, the scores after the weights, and the lock of a killed
+    process is free.
 
     Args:
         key: the stage's configuration, whose `stages` is the cache folder or empty for none; the
-            content hash of the data; the ids trained on.
+            content hash of the data; the ids of the trial that asks.
         made: trains and scores; every worker calls it, rank 0 has the result.
         rank, world_size: of this worker among those of the trial.
 
@@ -44,15 +47,27 @@ def stage_scores(
         _make_folder(path.parent)
     lock = FileLock(path.with_suffix(".lock")) if path and rank == 0 else nullcontext()
     with lock:
-        kept = read_scores(path) if path and rank == 0 and path.exists() else None
+        kept = _read(path) if path and rank == 0 and path.exists() else None
         found = from_first(kept, world_size)
         if found is None:
             result = made()
             if path and rank == 0:
-                write_scores(path, result)
+                _write(path, result)
             found = from_first(result, world_size)
     assert found is not None
     return found
+
+
+def _write(path: Path, result: StageResult) -> None:
+    if result.weights:
+        write_checkpoint(path.with_suffix(".pt"), path.stem, {"weights": result.weights})
+    write_scores(path, result.scores)
+
+
+def _read(path: Path) -> StageResult:
+    weights = path.with_suffix(".pt")
+    kept = read_checkpoint(weights, path.stem, torch.device("cpu")) if weights.exists() else {}
+    return StageResult(scores=read_scores(path), weights=kept.get("weights", {}))
 
 
 def entry(key: Key) -> Path | None:
@@ -63,8 +78,10 @@ def entry(key: Key) -> Path | None:
     depends = {
         "code": _code(), "data": data_hash, "ids": ids, "method": config.method,
         "train": config.train, "steps": config.report_steps, "seed": config.seed,
-        "precision": config.precision,
+        "precision": config.precision, "fit_on": config.fit_on,
     }  # fmt: skip
+    if config.fit_on == "fit":
+        depends |= {"fold": [config.val_fraction, config.fold_seed]}
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
     return Path(config.stages) / f"{config.method}-{digest[:32]}.npz"
 

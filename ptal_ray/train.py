@@ -97,7 +97,9 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
 
 
 def _judge_labels(trial: Trial, out: Path, quiet: bool) -> None:
-    metrics = label_quality(trial.method, trial.model, trial.split, trial.hp, trial.stage_labels)
+    metrics = label_quality(
+        trial.method, trial.model, trial.split, trial.hp, trial.made_labels, trial.annotated
+    )
     with (out / "label_quality.jsonl").open("a") as file:
         print(json.dumps({"step": trial.step, **metrics}), file=file)
     if not quiet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -16,21 +16,31 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ptal_ray.batches import Batches
 from ptal_ray.checkpoint import read_checkpoint, write_checkpoint
 from ptal_ray.data import splits
 from ptal_ray.data.batching import PackedSplit, resampled_grid
 from ptal_ray.data.datasets import protocol
 from ptal_ray.data.sampling import BatchPlan
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.data.types import Scores, Segments
+from ptal_ray.data.types import Points, Scores, Segments
 from ptal_ray.decoding import DecodeResult, search_decode
 from ptal_ray.errors import ConfigError, DataError, DivergedError
 from ptal_ray.labels import LabelTable
-from ptal_ray.methods.method import Batch, Method, Pseudo, Stage, Step, load
+from ptal_ray.methods.method import (
+    Batch,
+    Known,
+    Method,
+    Pseudo,
+    Stage,
+    StageResult,
+    Step,
+    load,
+)
 from ptal_ray.optim import averaged, make_optimizer, update
 from ptal_ray.scoring import from_first, gathered, not_finite, score_videos
 from ptal_ray.selection import ground_truth
-from ptal_ray.stages import stage_scores
+from ptal_ray.stages import stage_result
 from ptal_ray.trial_config import TrialConfig, TrialReport
 
 
@@ -56,6 +66,8 @@ class Trial:
         rank, world_size: this worker among those of the trial; with several,
             torch.distributed is initialised and every rank makes the same calls.
 
+    `annotated` are the ids whose annotations a method that is not supervised by points may see.
+
     Raises:
         ConfigError: the batch does not divide among the workers.
         DataError: a split is empty.
@@ -71,31 +83,35 @@ class Trial:
         self.hp = train_params(**config.train)
         self.store = FeatureStore.open(config.store)
         fit_ids, self.score_ids = _split(self.store, config)
-        self.split = PackedSplit(self.store, fit_ids, self.device, resample_to=self.hp.resample_to)
-        self.plan = BatchPlan(
-            num_videos=len(fit_ids), asked_batch_size=self.hp.batch_size, seed=config.seed
+        seen, labelled = _supervised(self.store, fit_ids, self.method, self.hp)
+        self.annotated = () if self.method.supervision == "point" else labelled
+        truth = partial(ground_truth, self.store, labelled, "val")
+        points = _points(self.store, seen, self.method, truth)
+        resample_to = self.hp.resample_to
+        self.split = PackedSplit(
+            self.store, seen, self.device, points=points, resample_to=resample_to
         )
-        if self.plan.batch_size % world_size:
-            raise ConfigError(
-                f"batch size of {config.method}: {self.plan.batch_size} videos do not divide among "
-                f"{world_size} workers; choose a multiple of {world_size}"
-            )
+        self.plan = self._plan([np.arange(len(seen))])
         self.model = _build(self.method, self.store, self.hp, config.seed).to(self.device)
+        stage = self._stage_result(self.method.stage) if self.method.stage else None
+        self._start(stage)
         self.optimizer = make_optimizer(self.model, self.hp)
         self.average = averaged(self.model, self.hp.ema) if self.hp.ema else None
         self.objective = self._wrap()
-        self.point_t = torch.from_numpy(self.split.point_t).to(self.device)
-        self.point_label = torch.from_numpy(self.split.point_label).to(self.device)
-        self.pair_t = torch.from_numpy(self.split.pair_t).to(self.device)
-        self.pair_class = torch.from_numpy(self.split.pair_class).to(self.device)
-        self.labels = LabelTable(len(fit_ids), self.hp.refresh_every, self.device)
+        self.labels = LabelTable(len(seen), self.hp.refresh_every, self.device)
+        if self.method.labels is not None:
+            known = Known(
+                split=self.split, stage=stage, truth=truth, labelled=labelled, seed=config.seed
+            )
+            self.labels.fill(self.method.labels(known, self.hp))
+            if self.method.groups is not None and self.labels.tables is not None:
+                self.plan = self._plan(self.method.groups(self.labels.tables, self.hp))
+        self.batches = Batches(self.split, self.plan, self.labels, self.hp, rank, world_size)
         self.step = 0
         self.seconds = 0.0
         self.first_step_at: float | None = None
         self.scores: list[Scores] = []
         self.detections: dict[str, Segments] = {}
-        if self.method.stage is not None:
-            self.labels.fill(self._labels_of(self.method.stage))
 
     @property
     def done(self) -> bool:
@@ -130,9 +146,9 @@ class Trial:
         return self._mean_losses(sums, step - first)
 
     @property
-    def stage_labels(self) -> Pseudo | None:
-        """The pseudo-labels of an earlier stage, (V, ...); None where there is no such stage."""
-        return self.labels.tables if self.method.stage else None
+    def made_labels(self) -> Pseudo | None:
+        """The labels made before training, (V, ...); None where the method has no such labels."""
+        return self.labels.tables if self.method.labels else None
 
     def save(self, path: Path) -> None:
         """Writes the whole state to `path`, at once or not at all."""
@@ -189,67 +205,18 @@ class Trial:
 
     def batch(self, rows: NDArray[np.int64], crop: bool = True) -> Batch:
         """This worker's part of the global batch of `rows`, at the current step."""
-        mine = self._mine(np.arange(len(rows)))
-        kept = self.split.lengths[rows]
-        start = np.zeros_like(kept)
-        if crop and (kept.max() > self.hp.max_snippets or self.hp.crop_shortest < 1):
-            start, kept = self.plan.crops(
-                self.step, kept, self.split.point_t[rows], self.hp.max_snippets,
-                self.hp.crop_shortest, self.hp.crop_points,
-            )  # fmt: skip
-        # A number of the global batch, so that draws have one shape however many workers share it.
-        most = self._most_pairs(rows)
-        return self._assemble(rows[mine], start[mine], kept[mine], int(kept.max()), most)
-
-    def _assemble(
-        self,
-        rows: NDArray[np.int64],
-        start: NDArray[np.int64],
-        kept: NDArray[np.int64],
-        longest: int,
-        most_pairs: int,
-    ) -> Batch:
-        index, crop_t, length = (
-            torch.from_numpy(a).to(self.device, non_blocking=True) for a in (rows, start, kept)
-        )
-        point_t = self._cropped(self.point_t[index], crop_t, length)
-        pair_t = self._cropped(self.pair_t[index], crop_t, length)
-        label = self.point_label[index].float() * (point_t >= 0)[..., None]
-        return Batch(
-            ids=tuple(self.split.ids[r] for r in rows),
-            features=self.split.features(rows, start, kept, longest),
-            mask=torch.arange(longest, device=self.device)[None] < length[:, None],
-            point_t=point_t,
-            point_label=label,
-            pair_t=pair_t,
-            pair_class=self.pair_class[index].masked_fill(pair_t < 0, -1),
-            most_pairs=most_pairs,
-            crop_t=crop_t,
-            pseudo=self.labels.at(index),
-        )
-
-    def _most_pairs(self, rows: NDArray[np.int64]) -> int:
-        return int((self.split.pair_t[rows] >= 0).sum(axis=1).max())
-
-    @staticmethod
-    def _cropped(moment_t: Tensor, crop_t: Tensor, length: Tensor) -> Tensor:
-        """(B, K) snippets of the whole videos, as snippets of their crops; -1 outside."""
-        moved = moment_t - crop_t[:, None]
-        outside = (moment_t < 0) | (moved < 0) | (moved >= length[:, None])
-        return moved.masked_fill(outside, -1)
+        return self.batches.training(self.step, rows, crop)
 
     def refresh(self, rows: NDArray[np.int64], stale: NDArray[np.bool_]) -> None:
         """Renews the labels of the stale rows of the global batch, the same on every worker."""
         assert self.method.refresh is not None
-        mine = self._mine(rows)
-        due = mine[self._mine(stale)]
+        mine = self.batches.mine(rows)
+        due = mine[self.batches.mine(stale)]
         if len(due):
-            lengths = self.split.lengths[due]
-            longest, most = int(lengths.max()), self._most_pairs(due)
-            whole = self._assemble(due, np.zeros_like(due), lengths, longest, most)
             self.model.eval()
             with torch.no_grad():
-                self.labels.store(due, self.method.refresh(self.model, whole, self.hp))
+                fresh = self.method.refresh(self.model, self.batches.whole(due), self.hp)
+            self.labels.store(due, fresh)
             self.model.train()
         if self.world_size > 1:
             self.labels.exchange(rows, mine, self.world_size)
@@ -299,33 +266,57 @@ class Trial:
         by_id = {s.id: s for s in scored}
         return [by_id[i] for i in ids] if self.rank == 0 else []
 
-    def _labels_of(self, stage: Stage) -> Pseudo:
-        """The labels of the training videos from an earlier stage, trained or found in the cache.
+    def _plan(self, groups: list[NDArray[Any]]) -> BatchPlan:
+        """The order of the videos.
+
+        Raises:
+            ConfigError: a batch does not divide among the workers.
+        """
+        plan = BatchPlan(
+            groups=tuple(groups), asked_batch_size=self.hp.batch_size, seed=self.config.seed
+        )
+        if plan.batch_size % self.world_size:
+            raise ConfigError(
+                f"batch size of {self.config.method}: {plan.batch_size} videos do not divide among "
+                f"{self.world_size} workers; choose a multiple of {self.world_size}"
+            )
+        return plan
+
+    def _stage_result(self, stage: Stage) -> StageResult | None:
+        """What the stage before leaves, trained or found in the cache; None without any step.
 
         Raises:
             DivergedError: the stage diverged.
         """
-        params, steps = stage.params(self.hp), int(getattr(self.hp, stage.steps))
+        steps = int(getattr(self.hp, stage.steps))
+        if not steps:
+            return None
         config = replace(
-            self.config, method=stage.method, train=asdict(params), decode={}, decode_domains={},
-            report_steps=(steps,),
+            self.config, method=stage.method, train=asdict(stage.params(self.hp)), decode={},
+            decode_domains={}, report_steps=(steps,),
         )  # fmt: skip
 
-        def made() -> list[Scores]:
+        def made() -> StageResult:
             trial = Trial(config, str(self.device), self.rank, self.world_size)
             trial.train_until(steps)
-            return trial._all_scores(self.split.ids)
+            weights = {name: value.cpu() for name, value in trial.judged.state_dict().items()}
+            return StageResult(
+                scores=trial._all_scores(self.split.ids) if stage.scored else [],
+                weights=weights if stage.starts else {},
+            )
 
         key = (config, self.store.info.content_hash, self.split.ids)
-        found = stage_scores(key, made, self.rank, self.world_size)
-        truth = partial(ground_truth, self.store, self.split.ids, "val")
-        return stage.labels(self.split, found, self.hp, truth)
+        return stage_result(key, made, self.rank, self.world_size)
+
+    def _start(self, stage: StageResult | None) -> None:
+        """Takes over the weights of the stage before, where it gives any."""
+        if stage and stage.weights:
+            missing = self.model.load_state_dict(stage.weights, strict=False).missing_keys
+            assert not missing, missing
 
     def score(self, ids: tuple[str, ...]) -> list[Scores]:
         """The method's scores of `ids` with the present weights."""
-        split = PackedSplit(
-            self.store, ids, self.device, resample_to=self.hp.resample_to, with_points=False
-        )
+        split = PackedSplit(self.store, ids, self.device, resample_to=self.hp.resample_to)
         return score_videos(self.method, self.judged, split, self.hp, self.config.precision)
 
     def decode(self, scores: list[Scores]) -> DecodeResult:
@@ -361,11 +352,6 @@ class Trial:
             seconds=self.seconds,
         )
 
-    def _mine(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """This worker's slice of the rows of a global batch."""
-        share = len(rows) // self.world_size
-        return rows[self.rank * share : (self.rank + 1) * share]
-
     def _wrap(self) -> nn.Module:
         bf16 = self.config.precision == "bf16"
         objective = _Objective(self.method, self.model, self.hp, bf16)
@@ -390,6 +376,30 @@ def _split(store: FeatureStore, config: TrialConfig) -> tuple[tuple[str, ...], t
         if not ids:
             raise DataError(f"{store.path}: split {name!r} is empty; import videos of that subset")
     return tuple(training), tuple(scored)
+
+
+def _supervised(
+    store: FeatureStore, ids: tuple[str, ...], method: Method, hp: Any
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Ids that training sees, and those of them whose annotations it may see."""
+    if method.supervision == "point":
+        return ids, ids
+    labelled = splits.labelled(store, ids, hp.labelled_fraction, hp.labelled_seed)
+    return (ids if method.supervision == "semi" else labelled), labelled
+
+
+def _points(
+    store: FeatureStore,
+    ids: tuple[str, ...],
+    method: Method,
+    truth: Callable[[], dict[str, Segments]],
+) -> list[Points]:
+    """Annotated points of each video, or the centres of the instances it is annotated with."""
+    if method.supervision == "point":
+        return [store.points(i) for i in ids]
+    if method.labels is None:  # learns from features alone
+        return [Points(time_s=np.zeros(0), label=np.zeros(0, np.int64)) for _ in ids]
+    return splits.centres(ids, truth())
 
 
 def _build(method: Method, store: FeatureStore, hp: Any, seed: int) -> nn.Module:

@@ -77,12 +77,12 @@ def test_a_split_that_is_only_scored_reads_no_points(
         raise AssertionError("points were read")
 
     monkeypatch.setattr(FeatureStore, "points", refuse)
-    split = PackedSplit(store, store.ids("train"), torch.device("cpu"), with_points=False)
+    split = PackedSplit(store, store.ids("train"), torch.device("cpu"))
     assert (split.point_t == -1).all()
 
 
 def test_every_epoch_visits_every_video_once() -> None:
-    plan = BatchPlan(num_videos=12, asked_batch_size=4, seed=3)
+    plan = BatchPlan(groups=(np.arange(12),), asked_batch_size=4, seed=3)
     for epoch in range(3):
         steps = range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch)
         visited = np.concatenate([plan.rows(s) for s in steps])
@@ -91,12 +91,12 @@ def test_every_epoch_visits_every_video_once() -> None:
 
 
 def test_small_split_uses_a_power_of_two() -> None:
-    assert BatchPlan(num_videos=13, asked_batch_size=16, seed=0).batch_size == 8
-    assert BatchPlan(num_videos=16, asked_batch_size=16, seed=0).batch_size == 16
+    assert BatchPlan(groups=(np.arange(13),), asked_batch_size=16, seed=0).batch_size == 8
+    assert BatchPlan(groups=(np.arange(16),), asked_batch_size=16, seed=0).batch_size == 16
 
 
 def test_crops_stay_inside_and_hold_a_point() -> None:
-    plan = BatchPlan(num_videos=64, asked_batch_size=64, seed=0)
+    plan = BatchPlan(groups=(np.arange(64),), asked_batch_size=64, seed=0)
     rng = np.random.default_rng(0)
     lengths = rng.integers(20, 400, 64)
     point_t = np.full((64, 3), -1)

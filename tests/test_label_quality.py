@@ -42,20 +42,32 @@ def test_true_labels_are_perfect_and_half_of_them_half(store: Path) -> None:
         method = dataclasses.replace(trial.method, label_segments=change)
         return label_quality(method, trial.model, trial.split, trial.hp)
 
-    assert all(value == pytest.approx(1) for value in quality(truth).values())
+    perfect = quality(truth)
+    assert perfect.pop("number") == sum(len(trial.store.annotations(i)) for i in trial.split.ids)
+    assert all(value == pytest.approx(1) for value in perfect.values())
     shorter = quality(lambda p, b: [v // [1, 1, 1] - [0, 1, 0] for v in truth(p, b)])
     assert shorter["mAP_0.10"] == pytest.approx(1)
-    assert shorter["mAP_0.70"] < 1
+    assert shorter["mAP_0.70"] < 1 and shorter["mean_tiou"] < 1
+    assert shorter["class_accuracy"] == 1
+    other = quality(lambda p, b: [v * [1, 1, 0] for v in truth(p, b)])
+    share = np.concatenate([trial.store.annotations(i).label for i in trial.split.ids]) == 0
+    assert other["class_accuracy"] == other["positive_accuracy"] == pytest.approx(share.mean())
+    nothing = quality(lambda p, b: [v[:0] for v in truth(p, b)])
+    assert nothing["number"] == 0 and "mean_tiou" not in nothing
 
 
 @pytest.mark.parametrize("method", WITH_LABELS)
 def test_methods_state_the_labels_they_train_on(store: Path, method: str) -> None:
     trial = Trial(config(store, method))
     before = {k: v.clone() for k, v in trial.model.state_dict().items()}
-    found = label_quality(trial.method, trial.model, trial.split, trial.hp, trial.stage_labels)
-    assert found["mAP_0.10"] > 0.5  # points alone say where about the actions are
+    found = label_quality(
+        trial.method, trial.model, trial.split, trial.hp, trial.made_labels, trial.annotated
+    )
+    if trial.method.supervision == "point":  # points alone say where about the actions are
+        assert found["mAP_0.10"] > 0.5
+    assert 0 < found["mean_tiou"] < 1 and found["number"] > 0
     assert all((v == before[k]).all() for k, v in trial.model.state_dict().items())
-    assert trial.labels.tables is trial.stage_labels
+    assert trial.labels.tables is trial.made_labels
 
 
 def test_test_videos_stay_sealed(store: Path) -> None:

@@ -17,8 +17,8 @@ from test_trial import config
 
 from ptal_ray.data.types import Scores
 from ptal_ray.errors import DataError
-from ptal_ray.methods.method import load, names
-from ptal_ray.stages import entry, stage_scores
+from ptal_ray.methods.method import StageResult, load, names
+from ptal_ray.stages import entry, stage_result
 from ptal_ray.trial import Trial
 from ptal_ray.trial_config import TrialConfig
 
@@ -34,23 +34,25 @@ def key(store: Path, stages: Path | str) -> tuple[TrialConfig, str, tuple[str, .
     return config(store, "lacp", stages=str(stages)), "hash", ("a", "b")
 
 
-def scores(value: float) -> list[Scores]:
-    return [Scores(id=i, arrays={"score": np.full(3, value)}) for i in ("a", "b")]
+def scores(value: float) -> StageResult:
+    made = [Scores(id=i, arrays={"score": np.full(3, value)}) for i in ("a", "b")]
+    return StageResult(scores=made, weights={"w": torch.full((2,), value)})
 
 
 def test_it_is_made_once_and_read_back(store: Path, tmp_path: Path) -> None:
     calls = []
 
-    def made() -> list[Scores]:
+    def made() -> StageResult:
         calls.append(1)
         return scores(len(calls))
 
-    first = stage_scores(key(store, tmp_path / "new"), made)
-    again = stage_scores(key(store, tmp_path / "new"), made)
+    first = stage_result(key(store, tmp_path / "new"), made)
+    again = stage_result(key(store, tmp_path / "new"), made)
     assert len(calls) == 1
-    assert [s.id for s in again] == [s.id for s in first] == ["a", "b"]
-    assert again[1].arrays["score"].tolist() == [1, 1, 1]
-    stage_scores(key(store, ""), made)
+    assert [s.id for s in again.scores] == [s.id for s in first.scores] == ["a", "b"]
+    assert again.weights["w"].tolist() == [1, 1]
+    assert again.scores[1].arrays["score"].tolist() == [1, 1, 1]
+    stage_result(key(store, ""), made)
     assert len(calls) == 2  # without a folder nothing is kept
 
 
@@ -76,21 +78,21 @@ def test_another_configuration_seed_data_or_split_is_another_entry(
 
 def test_a_damaged_entry_says_what_to_do(store: Path, tmp_path: Path) -> None:
     where = key(store, tmp_path)
-    stage_scores(where, lambda: scores(1))
+    stage_result(where, lambda: scores(1))
     path = entry(where)
     assert path is not None
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(DataError, match="damaged scores; delete the file"):
-        stage_scores(where, lambda: scores(2))
+        stage_result(where, lambda: scores(2))
 
 
 def _make(where: tuple[TrialConfig, str, tuple[str, ...]], marks: str, wait_s: float) -> None:
-    def made() -> list[Scores]:
+    def made() -> StageResult:
         (Path(marks) / str(os.getpid())).touch()
         time.sleep(wait_s)
         return scores(1)
 
-    stage_scores(where, made)
+    stage_result(where, made)
 
 
 def test_others_wait_and_a_killed_maker_leaves_nothing(store: Path, tmp_path: Path) -> None:
@@ -113,7 +115,17 @@ def test_others_wait_and_a_killed_maker_leaves_nothing(store: Path, tmp_path: Pa
     assert [p.exitcode for p in others] == [0, 0]
     assert len(list(marks.iterdir())) == 2  # one of them made it, the other found it
     path = entry(where)
-    assert path is not None and sorted(p.suffix for p in path.parent.iterdir()) == [".lock", ".npz"]
+    assert path is not None and sorted(p.suffix for p in path.parent.iterdir()) == [
+        ".lock",
+        ".npz",
+        ".pt",
+    ]
+
+
+def chain(method: str) -> list[str]:
+    """The stages before a method, the first one first."""
+    stage = load(method).stage
+    return [*chain(stage.method), stage.method] if stage else []
 
 
 @pytest.mark.parametrize("method", STAGED)
@@ -132,11 +144,11 @@ def test_trials_share_a_stage_and_its_result_does_not_depend_on_that(
     shared = [
         Trial(config(store, method, stages=str(tmp_path), train={"lr": lr})) for lr in (1e-3, 1e-2)
     ]
-    stage = load(method).stage
-    assert stage is not None and trained == [stage.method]
+    before = chain(method)
+    assert before and trained == before
     for trial in shared:
         assert trial.labels.tables is not None and alone.labels.tables is not None
         for name, table in alone.labels.tables.items():
             assert torch.equal(table, trial.labels.tables[name])
     Trial(config(store, method, stages=str(tmp_path), seed=1))
-    assert trained == [stage.method] * 2
+    assert trained == before * 2

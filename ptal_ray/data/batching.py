@@ -100,7 +100,7 @@ class PackedSplit:
         ids: V video ids, in the order of the rows used below.
         device: where batches go.
         resample_to: snippets every video is resampled to; 0 keeps lengths.
-        with_points: whether point labels are read (never for a split that is only scored).
+        points: the point labels of each video; None for a split that is only scored.
     """
 
     def __init__(
@@ -109,14 +109,14 @@ class PackedSplit:
         ids: Sequence[str],
         device: torch.device,
         *,
+        points: Sequence[Points] | None = None,
         resample_to: int = 0,
-        with_points: bool = True,
     ) -> None:
         self.store, self.ids, self.device, self.resample_to = store, tuple(ids), device, resample_to
         self._stored = np.array([store.length(i) for i in self.ids], np.int64)
         self.lengths = np.full_like(self._stored, resample_to) if resample_to else self._stored
         self.grids = [resampled_grid(store.info.grid, int(n), resample_to) for n in self._stored]
-        self.point_t, self.point_label = self._read_points(with_points)
+        self.point_t, self.point_label = self._snippet_points(points or ())
         self.pair_t, self.pair_class = label_pairs(self.point_t, self.point_label)
         self._first_t = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
         self._packed = self._pack() if self._fits() else None
@@ -220,13 +220,14 @@ class PackedSplit:
             self._staging = torch.empty(size, dtype=dtype, pin_memory=pinned)
         return self._staging[:size].view(shape)
 
-    def _read_points(self, with_points: bool) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    def _snippet_points(
+        self, points: Sequence[Points]
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """(V, P) snippets, -1 pads, and (V, P, C) multi-hot classes; P >= 1."""
         num_classes = self.store.info.num_classes
         found = [
-            snippet_points(self.store.points(i), grid, int(length), num_classes)
-            for i, grid, length in zip(self.ids, self.grids, self.lengths, strict=True)
-            if with_points
+            snippet_points(own, grid, int(length), num_classes)
+            for own, grid, length in zip(points, self.grids, self.lengths, strict=False)
         ]
         most = max([1, *(len(t) for t, _ in found)])
         point_t = np.full((len(self.ids), most), -1, np.int64)

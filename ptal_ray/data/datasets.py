@@ -37,6 +37,8 @@ THUMOS_LIKE = Protocol(
 )
 ACTIVITYNET = Protocol(tiou=_steps(50, 95, 5), averages={"0.50-0.95": _steps(50, 95, 5)})
 
+EPIC = Protocol(tiou=_steps(10, 50), averages={"0.10-0.50": _steps(10, 50)})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
@@ -83,6 +85,12 @@ DATASETS = {
         protocol=ACTIVITYNET,
         flags=f"{_CSV} --point-fps VIDEO_INFO.csv --fps 25 --stride 16 --drop-invalid",
         simulated=_CSV,
+    ),
+    "epic_verb": Dataset(
+        protocol=EPIC, flags=f"{_GT} --simulate-points gaussian --fps 30 --stride 16"
+    ),
+    "epic_noun": Dataset(
+        protocol=EPIC, flags=f"{_GT} --simulate-points gaussian --fps 30 --stride 16"
     ),
 }
 

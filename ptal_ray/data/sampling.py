@@ -13,35 +13,63 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class BatchPlan:
-    """The order in which a split of `num_videos` is visited.
+    """The order in which a split is visited.
 
     A split smaller than the asked batch uses the largest power of two that fits, so that the
     batch still divides among workers.
+
+    Args:
+        groups: rows of each kind of video. A batch has as many of each kind, side by side; a pass
+            over the last kind is an epoch, the others are passed over again and again.
+        asked_batch_size: videos of each kind in a global batch.
+        seed: of the order.
     """
 
-    num_videos: int
+    groups: tuple[NDArray[np.int64], ...]
     asked_batch_size: int
     seed: int
 
     @property
+    def group_size(self) -> int:
+        """Videos of each kind in a global batch."""
+        number = len(self.groups[-1])
+        if self.asked_batch_size <= number:
+            return self.asked_batch_size
+        power: int = 1 << (number.bit_length() - 1)
+        return power
+
+    @property
     def batch_size(self) -> int:
         """Videos in a global batch."""
-        if self.asked_batch_size <= self.num_videos:
-            return self.asked_batch_size
-        power: int = 1 << (self.num_videos.bit_length() - 1)
-        return power
+        return self.group_size * len(self.groups)
 
     @property
     def steps_per_epoch(self) -> int:
         """Full batches in one pass; the rest of a permutation is dropped."""
-        return self.num_videos // self.batch_size
+        return len(self.groups[-1]) // self.group_size
 
     def rows(self, step: int) -> NDArray[np.int64]:
         """(batch_size,) rows of the split in the global batch of `step`."""
         epoch, index = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, 1, epoch]).permutation(self.num_videos)
-        rows: NDArray[np.int64] = order[index * self.batch_size : (index + 1) * self.batch_size]
-        return rows
+        last = self._order(len(self.groups) - 1, epoch)
+        size = self.group_size
+        chosen = [self._running(kind, step) for kind in range(len(self.groups) - 1)]
+        chosen.append(last[index * size : (index + 1) * size])
+        return np.stack(chosen, axis=1).reshape(-1)
+
+    def _order(self, kind: int, epoch: int) -> NDArray[np.int64]:
+        """The rows of one kind as one pass visits them."""
+        stream = [1] if kind == len(self.groups) - 1 else [4, kind]
+        shuffle = np.random.default_rng([self.seed, *stream, epoch]).permutation
+        return self.groups[kind][shuffle(len(self.groups[kind]))]
+
+    def _running(self, kind: int, step: int) -> NDArray[np.int64]:
+        """The rows of one kind in the batch of `step`, pass after pass without a gap."""
+        number, size = len(self.groups[kind]), self.group_size
+        first, last = step * size // number, ((step + 1) * size - 1) // number
+        passes = np.concatenate([self._order(kind, epoch) for epoch in range(first, last + 1)])
+        start = step * size - first * number
+        return passes[start : start + size]
 
     def crops(
         self,

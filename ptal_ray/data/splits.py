@@ -1,11 +1,15 @@
-"""The selection fold: a seeded, class-stratified part of the official training split."""
+"""Seeded, class-stratified parts of the official training split: to select on, to annotate."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.types import IntArray, Points, Segments
+from ptal_ray.errors import DataError
 
 
 def fold(
@@ -15,7 +19,7 @@ def fold(
 
     The rarest class is dealt out first, then videos are swapped, so that where two videos have a
     class, and the fold is large enough, both sides see it. Uses the points of the training videos
-    alone.
+    alone, or their annotations where the dataset has no points.
 
     Args:
         store: the dataset.
@@ -27,14 +31,62 @@ def fold(
         there are two.
     """
     ids = store.ids("train")
-    has = np.zeros((len(ids), store.info.num_classes), bool)
-    for row, id in enumerate(ids):
-        has[row, store.points(id).label] = True
+    has = _classes(store, [store.points(i).label for i in ids])
+    if not has.any():  # a dataset for full supervision
+        has = _classes(store, [store.annotations(i).label for i in ids])
     number = min(max(round(fraction * len(ids)), 1), len(ids) - 1) if len(ids) > 1 else 0
     rng = np.random.default_rng([seed, 0xF01D])
     chosen = _repaired(has, _stratified(has, number, rng))
     fit = tuple(i for row, i in enumerate(ids) if not chosen[row])
     return fit, tuple(i for row, i in enumerate(ids) if chosen[row])
+
+
+def labelled(
+    store: FeatureStore, ids: Sequence[str], fraction: float, seed: int
+) -> tuple[str, ...]:
+    """The annotated videos of semi-supervised training: a seeded, class-stratified part of `ids`.
+
+    Args:
+        store: the dataset.
+        ids: training videos.
+        fraction: share of them, in (0, 1]; at least one video.
+        seed: which part.
+
+    Returns:
+        Ids in the order of `ids`. A class of two or more videos is in it where the number allows.
+
+    Raises:
+        DataError: none of the videos has an annotated instance.
+    """
+    has = _classes(store, [store.annotations(i).label for i in ids])
+    if not has.any():
+        raise DataError(
+            f"{store.path}: none of the {len(ids)} training videos has an annotated instance; "
+            "import annotations of the training split"
+        )
+    number = min(max(round(fraction * len(ids)), 1), len(ids))
+    rng = np.random.default_rng([seed, 0x1ABE1])
+    chosen = _stratified(has, number, rng)
+    return tuple(i for row, i in enumerate(ids) if chosen[row])
+
+
+def centres(ids: Sequence[str], truth: Mapping[str, Segments]) -> list[Points]:
+    """The middles of the instances of each video in order of time; none where it has no entry."""
+    found = []
+    for id in ids:
+        own = truth.get(id, Segments.empty())
+        middle = (own.start_s + own.end_s) / 2
+        order = np.argsort(middle, kind="stable")
+        found.append(Points(time_s=middle[order], label=own.label[order]))
+    return found
+
+
+def _classes(store: FeatureStore, labels: Sequence[IntArray]) -> NDArray[np.bool_]:
+    """(V, C) which classes each video has."""
+    has = np.zeros((len(labels), store.info.num_classes), bool)
+    for row, label in enumerate(labels):
+        has[row, label] = True
+    return has
 
 
 def _stratified(has: NDArray[np.bool_], number: int, rng: np.random.Generator) -> NDArray[np.bool_]:

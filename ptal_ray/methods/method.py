@@ -23,8 +23,6 @@ Pseudo = dict[
     str, Tensor
 ]  # named tensors, each (B, ...): the labels a refresh made, one row a video
 
-Truth = Callable[[], dict[str, Segments]]
-
 
 def param(default: Any, *, doc: str, source: str, allowed: tuple[Any, ...] | None = None) -> Any:
     """A documented hyperparameter of a params class.
@@ -196,6 +194,47 @@ class Step:
         dist.all_reduce(total)
         return total / self.world_size
 
+    def every_row(self, value: Tensor) -> Tensor:
+        """(B, ...) of this worker -> the rows of the global batch, with their gradients.
+
+        A term that every worker computes of all rows has the gradient of that term once.
+        """
+        if self.world_size == 1:
+            return value
+        made: Tensor = _Gathered.apply(value, self.rank, self.world_size)  # type: ignore[no-untyped-call]
+        return made
+
+
+class _Gathered(torch.autograd.Function):
+    """The rows of all workers; the gradient of a row is the sum of what all workers have."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, rank: int, world_size: int) -> Tensor:
+        ctx.rows = slice(rank * len(value), (rank + 1) * len(value))
+        parts = [torch.empty_like(value) for _ in range(world_size)]
+        dist.all_gather(parts, value.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        total = grads[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total[ctx.rows], None, None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """What a trained stage leaves.
+
+    Args:
+        scores: of each training video of the trial that asks, in the order of its split; empty
+            where the stage is not scored.
+        weights: tensors of the module by name; empty where they are not kept.
+    """
+
+    scores: list[Scores]
+    weights: dict[str, Tensor]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -204,16 +243,36 @@ class Stage:
     Args:
         method: its name for `load`.
         params: hp -> its train parameters, all that it sees of hp.
-        steps: the train parameter that says its optimiser steps.
-        labels: (split, scores, hp, truth) -> Pseudo of every row of the split, never renewed, from
-            the scores that the trained stage gives each of its videos. `truth()` gives the
-            annotations of these videos by id, for comparisons with full supervision alone.
+        steps: the train parameter that says its optimiser steps; with 0 there is no such stage.
+        scored: whether it scores the training videos of the trial that follows.
+        starts: whether that trial starts with its weights, those that its module has.
     """
 
     method: str
     params: Callable[[Any], TrainParams]
     steps: str
-    labels: Callable[[PackedSplit, list[Scores], Any, Truth], Pseudo]
+    scored: bool = True
+    starts: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What the labels of a training split are made from.
+
+    Args:
+        split: the training videos.
+        stage: what the stage before left; None where there was none.
+        truth: gives the annotations, by id, of those videos that are annotated for the method: of
+            all, or, of a semi-supervised one, of those in `labelled`. Reads them when called.
+        labelled: ids of the annotated videos.
+        seed: of the trial.
+    """
+
+    split: PackedSplit
+    stage: StageResult | None
+    truth: Callable[[], dict[str, Segments]]
+    labelled: tuple[str, ...]
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +281,9 @@ class Method:
 
     Args:
         name: folder name.
-        supervision: "point", "semi" or "full".
+        supervision: "point"; "full", trained on the labelled videos alone; or "semi", on all
+            videos with the annotations of the labelled ones. The parameters of the last two have
+            `labelled_fraction` and `labelled_seed`.
         train_params, decode_params: the parameter classes.
         build: (store, hp) -> module. Reads `store.info` and class embeddings, never annotations.
             Called under a seeded generator.
@@ -237,7 +298,11 @@ class Method:
         label_segments: (pseudo, batch) -> for each video a (K, 3) array of the action
             instances its pseudo-labels state: first snippet, last snippet, class. To judge labels
             by; training does not use it. None where the method has no pseudo-labels.
-        stage: the training that gives the pseudo-labels of a method without refresh, or None.
+        stage: the training before this one, or None.
+        labels: (known, hp) -> Pseudo of every row of the split, made once before training: from
+            annotations, or from what the stage left. None for a method without such labels.
+        groups: (labels, hp) -> rows of the split, one array for each kind of video that every
+            batch holds `batch_size` of; the last one counts for epochs. None for all rows.
     """
 
     name: str
@@ -251,21 +316,32 @@ class Method:
     refresh: Callable[[Any, Batch, Any], Pseudo] | None = None
     label_segments: Callable[[Pseudo, Batch], list[NDArray[Any]]] | None = None
     stage: Stage | None = None
+    labels: Callable[[Known, Any], Pseudo] | None = None
+    groups: Callable[[Pseudo, Any], list[NDArray[Any]]] | None = None
 
 
 def names() -> tuple[str, ...]:
-    """Names of the methods that have a folder here."""
-    here = Path(__file__).parent
-    return tuple(sorted(p.parent.name for p in here.glob("*/__init__.py")))
+    """Names of the methods that have a folder here, and of detectors in it that train alone.
+
+    A folder names these in `ALONE`: the modules that have a METHOD of their own.
+    """
+    folders = sorted(p.parent.name for p in Path(__file__).parent.glob("*/__init__.py"))
+    alone = (
+        f"{name}.{module}"
+        for name in folders
+        for module in getattr(import_module(f"ptal_ray.methods.{name}"), "ALONE", ())
+    )
+    return tuple(sorted([*folders, *alone]))
 
 
 def load(name: str) -> Method:
-    """The method in folder `name`, or "name.module" for a stage that is a module in it.
+    """The method in folder `name`, or in module "name.module" of a folder.
 
     Raises:
-        ConfigError: there is no such folder.
+        ConfigError: there is none of that name.
     """
-    if name.partition(".")[0] not in names():
+    folder = Path(__file__).parent.joinpath(*name.split("."))
+    if not folder.with_suffix(".py").is_file() and not (folder / "__init__.py").is_file():
         raise ConfigError(f"method: {name!r} is unknown; known are {', '.join(names())}")
     method: Method = import_module(f"ptal_ray.methods.{name}").METHOD
     return method

@@ -8,7 +8,7 @@ for any padding append at least one position of the coarsest level (`padded_leng
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -182,43 +182,58 @@ def pooled(value: Tensor) -> Tensor:
 
 
 class Pyramid(nn.Module):
-    """Embedding, two blocks at full resolution, then one block a level that halves it.
+    """Embedding, a stem at full resolution, then one block a level that halves it.
 
     Args:
         inputs: D.
         width: H.
-        blocks: the blocks in order; the first two have stride 1, the others 2.
+        blocks: the blocks in order; those of the stem have stride 1, the others 2.
         recompute: backward computes each block again instead of keeping what is inside it.
+        stem: blocks at full resolution, 1 or more; the last of them gives level 0.
 
     Source: ActionFormer; POTLoc code.
     """
 
     def __init__(
-        self, inputs: int, width: int, blocks: Sequence[nn.Module], recompute: bool
+        self,
+        inputs: int,
+        width: int,
+        blocks: Sequence[nn.Module],
+        recompute: bool,
+        stem: int = 2,
     ) -> None:
         super().__init__()
-        self.recompute = recompute
+        self.recompute, self.stem = recompute, stem
         self.embedding = ConvStack(inputs, width)
         self.blocks = nn.ModuleList(blocks)
-        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in blocks[1:]])
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in blocks[stem - 1 :]])
 
-    def forward(self, features: Tensor, masks: list[Tensor], kept: Tensor) -> list[Tensor]:
+    def forward(
+        self,
+        features: Tensor,
+        masks: list[Tensor],
+        kept: Tensor,
+        codes: Callable[[Tensor], Tensor] | None = None,
+    ) -> list[Tensor]:
         """(B, T, D) -> (B, T / 2^l, H) of each level.
 
         Args:
             features: zero on padding; T a multiple of 2^L.
             masks: see `level_masks`.
             kept: (B, 2 blocks) factors of the branches.
+            codes: of positions, (T, H) for an embedding (B, T, H), added to it.
         """
         value = self.embedding(features, masks[0])
+        if codes is not None:
+            value = value + codes(value) * masks[0][..., None]
         levels = []
         for k, block in enumerate(self.blocks):
             factors = kept[:, 2 * k : 2 * k + 2]
-            inputs = (value, masks[max(k - 1, 0)], factors)
+            inputs = (value, masks[max(k - self.stem + 1, 0)], factors)
             again = self.recompute and torch.is_grad_enabled()
             value = checkpoint(block, *inputs, use_reentrant=False) if again else block(*inputs)
-            if k:
-                levels.append(self.norms[k - 1](value))
+            if k >= self.stem - 1:
+                levels.append(self.norms[k - self.stem + 1](value))
         return levels
 
 

@@ -21,6 +21,6 @@ METHOD = Method(
         method="potloc.base",
         params=base_params,
         steps="base_steps",
-        labels=split_labels,
     ),
+    labels=split_labels,
 )

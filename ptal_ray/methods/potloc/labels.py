@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from ptal_ray.data.batching import PackedSplit
-from ptal_ray.data.types import Points, Scores, Segments
-from ptal_ray.methods.method import Batch, Pseudo, Truth
+from ptal_ray.data.types import Points, Segments
+from ptal_ray.methods.method import Batch, Known, Pseudo
 from ptal_ray.methods.potloc.base import decode
 from ptal_ray.methods.potloc.params import PotlocTrain, base_decode
 
@@ -201,26 +201,27 @@ def _first_best(point: Ints, score: Floats, row: Ints) -> Ints:
     return order[np.flatnonzero(np.diff(point[order], prepend=-1))]
 
 
-def split_labels(split: PackedSplit, scores: list[Scores], hp: PotlocTrain, truth: Truth) -> Pseudo:
+def split_labels(known: Known, hp: PotlocTrain) -> Pseudo:
     """The segments that teach the main model, by video.
 
     Args:
-        split: the training videos.
-        scores: the base model's, of each.
+        known: the training videos with the base model's scores; annotations are read where these
+            teach.
         hp: says what teaches.
-        truth: their annotations, read where these teach.
 
     Returns:
         "point_t", "start_t", "end_t" (V, N) float64, edges on the grid of snippets, not rounded;
         "label" (V, N) int64, -1 pads.
     """
+    split = known.split
     if hp.supervision == "annotations":
-        annotated = truth()
+        annotated = known.truth()
         return _padded([_around_centres(annotated[i]) for i in split.ids], split)
     store = split.store
+    assert known.stage is not None
     proposals = [
         decode(found, grid, store.duration_s(found.id), base_decode(hp))
-        for found, grid in zip(scores, split.grids, strict=True)
+        for found, grid in zip(known.stage.scores, split.grids, strict=True)
     ]
     if hp.supervision == "proposals":
         return _padded([_around_centres(p) for p in proposals], split)
