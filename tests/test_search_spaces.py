@@ -22,7 +22,8 @@ def path(request):
 def test_the_space_loads_and_reads_back(path):
     space = load_space(path)
     assert space.name == path.stem
-    assert space.name.split("_")[0] == space.method in methods.names()
+    assert space.method in methods.names()
+    assert space.name.rpartition("_")[0] == space.method.rpartition(".")[2]
     assert space.dataset in DATASETS
     assert parse_space(space.to_yaml(), name=space.name, source="again") == space
 

@@ -1,0 +1,44 @@
+"""ActionFormer, alone with full supervision and as a detector of APL."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ptal_ray.methods.apl.actionformer_decode import decode, scores
+from ptal_ray.methods.apl.actionformer_losses import loss, run, terms
+from ptal_ray.methods.apl.actionformer_network import build
+from ptal_ray.methods.apl.actionformer_params import ActionFormerDecode, ActionFormerTrain
+from ptal_ray.methods.apl.apl_params import AplTrain
+from ptal_ray.methods.apl.detector import Detector
+from ptal_ray.methods.apl.instances import annotated
+from ptal_ray.methods.method import Method
+
+
+def label_rules(hp: Any) -> ActionFormerDecode:
+    """How predictions that may become labels are suppressed."""
+    return replace(ActionFormerDecode(), sigma=hp.label_sigma)
+
+
+DETECTOR = Detector(
+    train_params=AplTrain,
+    decode_params=ActionFormerDecode,
+    build=build,
+    run=run,
+    levels=lambda output: output.levels,
+    terms=terms,
+    scores=scores,
+    decode=decode,
+    label_rules=label_rules,
+)
+METHOD = Method(
+    name="apl.actionformer",
+    supervision="full",
+    train_params=ActionFormerTrain,
+    decode_params=ActionFormerDecode,
+    build=build,
+    loss=loss,
+    scores=scores,
+    decode=decode,
+    labels=annotated,
+)

@@ -1,0 +1,201 @@
+"""Losses of ActionFormer, and of its quality-aware form in APL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ptal_ray.methods.apl.actionformer_network import (
+    ActionFormer,
+    Output,
+    class_scores,
+    drop_path,
+    joint_quality,
+)
+from ptal_ray.methods.apl.actionformer_targets import Targets, targets
+from ptal_ray.methods.apl.instances import instances
+from ptal_ray.methods.method import Batch, Pseudo, Step
+from ptal_ray.ops import mil
+
+ALPHA, GAMMA = 0.25, 2  # of the focal loss
+MOMENTUM = 0.9  # of the running number of positives
+SMALL = 1e-8
+CLAMP = 1e-6  # scores keep this distance from 0 and 1 in logarithms
+
+
+def loss(model: ActionFormer, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
+    """Weighted terms "class", "edges" and, with quality heads, "quality".
+
+    Source: ActionFormer code; golden actionformer/tiny_model.
+    """
+    output = run(model, batch, step)
+    with torch.autocast(batch.mask.device.type, enabled=False):
+        return terms(model, output, batch, instances(batch), hp, step)
+
+
+def run(model: ActionFormer, batch: Batch, step: Step) -> Output:
+    """The outputs of a training batch, with drop-path."""
+    features, mask = model.padded(batch.features, batch.mask)
+    kept = drop_path(model, step.rand(len(mask), model.branches))
+    output: Output = model(features, mask, kept)
+    return output
+
+
+def terms(
+    model: ActionFormer,
+    output: Output,
+    batch: Batch,
+    own: Pseudo,
+    hp: Any,
+    step: Step,
+    unlabelled: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """The terms of `detection_losses` from the instances of the crops."""
+    classes = output.logit.shape[2]
+    taught = targets(own, output.sizes, classes, hp.first_range, hp.center_radius)
+    return detection_losses(model, output, taught, hp, step, unlabelled)
+
+
+def detection_losses(
+    model: ActionFormer,
+    output: Output,
+    taught: Targets,
+    hp: Any,
+    step: Step,
+    unlabelled: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """The terms, 0-d, each the sum over positions by the running number of positives.
+
+    Args:
+        model: holds that number and is given the new one.
+        output, taught: of the same positions.
+        hp: train parameters.
+        step: of the trial.
+        unlabelled: (B,) bool, videos with pseudo-labels: they count `unlabelled_weight` times and
+            have a running number of their own.
+    """
+    positive = taught.positive & output.mask
+    weight = _video_weights(model, positive.sum(dim=1), hp, step, unlabelled)
+    edges, target = output.edges, taught.edges
+    tiou, tnd = edge_quality(edges.detach(), target)
+    label = smoothed(taught.label, hp.label_smoothing)
+    if output.quality is None:
+        focal = sigmoid_focal(output.logit, label)
+    else:
+        label = label * joint_quality(torch.stack([tiou, tnd], dim=2), hp.quality_floor)[..., None]
+        focal = soft_focal(class_scores(output, hp.quality_floor), label, hp.focal)
+    counted = output.mask & ~taught.ignored
+    regressed = regression_loss(edges, target)
+    terms = {
+        "class": _weighted(focal.sum(dim=2), counted, weight),
+        "edges": hp.regression_weight * _weighted(regressed, positive, weight),
+    }
+    if output.quality is not None:
+        wrong = mil.cross_entropy(output.quality, torch.stack([tiou, tnd], dim=2)).sum(dim=2)
+        terms["quality"] = hp.quality_weight * _weighted(wrong, positive, weight)
+    return terms
+
+
+def _weighted(value: Tensor, chosen: Tensor, weight: Tensor) -> Tensor:
+    """Sum of the (B, N) `value` over `chosen`, each video times its (B,) weight."""
+    total: Tensor = (torch.where(chosen, value, 0.0).sum(dim=1) * weight).sum()
+    return total
+
+
+def _video_weights(
+    model: ActionFormer, number: Tensor, hp: Any, step: Step, unlabelled: Tensor | None
+) -> Tensor:
+    """(B,) weight of each video: by the running number of positives of its kind.
+
+    Args:
+        number: (B,) positives of each video.
+    """
+    kind = torch.zeros_like(number) if unlabelled is None else unlabelled.long()
+    count = torch.zeros_like(model.positives).index_add(0, kind, number.to(model.positives))
+    count = step.mean_over_workers(count) * step.world_size
+    running = MOMENTUM * model.positives + (1 - MOMENTUM) * count.clamp(min=1)
+    if model.training:
+        model.positives.copy_(running)
+    factor = running.new_tensor([1.0, 0.0 if unlabelled is None else hp.unlabelled_weight])
+    weights: Tensor = (factor * step.world_size / running)[kind]
+    return weights
+
+
+def smoothed(label: Tensor, share: float) -> Tensor:
+    """(..., C) targets with `share` of them spread over all classes and one more."""
+    if not share:
+        return label
+    return label * (1 - share) + share / (label.shape[-1] + 1)
+
+
+def sigmoid_focal(
+    logit: Tensor, label: Tensor, alpha: float = ALPHA, gamma: float = GAMMA
+) -> Tensor:
+    """Focal loss of each entry; a negative alpha weighs positives and negatives alike.
+
+    Source: Lin et al., 2017; golden actionformer/losses.
+    """
+    cross = F.binary_cross_entropy_with_logits(logit, label, reduction="none")
+    score = torch.sigmoid(logit)
+    return _focal(score, label, cross, alpha, gamma)
+
+
+def _focal(score: Tensor, label: Tensor, cross: Tensor, alpha: float, gamma: float) -> Tensor:
+    right = score * label + (1 - score) * (1 - label)
+    value = cross * (1 - right) ** gamma
+    return value if alpha < 0 else value * (alpha * label + (1 - alpha) * (1 - label))
+
+
+def soft_focal(score: Tensor, label: Tensor, variant: str) -> Tensor:
+    """Focal loss of scores against soft labels, each entry.
+
+    Args:
+        score: in [0, 1].
+        label: in [0, 1].
+        variant: "sigmoid", the focal loss with soft labels, or "quality", |y - p|^2 BCE.
+
+    Source: APL Eq. 5; Li et al., 2020 (quality).
+    """
+    score = score.clamp(min=CLAMP, max=1 - CLAMP)
+    cross = mil.cross_entropy(score, label)
+    if variant == "quality":
+        return (label - score).square() * cross
+    return _focal(score, label, cross, ALPHA, GAMMA)
+
+
+def edge_quality(edges: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """(...) tIoU, and tND: the squared distance of centres by the length that encloses both.
+
+    Args:
+        edges, target: (..., 2) distances to start and end from one position.
+
+    Source: APL Eq. 1 and 2.
+    """
+    # where both agree the shorter and the longer have no gradient, as in the golden values
+    shared = torch.where(edges < target, edges, target).sum(dim=-1)
+    union = (edges + target).sum(dim=-1) - shared
+    enclosing = torch.where(edges > target, edges, target).sum(dim=-1)
+    apart = ((edges[..., 1] - edges[..., 0]) - (target[..., 1] - target[..., 0])) / 2
+    tiou = shared / union.clamp(min=SMALL)
+    tnd = (apart / enclosing.clamp(min=SMALL)).square()
+    return tiou.clamp(0, 1), tnd.clamp(0, 1)
+
+
+def regression_loss(edges: Tensor, target: Tensor) -> Tensor:
+    """(...) DIoU loss, 1 - tIoU + tND.
+
+    Source: Zheng et al., 2020; golden actionformer/losses.
+    """
+    tiou, tnd = edge_quality(edges, target)
+    return 1 - tiou + tnd
+
+
+def giou_loss(edges: Tensor, target: Tensor) -> Tensor:
+    """(...) GIoU loss; in one dimension around a common position it is 1 - tIoU.
+
+    Source: golden actionformer/losses.
+    """
+    return 1 - edge_quality(edges, target)[0]

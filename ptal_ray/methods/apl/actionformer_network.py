@@ -1,0 +1,171 @@
+"""ActionFormer: a pyramid of local-window transformers with heads for classes and edges."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.errors import ConfigError
+from ptal_ray.ops.pyramid import (
+    ConvStack,
+    MaskedConv,
+    Pyramid,
+    TransformerBlock,
+    level_masks,
+    padded_length,
+)
+
+PRIOR = 0.01  # class score at the start
+QUALITY_BIAS = (1.0, -3.0)  # logits of tIoU and tND at the start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What the detector says of every position, levels one after the other, N = sum of T_l.
+
+    Args:
+        logit: (B, N, C) of the classes.
+        edges: (B, N, 2) distances to start and end, 0 or more, in positions of the level.
+        quality: (B, N, 2) tIoU and tND in [0, 1], or None.
+        mask: (B, N) bool.
+        levels: (B, T_l, H) of each level, normalised.
+        sizes: T_l.
+    """
+
+    logit: Tensor
+    edges: Tensor
+    quality: Tensor | None
+    mask: Tensor
+    levels: list[Tensor]
+    sizes: list[int]
+
+
+class ActionFormer(nn.Module):
+    """See the method's README for the equations.
+
+    Args:
+        feature_dim: D.
+        num_classes: C.
+        hp: ActionFormerTrain.
+
+    Source: ActionFormer code; golden actionformer/tiny_model.
+    """
+
+    positives: Tensor
+
+    def __init__(self, feature_dim: int, num_classes: int, hp: Any) -> None:
+        super().__init__()
+        self.levels_above, self.drop_path, self.positions = hp.levels, hp.drop_path, hp.positions
+        strides = [1] * hp.stem + [2] * hp.levels
+        blocks = [TransformerBlock(hp.width, hp.heads, hp.window, stride) for stride in strides]
+        self.pyramid = Pyramid(feature_dim, hp.width, blocks, hp.recompute, hp.stem)
+        self.class_tower = ConvStack(hp.width, hp.width)
+        self.class_head = MaskedConv(hp.width, num_classes, bias=True)
+        self.edge_tower = ConvStack(hp.width, hp.width)
+        self.edge_head = MaskedConv(hp.width, 2, bias=True)
+        self.edge_scale = nn.Parameter(torch.ones(hp.levels + 1))
+        self.quality_head = MaskedConv(hp.width, 2, bias=True) if hp.alqa else None
+        _fill_bias(self.class_head, [math.log(PRIOR / (1 - PRIOR))] * num_classes)
+        if self.quality_head is not None:
+            _fill_bias(self.quality_head, list(QUALITY_BIAS))
+        # running numbers of positives of labelled and of unlabelled videos, over all workers
+        self.register_buffer("positives", torch.full((2,), float(hp.first_positives)))
+
+    @property
+    def branches(self) -> int:
+        """Residual branches that drop-path may skip."""
+        return 2 * len(self.pyramid.blocks)
+
+    def forward(self, features: Tensor, mask: Tensor, kept: Tensor | None = None) -> Output:
+        """(B, T, D) -> outputs of all positions.
+
+        Args:
+            features: zero on padding; T a multiple of 2^levels.
+            mask: (B, T) bool.
+            kept: (B, branches) factors: 0 where drop-path stops a branch.
+        """
+        if kept is None:
+            kept = features.new_ones((len(features), self.branches))
+        masks = level_masks(mask, self.levels_above)
+        levels = self.pyramid(features, masks, kept, sinusoids if self.positions else None)
+        logits, edges, quality = [], [], []
+        for level, (value, own) in enumerate(zip(levels, masks, strict=True)):
+            logits.append(self.class_head(self.class_tower(value, own), own).float())
+            tower = self.edge_tower(value, own)
+            edges.append(F.relu(self.edge_scale[level] * self.edge_head(tower, own).float()))
+            if self.quality_head is not None:
+                quality.append(torch.sigmoid(self.quality_head(tower, own).float()))
+        return Output(
+            logit=torch.cat(logits, dim=1),
+            edges=torch.cat(edges, dim=1),
+            quality=torch.cat(quality, dim=1) if quality else None,
+            mask=torch.cat(masks, dim=1),
+            levels=levels,
+            sizes=[own.shape[1] for own in masks],
+        )
+
+    def padded(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The two with padding behind, so that the end of no video depends on other videos."""
+        behind = padded_length(mask.shape[1], self.levels_above) - mask.shape[1]
+        return F.pad(features, (0, 0, 0, behind)), F.pad(mask, (0, behind))
+
+
+def _fill_bias(head: MaskedConv, values: list[float]) -> None:
+    assert head.conv.bias is not None
+    with torch.no_grad():
+        head.conv.bias.copy_(torch.tensor(values))
+
+
+def sinusoids(value: Tensor) -> Tensor:
+    """(T, H) codes of the position for (B, T, H), divided by sqrt(H).
+
+    Source: ActionFormer code (Vaswani et al., 2017).
+    """
+    length, width = value.shape[1:]
+    t = torch.arange(length, device=value.device, dtype=torch.float32)[:, None]
+    rate = 10000 ** (-(torch.arange(width, device=value.device) // 2 * 2) / width)
+    even: Tensor = torch.arange(width, device=value.device) % 2 == 0
+    codes: Tensor = torch.where(even, torch.sin(t * rate), torch.cos(t * rate)) / width**0.5
+    return codes
+
+
+def class_scores(output: Output, floor: float) -> Tensor:
+    """(B, N, C) class scores, times the quality max(tIoU - tND, floor) where there is one.
+
+    Source: APL Eq. 4.
+    """
+    score = torch.sigmoid(output.logit)
+    if output.quality is None:
+        return score
+    joint: Tensor = score * joint_quality(output.quality, floor)[..., None]
+    return joint
+
+
+def joint_quality(quality: Tensor, floor: float) -> Tensor:
+    """(..., 2) tIoU and tND -> (...) their difference, at least `floor`."""
+    return (quality[..., 0] - quality[..., 1]).clamp(min=floor)
+
+
+def build(store: FeatureStore, hp: Any) -> ActionFormer:
+    """The network for a dataset.
+
+    Raises:
+        ConfigError: the channels do not divide among the heads.
+    """
+    if hp.width % hp.heads:
+        raise ConfigError(
+            f"train.width: {hp.width} does not divide among {hp.heads} heads; choose a multiple"
+        )
+    return ActionFormer(store.info.feature_dim, store.info.num_classes, hp)
+
+
+def drop_path(model: ActionFormer, draw: Tensor) -> Tensor:
+    """(B, branches) uniform in [0, 1) -> factors of mean 1."""
+    kept: float = 1 - model.drop_path
+    return (draw < kept).float() / kept

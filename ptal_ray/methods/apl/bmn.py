@@ -1,0 +1,77 @@
+"""BMN, alone with full supervision and as a detector of APL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ptal_ray.methods.apl.apl_params import AplBmnTrain
+from ptal_ray.methods.apl.bmn_decode import decode, scores
+from ptal_ray.methods.apl.bmn_loss import losses
+from ptal_ray.methods.apl.bmn_network import Bmn, BmnOutput, build
+from ptal_ray.methods.apl.bmn_params import BmnDecode, BmnTrain
+from ptal_ray.methods.apl.detector import Detector
+from ptal_ray.methods.apl.instances import CENTRE_T, annotated, instances
+from ptal_ray.methods.method import Batch, Method, Pseudo, Step
+
+
+def run(model: Bmn, batch: Batch, step: Step) -> BmnOutput:
+    """The outputs of a training batch."""
+    output: BmnOutput = model(batch.features, batch.mask)
+    return output
+
+
+def terms(
+    model: Bmn,
+    output: BmnOutput,
+    batch: Batch,
+    own: Pseudo,
+    hp: Any,
+    step: Step,
+    unlabelled: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """The terms of `bmn_loss.losses` over labelled videos, plus those over unlabelled ones."""
+    segments = {
+        "start_t": own["start_t"] + CENTRE_T,
+        "end_t": own["end_t"] + CENTRE_T,
+        "label": own["label"].masked_fill(own["ignored"], -1),
+    }
+    draw = step.rand(len(batch.mask), 2, output.maps.shape[2])
+    if unlabelled is None:
+        return losses(output, segments, batch.mask, hp, draw, step)
+    known = losses(output, segments, batch.mask, hp, draw, step, ~unlabelled)
+    guessed = losses(output, segments, batch.mask, hp, draw, step, unlabelled)
+    return {name: term + hp.unlabelled_weight * guessed[name] for name, term in known.items()}
+
+
+def loss(model: Bmn, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
+    """Weighted terms, see `bmn_loss.losses`."""
+    output = run(model, batch, step)
+    with torch.autocast(batch.mask.device.type, enabled=False):
+        return terms(model, output, batch, instances(batch), hp, step)
+
+
+DETECTOR = Detector(
+    train_params=AplBmnTrain,
+    decode_params=BmnDecode,
+    build=build,
+    run=run,
+    levels=lambda output: [output.base],
+    terms=terms,
+    scores=scores,
+    decode=decode,
+    label_rules=lambda hp: BmnDecode(),
+)
+METHOD = Method(
+    name="apl.bmn",
+    supervision="full",
+    train_params=BmnTrain,
+    decode_params=BmnDecode,
+    build=build,
+    loss=loss,
+    scores=scores,
+    decode=decode,
+    labels=annotated,
+)

@@ -1,0 +1,78 @@
+"""What BMN's outputs are taught: boundary zones, and the overlap of every cell with instances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ptal_ray.ops.boundary_matching import cells_on
+
+ZONE_T = 3.0  # snippets that a boundary covers
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelMaps:
+    """Targets in [0, 1], see `label_maps`.
+
+    Args:
+        start, end: (B, T) share of a snippet that boundary zones cover.
+        iou: (B, K) greatest IoU of a cell with an instance.
+        tnd: (B, K) squared distance of centres / enclosing length, to the instance of that IoU.
+    """
+
+    start: Tensor
+    end: Tensor
+    iou: Tensor
+    tnd: Tensor
+
+
+def label_maps(
+    start_t: Tensor, end_t: Tensor, label: Tensor, lengths: Tensor, length: int, longest: int = 0
+) -> LabelMaps:
+    """Targets of a batch.
+
+    Snippet t counts as [t - 1/2, t + 1/2] beside boundaries, whose zone is three snippets wide.
+    Instances are cut to the video, so one that lies outside has its boundaries at the edge: drop
+    those of a crop before.
+
+    Args:
+        start_t, end_t: (B, N) edges of instances, in snippets of the crop.
+        label: (B, N) int64 class; -1 pads.
+        lengths: (B,) real snippets.
+        length: T, snippets with padding; targets of padding have no meaning.
+        longest: see `cells`, which lists the K cells.
+
+    Source: BMN code; golden bmn label_maps; tND APL section 3, its use here PROPOSED.
+    """
+    # A column of padding, so that a batch without instances needs no case of its own.
+    real = F.pad(label, (0, 1), value=-1) >= 0
+    start, end = (
+        torch.minimum(F.pad(edge.float(), (0, 1)).clamp(min=0), lengths[:, None].float())
+        for edge in (start_t, end_t)
+    )
+    first, last = cells_on(label.device, length, longest)
+    low, high = first.float(), last.float() + 1
+    overlap = _overlap(start[..., None], end[..., None], low, high) * real[..., None]
+    iou, nearest = overlap.max(dim=1)
+    best_start, best_end = start.gather(1, nearest), end.gather(1, nearest)
+    apart = (low + high - best_start - best_end) / 2
+    around = torch.maximum(best_end, high) - torch.minimum(best_start, low)
+    return LabelMaps(
+        start=_zones(start, real, length), end=_zones(end, real, length), iou=iou,
+        tnd=(apart / around).square(),
+    )  # fmt: skip
+
+
+def _overlap(start: Tensor, end: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    shared = (torch.minimum(end, high) - torch.maximum(start, low)).clamp_(min=0)
+    return shared / ((end - start) + (high - low) - shared)
+
+
+def _zones(boundary: Tensor, real: Tensor, length: int) -> Tensor:
+    """(B, N) boundaries -> (B, T) greatest share of a snippet that a zone covers."""
+    t = torch.arange(length, device=boundary.device)
+    covered = (ZONE_T / 2 + 0.5 - (t - boundary[..., None]).abs()).clamp(0, 1)
+    return (covered * real[..., None]).amax(dim=1)

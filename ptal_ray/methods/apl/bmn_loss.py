@@ -1,0 +1,136 @@
+"""BMN's losses, with the terms that APL adds, and those of the small classifier of videos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ptal_ray.methods.apl.bmn_labels import LabelMaps, label_maps
+from ptal_ray.methods.apl.bmn_network import CLASSIFICATION, REGRESSION, TND, BmnOutput
+from ptal_ray.methods.method import Step
+from ptal_ray.ops import mil
+
+POSITIVE = 0.5  # share of a snippet in a boundary zone above which it is a boundary
+GOOD, HIGH, LOW = 0.9, 0.7, 0.3  # tIoU
+LOG_SHIFT = 1e-6  # inside logarithms
+TINY = 1e-12  # so that a mean over nothing is 0
+
+
+def losses(
+    made: BmnOutput,
+    segments: Mapping[str, Tensor],
+    mask: Tensor,
+    hp: Any,
+    draw: Tensor,
+    step: Step,
+    taught: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Weighted 0-d terms "boundary", "regression", "classification", "video" and, with tnd, "tnd".
+
+    A term whose positives the batch lacks is 0, where the released code gives NaN.
+
+    Args:
+        made: of videos or crops.
+        segments: "start_t", "end_t" (B, N) edges in snippets of the crop, "label" (B, N) int64
+            class or -1 for padding.
+        mask: (B, T) bool.
+        hp: BmnTrain.
+        draw: (B, 2, K) uniform in [0, 1), which cells of middle and of low tIoU the regression
+            takes.
+        step: for its `mean_over_workers`.
+        taught: (B,) bool, the videos that count; None for all.
+
+    Source: BMN code; golden bmn losses.
+    """
+    with torch.autocast(mask.device.type, enabled=False):
+        rows = mask.new_ones(len(mask)) if taught is None else taught
+        truth = label_maps(
+            segments["start_t"], segments["end_t"], segments["label"], mask.sum(dim=1),
+            mask.shape[1], hp.longest,
+        )  # fmt: skip
+        return _weighted(made, truth, segments["label"], mask & rows[:, None], rows, hp, draw, step)
+
+
+def _weighted(
+    made: BmnOutput,
+    truth: LabelMaps,
+    label: Tensor,
+    mask: Tensor,
+    rows: Tensor,
+    hp: Any,
+    draw: Tensor,
+    step: Step,
+) -> dict[str, Tensor]:
+    """As `losses`, from targets; `mask` and `rows` leave out what is not taught."""
+    sets = _sets(truth, mask, made.inside(mask), hp)
+    counts = [v.sum(dtype=torch.float32) for v in (*sets.values(), rows)]
+    number = dict(zip((*sets, "rows"), step.mean_over_workers(torch.stack(counts)), strict=True))
+
+    def mean(value: Tensor, name: str) -> Tensor:
+        made: Tensor = (value * sets[name]).sum() / number[name].clamp(min=TINY)
+        return made
+
+    def balanced(score: Tensor, name: str) -> Tensor:
+        """Half the mean over positives and half that over negatives; 0 without positives."""
+        right = mean(torch.log(score + LOG_SHIFT), f"{name} positive")
+        wrong = mean(torch.log(1 - score + LOG_SHIFT), f"{name} negative")
+        made: Tensor = -0.5 * (right + wrong) * (number[f"{name} positive"] > 0)
+        return made
+
+    regressed, classified = made.maps[:, REGRESSION], made.maps[:, CLASSIFICATION]
+    chosen = _chosen(sets, number, draw)
+    total = step.mean_over_workers(chosen.sum(dtype=torch.float32)).clamp(min=TINY)
+    error = 0.5 * ((regressed - truth.iou).square() * chosen).sum() / total
+    classes = mil.cross_entropy(made.video, _present(label, made.video.shape[1])).mean(dim=1)
+    terms = {
+        "boundary": hp.boundary_weight
+        * (balanced(made.start, "start") + balanced(made.end, "end")),
+        "regression": hp.regression_weight * error,
+        "classification": hp.classification_weight * balanced(classified, "cell"),
+        "video": hp.video_weight * (classes * rows).sum() / number["rows"].clamp(min=TINY),
+    }
+    if hp.tnd:
+        wrong = mil.cross_entropy(made.maps[:, TND], truth.tnd)
+        terms["tnd"] = hp.tnd_weight * mean(wrong, "near")
+    return terms
+
+
+def _sets(truth: LabelMaps, mask: Tensor, cell: Tensor, hp: Any) -> dict[str, Tensor]:
+    """Which snippets (B, T) and cells (B, K), or how much of them, each mean is over."""
+    start, end, iou = truth.start > POSITIVE, truth.end > POSITIVE, truth.iou
+    right = (iou > GOOD) & cell
+    if hp.joint:  # PROPOSED: as in the other detector, nothing where no instance is
+        soft = (iou - truth.tnd).clamp(min=hp.eps)
+        right = torch.where((iou > 0) & cell, soft, 0.0)
+    return {
+        "start positive": start & mask,
+        "start negative": ~start & mask,
+        "end positive": end & mask,
+        "end negative": ~end & mask,
+        "cell positive": right,
+        "cell negative": (iou <= GOOD) & cell,
+        "high": (iou > HIGH) & cell,
+        "middle": (iou > LOW) & (iou <= HIGH) & cell,
+        "low": (iou > 0) & (iou <= LOW) & cell,
+        "near": (iou > LOW) & cell,
+    }
+
+
+def _chosen(sets: Mapping[str, Tensor], number: Mapping[str, Tensor], draw: Tensor) -> Tensor:
+    """(B, K) bool: all cells of high tIoU, and about as many of middle and of low."""
+    # Deviation: where those are fewer they are all chosen, and no others; the released code then
+    # takes every cell of the map, also those that are no segment.
+    chosen = sets["high"]
+    for name, own in zip(("middle", "low"), draw.unbind(dim=1), strict=True):
+        share = number["high"] / number[name].clamp(min=TINY)
+        chosen = chosen | (sets[name] & (own > 1 - share))
+    return chosen
+
+
+def _present(label: Tensor, classes: int) -> Tensor:
+    """(B, N) -> (B, C) multi-hot."""
+    return F.one_hot(F.pad(label + 1, (0, 1)), classes + 1).amax(dim=1)[:, 1:].float()

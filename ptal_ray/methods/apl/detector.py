@@ -1,0 +1,39 @@
+"""What APL needs of a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.types import Grid, Scores, Segments
+from ptal_ray.methods.method import Batch, DecodeParams, Pseudo, Step, TrainParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detector:
+    """A detector as plain functions; `hp` is an instance of `train_params`.
+
+    Args:
+        train_params, decode_params: the parameter classes of APL on it.
+        build: (store, hp) -> module.
+        run: (model, batch, step) -> its outputs for a training batch.
+        levels: outputs -> (B, T_l, H) features, level l with a position every 2^l snippets.
+        terms: (model, outputs, batch, instances of the crops, hp, step, unlabelled) -> weighted
+            0-d terms; `unlabelled` is (B,) bool or None for none.
+        scores, decode: see `Method`.
+        label_rules: hp -> the decode parameters of predictions that may become labels.
+    """
+
+    train_params: type[TrainParams]
+    decode_params: type[DecodeParams]
+    build: Callable[[FeatureStore, Any], nn.Module]
+    run: Callable[[Any, Batch, Step], Any]
+    levels: Callable[[Any], list[Tensor]]
+    terms: Callable[[Any, Any, Batch, Pseudo, Any, Step, Tensor | None], dict[str, Tensor]]
+    scores: Callable[[Any, Batch, Any, list[Grid]], list[Scores]]
+    decode: Callable[[Scores, Grid, float, Any], Segments]
+    label_rules: Callable[[Any], DecodeParams]

@@ -1,0 +1,23 @@
+"""The hyperparameters of every detector that learns from annotated instances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ptal_ray.methods.method import TrainParams, param
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorTrain(TrainParams):
+    """Train-time parameters of any detector that learns from annotated instances."""
+
+    refresh_every: int = param(
+        10, doc="without effect: labels are made once", source="PROPOSED", allowed=(1, 100000)
+    )
+    labelled_fraction: float = param(
+        1.0, doc="share of the training videos whose annotations are read", source="P",
+        allowed=(0.001, 1.0),
+    )  # fmt: skip
+    labelled_seed: int = param(
+        0, doc="which videos these are", source="PROPOSED", allowed=(0, 1000000)
+    )

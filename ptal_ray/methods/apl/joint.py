@@ -1,0 +1,88 @@
+"""The last stage of APL: labelled videos and pseudo-labelled ones, side by side in every batch."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ptal_ray.methods.apl.apl_params import LAST, early_params
+from ptal_ray.methods.apl.detector import Detector
+from ptal_ray.methods.apl.instances import instances, label_segments, table
+from ptal_ray.methods.apl.selection import select
+from ptal_ray.methods.apl.supervised import contrast_term
+from ptal_ray.methods.method import Batch, Known, Method, Pseudo, Stage, Step
+
+LABELLED, UNLABELLED, UNUSED = 0, 1, -1  # kinds of video
+
+
+def loss(
+    detector: Detector, model: nn.Module, batch: Batch, hp: Any, step: Step
+) -> dict[str, Tensor]:
+    """The detector's terms over both kinds of video, and "contrast" with labels of both kinds."""
+    output = detector.run(model, batch, step)
+    assert batch.pseudo is not None
+    unlabelled = batch.pseudo["kind"] == UNLABELLED
+    with torch.autocast(batch.mask.device.type, enabled=False):
+        own = instances(batch)
+        terms = detector.terms(model, output, batch, own, hp, step, unlabelled)
+        return terms | contrast_term(detector.levels(output), batch, own, hp, step)
+
+
+def pseudo_labels(detector: Detector, known: Known, hp: Any) -> Pseudo:
+    """Annotations of the labelled videos, chosen predictions of the others.
+
+    Returns:
+        See `instances.table`, and "kind" (V,) int64.
+    """
+    split, store = known.split, known.split.store
+    annotations, rules = set(known.labelled), detector.label_rules(hp)
+    assert known.stage is not None
+    predictions = {
+        id: detector.decode(found, grid, store.duration_s(id), rules)
+        for id, found, grid in zip(split.ids, known.stage.scores, split.grids, strict=True)
+        if id not in annotations
+    }
+    positive, candidate = select(known, predictions, hp)
+    kind = [
+        LABELLED if id in annotations else UNLABELLED if len(positive[id]) else UNUSED
+        for id in split.ids
+    ]
+    ignored = candidate if getattr(hp, "ignore_candidates", False) else {}
+    found = table(split, known.truth() | positive, ignored)
+    return found | {"kind": torch.tensor(kind)}
+
+
+def groups(made: Pseudo, hp: Any) -> list[NDArray[Any]]:
+    """Rows of the labelled videos and of those with pseudo-labels, if there are any."""
+    kind = made["kind"].cpu().numpy()
+    every = [np.flatnonzero(kind == LABELLED), np.flatnonzero(kind == UNLABELLED)]
+    return [rows for rows in every if len(rows)]
+
+
+def joint(detector: Detector, name: str, before: str) -> Method:
+    """This stage of a detector as the method `name`, after the stage `before`."""
+    return Method(
+        name=name,
+        supervision="semi",
+        train_params=detector.train_params,
+        decode_params=detector.decode_params,
+        build=detector.build,
+        loss=partial(loss, detector),
+        scores=detector.scores,
+        decode=detector.decode,
+        label_segments=label_segments,
+        labels=partial(pseudo_labels, detector),
+        groups=groups,
+        stage=Stage(
+            method=before,
+            params=partial(early_params, unseen=LAST),
+            steps="supervised_steps",
+            scored=True,
+            starts=True,
+        ),
+    )

@@ -1,0 +1,112 @@
+"""Pseudo-labels of the unlabelled videos: which predictions are taken for instances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ptal_ray.data.types import Segments
+from ptal_ray.methods.apl.icd import Discriminator, instance_vectors, likeness
+from ptal_ray.methods.method import Known
+
+HIGHEST_SHARE = 0.9  # quantile of the scores that tau_pos does not exceed
+
+
+def select(
+    known: Known, predictions: dict[str, Segments], hp: Any
+) -> tuple[dict[str, Segments], dict[str, Segments]]:
+    """Divides predictions by score, then by likeness to the annotated instances of their class.
+
+    Args:
+        known: with the discriminator among the weights of the stage.
+        predictions: of each unlabelled video, with joint scores.
+        hp: train parameters of APL.
+
+    Returns:
+        By id, what is taken for instances, and the other candidates.
+
+    Source: APL sections 3.2 and 3.3.
+    """
+    strong = {id: p.take(p.score >= hp.tau_neg) for id, p in predictions.items()}
+    limit = thresholds(list(strong.values()), hp)
+    chosen = [p.score >= own for p, own in zip(strong.values(), limit, strict=True)]
+    if hp.eliminate or hp.mine:
+        alike = _likeness(known, strong, hp)
+        chosen = [revised(own, like, hp) for own, like in zip(chosen, alike, strict=True)]
+    pairs = list(zip(strong.items(), chosen, strict=True))
+    return (
+        {id: p.take(own) for (id, p), own in pairs},
+        {id: p.take(~own) for (id, p), own in pairs},
+    )
+
+
+def thresholds(predictions: Sequence[Segments], hp: Any) -> list[NDArray[np.float64]]:
+    """tau_pos of each prediction: mean + k deviations of the scores, at most their 0.9 quantile.
+
+    The scores are those of all predictions, or of their class or video (`tau_pos_scope`).
+    """
+    score = np.concatenate([np.zeros(0), *(p.score for p in predictions)])
+    if not hp.adaptive:
+        return [np.zeros(len(p)) for p in predictions]
+    group = {
+        "all": np.zeros(len(score), np.int64),
+        "class": np.concatenate([np.zeros(0, np.int64), *(p.label for p in predictions)]),
+        "video": np.repeat(np.arange(len(predictions)), [len(p) for p in predictions]),
+    }[hp.tau_pos_scope]
+    limit = np.zeros(len(score))
+    for g in np.unique(group):
+        own = score[group == g]
+        most = np.quantile(own, HIGHEST_SHARE)
+        limit[group == g] = min(own.mean() + hp.tau_pos_k * own.std(), most)
+    return _by_video(limit, predictions)
+
+
+def revised(positive: NDArray[np.bool_], alike: NDArray[np.float64], hp: Any) -> NDArray[np.bool_]:
+    """Positives without those unlike their class, and with the candidates like it.
+
+    Args:
+        positive: (P,) by score.
+        alike: (P,) likeness, NaN for a class without annotations: such predictions stay as they
+            are.
+    """
+    kept = positive & ~(hp.eliminate & (alike < hp.tau_icd))
+    mined: NDArray[np.bool_] = kept | (hp.mine & ~positive & (alike >= hp.promote_icd))
+    return mined
+
+
+def discriminator(known: Known, hp: Any) -> Discriminator:
+    """The discriminator that the stage before has trained."""
+    assert known.stage is not None
+    weights = {
+        name.removeprefix("icd."): value
+        for name, value in known.stage.weights.items()
+        if name.startswith("icd.")
+    }
+    model = Discriminator(known.split.store.info.feature_dim, hp.icd_hidden)
+    model.load_state_dict(weights)
+    return model
+
+
+def _likeness(known: Known, predictions: dict[str, Segments], hp: Any) -> list[NDArray[np.float64]]:
+    """Likeness of each video's predictions to the annotated instances of their classes."""
+    split, truth = known.split, known.truth()
+    none = torch.zeros(0, split.store.info.feature_dim)
+    rows = {id: row for row, id in enumerate(split.ids)}
+    own = [instance_vectors(split, rows[id], truth[id]) for id in known.labelled]
+    found = [instance_vectors(split, rows[id], p) for id, p in predictions.items()]
+    classes = np.concatenate([truth[id].label for id in known.labelled])
+    label = np.concatenate([np.zeros(0, np.int64), *(p.label for p in predictions.values())])
+    model = discriminator(known, hp)
+    alike = likeness(model, torch.cat([none, *found]), label, torch.cat(own), classes)
+    return _by_video(alike, list(predictions.values()))
+
+
+def _by_video(
+    value: NDArray[np.float64], predictions: Sequence[Segments]
+) -> list[NDArray[np.float64]]:
+    ends = np.cumsum([len(p) for p in predictions])
+    return np.split(value, ends)[:-1]

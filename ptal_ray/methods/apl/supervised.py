@@ -1,0 +1,72 @@
+"""The second stage of APL: the labelled videos alone, and the discriminator beside the detector."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ptal_ray.methods.apl.actionformer import DETECTOR
+from ptal_ray.methods.apl.apl_params import LABELS, early_params
+from ptal_ray.methods.apl.contrast import batch_contrast
+from ptal_ray.methods.apl.detector import Detector
+from ptal_ray.methods.apl.icd import Discriminator, bank, discriminator_loss
+from ptal_ray.methods.apl.instances import annotated, instances
+from ptal_ray.methods.apl.pretrain import build
+from ptal_ray.methods.method import Batch, Known, Method, Pseudo, Stage, Step
+
+
+def loss(
+    detector: Detector, model: nn.Module, batch: Batch, hp: Any, step: Step
+) -> dict[str, Tensor]:
+    """The detector's terms, "contrast" with annotations, and the discriminator's "icd"."""
+    output = detector.run(model, batch, step)
+    with torch.autocast(batch.mask.device.type, enabled=False):
+        own = instances(batch)
+        terms = detector.terms(model, output, batch, own, hp, step, None)
+        terms |= contrast_term(detector.levels(output), batch, own, hp, step)
+        icd = cast(Discriminator, model.get_submodule("icd"))
+        return terms | {"icd": discriminator_loss(icd, batch, hp, step)}
+
+
+def contrast_term(
+    levels: list[Tensor], batch: Batch, own: Pseudo, hp: Any, step: Step
+) -> dict[str, Tensor]:
+    """The weighted "contrast" of labelled snippets; nothing where its weight is 0."""
+    if not hp.contrast_weight:
+        return {}
+    length = batch.mask.sum(dim=1)
+    found = batch_contrast(levels, batch.features, length, own, hp, step)
+    return {"contrast": hp.contrast_weight * found}
+
+
+def labels(known: Known, hp: Any) -> Pseudo:
+    """The annotations, and the instances as the discriminator sees them."""
+    return annotated(known, hp) | bank(known)
+
+
+def supervised(detector: Detector, name: str, before: str) -> Method:
+    """This stage of a detector as the method `name`, after the stage `before`."""
+    return Method(
+        name=name,
+        supervision="full",
+        train_params=detector.train_params,
+        decode_params=detector.decode_params,
+        build=partial(build, detector),
+        loss=partial(loss, detector),
+        scores=detector.scores,
+        decode=detector.decode,
+        labels=labels,
+        stage=Stage(
+            method=before,
+            params=partial(early_params, unseen=LABELS),
+            steps="pretrain_steps",
+            scored=False,
+            starts=True,
+        ),
+    )
+
+
+METHOD = supervised(DETECTOR, "apl.supervised", "apl.pretrain")

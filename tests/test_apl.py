@@ -1,0 +1,323 @@
+"""APL: its heads, its contrasts, its discriminator, and what it may and may not see."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_store
+from test_trial import config
+
+from ptal_ray.data.batching import PackedSplit
+from ptal_ray.data.splits import centres, labelled
+from ptal_ray.data.store import FeatureStore, StoreWriter
+from ptal_ray.data.types import Segments
+from ptal_ray.errors import DataError
+from ptal_ray.methods.apl.actionformer_losses import edge_quality, soft_focal
+from ptal_ray.methods.apl.actionformer_network import ActionFormer, joint_quality
+from ptal_ray.methods.apl.apl_params import LABELS, LAST, AplBmnTrain, AplTrain, early_params
+from ptal_ray.methods.apl.contrast import contrast, kmeans, snippet_classes, snippets
+from ptal_ray.methods.apl.icd import Discriminator, instance_vectors, likeness, partners
+from ptal_ray.methods.apl.selection import revised, thresholds
+from ptal_ray.methods.method import load
+from ptal_ray.ops.segments import paired_tiou
+from ptal_ray.trial import Trial
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("data") / "tiny", train=10)
+
+
+def changed(store: Path, path: Path, ids: set[str]) -> Path:
+    """A copy whose videos `ids` have other annotations and points, of the same classes."""
+    source = FeatureStore.open(store)
+    info = source.info
+    with StoreWriter(
+        path, name=info.name, classes=info.classes, grid=info.grid, features="test", dtype="float32"
+    ) as writer:
+        for subset in ("train", "test"):
+            for id in source.ids(subset):
+                own = source.annotations(id)
+                if id in ids:
+                    own = Segments(
+                        start_s=own.start_s + 0.3, end_s=own.end_s + 0.4, label=own.label,
+                        score=own.score,
+                    )  # fmt: skip
+                writer.add(
+                    id, subset=subset, features=source.video(id).features,
+                    duration_s=source.duration_s(id), annotations=own,
+                    points=centres([id], {id: own})[0],
+                )  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize("method", ["apl", "apl.apl_bmn"])
+def test_annotations_of_unlabelled_videos_change_nothing(
+    store: Path, tmp_path: Path, method: str
+) -> None:
+    every = {"tau_neg": 0.0}  # some predictions become labels
+    first = Trial(config(store, method, train=every))
+    kind = first.labels.tables["kind"].numpy()  # type: ignore[index]
+    free = {id for id, k in zip(first.split.ids, kind, strict=True) if k != 0}
+    assert free and set(kind) >= {0, 1}
+    other = Trial(config(changed(store, tmp_path / "changed", free), method, train=every))
+    known = {id for id, k in zip(first.split.ids, kind, strict=True) if k == 0}
+    third = Trial(config(changed(store, tmp_path / "known", known), method, train=every))
+    for _ in range(3):
+        mine, same, not_same = (t.train_step()["total"].item() for t in (first, other, third))
+        assert mine == same != not_same
+    for a, b in zip(first.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_labelled_videos_are_seeded_and_hold_every_class(store: Path) -> None:
+    source = FeatureStore.open(store)
+    ids = source.ids("train")
+    chosen = labelled(source, ids, 0.4, 0)
+    assert len(chosen) == 4 and labelled(source, ids, 0.4, 0) == chosen
+    assert any(labelled(source, ids, 0.4, seed) != chosen for seed in range(1, 5))
+    assert labelled(source, ids, 1.0, 0) == ids
+    assert len(labelled(source, ids, 0.001, 0)) == 1
+    seen = {int(c) for id in chosen for c in source.annotations(id).label}
+    assert seen == {int(c) for id in ids for c in source.annotations(id).label}
+
+
+def test_videos_without_annotations_are_an_error(tmp_path: Path, store: Path) -> None:
+    source = FeatureStore.open(store)
+    video = source.video(source.ids("train")[0])
+    with StoreWriter(
+        tmp_path / "none", name="none", classes=("a",), grid=source.info.grid, features="test",
+        dtype="float32",
+    ) as writer:  # fmt: skip
+        writer.add(
+            "v", subset="train", features=video.features, duration_s=20.0,
+            annotations=Segments.empty(), points=centres(["v"], {})[0],
+        )  # fmt: skip
+    with pytest.raises(DataError, match="none of the 1 training videos has an annotated instance"):
+        labelled(FeatureStore.open(tmp_path / "none"), ("v",), 0.5, 0)
+
+
+def test_the_heads_and_the_discriminator_have_the_published_size() -> None:
+    plain = ActionFormer(32, 20, AplTrain(alqa=False, levels=1))
+    aware = ActionFormer(32, 20, AplTrain(alqa=True, levels=1))
+    count = [sum(p.numel() for p in m.parameters()) for m in (plain, aware)]
+    assert count[1] - count[0] == 2 * (512 * 3 + 1)
+    assert sum(p.numel() for p in Discriminator(2048, 128).parameters()) == 524545
+
+
+def test_quality_is_that_of_the_segments() -> None:
+    rng = np.random.default_rng(0)
+    edges, target = rng.uniform(0, 5, (2, 200, 2))
+    tiou, tnd = edge_quality(torch.from_numpy(edges), torch.from_numpy(target))
+    want = paired_tiou(-edges[:, 0], edges[:, 1], -target[:, 0], target[:, 1])
+    np.testing.assert_allclose(tiou, want, atol=1e-12)
+    apart = (edges[:, 1] - edges[:, 0]) / 2 - (target[:, 1] - target[:, 0]) / 2
+    whole = np.maximum(edges, target).sum(axis=1)
+    np.testing.assert_allclose(tnd, (apart / whole) ** 2, atol=1e-12)
+    joint = joint_quality(torch.stack([tiou, tnd], dim=1), 0.2)
+    assert joint.min() == 0.2 and torch.all(joint <= tiou.clamp(min=0.2))
+
+
+@pytest.mark.parametrize("variant", ["sigmoid", "quality"])
+def test_soft_focal_loss(variant: str) -> None:
+    score = torch.tensor([0.2, 0.7, 0.0, 1.0])
+    label = torch.tensor([0.5, 0.7, 0.3, 0.0])
+    made = soft_focal(score, label, variant)
+    p = score.clamp(1e-6, 1 - 1e-6)
+    cross = -(label * p.log() + (1 - label) * (1 - p).log())
+    if variant == "quality":
+        want = (label - p) ** 2 * cross
+        assert made[1] == 0
+    else:
+        right = p * label + (1 - p) * (1 - label)
+        want = (0.25 * label + 0.75 * (1 - label)) * (1 - right) ** 2 * cross
+    torch.testing.assert_close(made, want)
+
+
+def brute_contrast(value: torch.Tensor, cluster: list[int], temperature: float) -> float:
+    terms = []
+    for i, mine in enumerate(cluster):
+        others = [n for n, c in enumerate(cluster) if c >= 0 and c != mine]
+        for j, theirs in enumerate(cluster):
+            if mine < 0 or theirs != mine or i == j or not others:
+                continue
+            e = torch.exp(value[i] @ value.T / temperature)
+            terms.append(-torch.log(e[j] / (e[j] + e[others].sum())))
+    return float(torch.stack(terms).mean()) if terms else 0.0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_contrast_is_the_mean_over_pairs(seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    value = torch.nn.functional.normalize(torch.randn(2, 9, 5, generator=draw).double(), dim=2)
+    cluster = torch.randint(-1, 3, (2, 9), generator=draw)
+    made = contrast(value, cluster, 0.3)
+    want = [brute_contrast(value[k], cluster[k].tolist(), 0.3) for k in (0, 1)]
+    np.testing.assert_allclose(made, want, rtol=1e-9)
+    assert contrast(value, torch.zeros_like(cluster), 0.3).tolist() == [0, 0]
+
+
+def test_contrast_falls_when_clusters_part() -> None:
+    cluster = torch.tensor([[0, 0, 1, 1]])
+    near = torch.tensor([[[1.0, 0], [1, 0], [1, 0], [1, 0]]])
+    far = torch.tensor([[[1.0, 0], [1, 0], [-1, 0], [-1, 0]]])
+    assert contrast(far, cluster, 0.1) < 1e-6 < contrast(near, cluster, 0.1)
+
+
+def test_kmeans_finds_what_lies_apart_and_leaves_no_cluster_empty() -> None:
+    draw = torch.Generator().manual_seed(1)
+    truth = torch.arange(60).reshape(1, 60) % 3
+    value = torch.randn(1, 60, 4, generator=draw) * 0.1 + 5 * torch.eye(4)[truth]
+    counted = torch.ones(1, 60, dtype=torch.bool)
+    counted[0, 50:] = False
+    value[0, 50:] = 100.0  # does not count
+    for seed in range(5):
+        start = torch.rand(1, 3, generator=torch.Generator().manual_seed(seed))
+        found = kmeans(value, counted, 3, start)[0, :50]
+        assert len({(int(a), int(b)) for a, b in zip(found, truth[0, :50], strict=True)}) == 3
+    few = kmeans(torch.zeros(1, 3, 2), torch.ones(1, 3, dtype=torch.bool), 5, torch.rand(1, 5))
+    assert few.shape == (1, 3)  # more clusters than points is no error
+
+
+def test_one_snippet_of_each_part() -> None:
+    length = torch.tensor([100, 7])
+    draw = torch.rand(2, 10, generator=torch.Generator().manual_seed(0))
+    at, counted = snippets(length, 10, draw)
+    assert (at[0] // 10).tolist() == list(range(10)) and counted[0].all()
+    assert at[1, :7].tolist() == list(range(7)) and counted[1].sum() == 7
+
+
+def test_snippets_take_the_class_of_the_shortest_instance() -> None:
+    own = {
+        "start_t": torch.tensor([[0.0, 4.0, 20.0]]), "end_t": torch.tensor([[10.0, 6.0, 24.0]]),
+        "label": torch.tensor([[0, 1, 1]]), "ignored": torch.tensor([[False, False, True]]),
+    }  # fmt: skip
+    found = snippet_classes(own, torch.tensor([[1, 5, 15, 22]]))
+    assert found.tolist() == [[0, 1, -1, -2]]
+
+
+def test_partners_are_others_of_the_class_or_of_another() -> None:
+    every = torch.tensor([0, 0, 0, 1, 1, 2, -1])
+    anchor = torch.tensor([0, 3, 5])
+    draw = torch.rand(3, 7, generator=torch.Generator().manual_seed(0))
+    same = partners(anchor, every[anchor], every, True, draw, 4)
+    assert set(same[0].tolist()) == {1, 2}  # two others, again and again
+    assert set(same[1].tolist()) == {4}
+    assert set(same[2].tolist()) == {5}  # alone in its class
+    other = partners(anchor, every[anchor], every, False, draw, 3)
+    for row, chosen in zip(anchor, other, strict=True):
+        assert len(set(chosen.tolist())) == 3
+        assert all(every[c] >= 0 and every[c] != every[row] for c in chosen)
+
+
+def test_likeness_is_the_mean_score_with_the_class() -> None:
+    torch.manual_seed(0)
+    model = Discriminator(6, 8)
+    found, own = torch.randn(5, 6), torch.randn(7, 6)
+    label, classes = np.array([0, 1, 1, 2, 0]), np.array([0, 0, 1, 1, 1, 0, 1])
+    made = likeness(model, found, label, own, classes)
+    layers = torch.nn.Sequential(model.first, torch.nn.ReLU(), model.second, torch.nn.Sigmoid())
+    for row, c in enumerate(label):
+        rows = [layers(torch.cat([found[row], x])).item() for x in own[classes == c]]
+        assert np.isnan(made[row]) if not rows else made[row] == pytest.approx(np.mean(rows))
+    assert np.isnan(made[3])  # nothing annotated to compare with
+
+
+def test_instance_vectors_are_maxima_over_covered_snippets(store: Path) -> None:
+    source = FeatureStore.open(store)
+    ids = source.ids("train")
+    split = PackedSplit(source, ids, torch.device("cpu"))
+    own = Segments(
+        start_s=np.array([1.2, 3.0, 90.0]), end_s=np.array([2.6, 3.0, 95.0]),
+        label=np.array([0, 1, 1]), score=np.ones(3),
+    )  # fmt: skip
+    features = torch.tensor(source.video(ids[0]).features)
+    made = instance_vectors(split, 0, own)  # half a second a snippet
+    assert torch.equal(made[0], features[2:6].amax(dim=0))
+    assert torch.equal(made[1], features[6])
+    assert torch.equal(made[2], features[-1])
+
+
+def segments(score: list[float], label: list[int]) -> Segments:
+    zero = np.zeros(len(score))
+    return Segments(start_s=zero, end_s=zero + 1, label=np.array(label), score=np.array(score))
+
+
+def test_tau_pos_is_mean_and_deviations_of_its_scope() -> None:
+    videos = [segments([0.9, 0.5, 0.3, 0.2], [0, 0, 1, 1]), segments([0.4, 0.8], [1, 1])]
+    rules: dict[str, Any] = {"adaptive": True, "tau_pos_k": 0.5}
+
+    def limits(scope: str) -> list[Any]:
+        return thresholds(videos, SimpleNamespace(tau_pos_scope=scope, **rules))
+
+    every = np.array([0.9, 0.5, 0.3, 0.2, 0.4, 0.8])
+    want = every.mean() + 0.5 * every.std()
+    np.testing.assert_allclose(np.concatenate(limits("all")), want)
+    own = np.array([0.3, 0.2, 0.4, 0.8])
+    np.testing.assert_allclose(limits("class")[1], own.mean() + 0.5 * own.std())
+    np.testing.assert_allclose(limits("video")[1], 0.6 + 0.5 * 0.2)
+    rules["tau_pos_k"] = 50.0  # never above all scores
+    assert (np.concatenate(limits("all")) == np.quantile(every, 0.9)).all()
+    assert thresholds([], SimpleNamespace(tau_pos_scope="all", **rules)) == []
+    rules["adaptive"] = False
+    assert (np.concatenate(limits("all")) == 0).all()
+    assert thresholds([], SimpleNamespace(tau_pos_scope="all", **rules)) == []
+
+
+def test_likeness_drops_and_mines() -> None:
+    positive = np.array([True, True, True, False, False, False])
+    alike = np.array([0.2, 0.5, np.nan, 0.9, 0.5, np.nan])
+    hp = SimpleNamespace(eliminate=True, mine=True, tau_icd=0.3, promote_icd=0.7)
+    assert revised(positive, alike, hp).tolist() == [False, True, True, True, False, False]
+    hp.eliminate = False
+    assert revised(positive, alike, hp).tolist() == [True, True, True, True, False, False]
+    hp.mine = False
+    assert (revised(positive, alike, hp) == positive).all()
+
+
+@pytest.mark.parametrize("params", [AplTrain, AplBmnTrain])
+def test_earlier_stages_see_what_is_theirs(params: type) -> None:
+    hp = params(lr=0.5, early_lr=0.25, tau_neg=0.2, labelled_fraction=0.3, sampled=7)
+    middle = early_params(hp, LAST)
+    assert (middle.lr, middle.tau_neg, middle.labelled_fraction) == (0.25, params().tau_neg, 0.3)
+    first = early_params(middle, LABELS)
+    assert (first.lr, first.labelled_fraction, first.sampled) == (
+        0.25, params().labelled_fraction, 7,
+    )  # fmt: skip
+    known = {f.name for p in (AplTrain, AplBmnTrain) for f in dataclasses.fields(p)}
+    assert known >= LABELS > LAST
+
+
+def test_detectors_alone_train_on_their_share_of_the_videos(store: Path) -> None:
+    for method in ("apl.actionformer", "apl.bmn"):
+        whole = Trial(config(store, method))
+        part = Trial(config(store, method, train={"labelled_fraction": 0.5}))
+        assert len(part.split.ids) == round(len(whole.split.ids) / 2)
+        assert set(part.split.ids) < set(whole.split.ids)
+
+
+def test_without_any_label_training_goes_on_with_the_annotated_videos(store: Path) -> None:
+    trial = Trial(config(store, "apl", train={"tau_neg": 1.0}))
+    assert len(trial.plan.groups) == 1
+    assert {trial.split.ids[row] for row in trial.plan.groups[0]} == {
+        id
+        for id, k in zip(trial.split.ids, trial.labels.tables["kind"], strict=True)
+        if k == 0  # type: ignore[index]
+    }
+    assert torch.isfinite(trial.train_step()["total"])
+
+
+def test_stages_know_their_parameters() -> None:
+    for name in ("apl", "apl.apl_bmn"):
+        stage = load(name).stage
+        while stage is not None:
+            hp = load(name).train_params()
+            stage.params(hp)
+            assert getattr(hp, stage.steps) > 0
+            stage = load(stage.method).stage
