@@ -37,7 +37,7 @@ from ptal_ray.provenance import provenance
 from ptal_ray.space import load_space
 from ptal_ray.train import one_trial
 from ptal_ray.trial import Trial
-from ptal_ray.trial_config import TrialConfig
+from ptal_ray.trial_config import TrialConfig, external_note
 
 LABEL_COLUMNS = ("mAP_avg", "mAP_0.50", "class_accuracy", "mean_tiou", "positive_accuracy")
 
@@ -114,13 +114,15 @@ def report(
     args: argparse.Namespace,
     variants: Sequence[Variant],
     rows: dict[str, list[dict[str, Any]]],
-    config: TrialConfig,
+    configs: Sequence[TrialConfig],
 ) -> str:
     """REPORT.md of an ablation."""
+    config = configs[0]
     info, origin = FeatureStore.open(config.store).info, provenance()
     metrics: dict[str, float] = next(
         (r["metrics"] for runs in rows.values() for r in runs if "metrics" in r), {}
     )
+    notes = {info.note, note(info.name), *(external_note(c.train) for c in configs)}
     columns = ["val/mAP_avg", *(k for k in metrics if k.startswith("val/mAP_0"))]
     columns += [f"labels/{k}" for k in LABEL_COLUMNS if f"labels/{k}" in metrics]
     what = [
@@ -137,7 +139,7 @@ def report(
     versions = ", ".join(f"{k} {v}" for k, v in origin["versions"].items() if v)
     parts = [
         f"# Variants of {config.method} on {info.name} ({info.features} features)",
-        " ".join([f"**features: {info.features}.**", *sorted({info.note, note(info.name)} - {""})]),
+        " ".join([f"**features: {info.features}.**", *sorted(notes - {""})]),
         f"{config.report_steps[-1]} steps a run; seed k trains without fold k of the training "
         "split and is judged on it. All in %, mean ± standard deviation over runs; the last "
         "column pairs runs of one seed. The test split was not read.",
@@ -187,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "result.json").write_text(json.dumps(rows, indent=0))
-    text = report(args, variants, rows, next(iter(planned.values()))[0])
+    text = report(args, variants, rows, [c for configs in planned.values() for c in configs])
     (args.out / "REPORT.md").write_text(text)
     print(text)
     return 0

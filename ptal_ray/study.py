@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ptal_ray.data import splits
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError, NoTrialFinished
 from ptal_ray.finals import FinalConfig
 from ptal_ray.provenance import provenance
 from ptal_ray.space import Scalar, SearchSpace, parse_space
 from ptal_ray.tracking import StudyView, TrialView, summarise
-from ptal_ray.trial_config import TrialConfig
+from ptal_ray.trial_config import TrialConfig, external_note
 
 SEARCHERS = ("tpe", "random", "grid")
 SCHEDULERS = ("asha", "none")
@@ -180,15 +181,15 @@ def latest_study(storage: Path, space_name: str) -> Path:
 
 def study_event(study: Study) -> dict[str, Any]:
     """The "study" event: everything that is true of the whole study."""
-    info = FeatureStore.open(study.store).info
-    space = study.space
+    store = FeatureStore.open(study.store)
+    info, space = store.info, study.space
     return {
         "event": "study",
         "study": study.name,
         "method": space.method,
         "dataset": info.name,
         "features": info.features,
-        "note": info.note,
+        "note": "; ".join(filter(None, [info.note, external_note(space.train_defaults())])),
         "space": space.as_dict(),
         "defaults": {"train": space.train_defaults(), "decode": space.decode_defaults()},
         "seed": study.seed,
@@ -196,6 +197,26 @@ def study_event(study: Study) -> dict[str, Any]:
         "data_hash": study.data_hash,
         "searcher": study.searcher,
         "scheduler": study.scheduler,
+        "annotated": _annotated(study, store),
+    }
+
+
+def _annotated(study: Study, store: FeatureStore) -> dict[str, tuple[str, ...]]:
+    """Ids whose annotations the search and the final runs may see.
+
+    Empty for methods supervised by points, and where the space searches over how many there are.
+    """
+    hp = study.space.train_defaults()
+    if "labelled_fraction" not in hp or {"labelled_fraction", "labelled_seed"} & set(
+        study.space.train
+    ):
+        return {}
+    selection = study.space.selection
+    fit, _ = splits.fold(store, selection.val_fraction, selection.fold_seed)
+    share, seed = float(hp["labelled_fraction"]), int(hp["labelled_seed"])
+    return {
+        "search": splits.labelled(store, fit, share, seed),
+        "final": splits.labelled(store, store.ids("train"), share, seed),
     }
 
 

@@ -85,7 +85,8 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
         report = trial.advance()
         trial.save(checkpoint)
         write_detections(out / "detections.json", trial.detections, trial.store.info.classes)
-        (out / "report.json").write_text(json.dumps(dataclasses.asdict(report), indent=1))
+        said = dataclasses.asdict(report) | {"annotated": trial.annotated}
+        (out / "report.json").write_text(json.dumps(said, indent=1))
         if not quiet:
             loss = f"loss {report.metrics['train/loss_total']:7.4f}"
             what = _map_line(report.metrics, f"{trial.config.score_on}/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,16 +18,20 @@ from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.splits import centres, labelled
 from ptal_ray.data.store import FeatureStore, StoreWriter
 from ptal_ray.data.types import Segments
-from ptal_ray.errors import DataError
+from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.methods.apl.actionformer_losses import edge_quality, soft_focal
 from ptal_ray.methods.apl.actionformer_network import ActionFormer, joint_quality
 from ptal_ray.methods.apl.apl_params import LABELS, LAST, AplBmnTrain, AplTrain, early_params
 from ptal_ray.methods.apl.contrast import contrast, kmeans, snippet_classes, snippets
+from ptal_ray.methods.apl.external import video_scores
 from ptal_ray.methods.apl.icd import Discriminator, instance_vectors, likeness, partners
 from ptal_ray.methods.apl.selection import revised, thresholds
 from ptal_ray.methods.method import load
 from ptal_ray.ops.segments import paired_tiou
+from ptal_ray.space import load_space
+from ptal_ray.study import create_study, study_event
 from ptal_ray.trial import Trial
+from ptal_ray.trial_config import external_note
 
 
 @pytest.fixture(scope="module")
@@ -311,6 +316,49 @@ def test_without_any_label_training_goes_on_with_the_annotated_videos(store: Pat
         if k == 0  # type: ignore[index]
     }
     assert torch.isfinite(trial.train_step()["total"])
+
+
+@pytest.mark.parametrize("method", ["apl.actionformer", "apl.bmn"])
+def test_external_scores_are_refused_where_they_leak_and_else_used(
+    store: Path, tmp_path: Path, method: str
+) -> None:
+    source, path = FeatureStore.open(store), tmp_path / "scores.json"
+    every = [id for subset in ("train", "test") for id in source.ids(subset)]
+
+    def trial(**train: Any) -> Trial:
+        video_scores.cache_clear()
+        return Trial(config(store, method, train={"external_scores": str(path)} | train))
+
+    with pytest.raises(DataError, match=r"no JSON object of video id -> list"):
+        trial()
+    path.write_text(json.dumps({every[0]: [0.9, 0.1, 0.2]}))
+    with pytest.raises(DataError, match=r"no scores of 12 of 13 videos, video1 among them"):
+        trial()
+    path.write_text(json.dumps(dict.fromkeys(every, [0.9, 0.1])))
+    with pytest.raises(DataError, match=r"video0 has 2 scores; needed are 3"):
+        trial()
+    path.write_text(json.dumps(dict.fromkeys(every, [0.05, 0.9, 0.2])))
+    with pytest.raises(ConfigError, match=r"leak them where only 0\.5 of the videos"):
+        trial(labelled_fraction=0.5)
+    trial(labelled_fraction=0.5, allow_external_scores=True)
+    made = trial()
+    made.advance()
+    assert {int(c) for found in made.detections.values() for c in found.label} == {1, 2}
+    assert "external video scores" in external_note(made.config.train)
+    assert external_note(config(store, method).train) == ""
+
+
+def test_a_study_records_which_videos_are_labelled(store: Path, tmp_path: Path) -> None:
+    space = load_space("apl_watch", ["train.labelled_fraction=0.5"])
+    source = FeatureStore.open(store)
+    study = create_study(space, source, tmp_path)
+    known = study_event(study)["annotated"]
+    assert known["final"] == labelled(source, source.ids("train"), 0.5, 0)
+    assert len(known["search"]) < len(known["final"]) == 5
+    searched = load_space("apl_watch", ["train.labelled_fraction={choice: [0.2, 0.5]}"])
+    assert study_event(create_study(searched, source, tmp_path))["annotated"] == {}
+    points = load_space("apn_watch", [])
+    assert study_event(create_study(points, source, tmp_path))["annotated"] == {}
 
 
 def test_stages_know_their_parameters() -> None:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ptal_ray.data.types import Grid, Scores, Segments
+from ptal_ray.methods.apl import external
 from ptal_ray.methods.apl.actionformer_network import ActionFormer, class_scores
 from ptal_ray.methods.apl.actionformer_params import ActionFormerDecode
 from ptal_ray.methods.method import Batch
@@ -16,9 +17,15 @@ from ptal_ray.ops.nms import batched_nms
 
 
 def scores(model: ActionFormer, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]:
-    """Of each level l "score<l>" (T_l, C) and "edges<l>" (T_l, 2), distances in snippets."""
+    """Of each level l "score<l>" (T_l, C) and "edges<l>" (T_l, 2), distances in snippets.
+
+    With external scores those of the classes of the video, times the best of the detector's.
+    """
     output = model(*model.padded(batch.features, batch.mask))
     score = class_scores(output, hp.quality_floor)
+    if hp.external_scores:
+        classes = np.stack([external.best(hp.external_scores, id) for id in batch.ids])
+        score = score.amax(dim=2, keepdim=True) * torch.from_numpy(classes).to(score)[:, None]
     masks = torch.split(output.mask, output.sizes, dim=1)
     arrays: list[dict[str, Any]] = [{} for _ in batch.ids]
     parts = zip(

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
+from ptal_ray.methods.apl import external
 from ptal_ray.ops.pyramid import (
     ConvStack,
     MaskedConv,
@@ -156,8 +157,10 @@ def build(store: FeatureStore, hp: Any) -> ActionFormer:
     """The network for a dataset.
 
     Raises:
-        ConfigError: the channels do not divide among the heads.
+        ConfigError: the channels do not divide among the heads, or external scores leak labels.
+        DataError: external scores cannot be read.
     """
+    external.check(store, hp)
     if hp.width % hp.heads:
         raise ConfigError(
             f"train.width: {hp.width} does not divide among {hp.heads} heads; choose a multiple"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptal_ray.data.types import Grid, Scores, Segments
+from ptal_ray.methods.apl import external
 from ptal_ray.methods.apl.bmn_network import CLASSIFICATION, REGRESSION, TND, Bmn, BmnOutput
 from ptal_ray.methods.apl.bmn_params import BmnDecode
 from ptal_ray.methods.method import Batch
@@ -33,6 +34,8 @@ def scores(model: Bmn, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]
         for (row, _), found in zip(part, _windows(model, batch, part, window, hp), strict=True):
             columns[row].append(found)
     video = model.video_scores(model.base(batch.features, batch.mask), batch.mask).cpu().numpy()
+    if hp.external_scores:
+        video = np.stack([external.best(hp.external_scores, id) for id in batch.ids])
     made = []
     for row, (id, parts) in enumerate(zip(batch.ids, columns, strict=True)):
         start, end, score = (np.concatenate(column) for column in zip(*parts, strict=True))

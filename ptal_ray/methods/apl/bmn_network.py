@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
+from ptal_ray.methods.apl import external
 from ptal_ray.ops import mil
 from ptal_ray.ops.boundary_matching import BoundaryMatching, cells_on
 
@@ -136,8 +137,10 @@ def build(store: FeatureStore, hp: Any) -> Bmn:
     """The network for a dataset.
 
     Raises:
-        ConfigError: sizes do not fit each other.
+        ConfigError: sizes do not fit each other, or external scores leak labels.
+        DataError: external scores cannot be read.
     """
+    external.check(store, hp)
     for name, size in (("features", store.info.feature_dim), ("train.base_dim", hp.base_dim)):
         if size % GROUPS:
             raise ConfigError(f"{name}: {size} channels are no multiple of {GROUPS}; choose one")

@@ -18,6 +18,13 @@ class DetectorTrain(TrainParams):
         1.0, doc="share of the training videos whose annotations are read", source="P",
         allowed=(0.001, 1.0),
     )  # fmt: skip
+    external_scores: str = param(
+        "", doc="JSON file of video id -> class scores; they replace the detector's classes",
+        source="C (ActivityNet)",
+    )  # fmt: skip
+    allow_external_scores: bool = param(
+        False, doc="also where they leak labels: labelled_fraction below 1", source="PROPOSED"
+    )
     labelled_seed: int = param(
         0, doc="which videos these are", source="PROPOSED", allowed=(0, 1000000)
     )

@@ -1,0 +1,72 @@
+"""Class scores of whole videos from elsewhere, as the leaderboards of ActivityNet use them."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.errors import ConfigError, DataError
+
+BEST = 2  # classes of a video that detections may have
+
+
+def check(store: FeatureStore, hp: Any) -> None:
+    """Says whether external scores may be used, before anything is trained.
+
+    Raises:
+        ConfigError: classifiers that saw all labels would leak them into semi-supervised training.
+        DataError: the file cannot be read or does not fit the dataset.
+    """
+    if not hp.external_scores:
+        return
+    if hp.labelled_fraction < 1 and not hp.allow_external_scores:
+        raise ConfigError(
+            f"train.external_scores: {hp.external_scores}: scores of classifiers trained on all "
+            f"labels leak them where only {hp.labelled_fraction:g} of the videos are labelled; "
+            "leave them out, or set train.allow_external_scores=true, and every table will say so"
+        )
+    known = video_scores(hp.external_scores)
+    every = [id for subset in ("train", "test") for id in store.ids(subset)]
+    missing = [id for id in every if id not in known]
+    if missing:
+        raise DataError(
+            f"{hp.external_scores}: no scores of {len(missing)} of {len(every)} videos, "
+            f"{missing[0]} among them; add them"
+        )
+    wrong = [id for id in every if known[id].shape != (store.info.num_classes,)]
+    if wrong:
+        raise DataError(
+            f"{hp.external_scores}: video {wrong[0]} has {known[wrong[0]].size} scores; needed "
+            f"are {store.info.num_classes}, in the order of `python -m ptal_ray.data info`"
+        )
+
+
+@cache
+def video_scores(path: str) -> dict[str, NDArray[np.float32]]:
+    """The scores of each video of a JSON file {id: [score of each class, ...]}.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+        return {str(id): np.array(row, np.float32) for id, row in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: no JSON object of video id -> list of class scores; write one"
+        ) from error
+
+
+def best(path: str, id: str) -> NDArray[np.float32]:
+    """(C,) scores of a video, 0 for all but the best classes."""
+    score = video_scores(path)[id]
+    kept = np.argsort(-score, kind="stable")[:BEST]
+    made = np.zeros_like(score)
+    made[kept] = score[kept]
+    return made
