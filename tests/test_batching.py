@@ -113,3 +113,24 @@ def test_crops_stay_inside_and_hold_a_point() -> None:
         assert (size <= np.minimum(200, lengths)).all()
         assert (start >= 0).all() and (start + size <= lengths).all()
         assert ((point_t[:, 0] >= start) & (point_t[:, 0] < start + size)).all()
+
+
+def test_every_batch_holds_as_many_of_each_kind_side_by_side():
+    few, many = np.array([3, 8, 9]), np.array([0, 1, 2, 4, 5, 6, 7])
+    plan = BatchPlan(groups=(few, many), asked_batch_size=2, seed=1)
+    assert plan.batch_size == 4 and plan.steps_per_epoch == 3
+    batches = np.stack([plan.rows(step) for step in range(12)])
+    assert set(batches[:, 0::2].ravel()) == set(few) and set(batches[:, 1::2].ravel()) <= set(many)
+    running = batches[:, 0::2].ravel()  # pass after pass, each holding every row once
+    for start in range(0, len(running), 3):
+        assert set(running[start : start + 3]) == set(few)
+    for epoch in range(4):
+        own = batches[3 * epoch : 3 * epoch + 3, 1::2].ravel()
+        assert len(set(own)) == 6
+    assert (plan.rows(5) == batches[5]).all()
+
+
+def test_one_kind_of_video_is_visited_as_before():
+    plan = BatchPlan(groups=(np.arange(7),), asked_batch_size=3, seed=4)
+    order = np.random.default_rng([4, 1, 2]).permutation(7)
+    assert plan.rows(2 * 2 + 1).tolist() == order[3:6].tolist()
