@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference_actionformer as reference
 import torch
 from conftest import shared
 from torch.nn import functional as F
@@ -261,3 +262,63 @@ def test_ignored_instances_teach_neither_action_nor_background() -> None:
     assert found.positive[0].nonzero()[:, 0].tolist() == [3, 4, 5]
     assert found.label[0].sum(dim=0).tolist() == [3, 0]
     assert found.ignored[0].nonzero()[:, 0].tolist() == [10, 11, 12, 13, 14]
+
+
+def random_videos(
+    model: ActionFormer, seed: int, length: int, dim: int
+) -> tuple[torch.Tensor, torch.Tensor, list[tuple[torch.Tensor, ...]], dict[str, torch.Tensor]]:
+    """Two videos, their masks, and their instances one by one and as a table."""
+    draw = torch.Generator().manual_seed(seed)
+    features = torch.randn(2, length, dim, generator=draw)
+    mask = torch.ones(2, length, dtype=torch.bool)
+    mask[1, length * 3 // 4 :] = False
+    features = features * mask[..., None]
+    start = torch.rand(2, 12, generator=draw) * length * 0.6
+    end = start + 1 + torch.rand(2, 12, generator=draw) ** 3 * length * 0.2
+    label = torch.randint(0, model.class_head.conv.out_channels, (2, 12), generator=draw)
+    table_ = {
+        "start_t": start, "end_t": end, "label": label,
+        "ignored": torch.zeros_like(label, dtype=torch.bool),
+    }  # fmt: skip
+    return features, mask, [(start[k], end[k], label[k]) for k in (0, 1)], table_
+
+
+def test_losses_gradient_and_detections_are_those_of_the_plain_implementation() -> None:
+    torch.manual_seed(0)
+    hp = ActionFormerTrain(width=16, heads=2, levels=3, window=7)
+    model = ActionFormer(8, 4, hp)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    features, mask, videos_, table_ = random_videos(model, 0, 64, 8)
+    kept = torch.rand(2, model.branches) + 0.5
+    want = reference.losses(model, features, mask, kept, videos_, hp)
+    reference_grads = torch.autograd.grad(sum(want), list(model.parameters()))
+    logits, edges, masks = reference.forward(model, features, mask, kept)
+    rules = ActionFormerDecode(candidates=50)
+    columns = [[v[k].detach() for v in column] for k in (0, 1) for column in (logits, edges, masks)]
+    listed = [reference.detections(*columns[3 * k : 3 * k + 3], rules) for k in (0, 1)]
+    output = model(features, mask, kept)
+    found = targets(table_, output.sizes, 4, hp.first_range, hp.center_radius)
+    terms = detection_losses(model, output, found, hp, step())
+    torch.testing.assert_close(terms["class"], want[0], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(terms["edges"], want[1], rtol=1e-4, atol=1e-6)
+    own = torch.autograd.grad(terms["class"] + terms["edges"], list(model.parameters()))
+    for a, b in zip(own, reference_grads, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+    for k in (0, 1):
+        split = zip(
+            torch.split(torch.sigmoid(output.logit[k]), output.sizes),
+            torch.split(output.edges[k], output.sizes),
+            torch.split(output.mask[k], output.sizes),
+            strict=True,
+        )
+        arrays = {}
+        for level, (score, edge, real) in enumerate(split):
+            arrays[f"score{level}"] = score[real].detach().numpy()
+            arrays[f"edges{level}"] = (edge[real] * 2**level).detach().numpy()
+        grid = Grid(stride_s=1.0, offset_s=-0.5)
+        made = suppressed(candidates(Scores(id="v", arrays=arrays), grid, rules), rules)
+        mine = sorted(zip(made.score, made.start_s, made.end_s, made.label, strict=True))[-100:]
+        theirs = sorted((s, a, b, c) for a, b, s, c in listed[k])[-100:]
+        np.testing.assert_allclose(np.array(mine), np.array(theirs), atol=2e-3)
