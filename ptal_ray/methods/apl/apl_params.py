@@ -52,7 +52,7 @@ class AplStages:
         source="P",
     )  # fmt: skip
     tau_neg: float = param(
-        0.15, doc="predictions below are dropped", source="P", allowed=(0.0, 1.0)
+        0.15, doc="predictions not above are dropped", source="P", allowed=(0.0, 1.0)
     )
     tau_pos_k: float = param(
         1.0, doc="k of tau_pos, standard deviations above the mean", source="PROPOSED",

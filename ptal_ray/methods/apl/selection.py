@@ -31,7 +31,7 @@ def select(
 
     Source: APL sections 3.2 and 3.3.
     """
-    strong = {id: p.take(p.score >= hp.tau_neg) for id, p in predictions.items()}
+    strong = {id: p.take(p.score > hp.tau_neg) for id, p in predictions.items()}
     limit = thresholds(list(strong.values()), hp)
     chosen = [p.score >= own for p, own in zip(strong.values(), limit, strict=True)]
     if hp.eliminate or hp.mine:
