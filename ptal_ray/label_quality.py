@@ -44,7 +44,7 @@ def label_quality(
 
     Returns:
         "mAP_0.50", ..., as `selection.map_metrics`; every instance has the score 1. And those of
-        `label_accuracy`.
+        `label_accuracy`. Nothing where all videos are annotated.
 
     Raises:
         ConfigError: the method has no pseudo-labels, or the split holds test videos.
@@ -71,6 +71,8 @@ def label_quality(
                 label=instance[:, 2],
                 score=np.ones(len(instance)),
             )
+    if not found:
+        return {}
     truth = ground_truth(split.store, [id for id in split.ids if id in found], "val")
     rules = protocol(split.store.info.name)
     result = detection_map(truth, found, split.store.info.num_classes, rules.tiou)

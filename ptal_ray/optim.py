@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 LAST_LR = 1e-8  # where a cosine ends
 
@@ -57,7 +57,28 @@ def update(
     optimizer.step()
 
 
-def averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """A copy of the model that `update_parameters` moves towards it."""
-    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+def averaged(model: nn.Module) -> nn.Module:
+    """A copy of the model for `move_average`, which no gradient reaches."""
+    copy = deepcopy(model)
+    for parameter in copy.parameters():
+        parameter.requires_grad_(False)
+    return copy
+
+
+@torch.no_grad()
+def move_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Moves the average towards the model, in place.
+
+    Deviation: the decay is at most (1 + step) / (10 + step), so that a short training is not judged
+    by the weights it began with; released code has a constant one, and trains for long.
+
+    Args:
+        decay: what stays of the average.
+        step: optimiser steps done before the one just made.
+    """
+    share = 1 - min(decay, (1 + step) / (10 + step))
+    own, new = average.state_dict(), model.state_dict()
+    real = [name for name, value in own.items() if value.is_floating_point()]
+    torch._foreach_lerp_([own[n] for n in real], [new[n] for n in real], share)
+    for name in own.keys() - set(real):
+        own[name].copy_(new[name])

@@ -34,7 +34,7 @@ def stage_result(
 
     Args:
         key: the stage's configuration, whose `stages` is the cache folder or empty for none; the
-            content hash of the data; the ids of the trial that asks.
+            content hash of the data; the ids that it scores.
         made: trains and scores; every worker calls it, rank 0 has the result.
         rank, world_size: of this worker among those of the trial.
 
@@ -80,6 +80,8 @@ def entry(key: Key) -> Path | None:
         "train": config.train, "steps": config.report_steps, "seed": config.seed,
         "precision": config.precision, "fit_on": config.fit_on,
     }  # fmt: skip
+    if external := config.train.get("external_scores"):
+        depends["external"] = hashlib.sha256(Path(str(external)).read_bytes()).hexdigest()
     if config.fit_on == "fit":
         depends |= {"fold": [config.val_fraction, config.fold_seed]}
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()

@@ -103,7 +103,7 @@ def _judge_labels(trial: Trial, out: Path, quiet: bool) -> None:
     )
     with (out / "label_quality.jsonl").open("a") as file:
         print(json.dumps({"step": trial.step, **metrics}), file=file)
-    if not quiet:
+    if metrics and not quiet:
         print(f"step {trial.step:6d}  pseudo-labels  {_map_line(metrics, '')}", flush=True)
 
 

@@ -37,7 +37,7 @@ from ptal_ray.methods.method import (
     Step,
     load,
 )
-from ptal_ray.optim import averaged, make_optimizer, update
+from ptal_ray.optim import averaged, make_optimizer, move_average, update
 from ptal_ray.scoring import from_first, gathered, not_finite, score_videos
 from ptal_ray.selection import ground_truth
 from ptal_ray.stages import stage_result
@@ -96,7 +96,7 @@ class Trial:
         stage = self._stage_result(self.method.stage) if self.method.stage else None
         self._start(stage)
         self.optimizer = make_optimizer(self.model, self.hp)
-        self.average = averaged(self.model, self.hp.ema) if self.hp.ema else None
+        self.average = averaged(self.model) if self.hp.ema else None
         self.objective = self._wrap()
         self.labels = LabelTable(len(seen), self.hp.refresh_every, self.device)
         if self.method.labels is not None:
@@ -183,7 +183,7 @@ class Trial:
     @property
     def judged(self) -> nn.Module:
         """The module whose scores count: the moving average where there is one."""
-        return self.average.module if self.average else self.model
+        return self.average or self.model
 
     def train_step(self) -> dict[str, Tensor]:
         """One optimiser step; returns the detached terms of the loss and their total."""
@@ -197,7 +197,7 @@ class Trial:
         total.backward()  # type: ignore[no-untyped-call]
         update(self.model, self.optimizer, self.hp, self.step, self.config.report_steps[-1])
         if self.average:
-            self.average.update_parameters(self.model)
+            move_average(self.average, self.model, self.hp.ema, self.step)
         self.step += 1
         if self.first_step_at is None:
             self.first_step_at = time.time()
@@ -299,20 +299,21 @@ class Trial:
         def made() -> StageResult:
             trial = Trial(config, str(self.device), self.rank, self.world_size)
             trial.train_until(steps)
-            weights = {name: value.cpu() for name, value in trial.judged.state_dict().items()}
+            weights = {n: p.detach().cpu() for n, p in trial.judged.named_parameters()}
             return StageResult(
                 scores=trial._all_scores(self.split.ids) if stage.scored else [],
                 weights=weights if stage.starts else {},
             )
 
-        key = (config, self.store.info.content_hash, self.split.ids)
+        asked = self.split.ids if stage.scored else ()
+        key = (config, self.store.info.content_hash, asked)
         return stage_result(key, made, self.rank, self.world_size)
 
     def _start(self, stage: StageResult | None) -> None:
         """Takes over the weights of the stage before, where it gives any."""
         if stage and stage.weights:
             missing = self.model.load_state_dict(stage.weights, strict=False).missing_keys
-            assert not missing, missing
+            assert not set(missing) & {name for name, _ in self.model.named_parameters()}, missing
 
     def score(self, ids: tuple[str, ...]) -> list[Scores]:
         """The method's scores of `ids` with the present weights."""

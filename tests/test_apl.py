@@ -25,6 +25,7 @@ from ptal_ray.methods.apl.apl_params import LABELS, LAST, AplBmnTrain, AplTrain,
 from ptal_ray.methods.apl.contrast import contrast, kmeans, snippet_classes, snippets
 from ptal_ray.methods.apl.external import video_scores
 from ptal_ray.methods.apl.icd import Discriminator, instance_vectors, likeness, partners
+from ptal_ray.methods.apl.instances import cropped
 from ptal_ray.methods.apl.selection import revised, thresholds
 from ptal_ray.methods.method import load
 from ptal_ray.ops.segments import paired_tiou
@@ -91,6 +92,36 @@ def test_labelled_videos_are_seeded_and_hold_every_class(store: Path) -> None:
     assert len(labelled(source, ids, 0.001, 0)) == 1
     seen = {int(c) for id in chosen for c in source.annotations(id).label}
     assert seen == {int(c) for id in ids for c in source.annotations(id).label}
+
+
+def test_the_search_sees_no_annotation_that_final_runs_do_not(store: Path) -> None:
+    source = FeatureStore.open(store)
+    ids = source.ids("train")
+    every = labelled(source, ids, 0.5, 3)
+    assert labelled(source, ids[2:], 0.5, 3) == tuple(id for id in every if id in ids[2:])
+    others = [id for id in ids if id not in every]
+    with pytest.raises(DataError, match="the 5 labelled videos are all in the selection fold"):
+        labelled(source, others, 0.5, 3)
+
+
+def test_each_stage_counts_positives_anew(store: Path) -> None:
+    made = config(store, "apl", train={"first_positives": 55.0, "tau_neg": 0.0})
+    trial = Trial(made)
+    assert trial.model.positives.tolist() == [55, 55]
+    trial.train_step()
+    assert (trial.model.positives != 55).all()
+    alone = Trial(config(store, "apl.actionformer", train={"first_positives": 55.0}))
+    alone.train_step()
+    assert alone.model.positives[1] == 55 != alone.model.positives[0]
+
+
+def test_ignored_instances_stay_ignored_at_the_edge_of_a_crop() -> None:
+    pseudo = {
+        "start_t": torch.tensor([[0.0, 0.0]]), "end_t": torch.tensor([[40.0, 40.0]]),
+        "label": torch.tensor([[1, 1]]), "ignored": torch.tensor([[False, True]]),
+    }  # fmt: skip
+    found = cropped(pseudo, torch.tensor([30]), torch.tensor([20]))
+    assert found["label"].tolist() == [[-1, 1]]
 
 
 def test_videos_without_annotations_are_an_error(tmp_path: Path, store: Path) -> None:
@@ -303,8 +334,9 @@ def test_detectors_alone_train_on_their_share_of_the_videos(store: Path) -> None
     for method in ("apl.actionformer", "apl.bmn"):
         whole = Trial(config(store, method))
         part = Trial(config(store, method, train={"labelled_fraction": 0.5}))
-        assert len(part.split.ids) == round(len(whole.split.ids) / 2)
-        assert set(part.split.ids) < set(whole.split.ids)
+        half = labelled(whole.store, whole.store.ids("train"), 0.5, 0)
+        assert part.split.ids == tuple(id for id in whole.split.ids if id in half)
+        assert len(half) == 5 and part.annotated == part.split.ids
 
 
 def test_without_any_label_training_goes_on_with_the_annotated_videos(store: Path) -> None:
@@ -335,7 +367,7 @@ def test_external_scores_are_refused_where_they_leak_and_else_used(
     with pytest.raises(DataError, match=r"no scores of 12 of 13 videos, video1 among them"):
         trial()
     path.write_text(json.dumps(dict.fromkeys(every, [0.9, 0.1])))
-    with pytest.raises(DataError, match=r"video0 has 2 scores; needed are 3"):
+    with pytest.raises(DataError, match=r"video video0: needed are 3 finite scores"):
         trial()
     path.write_text(json.dumps(dict.fromkeys(every, [0.05, 0.9, 0.2])))
     with pytest.raises(ConfigError, match=r"leak them where only 0\.5 of the videos"):

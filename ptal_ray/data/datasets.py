@@ -87,10 +87,10 @@ DATASETS = {
         simulated=_CSV,
     ),
     "epic_verb": Dataset(
-        protocol=EPIC, flags=f"{_GT} --simulate-points gaussian --fps 30 --stride 16"
+        protocol=EPIC, flags=f"{_GT} --simulate-points gaussian --fps 30 --stride 16 --window 32"
     ),
     "epic_noun": Dataset(
-        protocol=EPIC, flags=f"{_GT} --simulate-points gaussian --fps 30 --stride 16"
+        protocol=EPIC, flags=f"{_GT} --simulate-points gaussian --fps 30 --stride 16 --window 32"
     ),
 }
 

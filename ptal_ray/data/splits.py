@@ -44,30 +44,41 @@ def fold(
 def labelled(
     store: FeatureStore, ids: Sequence[str], fraction: float, seed: int
 ) -> tuple[str, ...]:
-    """The annotated videos of semi-supervised training: a seeded, class-stratified part of `ids`.
+    """The annotated videos among `ids`: a seeded, class-stratified part of the training split.
+
+    The part is drawn from the whole training split, so that a search, which trains without a fold,
+    and the final runs see annotations of the same videos.
 
     Args:
         store: the dataset.
         ids: training videos.
-        fraction: share of them, in (0, 1]; at least one video.
+        fraction: share of the training split, in (0, 1]; at least one video.
         seed: which part.
 
     Returns:
-        Ids in the order of `ids`. A class of two or more videos is in it where the number allows.
+        Ids in the order of `ids`. A class of two or more videos is in the part where the number
+        allows.
 
     Raises:
-        DataError: none of the videos has an annotated instance.
+        DataError: no training video has an annotated instance, or none of `ids` is in the part.
     """
-    has = _classes(store, [store.annotations(i).label for i in ids])
+    every = store.ids("train")
+    has = _classes(store, [store.annotations(i).label for i in every])
     if not has.any():
         raise DataError(
-            f"{store.path}: none of the {len(ids)} training videos has an annotated instance; "
+            f"{store.path}: none of the {len(every)} training videos has an annotated instance; "
             "import annotations of the training split"
         )
-    number = min(max(round(fraction * len(ids)), 1), len(ids))
-    rng = np.random.default_rng([seed, 0x1ABE1])
-    chosen = _stratified(has, number, rng)
-    return tuple(i for row, i in enumerate(ids) if chosen[row])
+    number = min(max(round(fraction * len(every)), 1), len(every))
+    chosen = _stratified(has, number, np.random.default_rng([seed, 0x1ABE1]))
+    part = {id for id, own in zip(every, chosen, strict=True) if own}
+    found = tuple(i for i in ids if i in part)
+    if not found:
+        raise DataError(
+            f"{store.path}: the {number} labelled videos are all in the selection fold; raise "
+            "train.labelled_fraction, or choose another train.labelled_seed"
+        )
+    return found
 
 
 def centres(ids: Sequence[str], truth: Mapping[str, Segments]) -> list[Points]:

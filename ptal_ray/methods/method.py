@@ -119,8 +119,8 @@ class Batch:
             ascending; -1 pads, and marks those outside the crop.
         most_pairs: entries of the video of the batch that has most, a number on the host.
         crop_t: (B,) int64, first snippet of the crop in the whole video (0 where uncropped).
-        pseudo: the newest output of `Method.refresh` for these videos, in snippets of the WHOLE
-            video, or None where the method has no refresh.
+        pseudo: the newest output of `Method.refresh` for these videos, or what `Method.labels` made,
+            in snippets of the WHOLE video; None where the method has neither.
     """
 
     ids: tuple[str, ...]
@@ -154,7 +154,7 @@ class Step:
         rank, world_size: this worker among those of the trial; it holds rows
             [rank * B, (rank + 1) * B) of the global batch.
         split_pseudo: the newest pseudo-labels of the whole training split, each tensor (V, ...);
-            rows not refreshed yet are zero. None where the method has no refresh.
+            rows not refreshed yet are zero. None where the method has no labels.
     """
 
     index: int
@@ -229,7 +229,7 @@ class StageResult:
     Args:
         scores: of each training video of the trial that asks, in the order of its split; empty
             where the stage is not scored.
-        weights: tensors of the module by name; empty where they are not kept.
+        weights: parameters of the module by name; empty where they are not kept.
     """
 
     scores: list[Scores]
@@ -280,7 +280,7 @@ class Method:
     """A method as plain functions; `hp` is an instance of `train_params`.
 
     Args:
-        name: folder name.
+        name: what `load` takes.
         supervision: "point"; "full", trained on the labelled videos alone; or "semi", on all
             videos with the annotations of the labelled ones. The parameters of the last two have
             `labelled_fraction` and `labelled_seed`.

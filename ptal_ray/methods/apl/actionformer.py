@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from ptal_ray.methods.apl.actionformer_decode import decode, scores
-from ptal_ray.methods.apl.actionformer_losses import loss, run, terms
+from ptal_ray.methods.apl.actionformer_losses import loss, represent, run, terms
 from ptal_ray.methods.apl.actionformer_network import build
 from ptal_ray.methods.apl.actionformer_params import ActionFormerDecode, ActionFormerTrain
 from ptal_ray.methods.apl.apl_params import AplTrain
@@ -17,7 +16,12 @@ from ptal_ray.methods.method import Method
 
 def label_rules(hp: Any) -> ActionFormerDecode:
     """How predictions that may become labels are suppressed."""
-    return replace(ActionFormerDecode(), sigma=hp.label_sigma)
+    return ActionFormerDecode(
+        sigma=hp.label_sigma,
+        multiclass=hp.label_multiclass,
+        voting_tiou=hp.label_voting,
+        most=hp.label_most,
+    )
 
 
 DETECTOR = Detector(
@@ -26,6 +30,7 @@ DETECTOR = Detector(
     build=build,
     run=run,
     levels=lambda output: output.levels,
+    represent=represent,
     terms=terms,
     scores=scores,
     decode=decode,

@@ -38,10 +38,19 @@ def loss(model: ActionFormer, batch: Batch, hp: Any, step: Step) -> dict[str, Te
 
 def run(model: ActionFormer, batch: Batch, step: Step) -> Output:
     """The outputs of a training batch, with drop-path."""
-    features, mask = model.padded(batch.features, batch.mask)
-    kept = drop_path(model, step.rand(len(mask), model.branches))
-    output: Output = model(features, mask, kept)
+    output: Output = model(*_inputs(model, batch, step))
     return output
+
+
+def represent(model: ActionFormer, batch: Batch, step: Step) -> list[Tensor]:
+    """The levels of the pyramid for a training batch."""
+    levels, _ = model.represent(*_inputs(model, batch, step))
+    return levels
+
+
+def _inputs(model: ActionFormer, batch: Batch, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+    features, mask = model.padded(batch.features, batch.mask)
+    return features, mask, drop_path(model, step.rand(len(mask), model.branches))
 
 
 def terms(
@@ -85,7 +94,8 @@ def detection_losses(
     if output.quality is None:
         focal = sigmoid_focal(output.logit, label)
     else:
-        label = label * joint_quality(torch.stack([tiou, tnd], dim=2), hp.quality_floor)[..., None]
+        quality = joint_quality(torch.stack([tiou, tnd], dim=2), hp.quality_floor)
+        label = label * torch.where(positive, quality, 0.0)[..., None]
         focal = soft_focal(class_scores(output, hp.quality_floor), label, hp.focal)
     counted = output.mask & ~taught.ignored
     regressed = regression_loss(edges, target)
@@ -117,8 +127,9 @@ def _video_weights(
     count = torch.zeros_like(model.positives).index_add(0, kind, number.to(model.positives))
     count = step.mean_over_workers(count) * step.world_size
     running = MOMENTUM * model.positives + (1 - MOMENTUM) * count.clamp(min=1)
-    if model.training:
-        model.positives.copy_(running)
+    if model.training:  # a kind that the stage does not have keeps its number
+        kinds = 1 if unlabelled is None else 2
+        model.positives[:kinds] = running[:kinds]
     factor = running.new_tensor([1.0, 0.0 if unlabelled is None else hp.unlabelled_weight])
     weights: Tensor = (factor * step.world_size / running)[kind]
     return weights

@@ -93,8 +93,7 @@ class ActionFormer(nn.Module):
         """
         if kept is None:
             kept = features.new_ones((len(features), self.branches))
-        masks = level_masks(mask, self.levels_above)
-        levels = self.pyramid(features, masks, kept, sinusoids if self.positions else None)
+        levels, masks = self.represent(features, mask, kept)
         logits, edges, quality = [], [], []
         for level, (value, own) in enumerate(zip(levels, masks, strict=True)):
             logits.append(self.class_head(self.class_tower(value, own), own).float())
@@ -110,6 +109,13 @@ class ActionFormer(nn.Module):
             levels=levels,
             sizes=[own.shape[1] for own in masks],
         )
+
+    def represent(
+        self, features: Tensor, mask: Tensor, kept: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The levels of the pyramid and their masks, see `forward`."""
+        masks = level_masks(mask, self.levels_above)
+        return self.pyramid(features, masks, kept, sinusoids if self.positions else None), masks
 
     def padded(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The two with padding behind, so that the end of no video depends on other videos."""

@@ -98,6 +98,17 @@ class AplTrain(AplStages, ActionFormerTrain):
     ignore_candidates: bool = param(
         True, doc="other candidates teach nothing; off: they teach background", source="PROPOSED"
     )
+    label_multiclass: bool = param(
+        True, doc="classes are suppressed apart in that", source="C (ActivityNet: false)"
+    )
+    label_voting: float = param(
+        0.7, doc="tIoU of its voting, without effect where classes are apart",
+        source="C (ActivityNet: 0.9)", allowed=(0.0, 1.0),
+    )  # fmt: skip
+    label_most: int = param(
+        200, doc="predictions of a video after it", source="C (ActivityNet: 100)",
+        allowed=(1, 100000),
+    )  # fmt: skip
     label_sigma: float = param(
         0.5, doc="sigma of the suppression of predictions that become labels", source="C",
         allowed=(0.01, 10.0),
@@ -110,17 +121,23 @@ class AplBmnTrain(AplStages, BmnTrain):
 
     tnd: bool = param(True, doc="a third map predicts tND", source="PROPOSED")
     joint: bool = param(True, doc="score and soft target tIoU - tND; needs tnd", source="PROPOSED")
+    label_classes: int = param(
+        2, doc="classes of a video that its predictions may have", source="C (ActivityNet: 1)",
+        allowed=(1, 100),
+    )  # fmt: skip
 
 
 # What the last stage alone sees; a parameter that is missing here makes an earlier stage anew.
 LAST = {
     "lr", "weight_decay", "unlabelled_weight", "adaptive", "tau_neg", "tau_pos_k",
     "tau_pos_scope", "eliminate", "tau_icd", "mine", "promote_icd", "ignore_candidates",
-    "label_sigma", "supervised_steps",
+    "label_sigma", "label_multiclass", "label_voting", "label_most", "label_classes",
+    "supervised_steps",
 }  # fmt: skip
 # What pre-training, which sees no labels, does not see either.
 LABELS = LAST | {
-    "labelled_fraction", "labelled_seed", "first_range", "center_radius", "regression_weight",
+    "labelled_fraction", "labelled_seed", "external_scores", "allow_external_scores",
+    "first_range", "center_radius", "regression_weight",
     "label_smoothing", "first_positives", "quality_weight", "quality_floor", "focal",
     "contrast_weight", "icd_partners", "pretrain_steps", "boundary_weight",
     "classification_weight", "tnd_weight", "eps", "video_weight",

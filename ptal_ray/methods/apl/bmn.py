@@ -59,10 +59,11 @@ DETECTOR = Detector(
     build=build,
     run=run,
     levels=lambda output: [output.base],
+    represent=lambda model, batch, step: [model.base(batch.features, batch.mask)],
     terms=terms,
     scores=scores,
     decode=decode,
-    label_rules=lambda hp: BmnDecode(),
+    label_rules=lambda hp: BmnDecode(video_classes=hp.label_classes),
 )
 METHOD = Method(
     name="apl.bmn",

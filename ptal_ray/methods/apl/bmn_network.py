@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,7 @@ class Bmn(nn.Module):
     """See the method's README for the equations.
 
     Args:
-        feature_dim: D, a multiple of 4.
+        feature_dim: D; the first convolution has fewer groups where 4 does not divide it.
         num_classes: C.
         hp: BmnTrain.
     """
@@ -59,7 +60,7 @@ class Bmn(nn.Module):
         width, maps = hp.base_dim, hp.map_dim
         self.longest, self.r_act = hp.longest, hp.r_act
         self.base_convs = nn.ModuleList(
-            [_conv(size, width, GROUPS) for size in (feature_dim, width)]
+            [_conv(size, width, math.gcd(size, GROUPS)) for size in (feature_dim, width)]
         )
         self.start_convs = nn.ModuleList([_conv(width, width, GROUPS), nn.Conv1d(width, 1, 1)])
         self.end_convs = nn.ModuleList([_conv(width, width, GROUPS), nn.Conv1d(width, 1, 1)])
@@ -141,9 +142,8 @@ def build(store: FeatureStore, hp: Any) -> Bmn:
         DataError: external scores cannot be read.
     """
     external.check(store, hp)
-    for name, size in (("features", store.info.feature_dim), ("train.base_dim", hp.base_dim)):
-        if size % GROUPS:
-            raise ConfigError(f"{name}: {size} channels are no multiple of {GROUPS}; choose one")
+    if hp.base_dim % GROUPS:
+        raise ConfigError(f"train.base_dim: {hp.base_dim} is no multiple of {GROUPS}; choose one")
     if not hp.window and not hp.resample_to:
         raise ConfigError(
             "train.window: 0 needs resampled videos; set it, or train.resample_to, to e.g. 100"

@@ -22,6 +22,7 @@ class Detector:
         build: (store, hp) -> module.
         run: (model, batch, step) -> its outputs for a training batch.
         levels: outputs -> (B, T_l, H) features, level l with a position every 2^l snippets.
+        represent: (model, batch, step) -> these features alone, without any head.
         terms: (model, outputs, batch, instances of the crops, hp, step, unlabelled) -> weighted
             0-d terms; `unlabelled` is (B,) bool or None for none.
         scores, decode: see `Method`.
@@ -33,6 +34,7 @@ class Detector:
     build: Callable[[FeatureStore, Any], nn.Module]
     run: Callable[[Any, Batch, Step], Any]
     levels: Callable[[Any], list[Tensor]]
+    represent: Callable[[Any, Batch, Step], list[Tensor]]
     terms: Callable[[Any, Any, Batch, Pseudo, Any, Step, Tensor | None], dict[str, Tensor]]
     scores: Callable[[Any, Batch, Any, list[Grid]], list[Scores]]
     decode: Callable[[Scores, Grid, float, Any], Segments]

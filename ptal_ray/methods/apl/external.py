@@ -39,12 +39,12 @@ def check(store: FeatureStore, hp: Any) -> None:
             f"{hp.external_scores}: no scores of {len(missing)} of {len(every)} videos, "
             f"{missing[0]} among them; add them"
         )
-    wrong = [id for id in every if known[id].shape != (store.info.num_classes,)]
-    if wrong:
-        raise DataError(
-            f"{hp.external_scores}: video {wrong[0]} has {known[wrong[0]].size} scores; needed "
-            f"are {store.info.num_classes}, in the order of `python -m ptal_ray.data info`"
-        )
+    for id in every:
+        if known[id].shape != (store.info.num_classes,) or not np.isfinite(known[id]).all():
+            raise DataError(
+                f"{hp.external_scores}: video {id}: needed are {store.info.num_classes} finite "
+                "scores in one list, in the order of `python -m ptal_ray.data info`"
+            )
 
 
 @cache

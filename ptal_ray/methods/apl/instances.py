@@ -54,7 +54,8 @@ def table(
 
 
 def cropped(pseudo: Pseudo, crop_t: Tensor, length: Tensor, edge_t: float = EDGE_T) -> Pseudo:
-    """The instances of a crop in its positions; those that lie in it by less than half are gone.
+    """The instances of a crop in its positions; those that lie in it by less than half are gone,
+    but for ignored ones.
 
     Args:
         pseudo: "start_t", "end_t" (B, K) edges where whole numbers are the centres of snippets,
@@ -67,7 +68,8 @@ def cropped(pseudo: Pseudo, crop_t: Tensor, length: Tensor, edge_t: float = EDGE
     first, last = (crop_t - edge_t)[:, None], (crop_t + length + edge_t)[:, None]
     start, end = pseudo["start_t"], pseudo["end_t"]
     inner_start, inner_end = start.clamp(min=first), end.clamp(max=last)
-    inside = (inner_end - inner_start) >= KEPT_SHARE * (end - start)
+    inner = inner_end - inner_start
+    inside = (inner >= KEPT_SHARE * (end - start)) | (pseudo["ignored"] & (inner > 0))
     return {
         "start_t": inner_start - crop_t[:, None],
         "end_t": inner_end - crop_t[:, None],

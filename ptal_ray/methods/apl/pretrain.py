@@ -34,7 +34,7 @@ def loss(
 
     Source: APL section 3.4.
     """
-    levels = detector.levels(detector.run(model, batch, step))
+    levels = detector.represent(model, batch, step)
     with torch.autocast(batch.mask.device.type, enabled=False):
         length = batch.mask.sum(dim=1)
         return {"contrast": batch_contrast(levels, batch.features, length, None, hp, step)}

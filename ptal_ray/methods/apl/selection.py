@@ -27,20 +27,22 @@ def select(
         hp: train parameters of APL.
 
     Returns:
-        By id, what is taken for instances, and the other candidates.
+        By id, what is taken for instances, and the other candidates. What was taken by score and
+        dropped by likeness is in neither.
 
     Source: APL sections 3.2 and 3.3.
     """
     strong = {id: p.take(p.score > hp.tau_neg) for id, p in predictions.items()}
     limit = thresholds(list(strong.values()), hp)
-    chosen = [p.score >= own for p, own in zip(strong.values(), limit, strict=True)]
+    high = [p.score >= own for p, own in zip(strong.values(), limit, strict=True)]
+    chosen = high
     if hp.eliminate or hp.mine:
         alike = _likeness(known, strong, hp)
-        chosen = [revised(own, like, hp) for own, like in zip(chosen, alike, strict=True)]
-    pairs = list(zip(strong.items(), chosen, strict=True))
+        chosen = [revised(own, like, hp) for own, like in zip(high, alike, strict=True)]
+    rows = list(zip(strong.items(), high, chosen, strict=True))
     return (
-        {id: p.take(own) for (id, p), own in pairs},
-        {id: p.take(~own) for (id, p), own in pairs},
+        {id: p.take(own) for (id, p), _, own in rows},
+        {id: p.take(~own & ~above) for (id, p), above, own in rows},
     )
 
 
@@ -62,7 +64,7 @@ def thresholds(predictions: Sequence[Segments], hp: Any) -> list[NDArray[np.floa
         own = score[group == g]
         most = np.quantile(own, HIGHEST_SHARE)
         limit[group == g] = min(own.mean() + hp.tau_pos_k * own.std(), most)
-    return _by_video(limit, predictions)
+    return np.split(limit, np.cumsum([len(p) for p in predictions]))[:-1]
 
 
 def revised(positive: NDArray[np.bool_], alike: NDArray[np.float64], hp: Any) -> NDArray[np.bool_]:
@@ -94,19 +96,11 @@ def discriminator(known: Known, hp: Any) -> Discriminator:
 def _likeness(known: Known, predictions: dict[str, Segments], hp: Any) -> list[NDArray[np.float64]]:
     """Likeness of each video's predictions to the annotated instances of their classes."""
     split, truth = known.split, known.truth()
-    none = torch.zeros(0, split.store.info.feature_dim)
     rows = {id: row for row, id in enumerate(split.ids)}
     own = [instance_vectors(split, rows[id], truth[id]) for id in known.labelled]
-    found = [instance_vectors(split, rows[id], p) for id, p in predictions.items()]
     classes = np.concatenate([truth[id].label for id in known.labelled])
-    label = np.concatenate([np.zeros(0, np.int64), *(p.label for p in predictions.values())])
-    model = discriminator(known, hp)
-    alike = likeness(model, torch.cat([none, *found]), label, torch.cat(own), classes)
-    return _by_video(alike, list(predictions.values()))
-
-
-def _by_video(
-    value: NDArray[np.float64], predictions: Sequence[Segments]
-) -> list[NDArray[np.float64]]:
-    ends = np.cumsum([len(p) for p in predictions])
-    return np.split(value, ends)[:-1]
+    model, every = discriminator(known, hp), torch.cat(own)
+    return [
+        likeness(model, instance_vectors(split, rows[id], p), p.label, every, classes)
+        for id, p in predictions.items()
+    ]
