@@ -201,7 +201,7 @@ def study_event(study: Study) -> dict[str, Any]:
     }
 
 
-def _annotated(study: Study, store: FeatureStore) -> dict[str, tuple[str, ...]]:
+def _annotated(study: Study, store: FeatureStore) -> dict[str, list[str]]:
     """Ids whose annotations the search and the final runs may see.
 
     Empty for methods supervised by points, and where the space searches over how many there are.
@@ -215,8 +215,8 @@ def _annotated(study: Study, store: FeatureStore) -> dict[str, tuple[str, ...]]:
     fit, _ = splits.fold(store, selection.val_fraction, selection.fold_seed)
     share, seed = float(hp["labelled_fraction"]), int(hp["labelled_seed"])
     return {
-        "search": splits.labelled(store, fit, share, seed),
-        "final": splits.labelled(store, store.ids("train"), share, seed),
+        "search": list(splits.labelled(store, fit, share, seed)),
+        "final": list(splits.labelled(store, store.ids("train"), share, seed)),
     }
 
 

@@ -385,7 +385,7 @@ def test_a_study_records_which_videos_are_labelled(store: Path, tmp_path: Path) 
     source = FeatureStore.open(store)
     study = create_study(space, source, tmp_path)
     known = study_event(study)["annotated"]
-    assert known["final"] == labelled(source, source.ids("train"), 0.5, 0)
+    assert known["final"] == list(labelled(source, source.ids("train"), 0.5, 0))
     assert len(known["search"]) < len(known["final"]) == 5
     searched = load_space("apl_watch", ["train.labelled_fraction={choice: [0.2, 0.5]}"])
     assert study_event(create_study(searched, source, tmp_path))["annotated"] == {}

@@ -25,11 +25,12 @@ from ptal_ray.distributed.searcher import JOURNAL, OptunaSearcher, open_journal
 from ptal_ray.domain import Domain
 from ptal_ray.errors import ConfigError, NoTrialFinished
 from ptal_ray.eventlog import EventLog, read_events
+from ptal_ray.methods.method import load
 from ptal_ray.space import Resources, parse_space
 from ptal_ray.study import Study, create_study, study_event
 from ptal_ray.tracking import Report, StudyView, TrialView
 
-METHOD = sorted(SMALL)[0]
+METHOD = min(n for n in SMALL if load(n).stage is None and "." not in n)
 SPACE = f"""
 method: {METHOD}
 dataset: tiny

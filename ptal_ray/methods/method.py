@@ -119,8 +119,8 @@ class Batch:
             ascending; -1 pads, and marks those outside the crop.
         most_pairs: entries of the video of the batch that has most, a number on the host.
         crop_t: (B,) int64, first snippet of the crop in the whole video (0 where uncropped).
-        pseudo: the newest output of `Method.refresh` for these videos, or what `Method.labels` made,
-            in snippets of the WHOLE video; None where the method has neither.
+        pseudo: the newest output of `Method.refresh` for these videos, or what `Method.labels`
+            made, in snippets of the WHOLE video; None where the method has neither.
     """
 
     ids: tuple[str, ...]
