@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ptal_ray.batches import Batches
 from ptal_ray.checkpoint import read_checkpoint, write_checkpoint
-from ptal_ray.data import splits
 from ptal_ray.data.batching import PackedSplit, resampled_grid
 from ptal_ray.data.datasets import protocol
 from ptal_ray.data.sampling import BatchPlan
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.data.types import Points, Scores, Segments
+from ptal_ray.data.types import Scores, Segments
 from ptal_ray.decoding import DecodeResult, search_decode
-from ptal_ray.errors import ConfigError, DataError, DivergedError
+from ptal_ray.errors import ConfigError, DivergedError
 from ptal_ray.labels import LabelTable
 from ptal_ray.methods.method import (
     Batch,
@@ -41,6 +40,7 @@ from ptal_ray.optim import averaged, make_optimizer, move_average, update
 from ptal_ray.scoring import from_first, gathered, not_finite, score_videos
 from ptal_ray.selection import ground_truth
 from ptal_ray.stages import stage_result
+from ptal_ray.supervision import split_ids, visible_ids, visible_points
 from ptal_ray.trial_config import TrialConfig, TrialReport
 
 
@@ -82,11 +82,11 @@ class Trial:
         train_params: Any = self.method.train_params
         self.hp = train_params(**config.train)
         self.store = FeatureStore.open(config.store)
-        fit_ids, self.score_ids = _split(self.store, config)
-        seen, labelled = _supervised(self.store, fit_ids, self.method, self.hp)
+        fit_ids, self.score_ids = split_ids(self.store, config)
+        seen, labelled = visible_ids(self.store, fit_ids, self.method, self.hp)
         self.annotated = () if self.method.supervision == "point" else labelled
         truth = partial(ground_truth, self.store, labelled, "val")
-        points = _points(self.store, seen, self.method, truth)
+        points = visible_points(self.store, seen, self.method, truth)
         resample_to = self.hp.resample_to
         self.split = PackedSplit(
             self.store, seen, self.device, points=points, resample_to=resample_to
@@ -362,45 +362,6 @@ class Trial:
         return DistributedDataParallel(
             objective, forward_sync_buffers=False, find_unused_parameters=True
         )
-
-
-def _split(store: FeatureStore, config: TrialConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Training ids and ids to score.
-
-    Raises:
-        DataError: one of them is empty.
-    """
-    fit, val = splits.fold(store, config.val_fraction, config.fold_seed)
-    training = store.ids("train") if config.fit_on == "train" else fit
-    scored = store.ids("test") if config.score_on == "test" else val
-    for name, ids in ((config.fit_on, training), (config.score_on, scored)):
-        if not ids:
-            raise DataError(f"{store.path}: split {name!r} is empty; import videos of that subset")
-    return tuple(training), tuple(scored)
-
-
-def _supervised(
-    store: FeatureStore, ids: tuple[str, ...], method: Method, hp: Any
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Ids that training sees, and those of them whose annotations it may see."""
-    if method.supervision == "point":
-        return ids, ids
-    labelled = splits.labelled(store, ids, hp.labelled_fraction, hp.labelled_seed)
-    return (ids if method.supervision == "semi" else labelled), labelled
-
-
-def _points(
-    store: FeatureStore,
-    ids: tuple[str, ...],
-    method: Method,
-    truth: Callable[[], dict[str, Segments]],
-) -> list[Points]:
-    """Annotated points of each video, or the centres of the instances it is annotated with."""
-    if method.supervision == "point":
-        return [store.points(i) for i in ids]
-    if method.labels is None:  # learns from features alone
-        return [Points(time_s=np.zeros(0), label=np.zeros(0, np.int64)) for _ in ids]
-    return splits.centres(ids, truth())
 
 
 def _build(method: Method, store: FeatureStore, hp: Any, seed: int) -> nn.Module:

@@ -27,7 +27,7 @@ LEVELS = (
         "selection",
     },
     {"batches", "trial_config"},
-    {"stages"},
+    {"stages", "supervision"},
     {"trial"},
     {"eventlog", "tracking"},
     {"finals", "local", "provenance", "searcher", "study"},

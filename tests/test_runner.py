@@ -381,9 +381,12 @@ def test_trials_start_at_once_and_nothing_stays_behind(
     done: tuple[Study, list[dict[str, Any]]],
 ) -> None:
     study, _ = done
-    later = [t for t in StudyView.read(study.directory).trials if t.number > 1 and t.reports]
-    waits = [t.reports[0].to_first_step_s for t in later]
-    assert min(w for w in waits if w is not None) < 0.3
+    waits = {
+        t.number: t.reports[0].to_first_step_s or 0.0
+        for t in StudyView.read(study.directory).trials
+        if t.reports
+    }
+    assert min(w for k, w in waits.items() if k > 1) < waits[0] / 4  # the first starts workers
     assert {p.name for p in study.directory.iterdir()} == {
         "events.jsonl", "final", "lock", JOURNAL, "study.json", "trials"
     }  # fmt: skip

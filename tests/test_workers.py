@@ -165,10 +165,9 @@ def test_two_workers_give_the_results_of_one(study_of_two: Any) -> None:
 @pytest.mark.slow
 def test_standing_workers_start_a_trial_at_once(study_of_two: Any) -> None:
     study, _ = study_of_two
-    later = StudyView.read(study.directory).trials[1:]
-    waits = [t.reports[0].to_first_step_s for t in later]
-    assert all(w is not None for w in waits)
-    assert min(w for w in waits if w is not None) < 0.5
+    trials = StudyView.read(study.directory).trials
+    first, *later = [t.reports[0].to_first_step_s or 0.0 for t in trials]
+    assert 0 < min(later) < first / 4  # the first starts the workers
     assert not (study.directory / ".ray").exists()
     finals = StudyView.read(study.directory).finals
     assert [(f.role, f.arm) for f in finals] == [("test", "best"), ("test", "default")]
