@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from types import SimpleNamespace
@@ -355,3 +356,22 @@ def test_points_without_any_proposal_get_a_second_around_them(split: str) -> Non
     made = pseudo_labels(points, [Segments.empty()], 2, split)
     assert made.start_s.tolist() == [0.0, 6.5] and made.end_s.tolist() == [0.7, 7.5]
     assert made.score.tolist() == [0, 0]
+
+
+def test_computing_again_changes_no_gradient() -> None:
+    torch.manual_seed(0)
+    hp = PotlocTrain(width=16, heads=2, levels=2, window=5, recompute=False)
+    kept = Potloc(8, 3, hp)
+    again = Potloc(8, 3, dataclasses.replace(hp, recompute=True))
+    again.load_state_dict(kept.state_dict())
+    features = torch.randn(3, 2048, 8)  # two videos at a time, then one
+    mask = torch.ones(3, 2048, dtype=torch.bool)
+    mask[1, 1500:] = False
+    features = features * mask[..., None]
+    grads = []
+    for model in (kept, again):
+        scores, _ = model(features, mask)
+        total = torch.stack([(s * s).sum() for s in scores]).sum()
+        grads.append(torch.autograd.grad(total, list(model.parameters())))
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

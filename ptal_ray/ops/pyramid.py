@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 LAYER_SCALE = 1e-4  # of a branch at the start
+POSITIONS_AT_ONCE = 4096  # that a block computes where it computes again; bounds memory
 
 
 def padded_length(length: int, levels: int) -> int:
@@ -203,7 +204,8 @@ class Pyramid(nn.Module):
         inputs: D.
         width: H.
         blocks: the blocks in order; those of the stem have stride 1, the others 2.
-        recompute: backward computes each block again instead of keeping what is inside it.
+        recompute: backward computes each block again instead of keeping what is inside it, and long
+            videos pass one after the other.
         stem: blocks at full resolution, 1 or more; the last of them gives level 0.
 
     Source: ActionFormer; POTLoc code.
@@ -238,18 +240,26 @@ class Pyramid(nn.Module):
             kept: (B, 2 blocks) factors of the branches.
             codes: of positions, (T, H) for an embedding (B, T, H), added to it.
         """
-        value = self.embedding(features, masks[0])
+        value = self._run(self.embedding, features, masks[0])
         if codes is not None:
             value = value + codes(value) * masks[0][..., None]
         levels = []
         for k, block in enumerate(self.blocks):
             factors = kept[:, 2 * k : 2 * k + 2]
             inputs = (value, masks[max(k - self.stem + 1, 0)], factors)
-            again = self.recompute and torch.is_grad_enabled()
-            value = checkpoint(block, *inputs, use_reentrant=False) if again else block(*inputs)
+            value = self._run(block, *inputs)
             if k >= self.stem - 1:
                 levels.append(self.norms[k - self.stem + 1](value))
         return levels
+
+    def _run(self, part: nn.Module, *inputs: Tensor) -> Tensor:
+        """`part` of all videos, or of a few after the others and again in the backward pass."""
+        if not (self.recompute and torch.is_grad_enabled()):
+            made: Tensor = part(*inputs)
+            return made
+        videos = max(1, POSITIONS_AT_ONCE // inputs[0].shape[1])
+        rows = zip(*(torch.split(value, videos) for value in inputs), strict=True)
+        return torch.cat([checkpoint(part, *row, use_reentrant=False) for row in rows])
 
 
 class LevelHead(nn.Module):
