@@ -386,7 +386,7 @@ def test_trials_start_at_once_and_nothing_stays_behind(
         for t in StudyView.read(study.directory).trials
         if t.reports
     }
-    assert min(w for k, w in waits.items() if k > 1) < waits[0] / 4  # the first starts workers
+    assert min(waits.values()) < max(waits.values()) / 4  # the first trials start the workers
     assert {p.name for p in study.directory.iterdir()} == {
         "events.jsonl", "final", "lock", JOURNAL, "study.json", "trials"
     }  # fmt: skip

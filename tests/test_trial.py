@@ -182,6 +182,7 @@ def _worker(rank: int, world_size: int, port: int, text: str, out: str) -> None:
     if rank == 0:
         weights = {k: v.clone() for k, v in trial.model.state_dict().items()}
         torch.save({"metrics": metrics, "weights": weights}, out)
+    dist.barrier()  # a worker that leaves while another still talks to it may be aborted
     dist.destroy_process_group()
 
 
