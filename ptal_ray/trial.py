@@ -100,9 +100,7 @@ class Trial:
         self.objective = self._wrap()
         self.labels = LabelTable(len(seen), self.hp.refresh_every, self.device)
         if self.method.labels is not None:
-            known = Known(
-                split=self.split, stage=stage, truth=truth, labelled=labelled, seed=config.seed
-            )
+            known = Known(split=self.split, stage=stage, truth=truth, labelled=labelled)
             self.labels.fill(self.method.labels(known, self.hp))
             if self.method.groups is not None and self.labels.tables is not None:
                 self.plan = self._plan(self.method.groups(self.labels.tables, self.hp))

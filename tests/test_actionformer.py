@@ -291,7 +291,7 @@ def test_losses_gradient_and_detections_are_those_of_the_plain_implementation() 
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     features, mask, videos_, table_ = random_videos(model, 0, 64, 8)
-    kept = torch.rand(2, model.branches) + 0.5
+    kept = torch.rand(2, model.pyramid.branches) + 0.5
     want = reference.losses(model, features, mask, kept, videos_, hp)
     reference_grads = torch.autograd.grad(sum(want), list(model.parameters()))
     logits, edges, masks = reference.forward(model, features, mask, kept)

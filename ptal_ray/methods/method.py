@@ -265,14 +265,12 @@ class Known:
         truth: gives the annotations, by id, of those videos that are annotated for the method: of
             all, or, of a semi-supervised one, of those in `labelled`. Reads them when called.
         labelled: ids of the annotated videos.
-        seed: of the trial.
     """
 
     split: PackedSplit
     stage: StageResult | None
     truth: Callable[[], dict[str, Segments]]
     labelled: tuple[str, ...]
-    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,17 @@ def padded_length(length: int, levels: int) -> int:
     return -(-length // coarsest) * coarsest + coarsest
 
 
+def padded(features: Tensor, mask: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """(B, T, D) and (B, T) with padding behind, so that no video's end depends on other videos."""
+    behind = padded_length(mask.shape[1], levels) - mask.shape[1]
+    return F.pad(features, (0, 0, 0, behind)), F.pad(mask, (0, behind))
+
+
+def drop_path(draw: Tensor, chance: float) -> Tensor:
+    """(B, branches) uniform in [0, 1) -> factors of mean 1, 0 with a chance of `chance`."""
+    return (draw < 1 - chance).float() / (1 - chance)
+
+
 def level_masks(mask: Tensor, levels: int) -> list[Tensor]:
     """(B, T) bool -> (B, T / 2^l) for l = 0, ..., levels."""
     return [mask[:, :: 2**level] for level in range(levels + 1)]
@@ -224,6 +235,11 @@ class Pyramid(nn.Module):
         self.embedding = ConvStack(inputs, width)
         self.blocks = nn.ModuleList(blocks)
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in blocks[stem - 1 :]])
+
+    @property
+    def branches(self) -> int:
+        """Residual branches that drop-path may skip."""
+        return 2 * len(self.blocks)
 
     def forward(
         self,

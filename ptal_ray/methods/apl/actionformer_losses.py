@@ -12,13 +12,13 @@ from ptal_ray.methods.apl.actionformer_network import (
     ActionFormer,
     Output,
     class_scores,
-    drop_path,
     joint_quality,
 )
 from ptal_ray.methods.apl.actionformer_targets import Targets, targets
 from ptal_ray.methods.apl.instances import instances
 from ptal_ray.methods.method import Batch, Pseudo, Step
 from ptal_ray.ops import mil
+from ptal_ray.ops.pyramid import drop_path
 
 ALPHA, GAMMA = 0.25, 2  # of the focal loss
 MOMENTUM = 0.9  # of the running number of positives
@@ -50,7 +50,7 @@ def represent(model: ActionFormer, batch: Batch, step: Step) -> list[Tensor]:
 
 def _inputs(model: ActionFormer, batch: Batch, step: Step) -> tuple[Tensor, Tensor, Tensor]:
     features, mask = model.padded(batch.features, batch.mask)
-    return features, mask, drop_path(model, step.rand(len(mask), model.branches))
+    return features, mask, drop_path(step.rand(len(mask), model.pyramid.branches), model.drop_path)
 
 
 def terms(

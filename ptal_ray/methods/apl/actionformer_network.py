@@ -19,7 +19,7 @@ from ptal_ray.ops.pyramid import (
     Pyramid,
     TransformerBlock,
     level_masks,
-    padded_length,
+    padded,
 )
 
 PRIOR = 0.01  # class score at the start
@@ -78,11 +78,6 @@ class ActionFormer(nn.Module):
         # running numbers of positives of labelled and of unlabelled videos, over all workers
         self.register_buffer("positives", torch.full((2,), float(hp.first_positives)))
 
-    @property
-    def branches(self) -> int:
-        """Residual branches that drop-path may skip."""
-        return 2 * len(self.pyramid.blocks)
-
     def forward(self, features: Tensor, mask: Tensor, kept: Tensor | None = None) -> Output:
         """(B, T, D) -> outputs of all positions.
 
@@ -92,7 +87,7 @@ class ActionFormer(nn.Module):
             kept: (B, branches) factors: 0 where drop-path stops a branch.
         """
         if kept is None:
-            kept = features.new_ones((len(features), self.branches))
+            kept = features.new_ones((len(features), self.pyramid.branches))
         levels, masks = self.represent(features, mask, kept)
         logits, edges, quality = [], [], []
         for level, (value, own) in enumerate(zip(levels, masks, strict=True)):
@@ -119,8 +114,7 @@ class ActionFormer(nn.Module):
 
     def padded(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The two with padding behind, so that the end of no video depends on other videos."""
-        behind = padded_length(mask.shape[1], self.levels_above) - mask.shape[1]
-        return F.pad(features, (0, 0, 0, behind)), F.pad(mask, (0, behind))
+        return padded(features, mask, self.levels_above)
 
 
 def _fill_bias(head: MaskedConv, values: list[float]) -> None:
@@ -172,9 +166,3 @@ def build(store: FeatureStore, hp: Any) -> ActionFormer:
             f"train.width: {hp.width} does not divide among {hp.heads} heads; choose a multiple"
         )
     return ActionFormer(store.info.feature_dim, store.info.num_classes, hp)
-
-
-def drop_path(model: ActionFormer, draw: Tensor) -> Tensor:
-    """(B, branches) uniform in [0, 1) -> factors of mean 1."""
-    kept: float = 1 - model.drop_path
-    return (draw < kept).float() / kept

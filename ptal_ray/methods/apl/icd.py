@@ -30,13 +30,16 @@ class Discriminator(nn.Module):
         self.first = nn.Linear(2 * feature_dim, hidden)
         self.second = nn.Linear(hidden, 1)
 
-    def sides(self, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-        """What the hidden layer gets of each: (..., D) -> (..., hidden), (..., D) -> (..., hidden).
+    def one_side(self, value: Tensor) -> Tensor:
+        """(..., D) -> (..., hidden), what the hidden layer gets of a first instance.
 
         The layer is linear, so each instance passes it once however many it is compared with.
         """
-        left, right = self.first.weight.chunk(2, dim=1)
-        return F.linear(one, left, self.first.bias), F.linear(other, right)
+        return F.linear(value, self.first.weight.chunk(2, dim=1)[0], self.first.bias)
+
+    def other_side(self, value: Tensor) -> Tensor:
+        """(..., D) -> (..., hidden), what it gets of a second one."""
+        return F.linear(value, self.first.weight.chunk(2, dim=1)[1])
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
         """(...) logits of the same action, from hidden sides that broadcast."""
@@ -120,7 +123,7 @@ def discriminator_loss(model: Discriminator, batch: Batch, hp: Any, step: Step) 
     other = torch.cat([positive, negative], dim=1)  # (A, 2 number)
     same = (every[other] == label[:, None]).float()
     flat = vectors.flatten(0, 1)
-    one, two = model.sides(flat[anchor], flat[other])
+    one, two = model.one_side(flat[anchor]), model.other_side(flat[other])
     wrong = F.binary_cross_entropy_with_logits(
         model(one[:, None], two).float(), same, reduction="none"
     ).mean(dim=1)
@@ -133,7 +136,7 @@ def likeness(
     model: Discriminator,
     vectors: Tensor,
     label: NDArray[np.integer[Any]],
-    every: Tensor,
+    other: Tensor,
     classes: NDArray[np.integer[Any]],
 ) -> NDArray[np.float64]:
     """(P,) mean score of each prediction with all annotated instances of its class.
@@ -141,7 +144,7 @@ def likeness(
     Args:
         vectors: (P, D) of the predictions.
         label: (P,) their classes.
-        every: (M, D) of the annotated instances.
+        other: (M, hidden) the other side of the annotated instances.
         classes: (M,) theirs.
 
     Returns:
@@ -150,7 +153,7 @@ def likeness(
     Source: APL Eq. 9.
     """
     found = np.full(len(label), np.nan)
-    one, other = model.sides(vectors, every)
+    one = model.one_side(vectors)
     for c in np.intersect1d(label, classes):
         rows, own = np.flatnonzero(label == c), other[torch.from_numpy(classes == c)]
         for part in np.array_split(rows, max(1, len(rows) * len(own) // PAIRS_AT_ONCE)):

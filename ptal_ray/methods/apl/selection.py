@@ -99,8 +99,10 @@ def _likeness(known: Known, predictions: dict[str, Segments], hp: Any) -> list[N
     rows = {id: row for row, id in enumerate(split.ids)}
     own = [instance_vectors(split, rows[id], truth[id]) for id in known.labelled]
     classes = np.concatenate([truth[id].label for id in known.labelled])
-    model, every = discriminator(known, hp), torch.cat(own)
+    model = discriminator(known, hp)
+    with torch.no_grad():
+        other = model.other_side(torch.cat(own))
     return [
-        likeness(model, instance_vectors(split, rows[id], p), p.label, every, classes)
+        likeness(model, instance_vectors(split, rows[id], p), p.label, other, classes)
         for id, p in predictions.items()
     ]

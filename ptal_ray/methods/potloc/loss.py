@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ptal_ray.methods.method import Batch, Pseudo, Step
-from ptal_ray.methods.potloc.model import Potloc, drop_path
+from ptal_ray.methods.potloc.model import Potloc
 from ptal_ray.ops import mil
+from ptal_ray.ops.pyramid import drop_path
 from ptal_ray.ops.seeds import gap_background
 
 TIE_T = 1e-3  # segments whose lengths differ by less teach a position together
@@ -22,7 +23,7 @@ def loss(model: Potloc, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
     Source: POTLoc Eq. 8 to 11; golden potloc_model.
     """
     features, mask = model.padded(batch.features, batch.mask)
-    kept = drop_path(model, step.rand(len(mask), model.branches))
+    kept = drop_path(step.rand(len(mask), model.pyramid.branches), hp.drop_path)
     scores, masks = model(features, mask, kept)
     assert batch.pseudo is not None
     with torch.autocast(mask.device.type, enabled=False):

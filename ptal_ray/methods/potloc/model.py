@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
@@ -15,7 +14,7 @@ from ptal_ray.ops.pyramid import (
     Pyramid,
     TransformerBlock,
     level_masks,
-    padded_length,
+    padded,
 )
 
 
@@ -36,11 +35,6 @@ class Potloc(nn.Module):
         self.pyramid = Pyramid(feature_dim, hp.width, blocks, hp.recompute)
         self.head = LevelHead(hp.width, num_classes + 1)
 
-    @property
-    def branches(self) -> int:
-        """Residual branches that drop-path may skip."""
-        return 2 * len(self.pyramid.blocks)
-
     def forward(
         self, features: Tensor, mask: Tensor, kept: Tensor | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
@@ -52,15 +46,14 @@ class Potloc(nn.Module):
             kept: (B, branches) factors: 0 where drop-path stops a branch.
         """
         if kept is None:
-            kept = features.new_ones((len(features), self.branches))
+            kept = features.new_ones((len(features), self.pyramid.branches))
         masks = level_masks(mask, self.levels)
         found = self.pyramid(features, masks, kept)
         return [self.head(v, m) for v, m in zip(found, masks, strict=True)], masks
 
     def padded(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The two with padding behind, so that the end of no video depends on other videos."""
-        behind = padded_length(mask.shape[1], self.levels) - mask.shape[1]
-        return F.pad(features, (0, 0, 0, behind)), F.pad(mask, (0, behind))
+        return padded(features, mask, self.levels)
 
 
 def _block(hp: Any, stride: int) -> nn.Module:
@@ -80,9 +73,3 @@ def build(store: FeatureStore, hp: Any) -> Potloc:
             f"train.width: {hp.width} does not divide among {hp.heads} heads; choose a multiple"
         )
     return Potloc(store.info.feature_dim, store.info.num_classes, hp)
-
-
-def drop_path(model: Potloc, draw: Tensor) -> Tensor:
-    """(B, branches) uniform in [0, 1) -> factors of mean 1."""
-    kept: float = 1 - model.drop_path
-    return (draw < kept).float() / kept
