@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,6 +63,7 @@ def markdown(
         _outcome(view, pictures["per_threshold"]),
         _configuration(view),
         _search(view, shares, pictures),
+        _incidents(view),
         f"## Timeline\n\n{pictures['timeline']}",
         "## Commands\n\n```\n" + "\n".join(commands) + "\n```",
         _provenance(view),
@@ -200,6 +202,28 @@ def _search(view: StudyView, shares: Mapping[str, float], pictures: Mapping[str,
         parts.append(_table(["parameter", "share, %"], body))
     parts += ["\n".join(f"- trial {t.number} failed: {_inline(t.message)}" for t in failed)]
     return "\n\n".join(part for part in parts if part)
+
+
+def _incidents(view: StudyView) -> str:
+    """What was lost and taken up again; "" for a study in which nothing was."""
+    lines = [f"- {_clock(e['time'])}: {_incident(e)}" for e in view.incidents]
+    if not lines:
+        return ""
+    said = "No finished trial was lost or counted twice; what was cut short went on from its files."
+    return "\n\n".join(["## Incidents", said, "\n".join(lines)])
+
+
+def _incident(event: Mapping[str, Any]) -> str:
+    if event["event"] == "study":
+        return "the study was continued"
+    if event["event"] == "restart":
+        return f"`{event['run']}` was taken up again: {_inline(event['reason'])}"
+    reason = f": {_inline(event['message'])}" if event.get("message") else ""
+    return f"the study was interrupted{reason}"
+
+
+def _clock(time_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_s))
 
 
 def _provenance(view: StudyView) -> str:

@@ -60,6 +60,10 @@ class Resources:
     gpus_per_worker: float = param(
         0.0, doc="share of a GPU", source="PROPOSED", allowed=(0.0, 64.0)
     )
+    placement: str = param(
+        "pack", doc="workers of a trial on few nodes, on many, or each on another (strict_spread)",
+        source="PROPOSED", allowed=("pack", "spread", "strict_spread"),
+    )  # fmt: skip
     precision: str = param(
         "fp32", doc="of the forward pass", source="PROPOSED", allowed=("fp32", "bf16")
     )

@@ -125,6 +125,8 @@ class StudyView:
         finals: by role, arm, seed; the last of each.
         started, updated: time of the first and of the last event; None without events.
         num_events: events read.
+        incidents: what did not go smoothly, oldest first: "restart" events, "study_end" events of
+            interruptions, and the "study" events that continued.
     """
 
     study: Event = field(default_factory=dict)
@@ -134,6 +136,7 @@ class StudyView:
     started: float | None = None
     updated: float | None = None
     num_events: int = 0
+    incidents: tuple[Event, ...] = ()
 
     def extend(self, events: Iterable[Event]) -> StudyView:
         """The view after `events`, oldest first; kinds not named here are passed over."""
@@ -141,11 +144,15 @@ class StudyView:
         started, updated = self.started, self.updated
         trials = {t.number: t for t in self.trials}
         finals = {(f.role, f.arm, f.seed): f for f in self.finals}
+        incidents = list(self.incidents)
         for event in events:
             count += 1
             updated = event["time"]
             started = updated if started is None else started
             kind = event["event"]
+            stopped = kind == "study_end" and event["state"] != "done"
+            if kind == "restart" or stopped or (kind == "study" and study):
+                incidents.append(event)
             if kind in _KINDS:
                 end = event if kind == "study_end" else None
             if kind == "study":
@@ -163,6 +170,7 @@ class StudyView:
             started=started,
             updated=updated,
             num_events=count,
+            incidents=tuple(incidents),
             trials=tuple(trials[n] for n in sorted(trials)),
             finals=tuple(finals[k] for k in sorted(finals)),
         )

@@ -161,6 +161,22 @@ def test_a_failed_final_run_does_not_end_the_study(study: Study) -> None:
     assert read_events(study.events)[-1]["message"] == "ValueError: no"
 
 
+def test_what_stands_by_makes_room_for_a_run_that_lost_its_node(study: Study) -> None:
+    desk = Desk(study)
+    desk.take("a", "b", "c", "d")
+    for id in "abc":
+        desk.end(id)
+    assert desk.take("e") == ["standby"]
+    assert not desk.conductor.expired("e")  # d trains
+    desk.conductor.without_process = {"d", "e"}
+    assert desk.conductor.expired("e")
+    desk.conductor.ended("e", {})
+    desk.conductor.without_process = set()
+    assert desk.take("f") == ["standby"]
+    desk.end("d")
+    assert desk.take("g") != ["standby"]
+
+
 def test_no_finished_trial_is_an_error(study: Study) -> None:
     desk = Desk(study)
     desk.take(*"abcd")
@@ -286,6 +302,11 @@ def test_what_fits() -> None:
     assert concurrency(Resources(gpus_per_worker=2.0), [{"CPU": 16.0, "GPU": 5.0}], None) == 2
     with pytest.raises(ConfigError, match="2 workers x 2 CPUs and 0 GPUs, but .* has 3 CPUs"):
         concurrency(two, [{"CPU": 3.0}], None)
+    apart = Resources(workers=2, placement="strict_spread")
+    assert concurrency(apart, [{"CPU": 3.0}, {"CPU": 1.0}], None) == 1
+    assert concurrency(apart, [{"CPU": 3.0}, {"CPU": 2.0}, {"CPU": 2.0}], None) == 3
+    with pytest.raises(ConfigError, match="each on another node, but .* 4 CPUs .* on 1 nodes"):
+        concurrency(apart, [{"CPU": 4.0}], None)
     assert local_nodes()[0]["CPU"] == local_cpus() >= 1
 
 

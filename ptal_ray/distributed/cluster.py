@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import ray
 import torch
 
@@ -86,6 +87,7 @@ def _start(address: str | None, with_train: bool, level: int, verbose: bool) -> 
             _node_ip_address="127.0.0.1",
             log_to_driver=verbose,
             logging_level=level,
+            runtime_env={"worker_process_setup_hook": prepare_process},
         )
         return
     _check_address(address)
@@ -94,13 +96,29 @@ def _start(address: str | None, with_train: bool, level: int, verbose: bool) -> 
             address=address,
             log_to_driver=verbose,
             logging_level=level,
-            runtime_env={"env_vars": _ENVIRONMENT},
+            runtime_env={
+                "env_vars": _ENVIRONMENT,
+                "worker_process_setup_hook": prepare_process,
+            },
         )
     except ConnectionError as error:
         raise ConfigError(
             f"--address {address}: cannot join that Ray cluster ({error}); where it wants a token, "
             "set RAY_AUTH_MODE=token"
         ) from error
+
+
+def prepare_process() -> None:
+    """Run by Ray in every process of a study before anything else.
+
+    Gloo would take the address that the host name resolves to, on many machines the loopback's,
+    and Ray Train would clean up in whichever cluster began last on this machine.
+    """
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    here = ray.util.get_node_ip_address()
+    for name, addresses in psutil.net_if_addrs().items():
+        if here in (entry.address for entry in addresses):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
 def _check_address(address: str) -> None:
@@ -134,9 +152,20 @@ def _speaks_http2(connection: socket.socket) -> bool:
 
 
 def nodes() -> list[dict[str, float]]:
-    """Total resources of each living node of the cluster."""
+    """Total resources of each node, of those too that an autoscaler has yet to start.
+
+    A group of nodes without a limit counts for nothing: what lives then limits the trials.
+    """
     found = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node["Resources"] for node in found if node["Alive"]]
+    living = [node["Resources"] for node in found if node["Alive"]]
+    config = ray._private.state.state.get_cluster_config()  # as Ray Data asks for it
+    groups = config.node_group_configs if config else ()
+    possible = [
+        {kind: float(amount) for kind, amount in group.resources.items()}
+        for group in groups
+        for _ in range(group.max_count)
+    ]
+    return max(possible, living, key=len)
 
 
 def concurrency(
@@ -153,16 +182,25 @@ def concurrency(
         ConfigError: not even one trial fits.
     """
     nodes = list(nodes)
-    trials = sum(_workers_on(resources, node) for node in nodes) // resources.workers
+    places = [_workers_on(resources, node) for node in nodes]
+    trials = sum(places) // resources.workers
+    if resources.placement == "strict_spread":  # a trial has at most one worker on a node
+        while sum(min(here, trials) for here in places) < trials * resources.workers:
+            trials -= 1
     if trials < 1:
-        cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
-        raise ConfigError(
-            f"resources: a trial needs {resources.workers} workers x {resources.cpus_per_worker} "
-            f"CPUs and {resources.gpus_per_worker:g} GPUs, but the cluster has {cpus:g} CPUs and "
-            f"{gpus:g} GPUs on {len(nodes)} nodes; lower resources.workers, .cpus_per_worker or "
-            ".gpus_per_worker"
-        )
+        raise ConfigError(_too_small(resources, nodes))
     return min(trials, limit or trials)
+
+
+def _too_small(resources: Resources, nodes: list[Mapping[str, float]]) -> str:
+    cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
+    apart = ", each on another node" if resources.placement == "strict_spread" else ""
+    return (
+        f"resources: a trial needs {resources.workers} workers x {resources.cpus_per_worker} "
+        f"CPUs and {resources.gpus_per_worker:g} GPUs{apart}, but the cluster has {cpus:g} CPUs and "
+        f"{gpus:g} GPUs on {len(nodes)} nodes; lower resources.workers, .cpus_per_worker or "
+        ".gpus_per_worker"
+    )
 
 
 def _workers_on(resources: Resources, node: Mapping[str, float]) -> int:

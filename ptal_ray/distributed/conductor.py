@@ -71,6 +71,7 @@ class Conductor:
         self._finals: deque[FinalConfig] = deque()
         self._live: dict[str, _Live] = {}
         self._standing_by: set[str] = set()
+        self.without_process: set[str] = set()  # ids that Tune has found no place for
 
     @property
     def over(self) -> bool:
@@ -101,9 +102,13 @@ class Conductor:
         return live.job.to_json()
 
     def expired(self, trial_id: str) -> bool:
-        """Whether this must end now: the time for search trials is up, or the standing by."""
+        """Whether this must end now: the time for search trials is up, or the standing by.
+
+        What stands by gives its place to a run that waits for one since its node was lost.
+        """
         if trial_id in self._standing_by:
-            return bool(self._finals) or not self._roles
+            starved = not self.without_process.isdisjoint(self._live)
+            return starved or bool(self._finals) or not self._roles
         return self._live[trial_id].number is not None and time.time() > self._stop_at
 
     def spared(self, trial_id: str) -> bool:
@@ -112,16 +117,23 @@ class Conductor:
         live = self._live.get(trial_id)
         return live is not None and live.number == 0 and self.study.searcher != "grid"
 
-    def restarted(self, trial_id: str) -> None:
-        """The process of a run died; Tune starts the run again."""
+    def restarted(self, trial_id: str, reason: str) -> None:
+        """The process of a run died, for `reason`; Tune starts the run again."""
         live = self._live.get(trial_id)
-        if live and live.number is not None:
+        if live is None:
+            return
+        self._restart(live, reason)
+        if live.number is not None:
             self._start(live, time.time())
 
     def reported(self, trial_id: str, result: Result) -> None:
         """A run reported, or failed."""
         live = self._live.get(trial_id)
-        if live is None or live.number is None or result["failed"] is not None:
+        if live is None:
+            return
+        if note := result.get("note"):
+            self._restart(live, note)
+        if live.number is None or result["failed"] is not None:
             return
         live.step = result["step"]
         fields = ("step", "objective", "metrics", "decode", "seconds", "to_first_step_s")
@@ -186,6 +198,9 @@ class Conductor:
         self._write(
             "trial_start", time=at, trial=live.number, params=live.params, from_step=from_step
         )
+
+    def _restart(self, live: _Live, reason: str) -> None:
+        self._write("restart", run=live.job.folder, reason=reason)
 
     def _missing(self, role: str) -> list[FinalConfig]:
         """The final runs of `role` that the log lacks."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ptal_ray.decoding import write_scores
-from ptal_ray.errors import PtalError
+from ptal_ray.errors import DataError, PtalError
 from ptal_ray.finals import FinalConfig, final_event
 from ptal_ray.tracking import dumps, loads
 from ptal_ray.trial import Trial
@@ -102,10 +102,12 @@ class JobRun:
     def __init__(self, job: Job, device: str, rank: int = 0, world_size: int = 1) -> None:
         self.job, self.device, self.rank, self.world_size = job, device, rank, world_size
         self.trial: Trial | None = None
+        self._note = ""
 
     def advance(self) -> Result:
         """The next report: {"step", "objective", "metrics", "decode", "seconds",
-        "to_first_step_s", "done", "failed"}, and the "event" of a final run.
+        "to_first_step_s", "done", "failed"}, the "event" of a final run, and a "note" where a
+        damaged checkpoint was passed over.
 
         "failed" is None or why this job ended: an error that trying again would repeat.
         """
@@ -121,7 +123,10 @@ class JobRun:
     def _trial(self) -> Trial:
         trial = Trial(self.job.config, self.device, self.rank, self.world_size)
         if saved_report(self.job.path) is not None:
-            trial.load(self.job.path / CHECKPOINT)
+            try:
+                trial.load(self.job.path / CHECKPOINT)
+            except DataError:  # training again costs time alone
+                self._note = f"{CHECKPOINT} was damaged or of another version; from the start"
         if self.rank == 0:
             for unfinished in self.job.path.glob(".*"):  # a killed process wrote it
                 unfinished.unlink()
@@ -146,7 +151,8 @@ class JobRun:
                 directory = Path(self.job.directory)
                 result["event"] = final_event(directory, self.job.run, report, trial.detections)
             self._save(trial, result)
-        return result
+        note, self._note = self._note, ""
+        return {"note": note} | result if note else result
 
     def _save(self, trial: Trial, result: Result) -> None:
         folder = self.job.path

@@ -24,7 +24,8 @@ class Mailbox:
         self._changed = asyncio.Condition()
         self._job = ""
         self._number = 0
-        self._attempts = 0
+        self._attempts = 0  # times that the workers took the job
+        self._told = 1  # of which the trial actor has heard
         self._closed = False
         self._wanted = False
         self._crash = ""
@@ -35,6 +36,7 @@ class Mailbox:
         async with self._changed:
             self._job, self._number = job, self._number + 1
             self._attempts, self._closed, self._wanted, self._crash = 0, False, False, ""
+            self._told = 1
             self._results = asyncio.Queue()
             self._changed.notify_all()
 
@@ -67,6 +69,9 @@ class Mailbox:
         async with self._changed:
             if number == self._number and not self._closed:
                 self._wanted, self._closed = False, bool(result["done"])
+                if self._attempts > self._told:
+                    result = {"note": self._crash or "a worker died"} | result
+                    self._told = self._attempts
                 await self._results.put(result)
 
     async def verdict(self, number: int) -> str:

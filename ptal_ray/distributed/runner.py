@@ -19,6 +19,7 @@ from ray.tune.search import Searcher
 
 from ptal_ray.distributed.cluster import cluster, concurrency, nodes
 from ptal_ray.distributed.conductor import Conductor
+from ptal_ray.distributed.inspection import inspect_nodes
 from ptal_ray.distributed.searcher import OptunaSearcher
 from ptal_ray.distributed.trainable import device, trial_process
 from ptal_ray.distributed.workers import standing_workers
@@ -62,6 +63,8 @@ def run_study(
         cluster(address, with_train=resources.workers > 1, verbose=verbose),
     ):
         num = concurrency(resources, nodes(), study.max_concurrent)
+        if address:
+            inspect_nodes(study)
         ready()
         log = EventLog(study.events)
         _write(log, listen, **study_event(study))
@@ -232,6 +235,8 @@ class _Log(_Stateless, tune.Callback):
         self._bridge = bridge
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        waiting = {trial.trial_id for trial in trials if trial.status == trial.PENDING}
+        self._bridge.conductor.without_process = waiting
         self._bridge.check()
 
     def on_trial_result(
@@ -242,7 +247,7 @@ class _Log(_Stateless, tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         bridge = self._bridge
-        bridge.call(bridge.conductor.restarted, trial.trial_id)
+        bridge.call(bridge.conductor.restarted, trial.trial_id, _reason(trial))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         bridge = self._bridge
@@ -268,14 +273,17 @@ class _Deadline(_Stateless, tune.Stopper):
 
 def _last_error(trial: Any) -> str:
     """One line on why Tune gave a trial up."""
+    return f"failed {RETRIES + 1} times; last: {_reason(trial)}"
+
+
+def _reason(trial: Any) -> str:
+    """One line on why the process of a trial ended."""
     error: BaseException | None = None
     if trial.pickled_error_file:
         error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     if isinstance(error, ray.exceptions.RayTaskError) and error.cause is not None:
-        reason = f"{type(error.cause).__name__}: {error.cause}"
-    else:
-        reason = str(error or "its process died").strip().splitlines()[0]
-    return f"failed {RETRIES + 1} times; last: {reason}"
+        return f"{type(error.cause).__name__}: {error.cause}"
+    return str(error or "its process died").strip().splitlines()[0]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ import ray
 import torch
 import torch.distributed as dist
 from ray import train, tune
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ptal_ray.distributed.job import STANDBY, Job, JobRun, Result, stand_by
 from ptal_ray.distributed.mailbox import LEAVE, STOP, WAIT, Mailbox
@@ -26,30 +28,32 @@ from ptal_ray.space import Resources
 
 DRIVER_MEMORY = 300 * 2**20  # a request that is never empty and never takes a CPU from a worker
 FAREWELL_S = 3.0
+RELEASE_S = 10.0  # of standing by, after which another trial may have the workers' place
 
 
 class StandingWorkers(tune.Trainable):
     """Hands jobs to its workers; with `reuse_actors` it and they stay for the whole study.
+
+    Workers that have stood by for a while go home, since a trial that lost its node may wait for
+    their place, and a later job calls new ones.
 
     Config: "job" (`Job.to_json` or STANDBY), "resources" (fields of `Resources`), "scratch" (where
     Ray Train keeps its own state).
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Starts the workers and posts the first job."""
-        self._ended = ""
-        self._mailbox: Any = ray.remote(num_cpus=0)(Mailbox).remote()
-        resources = Resources(**config["resources"])
-        arguments = (resources, config["scratch"])
-        self._thread = threading.Thread(target=self._employ, args=arguments, daemon=True)
-        self._thread.start()
+        """Takes the first job."""
+        self._resources, self._scratch = Resources(**config["resources"]), config["scratch"]
+        self._crew: Crew | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Posts the next job."""
+        """Posts the next job, to new workers where there are none."""
+        self._since = time.monotonic()
         self._standby = new_config["job"] == STANDBY
         if not self._standby:
-            ray.get(self._mailbox.post.remote(new_config["job"]))
+            self._crew = self._crew or Crew(self._resources, self._scratch)
+            self._crew.post(new_config["job"])
         return True
 
     def step(self) -> Result:
@@ -58,14 +62,47 @@ class StandingWorkers(tune.Trainable):
         Raises:
             RuntimeError: there are no workers any more; a new actor must be made.
         """
-        if self._standby:
-            return stand_by()
+        if not self._standby:
+            assert self._crew is not None
+            return self._crew.next()
+        if time.monotonic() - self._since > RELEASE_S:
+            self.cleanup()
+        return stand_by()
+
+    def cleanup(self) -> None:
+        """Sends the workers home."""
+        if self._crew:
+            self._crew.dismiss()
+            self._crew = None
+
+
+class Crew:
+    """The workers of one Ray Train run, and the mailbox between them and this process."""
+
+    def __init__(self, resources: Resources, scratch: str) -> None:
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._mailbox: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()
+        self._ended = ""
+        arguments = (resources, scratch)
+        self._thread = threading.Thread(target=self._employ, args=arguments, daemon=True)
+        self._thread.start()
+
+    def post(self, job: str) -> None:
+        """Posts the next job."""
+        ray.get(self._mailbox.post.remote(job))
+
+    def next(self) -> Result:
+        """Waits for the next report.
+
+        Raises:
+            RuntimeError: the workers have left.
+        """
         result: Result = ray.get(self._mailbox.next.remote())
         if self._ended:
             raise RuntimeError(self._ended)
         return result
 
-    def cleanup(self) -> None:
+    def dismiss(self) -> None:
         """Sends the workers home."""
         self._mailbox.post.remote(STOP)
         self._thread.join(FAREWELL_S)
@@ -103,6 +140,7 @@ def _trainer(mailbox: Any, resources: Resources, scratch: str) -> Any:
             num_workers=resources.workers,
             use_gpu=resources.gpus_per_worker > 0,
             resources_per_worker={k: v for k, v in per_worker.items() if v},
+            placement_strategy=resources.placement.upper(),
         ),
         run_config=train.RunConfig(
             name=f"workers-{os.urandom(4).hex()}",

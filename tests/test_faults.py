@@ -1,0 +1,113 @@
+"""What goes wrong in the middle of a study costs no finished trial, and the report says it."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from test_runner import small_study
+
+from ptal_ray.distributed.job import CHECKPOINT
+from ptal_ray.distributed.runner import run_study
+from ptal_ray.eventlog import read_events
+from ptal_ray.report import write_report
+from ptal_ray.study import Study
+from ptal_ray.tracking import StudyView
+
+pytestmark = [pytest.mark.slow, pytest.mark.search]
+
+
+class Saboteur:
+    """Does something to a study at its first reports, one thing a report.
+
+    The process of the trial waits meanwhile: it trains on when its report has been taken.
+    """
+
+    def __init__(self, *deeds: Callable[[int], None]) -> None:
+        self.deeds = list(deeds)
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] == "report" and self.deeds and event["step"] < 40:
+            self.deeds.pop(0)(event["trial"])
+
+
+def trial_process() -> psutil.Process:
+    """The process that trains."""
+    mine = psutil.Process().children(recursive=True)
+    (found,) = (p for p in mine if "TrialProcess" in " ".join(p.cmdline() or [""]))
+    return found
+
+
+def kill(trial: int) -> None:
+    process = trial_process()
+    process.kill()
+    process.wait()
+
+
+def counted_once(study: Study, trials: int) -> StudyView:
+    """Every trial ended once, and every final run is there."""
+    events = read_events(study.events)
+    ends = [e["trial"] for e in events if e["event"] == "trial_end"]
+    assert sorted(ends) == list(range(trials))
+    view = StudyView.from_events(events)
+    assert view.end and view.end["state"] == "done"
+    finals = [(e["role"], e["arm"], e["seed"]) for e in events if e["event"] == "final_report"]
+    assert len(finals) == len(set(finals)) > 0
+    return view
+
+
+def test_a_killed_trial_process_and_a_damaged_checkpoint(tmp_path: Path) -> None:
+    """The process of a trial is killed; before it is back its checkpoint is overwritten."""
+    study = small_study(tmp_path, "final.seeds=1", "budget.trials=3", max_concurrent=1)
+
+    def kill_and_damage(trial: int) -> None:
+        kill(trial)
+        path = study.trial_directory(trial) / CHECKPOINT
+        path.write_bytes(path.read_bytes()[:100] + b"damage")
+
+    saboteur = Saboteur(kill, kill_and_damage)
+    run_study(study, listen=saboteur)
+    assert not saboteur.deeds
+    view = counted_once(study, 3)
+    reasons = [e["reason"] for e in view.incidents if e["event"] == "restart"]
+    assert len(reasons) == 3  # a kill; a kill and the checkpoint
+    assert "damaged" in reasons[-1]
+    text = (write_report(study.directory, tmp_path / "reports") / "REPORT.md").read_text()
+    assert "## Incidents" in text and "damaged" in text
+    same = StudyView.from_events(e for e in read_events(study.events) if e["event"] != "restart")
+    assert same.trials == view.trials
+
+
+def test_a_trial_without_memory_is_tried_again(tmp_path: Path) -> None:
+    """The operating system refuses more memory to the process of a trial."""
+    study = small_study(tmp_path, "final.seeds=1", "budget.trials=3", max_concurrent=1)
+
+    def starve(trial: int) -> None:
+        process = trial_process()
+        limit = process.memory_info().vms
+        process.rlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+    run_study(study, listen=Saboteur(starve))
+    view = counted_once(study, 3)
+    said = [e["reason"] for e in view.incidents if e["event"] == "restart"]
+    assert said, "no restart is told of"
+
+
+def test_the_same_study_twice_is_the_same(tmp_path: Path) -> None:
+    """Suggestions and every number; the clock alone differs."""
+    seen = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        study = small_study(
+            tmp_path / name, "final.seeds=1", "budget.trials=3", max_concurrent=1, seed=3
+        )
+        run_study(study)
+        view = counted_once(study, 3)
+        trials = [(t.params, [(r.step, r.objective, r.metrics) for r in t.reports]) for t in view.trials]
+        finals = [(f.role, f.arm, f.seed, f.metrics, f.decode) for f in view.finals]
+        seen.append((trials, finals))
+    assert seen[0] == seen[1]

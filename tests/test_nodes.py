@@ -1,0 +1,94 @@
+"""Studies on clusters of several nodes: where workers lie, and what a lost node costs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_store
+from ray_nodes import Network, Nodes
+from test_runner import small_space
+
+from ptal_ray.eventlog import read_events
+
+pytestmark = [pytest.mark.slow, pytest.mark.search]
+
+
+@pytest.fixture
+def two() -> Iterator[Nodes]:
+    nodes = Nodes((1, 1), Network(2))
+    yield nodes
+    nodes.close()
+
+
+def lay_out(folder: Path, *overrides: str) -> list[str]:
+    """The command of a small study in `folder`."""
+    make_store(folder / "tiny", train=9)
+    space = small_space(*overrides).to_yaml().replace("tiny", str(folder / "tiny"))
+    (folder / "small.yaml").write_text(space)
+    return [sys.executable, "-m", "ptal_ray.search", "small.yaml", "--json"]
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    found = list(folder.glob("studies/*/events.jsonl"))
+    return read_events(found[0]) if found else []
+
+
+def wait_for(folder: Path, holds: Any, limit_s: float = 120) -> None:
+    until = time.time() + limit_s
+    while time.time() < until:
+        if holds(events(folder)):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the study did not get there in time")
+
+
+def complete(folder: Path, trials: int) -> list[dict[str, Any]]:
+    """The events of a finished study, in which nothing is lost or counted twice."""
+    log = events(folder)
+    ends = [e["trial"] for e in log if e["event"] == "trial_end"]
+    assert sorted(ends) == list(range(trials))
+    assert log[-1]["event"] == "study_end" and log[-1]["state"] == "done"
+    return log
+
+
+def test_workers_spread_and_a_lost_node_costs_no_trial(two: Nodes, tmp_path: Path) -> None:
+    """One trial on each of two nodes; one node is lost, later comes back, is not waited for."""
+    command = lay_out(tmp_path, "budget.max_steps=160", "final.seeds=1", "budget.trials=4")
+    search = two.popen([*command, "--address", two.address], cwd=tmp_path)
+
+    def both_report(log: list[dict[str, Any]]) -> bool:
+        return {0, 1} <= {e["trial"] for e in log if e["event"] == "report"}
+
+    wait_for(tmp_path, both_report)
+    two.kill(1)
+    out, err = search.communicate(timeout=240)
+    assert search.returncode == 0, err
+    log = complete(tmp_path, 4)
+    restarted = [e for e in log if e["event"] == "trial_start" and e["from_step"] > 0]
+    assert restarted, "the trial of the lost node goes on from its checkpoint"
+    assert json.loads(out)["state"] == "done"
+
+
+def test_trials_of_two_workers_outlive_a_node(tmp_path: Path) -> None:
+    """Two trials, each with a worker on either node; then there is room for one trial alone."""
+    nodes = Nodes((2, 2), Network(2))
+    try:
+        command = lay_out(
+            tmp_path, "budget.max_steps=160", "final.seeds=1", "final.top=1", "budget.trials=3",
+            "resources.workers=2", "resources.placement=spread",
+        )  # fmt: skip
+        search = nodes.popen([*command, "--address", nodes.address], cwd=tmp_path)
+        wait_for(tmp_path, lambda log: {0, 1} <= {e["trial"] for e in log if e["event"] == "report"})
+        assert [len(nodes.on(k, "RayTrainWorker")) for k in (0, 1)] == [2, 2]
+        nodes.kill(1)
+        _, err = search.communicate(timeout=400)
+        assert search.returncode == 0, err
+        complete(tmp_path, 3)
+    finally:
+        nodes.close()
