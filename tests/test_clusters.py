@@ -135,7 +135,7 @@ def test_every_ray_command_in_it_is_one_that_this_ray_takes(path):
 
 @each(FILES)
 def test_versions_are_those_of_the_constraints(path):
-    for name, version in re.findall(r"([\w-]+)==([\w.]+)", text(path)):
+    for name, version in re.findall(r"([\w-]+)(?:\[\w+\])?==([\w.]+)", text(path)):
         assert PINNED.get(name, version) == version
     for version in re.findall(r"(?:rayproject/ray|ptal-ray):([\d.]+)", path.read_text()):
         assert version == PINNED["ray"]
