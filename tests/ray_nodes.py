@@ -5,6 +5,7 @@ Where namespaces are not allowed, all nodes share the loopback interface.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -73,10 +74,11 @@ class Nodes:
     Args:
         cpus: of each node.
         network: whose namespaces they live in.
+        grows_to: nodes of one CPU that an autoscaler starts when they are needed, at most.
     """
 
-    def __init__(self, cpus: tuple[int, ...], network: Network, gpus: int = 0) -> None:
-        self.network = network
+    def __init__(self, cpus: tuple[int, ...], network: Network, grows_to: int = 0) -> None:
+        self.network, self.grows_to = network, grows_to
         self.temp = Path(tempfile.mkdtemp(prefix="ptal"))  # short: sockets lie in it
         self.env = os.environ | {
             "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32),
@@ -88,7 +90,6 @@ class Nodes:
             self.env.pop(name, None)
         self.port = free_port()
         self.address = f"{network.host(0)}:{self.port}"
-        self.gpus = gpus
         self.processes: list[subprocess.Popen[bytes]] = []
         try:
             for k, count in enumerate(cpus):
@@ -108,10 +109,11 @@ class Nodes:
         )  # fmt: skip
         command = [
             *self.network.inside(k), sys.executable, "-m", "ray.scripts.scripts", "start", *where,
-            f"--node-ip-address={host}", f"--num-cpus={cpus}", f"--num-gpus={self.gpus}",
+            f"--node-ip-address={host}", f"--num-cpus={cpus}",
             "--object-store-memory=100000000", "--disable-usage-stats", "--block",
         ]  # fmt: skip
         if k == 0:
+            command += self.autoscaler() if self.grows_to else []
             command += [f"--temp-dir={self.temp}/ray", f"--ray-client-server-port={free_port()}"]
         with (self.temp / f"node{k}.log").open("ab") as log:
             process = subprocess.Popen(
@@ -121,9 +123,34 @@ class Nodes:
         if k == 0:
             self.wait_for(1)
 
+    def autoscaler(self) -> list[str]:
+        """Options of a head whose autoscaler starts nodes as processes beside it."""
+        config = {
+            "cluster_name": "grows", "max_workers": self.grows_to, "idle_timeout_minutes": 10,
+            "upscaling_speed": 1.0, "provider": {"type": "fake_multinode"},
+            "head_node_type": "ray.head.default", "auth": {}, "docker": {},
+            "file_mounts": {}, "cluster_synced_files": [], "file_mounts_sync_continuously": False,
+            **{
+                f"{name}_commands": []
+                for name in ("initialization", "setup", "head_setup", "worker_setup",
+                             "head_start_ray", "worker_start_ray")
+            },
+            "available_node_types": {
+                "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+                "one": {
+                    "resources": {"CPU": 1}, "node_config": {}, "min_workers": 0,
+                    "max_workers": self.grows_to,
+                },
+            },
+        }  # fmt: skip
+        self.env |= {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"}
+        path = self.temp / "autoscaling.json"
+        path.write_text(json.dumps(config))
+        return [f"--autoscaling-config={path}"]
+
     def wait_for(self, num: int) -> None:
         """Returns once `num` nodes are alive."""
-        until = time.time() + 90
+        until = time.time() + 180
         while time.time() < until:
             if self.alive() == num:
                 return

@@ -67,7 +67,7 @@ def test_workers_spread_and_a_lost_node_costs_no_trial(two: Nodes, tmp_path: Pat
 
     wait_for(tmp_path, both_report)
     two.kill(1)
-    out, err = search.communicate(timeout=240)
+    out, err = search.communicate(timeout=400)
     assert search.returncode == 0, err
     log = complete(tmp_path, 4)
     restarted = [e for e in log if e["event"] == "trial_start" and e["from_step"] > 0]
@@ -89,6 +89,28 @@ def test_trials_of_two_workers_outlive_a_node(tmp_path: Path) -> None:
         nodes.kill(1)
         _, err = search.communicate(timeout=400)
         assert search.returncode == 0, err
-        complete(tmp_path, 3)
+        assert complete(tmp_path, 3)
+    finally:
+        nodes.close()
+
+
+def test_a_search_makes_a_cluster_grow_and_no_further(tmp_path: Path) -> None:
+    """Only a head without CPUs runs; an autoscaler may start two nodes."""
+    nodes = Nodes((0,), Network(1), grows_to=2)
+    try:
+        command = lay_out(tmp_path, "budget.max_steps=160", "final.seeds=1", "budget.trials=4")
+        search = nodes.popen([*command, "--address", nodes.address], cwd=tmp_path)
+        _, err = search.communicate(timeout=400)
+        assert search.returncode == 0, err
+        log = complete(tmp_path, 4)
+        running, most = set(), 0
+        for event in log:
+            if event["event"] == "trial_start":
+                running.add(event["trial"])
+            if event["event"] == "trial_end":
+                running.remove(event["trial"])
+            most = max(most, len(running))
+        assert most == 2
+        assert nodes.alive() == 3
     finally:
         nodes.close()
