@@ -88,18 +88,20 @@ class Mirror:
         """Claims the study and begins to follow it.
 
         Raises:
-            ConfigError: another process runs this study.
-            StorageError: the storage cannot be read or written.
+            ConfigError: another process runs this study, or the storage cannot be used.
         """
         if self._remote is None:
             return
-        other = (self._remote / DRIVER).read()
-        if other is not None and self._lives(other):
-            raise ConfigError(
-                f"{self._remote}: another process runs this study ({_who(other)}); wait for it or "
-                "stop it"
-            )
-        self._sign()
+        try:
+            other = (self._remote / DRIVER).read()
+            if other is not None and self._lives(other):
+                raise ConfigError(
+                    f"{self._remote}: another process runs this study ({_who(other)}); wait for it "
+                    "or stop it"
+                )
+            self._sign()
+        except StorageError as error:
+            raise ConfigError(f"--storage: {error}") from error
         self._thread.start()
 
     def close(self) -> str:

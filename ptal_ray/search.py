@@ -367,7 +367,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(resume_command(study, args)) from error
     except StorageError as error:
-        raise StorageError(f"{error}; {resume_command(study, args)}") from error
+        raise StorageError(f"{error}: {resume_command(study, args)}") from error
     outcome = summary(study, report, unlogged)
     say(show_summary(outcome))
     return outcome
