@@ -28,7 +28,7 @@ from ptal_ray.data.remote import Remote, is_remote
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.distributed.searcher import grid
 from ptal_ray.distributed.session import INTERRUPTED, Signals, run_session, tracking_uri
-from ptal_ray.errors import ConfigError, DataError, PtalError, StorageError
+from ptal_ray.errors import ConfigError, DataError, PtalError, StorageError, full_storage_named
 from ptal_ray.footprint import check_room, footprint, size
 from ptal_ray.mirror import check_out
 from ptal_ray.progress import make_progress
@@ -112,7 +112,7 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
     space = load_space(args.space, args.set, args.dataset)
     store = find(space.dataset)
     settings = {
-        "num_trials": args.num_trials or space.budget.trials,
+        "num_trials": space.budget.trials if args.num_trials is None else args.num_trials,
         "time_budget_s": args.time_budget,
         "searcher": args.searcher or SEARCHERS[0],
         "scheduler": args.scheduler or SCHEDULERS[0],
@@ -121,8 +121,6 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
         "keep_checkpoints": args.keep_checkpoints,
         "source": origin(space.dataset),
     }
-    if args.num_trials is not None:
-        settings["num_trials"] = args.num_trials
     name = f"{space.name}-<time>"
     directory, remote = place(storage(args), name)
     study = Study(
@@ -209,11 +207,12 @@ def room(study: Study, args: argparse.Namespace) -> tuple[int | None, dict[str, 
     here = None
     if args.address is None:
         here = concurrency(study.space.resources, local_nodes(), study.max_concurrent)
-    concurrent = here or study.max_concurrent or study.num_trials
-    need = footprint(study, FeatureStore.open(study.store), min(concurrent, study.num_trials))
+    concurrent = min(here or study.max_concurrent or 1, study.num_trials)
+    need = footprint(study, FeatureStore.open(study.store), concurrent)
     free = None if study.remote else check_room(need, study.directory)
+    left = f"; {size(free)} are free" if free is not None else ""
     return here, {
-        "text": str(need) + (f"; {size(free)} are free" if free is not None else ""),
+        "text": f"{need}, for {concurrent} trials at a time{left}",
         "most_bytes": need.most,
         "checkpoint_bytes": need.checkpoint,
         "scores_bytes": need.scores,
@@ -381,7 +380,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(text, file=sys.stderr if args.json else sys.stdout)
 
     try:
-        outcome, code = search(args, say), 0
+        with full_storage_named(Path(args.storage)):
+            outcome, code = search(args, say), 0
     except PtalError as error:
         print(f"error: {error}", file=sys.stderr)
         outcome, code = {"error": str(error), "exit_code": error.exit_code}, error.exit_code

@@ -361,7 +361,7 @@ def test_a_search_whose_disk_fills_up_goes_on_after_room_is_made(
     studies = small_disk / "studies"
     wait_for(studies, lambda events: any(e["event"] == "report" for e in events))
     filler = fill(small_disk)
-    _, said = first.communicate(timeout=90)
+    _, said = first.communicate(timeout=400)
     assert first.returncode == 1, said
     line = said.strip().splitlines()[-1]
     assert "storage full: " in line
@@ -372,7 +372,7 @@ def test_a_search_whose_disk_fills_up_goes_on_after_room_is_made(
     assert not [e for e in before if e["event"] == "trial_end" and e["state"] == "failed"]
     filler.unlink()
     again = started(tmp_path, "--resume", str(directory))
-    _, said = again.communicate(timeout=150)
+    _, said = again.communicate(timeout=400)
     assert again.returncode == 0, said
     events = read_events(directory / "events.jsonl")
     assert events[: len(before)] == before
@@ -382,7 +382,7 @@ def test_a_search_whose_disk_fills_up_goes_on_after_room_is_made(
 
 def wait_until_one_ended_and_one_runs(studies: Remote) -> str:
     """Returns once the mirrored events say so; the name of the study."""
-    until = time.time() + 120
+    until = time.time() + 300
     while time.time() < until:
         for name in studies.names(below=False):
             text = (studies / name / "events.jsonl").read() or b""
@@ -413,14 +413,16 @@ def moved(
         patch.setenv("PTAL_CACHE", str(folder / "one"))
         first = started(folder, "small.yaml", "--storage", str(shelf / "studies"))
 
-        name = wait_until_one_ended_and_one_runs(shelf / "studies")
-        first.kill()
-        first.communicate()
+        try:
+            name = wait_until_one_ended_and_one_runs(shelf / "studies")
+        finally:
+            first.kill()
+            first.communicate()
         clean = gone(folder)
         killed = (shelf / "studies" / name / "events.jsonl").read() or b""
         patch.setenv("PTAL_CACHE", str(folder / "two"))
         second = started(folder, "--resume", str(shelf / "studies" / name), "--json")
-        printed, said = second.communicate(timeout=150)
+        printed, said = second.communicate(timeout=400)
     yield {
         "folder": folder, "remote": shelf / "studies" / name, "clean": clean, "killed": killed,
         "printed": printed, "said": said, "code": second.returncode,

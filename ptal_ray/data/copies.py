@@ -21,7 +21,7 @@ from ptal_ray.data.store import DESCRIPTION, STORE_FILES, FeatureStore
 from ptal_ray.errors import DataError, StorageError
 
 
-def local_copy(source: Remote, content_hash: str = "") -> Path:
+def local_copy(source: Remote, content_hash: str) -> Path:
     """The store at `source` on this machine: copied by the first process, while others wait.
 
     A copy is kept once its content hash was computed and is right. One that cannot be opened any
@@ -29,20 +29,17 @@ def local_copy(source: Remote, content_hash: str = "") -> Path:
 
     Args:
         source: the folder of the store.
-        content_hash: that it must have; "" for what it has now.
+        content_hash: that it must have.
 
     Raises:
         DataError: there is no store, its content is another one or damaged, or it cannot be read.
     """
+    path = source.cache / f"{source.name}-{content_hash[:16]}"
     try:
-        found = content_hash or remote_hash(source)
-        if not found:
-            raise DataError(f"{source}: there is no feature store (store.json is missing)")
-        path = source.cache / f"{source.name}-{found[:16]}"
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             if not _opens(path):
-                _copy(source, path, found)
+                _copy(source, path, content_hash)
     except StorageError as error:
         raise DataError(str(error)) from error
     except OSError as error:

@@ -193,15 +193,16 @@ def present(store: str, source: str, content_hash: str) -> Path:
 
 def _remote_copy(source: Remote) -> Path:
     try:
-        known = bool(remote_hash(source))
+        found = remote_hash(source)
+        if not found and source.name == "watch":
+            with published(source, replace=False) as path:
+                _assemble_watch(path)
+            found = remote_hash(source)
     except StorageError as error:
         raise DataError(f"PTAL_DATA: {error}") from error
-    if not known and source.name == "watch":
-        with published(source, replace=False) as path:
-            _assemble_watch(path)
-    elif not known:
+    if not found:
         raise _not_imported(source.name, str(source))
-    return local_copy(source)
+    return local_copy(source, found)
 
 
 def _assemble_watch(path: Path) -> None:
