@@ -133,7 +133,8 @@ class Mirror:
             began = time.monotonic()
             self._try()
             took = time.monotonic() - began
-            self._stop.wait(max(PAUSE_S, 4 * took))  # a long log is not sent all the time
+            # A long log is not sent all the time, but signs of life are due.
+            self._stop.wait(min(max(PAUSE_S, 4 * took), BEAT_S / 2))
 
     def _try(self) -> None:
         """One round; a storage that is away is tried again in the next."""

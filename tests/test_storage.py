@@ -180,7 +180,7 @@ def test_the_drivers_files_are_mirrored_and_brought_back(
 
 
 def test_one_driver_at_a_time(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("PAUSE_S", 0.05), ("BEAT_S", 0.1), ("SILENCE_S", 1.0)):
+    for name, value in (("PAUSE_S", 0.05), ("BEAT_S", 0.1), ("SILENCE_S", 3.0)):
         monkeypatch.setattr(mirror, name, value)
     first, driver = Mirror(study), Remote.parse(study.remote) / mirror.DRIVER
     first.start()

@@ -23,7 +23,7 @@ def inspect_nodes(study: Study) -> None:
     """
     found = ray.nodes()  # type: ignore[no-untyped-call]
     asked = {
-        node["NodeManagerAddress"]: _look.options(  # type: ignore[attr-defined]
+        node["NodeManagerAddress"]: _look.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         ).remote(study)
         for node in found
