@@ -11,7 +11,6 @@ import psutil
 import pytest
 from test_runner import small_study
 
-
 from ptal_ray.distributed.runner import run_study
 from ptal_ray.eventlog import read_events
 from ptal_ray.report import write_report
