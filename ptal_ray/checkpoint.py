@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,20 @@ from ptal_ray.errors import DataError
 
 
 def write_checkpoint(path: Path, config: str, state: dict[str, Any]) -> None:
-    """Writes `state`, of tensors and plain values, and the configuration it belongs to."""
+    """Writes `state`, of tensors and plain values, and the configuration it belongs to.
+
+    Raises:
+        OSError: it cannot be written; nothing of it stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save({"config": config, **state}, beside)
-    os.replace(beside, path)
+    buffer = io.BytesIO()  # torch itself does not say why a file could not be written
+    torch.save({"config": config, **state}, buffer)
+    try:
+        beside.write_bytes(buffer.getbuffer())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path, config: str, device: torch.device) -> dict[str, Any]:

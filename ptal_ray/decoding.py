@@ -144,9 +144,12 @@ def write_scores(path: Path, scores: Sequence[Scores]) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
-        np.savez(file, ids=np.array([s.id for s in scores], dtype=np.str_), **arrays)
-    os.replace(beside, path)
+    try:
+        with beside.open("wb") as file:
+            np.savez(file, ids=np.array([s.id for s in scores], dtype=np.str_), **arrays)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def read_scores(path: Path) -> list[Scores]:

@@ -5,10 +5,18 @@ PtalError
  │    └── TrackingError   the MLflow server does not answer             exit 2
  ├── DataError        a file, a feature array or an annotation is wrong exit 3
  ├── NoTrialFinished  the search ended without one finished trial       exit 4
+ ├── StorageError     the storage of a study is full or out of reach    exit 1
  └── DivergedError    a loss or a score became NaN or infinite          (fails one trial)
 
 A message is one line: place, value, what is allowed, what to do.
 """
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class PtalError(Exception):
@@ -41,3 +49,27 @@ class NoTrialFinished(PtalError):
 
 class DivergedError(PtalError):
     """A loss or a score is not finite; the trial is recorded as failed."""
+
+
+class StorageError(PtalError):
+    """A storage is full or out of reach; what finished is kept, and a study can be resumed."""
+
+
+@contextmanager
+def full_storage_named(place: Path) -> Iterator[None]:
+    """Turns the error of a full disk or a used up quota in this block into one clear line.
+
+    Args:
+        place: where is written.
+
+    Raises:
+        StorageError: so it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise StorageError(
+            f"storage full: {place} ({error.strerror}); free space and continue with --resume"
+        ) from error

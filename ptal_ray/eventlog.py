@@ -6,6 +6,7 @@ Every line is strict JSON. The numbers JSON lacks are written as the texts "NaN"
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ptal_ray.errors import DataError
+from ptal_ray.errors import DataError, StorageError
 
 Event = dict[str, Any]
 
@@ -46,28 +47,29 @@ class EventLog:
         """Adds one event and the time (seconds since 1970), unless `time` is given.
 
         Raises:
-            DataError: the disk is full.
+            StorageError: the disk is full or gone; the log ends with its last whole line.
             TypeError: a value is none of None, bool, int, float, str, Path, sequence or mapping.
         """
         line = dumps({"event": event, "time": time.time()} | fields).encode() + b"\n"
         with self._lock:
             file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
-                size = os.fstat(file).st_size
-                self._write(file, line, size)
-                os.fsync(file)
+                self._write(file, line, os.fstat(file).st_size)
             finally:
                 os.close(file)
 
     def _write(self, file: int, line: bytes, size: int) -> None:
         try:
             if os.write(file, line) == len(line):
+                os.fsync(file)  # some file systems find out only now
                 return
-            problem = "the disk is full"
+            problem = os.strerror(errno.ENOSPC)
         except OSError as error:
             problem = str(error.strerror)
         os.ftruncate(file, size)
-        raise DataError(f"{self.path}: cannot append ({problem}); make room, then use --resume")
+        raise StorageError(
+            f"storage full: {self.path} ({problem}); free space and continue with --resume"
+        )
 
     def _mend(self) -> None:
         """Ends the file with a whole line: a cut one is completed or removed."""

@@ -23,11 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from ptal_ray.data import splits
-from ptal_ray.data.datasets import find
+from ptal_ray.data.datasets import find, origin
+from ptal_ray.data.remote import Remote, is_remote
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.distributed.searcher import grid
 from ptal_ray.distributed.session import INTERRUPTED, Signals, run_session, tracking_uri
-from ptal_ray.errors import ConfigError, DataError, PtalError
+from ptal_ray.errors import ConfigError, DataError, PtalError, StorageError, full_storage_named
+from ptal_ray.footprint import check_room, footprint, size
+from ptal_ray.mirror import check_out
 from ptal_ray.progress import make_progress
 from ptal_ray.space import load_space
 from ptal_ray.study import (
@@ -36,12 +39,16 @@ from ptal_ray.study import (
     Study,
     create_study,
     latest_study,
+    place,
     read_study,
     write_study,
 )
 from ptal_ray.tracking import StudyView, summarise
 
-_SETTINGS = ("num_trials", "time_budget_s", "searcher", "scheduler", "max_concurrent", "seed")
+_SETTINGS = (
+    "num_trials", "time_budget_s", "searcher", "scheduler", "max_concurrent", "seed",
+    "keep_checkpoints", "source",
+)  # fmt: skip
 _FIXED = ("set", "dataset", "searcher", "scheduler", "seed")  # flags a resumed study has behind it
 
 
@@ -64,7 +71,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m ptal_ray.search",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="exit codes: 0 done, 2 configuration, 3 data, 4 no trial finished, 130 interrupted",
+        epilog="exit codes: 0 done, 1 storage full or gone, 2 configuration, 3 data, "
+        "4 no trial finished, 130 interrupted",
     )
     add = parser.add_argument
     add("space", nargs="?", metavar="NAME_OR_YAML", help="a search space: its name or its file")
@@ -78,7 +86,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seed", type=int, help="of the searcher and of every trial (default: 0)")
     add("--resume", nargs="?", const="", metavar="STUDY", help="continue a study: its directory "
         "or name; alone the newest one of NAME_OR_YAML")  # fmt: skip
-    add("--storage", type=Path, default=Path("studies"), metavar="DIR", help="where studies lie")
+    add("--storage", default="studies", metavar="DIR", help="where studies lie: a folder or "
+        "s3://bucket/prefix")  # fmt: skip
+    add("--keep-checkpoints", type=int, metavar="K", help="of the best complete trials (default: "
+        "final.top of the space)")  # fmt: skip
     add("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where reports go")
     add("--address", default=os.environ.get("RAY_ADDRESS"), help="of a running Ray cluster")
     add("--dry-run", action="store_true", help="say what would happen, and do nothing")
@@ -101,18 +112,21 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
     space = load_space(args.space, args.set, args.dataset)
     store = find(space.dataset)
     settings = {
-        "num_trials": args.num_trials or space.budget.trials,
+        "num_trials": space.budget.trials if args.num_trials is None else args.num_trials,
         "time_budget_s": args.time_budget,
         "searcher": args.searcher or SEARCHERS[0],
         "scheduler": args.scheduler or SCHEDULERS[0],
         "max_concurrent": args.max_concurrent,
         "seed": args.seed or 0,
+        "keep_checkpoints": args.keep_checkpoints,
+        "source": origin(space.dataset),
     }
-    if args.num_trials is not None:
-        settings["num_trials"] = args.num_trials
+    name = f"{space.name}-<time>"
+    directory, remote = place(storage(args), name)
     study = Study(
-        name=f"{space.name}-<time>",
-        directory=args.storage.resolve() / f"{space.name}-<time>",
+        name=name,
+        directory=directory,
+        remote=str(remote or ""),
         space=space,
         store=store.path.resolve(),
         data_hash=store.info.content_hash,
@@ -137,17 +151,12 @@ def resumed(args: argparse.Namespace) -> Study:
     for flag in _FIXED:
         if getattr(args, flag) not in (None, []):
             raise ConfigError(f"--{flag}: a resumed study keeps its own; start a new study")
-    if args.resume:
-        given = Path(args.resume)
-        by_name = given.name == args.resume and not given.is_dir()
-        directory = args.storage / given if by_name else given
-    else:
-        directory = latest_study(args.storage, Path(args.space).stem)
-    study = read_study(directory.resolve())
+    study = _found(args)
     changes = {
         "num_trials": args.num_trials,
         "time_budget_s": args.time_budget,
         "max_concurrent": args.max_concurrent,
+        "keep_checkpoints": args.keep_checkpoints,
     }
     study = replace(study, **{k: v for k, v in changes.items() if v is not None})
     if args.num_trials is not None and study.events.exists() and _view(study).finals:
@@ -157,22 +166,68 @@ def resumed(args: argparse.Namespace) -> Study:
     return study
 
 
+def _found(args: argparse.Namespace) -> Study:
+    """The study that --resume names, by address, directory or name, or the newest of a space."""
+    given = args.resume or latest_study(storage(args), Path(args.space).stem)
+    by_name = "/" not in given and not (args.resume and Path(given).is_dir())
+    directory, remote = place(storage(args), given) if by_name else (Path(given), None)
+    if is_remote(given):
+        remote = Remote.parse(given)
+    if remote is None:
+        return read_study(directory.resolve())
+    try:
+        return read_study(check_out(remote), str(remote))
+    except StorageError as error:
+        raise ConfigError(f"--resume: {error}") from error
+
+
+def storage(args: argparse.Namespace) -> Path | Remote:
+    """Where studies lie.
+
+    Raises:
+        ConfigError: no address.
+    """
+    if is_remote(args.storage):
+        return Remote.parse(args.storage)
+    return Path(args.storage).resolve()
+
+
 def _view(study: Study) -> StudyView:
     return StudyView.read(study.directory)
+
+
+def room(study: Study, args: argparse.Namespace) -> tuple[int | None, dict[str, Any]]:
+    """Trials at a time, None where only the cluster knows, and what their files take, JSON-able.
+
+    Raises:
+        ConfigError: not even one trial fits this machine, or the files do not fit the storage.
+    """
+    from ptal_ray.distributed.cluster import concurrency, local_nodes  # Ray is slow to import
+
+    here = None
+    if args.address is None:
+        here = concurrency(study.space.resources, local_nodes(), study.max_concurrent)
+    concurrent = min(here or study.max_concurrent or 1, study.num_trials)
+    need = footprint(study, FeatureStore.open(study.store), concurrent)
+    free = None if study.remote else check_room(need, study.directory)
+    left = f"; {size(free)} are free" if free is not None else ""
+    return here, {
+        "text": f"{need}, for {concurrent} trials at a time{left}",
+        "most_bytes": need.most,
+        "checkpoint_bytes": need.checkpoint,
+        "scores_bytes": need.scores,
+        "free_bytes": free,
+    }
 
 
 def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
     """What a search would do, JSON-able.
 
     Raises:
-        ConfigError: not even one trial fits this machine.
+        ConfigError: not even one trial fits this machine, or the files do not fit the storage.
     """
-    from ptal_ray.distributed.cluster import concurrency, local_nodes  # Ray is slow to import
-
     space, info = study.space, FeatureStore.open(study.store).info
-    here = None
-    if args.address is None:
-        here = concurrency(space.resources, local_nodes(), study.max_concurrent)
+    here, files = room(study, args)
     return {
         "space": space.as_dict(),
         "num_trials": study.num_trials,
@@ -189,7 +244,8 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
             "features": info.features,
             "note": info.note,
         },
-        "study": str(study.directory),
+        "study": study.remote or str(study.directory),
+        "storage": files,
         "mlflow": tracking_uri(),
         "reports": str(args.reports.resolve()),
     }
@@ -199,7 +255,8 @@ def resume_command(study: Study, args: argparse.Namespace) -> str:
     """What continues an interrupted study; "" where nothing of it was started."""
     if not study.directory.exists():
         return ""
-    words = ["python", "-m", "ptal_ray.search", "--resume", os.path.relpath(study.directory)]
+    where = study.remote or os.path.relpath(study.directory)
+    words = ["python", "-m", "ptal_ray.search", "--resume", where]
     if args.reports != Path("reports"):
         words += ["--reports", str(args.reports)]
     if args.address and args.address != os.environ.get("RAY_ADDRESS"):
@@ -222,6 +279,7 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
     return {
         "study": study.name,
         "directory": str(study.directory),
+        "storage": study.remote,
         "state": end.get("state"),
         "trials": view.counts,
         "best_trial": end.get("best_trial"),
@@ -247,7 +305,10 @@ def show_summary(outcome: dict[str, Any]) -> str:
     uri = outcome["mlflow"]
     server = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
     lines += [f"note    {outcome['note']}"] if outcome["note"] else []
-    lines += [f"study   {outcome['directory']}", f"report  {outcome['report']}"]
+    lines += [
+        f"study   {outcome['storage'] or outcome['directory']}",
+        f"report  {outcome['report']}",
+    ]
     return "\n".join([*lines, f"runs    {server}"])
 
 
@@ -283,12 +344,14 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
     if args.dry_run:
         plan = dry_run(study, args)
         say(study.space.to_yaml())
-        say("\n".join(f"{k:<18}{v}" for k, v in plan.items() if k != "space"))
+        shown = plan | {"storage": plan["storage"]["text"]}
+        say("\n".join(f"{k:<18}{v}" for k, v in shown.items() if k != "space"))
         return plan
+    room(study, args)
     _check_place("--reports", args.reports.resolve())
     if args.resume is None:
         settings = {name: getattr(study, name) for name in _SETTINGS}
-        study = create_study(study.space, store, args.storage.resolve(), **settings)
+        study = create_study(study.space, store, storage(args), **settings)
     try:
         with Signals() as signals, make_progress(study, args.quiet, args.json) as progress:
             report, unlogged = run_session(
@@ -302,6 +365,8 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
             )
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(resume_command(study, args)) from error
+    except StorageError as error:
+        raise StorageError(f"{error}: {resume_command(study, args)}") from error
     outcome = summary(study, report, unlogged)
     say(show_summary(outcome))
     return outcome
@@ -315,7 +380,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(text, file=sys.stderr if args.json else sys.stdout)
 
     try:
-        outcome, code = search(args, say), 0
+        with full_storage_named(Path(args.storage)):
+            outcome, code = search(args, say), 0
     except PtalError as error:
         print(f"error: {error}", file=sys.stderr)
         outcome, code = {"error": str(error), "exit_code": error.exit_code}, error.exit_code

@@ -14,6 +14,7 @@ import torch
 from filelock import FileLock
 
 from ptal_ray.checkpoint import read_checkpoint, write_checkpoint
+from ptal_ray.data.remote import Remote, is_remote
 from ptal_ray.decoding import read_scores, write_scores
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.method import StageResult
@@ -30,29 +31,35 @@ def stage_result(
 
     Concurrent trials, also on other machines that share the folder, wait for the one that makes
     it. Files appear whole or not at all, the scores after the weights, and the lock of a killed
-    process is free.
+    process is free. Where `stages` is an s3:// address, every machine has a folder of its own and
+    looks there first; two machines may then make the same at the same time.
 
     Args:
-        key: the stage's configuration, whose `stages` is the cache folder or empty for none; the
-            content hash of the data; the ids that it scores.
+        key: the stage's configuration, whose `stages` is the cache folder, an address or empty for
+            none; the content hash of the data; the ids that it scores.
         made: trains and scores; every worker calls it, rank 0 has the result.
         rank, world_size: of this worker among those of the trial.
 
     Raises:
         ConfigError: the folder cannot be written to.
         DataError: what the cache holds is damaged.
+        StorageError: the address cannot be read or written.
     """
     path = entry(key)
+    there = Remote.parse(key[0].stages) if is_remote(key[0].stages) else None
     if path and rank == 0:
         _make_folder(path.parent)
     lock = FileLock(path.with_suffix(".lock")) if path and rank == 0 else nullcontext()
     with lock:
+        if path and rank == 0 and not path.exists():
+            _pull(path, there)
         kept = _read(path) if path and rank == 0 and path.exists() else None
         found = from_first(kept, world_size)
         if found is None:
             result = made()
             if path and rank == 0:
                 _write(path, result)
+                _push(path, there)
             found = from_first(result, world_size)
     assert found is not None
     return found
@@ -62,6 +69,21 @@ def _write(path: Path, result: StageResult) -> None:
     if result.weights:
         write_checkpoint(path.with_suffix(".pt"), path.stem, {"weights": result.weights})
     write_scores(path, result.scores)
+
+
+def _pull(path: Path, there: Remote | None) -> None:
+    if there is None:
+        return
+    for file in (path.with_suffix(".pt"), path):
+        (there / file.name).pull(file)
+
+
+def _push(path: Path, there: Remote | None) -> None:
+    if there is None:
+        return
+    for file in (path.with_suffix(".pt"), path):
+        if file.exists():
+            (there / file.name).push(file)
 
 
 def _read(path: Path) -> StageResult:
@@ -85,7 +107,10 @@ def entry(key: Key) -> Path | None:
     if config.fit_on == "fit":
         depends |= {"fold": [config.val_fraction, config.fold_seed]}
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
-    return Path(config.stages) / f"{config.method}-{digest[:32]}.npz"
+    place = Path(config.stages)
+    if is_remote(config.stages):
+        place = Remote.parse(config.stages).cache
+    return place / f"{config.method}-{digest[:32]}.npz"
 
 
 def _make_folder(folder: Path) -> None:

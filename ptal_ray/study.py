@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ptal_ray.data import splits
+from ptal_ray.data.datasets import present
+from ptal_ray.data.remote import Remote
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.errors import ConfigError, DataError, NoTrialFinished
+from ptal_ray.errors import ConfigError, NoTrialFinished, StorageError
 from ptal_ray.finals import FinalConfig
 from ptal_ray.provenance import provenance
+from ptal_ray.run_folder import RunFolder
 from ptal_ray.space import Scalar, SearchSpace, parse_space
 from ptal_ray.tracking import StudyView, TrialView, summarise
 from ptal_ray.trial_config import TrialConfig, external_note
@@ -39,6 +43,9 @@ class Study:
         searcher: "tpe", "random" or "grid".
         scheduler: "asha" or "none".
         max_concurrent: trials at a time; None for what the resources allow.
+        keep_checkpoints: of how many complete trials, the best; None for `final.top`.
+        source: where any machine finds the data: an s3:// address or a name; "" for `store` alone.
+        remote: s3:// address that mirrors `directory`; "" for none.
     """
 
     name: str
@@ -52,6 +59,9 @@ class Study:
     searcher: str = "tpe"
     scheduler: str = "asha"
     max_concurrent: int | None = None
+    keep_checkpoints: int | None = None
+    source: str = ""
+    remote: str = ""
 
     def __post_init__(self) -> None:
         for flag, value, known in (
@@ -64,6 +74,7 @@ class Study:
             ("num-trials", self.num_trials),
             ("time-budget", self.time_budget_s),
             ("max-concurrent", self.max_concurrent),
+            ("keep-checkpoints", self.keep_checkpoints),
         ):
             if number is not None and not 0 < number < float("inf"):
                 raise ConfigError(f"--{flag} {number}: must be positive")
@@ -84,14 +95,27 @@ class Study:
         """Where trial `number` keeps its checkpoint and its scores."""
         return self.directory / "trials" / f"{number:05d}"
 
+    def run_folder(self, number: int) -> RunFolder:
+        """The files of trial `number`."""
+        path = self.trial_directory(number)
+        folder = path.relative_to(self.directory).as_posix()
+        return RunFolder(path, Remote.parse(self.remote) / folder if self.remote else None)
 
-def create_study(space: SearchSpace, store: FeatureStore, storage: Path, **settings: Any) -> Study:
+
+def working_copy(remote: Remote) -> Path:
+    """The directory of the study `remote` on this machine."""
+    return remote.parent.cache / remote.name
+
+
+def create_study(
+    space: SearchSpace, store: FeatureStore, storage: Path | Remote, **settings: Any
+) -> Study:
     """Makes a new study directory and writes study.json into it.
 
     Args:
         space: the resolved search space.
         store: the feature store it runs on.
-        storage: folder of all studies.
+        storage: folder or s3:// address of all studies.
         settings: fields of `Study` that differ from their default; `num_trials` defaults to the
             budget of the space.
 
@@ -101,7 +125,7 @@ def create_study(space: SearchSpace, store: FeatureStore, storage: Path, **setti
     study = Study(
         **{"num_trials": space.budget.trials} | settings,
         name="",
-        directory=storage,
+        directory=Path(),
         space=space,
         store=store.path.resolve(),
         data_hash=store.info.content_hash,
@@ -109,24 +133,37 @@ def create_study(space: SearchSpace, store: FeatureStore, storage: Path, **setti
     stamp = time.time()
     while True:
         name = f"{space.name}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(stamp))}"
+        directory, remote = place(storage, name)
         try:
-            (storage / name).mkdir(parents=True)
+            if remote and remote.names():
+                raise FileExistsError(remote)
+            directory.mkdir(parents=True)
             break
         except FileExistsError:
             stamp += 1  # two studies began within one second
+        except StorageError as error:
+            raise ConfigError(f"--storage {error}") from error
         except OSError as error:
             raise ConfigError(
                 f"--storage {storage}: cannot be written ({error.strerror}); choose another folder"
             ) from error
-    study = replace(study, name=name, directory=storage / name)
+    study = replace(study, name=name, directory=directory, remote=str(remote or ""))
     write_study(study)
     return study
+
+
+def place(storage: Path | Remote, name: str) -> tuple[Path, Remote | None]:
+    """The directory of study `name` on this machine, and its address where it is mirrored."""
+    if isinstance(storage, Path):
+        return storage / name, None
+    return working_copy(storage / name), storage / name
 
 
 def write_study(study: Study) -> None:
     """Writes <directory>/study.json, at once or not at all."""
     plain = asdict(study) | {
         "directory": None,
+        "remote": "",
         "space": study.space.as_dict(),
         "space_name": study.space.name,
         "store": str(study.store),
@@ -136,8 +173,12 @@ def write_study(study: Study) -> None:
     os.replace(beside, study.directory / "study.json")
 
 
-def read_study(directory: Path) -> Study:
-    """The study that `write_study` wrote, wherever its directory lies now.
+def read_study(directory: Path, remote: str = "") -> Study:
+    """The study that `write_study` wrote, wherever its directory, and its data, lie now.
+
+    Args:
+        directory: of the study.
+        remote: the address that mirrors it, or "".
 
     Raises:
         ConfigError: there is no readable study.json, or this version does not know its space.
@@ -147,7 +188,9 @@ def read_study(directory: Path) -> Study:
     try:
         plain = json.loads(path.read_text())
         space_name, space = plain.pop("space_name"), json.dumps(plain.pop("space"))
-        settings = plain | {"directory": directory, "store": Path(plain["store"])}
+        settings = plain | {
+            "directory": directory, "remote": remote, "store": Path(plain["store"])
+        }  # fmt: skip
         study = Study(**settings, space=parse_space(space, name=space_name, source=str(path)))
     except OSError as error:
         raise ConfigError(
@@ -157,23 +200,22 @@ def read_study(directory: Path) -> Study:
         raise ConfigError(
             f"{path}: damaged or of another version ({error}); restore it or start a new study"
         ) from error
-    found = FeatureStore.open(study.store).info.content_hash
-    if found != study.data_hash:
-        raise DataError(
-            f"{study.store}: its content changed since {study.name} began "
-            f"({study.data_hash[:12]} then, {found[:12]} now); start a new study"
-        )
-    return study
+    store = present(str(study.store), study.source, study.data_hash)
+    return replace(study, store=store.resolve())
 
 
-def latest_study(storage: Path, space_name: str) -> Path:
-    """Directory of the newest study of a space, for --resume.
+def latest_study(storage: Path | Remote, space_name: str) -> str:
+    """Name of the newest study of a space, for --resume.
 
     Raises:
         ConfigError: there is none.
     """
-    stamp = "-[0-9]" + "[0-9]" * 7 + "-" + "[0-9]" * 6
-    found = sorted(p.parent for p in storage.glob(f"{space_name}{stamp}/study.json"))
+    if isinstance(storage, Path):
+        names = [p.parent.name for p in storage.glob("*/study.json")]
+    else:
+        names = storage.names(below=False)
+    stamp = re.compile(re.escape(space_name) + r"-\d{8}-\d{6}")
+    found = sorted(name for name in names if stamp.fullmatch(name))
     if not found:
         raise ConfigError(f"--resume: {storage} holds no study of {space_name}")
     return found[-1]
@@ -243,8 +285,15 @@ def trial_config(study: Study, params: Mapping[str, Scalar]) -> TrialConfig:
         val_fraction=space.selection.val_fraction,
         fold_seed=space.selection.fold_seed,
         precision=space.resources.precision,
-        stages=str(study.directory.resolve().parent / ".stages"),
+        stages=_stages(study),
     )
+
+
+def _stages(study: Study) -> str:
+    """Where all studies of a storage share what earlier stages of training left."""
+    if study.remote:
+        return str(Remote.parse(study.remote).parent / ".stages")
+    return str(study.directory.resolve().parent / ".stages")
 
 
 def final_configs(study: Study, view: StudyView, role: str) -> tuple[FinalConfig, ...]:

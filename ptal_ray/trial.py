@@ -176,7 +176,8 @@ class Trial:
 
     @property
     def _identity(self) -> str:
-        return replace(self.config, stages="").to_json()  # a study may move
+        """The configuration, with the content of its store: a study and its data may move."""
+        return replace(self.config, stages="", store=self.store.info.content_hash).to_json()
 
     @property
     def judged(self) -> nn.Module:

@@ -11,10 +11,10 @@ import psutil
 import pytest
 from test_runner import small_study
 
-from ptal_ray.distributed.job import CHECKPOINT
 from ptal_ray.distributed.runner import run_study
 from ptal_ray.eventlog import read_events
 from ptal_ray.report import write_report
+from ptal_ray.run_folder import CHECKPOINT
 from ptal_ray.study import Study
 from ptal_ray.tracking import StudyView
 

@@ -30,7 +30,17 @@ LEVELS = (
     {"stages", "supervision"},
     {"trial"},
     {"eventlog", "tracking"},
-    {"finals", "local", "provenance", "searcher", "study"},
+    {
+        "finals",
+        "footprint",
+        "local",
+        "mirror",
+        "provenance",
+        "retention",
+        "run_folder",
+        "searcher",
+        "study",
+    },
     {"distributed"},
     {
         "ablate",

@@ -19,13 +19,14 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.distributed import runner
 from ptal_ray.distributed.cluster import cluster, concurrency, local_cpus, local_nodes
 from ptal_ray.distributed.conductor import Conductor, searched_seconds
-from ptal_ray.distributed.job import CHECKPOINT, STANDBY, Job
+from ptal_ray.distributed.job import STANDBY, Job
 from ptal_ray.distributed.runner import run_study
 from ptal_ray.distributed.searcher import JOURNAL, OptunaSearcher, open_journal
 from ptal_ray.domain import Domain
 from ptal_ray.errors import ConfigError, NoTrialFinished
 from ptal_ray.eventlog import EventLog, read_events
 from ptal_ray.methods.method import load
+from ptal_ray.run_folder import CHECKPOINT
 from ptal_ray.space import Resources, parse_space
 from ptal_ray.study import Study, create_study, study_event
 from ptal_ray.tracking import Report, StudyView, TrialView

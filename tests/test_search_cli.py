@@ -73,6 +73,7 @@ def test_a_dry_run_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]
     assert plan["report_steps"] == [10, 20, 40]
     assert (plan["num_trials"], plan["time_budget_s"], plan["seed"]) == (3, 600, 7)
     assert plan["concurrent_trials"] >= 1
+    assert 0 < plan["storage"]["most_bytes"] < plan["storage"]["free_bytes"]
     assert plan["data"]["store"] == str(folder / "tiny")
     assert plan["study"].startswith(str(folder / "studies" / "small-"))
     assert plan["mlflow"] == f"sqlite:///{folder}/mlflow.db"
@@ -95,6 +96,8 @@ def test_a_dry_run_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]
         (["small.yaml", "--resume"], 2, "--resume: .* holds no study of small"),
         (["small.yaml", "--seed", "-1"], 2, "--seed -1: must be a whole number"),
         (["small.yaml", "--storage", "small.yaml"], 2, "--storage .*cannot be written"),
+        (["small.yaml", "--storage", "s3://k:v@b/c"], 2, "credentials .* refused"),
+        (["small.yaml", "--keep-checkpoints", "0"], 2, "--keep-checkpoints 0: must be positive"),
         (["small.yaml", "--reports", "small.yaml/x"], 2, "--reports .*small.yaml is no folder"),
         (
             ["--resume", "studies/none"],

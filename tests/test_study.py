@@ -179,9 +179,9 @@ def test_a_study_survives_its_file(study, tmp_path):
 def test_the_latest_study_of_a_space(store, tmp_path):
     made = [create_study(space(), store, tmp_path / "s") for _ in range(3)]
     assert len({s.name for s in made}) == 3
-    assert latest_study(tmp_path / "s", "toy_tiny") == max(s.directory for s in made)
+    assert latest_study(tmp_path / "s", "toy_tiny") == max(s.name for s in made)
     (tmp_path / "s" / "toy_tiny-99990101-000000").mkdir()  # killed before study.json
-    assert latest_study(tmp_path / "s", "toy_tiny") == max(s.directory for s in made)
+    assert latest_study(tmp_path / "s", "toy_tiny") == max(s.name for s in made)
     with pytest.raises(ConfigError, match="--resume: .* holds no study of toy"):
         latest_study(tmp_path / "s", "toy")
 
@@ -189,7 +189,7 @@ def test_the_latest_study_of_a_space(store, tmp_path):
 def test_a_changed_store_cannot_be_resumed(study, store, tmp_path):
     store.path.rename(tmp_path / "old")
     make_store(store.path, train=12, test=3, seed=1)
-    with pytest.raises(DataError, match="content changed since toy_tiny"):
+    with pytest.raises(DataError, match="content changed since the study began"):
         read_study(study.directory)
 
 

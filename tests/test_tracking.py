@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_study import SyntheticStudy
 
-from ptal_ray.errors import DataError
+from ptal_ray.errors import DataError, StorageError
 from ptal_ray.eventlog import EventLog, dumps, loads, read_events
 from ptal_ray.space import load_space
 from ptal_ray.tracking import StudyView, best_yaml, summarise
@@ -127,7 +127,7 @@ def test_a_full_disk_leaves_whole_lines(log, monkeypatch):
     before = log.path.read_bytes()
     write = os.write
     monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:5]))
-    with pytest.raises(DataError, match=r"the disk is full.*--resume"):
+    with pytest.raises(StorageError, match=r"storage full: .*events.jsonl .*--resume"):
         log.append("report", trial=0)
     assert log.path.read_bytes() == before
 

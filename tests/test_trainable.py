@@ -11,9 +11,10 @@ import pytest
 
 from ptal_ray.data.types import Scores
 from ptal_ray.distributed import job as jobs
-from ptal_ray.distributed.job import CHECKPOINT, REPORT, STANDBY, Job, JobRun, saved_report
+from ptal_ray.distributed.job import STANDBY, Job, JobRun
 from ptal_ray.distributed.trainable import TrialProcess
 from ptal_ray.errors import DataError, DivergedError
+from ptal_ray.run_folder import CHECKPOINT, REPORT
 from ptal_ray.trial_config import TrialConfig, TrialReport
 
 CONFIG = TrialConfig(
@@ -82,7 +83,7 @@ def test_reports_come_one_by_one_and_are_saved(job: Job) -> None:
     assert (last["step"], last["done"], last["objective"]) == (30, True, 0.3)
     assert first["to_first_step_s"] == 0.5
     assert {p.name for p in job.path.iterdir()} == {CHECKPOINT, REPORT, "scores.npz"}
-    assert saved_report(job.path) == last
+    assert job.files.report() == last
 
 
 def test_only_the_first_worker_writes(job: Job) -> None:

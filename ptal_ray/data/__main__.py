@@ -6,15 +6,18 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ptal_ray.data.datasets import data_root, find
+from ptal_ray.data.copies import published
+from ptal_ray.data.datasets import data_root, find, origin
 from ptal_ray.data.importer import Plan, Source, import_dataset, validate
 from ptal_ray.data.points import KINDS, simulate_points, write_points_csv
+from ptal_ray.data.remote import Remote, is_remote
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import PtalError
 
@@ -30,11 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _import(flags: argparse.Namespace) -> int:
-    out = flags.out or data_root() / flags.name
-    plan = import_dataset(
-        _source(flags), out, dtype=flags.dtype, replace=flags.replace, progress=_progress
-    )
-    _show(FeatureStore.open(out))
+    with _target(flags) as out:
+        plan = import_dataset(
+            _source(flags), out, dtype=flags.dtype, replace=flags.replace, progress=_progress
+        )
+        _show(FeatureStore.open(out))
     _remark(plan)
     return 0
 
@@ -79,15 +82,27 @@ def _info(flags: argparse.Namespace) -> int:
 def _simulate(flags: argparse.Namespace) -> int:
     from ptal_ray.data.simulate import simulate  # the other commands need none of it
 
-    out = simulate(
-        flags.name, flags.annotations, points_csv=flags.points, dim=flags.dim,
-        difficulty=flags.difficulty, seed=flags.seed, out=flags.out or data_root() / flags.name,
-        limit=flags.limit, workers=flags.workers, replace=flags.replace,
-        train_list=flags.train_list, test_list=flags.test_list, stride_s=flags.stride_s,
-        progress=_progress,
-    )  # fmt: skip
-    _show(FeatureStore.open(out))
+    with _target(flags) as out:
+        simulate(
+            flags.name, flags.annotations, points_csv=flags.points, dim=flags.dim,
+            difficulty=flags.difficulty, seed=flags.seed, out=out, limit=flags.limit,
+            workers=flags.workers, replace=flags.replace, train_list=flags.train_list,
+            test_list=flags.test_list, stride_s=flags.stride_s, progress=_progress,
+        )  # fmt: skip
+        _show(FeatureStore.open(out))
     return 0
+
+
+@contextmanager
+def _target(flags: argparse.Namespace) -> Iterator[Path]:
+    """Where to write a new store; it goes to $PTAL_DATA afterwards where that is an address."""
+    where = origin(flags.name)
+    if flags.out or not is_remote(where):
+        yield flags.out or data_root() / flags.name
+        return
+    with published(Remote.parse(where), replace=flags.replace) as path:
+        yield path
+    print(f"stored    {where}")
 
 
 def _facts(store: FeatureStore) -> dict[str, Any]:

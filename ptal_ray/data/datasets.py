@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from ptal_ray.data.copies import local_copy, published, remote_hash
+from ptal_ray.data.remote import Remote, cache_root, is_remote
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.errors import DataError
+from ptal_ray.errors import DataError, StorageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,29 +122,97 @@ def import_hint(name: str) -> str:
 
 
 def data_root() -> Path:
-    """Where stores lie: $PTAL_DATA, else the user's cache directory."""
-    if "PTAL_DATA" in os.environ:
-        return Path(os.environ["PTAL_DATA"])
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "ptal_ray"
+    """Where stores lie on this machine: $PTAL_DATA where it is a path, else the cache directory."""
+    place = os.environ.get("PTAL_DATA", "")
+    return Path(place) if place and not is_remote(place) else cache_root()
+
+
+def origin(name_or_path: str) -> str:
+    """What tells any machine where to find a store: an s3:// address or a name; "" for a path.
+
+    Raises:
+        ConfigError: PTAL_DATA is no address.
+    """
+    if is_remote(name_or_path):
+        return str(Remote.parse(name_or_path))
+    place = os.environ.get("PTAL_DATA", "")
+    if "/" in name_or_path:
+        return ""
+    return str(Remote.parse(place) / name_or_path) if is_remote(place) else name_or_path
 
 
 def find(name_or_path: str) -> FeatureStore:
-    """A store by name under `data_root()`, or by path; "watch" is assembled on first use.
+    """A store by name under $PTAL_DATA, or by path; "watch" is assembled on first use.
+
+    What lies at an s3:// address is copied to this machine first, once.
 
     Raises:
         DataError: there is none; says how to import it.
     """
-    path = Path(name_or_path) if "/" in name_or_path else data_root() / name_or_path
+    where = origin(name_or_path)
+    if is_remote(where):
+        return FeatureStore.open(_remote_copy(Remote.parse(where)))
+    path = data_root() / name_or_path if where else Path(name_or_path)
     if name_or_path == "watch" and not (path / "store.json").exists():
-        from ptal_ray.data.watch import assemble  # needs seglearn, which nothing else does
-
-        assemble(path)
-    if not path.exists() and "/" in name_or_path:
+        _assemble_watch(path)
+    if not path.exists() and not where:
         raise DataError(f"{path}: there is no feature store; give the directory of one, or a name")
     if not path.exists():
-        raise DataError(
-            f"dataset {name_or_path!r} is not imported ({path} is missing); "
-            f"{import_hint(name_or_path)}; `--dataset watch` tries the same space at once"
-        )
+        raise _not_imported(name_or_path, str(path))
     return FeatureStore.open(path)
+
+
+def present(store: str, source: str, content_hash: str) -> Path:
+    """Where this machine has the data of a study, which began on this or another machine.
+
+    Args:
+        store: its path where the study began.
+        source: as `origin` said there.
+        content_hash: that it had there.
+
+    Raises:
+        DataError: naming this machine: it is not there, or its content is another one.
+    """
+    try:
+        if is_remote(source):
+            path = local_copy(Remote.parse(source), content_hash)
+        elif source and not Path(store).exists():
+            path = find(source).path
+        else:
+            path = Path(store)
+        found = FeatureStore.open(path).info.content_hash
+    except DataError as error:
+        raise DataError(f"on {socket.gethostname()}: {error}") from error
+    if found != content_hash:
+        raise DataError(
+            f"on {socket.gethostname()}: {path}: its content changed since the study began "
+            f"({content_hash[:12]} then, {found[:12]} now); start a new study"
+        )
+    return path
+
+
+def _remote_copy(source: Remote) -> Path:
+    try:
+        found = remote_hash(source)
+        if not found and source.name == "watch":
+            with published(source, replace=False) as path:
+                _assemble_watch(path)
+            found = remote_hash(source)
+    except StorageError as error:
+        raise DataError(f"PTAL_DATA: {error}") from error
+    if not found:
+        raise _not_imported(source.name, str(source))
+    return local_copy(source, found)
+
+
+def _assemble_watch(path: Path) -> None:
+    from ptal_ray.data.watch import assemble  # needs seglearn, which nothing else does
+
+    assemble(path)
+
+
+def _not_imported(name: str, place: str) -> DataError:
+    return DataError(
+        f"dataset {name!r} is not imported ({place} is missing); {import_hint(name)}; "
+        "`--dataset watch` tries the same space at once"
+    )

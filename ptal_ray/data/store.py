@@ -31,8 +31,9 @@ from ptal_ray.data.types import DatasetInfo, FloatArray, Grid, Points, Segments,
 from ptal_ray.errors import DataError
 
 SCHEMA_VERSION = 1
+DESCRIPTION = "store.json"
 _TABLES = ("videos", "annotations", "points")
-_FILES = ("features.arrow", *(f"{name}.arrow" for name in _TABLES))
+STORE_FILES = ("features.arrow", *(f"{name}.arrow" for name in _TABLES))
 
 
 class FeatureStore:
@@ -330,7 +331,7 @@ class StoreWriter:
             "schema_version": SCHEMA_VERSION,
             "info": asdict(info),
             "dtype": self.dtype.name,
-            "sizes": {name: (self._work / name).stat().st_size for name in _FILES},
+            "sizes": {name: (self._work / name).stat().st_size for name in STORE_FILES},
         }
         (self._work / "store.json").write_text(json.dumps(description, indent=1))
 

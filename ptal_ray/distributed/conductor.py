@@ -5,16 +5,19 @@ Search trials first, interrupted ones before new ones; then the reselect runs; t
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ptal_ray.distributed.job import CHECKPOINT, REPORT, STANDBY, Job, Result, saved_report
+from ptal_ray.distributed.job import STANDBY, Job, Result
 from ptal_ray.distributed.searcher import OptunaSearcher
-from ptal_ray.errors import DivergedError
+from ptal_ray.errors import DivergedError, StorageError
 from ptal_ray.finals import FinalConfig, diverged_event
+from ptal_ray.retention import Retention
+from ptal_ray.run_folder import DETECTIONS
 from ptal_ray.space import Scalar
 from ptal_ray.study import Study, final_configs, trial_config
 from ptal_ray.tracking import EventLog, StudyView, TrialView, read_events
@@ -32,6 +35,7 @@ class _Live:
     number: int | None = None
     params: dict[str, Scalar]
     step: int = 0
+    objective: float = float("nan")
 
 
 class Conductor:
@@ -61,6 +65,7 @@ class Conductor:
         self._stop_at = time.time() + left
         view = StudyView.from_events(events)
         searcher.restore(view.trials)
+        self._retention = Retention(study, view)
         self._interrupted = {t.number: t for t in view.trials if t.state == "running"}
         ended = {t.number: t for t in view.trials if t.state != "running"}
         for number, trial in ended.items():
@@ -127,7 +132,13 @@ class Conductor:
             self._start(live, time.time())
 
     def reported(self, trial_id: str, result: Result) -> None:
-        """A run reported, or failed."""
+        """A run reported, or failed.
+
+        Raises:
+            StorageError: its files have no place; the study stops and can be resumed.
+        """
+        if result.get("storage"):
+            raise StorageError(result["failed"])
         live = self._live.get(trial_id)
         if live is None:
             return
@@ -135,7 +146,7 @@ class Conductor:
             self._restart(live, note)
         if live.number is None or result["failed"] is not None:
             return
-        live.step = result["step"]
+        live.step, live.objective = result["step"], result["objective"]
         fields = ("step", "objective", "metrics", "decode", "seconds", "to_first_step_s")
         self._write("report", trial=live.number, **{k: result[k] for k in fields})
         self._searcher.report(live.number, live.step, result["objective"])
@@ -157,6 +168,7 @@ class Conductor:
         elif failed:
             self._write(**diverged_event(live.job.run, DivergedError(failed)))
         else:
+            self._fetch(live.job)
             self._write(**result["event"])
 
     def _end_trial(self, live: _Live, number: int, failed: str) -> None:
@@ -167,9 +179,8 @@ class Conductor:
             message = TIME_BUDGET if not whole and time.time() > self._stop_at else ""
         self._write("trial_end", trial=number, state=state, message=message)
         self._searcher.finish(number, state)
-        if state != "complete":
-            for name in (CHECKPOINT, REPORT):
-                (live.job.path / name).unlink(missing_ok=True)
+        kept = state == "complete" and math.isfinite(live.objective)
+        self._retention.ended(number, live.objective if kept else None)
 
     def _next_trial(self, trial_id: str) -> _Live | None:
         number = self._numbers.popleft()
@@ -179,14 +190,15 @@ class Conductor:
         if params is None:
             self._numbers.clear()  # a grid has no more points
             return None
-        job = Job(
+        job = self._job(
             config=trial_config(self.study, params),
-            directory=str(self.study.directory),
             folder=str(self.study.trial_directory(number).relative_to(self.study.directory)),
             asked_at=asked_at,
             reported_step=old.reports[-1].step if old and old.reports else 0,
         )
         live = _Live(job=job, number=number, params=params, step=job.reported_step)
+        if old and old.objective is not None:
+            live.objective = old.objective
         if old:
             self._replay(trial_id, old)
         self._searcher.annotate(number, ray_trial_id=trial_id)
@@ -194,7 +206,7 @@ class Conductor:
         return live
 
     def _start(self, live: _Live, at: float) -> None:
-        from_step = live.step if saved_report(live.job.path) else 0
+        from_step = live.step if live.step and live.job.files.has_checkpoint() else 0
         self._write(
             "trial_start", time=at, trial=live.number, params=live.params, from_step=from_step
         )
@@ -210,14 +222,25 @@ class Conductor:
         return [run for run in runs if (run.role, run.arm, run.seed) not in done]
 
     def _final(self, run: FinalConfig) -> _Live:
-        job = Job(
+        job = self._job(
             config=run.config,
-            directory=str(self.study.directory),
             folder=run.folder,
             asked_at=time.time(),
             final=(run.role, run.arm, run.seed),
         )
         return _Live(job=job, params={})
+
+    def _job(self, **fields: Any) -> Job:
+        study = self.study
+        return Job(
+            directory=str(study.directory), remote=study.remote, source=study.source,
+            data_hash=study.data_hash, **fields,
+        )  # fmt: skip
+
+    def _fetch(self, job: Job) -> None:
+        """Brings the detections of a final run here before its event says that they are."""
+        if job.files.remote:
+            (job.files.remote / DETECTIONS).pull(job.path / DETECTIONS)
 
     def _write(self, event: str, **fields: Any) -> None:
         fields = {"time": time.time()} | fields

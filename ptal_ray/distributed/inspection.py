@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ptal_ray.data.store import FeatureStore
-from ptal_ray.errors import ConfigError, PtalError
+from ptal_ray.data.datasets import present
+from ptal_ray.data.remote import Remote, is_remote
+from ptal_ray.errors import ConfigError, PtalError, StorageError
+from ptal_ray.mirror import DRIVER
 from ptal_ray.study import Study
 
 WITHIN_S = 120.0  # a node may have to start a process and unpack the job's files first
+COPIED_S = 3600.0  # or copy the data
 
 
 def inspect_nodes(study: Study) -> None:
@@ -22,15 +23,15 @@ def inspect_nodes(study: Study) -> None:
     """
     found = ray.nodes()  # type: ignore[no-untyped-call]
     asked = {
-        node["NodeManagerAddress"]: _look.options(  # type: ignore[attr-defined]
+        node["NodeManagerAddress"]: _look.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(str(study.store), study.data_hash, str(study.directory))
+        ).remote(study)
         for node in found
         if node["Alive"]
     }
     for address, answer in asked.items():
         try:
-            problem = ray.get(answer, timeout=WITHIN_S)
+            problem = ray.get(answer, timeout=COPIED_S if is_remote(study.source) else WITHIN_S)
         except (ray.exceptions.RayError, ModuleNotFoundError) as error:
             problem = f"cannot look ({str(error).strip().splitlines()[-1]})"
         if problem:
@@ -38,14 +39,20 @@ def inspect_nodes(study: Study) -> None:
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _look(store: str, data_hash: str, directory: str) -> str:
-    """What is wrong here; "" for nothing."""
+def _look(study: Study) -> str:
+    """What is wrong here; "" for nothing. Copies data that lies at an address."""
     try:
-        content = FeatureStore.open(Path(store)).info.content_hash
+        present(str(study.store), study.source, study.data_hash)
     except PtalError as error:
         return f"{error}; PTAL_DATA must be a folder that all nodes have, or s3://..."
-    if content != data_hash:
-        return f"{store}: another content than the study began with; copy it anew"
-    if not (Path(directory) / "study.json").exists():
-        return f"no {directory} there; --storage must be a folder that all nodes share, or s3://..."
+    try:
+        if study.remote and (Remote.parse(study.remote) / DRIVER).read() is None:
+            return f"cannot see {study.remote}; set the same AWS_ENDPOINT_URL on all nodes"
+    except StorageError as error:
+        return str(error)
+    if not study.remote and not (study.directory / "study.json").exists():
+        return (
+            f"no {study.directory} there; --storage must be a folder that all nodes share, or "
+            "s3://..."
+        )
     return ""

@@ -1,26 +1,29 @@
 """One training run on its way to the process that trains it, and what that process does with it.
 
-The folder of a run is all that survives a kill: report.json is written before checkpoint.pt, so a
-checkpoint always has its report beside it, and a report that never reached the driver is sent
-again.
+A checkpoint always has its report beside it, and a report that never reached the driver is sent
+again. Process and driver may be on machines that share no file system: then the data has an origin
+that every machine knows, and the study a remote storage.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ptal_ray.data.datasets import present
+from ptal_ray.data.remote import Remote
 from ptal_ray.decoding import write_scores
-from ptal_ray.errors import DataError, PtalError
+from ptal_ray.errors import DataError, PtalError, StorageError, full_storage_named
 from ptal_ray.finals import FinalConfig, final_event
-from ptal_ray.tracking import dumps, loads
+from ptal_ray.run_folder import CHECKPOINT, DETECTIONS, REPORT, SCORES, RunFolder
+from ptal_ray.study import working_copy
+from ptal_ray.tracking import dumps
 from ptal_ray.trial import Trial
 from ptal_ray.trial_config import TrialConfig
 
-CHECKPOINT, REPORT = "checkpoint.pt", "report.json"
 STANDBY = ""  # in place of a job: keep the process and its workers for a job that is not known yet
 STANDBY_S = 0.2
 Result = dict[str, Any]
@@ -31,12 +34,15 @@ class Job:
     """What to train, where its files go, and since when the driver waits for it.
 
     Args:
-        config: what to train.
-        directory: of the study, absolute.
+        config: what to train; `store` is a path on the driver's machine.
+        directory: of the study, absolute, on all machines that share a file system.
         folder: of this run, relative to it.
         reported_step: the last step whose report the driver has; 0 for none.
         asked_at: seconds since 1970.
         final: (role, arm, seed) of a run after the search; None for a search trial.
+        remote: s3:// address of the study; "" where `directory` is all there is.
+        source: where any machine finds the data, as `data.datasets.origin` says.
+        data_hash: content hash of the data; "" trusts the path in `config`.
     """
 
     config: TrialConfig
@@ -45,11 +51,25 @@ class Job:
     asked_at: float
     reported_step: int = 0
     final: tuple[str, str, int] | None = None
+    remote: str = ""
+    source: str = ""
+    data_hash: str = ""
+
+    @property
+    def study_directory(self) -> Path:
+        """The folder of the study on this machine."""
+        return working_copy(Remote.parse(self.remote)) if self.remote else Path(self.directory)
 
     @property
     def path(self) -> Path:
-        """The folder of this run."""
-        return Path(self.directory) / self.folder
+        """The folder of this run on this machine."""
+        return self.study_directory / self.folder
+
+    @property
+    def files(self) -> RunFolder:
+        """The files of this run."""
+        remote = Remote.parse(self.remote) / self.folder if self.remote else None
+        return RunFolder(self.path, remote)
 
     @property
     def run(self) -> FinalConfig:
@@ -82,14 +102,6 @@ def stand_by() -> Result:
     return {"done": False, "failed": None, "standby": True}
 
 
-def saved_report(folder: Path) -> Result | None:
-    """The result that was saved with the checkpoint in `folder`, if there is one."""
-    if not (folder / CHECKPOINT).exists() or not (folder / REPORT).exists():
-        return None
-    saved: Result = loads((folder / REPORT).read_text())
-    return saved
-
-
 class JobRun:
     """A job in the process that trains it: from its checkpoint, report by report, to its end.
 
@@ -109,20 +121,26 @@ class JobRun:
         "to_first_step_s", "done", "failed"}, the "event" of a final run, and a "note" where a
         damaged checkpoint was passed over.
 
-        "failed" is None or why this job ended: an error that trying again would repeat.
+        "failed" is None or why this job ended: an error that trying again would repeat. With
+        "storage" it is no fault of the job: there is no place for its files.
         """
         try:
-            if self.trial is None:
-                self.trial = self._trial()
-                if (unsent := self._unsent(self.trial)) is not None:
-                    return unsent
-            return self._advance(self.trial)
+            with full_storage_named(self.job.study_directory):
+                if self.trial is None:
+                    self.trial = self._trial()
+                    if (unsent := self._unsent(self.trial)) is not None:
+                        return unsent
+                return self._advance(self.trial)
+        except StorageError as error:
+            return failure(str(error)) | {"storage": True}
         except PtalError as error:
             return failure(str(error))
 
     def _trial(self) -> Trial:
+        self._find_data()
+        self.job.files.agree(self.rank, self.world_size)
         trial = Trial(self.job.config, self.device, self.rank, self.world_size)
-        if saved_report(self.job.path) is not None:
+        if self.job.files.report() is not None:
             try:
                 trial.load(self.job.path / CHECKPOINT)
             except DataError:  # training again costs time alone
@@ -132,8 +150,14 @@ class JobRun:
                 unfinished.unlink()
         return trial
 
+    def _find_data(self) -> None:
+        config = self.job.config
+        if self.job.data_hash:
+            store = present(config.store, self.job.source, self.job.data_hash)
+            self.job = replace(self.job, config=replace(config, store=str(store)))
+
     def _unsent(self, trial: Trial) -> Result | None:
-        saved = saved_report(self.job.path)
+        saved = self.job.files.report()
         if saved is None or saved["step"] != trial.step:
             return None
         return saved if trial.done or trial.step > self.job.reported_step else None
@@ -148,7 +172,7 @@ class JobRun:
         }
         if self.rank == 0:
             if self.job.final:
-                directory = Path(self.job.directory)
+                directory = self.job.study_directory
                 result["event"] = final_event(directory, self.job.run, report, trial.detections)
             self._save(trial, result)
         note, self._note = self._note, ""
@@ -158,8 +182,10 @@ class JobRun:
         folder = self.job.path
         folder.mkdir(parents=True, exist_ok=True)
         if not self.job.final:
-            write_scores(folder / "scores.npz", trial.scores)
+            write_scores(folder / SCORES, trial.scores)
         beside = folder / f".{REPORT}"
         beside.write_text(dumps(result))
         beside.replace(folder / REPORT)
         trial.save(folder / CHECKPOINT)
+        last = (SCORES, DETECTIONS) if trial.done else ()
+        self.job.files.send(*last, REPORT, CHECKPOINT)

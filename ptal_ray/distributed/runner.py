@@ -23,7 +23,7 @@ from ptal_ray.distributed.inspection import inspect_nodes
 from ptal_ray.distributed.searcher import OptunaSearcher
 from ptal_ray.distributed.trainable import device, trial_process
 from ptal_ray.distributed.workers import standing_workers
-from ptal_ray.errors import ConfigError, NoTrialFinished
+from ptal_ray.errors import ConfigError, NoTrialFinished, StorageError, full_storage_named
 from ptal_ray.study import Study, end_event, study_event
 from ptal_ray.tracking import EventLog, StudyView, TrialView
 
@@ -55,6 +55,7 @@ def run_study(
     Raises:
         ConfigError: no trial fits the cluster, or another process runs this study.
         NoTrialFinished: no trial reached its last report.
+        StorageError: there is no room for its files; all is stopped, and can be resumed.
         KeyboardInterrupt: it was interrupted; all is stopped and logged, and can be resumed.
     """
     resources = study.space.resources
@@ -70,7 +71,8 @@ def run_study(
         _write(log, listen, **study_event(study))
         state, message = "done", ""
         try:
-            _tune(study, log, num, listen, interrupted)
+            with full_storage_named(study.directory):
+                _tune(study, log, num, listen, interrupted)
         except KeyboardInterrupt:
             state = "interrupted"
             raise
@@ -81,8 +83,12 @@ def run_study(
             state, message = "interrupted", f"{type(error).__name__}: {error}"
             raise
         finally:
-            view = StudyView.read(study.directory)
-            _write(log, listen, **end_event(study, view, state, message))
+            try:
+                view = StudyView.read(study.directory)
+                _write(log, listen, **end_event(study, view, state, message))
+            except StorageError:
+                if state == "done":  # otherwise a log without an end says enough
+                    raise
             shutil.rmtree(study.directory / SCRATCH, ignore_errors=True)
     return StudyView.read(study.directory)
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from ptal_ray.distributed.mlflow_server import default_uri, redacted
 from ptal_ray.distributed.mlflow_tracker import MlflowTracker
+from ptal_ray.errors import StorageError
+from ptal_ray.mirror import Mirror
 from ptal_ray.study import Study
 
 INTERRUPTED = 130
@@ -80,24 +82,29 @@ def run_session(
     Raises:
         TrackingError: the tracking server does not answer; a new study is removed again.
         KeyboardInterrupt: a signal came; everything is stopped and logged.
+        StorageError: not all of it could be mirrored.
         PtalError: as `run_study`.
     """
     fresh = not study.events.exists()
     messages: tuple[str, ...] = ()
-    tracker = MlflowTracker(study.directory)
+    tracker, mirror, unsent = MlflowTracker(study.directory), Mirror(study), ""
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(tracker.start)  # while Ray starts
         try:
-            _run(study, address, verbose, signals, listen, starting.result)
+            mirror.start()
+            _run(study, address, verbose, signals, mirror, listen, starting.result)
             folder = report()
             tracker.attach(folder)
         finally:
             if starting.exception() is None:
                 messages = tracker.close(FLUSH_S)
-            for message in messages:
+            unsent = mirror.close()
+            for message in filter(None, (*messages, unsent)):
                 say(message)
             if fresh and not study.events.exists():
                 shutil.rmtree(study.directory)
+    if unsent:
+        raise StorageError(unsent)
     return folder, messages
 
 
@@ -111,6 +118,7 @@ def _run(
     address: str | None,
     verbose: bool,
     signals: Signals,
+    mirror: Mirror,
     listen: Callable[[dict[str, Any]], None],
     tracker_is_up: Callable[[], None],
 ) -> None:
@@ -128,7 +136,7 @@ def _run(
             address=address,
             verbose=verbose,
             listen=listen,
-            interrupted=lambda: signals.asked,
+            interrupted=lambda: signals.asked or mirror.lost,
             ready=ready,
         )
 

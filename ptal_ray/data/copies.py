@@ -1,0 +1,115 @@
+"""Feature stores that lie at an s3:// address, and this machine's copies of them.
+
+A copy lies in a folder named by the content hash, so a store that changed is another copy, and one
+in use is never written over.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from filelock import FileLock
+
+from ptal_ray.data.remote import Remote
+from ptal_ray.data.staging import staged
+from ptal_ray.data.store import DESCRIPTION, STORE_FILES, FeatureStore
+from ptal_ray.errors import DataError, StorageError
+
+
+def local_copy(source: Remote, content_hash: str) -> Path:
+    """The store at `source` on this machine: copied by the first process, while others wait.
+
+    A copy is kept once its content hash was computed and is right. One that cannot be opened any
+    more is replaced.
+
+    Args:
+        source: the folder of the store.
+        content_hash: that it must have.
+
+    Raises:
+        DataError: there is no store, its content is another one or damaged, or it cannot be read.
+    """
+    path = source.cache / f"{source.name}-{content_hash[:16]}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if not _opens(path):
+                _copy(source, path, content_hash)
+    except StorageError as error:
+        raise DataError(str(error)) from error
+    except OSError as error:
+        raise DataError(f"{source.cache}: cannot be written ({error}); set PTAL_CACHE") from error
+    return path
+
+
+def remote_hash(source: Remote) -> str:
+    """The content hash of the store at `source`; "" where there is none.
+
+    Raises:
+        DataError: its store.json is damaged.
+        StorageError: it cannot be read.
+    """
+    text = (source / DESCRIPTION).read()
+    if text is None:
+        return ""
+    try:
+        found = str(json.loads(text)["info"]["content_hash"])
+    except (ValueError, KeyError, TypeError):
+        found = ""
+    if not re.fullmatch("[0-9a-f]{64}", found):
+        raise DataError(f"{source}/{DESCRIPTION}: damaged; import it again with --replace")
+    return found
+
+
+@contextmanager
+def published(target: Remote, *, replace: bool) -> Iterator[Path]:
+    """A path for a new store on this machine; it goes to `target` when the block ends well.
+
+    Raises:
+        DataError: a store lies there already and `replace` is off, or it cannot be written.
+    """
+    try:
+        if not replace and remote_hash(target):
+            raise DataError(f"{target}: exists already; pass --replace to write it anew")
+        target.cache.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=target.cache) as folder:
+            path = Path(folder) / target.name
+            yield path
+            (target / DESCRIPTION).remove()  # a store is one as long as this file is there
+            for name in (*STORE_FILES, DESCRIPTION):
+                (target / name).push(path / name)
+    except StorageError as error:
+        raise DataError(str(error)) from error
+
+
+def _opens(path: Path) -> bool:
+    try:
+        FeatureStore.open(path)
+    except DataError:
+        return False
+    return True
+
+
+def _copy(source: Remote, path: Path, content_hash: str) -> None:
+    with staged(path, replace=True, wait=True) as work:
+        for name in (DESCRIPTION, *STORE_FILES):
+            if not (source / name).pull(work / name):
+                raise DataError(f"{source}/{name}: missing; import the store again")
+        store = FeatureStore.open(work)
+        if store.info.content_hash != content_hash:
+            raise DataError(
+                f"{source}: its content is {store.info.content_hash[:12]}, not "
+                f"{content_hash[:12]}; it was replaced since; start anew"
+            )
+        try:
+            store.verify()
+        except DataError as error:
+            raise DataError(
+                f"{source}: the copy made here is corrupt and not kept; try again, or import the "
+                "store anew"
+            ) from error

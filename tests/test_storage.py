@@ -1,0 +1,478 @@
+"""A study without a shared file system: mirrored, resumed anywhere, kept small, clean when full."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import make_store
+from object_store import BUCKET, SECRET, ObjectStore, object_store
+from test_runner import Desk, small_space, small_study
+from test_search_cli import gone, lay_out, started, wait_for
+from test_stages import key, scores
+from test_trainable import CONFIG, FakeTrial
+
+from ptal_ray import mirror, search
+from ptal_ray.checkpoint import write_checkpoint
+from ptal_ray.data.remote import Remote
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.decoding import write_scores
+from ptal_ray.distributed import job as jobs
+from ptal_ray.distributed.job import Job, JobRun
+from ptal_ray.errors import ConfigError, StorageError, full_storage_named
+from ptal_ray.eventlog import EventLog, read_events
+from ptal_ray.footprint import check_room, footprint, size
+from ptal_ray.mirror import Mirror, check_out
+from ptal_ray.retention import Retention
+from ptal_ray.run_folder import CHECKPOINT, REPORT, SCORES
+from ptal_ray.stages import entry, stage_result
+from ptal_ray.study import Study, create_study, latest_study, read_study, study_event, trial_config
+from ptal_ray.tracking import StudyView
+from ptal_ray.trial import Trial
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    with object_store(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with an empty cache."""
+    monkeypatch.setenv("PTAL_CACHE", str(tmp_path / "here"))
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def shelf(server: ObjectStore, tmp_path: Path) -> Remote:
+    """An address of this test alone."""
+    return Remote.parse(f"s3://{BUCKET}/{tmp_path.name}")
+
+
+@pytest.fixture
+def study(shelf: Remote, tmp_path: Path) -> Study:
+    """A fresh study whose storage is an address."""
+    store = FeatureStore.open(make_store(tmp_path / "tiny", train=9))
+    made = create_study(small_space(), store, shelf)
+    EventLog(made.events).append(**study_event(made))
+    return made
+
+
+@pytest.fixture
+def job(shelf: Remote, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """A job that counts instead of training, of a study at an address."""
+    monkeypatch.setattr(jobs, "Trial", FakeTrial)
+    return Job(
+        config=CONFIG, directory="/nowhere", folder="trials/00003", asked_at=107.0,
+        remote=str(shelf / "study"),
+    )  # fmt: skip
+
+
+def test_a_run_goes_on_elsewhere(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = JobRun(job, "cpu").advance()
+    assert job.files.remote
+    assert sorted(job.files.remote.names()) == [CHECKPOINT, REPORT]
+    monkeypatch.setenv("PTAL_CACHE", str(tmp_path / "elsewhere"))
+    assert JobRun(job, "cpu").advance() == first  # the driver did not receive it
+    known = dataclasses.replace(job, reported_step=10)
+    last = JobRun(known, "cpu").advance()
+    assert (last["step"], last["done"]) == (30, True)
+    assert sorted(job.files.remote.names()) == [CHECKPOINT, REPORT, SCORES]
+    monkeypatch.setenv("PTAL_CACHE", str(tmp_path / "here"))  # which has the checkpoint of 10
+    assert JobRun(known, "cpu").advance() == last
+
+
+def test_a_later_checkpoint_of_this_machine_is_sent(job: Job, tmp_path: Path) -> None:
+    JobRun(job, "cpu").advance()
+    assert job.files.remote
+    report = json.loads((job.path / REPORT).read_text())
+    (job.path / REPORT).write_text(json.dumps(report | {"step": 30}))
+    (job.path / CHECKPOINT).write_text("30")  # killed before it was sent
+    again = JobRun(dataclasses.replace(job, reported_step=10), "cpu").advance()
+    assert again["step"] == 30
+    assert (job.files.remote / CHECKPOINT).read() == b"30"
+    (job.files.remote / CHECKPOINT).remove()
+    shutil.rmtree(job.path)
+    assert not job.files.has_checkpoint()  # a report alone is none
+    assert JobRun(job, "cpu").advance()["step"] == 10
+
+
+def test_detections_are_sent_before_the_event(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(study)
+    desk.take(*"abcd")
+    for id in "abcd":
+        desk.end(id)
+    desk.take("e")
+    job = desk.jobs["e"]
+    assert (job.remote, job.data_hash) == (study.remote, study.data_hash)
+    monkeypatch.setattr(jobs, "Trial", FakeTrial)
+    monkeypatch.setenv("PTAL_CACHE", str(tmp_path / "elsewhere"))
+    run = JobRun(dataclasses.replace(job, config=dataclasses.replace(
+        CONFIG, store=job.config.store)), "cpu")  # fmt: skip
+    run.advance()
+    result = run.advance()
+    assert not (study.directory / result["event"]["detections"]).exists()
+    monkeypatch.setenv("PTAL_CACHE", str(tmp_path / "here"))
+    desk.conductor.ended("e", result)
+    assert (study.directory / desk.events[-1]["detections"]).exists()
+
+
+def test_a_job_without_its_data_fails_in_one_line(job: Job, tmp_path: Path) -> None:
+    lost = dataclasses.replace(job, source="s3://shelf/none/tiny", data_hash="0" * 64)
+    failed = JobRun(lost, "cpu").advance()["failed"]
+    assert failed.startswith(f"on {socket.gethostname()}: s3://shelf/none/tiny")
+    assert "\n" not in failed
+
+
+def test_the_drivers_files_are_mirrored_and_brought_back(
+    study: Study, shelf: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "PAUSE_S", 0.05)
+    remote = Remote.parse(study.remote)
+    mirrored = Mirror(study)
+    mirrored.start()
+    log = EventLog(study.events)
+    (study.directory / "mlflow_state.json").write_text("{}")
+    (study.directory / "final" / "best_seed0").mkdir(parents=True)
+    (remote / "final/best_seed0/detections.json").write(b"[]")
+    until = time.time() + 20
+    while len(remote.names()) < 5 and time.time() < until:
+        time.sleep(0.05)
+    assert json.loads((remote / mirror.DRIVER).read() or b"")["pid"] == os.getpid()
+    log.append("trial_start", trial=0, params={}, from_step=0)
+    assert mirrored.close() == ""
+    assert (remote / "events.jsonl").read() == study.events.read_bytes()
+    assert (remote / mirror.DRIVER).read() is None
+    assert latest_study(shelf, "small") == study.name
+
+    monkeypatch.setenv("PTAL_CACHE", str(tmp_path / "elsewhere"))
+    found = check_out(remote)
+    assert found.is_relative_to(tmp_path / "elsewhere")
+    assert read_study(found, study.remote) == dataclasses.replace(study, directory=found)
+    assert (found / "final/best_seed0/detections.json").exists()
+    assert sorted(p.name for p in found.iterdir()) == [
+        "events.jsonl", "final", "mlflow_state.json", "study.json"
+    ]  # fmt: skip
+    EventLog(found / "events.jsonl").append("trial_end", trial=0, state="failed", message="")
+    ahead = (found / "events.jsonl").read_bytes()
+    assert check_out(remote) == found
+    assert (found / "events.jsonl").read_bytes() == ahead  # what a killed driver did not send
+    log.append("trial_end", trial=0, state="pruned", message="")
+    (remote / "events.jsonl").write(study.events.read_bytes())
+    with pytest.raises(ConfigError, match="both went on since they were the same; remove"):
+        check_out(remote)
+    with pytest.raises(ConfigError, match="there is no study"):
+        check_out(shelf / "none")
+
+
+def test_one_driver_at_a_time(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("PAUSE_S", 0.05), ("BEAT_S", 0.1), ("SILENCE_S", 3.0)):
+        monkeypatch.setattr(mirror, name, value)
+    first, driver = Mirror(study), Remote.parse(study.remote) / mirror.DRIVER
+    first.start()
+    host = socket.gethostname()
+    with pytest.raises(ConfigError, match=f"another process runs this .*{os.getpid()} on {host}"):
+        Mirror(study).start()
+    monkeypatch.setattr(socket, "gethostname", lambda: "another-machine")
+    with pytest.raises(ConfigError, match="another process runs this study"):
+        Mirror(study).start()
+    assert first.close() == ""
+    driver.write(json.dumps({"host": "dead-machine", "pid": 1}).encode())
+    second = Mirror(study)
+    second.start()
+    driver.write(json.dumps({"host": "thief", "pid": 7}).encode())
+    until = time.time() + 20
+    while not second.lost and time.time() < until:
+        time.sleep(0.05)
+    assert "another driver took it over: process 7 on thief" in second.close()
+    assert driver.read() == b'{"host": "thief", "pid": 7}'
+
+
+def test_a_storage_that_is_away_is_told_at_the_end(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirrored = Mirror(study)
+    mirrored.start()
+
+    def fails(self: Remote, data: bytes) -> None:
+        raise StorageError("no connection")
+
+    monkeypatch.setattr(Remote, "write", fails)
+    study.events.write_bytes(study.events.read_bytes() + b"x")
+    found = mirrored.close()
+    assert f"not all of the study is at {study.remote} (no connection)" in found
+    assert f"--resume {study.remote} on this machine sends it" in found
+
+
+def test_stages_are_shared_at_the_address(
+    shelf: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(tmp_path / "tiny", train=8)
+    where = key(store, str(shelf / ".stages"))
+    stage_result(where, lambda: scores(3))
+    first = entry(where)
+    monkeypatch.setenv("PTAL_CACHE", str(tmp_path / "elsewhere"))
+    again = stage_result(where, lambda: scores(4))
+    assert again.weights["w"].tolist() == [3, 3]
+    assert again.scores[1].arrays["score"].tolist() == [3, 3, 3]
+    assert first != entry(where)
+
+
+def checkpoints(study: Study) -> list[int]:
+    return sorted(int(p.parent.name) for p in study.directory.glob(f"trials/*/{CHECKPOINT}"))
+
+
+def test_the_best_checkpoints_are_kept(study: Study) -> None:
+    desk, remote = Desk(study), Remote.parse(study.remote) / "trials"
+    desk.take(*"abcd")
+
+    def trained(id: str, objective: float, step: int = 40) -> None:
+        files = desk.jobs[id].files
+        files.path.mkdir(parents=True)
+        (files.path / REPORT).write_text('{"step": 40}')
+        (files.path / CHECKPOINT).write_text("")
+        files.send(REPORT, CHECKPOINT)
+        desk.end(id, step, objective)
+
+    trained("a", 0.3)
+    trained("b", math.nan)
+    trained("c", 0.2)
+    assert checkpoints(study) == [0, 2]  # final.top is 2
+    trained("d", 0.25)
+    assert checkpoints(study) == [0, 3]
+    assert sorted(n for n in remote.names() if CHECKPOINT in n) == [
+        f"00000/{CHECKPOINT}", f"00003/{CHECKPOINT}"
+    ]  # fmt: skip
+    view = StudyView.read(study.directory)
+    Retention(dataclasses.replace(study, keep_checkpoints=1), view)  # as a resumed study does
+    assert checkpoints(study) == [0]
+    assert sorted(n for n in remote.names()) == [f"00000/{CHECKPOINT}", f"00000/{REPORT}"]
+
+
+def test_the_footprint_is_known_before(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    need = footprint(study, FeatureStore.open(study.store), concurrent=3)
+    trial = Trial(dataclasses.replace(trial_config(study, {}), report_steps=(4,)))
+    trial.advance()
+    trial.save(tmp_path / CHECKPOINT)
+    write_scores(tmp_path / SCORES, trial.scores)
+    assert need.checkpoint == pytest.approx((tmp_path / CHECKPOINT).stat().st_size, rel=0.1)
+    assert need.scores == pytest.approx((tmp_path / SCORES).stat().st_size, rel=0.1)
+    assert need.checkpoints == 2 + 2 * 3 + 2 * 2 + 2 * 2
+    assert need.trials == 4
+    assert [size(n) for n in (7, 12_340_000, 5 * 10**13)] == ["7 B", "12.3 MB", "50 TB"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting a small file system is not permitted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(disk: Path, leave: int = 0) -> Path:
+    """Fills a file system up to `leave` bytes; returns the file that does."""
+    filler = disk / "filler"
+    filler.write_bytes(b"")
+    free = shutil.disk_usage(disk).free - leave
+    filler.write_bytes(b"x" * free)
+    return filler
+
+
+def test_a_full_disk_leaves_what_was_there(small_disk: Path) -> None:
+    log = EventLog(small_disk / "events.jsonl")
+    log.append("study", seed=1)
+    write_checkpoint(small_disk / CHECKPOINT, "a", {"step": 1})
+    filler = fill(small_disk)
+    with pytest.raises(StorageError, match=r"storage full: .*events\.jsonl .*--resume"):
+        for number in range(1000):  # the last page has room for some
+            log.append("report", trial=number, text="x" * 500)
+    number = len(read_events(log.path))
+    big = {"weights": torch.zeros(100_000)}
+    with (
+        pytest.raises(StorageError, match=f"storage full: {small_disk} .*--resume"),
+        full_storage_named(small_disk),
+    ):
+        write_checkpoint(small_disk / CHECKPOINT, "a", big)
+    with pytest.raises(OSError, match="No space left"):
+        write_scores(small_disk / SCORES, scores(1).scores * 5000)
+    assert sorted(p.name for p in small_disk.iterdir()) == [CHECKPOINT, "events.jsonl", "filler"]
+    filler.unlink()
+    EventLog(log.path).append("report", trial=0)
+    assert len(read_events(log.path)) == number + 1
+    write_checkpoint(small_disk / CHECKPOINT, "a", big)
+
+
+def test_a_study_that_cannot_fit_does_not_start(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    lay_out(tmp_path, make_store(tmp_path / "tiny", train=9))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    words = ["small.yaml", "--storage", "disk/studies", "--dry-run", "--json"]
+    assert search.main([*words, "--set", "resources.workers=1"]) == 0
+    plan = json.loads(capsys.readouterr().out)["storage"]
+    assert plan["free_bytes"] == shutil.disk_usage(small_disk).free
+    assert f"{size(plan['most_bytes'])} at once at most" in plan["text"]
+    assert search.main([*words, "--num-trials", "1000"]) == 2
+    error = capsys.readouterr().err
+    assert "disk: 4.19 MB are free, but the study needs" in error
+    assert "lower --keep-checkpoints" in error
+    assert not list(small_disk.iterdir())
+    (small_disk / "study").mkdir()
+    filler = fill(small_disk)
+    need = footprint(*search.planned(search.parse(["small.yaml"])), concurrent=1)
+    with pytest.raises(ConfigError, match="are free, but"):
+        check_room(need, small_disk / "study")
+    filler.rename(small_disk / "study" / "what it has already")
+    check_room(need, small_disk / "study")
+
+
+@pytest.mark.search
+@pytest.mark.slow
+def test_a_search_whose_disk_fills_up_goes_on_after_room_is_made(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    overrides = ("budget.max_steps=160", "final.seeds=1", "final.top=1", "budget.trials=3")
+    lay_out(tmp_path, make_store(tmp_path / "tiny", train=9), *overrides)
+    first = started(tmp_path, "small.yaml", "--storage", "disk/studies")
+    studies = small_disk / "studies"
+    wait_for(studies, lambda events: any(e["event"] == "report" for e in events))
+    filler = fill(small_disk)
+    _, said = first.communicate(timeout=400)
+    assert first.returncode == 1, said
+    line = said.strip().splitlines()[-1]
+    assert "storage full: " in line
+    assert "free space and continue with --resume: python -m ptal_ray.search --resume" in line
+    assert gone(tmp_path)
+    (directory,) = studies.iterdir()
+    before = read_events(directory / "events.jsonl")
+    assert not [e for e in before if e["event"] == "trial_end" and e["state"] == "failed"]
+    filler.unlink()
+    again = started(tmp_path, "--resume", str(directory))
+    _, said = again.communicate(timeout=400)
+    assert again.returncode == 0, said
+    events = read_events(directory / "events.jsonl")
+    assert events[: len(before)] == before
+    ends = [e["trial"] for e in events if e["event"] == "trial_end"]
+    assert sorted(ends) == list(range(3))
+
+
+def wait_until_one_ended_and_one_runs(studies: Remote) -> str:
+    """Returns once the mirrored events say so; the name of the study."""
+    until = time.time() + 300
+    while time.time() < until:
+        for name in studies.names(below=False):
+            text = (studies / name / "events.jsonl").read() or b""
+            events = [json.loads(line) for line in text.splitlines()]
+            reported = {e["trial"] for e in events if e["event"] == "report"}
+            ended = {e["trial"] for e in events if e["event"] == "trial_end"}
+            if ended and reported - ended:
+                return name
+        time.sleep(0.1)
+    raise AssertionError("the study did not get there in time")
+
+
+@pytest.fixture(scope="module")
+def moved(
+    server: ObjectStore, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Any]]:
+    """A study at an address, killed with -9 and finished by a machine that has nothing of it."""
+    folder = tmp_path_factory.mktemp("moved")
+    shelf = Remote.parse(f"s3://{BUCKET}/moved")
+    overrides = ("budget.max_steps=160", "final.seeds=1", "final.top=1", "budget.trials=3")
+    store = make_store(folder / "tiny", train=9)
+    lay_out(folder, Path("tiny"), *overrides)
+    for file in store.iterdir():
+        (shelf / "data" / "tiny" / file.name).push(file)
+    shutil.rmtree(store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PTAL_DATA", str(shelf / "data"))
+        patch.setenv("PTAL_CACHE", str(folder / "one"))
+        first = started(folder, "small.yaml", "--storage", str(shelf / "studies"))
+
+        try:
+            name = wait_until_one_ended_and_one_runs(shelf / "studies")
+        finally:
+            first.kill()
+            first.communicate()
+        clean = gone(folder)
+        killed = (shelf / "studies" / name / "events.jsonl").read() or b""
+        patch.setenv("PTAL_CACHE", str(folder / "two"))
+        second = started(folder, "--resume", str(shelf / "studies" / name), "--json")
+        printed, said = second.communicate(timeout=400)
+    yield {
+        "folder": folder, "remote": shelf / "studies" / name, "clean": clean, "killed": killed,
+        "printed": printed, "said": said, "code": second.returncode,
+    }  # fmt: skip
+
+
+@pytest.mark.search
+@pytest.mark.slow
+def test_a_killed_search_is_finished_by_another_machine(moved: dict[str, Any]) -> None:
+    assert moved["clean"]
+    assert moved["code"] == 0, moved["said"]
+    outcome = json.loads(moved["printed"])
+    assert (outcome["state"], outcome["trials"]["running"]) == ("done", 0)
+    assert outcome["storage"] == str(moved["remote"])
+    text = (moved["remote"] / "events.jsonl").read() or b""
+    assert text == (Path(outcome["directory"]) / "events.jsonl").read_bytes()
+    whole = moved["killed"][: moved["killed"].rfind(b"\n") + 1]
+    assert whole.count(b"trial_end") >= 1
+    assert text.startswith(whole)
+    events = [json.loads(line) for line in text.splitlines()]
+    ends = [e["trial"] for e in events if e["event"] == "trial_end"]
+    assert sorted(ends) == list(range(3))
+    seen = {(e["trial"], e["step"], e["objective"]) for e in events if e["event"] == "report"}
+    assert len(seen) == len({pair[:2] for pair in seen})  # what was done again gave the same
+    again = [e for e in events[whole.count(b"\n") :] if e["event"] == "trial_start"]
+    assert any(e["from_step"] > 0 for e in again)  # its checkpoint came along
+    assert {e["arm"] for e in events if e["event"] == "final_report"} >= {"best", "default"}
+
+
+@pytest.mark.search
+@pytest.mark.slow
+def test_everything_of_it_lies_at_the_address(moved: dict[str, Any]) -> None:
+    names = moved["remote"].names()
+    assert {"study.json", "events.jsonl", "optuna.journal", "mlflow_state.json"} <= set(names)
+    assert mirror.DRIVER not in names
+    kept = [n for n in names if n.startswith("trials/") and n.endswith(CHECKPOINT)]
+    assert len(kept) == 1  # final.top
+    outcome = json.loads(moved["printed"])
+    assert f"--resume {moved['remote']}" not in moved["said"]
+    for event in read_events(Path(outcome["directory"]) / "events.jsonl"):
+        if event["event"] == "final_report":
+            assert event["detections"] in names
+            assert (Path(outcome["directory"]) / event["detections"]).exists()
+
+
+@pytest.mark.search
+@pytest.mark.slow
+def test_secrets_are_written_nowhere(moved: dict[str, Any]) -> None:
+    files = [p for p in moved["folder"].rglob("*") if p.is_file()]
+    assert any(p.name == "mlflow.db" for p in files)
+    found = [p for p in files if SECRET.encode() in p.read_bytes()]
+    assert not found
+    assert SECRET not in moved["said"] + moved["printed"]
