@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,11 +94,15 @@ class Postgres:
         self.query(f"create database {name}")
         return self.uri(name)
 
-    def query(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
-        """Rows of one statement, run outside of a transaction."""
+    def connect(self, uri: str, autocommit: bool = False) -> Any:
+        """A connection, which is a context manager."""
         import psycopg
 
-        with psycopg.connect(self.uri(database), autocommit=True) as connection:
+        return psycopg.connect(uri, autocommit=autocommit)
+
+    def query(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Rows of one statement, run outside of a transaction."""
+        with self.connect(self.uri(database), autocommit=True) as connection:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 

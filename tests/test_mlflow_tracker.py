@@ -303,6 +303,14 @@ def test_passwords_are_not_shown():
     )
 
 
+def test_the_reason_is_told_without_the_request_around_it():
+    about = "API request to http://u:p@h:1/api failed with exception HTTPConnectionPool(host='h')"
+    error = ValueError(f"{about}: (Caused by ProtocolError('Connection aborted.', Gone('bye')))")
+    assert one_line(error) == "ProtocolError('Connection aborted.', Gone('bye'))"
+    error = ValueError(f"{about}: (Caused by ResponseError('too many 503 error responses'))")
+    assert one_line(error).startswith("it answers with HTTP status 503")
+
+
 def test_a_token_that_an_error_quotes_is_not_shown(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "planted\n")
     error = ValueError("Invalid return character in header value: 'Bearer planted\\n'")

@@ -168,27 +168,42 @@ class Server:
         except Exception as error:  # MLflow, SQLAlchemy and drivers raise many kinds
             raise TrackingError(f"MLflow at {redacted(uri)}: {one_line(error)}") from error
 
-    def open(self, study_id: str, experiment: str) -> None:
+    def open(self, study_id: str, experiment: str, known: Mapping[str, str]) -> None:
         """Turns to a study: `study_id` marks its runs, and those that exist are found by it.
+
+        Args:
+            study_id: of the study.
+            experiment: name of the experiment, made where it is missing.
+            known: run ids by key, as an earlier process left them.
 
         Raises:
             TrackingError: the experiment is deleted.
         """
         self._experiment = _experiment(self._client, experiment)
+        self.runs = dict(known)
+        self.find_runs(study_id)
         self.study_id = study_id
-        self.find_runs()
 
-    def find_runs(self) -> None:
-        """Reads from the server which runs exist: one may have been made unnoticed."""
-        found: dict[str, str] = {}
+    def find_runs(self, study_id: str = "") -> None:
+        """Reads from the server which runs exist: one may have been made unnoticed. Of runs made
+        twice, because the server was slow to answer, the one that was written to stays."""
+        mine = f"tags.`ptal.study_id` = '{study_id or self.study_id}'"
+        found, twice = dict[str, str](), list[str]()
         token: str | None = ""
         while token is not None:
             page = self._client.search_runs(
-                [self._experiment], f"tags.`ptal.study_id` = '{self.study_id}'",
-                max_results=1000, page_token=token or None, order_by=["attributes.start_time DESC"],
+                [self._experiment], mine, max_results=1000, page_token=token or None,
+                order_by=["attributes.start_time DESC"],
             )  # fmt: skip
-            found |= {run.data.tags["ptal.run"]: run.info.run_id for run in page}
+            for run in page:
+                key, id = run.data.tags["ptal.run"], run.info.run_id
+                first = found.setdefault(key, id)
+                if first != id:
+                    found[key] = id if self.runs.get(key) == id else first
+                    twice.append(first if found[key] == id else id)
             token = page.token or None
+        for id in twice:
+            self._client.delete_run(id)
         self.runs = found
 
     def write(self, update: RunUpdate, source: Mapping[str, str]) -> None:
@@ -267,7 +282,8 @@ def one_line(error: BaseException) -> str:
     if status:
         return f"it answers with HTTP status {status[1]}; its own log says why (the database?)"
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return _without_secrets(lines[0])[:200]
+    reason = lines[0].partition("(Caused by ")[2].removesuffix(")")  # after the whole request
+    return _without_secrets(reason or lines[0])[:200]
 
 
 def _without_secrets(text: str) -> str:
