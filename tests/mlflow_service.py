@@ -57,13 +57,14 @@ class Service:
                 command, env=environment, cwd=self.folder, start_new_session=True,
                 stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
-        for _ in range(600):
+        until = time.monotonic() + 180
+        while self.process.poll() is None and time.monotonic() < until:
             with suppress(OSError):
                 urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
                 return
-            assert self.process.poll() is None, (self.folder / "server.log").read_text()
             time.sleep(0.1)
-        raise AssertionError("the server did not start within a minute")
+        self.stop()
+        raise AssertionError("it did not start:\n" + (self.folder / "server.log").read_text())
 
     def stop(self):
         if self.process:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from conftest import make_store
 from mlflow_numbers import assert_all_numbers, assert_runs_are_right, logged_runs
 from mlflow_service import Service
 from postgres_service import Postgres, running_postgres
-from test_search_cli import lay_out, started
+from test_search_cli import lay_out, left_over, started
 
 from ptal_ray.eventlog import read_events
 
 pytestmark = [pytest.mark.search, pytest.mark.slow]
 TOKEN = "plantedtoken"
+Begun = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     lay_out(tmp_path, make_store(tmp_path / "tiny", train=9), "final.seeds=2", "budget.trials=6")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", TOKEN)
     return tmp_path
+
+
+@pytest.fixture
+def begun(folder: Path, service: Service) -> Iterator[Begun]:
+    """Starts searches, which are all ended when the test is."""
+    searches: list[subprocess.Popen[str]] = []
+
+    def begin(*args: str) -> subprocess.Popen[str]:
+        searches.append(started(folder, "small.yaml", "--json", *args, uri=service.uri))
+        return searches[-1]
+
+    yield begin
+    for search in searches:
+        with search:  # closes its pipes
+            search.kill()
+    for process in left_over(folder):
+        process.kill()
 
 
 def finished(search: subprocess.Popen[str]) -> dict[str, Any]:
@@ -74,21 +92,20 @@ def assert_logged(uri: str, folder: Path, outcome: dict[str, Any]) -> None:
         assert not file.is_file() or TOKEN.encode() not in file.read_bytes()
 
 
-def test_two_searches_at_once(folder: Path, service: Service) -> None:
+def test_two_searches_at_once(folder: Path, service: Service, begun: Begun) -> None:
     """Studies of the same second and of one experiment."""
     searches = [
-        started(folder, "small.yaml", "--json", "--seed", seed, "--storage", f"studies{seed}",
-                "--max-concurrent", "1", uri=service.uri)
+        begun("--seed", seed, "--storage", f"studies{seed}", "--max-concurrent", "1")
         for seed in ("0", "1")
-    ]  # fmt: skip
+    ]
     for search in searches:
         assert_logged(service.uri, folder, finished(search))
 
 
 def test_a_search_goes_on_while_the_server_and_its_database_are_away(
-    folder: Path, service: Service, postgres: Postgres
+    folder: Path, service: Service, postgres: Postgres, begun: Begun
 ) -> None:
-    search = started(folder, "small.yaml", "--json", uri=service.uri)
+    search = begun()
     log = wait_for_reports(folder / "studies", 2)
     service.stop()
     postgres.restart()
