@@ -74,7 +74,7 @@ def _problem(uri: str) -> str:
     """Why MLflow cannot be reached there; empty where it seems so."""
     parts = urlsplit(uri)
     scheme = parts.scheme.partition("+")[0]
-    if scheme != "sqlite" and uri.count("@") > parts.netloc.count("@") or uri.count("@") > 1:
+    if scheme != "sqlite" and not uri.count("@") == parts.netloc.count("@") <= 1:
         return "an @ : / ? or # in the password is written %40 %3A %2F %3F or %23"
     try:
         if scheme in ("http", "https"):
