@@ -3,6 +3,7 @@
 python -m ptal_ray.profile apn --snippets 750 --dim 2048 --device cuda --precision bf16
 python -m ptal_ray.profile evaluation
 python -m ptal_ray.profile suppression
+python -m ptal_ray.profile tracking --uri http://127.0.0.1:5000 --writers 8 --repeats 3
 """
 
 from __future__ import annotations
@@ -226,6 +227,26 @@ def profile_suppression(repeats: int) -> dict[str, Any]:
     }
 
 
+def profile_tracking(args: argparse.Namespace) -> dict[str, Any]:
+    """Runs and metrics a second that trackers write to `args.uri`, or to a new SQLite file."""
+    from ptal_ray.distributed.tracking_rates import Load, measure
+
+    load = Load(
+        runs=args.runs, reports=args.reports, metrics=args.metrics, one_by_one=args.one_by_one
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        uri = args.uri or f"sqlite:///{folder}/mlflow.db"
+        found = measure(uri, load, args.writers, args.repeats)
+    rates = {name: sorted(one[name] for one in found) for name in found[0]}
+    return {
+        "ms": {},
+        "rates": {
+            name: {"median": statistics.median(v), "min": v[0], "max": v[-1]}
+            for name, v in rates.items()
+        },
+    }
+
+
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -239,6 +260,8 @@ def _pair(text: str) -> tuple[str, Any]:
 def _print(result: dict[str, Any]) -> None:
     for name, times in result["ms"].items():
         print(f"{name:28s} {times['median']:10.2f} ms   ({times['min']:.2f} to {times['max']:.2f})")
+    for name, rate in result.get("rates", {}).items():
+        print(f"{name:28s} {rate['median']:10.1f}      ({rate['min']:.1f} to {rate['max']:.1f})")
     for name, value in result.items():
         if isinstance(value, float | int):
             print(f"{name:28s} {value:10.2f}")
@@ -252,7 +275,7 @@ def _print(result: dict[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m ptal_ray.profile", description=__doc__)
-    parser.add_argument("target", choices=[*names(), "evaluation", "suppression"])
+    parser.add_argument("target", choices=[*names(), "evaluation", "suppression", "tracking"])
     parser.add_argument("--batch", type=int, default=16, help="videos per batch")
     parser.add_argument("--snippets", type=int, default=100, help="T of every video")
     parser.add_argument("--dim", type=int, default=2048, help="D")
@@ -263,6 +286,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--set", action="append", default=[], metavar="train.KEY=JSON")
+    parser.add_argument("--uri", help="tracking: where to write (default: a new SQLite file)")
+    parser.add_argument("--writers", type=int, default=1, help="tracking: processes, a study each")
+    parser.add_argument("--runs", type=int, default=40, help="tracking: trials of each writer")
+    parser.add_argument("--reports", type=int, default=20, help="tracking: of each trial")
+    parser.add_argument("--metrics", type=int, default=10, help="tracking: of each report")
+    parser.add_argument(
+        "--one-by-one", action="store_true", help="tracking: send each report alone"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
@@ -271,6 +302,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             result = profile_evaluation(args.repeats)
         elif args.target == "suppression":
             result = profile_suppression(args.repeats)
+        elif args.target == "tracking":
+            result = profile_tracking(args)
         else:
             result = profile_method(args)
     except PtalError as error:

@@ -30,11 +30,12 @@ class Service:
     """One server; it can be stopped and started again.
 
     Args:
-        folder: holds its database mlflow.db, its artifacts and its log.
+        folder: holds its artifacts and its log.
+        backend: URI of its database; None for an SQLite file in the folder.
     """
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, backend=None):
+        self.folder, self.backend = folder, backend or f"sqlite:///{folder}/mlflow.db"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -44,25 +45,26 @@ class Service:
     def start(self):
         command = [
             sys.executable, "-m", "mlflow", "server", "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db",
             "--artifacts-destination", f"{self.folder}/artifacts",
             "--host", "127.0.0.1", "--port", str(self.port),
         ]  # fmt: skip
         environment = os.environ | {
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_BACKEND_STORE_URI": self.backend,  # no password on the command line
         }  # fmt: skip
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, env=environment, cwd=self.folder, start_new_session=True,
                 stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
-        for _ in range(600):
+        until = time.monotonic() + 180
+        while self.process.poll() is None and time.monotonic() < until:
             with suppress(OSError):
                 urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
                 return
-            assert self.process.poll() is None, (self.folder / "server.log").read_text()
             time.sleep(0.1)
-        raise AssertionError("the server did not start within a minute")
+        self.stop()
+        raise AssertionError("it did not start:\n" + (self.folder / "server.log").read_text())
 
     def stop(self):
         if self.process:

@@ -237,11 +237,12 @@ def wait_for(study: Path, holds: Callable[[list[dict[str, Any]]], bool]) -> None
     raise AssertionError("the study did not get there in time")
 
 
-def started(folder: Path, *args: str) -> subprocess.Popen[str]:
+def started(folder: Path, *args: str, uri: str | None = None) -> subprocess.Popen[str]:
     root = Path(ptal_ray.__file__).parents[1]
     env = os.environ | {"PYTHONPATH": str(root), MARK: str(folder), "OMP_NUM_THREADS": "1"}
     env.pop("MLFLOW_TRACKING_URI", None)
     env.pop("RAY_ADDRESS", None)
+    env |= {"MLFLOW_TRACKING_URI": uri} if uri else {}
     command = [sys.executable, "-m", "ptal_ray.search", *args]
     return subprocess.Popen(
         command, cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -14,11 +14,11 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from ptal_ray.distributed.mlflow_runs import Artifact, RunUpdate
 from ptal_ray.errors import TrackingError
@@ -43,10 +43,13 @@ def default_uri(given: str | None) -> str:
 
 
 def redacted(uri: str) -> str:
-    """`uri` without user and password."""
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=host)) if "@" in parts.netloc else uri
+    """`uri` without user, password, and what its query calls by such a name."""
+    scheme, mark, rest = uri.partition("://")
+    if not mark or scheme.startswith("sqlite"):
+        return uri  # a file
+    rest = rest.rpartition("@")[2]  # the last one, should the password hold others
+    secret = r"(?i)([?&][^=&]*(?:pass|pwd|secret|token)[^=&]*=)[^&]*"
+    return scheme + mark + re.sub(secret, r"\1***", rest)
 
 
 def check(uri: str) -> None:
@@ -71,6 +74,8 @@ def _problem(uri: str) -> str:
     """Why MLflow cannot be reached there; empty where it seems so."""
     parts = urlsplit(uri)
     scheme = parts.scheme.partition("+")[0]
+    if scheme != "sqlite" and not uri.count("@") == parts.netloc.count("@") <= 1:
+        return "an @ : / ? or # in the password is written %40 %3A %2F %3F or %23"
     try:
         if scheme in ("http", "https"):
             health = f"{redacted(uri).rstrip('/')}/health"
@@ -84,7 +89,9 @@ def _problem(uri: str) -> str:
             return "MLflow stores runs at sqlite:///FILE, postgresql://, mysql:// or http(s)://"
     except urllib.error.HTTPError:
         return ""  # it answers; whether it lets us in shows with the first request
-    except (OSError, ValueError) as error:
+    except ValueError:  # of the port; its text might show a password
+        return "the address is not scheme://user:password@host:port/name"
+    except OSError as error:
         return one_line(error)
     return ""
 
@@ -153,30 +160,50 @@ class Server:
         self._experiment = ""
         try:
             self._client = _client(uri)
+        except ModuleNotFoundError as error:  # of the driver that the address names
+            raise TrackingError(
+                f"MLflow at {redacted(uri)}: needs the package {error.name}; install it (for "
+                "postgresql:// with pip install 'psycopg[binary]')"
+            ) from error
         except Exception as error:  # MLflow, SQLAlchemy and drivers raise many kinds
             raise TrackingError(f"MLflow at {redacted(uri)}: {one_line(error)}") from error
 
-    def open(self, study_id: str, experiment: str) -> None:
+    def open(self, study_id: str, experiment: str, known: Mapping[str, str]) -> None:
         """Turns to a study: `study_id` marks its runs, and those that exist are found by it.
+
+        Args:
+            study_id: of the study.
+            experiment: name of the experiment, made where it is missing.
+            known: run ids by key, as an earlier process left them.
 
         Raises:
             TrackingError: the experiment is deleted.
         """
         self._experiment = _experiment(self._client, experiment)
+        self.runs = dict(known)
+        self.find_runs(study_id)
         self.study_id = study_id
-        self.find_runs()
 
-    def find_runs(self) -> None:
-        """Reads from the server which runs exist: one may have been made unnoticed."""
-        found: dict[str, str] = {}
+    def find_runs(self, study_id: str = "") -> None:
+        """Reads from the server which runs exist: one may have been made unnoticed. Of runs made
+        twice, because the server was slow to answer, the one that was written to stays."""
+        mine = f"tags.`ptal.study_id` = '{study_id or self.study_id}'"
+        found, twice = dict[str, str](), list[str]()
         token: str | None = ""
         while token is not None:
             page = self._client.search_runs(
-                [self._experiment], f"tags.`ptal.study_id` = '{self.study_id}'",
-                max_results=1000, page_token=token or None, order_by=["attributes.start_time DESC"],
+                [self._experiment], mine, max_results=1000, page_token=token or None,
+                order_by=["attributes.start_time DESC"],
             )  # fmt: skip
-            found |= {run.data.tags["ptal.run"]: run.info.run_id for run in page}
+            for run in page:
+                key, id = run.data.tags["ptal.run"], run.info.run_id
+                first = found.setdefault(key, id)
+                if first != id:
+                    found[key] = id if self.runs.get(key) == id else first
+                    twice.append(first if found[key] == id else id)
             token = page.token or None
+        for id in twice:
+            self._client.delete_run(id)
         self.runs = found
 
     def write(self, update: RunUpdate, source: Mapping[str, str]) -> None:
@@ -249,14 +276,25 @@ def one_line(error: BaseException) -> str:
         if isinstance(deepest, OSError) and deepest.strerror:
             return deepest.strerror
         if isinstance(deepest, ConnectionError):
-            return str(deepest)
+            return _without_secrets(str(deepest))
         deepest = deepest.__cause__ or deepest.__context__
+    status = re.search(r"too many (\d+) error responses", str(error))
+    if status:
+        return f"it answers with HTTP status {status[1]}; its own log says why (the database?)"
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return re.sub(r"//[^/@\s]+@", "//", lines[0])[:200]
+    reason = lines[0].partition("(Caused by ")[2].removesuffix(")")  # after the whole request
+    return _without_secrets(reason or lines[0])[:200]
+
+
+def _without_secrets(text: str) -> str:
+    for name in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        if secret := os.environ.get(name, "").strip():
+            text = text.replace(secret, "***")  # a header that HTTP does not allow is quoted whole
+    return re.sub(r"//\S+@", "//", text)
 
 
 def _client(uri: str) -> Any:
-    """An MLflow client; makes the tables of a fresh SQLite file, one process at a time."""
+    """An MLflow client; makes the tables of a fresh database, one process at a time."""
     os.environ.pop("MLFLOW_RUN_ID", None)  # of an outer run, which ours are not
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -265,11 +303,29 @@ def _client(uri: str) -> Any:
     from mlflow import MlflowClient
 
     if "MLFLOW_LOGGING_LEVEL" not in os.environ:
-        logging.getLogger("mlflow").setLevel(logging.ERROR)  # what is wrong reaches us as errors
-    with locked(sqlite_path(uri).parent, wait=True) if _is_file(uri) else nullcontext():
+        logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # errors reach us as exceptions
+    with _alone(uri):
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client
+
+
+def _alone(uri: str) -> AbstractContextManager[object]:
+    """Keeps other processes away while MLflow makes its tables: of several, all but one fail."""
+    if _is_file(uri):
+        return locked(sqlite_path(uri).parent, wait=True)
+    return _postgres_lock(uri) if uri.startswith("postgresql") else nullcontext()
+
+
+@contextmanager
+def _postgres_lock(uri: str) -> Iterator[None]:
+    """Holds a lock of the database among all its clients, on whatever machine."""
+    import sqlalchemy  # comes with MLflow
+
+    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+    with engine.begin() as connection:  # the end of the transaction gives it back
+        connection.execute(sqlalchemy.text("select pg_advisory_xact_lock(7067425)"))  # ours alone
+        yield
 
 
 def _experiment(client: Any, name: str) -> str:

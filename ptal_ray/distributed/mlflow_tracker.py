@@ -74,6 +74,7 @@ class MlflowTracker:
         self._view = StudyView()
         self._server: Server | None = None
         self._trouble = ""  # why the last attempt failed; empty where it did not
+        self._doubtful = False  # a request that failed may have been served nevertheless
         self._stop_at = float("inf")  # no attempt begins later (monotonic seconds)
         self._wake = threading.Event()
         self._guard = threading.Lock()  # of _state
@@ -162,6 +163,7 @@ class MlflowTracker:
 
     def _failed(self, error: Exception) -> None:
         known, self._trouble = bool(self._trouble), one_line(error)
+        self._doubtful = True
         if not known:
             _LOG.warning(
                 "MLflow at %s: %s; the search goes on and events stay in %s",
@@ -177,15 +179,24 @@ class MlflowTracker:
         study_id = hashlib.sha256(first).hexdigest()[:32]
         if self._state.study_id != study_id:
             experiment = self.experiment or f"ptal/{loads(first)['dataset']}"
-            self._server.open(study_id, experiment)
             self._restore(study_id, experiment)
+        if self._server.study_id != study_id:
+            self._server.open(study_id, self._state.experiment, self._state.runs)
         elif self._trouble:
             self._server.find_runs()
         events, offset = self._next_events()
         if events:
             self._write(events, offset)
             return True
-        return self._upload()
+        return self._upload() or self._settled()
+
+    def _settled(self) -> bool:
+        """Once all is written after a failure: what the server did late is taken back."""
+        assert self._server is not None
+        if self._doubtful:
+            self._server.find_runs()
+            self._doubtful = False
+        return False
 
     def _first_line(self) -> bytes:
         if not self._log.exists():

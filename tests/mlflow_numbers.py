@@ -1,0 +1,160 @@
+"""What MLflow holds of a study, and what its event log says it must hold: all of it, once."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import statistics
+import sys
+import warnings
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+
+from ptal_ray.eventlog import Event, dumps, read_events
+
+Curves = dict[tuple[str, int], list[float]]  # (metric, step) -> its values, mostly one
+
+
+def study_id(directory: Path) -> str:
+    with (directory / "events.jsonl").open("rb") as log:
+        return hashlib.sha256(log.readline()).hexdigest()[:32]
+
+
+def logged_runs(uri: str, directory: Path) -> tuple[dict[str, Any], MlflowClient]:
+    """The runs of a study by their key, and the client that reads them."""
+    # SQLAlchemy tells MLflow's authors of a change to come, once it is loaded.
+    warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
+    client = MlflowClient(uri)
+    dataset = read_events(directory / "events.jsonl")[0]["dataset"]
+    experiment = client.get_experiment_by_name(f"ptal/{dataset}")
+    if experiment is None:
+        return {}, client
+    mine = f"tags.`ptal.study_id` = '{study_id(directory)}'"
+    found = client.search_runs([experiment.experiment_id], mine, max_results=5000)
+    by_key = {run.data.tags["ptal.run"]: run for run in found}
+    assert len(by_key) == len(found), "a run exists twice"
+    return by_key, client
+
+
+def logged_numbers(uri: str, directory: Path) -> dict[str, Curves]:
+    """Every number that MLflow has of a study."""
+    runs, client = logged_runs(uri, directory)
+    found: dict[str, Curves] = {}
+    for key, run in runs.items():
+        curves: Curves = defaultdict(list)
+        for name in run.data.metrics:
+            for point in client.get_metric_history(run.info.run_id, name):
+                curves[name, point.step].append(point.value)
+        found[key] = dict(curves)
+    return found
+
+
+def expected_numbers(directory: Path) -> dict[str, Curves]:
+    """Every number that the log of a study says."""
+    events = read_events(directory / "events.jsonl")
+    found: dict[str, Curves] = {"study": {}}
+    for event in events:
+        if event["event"] == "trial_start":
+            found.setdefault(f"trial/{event['trial']}", {})
+        elif event["event"] == "report":
+            _add(found[f"trial/{event['trial']}"], event["step"], _of_report(event))
+        elif event["event"] == "final_report":
+            run = found.setdefault(f"{event['role']}/{event['arm']}/seed{event['seed']}", {})
+            _add(run, event["step"], event["metrics"])
+        elif event["event"] == "study_end":
+            _add_best(found["study"], events[: events.index(event)])
+    if events[-1]["event"] == "study_end":
+        _add_summaries(found, events)
+    return found
+
+
+def _of_report(event: Event) -> dict[str, float]:
+    more = {name: event[name] for name in ("objective", "seconds", "to_first_step_s")}
+    return event["metrics"] | {k: v for k, v in more.items() if v is not None}
+
+
+def _add(curves: Curves, step: int, values: dict[str, float]) -> None:
+    """Adds what is new; a trial that was repeated after a kill reports the same again."""
+    for name, value in values.items():
+        curves.setdefault((name, step), [value])
+
+
+def _add_best(study: Curves, events: list[Event]) -> None:
+    """The best objective when the study ended or was interrupted; a later one comes beside it."""
+    done = {e["trial"] for e in events if e["event"] == "trial_end" and e["state"] == "complete"}
+    last = {e["trial"]: e["objective"] for e in events if e["event"] == "report"}
+    best = max((last[t] for t in done if math.isfinite(last[t])), default=None)
+    values = study.setdefault(("best_objective", 0), []) if best is not None else []
+    if best is not None and best not in values:
+        values.append(best)
+
+
+def _add_summaries(found: dict[str, Curves], events: list[Event]) -> None:
+    """Mean and spread over the seeds of every arm, the winner's also in the study."""
+    arms: dict[str, dict[int, Event]] = defaultdict(dict)
+    for event in events:
+        if event["event"] == "final_report":
+            arms[f"{event['role']}/{event['arm']}"].setdefault(event["seed"], event)
+    for arm, seeds in arms.items():
+        found[arm] = {("seeds", 0): [float(len(seeds))]}
+        for name in next(iter(seeds.values()))["metrics"]:
+            values = [event["metrics"][name] for event in seeds.values()]
+            found[arm][name, 0] = [statistics.fmean(values)]
+            if len(values) > 1:
+                found[arm][f"{name}_sd", 0] = [statistics.stdev(values)]
+        if arm == "test/best":
+            found["study"] |= found[arm]
+
+
+def assert_all_numbers(uri: str, directory: Path) -> int:
+    """Every number of the log is in MLflow, exactly and once, and no other; how many there are."""
+    expected, logged = expected_numbers(directory), logged_numbers(uri, directory)
+    assert logged.keys() == expected.keys()
+    for run, curves in expected.items():
+        assert logged[run].keys() == curves.keys(), run
+        for point, values in curves.items():
+            found = logged[run][point]
+            assert len(found) == len(values), f"{run} {point} is logged {len(found)} times"
+            mean = run.count("/") == 1 and not run.startswith("trial/") or run == "study"
+            for one, other in zip(sorted(found), sorted(values), strict=True):
+                assert _same(one, other, rounded=mean), f"{run} {point}"
+    return sum(len(curves) for curves in expected.values())
+
+
+def _same(logged: float, said: float, rounded: bool) -> bool:
+    """Equality; a mean or a spread may differ in the last bits, by the order of its sum."""
+    if rounded:
+        return math.isclose(logged, said, rel_tol=1e-12, abs_tol=1e-15)
+    if math.isnan(said):
+        return math.isnan(logged)
+    largest = sys.float_info.max  # what MLflow keeps of an infinity
+    return logged == max(-largest, min(said, largest))
+
+
+def assert_runs_are_right(uri: str, directory: Path) -> None:
+    """Names, parents, parameters, states and times of the runs of a finished study."""
+    runs, _ = logged_runs(uri, directory)
+    events = read_events(directory / "events.jsonl")
+    assert runs["study"].info.run_name == directory.name
+    assert runs["study"].info.status == "FINISHED"
+    states = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+    for event in events:
+        if event["event"] == "trial_start":
+            run = runs[f"trial/{event['trial']}"]
+            assert run.info.run_name == f"trial {event['trial']:03d}"
+            assert run.data.tags["mlflow.parentRunId"] == runs["study"].info.run_id
+            said = {f"train.{k}": v for k, v in event["params"].items()}
+            said = {k: v if isinstance(v, str) else dumps(v) for k, v in said.items()}
+            assert run.data.params == said
+        elif event["event"] == "trial_end":
+            run = runs[f"trial/{event['trial']}"]
+            assert run.info.status == states[event["state"]]
+            assert run.info.end_time == round(event["time"] * 1000)
+        elif event["event"] == "final_report":
+            arm = f"{event['role']}/{event['arm']}"
+            run = runs[f"{arm}/seed{event['seed']}"]
+            assert run.data.tags["mlflow.parentRunId"] == runs[arm].info.run_id
+            assert run.data.params["seed"] == str(event["seed"])
