@@ -28,6 +28,7 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.distributed.searcher import grid
 from ptal_ray.distributed.session import INTERRUPTED, Signals, run_session, tracking_uri
 from ptal_ray.errors import ConfigError, DataError, PtalError
+from ptal_ray.place import kept, make_results_root, results_root
 from ptal_ray.progress import make_progress
 from ptal_ray.space import load_space
 from ptal_ray.study import (
@@ -112,7 +113,7 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
         settings["num_trials"] = args.num_trials
     study = Study(
         name=f"{space.name}-<time>",
-        directory=args.storage.resolve() / f"{space.name}-<time>",
+        directory=kept(args.storage) / f"{space.name}-<time>",
         space=space,
         store=store.path.resolve(),
         data_hash=store.info.content_hash,
@@ -139,11 +140,11 @@ def resumed(args: argparse.Namespace) -> Study:
             raise ConfigError(f"--{flag}: a resumed study keeps its own; start a new study")
     if args.resume:
         given = Path(args.resume)
-        by_name = given.name == args.resume and not given.is_dir()
-        directory = args.storage / given if by_name else given
+        by_name = given.name == args.resume and not kept(given).is_dir()
+        directory = kept(args.storage) / given if by_name else kept(given)
     else:
-        directory = latest_study(args.storage, Path(args.space).stem)
-    study = read_study(directory.resolve())
+        directory = latest_study(kept(args.storage), Path(args.space).stem)
+    study = read_study(directory)
     changes = {
         "num_trials": args.num_trials,
         "time_budget_s": args.time_budget,
@@ -191,7 +192,7 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
         },
         "study": str(study.directory),
         "mlflow": tracking_uri(),
-        "reports": str(args.reports.resolve()),
+        "reports": str(kept(args.reports)),
     }
 
 
@@ -199,7 +200,9 @@ def resume_command(study: Study, args: argparse.Namespace) -> str:
     """What continues an interrupted study; "" where nothing of it was started."""
     if not study.directory.exists():
         return ""
-    words = ["python", "-m", "ptal_ray.search", "--resume", os.path.relpath(study.directory)]
+    here = results_root() == Path.cwd()
+    directory = os.path.relpath(study.directory) if here else str(study.directory)
+    words = ["python", "-m", "ptal_ray.search", "--resume", directory]
     if args.reports != Path("reports"):
         words += ["--reports", str(args.reports)]
     if args.address and args.address != os.environ.get("RAY_ADDRESS"):
@@ -285,10 +288,11 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         say(study.space.to_yaml())
         say("\n".join(f"{k:<18}{v}" for k, v in plan.items() if k != "space"))
         return plan
-    _check_place("--reports", args.reports.resolve())
+    make_results_root()
+    _check_place("--reports", kept(args.reports))
     if args.resume is None:
         settings = {name: getattr(study, name) for name in _SETTINGS}
-        study = create_study(study.space, store, args.storage.resolve(), **settings)
+        study = create_study(study.space, store, kept(args.storage), **settings)
     try:
         with Signals() as signals, make_progress(study, args.quiet, args.json) as progress:
             report, unlogged = run_session(
@@ -298,7 +302,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
                 signals=signals,
                 listen=progress.event,
                 say=progress.say,
-                report=lambda: _report(study, args.reports),
+                report=lambda: _report(study, kept(args.reports)),
             )
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(resume_command(study, args)) from error

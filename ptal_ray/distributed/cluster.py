@@ -15,6 +15,7 @@ import psutil
 import ray
 import torch
 
+from ptal_ray.distributed.token import HINT, check_token, refused
 from ptal_ray.errors import ConfigError
 from ptal_ray.space import Resources
 
@@ -101,10 +102,12 @@ def _start(address: str | None, with_train: bool, level: int, verbose: bool) -> 
                 "worker_process_setup_hook": prepare_process,
             },
         )
+    except ray.exceptions.AuthenticationError as error:
+        raise refused(address, str(error)) from error
     except ConnectionError as error:
         raise ConfigError(
             f"--address {address}: cannot join that Ray cluster ({error}); where it wants a token, "
-            "set RAY_AUTH_MODE=token"
+            f"{HINT}"
         ) from error
 
 
@@ -143,6 +146,8 @@ def _check_address(address: str) -> None:
                 raise OSError("what listens there is not Ray's GCS, usually at port 6379")
     except OSError as error:
         raise ConfigError(f"--address {address}: no Ray cluster answers there ({error})") from error
+    if "RAY_USE_TLS" not in os.environ:
+        check_token(address)
 
 
 def _speaks_http2(connection: socket.socket) -> bool:
