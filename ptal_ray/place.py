@@ -1,11 +1,11 @@
-"""Where what a search leaves behind lies: inside a Ray job, relative paths mean another folder."""
+"""Where what a search leaves behind lies, and that nothing read from it leads elsewhere."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from ptal_ray.errors import ConfigError
+from ptal_ray.errors import ConfigError, DataError
 
 RESULTS = "PTAL_RESULTS"
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray gives it to the command of a job
@@ -43,3 +43,34 @@ def make_results_root() -> None:
             f"{RESULTS} {root}: cannot be made ({error.strerror}); set {RESULTS} to a folder to "
             "write in"
         ) from error
+
+
+def inside(folder: Path, relative: str) -> Path:
+    """The path that a file names relative to its folder.
+
+    Raises:
+        DataError: it lies elsewhere: it is absolute, goes up, or follows a link that leads out.
+    """
+    try:
+        path = (folder / relative).resolve()
+        path.exists()  # says whether a name is too long
+    except (OSError, ValueError) as error:  # too long, a circle of links, or a zero byte
+        raise DataError(f"{folder}: names {relative[:80]!r}, which is no path ({error})") from error
+    if not path.is_relative_to(folder.resolve()) or Path(relative).is_absolute():
+        raise DataError(
+            f"{folder}: names {relative[:80]!r}, which lies elsewhere; paths must stay inside"
+        )
+    return folder / relative
+
+
+def check_links(folder: Path) -> None:
+    """Finds links by which writing into a folder would write elsewhere.
+
+    Raises:
+        DataError: there is one.
+    """
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            if path.is_symlink():
+                inside(folder, str(path.relative_to(folder)))

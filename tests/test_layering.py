@@ -35,6 +35,7 @@ LEVELS = (
     {"distributed"},
     {
         "ablate",
+        "driver_profile",
         "evaluate",
         "plots",
         "profile",

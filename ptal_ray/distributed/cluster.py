@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import ray
 import torch
+from ray._private import ray_constants
 
+from ptal_ray.distributed.process import prepare_process
 from ptal_ray.distributed.token import HINT, check_token, refused
 from ptal_ray.errors import ConfigError
 from ptal_ray.space import Resources
@@ -79,17 +80,18 @@ def cluster(address: str | None, *, with_train: bool, verbose: bool) -> Iterator
 
 def _start(address: str | None, with_train: bool, level: int, verbose: bool) -> None:
     if address is None:
-        ray.init(
-            address="local",
-            num_cpus=local_cpus(),
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=with_train,
-            dashboard_host="127.0.0.1",
-            _node_ip_address="127.0.0.1",
-            log_to_driver=verbose,
-            logging_level=level,
-            runtime_env={"worker_process_setup_hook": prepare_process},
-        )
+        with loopback():
+            ray.init(
+                address="local",
+                num_cpus=local_cpus(),
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=with_train,
+                dashboard_host="127.0.0.1",
+                _node_ip_address="127.0.0.1",
+                log_to_driver=verbose,
+                logging_level=level,
+                runtime_env={"worker_process_setup_hook": prepare_process},
+            )
         return
     _check_address(address)
     try:
@@ -111,17 +113,16 @@ def _start(address: str | None, with_train: bool, level: int, verbose: bool) -> 
         ) from error
 
 
-def prepare_process() -> None:
-    """Run by Ray in every process of a study before anything else.
-
-    Gloo would take the address that the host name resolves to, on many machines the loopback's,
-    and Ray Train would clean up in whichever cluster began last on this machine.
-    """
-    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    here = ray.util.get_node_ip_address()
-    for name, addresses in psutil.net_if_addrs().items():
-        if here in (entry.address for entry in addresses):
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+@contextmanager
+def loopback() -> Iterator[None]:
+    """A node started in this block listens at 127.0.0.1; Ray on Linux would take that address for
+    the one other machines reach, and listen on every interface."""
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _check_address(address: str) -> None:
