@@ -64,6 +64,7 @@ class Head:
             "HOME": str(self.folder), "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token), "RAY_USAGE_STATS_ENABLED": "0",
             "OMP_NUM_THREADS": "1", MARK: str(self.folder),
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listens at loopback alone
         } | more  # fmt: skip
 
     def start(self):

@@ -87,7 +87,7 @@ def many_cpus(number: int) -> Iterator[str]:
             yield str(cluster.address)
         finally:
             ray.shutdown()
-            ray.shutdown()  # type: ignore[no-untyped-call]
+            cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 class Clock:
