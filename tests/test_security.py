@@ -20,7 +20,7 @@ import psutil
 import pytest
 import torch
 from conftest import make_store
-from mlflow_service import Service
+from mlflow_service import Service, fresh_database
 from synthetic_study import SyntheticStudy
 from test_runner import small_study
 from test_search_cli import MARK, lay_out, left_over
@@ -348,8 +348,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
     lay_out(folder, make_store(folder / "tiny", train=9), "final.seeds=1", "budget.trials=2")
     server = Service(folder / "server")
     server.folder.mkdir()
+    (server.folder / "mlflow.db").write_bytes(fresh_database())
     session = Path(tempfile.mkdtemp(prefix="r"))  # short: it is part of the paths of sockets
-    server.start()
     env = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
     env |= SECRETS | {
         "PYTHONPATH": str(PACKAGE.parent), MARK: str(folder), "OMP_NUM_THREADS": "1",
@@ -359,6 +359,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
     command = [sys.executable, "-m", "ptal_ray.search", "small.yaml", "-v"]
     addresses: set[str] = set()
     try:
+        server.start()
         with (folder / "said.txt").open("wb") as said:
             process = subprocess.Popen(
                 command, cwd=folder, env=env, stdout=said, stderr=subprocess.STDOUT
