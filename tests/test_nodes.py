@@ -84,9 +84,7 @@ def test_trials_of_two_workers_outlive_a_node(tmp_path: Path) -> None:
             "resources.workers=2", "resources.placement=spread",
         )  # fmt: skip
         search = nodes.popen([*command, "--address", nodes.address], cwd=tmp_path)
-        wait_for(
-            tmp_path, lambda log: {0, 1} <= {e["trial"] for e in log if e["event"] == "report"}
-        )
+        wait_for(tmp_path, lambda log: {0, 1} <= {e["trial"] for e in log if e["event"] == "report"})
         assert [len(nodes.on(k, "RayTrainWorker")) for k in (0, 1)] == [2, 2]
         nodes.kill(1)
         _, err = search.communicate(timeout=400)

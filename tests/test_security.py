@@ -364,10 +364,10 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
             process = subprocess.Popen(
                 command, cwd=folder, env=env, stdout=said, stderr=subprocess.STDOUT
             )
-            until = time.time() + 240
+            until = time.time() + 480
             while process.poll() is None and time.time() < until:
                 addresses |= listening(folder)
-                time.sleep(0.3)
+                time.sleep(2)
             process.kill()
             process.wait()
         yield {

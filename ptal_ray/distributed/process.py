@@ -15,7 +15,7 @@ def prepare_process() -> None:
     and Ray Train would clean up in whichever cluster began last on this machine.
     """
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    here = ray.util.get_node_ip_address()
+    here = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     for name, addresses in psutil.net_if_addrs().items():
         if here in (entry.address for entry in addresses):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
