@@ -4,6 +4,7 @@ python -m ptal_ray.profile apn --snippets 750 --dim 2048 --device cuda --precisi
 python -m ptal_ray.profile evaluation
 python -m ptal_ray.profile suppression
 python -m ptal_ray.profile tracking --uri http://127.0.0.1:5000 --writers 8 --repeats 3
+python -m ptal_ray.profile driver --trials 1000 --concurrent 64
 """
 
 from __future__ import annotations
@@ -275,7 +276,8 @@ def _print(result: dict[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m ptal_ray.profile", description=__doc__)
-    parser.add_argument("target", choices=[*names(), "evaluation", "suppression", "tracking"])
+    others = ["evaluation", "suppression", "tracking", "driver"]
+    parser.add_argument("target", choices=[*names(), *others])
     parser.add_argument("--batch", type=int, default=16, help="videos per batch")
     parser.add_argument("--snippets", type=int, default=100, help="T of every video")
     parser.add_argument("--dim", type=int, default=2048, help="D")
@@ -294,6 +296,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--one-by-one", action="store_true", help="tracking: send each report alone"
     )
+    parser.add_argument("--trials", type=int, default=1000, help="of `driver`: that train nothing")
+    parser.add_argument("--concurrent", type=int, default=64, help="of `driver`: at a time")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
@@ -304,6 +308,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             result = profile_suppression(args.repeats)
         elif args.target == "tracking":
             result = profile_tracking(args)
+        elif args.target == "driver":
+            from ptal_ray.driver_profile import profile_driver  # starts Ray, which no other does
+
+            print(json.dumps(profile_driver(args.trials, args.concurrent), indent=1))
+            return 0
         else:
             result = profile_method(args)
     except PtalError as error:

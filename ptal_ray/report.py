@@ -32,6 +32,7 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
 from ptal_ray.distributed.importance import MIN_TRIALS, param_importance
 from ptal_ray.errors import ConfigError, DataError, PtalError
+from ptal_ray.place import inside
 from ptal_ray.report_text import (
     ARMS,
     by_threshold,
@@ -62,7 +63,7 @@ def write_report(study_dir: Path, reports_root: Path) -> Path:
     view = StudyView.read(study_dir)
     if not view.study:
         raise DataError(f"{study_dir}: its log has no study; was the search started?")
-    folder = reports_root / report_name(view)
+    folder = inside(reports_root, report_name(view))
     work, old = (reports_root / f".{folder.name}.{os.getpid()}{end}" for end in ("", ".old"))
     for path in (work, old):
         shutil.rmtree(path, ignore_errors=True)
@@ -84,7 +85,12 @@ def report_name(view: StudyView) -> str:
     gpus = machine["gpus"]
     kind = f"{len(gpus)}x{gpus[0]}" if gpus else f"{machine['cpus']}cpu"
     date = time.strftime("%Y-%m-%d", time.gmtime(view.started))
-    return f"{view.study['study']}_{re.sub(r'[^A-Za-z0-9]+', '-', kind)}_{date}"
+    name = view.study["study"]
+    if not re.fullmatch(r"[\w.\-]{1,150}", name) or name.startswith("."):
+        raise DataError(
+            f"study {name[:80]!r}: no name of a study; letters, digits, _, - and . are allowed"
+        )
+    return f"{name}_{re.sub(r'[^A-Za-z0-9]+', '-', kind)}_{date}"
 
 
 def _write(view: StudyView, study_dir: Path, folder: Path) -> None:
@@ -213,7 +219,8 @@ def _timeline(view: StudyView, study_dir: Path, label: str) -> tuple[Any, str]:
     rows = {"ground truth": truth[video]}
     for arm, path in first.items():
         name = ARMS.get(arm, arm)
-        rows[name] = _detections(study_dir / path, video, store.info.classes, len(truth[video]))
+        found = inside(study_dir, path)
+        rows[name] = _detections(found, video, store.info.classes, len(truth[video]))
     caption = (
         f"Test video {video} (the median by number of instances), first seed; of each "
         f"configuration the {len(truth[video])} detections with the highest scores, as many as "
@@ -226,15 +233,15 @@ def _detections(path: Path, video: str, classes: Sequence[str], most: int) -> Se
     """The `most` best detections in a video."""
     try:
         items = json.loads(path.read_text())["results"].get(video, [])
-    except (OSError, ValueError, KeyError) as error:
+        items = sorted(items, key=lambda item: -item["score"])[:most]
+        return Segments(
+            start_s=np.array([i["segment"][0] for i in items], float),
+            end_s=np.array([i["segment"][1] for i in items], float),
+            label=np.array([classes.index(i["label"]) for i in items], np.int64),
+            score=np.array([i["score"] for i in items], float),
+        )
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"{path.name} of the final run cannot be read") from error
-    items = sorted(items, key=lambda item: -item["score"])[:most]
-    return Segments(
-        start_s=np.array([i["segment"][0] for i in items], float),
-        end_s=np.array([i["segment"][1] for i in items], float),
-        label=np.array([classes.index(i["label"]) for i in items], np.int64),
-        score=np.array([i["score"] for i in items], float),
-    )
 
 
 def _settings(study_dir: Path) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from ptal_ray.distributed.session import INTERRUPTED, Signals, run_session, trac
 from ptal_ray.errors import ConfigError, DataError, PtalError, StorageError, full_storage_named
 from ptal_ray.footprint import check_room, footprint, size
 from ptal_ray.mirror import check_out
+from ptal_ray.place import kept, make_results_root, results_root
 from ptal_ray.progress import make_progress
 from ptal_ray.space import load_space
 from ptal_ray.study import (
@@ -169,12 +170,12 @@ def resumed(args: argparse.Namespace) -> Study:
 def _found(args: argparse.Namespace) -> Study:
     """The study that --resume names, by address, directory or name, or the newest of a space."""
     given = args.resume or latest_study(storage(args), Path(args.space).stem)
-    by_name = "/" not in given and not (args.resume and Path(given).is_dir())
+    by_name = "/" not in given and not (args.resume and kept(Path(given)).is_dir())
     directory, remote = place(storage(args), given) if by_name else (Path(given), None)
     if is_remote(given):
         remote = Remote.parse(given)
     if remote is None:
-        return read_study(directory.resolve())
+        return read_study(kept(directory))
     try:
         return read_study(check_out(remote), str(remote))
     except StorageError as error:
@@ -189,7 +190,7 @@ def storage(args: argparse.Namespace) -> Path | Remote:
     """
     if is_remote(args.storage):
         return Remote.parse(args.storage)
-    return Path(args.storage).resolve()
+    return kept(Path(args.storage))
 
 
 def _view(study: Study) -> StudyView:
@@ -247,7 +248,7 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
         "study": study.remote or str(study.directory),
         "storage": files,
         "mlflow": tracking_uri(),
-        "reports": str(args.reports.resolve()),
+        "reports": str(kept(args.reports)),
     }
 
 
@@ -255,8 +256,9 @@ def resume_command(study: Study, args: argparse.Namespace) -> str:
     """What continues an interrupted study; "" where nothing of it was started."""
     if not study.directory.exists():
         return ""
-    where = study.remote or os.path.relpath(study.directory)
-    words = ["python", "-m", "ptal_ray.search", "--resume", where]
+    here = results_root() == Path.cwd()
+    directory = os.path.relpath(study.directory) if here else str(study.directory)
+    words = ["python", "-m", "ptal_ray.search", "--resume", study.remote or directory]
     if args.reports != Path("reports"):
         words += ["--reports", str(args.reports)]
     if args.address and args.address != os.environ.get("RAY_ADDRESS"):
@@ -348,7 +350,8 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         say("\n".join(f"{k:<18}{v}" for k, v in shown.items() if k != "space"))
         return plan
     room(study, args)
-    _check_place("--reports", args.reports.resolve())
+    make_results_root()
+    _check_place("--reports", kept(args.reports))
     if args.resume is None:
         settings = {name: getattr(study, name) for name in _SETTINGS}
         study = create_study(study.space, store, storage(args), **settings)
@@ -361,7 +364,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
                 signals=signals,
                 listen=progress.event,
                 say=progress.say,
-                report=lambda: _report(study, args.reports),
+                report=lambda: _report(study, kept(args.reports)),
             )
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(resume_command(study, args)) from error

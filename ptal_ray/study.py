@@ -17,6 +17,7 @@ from ptal_ray.data.remote import Remote
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, NoTrialFinished, StorageError
 from ptal_ray.finals import FinalConfig
+from ptal_ray.place import check_links
 from ptal_ray.provenance import provenance
 from ptal_ray.run_folder import RunFolder
 from ptal_ray.space import Scalar, SearchSpace, parse_space
@@ -182,9 +183,11 @@ def read_study(directory: Path, remote: str = "") -> Study:
 
     Raises:
         ConfigError: there is no readable study.json, or this version does not know its space.
-        DataError: the feature store is missing or its content changed since the study began.
+        DataError: the feature store is missing or its content changed since the study began, or a
+            link in the directory leads out of it.
     """
     path = directory / "study.json"
+    check_links(directory)
     try:
         plain = json.loads(path.read_text())
         space_name, space = plain.pop("space_name"), json.dumps(plain.pop("space"))

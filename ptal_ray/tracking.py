@@ -9,11 +9,12 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from ptal_ray.domain import Domain
+from ptal_ray.errors import DataError
 from ptal_ray.eventlog import Event, EventLog, dumps, loads, read_events
 from ptal_ray.space import Budget, Final, Resources, Scalar, SearchSpace, Selection
 
@@ -287,6 +288,12 @@ def _after(trial: TrialView, event: Event) -> TrialView:
 
 
 def _final(event: Event) -> FinalRun:
+    detections = event.get("detections") or ""
+    if PurePath(detections).is_absolute() or ".." in PurePath(detections).parts:
+        raise DataError(
+            f"events.jsonl: detections {detections[:80]!r} lie elsewhere; restore the log, whose "
+            "paths stay in the study directory"
+        )
     return FinalRun(
         role=event["role"],
         arm=event["arm"],
@@ -295,7 +302,7 @@ def _final(event: Event) -> FinalRun:
         decode=event["decode"],
         step=int(event["step"]),
         metrics=event["metrics"],
-        detections=event.get("detections") or "",
+        detections=detections,
         time=event["time"],
         message=event.get("message", ""),
     )

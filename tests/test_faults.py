@@ -107,7 +107,9 @@ def test_the_same_study_twice_is_the_same(tmp_path: Path) -> None:
         )
         run_study(study)
         view = counted_once(study, 3)
-        trials = [(t.params, [(r.step, r.objective, r.metrics) for r in t.reports]) for t in view.trials]
+        trials = [
+            (t.params, [(r.step, r.objective, r.metrics) for r in t.reports]) for t in view.trials
+        ]
         finals = [(f.role, f.arm, f.seed, f.metrics, f.decode) for f in view.finals]
         seen.append((trials, finals))
     assert seen[0] == seen[1]

@@ -14,6 +14,7 @@ PACKAGE = Path(ptal_ray.__file__).parent
 # A module may import from its own level and from those before it.
 LEVELS = (
     {"errors"},
+    {"place"},
     {"data", "ops"},
     {"methods"},
     {"domain", "space_reader", "space"},
@@ -44,6 +45,7 @@ LEVELS = (
     {"distributed"},
     {
         "ablate",
+        "driver_profile",
         "evaluate",
         "plots",
         "profile",
@@ -56,6 +58,7 @@ LEVELS = (
 )
 # Packages that only these parts of ptal_ray may import, also inside functions.
 ONLY_IN = {
+    "grpc": {"distributed"},
     "ray": {"distributed"},
     "optuna": {"distributed"},
     "mlflow": {"distributed"},

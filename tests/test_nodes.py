@@ -48,6 +48,10 @@ def wait_for(folder: Path, holds: Any, limit_s: float = 120) -> None:
     raise AssertionError("the study did not get there in time")
 
 
+def both_report(log: list[dict[str, Any]]) -> bool:
+    return {0, 1} <= {e["trial"] for e in log if e["event"] == "report"}
+
+
 def complete(folder: Path, trials: int) -> list[dict[str, Any]]:
     """The events of a finished study, in which nothing is lost or counted twice."""
     log = events(folder)
@@ -61,9 +65,6 @@ def test_workers_spread_and_a_lost_node_costs_no_trial(two: Nodes, tmp_path: Pat
     """One trial on each of two nodes; one node is lost, later comes back, is not waited for."""
     command = lay_out(tmp_path, "budget.max_steps=160", "final.seeds=1", "budget.trials=4")
     search = two.popen([*command, "--address", two.address], cwd=tmp_path)
-
-    def both_report(log: list[dict[str, Any]]) -> bool:
-        return {0, 1} <= {e["trial"] for e in log if e["event"] == "report"}
 
     wait_for(tmp_path, both_report)
     two.kill(1)
@@ -84,7 +85,7 @@ def test_trials_of_two_workers_outlive_a_node(tmp_path: Path) -> None:
             "resources.workers=2", "resources.placement=spread",
         )  # fmt: skip
         search = nodes.popen([*command, "--address", nodes.address], cwd=tmp_path)
-        wait_for(tmp_path, lambda log: {0, 1} <= {e["trial"] for e in log if e["event"] == "report"})
+        wait_for(tmp_path, both_report)
         assert [len(nodes.on(k, "RayTrainWorker")) for k in (0, 1)] == [2, 2]
         nodes.kill(1)
         _, err = search.communicate(timeout=400)

@@ -12,10 +12,18 @@ from ptal_ray.errors import DataError
 SUBSETS = ("train", "test")
 
 
+LONGEST_ID = 200  # bytes; file systems allow 255 for a name, and a suffix is added
+
+
 def id_problems(id: str) -> Iterator[str]:
     """What is wrong with a video id, which also names files."""
-    if not id or id.startswith(".") or any(c in id for c in "/\\\0"):
-        yield f"video {id!r}: an id must not be empty, hold a path separator or start with a dot"
+    if not id or id.startswith(".") or any(c in id for c in "/\\") or not id.isprintable():
+        yield (
+            f"video {id[:80]!r}: an id must not be empty, hold a path separator or an unprintable "
+            "character, or start with a dot"
+        )
+    elif len(id.encode()) > LONGEST_ID:
+        yield f"video {id[:80]!r}...: an id must not be longer than {LONGEST_ID} bytes"
 
 
 def feature_problems(id: str, features: FloatArray, dim: int) -> Iterator[str]:

@@ -57,6 +57,8 @@ class FeatureStore:
             info = DatasetInfo(**plain)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path / 'store.json'}: damaged; import it again") from error
+        if sizes.keys() != set(STORE_FILES):
+            raise DataError(f"{path / 'store.json'}: damaged; import it again")
         for name, size in sizes.items():
             found = (path / name).stat().st_size if (path / name).exists() else "no"
             if found != size:

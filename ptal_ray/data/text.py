@@ -75,8 +75,7 @@ def class_embeddings(store: FeatureStore, encoder: str) -> Embeddings:
     embed = _sentence_encoder(encoder)
     path = store.path / f"text_{_key(encoder, classes)}.npy"
     if path.exists():
-        cached: Embeddings = np.load(path, allow_pickle=False)
-        return cached
+        return _read_matrix(path, len(classes))
     result = _average_prompts(embed, classes)
     _keep(path, result)
     return result

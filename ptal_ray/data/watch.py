@@ -9,6 +9,7 @@ actions, three are background. Signals are real; the timeline is assembled.
 from __future__ import annotations
 
 import hashlib
+import io
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -110,10 +111,11 @@ def _recordings() -> dict[tuple[int, int, str], Floats]:
             "installed; pip install seglearn"
         )
     path = Path(spec.origin).parent / "data" / "watch_dataset.npy"
-    if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != SHA256:
         raise DataError(f"{path}: not the recordings of seglearn 1.2; pip install seglearn==1.2.5")
-    # The file is a pickled dictionary: loaded because its hash says that it is the known one.
-    data: dict[str, Any] = np.load(path, allow_pickle=True).item()
+    # A pickled dictionary: loaded because the hash of these very bytes is that of the known file.
+    data: dict[str, Any] = np.load(io.BytesIO(content), allow_pickle=True).item()
     names = data["y_labels"]
     keys = zip(data["subject"], data["side"], data["y"], strict=True)
     return {

@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import ray
 import torch
+from ray._private import ray_constants
 
+from ptal_ray.distributed.process import prepare_process
+from ptal_ray.distributed.token import HINT, check_token, refused
 from ptal_ray.errors import ConfigError
 from ptal_ray.space import Resources
 
@@ -78,17 +80,18 @@ def cluster(address: str | None, *, with_train: bool, verbose: bool) -> Iterator
 
 def _start(address: str | None, with_train: bool, level: int, verbose: bool) -> None:
     if address is None:
-        ray.init(
-            address="local",
-            num_cpus=local_cpus(),
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=with_train,
-            dashboard_host="127.0.0.1",
-            _node_ip_address="127.0.0.1",
-            log_to_driver=verbose,
-            logging_level=level,
-            runtime_env={"worker_process_setup_hook": prepare_process},
-        )
+        with loopback():
+            ray.init(
+                address="local",
+                num_cpus=local_cpus(),
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=with_train,
+                dashboard_host="127.0.0.1",
+                _node_ip_address="127.0.0.1",
+                log_to_driver=verbose,
+                logging_level=level,
+                runtime_env={"worker_process_setup_hook": prepare_process},
+            )
         return
     _check_address(address)
     try:
@@ -101,24 +104,25 @@ def _start(address: str | None, with_train: bool, level: int, verbose: bool) -> 
                 "worker_process_setup_hook": prepare_process,
             },
         )
+    except ray.exceptions.AuthenticationError as error:
+        raise refused(address, str(error)) from error
     except ConnectionError as error:
         raise ConfigError(
             f"--address {address}: cannot join that Ray cluster ({error}); where it wants a token, "
-            "set RAY_AUTH_MODE=token"
+            f"{HINT}"
         ) from error
 
 
-def prepare_process() -> None:
-    """Run by Ray in every process of a study before anything else.
-
-    Gloo would take the address that the host name resolves to, on many machines the loopback's,
-    and Ray Train would clean up in whichever cluster began last on this machine.
-    """
-    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    here = ray.util.get_node_ip_address()
-    for name, addresses in psutil.net_if_addrs().items():
-        if here in (entry.address for entry in addresses):
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+@contextmanager
+def loopback() -> Iterator[None]:
+    """A node started in this block listens at 127.0.0.1; Ray on Linux would take that address for
+    the one other machines reach, and listen on every interface."""
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _check_address(address: str) -> None:
@@ -143,6 +147,8 @@ def _check_address(address: str) -> None:
                 raise OSError("what listens there is not Ray's GCS, usually at port 6379")
     except OSError as error:
         raise ConfigError(f"--address {address}: no Ray cluster answers there ({error})") from error
+    if "RAY_USE_TLS" not in os.environ:
+        check_token(address)
 
 
 def _speaks_http2(connection: socket.socket) -> bool:
@@ -197,8 +203,8 @@ def _too_small(resources: Resources, nodes: list[Mapping[str, float]]) -> str:
     apart = ", each on another node" if resources.placement == "strict_spread" else ""
     return (
         f"resources: a trial needs {resources.workers} workers x {resources.cpus_per_worker} "
-        f"CPUs and {resources.gpus_per_worker:g} GPUs{apart}, but the cluster has {cpus:g} CPUs and "
-        f"{gpus:g} GPUs on {len(nodes)} nodes; lower resources.workers, .cpus_per_worker or "
+        f"CPUs and {resources.gpus_per_worker:g} GPUs{apart}, but the cluster has {cpus:g} CPUs "
+        f"and {gpus:g} GPUs on {len(nodes)} nodes; lower resources.workers, .cpus_per_worker or "
         ".gpus_per_worker"
     )
 

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from ptal_ray.distributed.mlflow_runs import Artifact, RunUpdate
 from ptal_ray.errors import TrackingError
+from ptal_ray.place import results_root
 
 ANSWER_WITHIN_S = 3.0
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -38,8 +39,8 @@ _REFUSALS = {  # repeating would not help
 
 
 def default_uri(given: str | None) -> str:
-    """`given`, else $MLFLOW_TRACKING_URI, else mlflow.db in the working directory."""
-    return given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db"
+    """`given`, else $MLFLOW_TRACKING_URI, else mlflow.db beside the results."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results_root()}/mlflow.db"
 
 
 def redacted(uri: str) -> str:

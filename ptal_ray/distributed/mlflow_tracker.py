@@ -23,6 +23,7 @@ from ptal_ray.distributed.mlflow_runs import Artifact, Round
 from ptal_ray.distributed.mlflow_server import Refused, Server, one_line
 from ptal_ray.errors import TrackingError
 from ptal_ray.eventlog import Event, loads
+from ptal_ray.place import check_links
 from ptal_ray.tracking import StudyView
 
 POLL_S = 0.5  # between looks at the log
@@ -88,7 +89,11 @@ class MlflowTracker:
         Raises:
             TrackingError: nothing answers within seconds, it lets nobody in, or another process
                 logs this study.
+            DataError: something in the study directory leads out of it.
         """
+        if self._log.exists():
+            check_links(self.study_dir)  # what they lead to would be uploaded
+            StudyView.read(self.study_dir)
         mlflow_server.check(self.uri)
         self.study_dir.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:

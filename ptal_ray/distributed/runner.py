@@ -12,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 from ray.tune.search import Searcher
@@ -41,6 +40,7 @@ def run_study(
     listen: Listener = lambda event: None,
     interrupted: Callable[[], bool] = lambda: False,
     ready: Callable[[], None] = lambda: None,
+    trainable: Any = None,
 ) -> StudyView:
     """Runs a study with Ray, or continues it, to its end.
 
@@ -51,6 +51,7 @@ def run_study(
         listen: told of every new event after it is on disk.
         interrupted: asked ten times a second; once it says yes, everything is stopped.
         ready: called when Ray runs, before anything of the study is written.
+        trainable: what runs the jobs; None for what trains them.
 
     Raises:
         ConfigError: no trial fits the cluster, or another process runs this study.
@@ -72,7 +73,7 @@ def run_study(
         state, message = "done", ""
         try:
             with full_storage_named(study.directory):
-                _tune(study, log, num, listen, interrupted)
+                _tune(study, log, num, listen, interrupted, trainable)
         except KeyboardInterrupt:
             state = "interrupted"
             raise
@@ -94,7 +95,12 @@ def run_study(
 
 
 def _tune(
-    study: Study, log: EventLog, num: int, listen: Listener, interrupted: Callable[[], bool]
+    study: Study,
+    log: EventLog,
+    num: int,
+    listen: Listener,
+    interrupted: Callable[[], bool],
+    trainable: Any,
 ) -> None:
     scheduler = _Asha(study) if study.scheduler == "asha" else FIFOScheduler()  # type: ignore[no-untyped-call]
     replay = scheduler.replay if isinstance(scheduler, _Asha) else _forget
@@ -104,9 +110,10 @@ def _tune(
     bridge = _Bridge(conductor, interrupted)
     resources = study.space.resources
     scratch = str(study.directory / SCRATCH)
-    several = resources.workers > 1
+    if trainable is None:
+        trainable = standing_workers() if resources.workers > 1 else trial_process(resources)
     tuner = tune.Tuner(
-        standing_workers() if several else trial_process(resources),
+        trainable,
         param_space={
             "device": device(resources),
             "threads": resources.cpus_per_worker,
@@ -284,12 +291,21 @@ def _last_error(trial: Any) -> str:
 
 def _reason(trial: Any) -> str:
     """One line on why the process of a trial ended."""
-    error: BaseException | None = None
-    if trial.pickled_error_file:
-        error = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-    if isinstance(error, ray.exceptions.RayTaskError) and error.cause is not None:
-        return f"{type(error.cause).__name__}: {error.cause}"
-    return str(error or "its process died").strip().splitlines()[0]
+    return last_reason(Path(trial.error_file).read_text() if trial.error_file else "")
+
+
+def last_reason(text: str) -> str:
+    """What ended the last attempt, from Tune's error.txt: the exception below its traceback, else
+    the first line."""
+    _, _, last = text.rpartition("Failure # ")
+    lines = [line for line in last.splitlines()[1:] if line.strip()]
+    for number in range(len(lines) - 1, 0, -1):
+        if lines[number - 1].startswith(" ") and not lines[number].startswith(" "):
+            below = lines[number]
+            break
+    else:
+        below = lines[0] if lines else "its process died"
+    return below.strip()
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from ptal_ray.domain import Domain
-from ptal_ray.errors import ConfigError
+from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.space import Scalar
 from ptal_ray.study import Study
 from ptal_ray.tracking import TrialView
@@ -153,12 +153,21 @@ class OptunaSearcher:
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """The journal at `path`, mended where a killed writer left half a line or a lock."""
+    """The journal at `path`, mended where a killed writer left half a line or a lock.
+
+    Raises:
+        DataError: the file is something else.
+    """
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
     if path.exists() and not (data := path.read_bytes()).endswith(b"\n"):
         with path.open("r+b") as file:
             file.truncate(data.rfind(b"\n") + 1)
-    return JournalStorage(JournalFileBackend(str(path)))
+    try:
+        return JournalStorage(JournalFileBackend(str(path)))
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        raise DataError(
+            f"{path}: no journal of Optuna ({error}); delete it: it is made anew from events.jsonl"
+        ) from error
 
 
 def grid(study: Study) -> list[dict[str, Scalar]]:

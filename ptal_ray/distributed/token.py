@@ -1,0 +1,41 @@
+"""The token of a Ray cluster: found wrong or missing at once, where Ray itself tries for 20 s."""
+
+from __future__ import annotations
+
+import grpc
+import ray
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+
+from ptal_ray.errors import ConfigError
+
+ASK_WITHIN_S = 5.0
+ASK = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # every client begins with it; takes no arguments
+HINT = (
+    "set RAY_AUTH_MODE=token and give its token in ~/.ray/auth_token, in the file that "
+    "RAY_AUTH_TOKEN_PATH names or in RAY_AUTH_TOKEN"
+)
+
+
+def check_token(address: str) -> None:
+    """Asks the cluster at host:port, where a gRPC server is known to answer, to let us in.
+
+    Raises:
+        ConfigError: it wants a token, and there is none or another one here.
+    """
+    try:
+        header = AuthenticationTokenLoader.instance().get_token_for_http_header()
+    except ray.exceptions.AuthenticationError as error:
+        raise refused(address, str(error)) from error
+    with grpc.insecure_channel(address) as channel:
+        try:
+            channel.unary_unary(ASK)(b"", timeout=ASK_WITHIN_S, metadata=tuple(header.items()))
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                raise refused(address, "it wants a token, and not the one here") from error
+            # Ray itself finds out all else: this may be a version that is asked in another way.
+
+
+def refused(address: str, reason: str) -> ConfigError:
+    """The error of a client that a cluster does not let in."""
+    short = reason.splitlines()[0].partition(". ")[0]
+    return ConfigError(f"--address {address}: not let in ({short}); {HINT}")
