@@ -12,6 +12,7 @@ import pytest
 from test_runner import small_study
 
 from ptal_ray.distributed.runner import run_study
+from ptal_ray.errors import DataError
 from ptal_ray.eventlog import read_events
 from ptal_ray.report import write_report
 from ptal_ray.run_folder import CHECKPOINT
@@ -95,6 +96,34 @@ def test_a_trial_without_memory_is_tried_again(tmp_path: Path) -> None:
     view = counted_once(study, 3)
     said = [e["reason"] for e in view.incidents if e["event"] == "restart"]
     assert said, "no restart is told of"
+
+
+def test_damaged_data_stops_a_study_that_goes_on_once_it_is_mended(tmp_path: Path) -> None:
+    study = small_study(tmp_path, "final.seeds=1", "budget.trials=3", max_concurrent=1)
+    features = study.store / "features.arrow"
+    whole = features.read_bytes()
+
+    def damage(trial: int) -> None:
+        kill(trial)
+        features.write_bytes(whole[:-100])
+
+    with pytest.raises(DataError, match="features.arrow"):
+        run_study(study, listen=Saboteur(damage))
+    stopped = read_events(study.events)
+    assert stopped[-1]["state"] == "interrupted"
+    assert "features.arrow" in stopped[-1]["message"]
+    assert not [e for e in stopped if e["event"] == "trial_end"]
+
+    middle = len(whole) // 2
+    features.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    with pytest.raises(DataError, match="content differs"):
+        run_study(study)
+    assert read_events(study.events) == stopped
+
+    features.write_bytes(whole)
+    run_study(study)
+    view = counted_once(study, 3)
+    assert [t.state for t in view.trials].count("failed") == 0
 
 
 def test_the_same_study_twice_is_the_same(tmp_path: Path) -> None:

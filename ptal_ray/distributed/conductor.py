@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ptal_ray.distributed.job import STANDBY, Job, Result
+from ptal_ray.distributed.job import HALTS, STANDBY, Job, Result
 from ptal_ray.distributed.searcher import OptunaSearcher
-from ptal_ray.errors import DivergedError, StorageError
+from ptal_ray.errors import DivergedError
 from ptal_ray.finals import FinalConfig, diverged_event
 from ptal_ray.retention import Retention
 from ptal_ray.run_folder import DETECTIONS
@@ -135,10 +135,11 @@ class Conductor:
         """A run reported, or failed.
 
         Raises:
-            StorageError: its files have no place; the study stops and can be resumed.
+            StorageError, DataError: its files have no place, or its data changed; the study stops
+                and can be resumed.
         """
-        if result.get("storage"):
-            raise StorageError(result["failed"])
+        if kind := result.get("halt"):
+            raise HALTS[kind](result["failed"])
         live = self._live.get(trial_id)
         if live is None:
             return

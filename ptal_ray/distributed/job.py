@@ -27,6 +27,7 @@ from ptal_ray.trial_config import TrialConfig
 STANDBY = ""  # in place of a job: keep the process and its workers for a job that is not known yet
 STANDBY_S = 0.2
 Result = dict[str, Any]
+HALTS: dict[str, type[PtalError]] = {"storage": StorageError, "data": DataError}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,22 +123,26 @@ class JobRun:
         damaged checkpoint was passed over.
 
         "failed" is None or why this job ended: an error that trying again would repeat. With
-        "storage" it is no fault of the job: there is no place for its files.
+        "halt" (a key of `HALTS`) it is no fault of the job, and others would meet it too: there is
+        no place for files, or the data has changed.
         """
         try:
             with full_storage_named(self.job.study_directory):
                 if self.trial is None:
+                    try:
+                        self._find_data()
+                    except DataError as error:
+                        return failure(str(error)) | {"halt": "data"}
                     self.trial = self._trial()
                     if (unsent := self._unsent(self.trial)) is not None:
                         return unsent
                 return self._advance(self.trial)
         except StorageError as error:
-            return failure(str(error)) | {"storage": True}
+            return failure(str(error)) | {"halt": "storage"}
         except PtalError as error:
             return failure(str(error))
 
     def _trial(self) -> Trial:
-        self._find_data()
         self.job.files.agree(self.rank, self.world_size)
         trial = Trial(self.job.config, self.device, self.rank, self.world_size)
         if self.job.files.report() is not None:

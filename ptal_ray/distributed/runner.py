@@ -16,6 +16,7 @@ from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
+from ptal_ray.data.store import FeatureStore
 from ptal_ray.distributed.cluster import cluster, concurrency, nodes
 from ptal_ray.distributed.conductor import Conductor
 from ptal_ray.distributed.inspection import inspect_nodes
@@ -55,11 +56,13 @@ def run_study(
 
     Raises:
         ConfigError: no trial fits the cluster, or another process runs this study.
+        DataError: the data is damaged, or changed while the study ran.
         NoTrialFinished: no trial reached its last report.
         StorageError: there is no room for its files; all is stopped, and can be resumed.
         KeyboardInterrupt: it was interrupted; all is stopped and logged, and can be resumed.
     """
     resources = study.space.resources
+    FeatureStore.open(study.store).verify()
     with (
         _alone(study.directory),
         cluster(address, with_train=resources.workers > 1, verbose=verbose),

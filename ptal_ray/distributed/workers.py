@@ -81,7 +81,9 @@ class Crew:
 
     def __init__(self, resources: Resources, scratch: str) -> None:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._mailbox: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()
+        self._mailbox: Any = (
+            ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=here).remote()
+        )
         self._ended = ""
         arguments = (resources, scratch)
         self._thread = threading.Thread(target=self._employ, args=arguments, daemon=True)
