@@ -391,7 +391,7 @@ def wait_until_one_ended_and_one_runs(studies: Remote) -> str:
             ended = {e["trial"] for e in events if e["event"] == "trial_end"}
             if ended and reported - ended:
                 return name
-        time.sleep(0.1)
+        time.sleep(0.5)
     raise AssertionError("the study did not get there in time")
 
 
