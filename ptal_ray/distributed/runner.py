@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -113,6 +114,7 @@ def _tune(
     bridge = _Bridge(conductor, interrupted)
     resources = study.space.resources
     scratch = str(study.directory / SCRATCH)
+    _hand_on_no_keys()
     if trainable is None:
         trainable = standing_workers() if resources.workers > 1 else trial_process(resources)
     tuner = tune.Tuner(
@@ -148,6 +150,13 @@ def _tune(
         tuner.fit()
     if bridge.error is not None:
         raise bridge.error
+
+
+def _hand_on_no_keys() -> None:
+    """Keeps Tune from handing on the keys of AWS as settings of an actor, which Ray logs. Processes
+    have them from the environment of their node."""
+    kept = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")}
+    class_cache.ENV_VARS_TO_PROPAGATE = kept
 
 
 class _Leave(BaseException):
