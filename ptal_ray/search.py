@@ -47,7 +47,7 @@ from ptal_ray.study import (
 from ptal_ray.tracking import StudyView, summarise
 
 _SETTINGS = (
-    "num_trials", "time_budget_s", "searcher", "scheduler", "max_concurrent", "seed",
+    "num_trials", "time_budget_s", "searcher", "scheduler", "max_concurrent", "autoscale", "seed",
     "keep_checkpoints", "source",
 )  # fmt: skip
 _FIXED = ("set", "dataset", "searcher", "scheduler", "seed")  # flags a resumed study has behind it
@@ -84,6 +84,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change the space")
     add("--dataset", metavar="NAME", help="another imported dataset than the space names")
     add("--max-concurrent", type=int, metavar="N", help="trials at a time (default: what fits)")
+    add("--autoscale", action="store_true", default=None, help="the cluster starts nodes until "
+        "--max-concurrent trials fit")  # fmt: skip
     add("--seed", type=int, help="of the searcher and of every trial (default: 0)")
     add("--resume", nargs="?", const="", metavar="STUDY", help="continue a study: its directory "
         "or name; alone the newest one of NAME_OR_YAML")  # fmt: skip
@@ -118,6 +120,7 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
         "searcher": args.searcher or SEARCHERS[0],
         "scheduler": args.scheduler or SCHEDULERS[0],
         "max_concurrent": args.max_concurrent,
+        "autoscale": bool(args.autoscale),
         "seed": args.seed or 0,
         "keep_checkpoints": args.keep_checkpoints,
         "source": origin(space.dataset),
@@ -157,6 +160,7 @@ def resumed(args: argparse.Namespace) -> Study:
         "num_trials": args.num_trials,
         "time_budget_s": args.time_budget,
         "max_concurrent": args.max_concurrent,
+        "autoscale": args.autoscale,
         "keep_checkpoints": args.keep_checkpoints,
     }
     study = replace(study, **{k: v for k, v in changes.items() if v is not None})

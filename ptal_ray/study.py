@@ -44,6 +44,7 @@ class Study:
         searcher: "tpe", "random" or "grid".
         scheduler: "asha" or "none".
         max_concurrent: trials at a time; None for what the resources allow.
+        autoscale: the cluster grows until that many fit.
         keep_checkpoints: of how many complete trials, the best; None for `final.top`.
         source: where any machine finds the data: an s3:// address or a name; "" for `store` alone.
         remote: s3:// address that mirrors `directory`; "" for none.
@@ -60,6 +61,7 @@ class Study:
     searcher: str = "tpe"
     scheduler: str = "asha"
     max_concurrent: int | None = None
+    autoscale: bool = False
     keep_checkpoints: int | None = None
     source: str = ""
     remote: str = ""
@@ -79,6 +81,10 @@ class Study:
         ):
             if number is not None and not 0 < number < float("inf"):
                 raise ConfigError(f"--{flag} {number}: must be positive")
+        if self.autoscale and self.max_concurrent is None:
+            raise ConfigError(
+                "--autoscale: give --max-concurrent N too, the trials that the cluster can grow to"
+            )
         if self.seed < 0:
             raise ConfigError(f"--seed {self.seed}: must be a whole number from 0 on")
         if self.num_trials > 1 and not self.space.train:

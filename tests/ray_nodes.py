@@ -74,7 +74,8 @@ class Nodes:
     Args:
         cpus: of each node.
         network: whose namespaces they live in.
-        grows_to: nodes of one CPU that an autoscaler starts when they are needed, at most.
+        grows_to: nodes of one CPU that an autoscaler starts when they are needed, at most; needs
+            namespaces.
     """
 
     def __init__(self, cpus: tuple[int, ...], network: Network, grows_to: int = 0) -> None:
@@ -88,7 +89,9 @@ class Nodes:
         }  # fmt: skip
         for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
             self.env.pop(name, None)
-        self.port = free_port()
+        self.port = (
+            6379 if grows_to else free_port()
+        )  # of its own loopback; Ray's provider wants it
         self.address = f"{network.host(0)}:{self.port}"
         self.processes: list[subprocess.Popen[bytes]] = []
         try:
@@ -128,7 +131,7 @@ class Nodes:
         config = {
             "cluster_name": "grows", "max_workers": self.grows_to, "idle_timeout_minutes": 10,
             "upscaling_speed": 1.0, "provider": {"type": "fake_multinode"},
-            "head_node_type": "ray.head.default", "auth": {}, "docker": {},
+            "head_node_type": "ray.head.default", "auth": {"ssh_user": "root"}, "docker": {},
             "file_mounts": {}, "cluster_synced_files": [], "file_mounts_sync_continuously": False,
             **{
                 f"{name}_commands": []

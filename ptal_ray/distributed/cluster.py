@@ -158,20 +158,9 @@ def _speaks_http2(connection: socket.socket) -> bool:
 
 
 def nodes() -> list[dict[str, float]]:
-    """Total resources of each node, of those too that an autoscaler has yet to start.
-
-    A group of nodes without a limit counts for nothing: what lives then limits the trials.
-    """
+    """Total resources of each living node of the cluster."""
     found = ray.nodes()  # type: ignore[no-untyped-call]
-    living = [node["Resources"] for node in found if node["Alive"]]
-    config = ray._private.state.state.get_cluster_config()  # as Ray Data asks for it
-    groups = config.node_group_configs if config else ()
-    possible = [
-        {kind: float(amount) for kind, amount in group.resources.items()}
-        for group in groups
-        for _ in range(group.max_count)
-    ]
-    return max(possible, living, key=len)
+    return [node["Resources"] for node in found if node["Alive"]]
 
 
 def concurrency(

@@ -68,7 +68,10 @@ def run_study(
         _alone(study.directory),
         cluster(address, with_train=resources.workers > 1, verbose=verbose),
     ):
-        num = concurrency(resources, nodes(), study.max_concurrent)
+        if study.autoscale and study.max_concurrent:
+            num = study.max_concurrent
+        else:
+            num = concurrency(resources, nodes(), study.max_concurrent)
         if address:
             inspect_nodes(study)
         ready()
