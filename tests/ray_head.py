@@ -65,6 +65,7 @@ class Head:
             "RAY_AUTH_TOKEN_PATH": str(self.token), "RAY_USAGE_STATS_ENABLED": "0",
             "OMP_NUM_THREADS": "1", MARK: str(self.folder),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listens at loopback alone
+            "PYTHONUNBUFFERED": "1",
         } | more  # fmt: skip
 
     def start(self):
@@ -80,11 +81,12 @@ class Head:
                 stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
         for _ in range(600):
-            if self._answers():
+            said = (self.folder / "head.log").read_text()
+            if "Ray runtime started" in said and self._answers():
                 return
-            assert self.process.poll() is None, (self.folder / "head.log").read_text()
-            time.sleep(0.1)
-        raise AssertionError("the head did not start within a minute")
+            assert self.process.poll() is None, said
+            time.sleep(0.2)
+        raise AssertionError("the head did not start within two minutes")
 
     def run(self, *words, **more):
         """`ray ...` as a client; `more` is its environment."""

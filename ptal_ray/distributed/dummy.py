@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -80,14 +81,18 @@ def many_cpus(number: int) -> Iterator[str]:
     with loopback(), tempfile.TemporaryDirectory(prefix="r") as folder:  # sockets: a short name
         node = {
             "num_cpus": number, "node_ip_address": "127.0.0.1", "include_dashboard": False,
-            "object_store_memory": 100_000_000, "temp_dir": folder,
+            "object_store_memory": 100_000_000,
         }  # fmt: skip
+        os.environ["RAY_TMPDIR"] = (
+            folder  # else it would take the place of a cluster that runs here
+        )
         cluster = Cluster(initialize_head=True, head_node_args=node)
         try:
             yield str(cluster.address)
         finally:
             ray.shutdown()
             cluster.shutdown()  # type: ignore[no-untyped-call]
+            del os.environ["RAY_TMPDIR"]
 
 
 class Clock:
