@@ -72,7 +72,7 @@ class Desk:
             study,
             OptunaSearcher(study),
             EventLog(study.events),
-            lambda trial_id, trial: self.replayed.append((trial_id, trial.number)),
+            lambda trial_id, trial, was="": self.replayed.append((trial_id, trial.number)),
             self.events.append,
         )
         self.jobs: dict[str, Job] = {}
@@ -158,8 +158,25 @@ def test_a_failed_final_run_does_not_end_the_study(study: Study) -> None:
     for id in "abcd":
         desk.end(id)
     desk.take("e")
-    desk.conductor.ended("e", {}, "ValueError: no")
+    desk.conductor.ended("e", {"failed": "ValueError: no"})
     assert read_events(study.events)[-1]["message"] == "ValueError: no"
+
+
+def test_a_run_whose_process_is_lost_is_taken_up_but_not_forever(study: Study) -> None:
+    desk = Desk(study)
+    desk.take("a", "b")
+    desk.report("a", 10)
+    for lost, id in (("a", "c"), ("c", "d")):
+        desk.conductor.ended(lost, {}, "it died")
+        assert desk.take(id) == ["trials/00000"]
+        assert desk.jobs[id].reported_step == 10
+    assert desk.replayed == [("c", 0), ("d", 0)]
+    desk.conductor.ended("d", {}, "it died again")
+    assert [e["reason"] for e in desk.events if e["event"] == "restart"] == ["it died"] * 2
+    end = desk.events[-1]
+    assert (end["event"], end["state"]) == ("trial_end", "failed")
+    assert end["message"] == "failed 3 times; last: it died again"
+    assert desk.take("e") == ["trials/00002"]
 
 
 def test_what_stands_by_makes_room_for_a_run_that_lost_its_node(study: Study) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import threading
 import time
@@ -113,39 +114,44 @@ def test_an_end_of_the_workers_ends_the_job() -> None:
 
 @pytest.fixture(scope="module")
 def study_of_two(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A study with two workers a trial, one of which is killed in the middle of trial 0."""
+    """A study with two workers a trial; one of trial 0 is killed, later the trial's own process."""
     study = small_study(
         tmp_path_factory.mktemp("two"), "resources.workers=2", "budget.trials=3",
         "budget.max_steps=40", "final.seeds=1", "final.top=1",
     )  # fmt: skip
-    killed: list[float] = []
+    killed: dict[int, float] = {}
+    names = {10: "RayTrainWorker", 20: "StandingWorkers|ResourceTrainable"}
 
     def kill(event: dict[str, Any]) -> None:
-        if event["event"] == "report" and not killed:
-            killed.append(time.time())
-            threading.Thread(target=_kill_a_worker).start()
+        step = event["step"] if event["event"] == "report" and event["trial"] == 0 else 0
+        if step in names and step not in killed:
+            killed[step] = time.time()
+            threading.Thread(target=_kill, args=(names[step],)).start()
 
     run_study(study, listen=kill)
-    return study, killed[0]
+    return study, killed
 
 
-def _kill_a_worker() -> None:
+def _kill(name: str) -> None:
     mine = psutil.Process().children(recursive=True)
-    workers = [p for p in mine if "RayTrainWorker" in " ".join(p.cmdline() or [""])]
-    os.kill(workers[-1].pid, signal.SIGKILL)
+    found = [p for p in mine if re.search(name, " ".join(p.cmdline() or [""]))]
+    os.kill(found[-1].pid, signal.SIGKILL)
 
 
 @pytest.mark.search
 @pytest.mark.slow
-def test_a_killed_worker_costs_no_step(study_of_two: Any) -> None:
-    study, killed_at = study_of_two
+def test_killed_processes_cost_no_step(study_of_two: Any) -> None:
+    study, killed = study_of_two
     events = [e for e in read_events(study.events) if e.get("trial") == 0]
     steps = [e["step"] for e in events if e["event"] == "report"]
     assert list(dict.fromkeys(steps)) == [10, 20, 40]
     assert events[-1]["state"] == "complete"
-    recovered = next(e["time"] for e in events if e["time"] > killed_at + 0.5)
-    assert recovered - killed_at < 60
-    assert StudyView.read(study.directory).counts["failed"] == 0
+    for killed_at in killed.values():
+        recovered = next(e["time"] for e in events if e["time"] > killed_at + 0.5)
+        assert recovered - killed_at < 60
+    view = StudyView.read(study.directory)
+    assert view.counts["failed"] == 0
+    assert [e["run"] for e in view.incidents] == ["trials/00000"] * 2
 
 
 @pytest.mark.search

@@ -9,8 +9,8 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from ptal_ray.distributed.job import HALTS, STANDBY, Job, Result
 from ptal_ray.distributed.searcher import OptunaSearcher
@@ -24,7 +24,13 @@ from ptal_ray.tracking import EventLog, StudyView, TrialView, read_events
 
 ROLES = ("reselect", "test")
 TIME_BUDGET = "time budget"
-Rungs = Callable[[str, TrialView], None]
+RETRIES = 2  # of a run whose process died or raised something unforeseen
+
+
+class Rungs(Protocol):
+    """Tells a scheduler what a trial reported that goes on as `trial_id` and was called `was`."""
+
+    def __call__(self, trial_id: str, trial: TrialView, was: str = "") -> None: ...
 
 
 @dataclass(kw_only=True)
@@ -36,6 +42,8 @@ class _Live:
     params: dict[str, Scalar]
     step: int = 0
     objective: float = float("nan")
+    failures: int = 0
+    id: str = ""
 
 
 class Conductor:
@@ -75,13 +83,14 @@ class Conductor:
         self._roles = deque(ROLES)
         self._finals: deque[FinalConfig] = deque()
         self._live: dict[str, _Live] = {}
+        self._again: deque[_Live] = deque()  # lost their process
         self._standing_by: set[str] = set()
         self.without_process: set[str] = set()  # ids that Tune has found no place for
 
     @property
     def over(self) -> bool:
         """Whether everything was handed out and has ended."""
-        return not (self._roles or self._finals or self._live)
+        return not (self._roles or self._finals or self._live or self._again)
 
     def next_job(self, trial_id: str) -> str | None:
         """The next run as JSON, under the id Tune gives it; None where there is no more to do.
@@ -91,6 +100,8 @@ class Conductor:
         Raises:
             NoTrialFinished: the search ended and no trial reached its last report.
         """
+        if self._again:
+            return self._take_up(trial_id, self._again.popleft())
         if time.time() > self._stop_at:
             self._numbers.clear()
         if self._numbers and (live := self._next_trial(trial_id)):
@@ -113,7 +124,7 @@ class Conductor:
         """
         if trial_id in self._standing_by:
             starved = not self.without_process.isdisjoint(self._live)
-            return starved or bool(self._finals) or not self._roles
+            return starved or bool(self._again) or bool(self._finals) or not self._roles
         return self._live[trial_id].number is not None and time.time() > self._stop_at
 
     def spared(self, trial_id: str) -> bool:
@@ -121,15 +132,6 @@ class Conductor:
         against it on the same videos."""
         live = self._live.get(trial_id)
         return live is not None and live.number == 0 and self.study.searcher != "grid"
-
-    def restarted(self, trial_id: str, reason: str) -> None:
-        """The process of a run died, for `reason`; Tune starts the run again."""
-        live = self._live.get(trial_id)
-        if live is None:
-            return
-        self._restart(live, reason)
-        if live.number is not None:
-            self._start(live, time.time())
 
     def reported(self, trial_id: str, result: Result) -> None:
         """A run reported, or failed.
@@ -153,17 +155,25 @@ class Conductor:
         self._searcher.report(live.number, live.step, result["objective"])
 
     def ended(self, trial_id: str, result: Result, error: str = "") -> None:
-        """A run ended: by itself, because Tune stopped it, or with an error that came too often.
+        """A run ended: by itself, because Tune stopped it, or its process died or raised `error`,
+        which is tried again, though not forever.
 
         Args:
             trial_id: Tune's id.
             result: its last result; empty where there is none.
-            error: of a run that was given up.
+            error: why its process ended; "" where it did not.
         """
         if trial_id in self._standing_by:
             return self._standing_by.discard(trial_id)
         live = self._live.pop(trial_id)
-        failed = error or result.get("failed") or ""
+        live.id = trial_id
+        failed = result.get("failed") or ""
+        if error:
+            live.failures += 1
+            if live.failures <= RETRIES:
+                self._restart(live, error)
+                return self._again.append(live)
+            failed = f"failed {live.failures} times; last: {error}"
         if live.number is not None:
             self._end_trial(live, live.number, failed)
         elif failed:
@@ -205,6 +215,16 @@ class Conductor:
         self._searcher.annotate(number, ray_trial_id=trial_id)
         self._start(live, asked_at)
         return live
+
+    def _take_up(self, trial_id: str, live: _Live) -> str:
+        """Hands out a run whose process was lost, from its checkpoint where it has one."""
+        self._live[trial_id] = live
+        live.job = replace(live.job, asked_at=time.time(), reported_step=live.step)
+        if live.number is not None:
+            trials = StudyView.read(self.study.directory).trials
+            self._replay(trial_id, next(t for t in trials if t.number == live.number), live.id)
+            self._start(live, live.job.asked_at)
+        return live.job.to_json()
 
     def _start(self, live: _Live, at: float) -> None:
         from_step = live.step if live.step and live.job.files.has_checkpoint() else 0

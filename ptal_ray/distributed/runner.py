@@ -28,7 +28,6 @@ from ptal_ray.errors import ConfigError, NoTrialFinished, StorageError, full_sto
 from ptal_ray.study import Study, end_event, study_event
 from ptal_ray.tracking import EventLog, StudyView, TrialView
 
-RETRIES = 2  # of a run whose process died or raised something unforeseen
 SCRATCH = ".ray"
 
 Listener = Callable[[dict[str, Any]], None]
@@ -142,7 +141,7 @@ def _tune(
             storage_path=scratch,
             callbacks=[_Log(bridge)],
             stop=_Deadline(bridge),
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            failure_config=tune.FailureConfig(max_failures=0),  # the conductor tries again
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_frequency=0, checkpoint_at_end=False
             ),
@@ -216,8 +215,11 @@ class _Asha(_Stateless, AsyncHyperBandScheduler):
         spared = decision == self.STOP and self.spared(trial.trial_id)
         return str(self.CONTINUE) if spared else decision
 
-    def replay(self, trial_id: str, trial: TrialView) -> None:
-        """Fills the rungs with the reports of an earlier run."""
+    def replay(self, trial_id: str, trial: TrialView, was: str = "") -> None:
+        """Fills the rungs with the reports of an earlier run, in place of those of `was`."""
+        for bracket in self._brackets:
+            for _, recorded in bracket._rungs:
+                recorded.pop(was, None)
         stand_in: Any = SimpleNamespace(trial_id=trial_id)
         self.on_trial_add(stand_in, stand_in)
         for report in trial.reports:
@@ -225,7 +227,7 @@ class _Asha(_Stateless, AsyncHyperBandScheduler):
             super().on_trial_result(stand_in, stand_in, result)
 
 
-def _forget(trial_id: str, trial: TrialView) -> None:
+def _forget(trial_id: str, trial: TrialView, was: str = "") -> None:
     """Without early stops there are no rungs."""
 
 
@@ -273,17 +275,13 @@ class _Log(_Stateless, tune.Callback):
         bridge = self._bridge
         bridge.call(bridge.conductor.reported, trial.trial_id, result)
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        bridge = self._bridge
-        bridge.call(bridge.conductor.restarted, trial.trial_id, _reason(trial))
-
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         bridge = self._bridge
         bridge.call(bridge.conductor.ended, trial.trial_id, trial.last_result)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         bridge = self._bridge
-        bridge.call(bridge.conductor.ended, trial.trial_id, {}, _last_error(trial))
+        bridge.call(bridge.conductor.ended, trial.trial_id, {}, _reason(trial))
 
 
 class _Deadline(_Stateless, tune.Stopper):
@@ -297,11 +295,6 @@ class _Deadline(_Stateless, tune.Stopper):
 
     def stop_all(self) -> bool:
         return False
-
-
-def _last_error(trial: Any) -> str:
-    """One line on why Tune gave a trial up."""
-    return f"failed {RETRIES + 1} times; last: {_reason(trial)}"
 
 
 def _reason(trial: Any) -> str:
