@@ -247,6 +247,25 @@ def test_what_mlflow_declines_is_named_and_stops_nothing(study, uri):
     assert runs_of(uri)[0]["test/best/seed0"].data.metrics == {"test/mAP_avg": 0.5}
 
 
+def test_what_is_written_just_before_the_end_is_logged(study, uri):
+    """The tracker is told to end after it looked at the log and before it has gone to rest."""
+    tracker = MlflowTracker(study.directory, uri)
+    look = tracker._round
+
+    def look_then_end():
+        busy = look()
+        if not study.log.path.exists():
+            study.whole(1)
+            tracker._stop_at = time.monotonic() + 60
+        return busy
+
+    tracker._round = look_then_end
+    tracker.start()
+    tracker._thread.join(60)
+    assert tracker.close(0.0) == ()
+    check_equal(uri, study.directory)
+
+
 def test_only_one_process_logs_a_study(study, uri):
     study.begin()
     tracker = MlflowTracker(study.directory, uri)

@@ -147,6 +147,7 @@ class MlflowTracker:
         """The thread: rounds until told to stop and nothing is left, or time is up."""
         pause = 1.0
         while True:
+            stopping = self._stop_at < float("inf")  # asked before the round: it then sees all
             try:
                 busy = self._round()
                 if self._trouble:
@@ -155,7 +156,7 @@ class MlflowTracker:
             except Exception as error:  # whatever a server can do to us must not end the thread
                 self._failed(error)
                 busy, pause = False, min(2 * pause, LONGEST_PAUSE_S)
-            stopping, left = self._stop_at < float("inf"), self._stop_at - time.monotonic()
+            left = self._stop_at - time.monotonic()
             if left <= 0 or (stopping and not busy and not self._trouble):
                 return
             if busy:
