@@ -164,7 +164,11 @@ def resumed(args: argparse.Namespace) -> Study:
         "keep_checkpoints": args.keep_checkpoints,
     }
     study = replace(study, **{k: v for k, v in changes.items() if v is not None})
-    if args.num_trials is not None and study.events.exists() and _view(study).finals:
+    if (
+        args.num_trials is not None
+        and study.events.exists()
+        and StudyView.read(study.directory).finals
+    ):
         raise ConfigError("--num-trials: the best trials of this study are chosen; start a new one")
     if not args.dry_run:
         write_study(study)
@@ -195,10 +199,6 @@ def storage(args: argparse.Namespace) -> Path | Remote:
     if is_remote(args.storage):
         return Remote.parse(args.storage)
     return kept(Path(args.storage))
-
-
-def _view(study: Study) -> StudyView:
-    return StudyView.read(study.directory)
 
 
 def room(study: Study, args: argparse.Namespace) -> tuple[int | None, dict[str, Any]]:
@@ -272,7 +272,7 @@ def resume_command(study: Study, args: argparse.Namespace) -> str:
 
 def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, Any]:
     """The outcome of a study, JSON-able: fractions, with mean, sd and values over seeds."""
-    view = _view(study)
+    view = StudyView.read(study.directory)
     tests = {
         arm: {
             name: {"mean": s.mean, "sd": s.sd, "values": list(s.values)}

@@ -61,7 +61,7 @@ def complete(folder: Path, trials: int) -> list[dict[str, Any]]:
     return log
 
 
-def test_workers_spread_and_a_lost_node_costs_no_trial(two: Nodes, tmp_path: Path) -> None:
+def test_a_lost_node_costs_no_trial(two: Nodes, tmp_path: Path) -> None:
     """One trial on each of two nodes; one node is lost, later comes back, is not waited for."""
     command = lay_out(tmp_path, "budget.max_steps=160", "final.seeds=1", "budget.trials=4")
     search = two.popen([*command, "--address", two.address], cwd=tmp_path)

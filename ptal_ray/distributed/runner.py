@@ -67,7 +67,7 @@ def run_study(
         _alone(study.directory),
         cluster(address, with_train=resources.workers > 1, verbose=verbose),
     ):
-        if study.autoscale and study.max_concurrent:
+        if address and study.autoscale and study.max_concurrent:
             num = study.max_concurrent
         else:
             num = concurrency(resources, nodes(), study.max_concurrent)
