@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ptal_ray.data.types import Scores
 from ptal_ray.distributed import job as jobs
@@ -163,3 +164,14 @@ def test_the_process_takes_one_job_after_the_other(job: Job, fake: type[FakeTria
     assert process.reset_config({"job": STANDBY, "device": "cpu", "threads": 1})
     assert process.step() == {"done": False, "failed": None, "standby": True}
     assert fake.made == 2
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_trial_computes_with_as_many_threads_as_it_has_cpus(threads: int) -> None:
+    before = torch.get_num_threads()
+    process = TrialProcess.__new__(TrialProcess)
+    try:
+        process.setup({"job": STANDBY, "device": "cpu", "threads": threads})
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
