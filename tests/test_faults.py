@@ -19,7 +19,7 @@ from ptal_ray.run_folder import CHECKPOINT
 from ptal_ray.study import Study
 from ptal_ray.tracking import StudyView
 
-pytestmark = [pytest.mark.slow, pytest.mark.search]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 
 class Saboteur:

@@ -152,7 +152,7 @@ def stopped(cluster: Cluster) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.mark.search
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_stop_is_clean_and_says_how_to_go_on(cluster: Cluster, stopped: dict[str, Any]) -> None:
     assert stopped["asked"].returncode == 0, stopped["asked"].stdout
@@ -164,7 +164,7 @@ def test_stop_is_clean_and_says_how_to_go_on(cluster: Cluster, stopped: dict[str
     assert stopped["command"][3:] == ["--resume", str(stopped["directory"])]
 
 
-@pytest.mark.search
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_the_study_goes_on_as_another_job(cluster: Cluster, stopped: dict[str, Any]) -> None:
     second, events = stopped["second"], read_events(stopped["directory"] / "events.jsonl")
@@ -177,7 +177,7 @@ def test_the_study_goes_on_as_another_job(cluster: Cluster, stopped: dict[str, A
     assert f"report  {report}" in second["log"]
 
 
-@pytest.mark.search
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_logs_are_plain_lines(stopped: dict[str, Any]) -> None:
     for job in (stopped["first"], stopped["second"]):
@@ -187,7 +187,7 @@ def test_logs_are_plain_lines(stopped: dict[str, Any]) -> None:
     assert len(lines) == 3 - len(ended)
 
 
-@pytest.mark.search
+@pytest.mark.cluster
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "args", "message"),
@@ -209,7 +209,7 @@ def test_a_job_carries_the_exit_code_of_its_search(
         assert list((cluster.folder / "ptal_ray" / "studies").iterdir())
 
 
-@pytest.mark.search
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_a_client_on_the_head(cluster: Cluster) -> None:
     settings = ["--set", "final.seeds=1", "--num-trials", "1", "--json"]
@@ -221,7 +221,7 @@ def test_a_client_on_the_head(cluster: Cluster) -> None:
     assert StudyView.read(outcome["directory"]).end
 
 
-@pytest.mark.search
+@pytest.mark.cluster
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "env", [{"RAY_AUTH_TOKEN_PATH": "", "RAY_AUTH_TOKEN": "f" * 64}, {"RAY_AUTH_TOKEN_PATH": ""}]

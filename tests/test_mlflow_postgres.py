@@ -89,6 +89,7 @@ def tracked_at_once(folder: Path, uri: str, count: int) -> list[Path]:
     return studies
 
 
+@pytest.mark.cluster
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "count"), [("server", 8), ("database", 4)])
 def test_studies_at_once_on_a_fresh_database(
@@ -103,6 +104,7 @@ def test_studies_at_once_on_a_fresh_database(
     assert len({logged_runs(uri, s)[0]["study"].info.experiment_id for s in studies}) == 1
 
 
+@pytest.mark.cluster
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["server", "database"])
 def test_a_database_that_crashes_while_trackers_write(
@@ -133,6 +135,7 @@ def test_a_database_that_crashes_while_trackers_write(
     assert (told.out, told.err) == ("", "")
 
 
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_a_server_that_answers_too_late_makes_no_run_twice(
     postgres: Postgres, service: Service, place: Path, impatient: None,
@@ -158,6 +161,7 @@ def test_a_server_that_answers_too_late_makes_no_run_twice(
     assert_runs_are_right(service.uri, study.directory)
 
 
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_a_server_that_is_away_for_half_a_minute(
     service: Service, place: Path, caplog: pytest.LogCaptureFixture

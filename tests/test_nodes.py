@@ -16,7 +16,7 @@ from test_runner import small_space
 
 from ptal_ray.eventlog import read_events
 
-pytestmark = [pytest.mark.slow, pytest.mark.search]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from test_search_cli import lay_out, left_over, started
 
 from ptal_ray.eventlog import read_events
 
-pytestmark = [pytest.mark.search, pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 TOKEN = "plantedtoken"
 Begun = Callable[..., subprocess.Popen[str]]
 

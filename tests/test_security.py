@@ -379,7 +379,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
         shutil.rmtree(session, ignore_errors=True)
 
 
-@pytest.mark.search
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_servers_listen_at_loopback_alone(searched: dict[str, Any]) -> None:
     assert searched["code"] == 0, searched["said"]
@@ -387,7 +387,7 @@ def test_servers_listen_at_loopback_alone(searched: dict[str, Any]) -> None:
     assert searched["addresses"] <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
-@pytest.mark.search
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_secrets_are_written_nowhere(searched: dict[str, Any]) -> None:
     assert searched["code"] == 0, searched["said"]

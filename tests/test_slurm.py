@@ -122,6 +122,7 @@ def check_run(done):
     assert lines[-1] == "left: bash ps", "processes outlive the job"
 
 
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_head_and_workers_start_run_the_search_stop_it_cleanly_and_end(tmp_path, entry):
     words = ["python", str(entry), "wait"]
@@ -130,6 +131,7 @@ def test_head_and_workers_start_run_the_search_stop_it_cleanly_and_end(tmp_path,
     assert "stopped cleanly" in done.stdout
 
 
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_a_symmetric_run_starts_runs_the_search_and_ends(tmp_path, entry):
     words = ["python", str(entry), "end"]

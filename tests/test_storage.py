@@ -350,7 +350,7 @@ def test_a_study_that_cannot_fit_does_not_start(
     check_room(need, small_disk / "study")
 
 
-@pytest.mark.search
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_a_search_whose_disk_fills_up_goes_on_after_room_is_made(
     small_disk: Path, tmp_path: Path
@@ -429,7 +429,7 @@ def moved(
     }  # fmt: skip
 
 
-@pytest.mark.search
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_a_killed_search_is_finished_by_another_machine(moved: dict[str, Any]) -> None:
     assert moved["clean"]
@@ -452,7 +452,7 @@ def test_a_killed_search_is_finished_by_another_machine(moved: dict[str, Any]) -
     assert {e["arm"] for e in events if e["event"] == "final_report"} >= {"best", "default"}
 
 
-@pytest.mark.search
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_everything_of_it_lies_at_the_address(moved: dict[str, Any]) -> None:
     names = moved["remote"].names()
@@ -468,7 +468,7 @@ def test_everything_of_it_lies_at_the_address(moved: dict[str, Any]) -> None:
             assert (Path(outcome["directory"]) / event["detections"]).exists()
 
 
-@pytest.mark.search
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_secrets_are_written_nowhere(moved: dict[str, Any]) -> None:
     files = [p for p in moved["folder"].rglob("*") if p.is_file()]
