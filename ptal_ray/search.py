@@ -40,8 +40,8 @@ from ptal_ray.study import (
     Study,
     create_study,
     latest_study,
-    place,
     read_study,
+    study_place,
     write_study,
 )
 from ptal_ray.tracking import StudyView, summarise
@@ -126,7 +126,7 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
         "source": origin(space.dataset),
     }
     name = f"{space.name}-<time>"
-    directory, remote = place(storage(args), name)
+    directory, remote = study_place(storage(args), name)
     study = Study(
         name=name,
         directory=directory,
@@ -179,7 +179,7 @@ def _found(args: argparse.Namespace) -> Study:
     """The study that --resume names, by address, directory or name, or the newest of a space."""
     given = args.resume or latest_study(storage(args), Path(args.space).stem)
     by_name = "/" not in given and not (args.resume and kept(Path(given)).is_dir())
-    directory, remote = place(storage(args), given) if by_name else (Path(given), None)
+    directory, remote = study_place(storage(args), given) if by_name else (Path(given), None)
     if is_remote(given):
         remote = Remote.parse(given)
     if remote is None:

@@ -140,7 +140,7 @@ def create_study(
     stamp = time.time()
     while True:
         name = f"{space.name}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(stamp))}"
-        directory, remote = place(storage, name)
+        directory, remote = study_place(storage, name)
         try:
             if remote and remote.names():
                 raise FileExistsError(remote)
@@ -159,7 +159,7 @@ def create_study(
     return study
 
 
-def place(storage: Path | Remote, name: str) -> tuple[Path, Remote | None]:
+def study_place(storage: Path | Remote, name: str) -> tuple[Path, Remote | None]:
     """The directory of study `name` on this machine, and its address where it is mirrored."""
     if isinstance(storage, Path):
         return storage / name, None
