@@ -96,12 +96,12 @@ def test_studies_at_once_on_a_fresh_database(
     kind: str, count: int, postgres: Postgres, service: Service, place: Path
 ) -> None:
     """The server's database has no experiment yet, the other one not even tables."""
-    uri = service.uri if kind == "server" else postgres.fresh()
-    studies = tracked_at_once(place, uri, count)
+    database = service.backend if kind == "server" else postgres.fresh()
+    studies = tracked_at_once(place, service.uri if kind == "server" else database, count)
     for study in studies:
-        assert assert_all_numbers(uri, study) > 400
-        assert_runs_are_right(uri, study)
-    assert len({logged_runs(uri, s)[0]["study"].info.experiment_id for s in studies}) == 1
+        assert assert_all_numbers(database, study) > 300
+        assert_runs_are_right(database, study)
+    assert len({logged_runs(database, s)[0]["study"].info.experiment_id for s in studies}) == 1
 
 
 @pytest.mark.cluster
@@ -111,7 +111,8 @@ def test_a_database_that_crashes_while_trackers_write(
     kind: str, postgres: Postgres, service: Service, place: Path, impatient: None,
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    uri = service.uri if kind == "server" else postgres.fresh()
+    database = service.backend if kind == "server" else postgres.fresh()
+    uri = service.uri if kind == "server" else database
     studies = [SyntheticStudy(place / kind / f"{NAME}{k}", features=kind) for k in (8, 9)]
     trackers = [MlflowTracker(study.directory, uri) for study in studies]
     for study, tracker in zip(studies, trackers, strict=True):
@@ -127,8 +128,8 @@ def test_a_database_that_crashes_while_trackers_write(
         study.finals()
         study.end()
         assert tracker.close(120) == ()
-        assert_all_numbers(uri, study.directory)
-        assert_runs_are_right(uri, study.directory)
+        assert_all_numbers(database, study.directory)
+        assert_runs_are_right(database, study.directory)
     assert "the search goes on and events stay in" in caplog.text
     assert postgres.password not in caplog.text
     told = capfd.readouterr()
@@ -157,8 +158,8 @@ def test_a_server_that_answers_too_late_makes_no_run_twice(
     study.finals()
     study.end()
     assert tracker.close(120) == ()
-    assert_all_numbers(service.uri, study.directory)
-    assert_runs_are_right(service.uri, study.directory)
+    assert_all_numbers(service.backend, study.directory)
+    assert_runs_are_right(service.backend, study.directory)
 
 
 @pytest.mark.cluster
@@ -183,8 +184,8 @@ def test_a_server_that_is_away_for_half_a_minute(
     study.end()
     wait_until(lambda: "answers again" in caplog.text)
     assert tracker.close(60) == ()
-    assert_all_numbers(service.uri, study.directory)
-    assert_runs_are_right(service.uri, study.directory)
+    assert_all_numbers(service.backend, study.directory)
+    assert_runs_are_right(service.backend, study.directory)
     gone, back = (record.message for record in caplog.records)
     assert re.fullmatch(
         f"MLflow at {service.uri}: .*([Cc]onnection|closed).*; the search goes on and events stay "

@@ -33,7 +33,7 @@ def main() -> None:
     tracker = MlflowTracker(study.directory)
     tracker.start()
     study.begin()
-    grow(study, range(6), share, pause_s=0.1)
+    grow(study, range(4), share, pause_s=0.1)
     study.finals()
     study.end()
     print(json.dumps(tracker.close(240.0)))
