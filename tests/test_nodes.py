@@ -63,14 +63,15 @@ def complete(folder: Path, trials: int) -> list[dict[str, Any]]:
 
 def test_a_lost_node_costs_no_trial(two: Nodes, tmp_path: Path) -> None:
     """One trial on each of two nodes; one node is lost, later comes back, is not waited for."""
-    command = lay_out(tmp_path, "budget.max_steps=160", "final.seeds=1", "budget.trials=4")
-    search = two.popen([*command, "--address", two.address], cwd=tmp_path)
+    command = lay_out(tmp_path, "budget.max_steps=640", "final.seeds=1", "budget.trials=2")
+    address = ["--scheduler", "none", "--address", two.address]
+    search = two.popen([*command, *address], cwd=tmp_path)
 
     wait_for(tmp_path, both_report)
     two.kill(1)
     out, err = search.communicate(timeout=400)
     assert search.returncode == 0, err
-    log = complete(tmp_path, 4)
+    log = complete(tmp_path, 2)
     restarted = [e for e in log if e["event"] == "trial_start" and e["from_step"] > 0]
     assert restarted, "the trial of the lost node goes on from its checkpoint"
     assert json.loads(out)["state"] == "done"
