@@ -89,9 +89,7 @@ class Nodes:
         }  # fmt: skip
         for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
             self.env.pop(name, None)
-        self.port = (
-            6379 if grows_to else free_port()
-        )  # of its own loopback; Ray's provider wants it
+        self.port = 6379 if grows_to else free_port()  # what Ray's provider looks for
         self.address = f"{network.host(0)}:{self.port}"
         self.processes: list[subprocess.Popen[bytes]] = []
         try:
@@ -130,7 +128,11 @@ class Nodes:
         """Options of a head whose autoscaler starts nodes as processes beside it."""
         config = {
             "cluster_name": "grows", "max_workers": self.grows_to, "idle_timeout_minutes": 10,
-            "upscaling_speed": 1.0, "provider": {"type": "fake_multinode"},
+            "upscaling_speed": 1.0,
+            "provider": {  # its nodes take no commands, and send no heartbeat it understands
+                "type": "fake_multinode", "disable_node_updaters": True,
+                "worker_liveness_check": False,
+            },
             "head_node_type": "ray.head.default", "auth": {"ssh_user": "root"}, "docker": {},
             "file_mounts": {}, "cluster_synced_files": [], "file_mounts_sync_continuously": False,
             **{

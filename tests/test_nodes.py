@@ -63,7 +63,9 @@ def complete(folder: Path, trials: int) -> list[dict[str, Any]]:
 
 def test_a_lost_node_costs_no_trial(two: Nodes, tmp_path: Path) -> None:
     """One trial on each of two nodes; one node is lost, later comes back, is not waited for."""
-    command = lay_out(tmp_path, "budget.max_steps=640", "final.seeds=1", "budget.trials=2")
+    command = lay_out(
+        tmp_path, "budget.max_steps=320", "final.seeds=1", "final.top=1", "budget.trials=2"
+    )
     address = ["--scheduler", "none", "--address", two.address]
     search = two.popen([*command, *address], cwd=tmp_path)
 

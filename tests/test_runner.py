@@ -139,16 +139,20 @@ def test_search_then_reselect_then_test(study: Study) -> None:
                      "final/default_seed1"]  # fmt: skip
     assert desk.conductor.expired("j")
     desk.conductor.ended("j", {})
-    assert desk.take("o") == ["none"]
+    assert desk.take("o") == ["standby"]
+    desk.conductor.ended("k", {}, "its node was lost")
+    assert desk.conductor.expired("o")
+    desk.conductor.ended("o", {})
+    assert desk.take("p") == ["final/best_seed0"]
     assert not desk.conductor.over
-    for id in "klmn":
+    for id in "lmnp":
         desk.end_final(id)
     assert desk.conductor.over
     view = StudyView.read(study.directory)
     assert [t.state for t in view.trials] == ["complete", "pruned", "failed", "complete"]
     assert view.trials[2].message == "loss is nan"
     assert len(view.finals) == 8
-    assert desk.jobs["k"].config.train == desk.jobs["d"].config.train
+    assert desk.jobs["p"].config.train == desk.jobs["d"].config.train
     assert desk.events == read_events(study.events)[1:]
 
 

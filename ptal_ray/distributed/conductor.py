@@ -95,7 +95,8 @@ class Conductor:
     def next_job(self, trial_id: str) -> str | None:
         """The next run as JSON, under the id Tune gives it; None where there is no more to do.
 
-        STANDBY keeps a process while others must end before it is known what comes next.
+        STANDBY keeps a process while others must end before it is known what comes next, or may
+        lose theirs.
 
         Raises:
             NoTrialFinished: the search ended and no trial reached its last report.
@@ -108,11 +109,11 @@ class Conductor:
             self._live[trial_id] = live
             return live.job.to_json()
         while not self._finals:
-            if not self._roles:
-                return None
             if self._live:
                 self._standing_by.add(trial_id)
                 return STANDBY
+            if not self._roles:
+                return None
             self._finals.extend(self._missing(self._roles.popleft()))
         self._live[trial_id] = live = self._final(self._finals.popleft())
         return live.job.to_json()
@@ -124,7 +125,7 @@ class Conductor:
         """
         if trial_id in self._standing_by:
             starved = not self.without_process.isdisjoint(self._live)
-            return starved or bool(self._again) or bool(self._finals) or not self._roles
+            return starved or bool(self._again) or bool(self._finals)
         return self._live[trial_id].number is not None and time.time() > self._stop_at
 
     def spared(self, trial_id: str) -> bool:
