@@ -31,6 +31,7 @@ from ptal_ray.distributed.session import INTERRUPTED, Signals, run_session, trac
 from ptal_ray.errors import ConfigError, DataError, PtalError, StorageError, full_storage_named
 from ptal_ray.footprint import check_room, footprint, size
 from ptal_ray.mirror import check_out
+from ptal_ray.outcome import show_summary, summary
 from ptal_ray.place import kept, make_results_root, results_root
 from ptal_ray.progress import make_progress
 from ptal_ray.space import load_space
@@ -44,7 +45,7 @@ from ptal_ray.study import (
     study_place,
     write_study,
 )
-from ptal_ray.tracking import StudyView, summarise
+from ptal_ray.tracking import StudyView
 
 _SETTINGS = (
     "num_trials", "time_budget_s", "searcher", "scheduler", "max_concurrent", "autoscale", "seed",
@@ -205,13 +206,15 @@ def room(study: Study, args: argparse.Namespace) -> tuple[int | None, dict[str, 
     """Trials at a time, None where only the cluster knows, and what their files take, JSON-able.
 
     Raises:
-        ConfigError: not even one trial fits this machine, or the files do not fit the storage.
+        ConfigError: not even one trial fits this machine, which does not grow, or the files do not
+            fit the storage.
     """
-    from ptal_ray.distributed.cluster import concurrency, local_nodes  # Ray is slow to import
+    from ptal_ray.distributed.cluster import local_nodes, trials_at_once  # Ray is slow to import
 
-    here = None
-    if args.address is None:
-        here = concurrency(study.space.resources, local_nodes(), study.max_concurrent)
+    if study.autoscale and args.address is None:
+        raise ConfigError("--autoscale: this machine does not grow; give --address of a cluster")
+    known = args.address is None or study.autoscale
+    here = trials_at_once(study, local_nodes()) if known else None
     concurrent = min(here or study.max_concurrent or 1, study.num_trials)
     need = footprint(study, FeatureStore.open(study.store), concurrent)
     free = None if study.remote else check_room(need, study.directory)
@@ -270,54 +273,6 @@ def resume_command(study: Study, args: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, Any]:
-    """The outcome of a study, JSON-able: fractions, with mean, sd and values over seeds."""
-    view = StudyView.read(study.directory)
-    tests = {
-        arm: {
-            name: {"mean": s.mean, "sd": s.sd, "values": list(s.values)}
-            for name, s in summarise(view.runs("test", arm)).items()
-            if name.startswith("test/")
-        }
-        for arm in view.arms("test")
-    }
-    end = view.end or {}
-    return {
-        "study": study.name,
-        "directory": str(study.directory),
-        "storage": study.remote,
-        "state": end.get("state"),
-        "trials": view.counts,
-        "best_trial": end.get("best_trial"),
-        "best_params": end.get("best_params", {}),
-        "best_decode": end.get("best_decode", {}),
-        "test": tests,
-        "note": view.study.get("note", ""),
-        "report": str(report),
-        "mlflow": tracking_uri(),
-        "unlogged": list(unlogged),
-    }
-
-
-def show_summary(outcome: dict[str, Any]) -> str:
-    """The lines a person reads at the end."""
-    lines = []
-    for arm, name in (("best", "best found"), ("default", "defaults")):
-        if found := outcome["test"].get(arm, {}).get("test/mAP_avg"):
-            spread = f" ± {found['sd']:.4f}" if found["sd"] is not None else ""
-            runs = len(found["values"])
-            seeds = f"{runs} seed{'s' if runs > 1 else ''}"
-            lines.append(f"test mAP, {name:<10}  {found['mean']:.4f}{spread}  ({seeds})")
-    uri = outcome["mlflow"]
-    server = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
-    lines += [f"note    {outcome['note']}"] if outcome["note"] else []
-    lines += [
-        f"study   {outcome['storage'] or outcome['directory']}",
-        f"report  {outcome['report']}",
-    ]
-    return "\n".join([*lines, f"runs    {server}"])
-
-
 def _check_place(flag: str, folder: Path) -> None:
     """Finds out before a search what would end it: the folder cannot be made or written.
 
@@ -374,6 +329,9 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         raise KeyboardInterrupt(resume_command(study, args)) from error
     except StorageError as error:
         raise StorageError(f"{error}: {resume_command(study, args)}") from error
+    except DataError as error:
+        then = resume_command(study, args)
+        raise DataError(f"{error}; once it is as it was, continue with: {then}") from error
     outcome = summary(study, report, unlogged)
     say(show_summary(outcome))
     return outcome

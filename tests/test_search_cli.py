@@ -90,6 +90,12 @@ def test_a_dry_run_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]
         (["small.yaml", "--set", "train.lrr=1"], 2, "did you mean 'lr'"),
         (["small.yaml", "--num-trials", "0"], 2, "--num-trials 0"),
         (["small.yaml", "--max-concurrent", "0"], 2, "--max-concurrent 0"),
+        (["small.yaml", "--autoscale"], 2, "--autoscale: give --max-concurrent N too"),
+        (
+            ["small.yaml", "--autoscale", "--max-concurrent", "2"],
+            2,
+            "--autoscale: this machine does not grow; give --address",
+        ),
         (["small.yaml", "--searcher", "grid", "--num-trials", "3"], 2, "coarsest grid"),
         (["small.yaml", "--dry-run", "--set", "resources.workers=999"], 2, "999 workers x 1 CPUs"),
         (["small.yaml", "--dataset", "thumos14"], 3, r"import.*--dataset watch"),

@@ -19,6 +19,7 @@ from ptal_ray.distributed.process import prepare_process
 from ptal_ray.distributed.token import HINT, check_token, refused
 from ptal_ray.errors import ConfigError
 from ptal_ray.space import Resources
+from ptal_ray.study import Study
 
 OBJECT_STORE_BYTES = 200_000_000  # features are memory-mapped files, so little travels through it
 CONNECT_S = 5.0
@@ -161,6 +162,17 @@ def nodes() -> list[dict[str, float]]:
     """Total resources of each living node of the cluster."""
     found = ray.nodes()  # type: ignore[no-untyped-call]
     return [node["Resources"] for node in found if node["Alive"]]
+
+
+def trials_at_once(study: Study, nodes: Iterable[Mapping[str, float]]) -> int:
+    """Trials of a study that run at the same time: what fits now, or what the cluster grows to.
+
+    Raises:
+        ConfigError: not even one trial fits.
+    """
+    if study.autoscale and study.max_concurrent:
+        return study.max_concurrent
+    return concurrency(study.space.resources, nodes, study.max_concurrent)
 
 
 def concurrency(

@@ -43,7 +43,6 @@ class _Live:
     step: int = 0
     objective: float = float("nan")
     failures: int = 0
-    id: str = ""
 
 
 class Conductor:
@@ -83,7 +82,7 @@ class Conductor:
         self._roles = deque(ROLES)
         self._finals: deque[FinalConfig] = deque()
         self._live: dict[str, _Live] = {}
-        self._again: deque[_Live] = deque()  # lost their process
+        self._again: deque[tuple[str, _Live]] = deque()  # lost their process, with their last id
         self._standing_by: set[str] = set()
         self.without_process: set[str] = set()  # ids that Tune has found no place for
 
@@ -91,6 +90,11 @@ class Conductor:
     def over(self) -> bool:
         """Whether everything was handed out and has ended."""
         return not (self._roles or self._finals or self._live or self._again)
+
+    @property
+    def standing_by(self) -> bool:
+        """Whether any process stands by."""
+        return bool(self._standing_by)
 
     def next_job(self, trial_id: str) -> str | None:
         """The next run as JSON, under the id Tune gives it; None where there is no more to do.
@@ -102,7 +106,7 @@ class Conductor:
             NoTrialFinished: the search ended and no trial reached its last report.
         """
         if self._again:
-            return self._take_up(trial_id, self._again.popleft())
+            return self._take_up(trial_id, *self._again.popleft())
         if time.time() > self._stop_at:
             self._numbers.clear()
         if self._numbers and (live := self._next_trial(trial_id)):
@@ -167,13 +171,12 @@ class Conductor:
         if trial_id in self._standing_by:
             return self._standing_by.discard(trial_id)
         live = self._live.pop(trial_id)
-        live.id = trial_id
         failed = result.get("failed") or ""
         if error:
             live.failures += 1
             if live.failures <= RETRIES:
                 self._restart(live, error)
-                return self._again.append(live)
+                return self._again.append((trial_id, live))
             failed = f"failed {live.failures} times; last: {error}"
         if live.number is not None:
             self._end_trial(live, live.number, failed)
@@ -217,13 +220,13 @@ class Conductor:
         self._start(live, asked_at)
         return live
 
-    def _take_up(self, trial_id: str, live: _Live) -> str:
+    def _take_up(self, trial_id: str, was: str, live: _Live) -> str:
         """Hands out a run whose process was lost, from its checkpoint where it has one."""
         self._live[trial_id] = live
         live.job = replace(live.job, asked_at=time.time(), reported_step=live.step)
         if live.number is not None:
             trials = StudyView.read(self.study.directory).trials
-            self._replay(trial_id, next(t for t in trials if t.number == live.number), live.id)
+            self._replay(trial_id, next(t for t in trials if t.number == live.number), was)
             self._start(live, live.job.asked_at)
         return live.job.to_json()
 

@@ -15,13 +15,13 @@ import urllib.request
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from ptal_ray.distributed.mlflow_runs import Artifact, RunUpdate
 from ptal_ray.errors import TrackingError
+from ptal_ray.lock import locked
 from ptal_ray.place import results_root
 
 ANSWER_WITHIN_S = 3.0
@@ -120,26 +120,6 @@ def _database_problem(path: Path) -> str:
     except sqlite3.Error as error:
         return one_line(error)
     return ""
-
-
-@contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Holds a lock among processes, which ends with the process; yields whether it was free.
-
-    Args:
-        path: a folder, or a file that is made for this.
-        wait: wait for it.
-    """
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT)
-    try:
-        try:
-            flock(handle, LOCK_EX if wait else LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(handle)
 
 
 class Refused(Exception):

@@ -23,6 +23,7 @@ from ptal_ray.distributed.mlflow_runs import Artifact, Round
 from ptal_ray.distributed.mlflow_server import Refused, Server, one_line
 from ptal_ray.errors import TrackingError
 from ptal_ray.eventlog import Event, loads
+from ptal_ray.lock import locked
 from ptal_ray.place import check_links
 from ptal_ray.tracking import StudyView
 
@@ -97,7 +98,7 @@ class MlflowTracker:
         mlflow_server.check(self.uri)
         self.study_dir.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            lock = mlflow_server.locked(self.study_dir / ".mlflow.lock", wait=False)
+            lock = locked(self.study_dir / ".mlflow.lock", wait=False)
             if not stack.enter_context(lock):
                 raise TrackingError(f"{self.study_dir}: another process is logging it to MLflow")
             self._server = Server(self.uri)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -18,13 +18,14 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.distributed.cluster import cluster, concurrency, nodes
+from ptal_ray.distributed.cluster import cluster, nodes, trials_at_once
 from ptal_ray.distributed.conductor import Conductor
 from ptal_ray.distributed.inspection import inspect_nodes
 from ptal_ray.distributed.searcher import OptunaSearcher
 from ptal_ray.distributed.trainable import device, trial_process
 from ptal_ray.distributed.workers import standing_workers
 from ptal_ray.errors import ConfigError, NoTrialFinished, StorageError, full_storage_named
+from ptal_ray.lock import locked
 from ptal_ray.study import Study, end_event, study_event
 from ptal_ray.tracking import EventLog, StudyView, TrialView
 
@@ -61,43 +62,47 @@ def run_study(
         StorageError: there is no room for its files; all is stopped, and can be resumed.
         KeyboardInterrupt: it was interrupted; all is stopped and logged, and can be resumed.
     """
-    resources = study.space.resources
-    FeatureStore.open(study.store).verify()
     with (
         _alone(study.directory),
-        cluster(address, with_train=resources.workers > 1, verbose=verbose),
+        ThreadPoolExecutor(1) as beside,  # what it reads takes as long as Ray's start
     ):
-        if address and study.autoscale and study.max_concurrent:
-            num = study.max_concurrent
-        else:
-            num = concurrency(resources, nodes(), study.max_concurrent)
-        if address:
-            inspect_nodes(study)
-        ready()
-        log = EventLog(study.events)
-        _write(log, listen, **study_event(study))
-        state, message = "done", ""
-        try:
-            with full_storage_named(study.directory):
+        whole = beside.submit(FeatureStore.open(study.store).verify)
+        with cluster(address, with_train=study.space.resources.workers > 1, verbose=verbose):
+            whole.result()
+            num = trials_at_once(study, nodes())
+            if address:
+                inspect_nodes(study)
+            ready()
+            log = EventLog(study.events)
+            with _noted(study, log, listen), full_storage_named(study.directory):
                 _tune(study, log, num, listen, interrupted, trainable)
-        except KeyboardInterrupt:
-            state = "interrupted"
-            raise
-        except NoTrialFinished as error:
-            message = str(error)
-            raise
-        except BaseException as error:
-            state, message = "interrupted", f"{type(error).__name__}: {error}"
-            raise
-        finally:
-            try:
-                view = StudyView.read(study.directory)
-                _write(log, listen, **end_event(study, view, state, message))
-            except StorageError:
-                if state == "done":  # otherwise a log without an end says enough
-                    raise
-            shutil.rmtree(study.directory / SCRATCH, ignore_errors=True)
     return StudyView.read(study.directory)
+
+
+@contextmanager
+def _noted(study: Study, log: EventLog, listen: Listener) -> Iterator[None]:
+    """Logs that the study begins, and how it ends; then removes what Ray left in it."""
+    _write(log, listen, **study_event(study))
+    state, message = "done", ""
+    try:
+        yield
+    except KeyboardInterrupt:
+        state = "interrupted"
+        raise
+    except NoTrialFinished as error:
+        message = str(error)
+        raise
+    except BaseException as error:
+        state, message = "interrupted", f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        try:
+            view = StudyView.read(study.directory)
+            _write(log, listen, **end_event(study, view, state, message))
+        except StorageError:
+            if state == "done":  # otherwise a log without an end says enough
+                raise
+        shutil.rmtree(study.directory / SCRATCH, ignore_errors=True)
 
 
 def _tune(
@@ -265,8 +270,10 @@ class _Log(_Stateless, tune.Callback):
         self._bridge = bridge
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        waiting = {trial.trial_id for trial in trials if trial.status == trial.PENDING}
-        self._bridge.conductor.without_process = waiting
+        conductor = self._bridge.conductor
+        if conductor.standing_by:
+            waiting = {trial.trial_id for trial in trials if trial.status == trial.PENDING}
+            conductor.without_process = waiting
         self._bridge.check()
 
     def on_trial_result(
@@ -323,13 +330,11 @@ def _alone(directory: Path) -> Iterator[None]:
     Raises:
         ConfigError: another process runs this study.
     """
-    with (directory / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+    with locked(directory / "lock", wait=False) as free:
+        if not free:
             raise ConfigError(
                 f"{directory}: another process runs this study; wait for it or stop it"
-            ) from error
+            )
         yield
 
 
