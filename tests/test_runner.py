@@ -137,12 +137,11 @@ def test_search_then_reselect_then_test(study: Study) -> None:
     names = desk.take(*"klmn")
     assert names == ["final/best_seed0", "final/best_seed1", "final/default_seed0",
                      "final/default_seed1"]  # fmt: skip
-    assert desk.conductor.expired("j")
-    desk.conductor.ended("j", {})
+    assert not desk.conductor.expired("j")  # one of these may need its place
     assert desk.take("o") == ["standby"]
     desk.conductor.ended("k", {}, "its node was lost")
-    assert desk.conductor.expired("o")
-    desk.conductor.ended("o", {})
+    assert desk.conductor.expired("j")
+    desk.conductor.ended("j", {})
     assert desk.take("p") == ["final/best_seed0"]
     assert not desk.conductor.over
     for id in "lmnp":
