@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from pyarrow import fs
 
 BUCKET = "shelf"
 SECRET = "planted-secret-key-0123456789"
 SERVE = """
-import sys
+import sys, urllib.request
 from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+host, bucket = sys.argv[1:]
+server = ThreadedMotoServer(ip_address=host, port=0, verbose=False)
 server.start()
-print(server.get_host_and_port()[1], flush=True)
+port = server.get_host_and_port()[1]
+urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/{bucket}", method="PUT"))
+print(port, flush=True)
 sys.stdin.read()
 """
 
@@ -27,10 +29,10 @@ sys.stdin.read()
 class ObjectStore:
     """A running server with one empty bucket; its log names every request."""
 
-    def __init__(self, log: Path, port: int) -> None:
+    def __init__(self, log: Path, host: str, port: int) -> None:
         self.log, self.port = log, port
         self.environment = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
             "AWS_ACCESS_KEY_ID": "planted-key-id",
             "AWS_SECRET_ACCESS_KEY": SECRET,
         }
@@ -42,10 +44,18 @@ class ObjectStore:
 
 
 @contextmanager
-def object_store(folder: Path) -> Iterator[ObjectStore]:
-    """A server for the time of a `with` block, which also sets this process's environment."""
+def object_store(
+    folder: Path, host: str = "127.0.0.1", inside: Sequence[str] = ()
+) -> Iterator[ObjectStore]:
+    """A server for the time of a `with` block, which also sets this process's environment.
+
+    Args:
+        folder: its log lies there.
+        host: address to listen at.
+        inside: what a command begins with to run where `host` is.
+    """
     log = folder / "requests.log"
-    command = [sys.executable, "-c", SERVE]
+    command = [*inside, sys.executable, "-c", SERVE, host, BUCKET]
     with (
         log.open("w") as file,
         subprocess.Popen(
@@ -55,10 +65,9 @@ def object_store(folder: Path) -> Iterator[ObjectStore]:
     ):
         assert process.stdout is not None
         assert process.stdin is not None
-        found = ObjectStore(log, int(process.stdout.readline()))
+        found = ObjectStore(log, host, int(process.stdout.readline()))
         for name, value in found.environment.items():
             patch.setenv(name, value)
-        fs.FileSystem.from_uri(f"s3://{BUCKET}?allow_bucket_creation=true")[0].create_dir(BUCKET)
         yield found
         process.stdin.close()
 

@@ -76,17 +76,23 @@ class Nodes:
         network: whose namespaces they live in.
         grows_to: nodes of one CPU that an autoscaler starts when they are needed, at most; needs
             namespaces.
+        unshared: a folder that is empty at first on all nodes but the head, and of their own; needs
+            namespaces.
+        env: of all nodes, and of what runs on them.
     """
 
-    def __init__(self, cpus: tuple[int, ...], network: Network, grows_to: int = 0) -> None:
-        self.network, self.grows_to = network, grows_to
+    def __init__(
+        self, cpus: tuple[int, ...], network: Network, grows_to: int = 0,
+        unshared: Path | None = None, env: dict[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.network, self.grows_to, self.unshared = network, grows_to, unshared
         self.temp = Path(tempfile.mkdtemp(prefix="ptal"))  # short: sockets lie in it
         self.env = os.environ | {
             "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1",
             "RAY_health_check_failure_threshold": "3", "RAY_health_check_period_ms": "1000",
             "PYTHONPATH": str(Path(ptal_ray.__file__).parents[1]),
-        }  # fmt: skip
+        } | (env or {})  # fmt: skip
         for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
             self.env.pop(name, None)
         self.port = 6379 if grows_to else free_port()  # what Ray's provider looks for
@@ -108,8 +114,11 @@ class Nodes:
              f"--dashboard-port={free_port()}", "--include-dashboard=true"]
             if k == 0 else [f"--address={self.address}"]
         )  # fmt: skip
+        hide = 'mount -t tmpfs none "$0" && exec "$@"'  # `ip netns exec` gives mounts of its own
+        own = ["sh", "-c", hide, str(self.unshared)] if self.unshared and k else []
         command = [
-            *self.network.inside(k), sys.executable, "-m", "ray.scripts.scripts", "start", *where,
+            *self.network.inside(k), *own,
+            sys.executable, "-m", "ray.scripts.scripts", "start", *where,
             f"--node-ip-address={host}", f"--num-cpus={cpus}",
             "--object-store-memory=100000000", "--disable-usage-stats", "--block",
         ]  # fmt: skip

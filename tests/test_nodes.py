@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import make_store
+from object_store import BUCKET, object_store
 from ray_nodes import Network, Nodes
 from test_runner import small_space
 
@@ -35,7 +38,7 @@ def lay_out(folder: Path, *overrides: str) -> list[str]:
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
-    found = list(folder.glob("studies/*/events.jsonl"))
+    found = list(folder.rglob("events.jsonl"))
     return read_events(found[0]) if found else []
 
 
@@ -120,3 +123,45 @@ def test_a_search_makes_a_cluster_grow_and_no_further(tmp_path: Path) -> None:
             assert len(running) <= 2
     finally:
         nodes.close()
+
+
+SEND = """
+import sys
+from pathlib import Path
+from ptal_ray.data.remote import Remote
+for file in Path(sys.argv[1]).iterdir():
+    (Remote.parse(sys.argv[2]) / file.name).push(file)
+"""
+
+
+def test_nodes_that_share_no_files(tmp_path: Path) -> None:
+    """Each node has files of its own and knows one object store; one of them is lost."""
+    network, own = Network(2), tmp_path / "own"
+    if not network.made:
+        pytest.skip("network namespaces are not allowed here")
+    own.mkdir()
+    with ExitStack() as stack:
+        stack.callback(network.close)
+        shelf = stack.enter_context(object_store(tmp_path, network.host(0), network.inside(0)))
+        where = f"s3://{BUCKET}"
+        env = shelf.environment | {"PTAL_DATA": f"{where}/data", "PTAL_CACHE": str(own / "cache")}
+        nodes = Nodes((1, 1), network, unshared=own, env=env)
+        stack.callback(nodes.close)
+        command = lay_out(
+            own, "budget.max_steps=320", "final.seeds=1", "final.top=1", "budget.trials=2"
+        )
+        space = (own / "small.yaml").read_text()
+        (own / "small.yaml").write_text(space.replace(str(own / "tiny"), "tiny"))
+        send = [sys.executable, "-c", SEND, str(own / "tiny"), f"{where}/data/tiny"]
+        assert nodes.run(send).returncode == 0
+        shutil.rmtree(own / "tiny")
+        options = ["--scheduler", "none", "--storage", f"{where}/studies"]
+        search = nodes.popen([*command, *options, "--address", nodes.address], cwd=own)
+        wait_for(own / "cache" / ".remote", both_report)
+        nodes.kill(1)
+        out, err = search.communicate(timeout=400)
+        assert search.returncode == 0, err
+        log = complete(own / "cache" / ".remote", 2)
+        restarted = [e["from_step"] for e in log if e["event"] == "trial_start"][2:]
+        assert restarted and restarted[0] > 0, "its checkpoint came from the object store"
+        assert json.loads(out)["storage"].startswith(f"{where}/studies")
