@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import make_store
-from object_store import BUCKET, SECRET, ObjectStore, object_store
+from object_store import BUCKET, SECRET, ObjectStore
 from test_runner import Desk, small_space, small_study
 from test_search_cli import gone, lay_out, started, wait_for
 from test_stages import key, scores
@@ -41,24 +41,7 @@ from ptal_ray.study import Study, create_study, latest_study, read_study, study_
 from ptal_ray.tracking import StudyView
 from ptal_ray.trial import Trial
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    with object_store(tmp_path_factory.mktemp("server")) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine with an empty cache."""
-    monkeypatch.setenv("PTAL_CACHE", str(tmp_path / "here"))
-    return tmp_path / "here"
-
-
-@pytest.fixture
-def shelf(server: ObjectStore, tmp_path: Path) -> Remote:
-    """An address of this test alone."""
-    return Remote.parse(f"s3://{BUCKET}/{tmp_path.name}")
+pytestmark = pytest.mark.usefixtures("machine")
 
 
 @pytest.fixture
