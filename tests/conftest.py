@@ -1,14 +1,17 @@
-"""Shared by all tests: the optional folder of golden values beside the repository."""
+"""Shared by the tests: golden values beside the repository, a small store, an address of S3."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from object_store import BUCKET, ObjectStore, object_store
 
+from ptal_ray.data.remote import Remote
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.types import Grid, Points, Segments
 
@@ -59,3 +62,22 @@ def make_store(
                 points=Points(time_s=(first + last) / 4, label=label),
             )
     return path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    with object_store(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with an empty cache."""
+    monkeypatch.setenv("PTAL_CACHE", str(tmp_path / "here"))
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def shelf(server: ObjectStore, tmp_path: Path) -> Remote:
+    """An address of this test alone."""
+    return Remote.parse(f"s3://{BUCKET}/{tmp_path.name}")

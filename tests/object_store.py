@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -70,8 +69,3 @@ def object_store(
             patch.setenv(name, value)
         yield found
         process.stdin.close()
-
-
-def elsewhere(cache: Path) -> dict[str, str]:
-    """The environment of a process on another machine."""
-    return os.environ | {"PTAL_CACHE": str(cache)}

@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from ray_head import free_ports
 
 import ptal_ray
 
@@ -95,7 +95,8 @@ class Nodes:
         } | (env or {})  # fmt: skip
         for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
             self.env.pop(name, None)
-        self.port = 6379 if grows_to else free_port()  # what Ray's provider looks for
+        free, self.dashboard_port, self.client_port = free_ports(3)
+        self.port = 6379 if grows_to else free  # what Ray's provider looks for
         self.address = f"{network.host(0)}:{self.port}"
         self.processes: list[subprocess.Popen[bytes]] = []
         try:
@@ -111,7 +112,8 @@ class Nodes:
         host = self.network.host(k)
         where = (
             ["--head", f"--port={self.port}", "--dashboard-host=127.0.0.1",
-             f"--dashboard-port={free_port()}", "--include-dashboard=true"]
+             f"--dashboard-port={self.dashboard_port}", "--include-dashboard=true",
+             f"--ray-client-server-port={self.client_port}", f"--temp-dir={self.temp}/ray"]
             if k == 0 else [f"--address={self.address}"]
         )  # fmt: skip
         hide = 'mount -t tmpfs none "$0" && exec "$@"'  # `ip netns exec` gives mounts of its own
@@ -122,9 +124,8 @@ class Nodes:
             f"--node-ip-address={host}", f"--num-cpus={cpus}",
             "--object-store-memory=100000000", "--disable-usage-stats", "--block",
         ]  # fmt: skip
-        if k == 0:
-            command += self.autoscaler() if self.grows_to else []
-            command += [f"--temp-dir={self.temp}/ray", f"--ray-client-server-port={free_port()}"]
+        if k == 0 and self.grows_to:
+            command += self.autoscaler()
         with (self.temp / f"node{k}.log").open("ab") as log:
             process = subprocess.Popen(
                 command, env=self.env, start_new_session=True, stdout=log, stderr=log
@@ -232,10 +233,3 @@ def _command(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:  # it has just ended
         return []
-
-
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

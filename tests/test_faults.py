@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
-from test_runner import small_study
+from small_study import small_study
 
 from ptal_ray.distributed.runner import run_study
 from ptal_ray.errors import DataError

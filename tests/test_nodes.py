@@ -15,7 +15,7 @@ import pytest
 from conftest import make_store
 from object_store import BUCKET, object_store
 from ray_nodes import Network, Nodes
-from test_runner import small_space
+from small_study import small_space
 
 from ptal_ray.eventlog import read_events
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_store
-from object_store import BUCKET, SECRET, ObjectStore, object_store
+from object_store import BUCKET, SECRET, ObjectStore
 
 from ptal_ray.data import __main__ as data
 from ptal_ray.data.copies import local_copy
@@ -22,26 +22,14 @@ from ptal_ray.data.remote import Remote, cache_root
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError, StorageError
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    with object_store(tmp_path_factory.mktemp("server")) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine with an empty cache."""
-    monkeypatch.setenv("PTAL_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("machine")
 
 
 @pytest.fixture
-def shelf(server: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Remote:
+def shelf(shelf: Remote, monkeypatch: pytest.MonkeyPatch) -> Remote:
     """An address of this test alone, where PTAL_DATA is."""
-    address = Remote.parse(f"s3://{BUCKET}/{tmp_path.name}")
-    monkeypatch.setenv("PTAL_DATA", str(address))
-    return address
+    monkeypatch.setenv("PTAL_DATA", str(shelf))
+    return shelf
 
 
 def put(path: Path, source: Remote) -> Path:
@@ -135,7 +123,7 @@ def test_a_store_is_found_by_name_and_validated(
         find("thumos14")
     put(make_store(tmp_path / "tiny"), shelf / "tiny")
     store = find("tiny")
-    assert store.path.is_relative_to(tmp_path / "cache")
+    assert store.path.is_relative_to(tmp_path / "here")
     assert store.info == FeatureStore.open(tmp_path / "tiny").info
     assert find(f"{shelf}/tiny").path == store.path
     assert find(str(tmp_path / "tiny")).path == tmp_path / "tiny"

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from conftest import make_store
 from rich.console import Console
-from test_runner import small_space, small_study
+from small_study import small_space, small_study
 
 import ptal_ray
 from ptal_ray import search

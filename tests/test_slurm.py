@@ -115,28 +115,22 @@ def entry(tmp_path):
     return path
 
 
-def check_run(done):
+@pytest.mark.cluster
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "head_ip", "what", "said"),
+    [
+        ("slurm_head_workers.sh", "127.0.0.1", "wait", {"stopped cleanly"}),
+        ("slurm_symmetric.sh", "10.9.0.1", "end", set()),
+    ],
+)
+def test_a_job_runs_the_search_and_ends(tmp_path, entry, script, head_ip, what, said):
+    done = slurm(tmp_path, script, ["python", str(entry), what], head_ip=head_ip)
     lines = done.stdout.splitlines()
     assert done.returncode == 7, done.stdout[-4000:] + done.stderr[-4000:]
-    assert {"nodes: 2", "CPUs: 2.0", "without token: 401"} <= set(lines), done.stdout[-4000:]
+    expected = {"nodes: 2", "CPUs: 2.0", "without token: 401"} | said
+    assert expected <= set(lines), done.stdout[-4000:]
     assert lines[-1] == "left: bash ps", "processes outlive the job"
-
-
-@pytest.mark.cluster
-@pytest.mark.slow
-def test_head_and_workers_start_run_the_search_stop_it_cleanly_and_end(tmp_path, entry):
-    words = ["python", str(entry), "wait"]
-    done = slurm(tmp_path, "slurm_head_workers.sh", words, head_ip="127.0.0.1")
-    check_run(done)
-    assert "stopped cleanly" in done.stdout
-
-
-@pytest.mark.cluster
-@pytest.mark.slow
-def test_a_symmetric_run_starts_runs_the_search_and_ends(tmp_path, entry):
-    words = ["python", str(entry), "end"]
-    done = slurm(tmp_path, "slurm_symmetric.sh", words, head_ip="10.9.0.1")
-    check_run(done)
     assert not list(tmp_path.glob(".ptal-*"))
 
 

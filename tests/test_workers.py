@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from test_runner import small_study
+from small_study import small_study
 
 from ptal_ray.distributed import mailbox as mailboxes
 from ptal_ray.distributed.mailbox import GO, LEAVE, MOST_ATTEMPTS, STOP, WAIT, Mailbox

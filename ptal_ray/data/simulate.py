@@ -86,13 +86,21 @@ def simulate(
     _check(recipe, limit, workers)
     videos = choose(truth.videos, limit, recipe)
     points, added = _points(videos, truth, points_csv, recipe)
-    with StoreWriter(
-        out, name=name, classes=truth.classes, grid=Grid(stride_s=recipe.stride_s),
-        features=recipe.label, note=_note(truth, videos, points, added), replace=replace,
-    ) as writer:  # fmt: skip
+    note = _note(truth, videos, points, added)
+    with _writer(out, name, truth.classes, recipe, note, replace) as writer:
         _write(writer, videos, points, _stream(recipe, videos, workers), progress)
     progress(len(videos), len(videos))
     return out
+
+
+def _writer(
+    out: Path, name: str, classes: tuple[str, ...], recipe: Recipe, note: str, replace: bool
+) -> StoreWriter:
+    grid = Grid(stride_s=recipe.stride_s)
+    return StoreWriter(
+        out, name=name, classes=classes, grid=grid, features=recipe.label, note=note,
+        replace=replace,
+    )  # fmt: skip
 
 
 def _write(

@@ -83,9 +83,8 @@ def many_cpus(number: int) -> Iterator[str]:
             "num_cpus": number, "node_ip_address": "127.0.0.1", "include_dashboard": False,
             "object_store_memory": 100_000_000,
         }  # fmt: skip
-        os.environ["RAY_TMPDIR"] = (
-            folder  # else it would take the place of a cluster that runs here
-        )
+        # Without a folder of its own it would take the place of a cluster that runs here.
+        os.environ["RAY_TMPDIR"] = folder
         cluster = Cluster(initialize_head=True, head_node_args=node)
         try:
             yield str(cluster.address)

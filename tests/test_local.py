@@ -1,0 +1,248 @@
+"""The sequential loop: a study in this process, one trial after the other."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from toy_study import fill, space, toy_store, use_toy
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.types import Scores
+from ptal_ray.errors import DivergedError, NoTrialFinished
+from ptal_ray.eventlog import EventLog, read_events
+from ptal_ray.local import run_local
+from ptal_ray.searcher import RandomSearcher
+from ptal_ray.study import create_study, read_study
+from ptal_ray.tracking import StudyView
+from ptal_ray.trial import Trial
+from ptal_ray.trial_config import TrialReport
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+    use_toy(monkeypatch)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return toy_store(tmp_path)
+
+
+@pytest.fixture
+def study(store, tmp_path):
+    return create_study(space(), store, tmp_path / "studies", seed=5)
+
+
+class FakeTrial:
+    """Reports the learning rate as its objective; no training."""
+
+    objective = staticmethod(lambda config, step: float(config.train["lr"]) + step / 1e6)
+
+    def __init__(self, config, device):
+        self.config, self.step, self.first_step_at = config, 0, None
+        self.scores, self.detections = [Scores(id="v", arrays={"a": np.zeros(2)})], {}
+
+    @property
+    def done(self):
+        return self.step >= self.config.report_steps[-1]
+
+    def advance(self):
+        self.step = next(s for s in self.config.report_steps if s > self.step)
+        self.first_step_at = time.time()
+        value = self.objective(self.config, self.step)
+        return TrialReport(
+            step=self.step, objective=value, metrics={f"{self.config.score_on}/mAP_avg": value},
+            decode=self.config.decode | {"threshold": 0.25}, seconds=0.1,
+        )  # fmt: skip
+
+    def save(self, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(self.step))
+
+    def load(self, path):
+        self.step = int(path.read_text())
+
+
+def run(study, factory=FakeTrial, **settings):
+    searcher = RandomSearcher(study.space, study.seed, study.num_trials, **settings)
+    return run_local(study, searcher, EventLog(study.events), factory)
+
+
+def test_a_study_runs_to_its_end(study):
+    view = run(study)
+    events = read_events(study.events)
+    assert events[0]["event"] == "study"
+    assert events[0]["space"]["budget"]["trials"] == 6
+    assert events[0]["defaults"]["train"]["lr"] == 0.02
+    assert events[0]["data_hash"] == study.data_hash
+    assert events[-1]["event"] == "study_end"
+    assert (events[-1]["state"], events[-1]["best_trial"]) == ("done", view.best.number)
+    assert [t.number for t in view.trials] == list(range(6))
+    assert view.trials[0].params == {"lr": 0.02}
+    assert view.counts["running"] == 0
+    assert view.counts["pruned"] > 0
+    assert all(0 <= t.reports[0].to_first_step_s < 1 for t in view.trials)
+    assert Counter((f.role, f.arm) for f in view.finals) == {
+        ("reselect", "candidate1"): 2, ("reselect", "candidate2"): 2,
+        ("test", "best"): 2, ("test", "default"): 2,
+    }  # fmt: skip
+    best = max(view.trials, key=lambda t: t.params["lr"])
+    assert view.best == best
+    assert view.best_config()[0]["lr"] == best.params["lr"]
+    detections = json.loads((study.directory / "final/best_seed0/detections.json").read_text())
+    assert detections["results"] == {}
+    assert (study.trial_directory(best.number) / "checkpoint.pt").exists()
+    pruned = next(t for t in view.trials if t.state == "pruned")
+    assert not (study.trial_directory(pruned.number) / "checkpoint.pt").exists()
+
+
+def test_without_early_stopping_every_trial_completes(study):
+    assert run(study, stop_early=False).counts["complete"] == 6
+
+
+class Interrupted(FakeTrial):
+    """Ctrl-C in the third trial after its first report."""
+
+    started = 0
+
+    def __init__(self, config, device):
+        super().__init__(config, device)
+        type(self).started += 1
+        self.number = type(self).started
+
+    def advance(self):
+        if self.number == 3 and self.step == 2:
+            raise KeyboardInterrupt
+        return super().advance()
+
+
+def test_an_interrupted_study_goes_on_where_it_stopped(study, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(study, Interrupted, stop_early=False)
+    before = read_events(study.events)
+    assert before[-1]["event"] == "study_end"
+    assert before[-1]["state"] == "interrupted"
+    view = run(read_study(study.directory), stop_early=False)
+    after = read_events(study.events)[len(before) :]
+    starts = [(e["trial"], e["from_step"]) for e in after if e["event"] == "trial_start"]
+    assert starts == [(2, 2), (3, 0), (4, 0), (5, 0)]
+    assert view.counts["complete"] == 6
+    whole = create_study(study.space, FeatureStore.open(study.store), tmp_path / "t", seed=5)
+    expected = run(whole, stop_early=False)
+    assert [t.params for t in view.trials] == [t.params for t in expected.trials]
+    num_events = len(read_events(study.events))
+    run(study, stop_early=False)  # done already: nothing is trained again
+    assert [e["event"] for e in read_events(study.events)[num_events:]] == ["study", "study_end"]
+
+
+def test_restored_reports_stop_later_trials(study):
+    view = fill(study, [0.9, 0.8, 0.7])
+    searcher = RandomSearcher(study.space, 0, 6)
+    searcher.restore(view.trials)
+    assert searcher.report(3, 8, 0.5)
+    assert not searcher.report(4, 8, 0.95)
+
+
+class Diverging(FakeTrial):
+    def advance(self):
+        if self.config.train["lr"] > 0.005 and self.config.score_on == "val":
+            raise DivergedError("train/loss_total: nan by step 2; lower lr")
+        return super().advance()
+
+
+class Hopeless(FakeTrial):
+    def advance(self):
+        raise DivergedError("train/loss_total: nan by step 2; lower lr")
+
+
+def test_diverged_trials_are_failed_and_the_study_goes_on(study):
+    view = run(study, Diverging)
+    failed = [t for t in view.trials if t.state == "failed"]
+    assert failed and all(t.message.startswith("train/loss_total: nan") for t in failed)
+    assert view.counts["complete"] > 0
+
+
+def test_a_study_in_which_all_trials_diverge_says_so(study):
+    with pytest.raises(NoTrialFinished):
+        run(study, Hopeless)
+    end = read_events(study.events)[-1]
+    assert (end["event"], end["state"], end["best_trial"]) == ("study_end", "done", None)
+    assert "none of 6 trials" in end["message"]
+
+
+def test_a_diverged_final_run_is_recorded(study):
+    class LateDivergence(FakeTrial):
+        def advance(self):
+            if self.config.score_on == "test" and self.config.seed == 6:
+                raise DivergedError("scores of v: not finite")
+            return super().advance()
+
+    view = run(study, LateDivergence)
+    assert [f.metrics == {} for f in view.runs("test", "best")] == [True, False]
+
+
+def test_the_time_budget_ends_a_study(study):
+    class Slow(FakeTrial):
+        def advance(self):
+            time.sleep(0.2 if len(self.config.report_steps) > 1 else 0)
+            return super().advance()
+
+    view = run(replace(study, time_budget_s=1.5), Slow, stop_early=False)
+    assert 1 <= len(view.trials) < 6
+    assert view.trials[-1].message in ("", "time budget")
+
+
+def test_a_search_never_reads_the_annotations_of_the_test_split(store, study, monkeypatch):
+    sealed = set(store.ids("test"))
+    read = FeatureStore.annotations
+
+    def guarded(self, video):
+        if video in sealed:
+            raise RuntimeError("test annotations were read")
+        return read(self, video)
+
+    monkeypatch.setattr(FeatureStore, "annotations", guarded)
+    with pytest.raises(RuntimeError, match="test annotations were read"):
+        run(study, Trial)
+    view = StudyView.read(study.directory)
+    assert len(view.trials) == 6 and view.counts["running"] == 0
+    assert {f.role for f in view.finals} == {"reselect"}
+    monkeypatch.setattr(FeatureStore, "annotations", read)
+    assert len(run(study, Trial).runs("test", "best")) == 2
+
+
+def test_the_sequential_search_learns(store, study):
+    torch.manual_seed(0)
+    view = run(study, Trial)
+    assert view.best.objective > 0.2
+    tested = [f.metrics["test/mAP_avg"] for f in view.runs("test", "best")]
+    assert min(tested) > 0.2
+    assert {"test/mAP_0.50", "test/mAP_avg_0.10-0.70", "train/loss_point"} <= set(
+        view.runs("test", "best")[0].metrics
+    )
+    results = json.loads((study.directory / "final/best_seed0/detections.json").read_text())
+    assert set(results["results"]) == set(store.ids("test"))
+
+
+def test_random_suggestions_depend_on_seed_and_number_alone():
+    plan = space()
+    one, two = RandomSearcher(plan, 3, 5), RandomSearcher(plan, 3, 5)
+    assert one.suggest(0) == {"lr": 0.02}
+    assert one.suggest(4) == two.suggest(4) != two.suggest(3)
+    assert RandomSearcher(plan, 4, 5).suggest(4) != one.suggest(4)
+    assert one.suggest(5) is None
+    assert all(plan.train["lr"].contains(one.suggest(k)["lr"]) for k in range(5))
+
+
+def test_successive_halving_keeps_the_best_share():
+    searcher = RandomSearcher(space(), 0, 9)
+    values = [0.5, 0.4, 0.6, 0.55, 0.1, 0.7]
+    stopped = [searcher.report(n, 2, v) for n, v in enumerate(values)]
+    # best so far; 1 of 2; best; 2 of 4; 2 of 5; best
+    assert stopped == [False, True, False, False, True, False]
