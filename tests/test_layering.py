@@ -14,7 +14,7 @@ PACKAGE = Path(ptal_ray.__file__).parent
 # A module may import from its own level and from those before it.
 LEVELS = (
     {"errors"},
-    {"place"},
+    {"lock", "place"},
     {"data", "ops"},
     {"methods"},
     {"domain", "space_reader", "space"},
@@ -47,6 +47,7 @@ LEVELS = (
         "ablate",
         "driver_profile",
         "evaluate",
+        "outcome",
         "plots",
         "profile",
         "progress",
