@@ -12,10 +12,12 @@ from typing import Any
 import optuna
 import psutil
 import pytest
+import ray
 from small_study import begun, small_study
 
 from ptal_ray.distributed import runner
 from ptal_ray.distributed.cluster import cluster, concurrency, local_cpus, local_nodes
+from ptal_ray.distributed.dummy import many_cpus
 from ptal_ray.distributed.runner import run_study
 from ptal_ray.distributed.searcher import JOURNAL, open_journal
 from ptal_ray.domain import Domain
@@ -175,3 +177,31 @@ def test_trials_start_at_once_and_nothing_stays_behind(
         "events.jsonl", "final", "lock", JOURNAL, "study.json", "trials"
     }  # fmt: skip
     assert not [name for name in children() if "ray" in name]
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_two_trials_share_a_gpu_and_a_third_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a node that claims three CPUs and a GPU, which no trial computes on."""
+    monkeypatch.setattr(runner, "device", lambda resources: "cpu")
+    made = small_study(tmp_path, "resources.gpus_per_worker=0.5", "final.seeds=1", "final.top=1")
+    free: list[float] = []
+
+    def listen(event: dict[str, Any]) -> None:
+        if event["event"] == "report":
+            free.append(ray.available_resources().get("GPU", 0.0))
+
+    with many_cpus(3, num_gpus=1) as address:
+        view = run_study(
+            dataclasses.replace(made, scheduler="none"), address=address, listen=listen
+        )
+    assert [t.state for t in view.trials] == ["complete"] * 4
+    assert len(view.finals) == 2
+    assert min(free) == 0.0  # two at a time
+    running = most = 0
+    for event in read_events(made.events):
+        running += {"trial_start": 1, "trial_end": -1}.get(event["event"], 0)
+        most = max(most, running)
+    assert most == 2

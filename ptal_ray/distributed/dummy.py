@@ -72,16 +72,16 @@ def dummy_process() -> Any:
 
 
 @contextmanager
-def many_cpus(number: int) -> Iterator[str]:
-    """A node on this machine that claims `number` CPUs; yields its address."""
+def many_cpus(number: int, num_gpus: int = 0) -> Iterator[str]:
+    """A node on this machine that claims `number` CPUs and some GPUs; yields its address."""
     from ray.cluster_utils import Cluster  # what Ray tests itself with
 
     from ptal_ray.distributed.cluster import loopback  # imports PyTorch, which no trial may
 
     with loopback(), tempfile.TemporaryDirectory(prefix="r") as folder:  # sockets: a short name
         node = {
-            "num_cpus": number, "node_ip_address": "127.0.0.1", "include_dashboard": False,
-            "object_store_memory": 100_000_000,
+            "num_cpus": number, "num_gpus": num_gpus, "node_ip_address": "127.0.0.1",
+            "include_dashboard": False, "object_store_memory": 100_000_000,
         }  # fmt: skip
         # Without a folder of its own it would take the place of a cluster that runs here.
         os.environ["RAY_TMPDIR"] = folder
