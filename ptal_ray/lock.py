@@ -14,10 +14,10 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
     """Holds a lock among processes, which ends with the process; yields whether it was free.
 
     Args:
-        path: a folder, or a file that is made for this.
+        path: a file that is made for this.
         wait: wait for it.
     """
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             flock(handle, LOCK_EX if wait else LOCK_EX | LOCK_NB)

@@ -106,7 +106,7 @@ class Mirror:
 
     def close(self) -> str:
         """Sends what is left and ends; returns a line on what could not be sent, or ""."""
-        if self._remote is None or not self._thread.is_alive():
+        if self._remote is None or self._thread.ident is None:  # it never began
             return ""
         self._stop.set()
         self._thread.join()
@@ -114,6 +114,8 @@ class Mirror:
             self._try()
         if not self._trouble:
             self._leave()
+        if self.lost:
+            return f"stopped: {self._remote}: {self._trouble}"
         if self._trouble:
             return (
                 f"not all of the study is at {self._remote} ({self._trouble}); the rest lies in "

@@ -58,7 +58,7 @@ class RunFolder:
         if rank == 0:
             here = (self.report() or {"step": 0})["step"]
             if here > self._remote_step():
-                self.send(*_STATE)
+                self.send(SCORES, DETECTIONS, *_STATE)
             else:
                 self._pull()
         place = (socket.gethostname(), str(self.path))
@@ -74,6 +74,12 @@ class RunFolder:
         for name in names:
             if self.remote and (self.path / name).exists():
                 (self.remote / name).push(self.path / name)
+
+    def leave(self) -> None:
+        """Removes from this machine what it holds only to train a run that lies elsewhere too."""
+        if self.remote:
+            for name in (CHECKPOINT, SCORES):
+                (self.path / name).unlink(missing_ok=True)
 
     def forget(self) -> None:
         """Removes the checkpoint and its report, everywhere.

@@ -43,7 +43,6 @@ from ptal_ray.study import (
     latest_study,
     read_study,
     study_place,
-    write_study,
 )
 from ptal_ray.tracking import StudyView
 
@@ -95,12 +94,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--keep-checkpoints", type=int, metavar="K", help="of the best complete trials (default: "
         "final.top of the space)")  # fmt: skip
     add("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where reports go")
-    add("--address", default=os.environ.get("RAY_ADDRESS"), help="of a running Ray cluster")
+    add("--address", default=os.environ.get("RAY_ADDRESS"), help="of a running Ray cluster "
+        "(local: none)")  # fmt: skip
     add("--dry-run", action="store_true", help="say what would happen, and do nothing")
     add("--json", action="store_true", help="print one JSON object, all else to stderr")
     add("--quiet", action="store_true", help="print the summary alone")
     add("-v", "--verbose", action="store_true", help="show what Ray and the trials write")
     args = parser.parse_args(argv)
+    args.address = None if args.address == "local" else args.address  # Ray's word for none
     if args.space is None and not args.resume:
         parser.error("give the name or the file of a search space, or --resume STUDY")
     return args
@@ -171,8 +172,6 @@ def resumed(args: argparse.Namespace) -> Study:
         and StudyView.read(study.directory).finals
     ):
         raise ConfigError("--num-trials: the best trials of this study are chosen; start a new one")
-    if not args.dry_run:
-        write_study(study)
     return study
 
 
@@ -318,6 +317,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         with Signals() as signals, make_progress(study, args.quiet, args.json) as progress:
             report, unlogged = run_session(
                 study,
+                created=args.resume is None,
                 address=args.address,
                 verbose=args.verbose,
                 signals=signals,

@@ -16,7 +16,7 @@ from ptal_ray.distributed.searcher import OptunaSearcher
 from ptal_ray.errors import NoTrialFinished
 from ptal_ray.eventlog import EventLog, read_events
 from ptal_ray.run_folder import CHECKPOINT
-from ptal_ray.study import Study
+from ptal_ray.study import Study, study_event
 from ptal_ray.tracking import StudyView
 
 
@@ -143,6 +143,51 @@ def test_a_run_whose_process_is_lost_is_taken_up_but_not_forever(study: Study) -
     assert (end["event"], end["state"]) == ("trial_end", "failed")
     assert end["message"] == "failed 3 times; last: it died again"
     assert desk.take("e") == ["trials/00002"]
+
+
+def test_losses_between_which_a_trial_gets_on_do_not_end_it(study: Study) -> None:
+    desk = Desk(study)
+    desk.take("a")
+    for step, id, then in ((10, "a", "b"), (20, "b", "c"), (30, "c", "d")):
+        desk.report(id, step)
+        desk.conductor.ended(id, {}, "its node was lost")
+        assert desk.take(then) == ["trials/00000"]
+    desk.end("d", 40)
+    assert desk.events[-1]["state"] == "complete"
+
+
+def test_a_final_run_that_cannot_keep_its_process_is_tried_when_the_study_goes_on(
+    study: Study,
+) -> None:
+    desk = Desk(study)
+    desk.take(*"abcd")
+    for id in "abcd":
+        desk.end(id)
+    names = desk.take("e")
+    for id, then in (("e", "f"), ("f", "g")):
+        desk.conductor.ended(id, {}, "its node was lost")
+        assert desk.take(then) == names
+    desk.conductor.ended("g", {}, "its node was lost")
+    assert desk.events[-1]["reason"].startswith("given up: failed 3 times; last: its node was lost")
+    assert not StudyView.read(study.directory).finals
+    assert desk.take("h") != names
+    assert names[0] in Desk(study).take(*"ijkl")
+
+
+def test_a_trial_of_an_earlier_sitting_ends_with_the_time_budget(study: Study) -> None:
+    desk = Desk(dataclasses.replace(study, time_budget_s=0.2))
+    desk.take("a", "b")
+    desk.end("a", 40)
+    desk.report("b", 10)
+    time.sleep(0.25)
+    desk.report("b", 20)  # killed here
+    EventLog(study.events).append(**study_event(study))
+    later = Desk(dataclasses.replace(study, time_budget_s=0.2))
+    later.take("c")
+    view = StudyView.read(study.directory)
+    assert [(t.state, t.message) for t in view.trials] == [
+        ("complete", ""), ("pruned", "time budget")
+    ]  # fmt: skip
 
 
 def test_what_stands_by_makes_room_for_a_run_that_lost_its_node(study: Study) -> None:

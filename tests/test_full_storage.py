@@ -20,6 +20,7 @@ from ptal_ray import search
 from ptal_ray.checkpoint import write_checkpoint
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.decoding import write_scores
+from ptal_ray.distributed.searcher import JOURNAL, _Journal
 from ptal_ray.errors import ConfigError, StorageError, full_storage_named
 from ptal_ray.eventlog import EventLog, read_events
 from ptal_ray.footprint import check_room, footprint, size
@@ -115,6 +116,17 @@ def test_a_study_that_cannot_fit_does_not_start(
         check_room(need, small_disk / "study")
     filler.rename(small_disk / "study" / "what it has already")
     check_room(need, small_disk / "study")
+
+
+def test_a_journal_on_a_full_disk_ends_with_a_whole_line(small_disk: Path) -> None:
+    journal = _Journal(small_disk / JOURNAL)
+    fill(small_disk, leave=8192)
+    with pytest.raises(OSError, match="No space left"):
+        for number in range(1000):
+            journal.append_logs([{"number": number, "text": "x" * 500}])
+    lines = journal.path.read_bytes()
+    assert lines.endswith(b"}\n")
+    assert [e["number"] for e in journal.read_logs(0)] == list(range(lines.count(b"\n")))
 
 
 @pytest.mark.cluster

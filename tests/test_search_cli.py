@@ -28,7 +28,8 @@ from ptal_ray.distributed.session import Signals
 from ptal_ray.errors import NoTrialFinished
 from ptal_ray.eventlog import EventLog, read_events
 from ptal_ray.progress import Progress
-from ptal_ray.study import read_study
+from ptal_ray.lock import locked
+from ptal_ray.study import read_study, write_study
 from ptal_ray.tracking import StudyView
 
 MARK = "PTAL_SEARCH_TEST"
@@ -102,6 +103,11 @@ def test_a_dry_run_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]
         (["small.yaml", "--resume"], 2, "--resume: .* holds no study of small"),
         (["small.yaml", "--seed", "-1"], 2, "--seed -1: must be a whole number"),
         (["small.yaml", "--storage", "small.yaml"], 2, "--storage .*cannot be written"),
+        (
+            ["small.yaml", "--storage", "gs://b/c"],
+            2,
+            "gs://b/c: write a path or s3://bucket/prefix",
+        ),
         (["small.yaml", "--storage", "s3://k:v@b/c"], 2, "credentials .* refused"),
         (["small.yaml", "--keep-checkpoints", "0"], 2, "--keep-checkpoints 0: must be positive"),
         (["small.yaml", "--reports", "small.yaml/x"], 2, "--reports .*small.yaml is no folder"),
@@ -135,6 +141,18 @@ def test_a_search_needs_a_space(capsys: pytest.CaptureFixture[str]) -> None:
     assert "or --resume STUDY" in capsys.readouterr().err
 
 
+def test_a_second_process_takes_nothing_from_a_study_that_is_starting(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = small_study(folder / "more")
+    before = (study.directory / "study.json").read_bytes()
+    with locked(study.directory / "lock", wait=False):
+        words = ["--resume", str(study.directory), "--num-trials", "9", "--quiet"]
+        assert search.main(words) == 2
+    assert "another process runs this study" in capsys.readouterr().err
+    assert (study.directory / "study.json").read_bytes() == before
+
+
 def test_no_finished_trial_is_exit_4(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,7 +169,8 @@ def test_what_a_resume_may_change(folder: Path) -> None:
     name = ["--resume", study.name, "--storage", str(folder / "more" / "studies")]
     found = search.resumed(search.parse([*name, "--num-trials", "9", "--time-budget", "2m"]))
     assert (found.num_trials, found.time_budget_s, found.seed) == (9, 120.0, study.seed)
-    assert read_study(study.directory) == found
+    assert read_study(study.directory) == study  # until it holds the study alone
+    write_study(found)
     log = EventLog(study.events)
     log.append("final_report", role="test", arm="default", seed=0, params={}, decode={}, step=40,
                metrics={}, detections="")  # fmt: skip

@@ -26,7 +26,8 @@ from ptal_ray import mirror
 from ptal_ray.data.remote import Remote
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.distributed import job as jobs
-from ptal_ray.distributed.job import Job, JobRun
+from ptal_ray.distributed.job import STANDBY, Job, JobRun
+from ptal_ray.distributed.trainable import TrialProcess
 from ptal_ray.errors import ConfigError, StorageError
 from ptal_ray.eventlog import EventLog, read_events
 from ptal_ray.mirror import Mirror, check_out
@@ -83,6 +84,28 @@ def test_a_later_checkpoint_of_this_machine_is_sent(job: Job, tmp_path: Path) ->
     shutil.rmtree(job.path)
     assert not job.files.has_checkpoint()  # a report alone is none
     assert JobRun(job, "cpu").advance()["step"] == 10
+
+
+def test_a_machine_keeps_nothing_heavy_of_a_run_that_it_left(job: Job) -> None:
+    process = TrialProcess.__new__(TrialProcess)  # without Ray
+    process.setup({"job": job.to_json(), "device": "cpu", "threads": 1})
+    while not process.step()["done"]:
+        assert (job.path / CHECKPOINT).exists()
+    process.reset_config({"job": STANDBY, "device": "cpu"})
+    assert [p.name for p in job.path.iterdir()] == [REPORT]
+    assert job.files.remote
+    assert sorted(job.files.remote.names()) == [CHECKPOINT, REPORT, SCORES]
+
+
+def test_all_files_of_a_run_that_could_not_be_sent_are_sent_later(job: Job) -> None:
+    run = JobRun(job, "cpu")
+    while not run.advance()["done"]:
+        pass
+    assert job.files.remote
+    for name in (SCORES, CHECKPOINT):
+        (job.files.remote / name).remove()
+    JobRun(job, "cpu").advance()
+    assert sorted(job.files.remote.names()) == [CHECKPOINT, REPORT, SCORES]
 
 
 def test_detections_are_sent_before_the_event(
@@ -174,6 +197,7 @@ def test_one_driver_at_a_time(study: Study, monkeypatch: pytest.MonkeyPatch) -> 
     until = time.time() + 20
     while not second.lost and time.time() < until:
         time.sleep(0.05)
+    second._thread.join(5)  # it has nothing more to do
     assert "another driver took it over: process 7 on thief" in second.close()
     assert driver.read() == b'{"host": "thief", "pid": 7}'
 

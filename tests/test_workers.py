@@ -99,6 +99,21 @@ def test_workers_that_die_take_the_job_again_but_not_forever() -> None:
     talk(conversation())
 
 
+def test_deaths_between_which_a_job_gets_on_do_not_end_it() -> None:
+    async def conversation() -> None:
+        box = Mailbox()
+        await box.post("job 1")
+        assert await box.take(0) == (1, "job 1")
+        for step in range(2 * MOST_ATTEMPTS):
+            await box.report(1, report(step))
+            assert (await box.next()) == report(step)
+            assert await box.take(0) == (1, "job 1")
+            await box.report(1, report(step))  # sent again from its checkpoint
+            assert (await box.next())["note"] == "a worker died"
+
+    talk(conversation())
+
+
 def test_an_end_of_the_workers_ends_the_job() -> None:
     async def conversation() -> None:
         box = Mailbox()

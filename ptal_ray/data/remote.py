@@ -175,7 +175,14 @@ class Remote:
 
 
 def is_remote(text: str) -> bool:
-    """Whether a text names a place in an object store, not a path."""
+    """Whether a text names a place in an object store, not a path.
+
+    Raises:
+        ConfigError: it names a place of another kind.
+    """
+    scheme, mark, _ = text.partition(":/")
+    if mark and scheme.isalnum() and not text.startswith(SCHEME):
+        raise ConfigError(f"{text}: write a path or s3://bucket/prefix; nothing else is known")
     return text.startswith(SCHEME)
 
 

@@ -138,7 +138,7 @@ def _check_address(address: str) -> None:
             "`ray job submit`, or give host:port"
         )
     host, _, port = address.rpartition(":")
-    if address in ("auto", "local"):  # which Ray looks up here
+    if address == "auto":  # which Ray looks up here
         return
     if not host or not port.isdigit():
         raise ConfigError(f"--address {address}: write host:port, or auto for a cluster here")
@@ -206,7 +206,7 @@ def _too_small(resources: Resources, nodes: list[Mapping[str, float]]) -> str:
         f"resources: a trial needs {resources.workers} workers x {resources.cpus_per_worker} "
         f"CPUs and {resources.gpus_per_worker:g} GPUs{apart}, but the cluster has {cpus:g} CPUs "
         f"and {gpus:g} GPUs on {len(nodes)} nodes; lower resources.workers, .cpus_per_worker or "
-        ".gpus_per_worker"
+        ".gpus_per_worker, or let a cluster grow with --autoscale"
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from ptal_ray.distributed.job import HALTS, STANDBY, Job, Result
 from ptal_ray.distributed.searcher import OptunaSearcher
-from ptal_ray.errors import DivergedError
+from ptal_ray.errors import DivergedError, StorageError
 from ptal_ray.finals import FinalConfig, diverged_event
 from ptal_ray.retention import Retention
 from ptal_ray.run_folder import DETECTIONS
@@ -24,7 +24,7 @@ from ptal_ray.tracking import EventLog, StudyView, TrialView, read_events
 
 ROLES = ("reselect", "test")
 TIME_BUDGET = "time budget"
-RETRIES = 2  # of a run whose process died or raised something unforeseen
+RETRIES = 2  # in a row, of a run whose process died or raised something unforeseen
 
 
 class Rungs(Protocol):
@@ -108,7 +108,7 @@ class Conductor:
         if self._again:
             return self._take_up(trial_id, *self._again.popleft())
         if time.time() > self._stop_at:
-            self._numbers.clear()
+            self._give_up_search()
         if self._numbers and (live := self._next_trial(trial_id)):
             self._live[trial_id] = live
             return live.job.to_json()
@@ -154,6 +154,8 @@ class Conductor:
             self._restart(live, note)
         if live.number is None or result["failed"] is not None:
             return
+        if result["step"] > live.step:
+            live.failures = 0  # it gets on, however often a node is lost
         live.step, live.objective = result["step"], result["objective"]
         fields = ("step", "objective", "metrics", "decode", "seconds", "to_first_step_s")
         self._write("report", trial=live.number, **{k: result[k] for k in fields})
@@ -178,6 +180,8 @@ class Conductor:
                 self._restart(live, error)
                 return self._again.append((trial_id, live))
             failed = f"failed {live.failures} times; last: {error}"
+            if live.number is None:  # it says nothing about what was found; --resume tries again
+                return self._restart(live, f"given up: {failed}")
         if live.number is not None:
             self._end_trial(live, live.number, failed)
         elif failed:
@@ -185,6 +189,15 @@ class Conductor:
         else:
             self._fetch(live.job)
             self._write(**result["event"])
+
+    def _give_up_search(self) -> None:
+        """The time for search trials is up: none begins, and those of an earlier sitting end."""
+        for number in self._numbers:
+            if number in self._interrupted:
+                self._write("trial_end", trial=number, state="pruned", message=TIME_BUDGET)
+                self._searcher.finish(number, "pruned")
+                self._retention.ended(number, None)
+        self._numbers.clear()
 
     def _end_trial(self, live: _Live, number: int, failed: str) -> None:
         state, message = "failed", failed
@@ -264,8 +277,9 @@ class Conductor:
 
     def _fetch(self, job: Job) -> None:
         """Brings the detections of a final run here before its event says that they are."""
-        if job.files.remote:
-            (job.files.remote / DETECTIONS).pull(job.path / DETECTIONS)
+        remote = job.files.remote
+        if remote and not (remote / DETECTIONS).pull(job.path / DETECTIONS):
+            raise StorageError(f"{remote / DETECTIONS}: is gone; --resume makes it again")
 
     def _write(self, event: str, **fields: Any) -> None:
         fields = {"time": time.time()} | fields

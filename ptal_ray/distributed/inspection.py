@@ -23,19 +23,20 @@ def inspect_nodes(study: Study) -> None:
     """
     found = ray.nodes()  # type: ignore[no-untyped-call]
     asked = {
-        node["NodeManagerAddress"]: _look.options(
+        node["NodeID"]: _look.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         ).remote(study)
         for node in found
         if node["Alive"]
     }
-    for address, answer in asked.items():
+    addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in found}
+    for id, answer in asked.items():
         try:
             problem = ray.get(answer, timeout=COPIED_S if is_remote(study.source) else WITHIN_S)
         except (ray.exceptions.RayError, ModuleNotFoundError) as error:
             problem = f"cannot look ({str(error).strip().splitlines()[-1]})"
         if problem:
-            raise ConfigError(f"node {address}: {problem}")
+            raise ConfigError(f"node {addresses[id]}: {problem}")
 
 
 @ray.remote(num_cpus=0, max_retries=0)

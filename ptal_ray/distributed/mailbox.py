@@ -10,7 +10,7 @@ from ptal_ray.distributed.job import Result, failure
 STOP = "stop"  # in place of a job: the workers go home
 GO, LEAVE, WAIT = "go", "leave", "wait"
 PATIENCE_S = 20.0  # a worker asks again after this, so that no collective waits for long
-MOST_ATTEMPTS = 3  # times that the workers of one job may die
+MOST_ATTEMPTS = 3  # times in a row that the workers of one job may die
 
 
 class Mailbox:
@@ -29,6 +29,7 @@ class Mailbox:
         self._closed = False
         self._wanted = False
         self._crash = ""
+        self._step: int | None = None  # of the last report
         self._results: asyncio.Queue[Result] = asyncio.Queue()
 
     async def post(self, job: str) -> None:
@@ -36,7 +37,7 @@ class Mailbox:
         async with self._changed:
             self._job, self._number = job, self._number + 1
             self._attempts, self._closed, self._wanted, self._crash = 0, False, False, ""
-            self._told = 1
+            self._told, self._step = 1, None
             self._results = asyncio.Queue()
             self._changed.notify_all()
 
@@ -72,6 +73,9 @@ class Mailbox:
                 if self._attempts > self._told:
                     result = {"note": self._crash or "a worker died"} | result
                     self._told = self._attempts
+                if result.get("step") != self._step:  # it gets on, however often a node is lost
+                    self._step = result.get("step")
+                    self._attempts = self._told = 1
                 await self._results.put(result)
 
     async def verdict(self, number: int) -> str:

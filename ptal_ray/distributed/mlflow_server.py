@@ -294,7 +294,8 @@ def _client(uri: str) -> Any:
 def _alone(uri: str) -> AbstractContextManager[object]:
     """Keeps other processes away while MLflow makes its tables: of several, all but one fail."""
     if _is_file(uri):
-        return locked(sqlite_path(uri).parent, wait=True)
+        path = sqlite_path(uri)
+        return locked(path.with_name(f".{path.name}.lock"), wait=True)
     return _postgres_lock(uri) if uri.startswith("postgresql") else nullcontext()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -26,10 +27,13 @@ from ptal_ray.distributed.trainable import device, trial_process
 from ptal_ray.distributed.workers import standing_workers
 from ptal_ray.errors import ConfigError, NoTrialFinished, StorageError, full_storage_named
 from ptal_ray.lock import locked
-from ptal_ray.study import Study, end_event, study_event
+from ptal_ray.study import Study, end_event, study_event, write_study
 from ptal_ray.tracking import EventLog, StudyView, TrialView
 
 SCRATCH = ".ray"
+PATIENCE_S = 60.0  # without a report, until it is looked whether any trial runs
+
+_LOG = logging.getLogger(__name__)
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -66,6 +70,7 @@ def run_study(
         _alone(study.directory),
         ThreadPoolExecutor(1) as beside,  # what it reads takes as long as Ray's start
     ):
+        write_study(study)  # a resume may have changed what it may
         whole = beside.submit(FeatureStore.open(study.store).verify)
         with cluster(address, with_train=study.space.resources.workers > 1, verbose=verbose):
             whole.result()
@@ -268,8 +273,16 @@ class _Log(_Stateless, tune.Callback):
 
     def __init__(self, bridge: _Bridge) -> None:
         self._bridge = bridge
+        self._heard_at = time.monotonic()
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if time.monotonic() - self._heard_at > PATIENCE_S:
+            self._heard_at = time.monotonic()
+            if not any(trial.status == trial.RUNNING for trial in trials):
+                _LOG.warning(
+                    "no trial has found a place for %g s; `ray status` shows what the cluster has "
+                    "and lacks; if it will not grow, stop and lower resources.*", PATIENCE_S
+                )  # fmt: skip
         conductor = self._bridge.conductor
         if conductor.standing_by:
             waiting = {trial.trial_id for trial in trials if trial.status == trial.PENDING}
@@ -279,7 +292,7 @@ class _Log(_Stateless, tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        bridge = self._bridge
+        bridge, self._heard_at = self._bridge, time.monotonic()
         bridge.call(bridge.conductor.reported, trial.trial_id, result)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -5,9 +5,11 @@ The event log is what happened; the journal follows it, and is brought up to it 
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import math
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -165,7 +167,10 @@ class _Journal(JournalFileBackend):
         """Appends whole lines."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         with self.path.open("ab", buffering=0) as file:
-            file.write(lines.encode())
+            size, data = file.tell(), lines.encode()
+            if file.write(data) < len(data):  # the disk is full
+                file.truncate(size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
 
 def open_journal(path: Path) -> JournalStorage:

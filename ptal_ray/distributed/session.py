@@ -58,6 +58,7 @@ class Signals:
 def run_session(
     study: Study,
     *,
+    created: bool,
     address: str | None,
     verbose: bool,
     signals: Signals,
@@ -69,6 +70,7 @@ def run_session(
 
     Args:
         study: the study, its directory absolute.
+        created: this process has just made its directory, which is removed if nothing begins.
         address: of a Ray cluster, or None for this machine alone.
         verbose: show what Ray and the trials write, on stderr.
         signals: installed.
@@ -85,7 +87,6 @@ def run_session(
         StorageError: not all of it could be mirrored.
         PtalError: as `run_study`.
     """
-    fresh = not study.events.exists()
     messages: tuple[str, ...] = ()
     tracker, mirror, unsent = MlflowTracker(study.directory), Mirror(study), ""
     with ThreadPoolExecutor(1) as pool:
@@ -101,7 +102,7 @@ def run_session(
             unsent = mirror.close()
             for message in filter(None, (*messages, unsent)):
                 say(message)
-            if fresh and not study.events.exists():
+            if created and not study.events.exists():
                 shutil.rmtree(study.directory)
     if unsent:
         raise StorageError(unsent)

@@ -31,7 +31,8 @@ def check_token(address: str) -> None:
             channel.unary_unary(ASK)(b"", timeout=ASK_WITHIN_S, metadata=tuple(header.items()))
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                raise refused(address, "it wants a token, and not the one here") from error
+                has = "not the one here" if header else "RAY_AUTH_MODE is not set here"
+                raise refused(address, f"it wants a token, and {has}") from error
             # Ray itself finds out all else: this may be a version that is asked in another way.
 
 

@@ -21,12 +21,15 @@ class TrialProcess(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Makes the process ready and takes the first job."""
         torch.set_num_threads(config["threads"])
+        self.job_run: JobRun | None = None
         gc.freeze()  # what was imported stays; collecting between trials costs nothing then
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes the next job."""
-        self.job_run: JobRun | None = None
+        if self.job_run:
+            self.job_run.job.files.leave()
+        self.job_run = None
         release_memory()
         if new_config["job"] != STANDBY:
             self.job_run = JobRun(Job.from_json(new_config["job"]), new_config["device"])

@@ -52,7 +52,8 @@ class StandingWorkers(tune.Trainable):
         self._since = time.monotonic()
         self._standby = new_config["job"] == STANDBY
         if not self._standby:
-            self._crew = self._crew or Crew(self._resources, self._scratch)
+            if self._crew is None or self._crew.ended:
+                self._crew = Crew(self._resources, self._scratch)
             self._crew.post(new_config["job"])
         return True
 
@@ -84,7 +85,7 @@ class Crew:
         self._mailbox: Any = (
             ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=here).remote()
         )
-        self._ended = ""
+        self.ended = ""
         arguments = (resources, scratch)
         self._thread = threading.Thread(target=self._employ, args=arguments, daemon=True)
         self._thread.start()
@@ -100,8 +101,8 @@ class Crew:
             RuntimeError: the workers have left.
         """
         result: Result = ray.get(self._mailbox.next.remote())
-        if self._ended:
-            raise RuntimeError(self._ended)
+        if self.ended:
+            raise RuntimeError(self.ended)
         return result
 
     def dismiss(self) -> None:
@@ -113,10 +114,10 @@ class Crew:
         """Runs the workers until they are sent home; in a thread of its own."""
         try:
             _trainer(self._mailbox, resources, scratch).fit()
-            self._ended = "the workers went home"
+            self.ended = "the workers went home"
         except Exception as error:  # whatever Ray Train raises ends these workers, not the study
-            self._ended = f"{type(error).__name__}: {error}"
-        ray.get(self._mailbox.fail.remote(self._ended))
+            self.ended = f"{type(error).__name__}: {error}"
+        ray.get(self._mailbox.fail.remote(self.ended))
 
 
 def standing_workers() -> Any:
@@ -176,6 +177,7 @@ def serve(config: dict[str, Any]) -> None:
         except BaseException as error:
             ray.get(mailbox.crashed.remote(last, f"{type(error).__name__}: {error}"))
             raise
+        run.job.files.leave()
         del run
         release_memory()
 
