@@ -27,8 +27,8 @@ from ptal_ray.distributed import session
 from ptal_ray.distributed.session import Signals
 from ptal_ray.errors import NoTrialFinished
 from ptal_ray.eventlog import EventLog, read_events
-from ptal_ray.progress import Progress
 from ptal_ray.lock import locked
+from ptal_ray.progress import Progress
 from ptal_ray.study import read_study, write_study
 from ptal_ray.tracking import StudyView
 
