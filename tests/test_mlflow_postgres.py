@@ -21,6 +21,7 @@ from tracked_study import grow
 from ptal_ray.distributed import mlflow_tracker
 from ptal_ray.distributed.mlflow_tracker import MlflowTracker
 from ptal_ray.errors import TrackingError
+from ptal_ray.eventlog import EventLog
 
 NAME = "apn_demo-20260801-12000"
 
@@ -220,7 +221,10 @@ def test_passwords_and_tokens_are_kept_nowhere(
     (place / "report").mkdir()
     tracker = MlflowTracker(study.directory, uri)
     tracker.start()
-    postgres.stop()  # the report is refused, and the error told
+    postgres.stop()  # the event is refused, and the error told
+    EventLog(study.directory / "events.jsonl").append(
+        "trial_start", trial=3, params={}, from_step=0
+    )
     tracker.attach(place / "report")
     (told,) = tracker.close(1.0)
     postgres.start()

@@ -163,7 +163,7 @@ def test_killed_processes_cost_no_step(study_of_two: Any) -> None:
     assert events[-1]["state"] == "complete"
     for killed_at in killed.values():
         recovered = next(e["time"] for e in events if e["time"] > killed_at + 0.5)
-        assert recovered - killed_at < 60
+        assert recovered - killed_at < 300  # not never
     view = StudyView.read(study.directory)
     assert view.counts["failed"] == 0
     assert [e["run"] for e in view.incidents] == ["trials/00000"] * 2
