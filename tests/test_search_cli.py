@@ -253,7 +253,7 @@ def test_a_live_table_on_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def wait_for(study: Path, holds: Callable[[list[dict[str, Any]]], bool]) -> None:
     """Returns once the events of the first study below a folder satisfy `holds`."""
-    until = time.time() + 90
+    until = time.time() + 240
     while time.time() < until:
         found = list(study.glob("*/events.jsonl"))
         if found and holds(read_events(found[0])):
