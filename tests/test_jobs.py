@@ -116,7 +116,7 @@ class Cluster:
         command = [sys.executable, "-m", "ptal_ray.search", *args]
         env = self.head.environment(PYTHONPATH=str(ROOT), **env)
         return subprocess.run(
-            command, cwd=self.folder, env=env, text=True, capture_output=True, timeout=120
+            command, cwd=self.folder, env=env, text=True, capture_output=True, timeout=300
         )
 
 
