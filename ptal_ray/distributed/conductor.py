@@ -194,9 +194,7 @@ class Conductor:
         """The time for search trials is up: none begins, and those of an earlier sitting end."""
         for number in self._numbers:
             if number in self._interrupted:
-                self._write("trial_end", trial=number, state="pruned", message=TIME_BUDGET)
-                self._searcher.finish(number, "pruned")
-                self._retention.ended(number, None)
+                self._close_trial(number, "pruned", TIME_BUDGET)
         self._numbers.clear()
 
     def _end_trial(self, live: _Live, number: int, failed: str) -> None:
@@ -205,10 +203,16 @@ class Conductor:
             whole = live.step >= self.study.space.budget.max_steps
             state = "complete" if whole else "pruned"
             message = TIME_BUDGET if not whole and time.time() > self._stop_at else ""
+        kept = state == "complete" and math.isfinite(live.objective)
+        self._close_trial(number, state, message, live.objective if kept else None)
+
+    def _close_trial(
+        self, number: int, state: str, message: str, objective: float | None = None
+    ) -> None:
+        """Notes the end of a trial everywhere; one without an objective keeps no checkpoint."""
         self._write("trial_end", trial=number, state=state, message=message)
         self._searcher.finish(number, state)
-        kept = state == "complete" and math.isfinite(live.objective)
-        self._retention.ended(number, live.objective if kept else None)
+        self._retention.ended(number, objective)
 
     def _next_trial(self, trial_id: str) -> _Live | None:
         number = self._numbers.popleft()

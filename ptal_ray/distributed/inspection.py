@@ -22,21 +22,23 @@ def inspect_nodes(study: Study) -> None:
         ConfigError: a node lacks this package or one of them.
     """
     found = ray.nodes()  # type: ignore[no-untyped-call]
-    asked = {
-        node["NodeID"]: _look.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(study)
+    asked = [
+        (
+            node["NodeManagerAddress"],
+            _look.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(study),
+        )
         for node in found
         if node["Alive"]
-    }
-    addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in found}
-    for id, answer in asked.items():
+    ]
+    for address, answer in asked:
         try:
             problem = ray.get(answer, timeout=COPIED_S if is_remote(study.source) else WITHIN_S)
         except (ray.exceptions.RayError, ModuleNotFoundError) as error:
             problem = f"cannot look ({str(error).strip().splitlines()[-1]})"
         if problem:
-            raise ConfigError(f"node {addresses[id]}: {problem}")
+            raise ConfigError(f"node {address}: {problem}")
 
 
 @ray.remote(num_cpus=0, max_retries=0)

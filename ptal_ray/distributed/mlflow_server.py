@@ -295,7 +295,7 @@ def _alone(uri: str) -> AbstractContextManager[object]:
     """Keeps other processes away while MLflow makes its tables: of several, all but one fail."""
     if _is_file(uri):
         path = sqlite_path(uri)
-        return locked(path.with_name(f".{path.name}.lock"), wait=True)
+        return locked(path.with_name(f"{path.name}.lock"), wait=True)
     return _postgres_lock(uri) if uri.startswith("postgresql") else nullcontext()
 
 
