@@ -175,18 +175,37 @@ def test_soft_focal_loss(variant: str) -> None:
     torch.testing.assert_close(made, want)
 
 
-def test_partners_are_others_of_the_class_or_of_another() -> None:
-    every = torch.tensor([0, 0, 0, 1, 1, 2, -1])
-    anchor = torch.tensor([0, 3, 5])
-    draw = torch.rand(3, 7, generator=torch.Generator().manual_seed(0))
-    same = partners(anchor, every[anchor], every, True, draw, 4)
-    assert set(same[0].tolist()) == {1, 2}  # two others, again and again
-    assert set(same[1].tolist()) == {4}
-    assert set(same[2].tolist()) == {5}  # alone in its class
-    other = partners(anchor, every[anchor], every, False, draw, 3)
+def test_partners_are_others_of_the_class_and_of_other_classes() -> None:
+    every = torch.tensor([1, 0, -1, 0, 2, 0, 1, -1])
+    anchor = torch.tensor([1, 0, 4])
+    draw = torch.rand(3, 2, generator=torch.Generator().manual_seed(0))
+    made = partners(anchor, every, draw, 3)
+    same, other = made[:, :3], made[:, 3:]
+    assert set(same[0].tolist()) == {3, 5}  # two others, again and again
+    assert set(same[1].tolist()) == {6}
+    assert set(same[2].tolist()) == {4}  # alone in its class
     for row, chosen in zip(anchor, other, strict=True):
         assert len(set(chosen.tolist())) == 3
         assert all(every[c] >= 0 and every[c] != every[row] for c in chosen)
+    alone = partners(torch.tensor([0]), torch.tensor([4, 4, -1]), draw[:1], 2)
+    assert alone.tolist() == [[1, 1, 0, 0]]  # no other class
+
+
+def test_partners_are_drawn_alike_and_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    every = torch.randint(-1, 4, (60,), generator=generator)
+    anchor = int(torch.nonzero(every == 2)[0])
+    own = (every == 2).nonzero()[:, 0].tolist()
+    made = partners(torch.full((4000,), anchor), every, torch.rand(4000, 2, generator=generator), 5)
+    for part, allowed in (
+        (made[:, :5], set(own) - {anchor}),
+        (made[:, 5:], set((every >= 0).nonzero()[:, 0].tolist()) - set(own)),
+    ):
+        assert all(len(row.unique()) == 5 for row in part[:50])
+        found = torch.bincount(part.flatten(), minlength=60)
+        assert set(found.nonzero()[:, 0].tolist()) == allowed
+        share = found[sorted(allowed)] / found.sum() * len(allowed)
+        assert share.min() > 0.8 and share.max() < 1.2
 
 
 def test_likeness_is_the_mean_score_with_the_class() -> None:

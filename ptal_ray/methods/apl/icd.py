@@ -77,30 +77,34 @@ def bank(known: Known) -> Pseudo:
     return {"vector": vector, "instance": label, "row": torch.arange(len(own))}
 
 
-def partners(
-    anchor: Tensor, label: Tensor, every: Tensor, same: bool, draw: Tensor, number: int
-) -> Tensor:
-    """(A, number) indices of instances of the same class as each anchor, or of another.
+def partners(anchor: Tensor, every: Tensor, draw: Tensor, number: int) -> Tensor:
+    """(A, 2 number) indices of instances: partners of each anchor's class, then of other classes.
 
-    Without repetition where there are enough, else one after the other again and again. An
-    anchor whose class has no other instance is its own partner.
+    They lie evenly spaced in the instances ordered by class, from a random one on: without
+    repetition where there are enough, else one after the other again and again. An anchor whose
+    class has no other instance, or that meets no other class, is its own partner.
 
     Args:
-        anchor: (A,) indices among all instances.
-        label: (A,) classes.
+        anchor: (A,) indices of instances, no padding.
         every: (M,) classes of all instances, -1 pads.
-        same: of the same class.
-        draw: (A, M) uniform in [0, 1).
-        number: of partners.
+        draw: (A, 2) uniform in [0, 1), where either kind begins.
+        number: of partners of each kind.
     """
-    index = torch.arange(len(every), device=every.device)
-    alike = every[None] == label[:, None]
-    allowed = (alike & (index[None] != anchor[:, None])) if same else (~alike & (every >= 0))
-    order = draw.masked_fill(~allowed, 2.0).argsort(dim=1)
-    count = allowed.sum(dim=1, keepdim=True)
-    place = torch.arange(number, device=every.device)[None] % count.clamp(min=1)
-    chosen = order.gather(1, place)
-    return torch.where(count > 0, chosen, anchor[:, None])
+    order = every.argsort(stable=True)
+    ranked, label = every[order], every[anchor]
+    first = torch.searchsorted(ranked, label)
+    own = torch.searchsorted(ranked, label, right=True) - first
+    padding = (every < 0).sum()
+    count = torch.stack([own - 1, len(every) - padding - own], dim=1)[..., None]  # (A, 2, 1)
+    part = torch.arange(number, device=every.device)
+    index = torch.floor((part + draw[..., None]) * (count / number)).long()
+    alike, other = torch.minimum(index, count - 1).unbind(dim=1)
+    alike = alike + first[:, None]
+    alike = alike + (alike >= order.argsort()[anchor][:, None]).long()
+    other = other + padding
+    other = other + own[:, None] * (other >= first[:, None])
+    chosen = order[torch.stack([alike, other], dim=1).clamp(min=0, max=len(every) - 1)]
+    return torch.where(count > 0, chosen, anchor[:, None, None]).flatten(1)
 
 
 def discriminator_loss(model: Discriminator, batch: Batch, hp: Any, step: Step) -> Tensor:
@@ -112,23 +116,18 @@ def discriminator_loss(model: Discriminator, batch: Batch, hp: Any, step: Step) 
     assert batch.pseudo is not None and step.split_pseudo is not None
     vectors, classes = step.split_pseudo["vector"], step.split_pseudo["instance"]
     every, most = classes.flatten(), classes.shape[1]
-    label = batch.pseudo["instance"].flatten()
-    slot = torch.arange(most, device=every.device)
-    anchor = (batch.pseudo["row"][:, None] * most + slot).flatten()
-    size = (len(batch.pseudo["row"]), most, len(every))
-    drawn = [step.rand(size[0], *size[1:]).flatten(0, 1) for _ in range(2)]
-    number = hp.icd_partners
-    positive = partners(anchor, label, every, True, drawn[0], number)
-    negative = partners(anchor, label, every, False, drawn[1], number)
-    other = torch.cat([positive, negative], dim=1)  # (A, 2 number)
-    same = (every[other] == label[:, None]).float()
+    draw = step.rand(len(batch.mask), most, 2)
+    row, slot = (batch.pseudo["instance"] >= 0).nonzero(as_tuple=True)
+    anchor = batch.pseudo["row"][row] * most + slot
+    other = partners(anchor, every, draw[row, slot], hp.icd_partners)
+    same = (every[other] == every[anchor][:, None]).float()
     flat = vectors.flatten(0, 1)
     one, two = model.one_side(flat[anchor]), model.other_side(flat[other])
     wrong = F.binary_cross_entropy_with_logits(
         model(one[:, None], two).float(), same, reduction="none"
     ).mean(dim=1)
-    real = (label >= 0).float()
-    return (wrong * real).sum() / step.mean_over_workers(real.sum()).clamp(min=1)
+    number = step.mean_over_workers(wrong.new_tensor(len(anchor)))
+    return wrong.sum() / number.clamp(min=1)
 
 
 @torch.no_grad()
