@@ -7,7 +7,8 @@
 Each variant is a name and settings on top of the search space. Every run trains with what these
 fix and the method's defaults for the rest, on the training split without a fold, and is judged on
 that fold with the decode parameters searched alike (cross-fitted where the space says so). Seed k
-takes fold k, for every variant. The test split is never read.
+takes fold k, for every variant. The test split is never read. The report is
+written after each variant, so an ablation that is stopped keeps those that are done.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,20 +184,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             ]
             for v in variants
         }
-        rows = _run_all(planned, args.jobs)
+        configs = [c for every in planned.values() for c in every]
+        text = ""
+        for rows in _run_all(planned, args.jobs):
+            text = report(args, variants, rows, configs)
+            _write(args.out, rows, text)
     except PtalError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "result.json").write_text(json.dumps(rows, indent=0))
-    text = report(args, variants, rows, [c for configs in planned.values() for c in configs])
-    (args.out / "REPORT.md").write_text(text)
     print(text)
     return 0
 
 
-def _run_all(planned: dict[str, list[TrialConfig]], jobs: int) -> dict[str, list[dict[str, Any]]]:
-    """Every run, `jobs` at a time; prints a line as each ends."""
+def _write(out: Path, rows: dict[str, list[dict[str, Any]]], text: str) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "result.json").write_text(json.dumps(rows, indent=0))
+    (out / "REPORT.md").write_text(text)
+
+
+def _run_all(
+    planned: dict[str, list[TrialConfig]], jobs: int
+) -> Iterator[dict[str, list[dict[str, Any]]]]:
+    """Every run, `jobs` at a time, a line printed as each ends; the rows so far, by variant."""
     began = time.monotonic()
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         waiting = {
@@ -212,7 +221,7 @@ def _run_all(planned: dict[str, list[TrialConfig]], jobs: int) -> dict[str, list
                 print(
                     f"{spent:7.0f} s  {name}, seed {seed}: {value:.4f}", file=sys.stderr, flush=True
                 )
-    return rows
+            yield rows
 
 
 if __name__ == "__main__":

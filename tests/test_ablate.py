@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from test_trial import SMALL
 
 from ptal_ray import ablate
 from ptal_ray.ablate import parse_variant, table
-from ptal_ray.errors import ConfigError
+from ptal_ray.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -59,6 +60,21 @@ def test_table_pairs_runs_of_one_seed() -> None:
     assert lines[2] == "| a | 2 | 30.0 ± 28.3 |  |"
     assert lines[3] == "| b | 2 | 40.0 ± 28.3 | +10.0 ± 0.0 |"
     assert lines[4] == "| c | 1 | 70.0 | +10.0 |"
+
+
+def test_what_is_done_is_kept_when_a_later_variant_fails(
+    space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_all(planned: object, jobs: int) -> Iterator[dict[str, list[dict[str, object]]]]:
+        yield {"a": [{"metrics": {"val/mAP_avg": 0.5}}]}
+        raise DataError("gone")
+
+    monkeypatch.setattr(ablate, "_run_all", run_all)
+    variants = ["--variant", "a:", "--variant", "b: train.feature_weight=0"]
+    code = ablate.main([str(space), *variants, "--out", str(tmp_path)])
+    assert code == DataError.exit_code
+    assert list(json.loads((tmp_path / "result.json").read_text())) == ["a"]
+    assert "| a | 1 | 50.0 |" in (tmp_path / "REPORT.md").read_text()
 
 
 @pytest.mark.parametrize("text", ["no colon", ": train.lr=1", "name: lr"])
