@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from ptal_ray.data import splits
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.method import Method, load
 from ptal_ray.scoring import score_videos, whole_videos
 from ptal_ray.study import Study
+from ptal_ray.supervision import fold
 
 PER_TENSOR_BYTES = 310  # what torch.save writes around each: names, alignment, a directory entry
 PER_CHECKPOINT_BYTES = 3000  # the configuration and torch's own records
@@ -63,10 +63,9 @@ def footprint(study: Study, store: FeatureStore, concurrent: int) -> Footprint:
         concurrent: trials at a time.
     """
     space = study.space
-    method, train = load(space.method), space.train_defaults()
-    params: Any = method.train_params
-    hp = params(**train)
-    fit, val = splits.fold(store, space.selection.val_fraction, space.selection.fold_seed)
+    method, selection = load(space.method), space.selection
+    hp = space.train_params()
+    fit, val = fold(store, hp, selection.val_fraction, selection.fold_seed)
     with torch.random.fork_rng(devices=[]):
         model = method.build(store, hp).eval()
     final = space.final

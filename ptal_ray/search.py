@@ -22,7 +22,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.data import splits
 from ptal_ray.data.datasets import find, origin
 from ptal_ray.data.remote import Remote, is_remote
 from ptal_ray.data.store import FeatureStore
@@ -44,6 +43,7 @@ from ptal_ray.study import (
     read_study,
     study_place,
 )
+from ptal_ray.supervision import fold
 from ptal_ray.tracking import StudyView
 
 _SETTINGS = (
@@ -140,7 +140,13 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
     )
     if study.searcher == "grid":
         grid(study)  # says whether it has few enough points
-    fit, val = splits.fold(store, space.selection.val_fraction, space.selection.fold_seed)
+    if searched := {"labelled_fraction", "labelled_seed"} & set(space.train):
+        raise ConfigError(
+            f"train.{min(searched)}: decides which videos are in the selection fold, so no search "
+            "can compare its values; fix it, and run one study a value"
+        )
+    selection = space.selection
+    fit, val = fold(store, space.train_params(), selection.val_fraction, selection.fold_seed)
     for name, ids in (("fit", fit), ("val", val), ("test", store.ids("test"))):
         if not ids:
             raise DataError(f"{store.path}: split {name!r} is empty; import videos of that subset")

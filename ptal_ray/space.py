@@ -128,6 +128,12 @@ class SearchSpace:
         """All train parameters: the method's defaults, then the file's fixed values."""
         return asdict(methods.load(self.method).train_params()) | self.train_fixed
 
+    def train_params(self) -> methods.TrainParams:
+        """`train_defaults` as the method's parameters."""
+        kind: Any = methods.load(self.method).train_params
+        made: methods.TrainParams = kind(**self.train_defaults())
+        return made
+
     def decode_defaults(self) -> dict[str, Scalar]:
         """All decode parameters: the method's defaults, then the file's fixed values."""
         return asdict(methods.load(self.method).decode_params()) | self.decode_fixed

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.data import splits
 from ptal_ray.data.datasets import present
 from ptal_ray.data.remote import Remote
 from ptal_ray.data.store import FeatureStore
@@ -21,6 +20,7 @@ from ptal_ray.place import check_links
 from ptal_ray.provenance import provenance
 from ptal_ray.run_folder import RunFolder
 from ptal_ray.space import Scalar, SearchSpace, parse_space
+from ptal_ray.supervision import annotated_ids, fold
 from ptal_ray.tracking import StudyView, TrialView, summarise
 from ptal_ray.trial_config import TrialConfig, external_note
 
@@ -253,22 +253,11 @@ def study_event(study: Study) -> dict[str, Any]:
 
 
 def _annotated(study: Study, store: FeatureStore) -> dict[str, list[str]]:
-    """Ids whose annotations the search and the final runs may see.
-
-    Empty for methods supervised by points, and where the space searches over how many there are.
-    """
-    hp = study.space.train_defaults()
-    if "labelled_fraction" not in hp or {"labelled_fraction", "labelled_seed"} & set(
-        study.space.train
-    ):
-        return {}
-    selection = study.space.selection
-    fit, _ = splits.fold(store, selection.val_fraction, selection.fold_seed)
-    share, seed = float(hp["labelled_fraction"]), int(hp["labelled_seed"])
-    return {
-        "search": list(splits.labelled(store, fit, share, seed)),
-        "final": list(splits.labelled(store, store.ids("train"), share, seed)),
-    }
+    """Ids whose annotations the search and the final runs may see; empty where points supervise."""
+    hp, selection = study.space.train_params(), study.space.selection
+    known = annotated_ids(store, hp)
+    fit, _ = fold(store, hp, selection.val_fraction, selection.fold_seed)
+    return {"search": [i for i in fit if i in known], "final": list(known)} if known else {}
 
 
 def trial_config(study: Study, params: Mapping[str, Scalar]) -> TrialConfig:

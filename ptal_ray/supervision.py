@@ -15,13 +15,42 @@ from ptal_ray.methods.method import Method
 from ptal_ray.trial_config import TrialConfig
 
 
-def split_ids(store: FeatureStore, config: TrialConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def fold(
+    store: FeatureStore, hp: Any, fraction: float, seed: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Ids to fit and ids to select on; labelled videos are as frequent among both.
+
+    Args:
+        store: the dataset.
+        hp: train parameters; those of a method that learns from annotations say of which videos.
+        fraction, seed: see `splits.fold`.
+
+    Raises:
+        DataError: such a method, and no training video is annotated.
+    """
+    return splits.fold(store, fraction, seed, set(annotated_ids(store, hp)))
+
+
+def annotated_ids(store: FeatureStore, hp: Any) -> tuple[str, ...]:
+    """Training videos whose annotations may be read; none for methods supervised by points.
+
+    Raises:
+        DataError: no training video is annotated.
+    """
+    if not hasattr(hp, "labelled_fraction"):
+        return ()
+    return splits.labelled(store, hp.labelled_fraction, hp.labelled_seed)
+
+
+def split_ids(
+    store: FeatureStore, config: TrialConfig, hp: Any
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Training ids and ids to score.
 
     Raises:
         DataError: one of them is empty.
     """
-    fit, val = splits.fold(store, config.val_fraction, config.fold_seed)
+    fit, val = fold(store, hp, config.val_fraction, config.fold_seed)
     training = store.ids("train") if config.fit_on == "train" else fit
     scored = store.ids("test") if config.score_on == "test" else val
     for name, ids in ((config.fit_on, training), (config.score_on, scored)):
@@ -38,7 +67,8 @@ def visible_ids(
         return ids, ids
     if method.labels is None:  # learns from features alone
         return ids, ()
-    labelled = splits.labelled(store, ids, hp.labelled_fraction, hp.labelled_seed)
+    known = set(annotated_ids(store, hp))
+    labelled = tuple(i for i in ids if i in known)
     return (ids if method.supervision == "semi" else labelled), labelled
 
 

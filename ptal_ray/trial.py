@@ -82,7 +82,7 @@ class Trial:
         train_params: Any = self.method.train_params
         self.hp = train_params(**config.train)
         self.store = FeatureStore.open(config.store)
-        fit_ids, self.score_ids = split_ids(self.store, config)
+        fit_ids, self.score_ids = split_ids(self.store, config, self.hp)
         seen, labelled = visible_ids(self.store, fit_ids, self.method, self.hp)
         self.annotated = () if self.method.supervision == "point" else labelled
         truth = partial(ground_truth, self.store, labelled, "val")
@@ -99,8 +99,10 @@ class Trial:
         self.average = averaged(self.model) if self.hp.ema else None
         self.objective = self._wrap()
         self.labels = LabelTable(len(seen), self.hp.refresh_every, self.device)
+        known = Known(split=self.split, stage=stage, truth=truth, labelled=labelled)
+        bank = self.method.bank(known, self.hp) if self.method.bank else {}
+        self.bank = {name: value.to(self.device) for name, value in bank.items()}
         if self.method.labels is not None:
-            known = Known(split=self.split, stage=stage, truth=truth, labelled=labelled)
             self.labels.fill(self.method.labels(known, self.hp))
             if self.method.groups is not None and self.labels.tables is not None:
                 self.plan = self._plan(self.method.groups(self.labels.tables, self.hp))
@@ -231,6 +233,7 @@ class Trial:
             epoch=self.step / self.plan.steps_per_epoch,
             generator=generator,
             split_pseudo=self.labels.tables,
+            bank=self.bank,
             rank=self.rank,
             world_size=self.world_size,
         )

@@ -14,10 +14,11 @@ import torch
 from conftest import make_store
 from test_trial import config
 
+from ptal_ray import search
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.splits import centres, labelled
 from ptal_ray.data.store import FeatureStore, StoreWriter
-from ptal_ray.data.types import Segments
+from ptal_ray.data.types import Grid, Segments
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.methods.apl.actionformer_losses import edge_quality, soft_focal
 from ptal_ray.methods.apl.actionformer_network import ActionFormer, joint_quality
@@ -30,6 +31,7 @@ from ptal_ray.methods.method import load
 from ptal_ray.ops.segments import paired_tiou
 from ptal_ray.space import load_space
 from ptal_ray.study import create_study, study_event
+from ptal_ray.supervision import annotated_ids, fold, visible_ids
 from ptal_ray.trial import Trial
 from ptal_ray.trial_config import external_note
 
@@ -84,23 +86,48 @@ def test_annotations_of_unlabelled_videos_change_nothing(
 def test_labelled_videos_are_seeded_and_hold_every_class(store: Path) -> None:
     source = FeatureStore.open(store)
     ids = source.ids("train")
-    chosen = labelled(source, ids, 0.4, 0)
-    assert len(chosen) == 4 and labelled(source, ids, 0.4, 0) == chosen
-    assert any(labelled(source, ids, 0.4, seed) != chosen for seed in range(1, 5))
-    assert labelled(source, ids, 1.0, 0) == ids
-    assert len(labelled(source, ids, 0.001, 0)) == 1
+    chosen = labelled(source, 0.4, 0)
+    assert len(chosen) == 4 and labelled(source, 0.4, 0) == chosen
+    assert any(labelled(source, 0.4, seed) != chosen for seed in range(1, 5))
+    assert labelled(source, 1.0, 0) == ids
+    assert len(labelled(source, 0.001, 0)) == 1
     seen = {int(c) for id in chosen for c in source.annotations(id).label}
     assert seen == {int(c) for id in ids for c in source.annotations(id).label}
 
 
-def test_the_search_sees_no_annotation_that_final_runs_do_not(store: Path) -> None:
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
+def test_the_search_trains_on_the_same_share_of_labels_as_final_runs(
+    store: Path, share: float
+) -> None:
     source = FeatureStore.open(store)
-    ids = source.ids("train")
-    every = labelled(source, ids, 0.5, 3)
-    assert labelled(source, ids[2:], 0.5, 3) == tuple(id for id in every if id in ids[2:])
-    others = [id for id in ids if id not in every]
-    with pytest.raises(DataError, match="the 5 labelled videos are all in the selection fold"):
-        labelled(source, others, 0.5, 3)
+    for seed in range(6):
+        hp = AplTrain(labelled_fraction=share, labelled_seed=seed)
+        every = annotated_ids(source, hp)
+        fit, val = fold(source, hp, 0.3, seed)
+        own = [id for id in fit if id in every]
+        assert (len(fit), len(val)) == (7, 3)
+        assert len(own) == len(every) - min(round(0.3 * len(every)), len(every) - 1) > 0
+        ids, seen = visible_ids(source, fit, load("apl"), hp)
+        assert ids == fit and seen == tuple(own)
+
+
+def test_a_class_of_one_video_is_labelled_first(tmp_path: Path) -> None:
+    grid = Grid(stride_s=1.0)
+    with StoreWriter(
+        tmp_path / "rare", name="rare", classes=("a", "b"), grid=grid, features="test",
+        dtype="float32",
+    ) as writer:  # fmt: skip
+        for k in range(20):
+            own = Segments(
+                start_s=np.array([1.0]), end_s=np.array([3.0]), label=np.array([int(k == 7)]),
+                score=np.ones(1),
+            )  # fmt: skip
+            writer.add(
+                f"v{k}", subset="train", features=np.zeros((5, 3), np.float32), duration_s=5.0,
+                annotations=own, points=centres(["v"], {"v": own})[0],
+            )  # fmt: skip
+    source = FeatureStore.open(tmp_path / "rare")
+    assert all("v7" in labelled(source, 0.1, seed) for seed in range(10))
 
 
 def test_each_stage_counts_positives_anew(store: Path) -> None:
@@ -135,7 +162,7 @@ def test_videos_without_annotations_are_an_error(tmp_path: Path, store: Path) ->
             annotations=Segments.empty(), points=centres(["v"], {})[0],
         )  # fmt: skip
     with pytest.raises(DataError, match="none of the 1 training videos has an annotated instance"):
-        labelled(FeatureStore.open(tmp_path / "none"), ("v",), 0.5, 0)
+        labelled(FeatureStore.open(tmp_path / "none"), 0.5, 0)
 
 
 def test_the_heads_and_the_discriminator_have_the_published_size() -> None:
@@ -275,24 +302,25 @@ def test_likeness_drops_and_mines() -> None:
 
 @pytest.mark.parametrize("params", [AplTrain, AplBmnTrain])
 def test_earlier_stages_see_what_is_theirs(params: type) -> None:
-    hp = params(lr=0.5, early_lr=0.25, tau_neg=0.2, labelled_fraction=0.3, sampled=7)
+    hp = params(
+        lr=0.5, early_lr=0.25, tau_neg=0.2, labelled_fraction=0.3, sampled=7, contrast_weight=0.5
+    )
     middle = early_params(hp, LAST)
     assert (middle.lr, middle.tau_neg, middle.labelled_fraction) == (0.25, params().tau_neg, 0.3)
     first = early_params(middle, LABELS)
-    assert (first.lr, first.labelled_fraction, first.sampled) == (
-        0.25, params().labelled_fraction, 7,
-    )  # fmt: skip
+    assert (first.lr, first.contrast_weight, first.sampled) == (0.25, params().contrast_weight, 7)
+    assert first.labelled_fraction == 0.3  # it decides which videos are in the fold
     known = {f.name for p in (AplTrain, AplBmnTrain) for f in dataclasses.fields(p)}
     assert known >= LABELS > LAST
 
 
 def test_detectors_alone_train_on_their_share_of_the_videos(store: Path) -> None:
     for method in ("apl.actionformer", "apl.bmn"):
-        whole = Trial(config(store, method))
         part = Trial(config(store, method, train={"labelled_fraction": 0.5}))
-        half = labelled(whole.store, whole.store.ids("train"), 0.5, 0)
-        assert part.split.ids == tuple(id for id in whole.split.ids if id in half)
-        assert len(half) == 5 and part.annotated == part.split.ids
+        fit, _ = fold(part.store, part.hp, part.config.val_fraction, part.config.fold_seed)
+        half = labelled(part.store, 0.5, 0)
+        assert part.split.ids == part.annotated == tuple(id for id in fit if id in half)
+        assert len(half) == 5 > len(part.annotated) > 2
 
 
 def test_without_any_label_training_goes_on_with_the_annotated_videos(store: Path) -> None:
@@ -341,12 +369,19 @@ def test_a_study_records_which_videos_are_labelled(store: Path, tmp_path: Path) 
     source = FeatureStore.open(store)
     study = create_study(space, source, tmp_path)
     known = study_event(study)["annotated"]
-    assert known["final"] == list(labelled(source, source.ids("train"), 0.5, 0))
+    assert known["final"] == list(labelled(source, 0.5, 0))
     assert len(known["search"]) < len(known["final"]) == 5
-    searched = load_space("apl_watch", ["train.labelled_fraction={choice: [0.2, 0.5]}"])
-    assert study_event(create_study(searched, source, tmp_path))["annotated"] == {}
     points = load_space("apn_watch", [])
     assert study_event(create_study(points, source, tmp_path))["annotated"] == {}
+
+
+def test_how_much_is_labelled_is_not_searched(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PTAL_DATA", str(store.parent))
+    setting = "train.labelled_fraction={choice: [0.2, 0.5]}"
+    assert search.main(["apl_watch", "--dataset", store.name, "--set", setting, "--dry-run"]) == 2
+    assert "train.labelled_fraction: decides which videos" in capsys.readouterr().err
 
 
 def test_stages_know_their_parameters() -> None:

@@ -130,6 +130,17 @@ def test_every_batch_holds_as_many_of_each_kind_side_by_side():
     assert (plan.rows(5) == batches[5]).all()
 
 
+def test_a_rare_kind_is_repeated_and_does_not_shrink_the_batch():
+    many, few = np.arange(20), np.array([20, 21, 22])
+    plan = BatchPlan(groups=(many, few), asked_batch_size=16, seed=1)
+    assert plan.batch_size == 32 and plan.steps_per_epoch == 1
+    batches = np.stack([plan.rows(step) for step in range(3)])
+    counts = np.bincount(batches[:, 1::2].ravel())[20:]
+    assert counts.sum() == 48 and counts.tolist() == [16, 16, 16]
+    assert len(set(batches[0, 0::2])) == 16
+    assert BatchPlan(groups=(few, few), asked_batch_size=16, seed=1).batch_size == 4
+
+
 def test_one_kind_of_video_is_visited_as_before():
     plan = BatchPlan(groups=(np.arange(7),), asked_batch_size=3, seed=4)
     order = np.random.default_rng([4, 1, 2]).permutation(7)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from conftest import make_store, shared
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Grid, Scores
 from ptal_ray.errors import ConfigError
+from ptal_ray.methods.apl.apl_params import AplBmnTrain
 from ptal_ray.methods.apl.bmn_decode import decode, proposal_scores, scores, window_starts
-from ptal_ray.methods.apl.bmn_labels import label_maps
+from ptal_ray.methods.apl.bmn_labels import label_maps, targets
 from ptal_ray.methods.apl.bmn_loss import losses
 from ptal_ray.methods.apl.bmn_network import Bmn, BmnOutput, build
 from ptal_ray.methods.apl.bmn_params import BmnDecode, BmnTrain
@@ -178,6 +179,7 @@ def test_golden_post_processing() -> None:
 
 
 SMALL = BmnTrain(base_dim=8, sample_dim=6, map_dim=4, num_sample=3, per_bin=2, tnd=True, joint=True)
+BOTH = AplBmnTrain(**asdict(SMALL), unlabelled_weight=0.0)
 
 
 def batch(features: list[torch.Tensor]) -> Batch:
@@ -239,14 +241,14 @@ def teaching(rows: int, seed: int = 0) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("joint", [False, True])
 def test_padding_and_untaught_videos_change_no_loss(joint: bool) -> None:
-    hp = replace(SMALL, joint=joint)
+    hp = replace(BOTH, joint=joint)
     model, given = small(hp), [torch.randn(12, 8), torch.randn(12, 8), torch.randn(16, 8)]
     segments = teaching(3)
     draw = torch.ones(3, 2, 16 * 17 // 2)  # the regression takes all or none
     several = batch(given)
     made = model(several.features, several.mask)
-    taught = torch.tensor([True, True, False])
-    found = losses(made, segments, several.mask, hp, draw, STEP, taught)
+    unlabelled = torch.tensor([False, False, True])
+    found = losses(made, segments, several.mask, hp, draw, STEP, unlabelled)
     two = batch(given[:2])
     made = model(two.features, two.mask)
     own = {name: value[:2] for name, value in segments.items()}
@@ -255,6 +257,36 @@ def test_padding_and_untaught_videos_change_no_loss(joint: bool) -> None:
     for name, value in want.items():
         assert value > 0
         torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5)
+
+
+def test_ignored_instances_are_no_background() -> None:
+    model, given = small(BOTH), batch([torch.randn(12, 8)])
+    edges = {"start_t": torch.tensor([[1.0, 6.0]]), "end_t": torch.tensor([[4.0, 10.0]])}
+    taught = targets(
+        edges | {"label": torch.tensor([[0, 2]]), "ignored": torch.tensor([[False, True]])},
+        given.mask, BOTH.longest, 3,
+    )  # fmt: skip
+    first, last = cells(12)
+    near = (first == 6) & (last == 9)
+    assert taught.open_cell[0, near].all() and taught.maps.iou[0, near].item() == 0
+    assert not taught.open_cell[0, (first == 1) & (last == 3)].any()
+    assert taught.open_class.tolist() == [[False, False, True]]
+    assert taught.open_start[0].nonzero()[:, 0].tolist() == [5, 6, 7]
+    made = model(given.features, given.mask)
+    draw = torch.ones(1, 2, 12 * 13 // 2)
+
+    def gradients(segments: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        terms = losses(made, segments, given.mask, BOTH, draw, STEP)
+        total = torch.stack(list(terms.values())).sum()
+        return torch.autograd.grad(total, [made.maps, made.start, made.video], retain_graph=True)
+
+    label = torch.tensor([[0, 2]])
+    ignored = gradients(edges | {"label": label, "ignored": torch.tensor([[False, True]])})
+    absent = gradients(edges | {"label": torch.tensor([[0, -1]])})
+    for value in (ignored[0][0, :, near], ignored[1][0, 5:8], ignored[2][0, 2]):
+        assert (value == 0).all()
+    assert (absent[0][0, 1, near] != 0).all() and (absent[1][0, 5:8] != 0).all()
+    assert absent[2][0, 2] != 0
 
 
 class Shared(Step):
@@ -278,8 +310,8 @@ def test_two_workers_have_the_gradient_of_one() -> None:
         mask = whole.mask[rows]
         own = {name: value[rows] for name, value in segments.items()}
         terms = losses(
-            model(whole.features[rows], mask), own, mask, SMALL, draw[rows], step,
-            torch.tensor([True, True, True, False])[rows],
+            model(whole.features[rows], mask), own, mask, replace(BOTH, unlabelled_weight=2.0),
+            draw[rows], step, torch.tensor([True, False, False, True])[rows],
         )  # fmt: skip
         total = torch.stack(list(terms.values())).sum()
         return list(torch.autograd.grad(total, list(model.parameters())))

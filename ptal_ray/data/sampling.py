@@ -16,11 +16,12 @@ class BatchPlan:
     """The order in which a split is visited.
 
     A split smaller than the asked batch uses the largest power of two that fits, so that the
-    batch still divides among workers.
+    batch still divides among workers. Of several kinds the most frequent one counts there.
 
     Args:
         groups: rows of each kind of video. A batch has as many of each kind, side by side; a pass
-            over the last kind is an epoch, the others are passed over again and again.
+            over the last kind is an epoch, the others are passed over again and again, as is a
+            last kind that is smaller than its part of a batch.
         asked_batch_size: videos of each kind in a global batch.
         seed: of the order.
     """
@@ -32,7 +33,7 @@ class BatchPlan:
     @property
     def group_size(self) -> int:
         """Videos of each kind in a global batch."""
-        number = len(self.groups[-1])
+        number = max(len(rows) for rows in self.groups)
         if self.asked_batch_size <= number:
             return self.asked_batch_size
         power: int = 1 << (number.bit_length() - 1)
@@ -45,16 +46,18 @@ class BatchPlan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Full batches in one pass; the rest of a permutation is dropped."""
-        return len(self.groups[-1]) // self.group_size
+        """Full batches in one pass, at least one; the rest of a permutation is dropped."""
+        return max(len(self.groups[-1]) // self.group_size, 1)
 
     def rows(self, step: int) -> NDArray[np.int64]:
         """(batch_size,) rows of the split in the global batch of `step`."""
-        epoch, index = divmod(step, self.steps_per_epoch)
-        last = self._order(len(self.groups) - 1, epoch)
-        size = self.group_size
-        chosen = [self._running(kind, step) for kind in range(len(self.groups) - 1)]
-        chosen.append(last[index * size : (index + 1) * size])
+        last, size = len(self.groups) - 1, self.group_size
+        chosen = [self._running(kind, step) for kind in range(last)]
+        if len(self.groups[last]) < size:
+            chosen.append(self._running(last, step))
+        else:
+            epoch, index = divmod(step, self.steps_per_epoch)
+            chosen.append(self._order(last, epoch)[index * size : (index + 1) * size])
         return np.stack(chosen, axis=1).reshape(-1)
 
     def _order(self, kind: int, epoch: int) -> NDArray[np.int64]:

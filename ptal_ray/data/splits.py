@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from ptal_ray.errors import DataError
 
 
 def fold(
-    store: FeatureStore, fraction: float, seed: int
+    store: FeatureStore, fraction: float, seed: int, labelled: Collection[str] = ()
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Splits the training videos into those to fit and those to select on.
 
@@ -25,6 +25,8 @@ def fold(
         store: the dataset.
         fraction: share of the training videos to select on, in (0, 1).
         seed: which fold.
+        labelled: ids of those videos whose annotations are read; both sides have the same share of
+            them, but that one stays to fit.
 
     Returns:
         (fit ids, validation ids), each in stored order and disjoint; both hold a video where
@@ -35,32 +37,31 @@ def fold(
     if not has.any():  # a dataset for full supervision
         has = _classes(store, [store.annotations(i).label for i in ids])
     number = min(max(round(fraction * len(ids)), 1), len(ids) - 1) if len(ids) > 1 else 0
+    kind = np.array([id in labelled for id in ids], bool)
+    known = int(kind.sum())
+    share = min(round(number * known / max(len(ids), 1)), max(known - 1, 0))
     rng = np.random.default_rng([seed, 0xF01D])
-    chosen = _repaired(has, _stratified(has, number, rng))
+    chosen = np.zeros(len(ids), bool)
+    for rows, size in ((~kind, number - share), (kind, share)):
+        chosen[rows] = _stratified(has[rows], min(size, int(rows.sum())), 1, rng)
+    chosen = _repaired(has, chosen, kind)
     fit = tuple(i for row, i in enumerate(ids) if not chosen[row])
     return fit, tuple(i for row, i in enumerate(ids) if chosen[row])
 
 
-def labelled(
-    store: FeatureStore, ids: Sequence[str], fraction: float, seed: int
-) -> tuple[str, ...]:
-    """The annotated videos among `ids`: a seeded, class-stratified part of the training split.
-
-    The part is drawn from the whole training split, so that a search, which trains without a fold,
-    and the final runs see annotations of the same videos.
+def labelled(store: FeatureStore, fraction: float, seed: int) -> tuple[str, ...]:
+    """The annotated videos: a seeded, class-stratified part of the training split.
 
     Args:
         store: the dataset.
-        ids: training videos.
         fraction: share of the training split, in (0, 1]; at least one video.
         seed: which part.
 
     Returns:
-        Ids in the order of `ids`. A class of two or more videos is in the part where the number
-        allows.
+        Ids in stored order. Every class is in the part where the number allows, the rarest first.
 
     Raises:
-        DataError: no training video has an annotated instance, or none of `ids` is in the part.
+        DataError: no training video has an annotated instance.
     """
     every = store.ids("train")
     has = _classes(store, [store.annotations(i).label for i in every])
@@ -70,15 +71,8 @@ def labelled(
             "import annotations of the training split"
         )
     number = min(max(round(fraction * len(every)), 1), len(every))
-    chosen = _stratified(has, number, np.random.default_rng([seed, 0x1ABE1]))
-    part = {id for id, own in zip(every, chosen, strict=True) if own}
-    found = tuple(i for i in ids if i in part)
-    if not found:
-        raise DataError(
-            f"{store.path}: the {number} labelled videos are all in the selection fold; raise "
-            "train.labelled_fraction, or choose another train.labelled_seed"
-        )
-    return found
+    chosen = _stratified(has, number, 0, np.random.default_rng([seed, 0x1ABE1]))
+    return tuple(id for id, own in zip(every, chosen, strict=True) if own)
 
 
 def centres(ids: Sequence[str], truth: Mapping[str, Segments]) -> list[Points]:
@@ -100,11 +94,21 @@ def _classes(store: FeatureStore, labels: Sequence[IntArray]) -> NDArray[np.bool
     return has
 
 
-def _stratified(has: NDArray[np.bool_], number: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Marks `number` rows in which classes are spread as in all rows."""
+def _stratified(
+    has: NDArray[np.bool_], number: int, spared: int, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Marks `number` rows in which classes are spread as in all rows; each has one if possible.
+
+    Args:
+        has: (V, C) which classes each row has.
+        number: of rows to mark.
+        spared: rows of each class that stay unmarked.
+        rng: of the order.
+    """
     count = has.sum(axis=0)
     share = number / max(len(has), 1)
-    wanted = np.clip(np.rint(count * share), np.minimum(1, count - 1), np.maximum(count - 1, 0))
+    most = np.maximum(count - spared, 0)
+    wanted = np.clip(np.rint(count * share), np.minimum(1, most), most)
     chosen, dealt = np.zeros(len(has), bool), np.zeros(len(has), bool)
     order = rng.permutation(len(has))
     for label in np.argsort(count, kind="stable"):
@@ -117,22 +121,26 @@ def _stratified(has: NDArray[np.bool_], number: int, rng: np.random.Generator) -
     return chosen
 
 
-def _repaired(has: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Swaps rows across while that lets both sides see more classes."""
-    while swap := _swap(has, chosen):
+def _repaired(
+    has: NDArray[np.bool_], chosen: NDArray[np.bool_], kind: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Swaps rows of one kind across while that lets both sides see more classes."""
+    while swap := _swap(has, chosen, kind):
         chosen = chosen.copy()
         chosen[list(swap)] = ~chosen[list(swap)]
     return chosen
 
 
-def _swap(has: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> tuple[int, int] | None:
-    """Two rows, one of either side, whose exchange leaves fewer classes unseen."""
+def _swap(
+    has: NDArray[np.bool_], chosen: NDArray[np.bool_], kind: NDArray[np.bool_]
+) -> tuple[int, int] | None:
+    """Two rows of one kind, one of either side, whose exchange leaves fewer classes unseen."""
     total, held = has.sum(axis=0), has[chosen].sum(axis=0)
     now = _unseen(held[None], total)[0]
     for side, sign in ((chosen, 1), (~chosen, -1)):
-        own = np.flatnonzero(side)
         brings = ~side & has[:, ~has[side].any(axis=0)].any(axis=1)
         for row in np.flatnonzero(brings):
+            own = np.flatnonzero(side & (kind == kind[row]))
             after = held + sign * (has[row].astype(np.int64) - has[own])
             unseen = _unseen(after, total)
             if len(own) and unseen.min() < now:

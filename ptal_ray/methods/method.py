@@ -155,12 +155,14 @@ class Step:
             [rank * B, (rank + 1) * B) of the global batch.
         split_pseudo: the newest pseudo-labels of the whole training split, each tensor (V, ...);
             rows not refreshed yet are zero. None where the method has no labels.
+        bank: what `Method.bank` made, or None.
     """
 
     index: int
     epoch: float
     generator: torch.Generator
     split_pseudo: Pseudo | None = None
+    bank: Pseudo | None = None
     rank: int = 0
     world_size: int = 1
 
@@ -299,6 +301,8 @@ class Method:
         stage: the training before this one, or None.
         labels: (known, hp) -> Pseudo of every row of the split, made once before training: from
             annotations, or from what the stage left. None for a method without such labels.
+        bank: (known, hp) -> tensors of any shape, made once before training, that every step sees
+            whole. None for none.
         groups: (labels, hp) -> rows of the split, one array for each kind of video that every
             batch holds `batch_size` of; the last one counts for epochs. None for all rows.
     """
@@ -315,6 +319,7 @@ class Method:
     label_segments: Callable[[Pseudo, Batch], list[NDArray[Any]]] | None = None
     stage: Stage | None = None
     labels: Callable[[Known, Any], Pseudo] | None = None
+    bank: Callable[[Known, Any], Pseudo] | None = None
     groups: Callable[[Pseudo, Any], list[NDArray[Any]]] | None = None
 
 

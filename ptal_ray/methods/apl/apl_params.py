@@ -62,6 +62,9 @@ class AplStages:
         "all", doc="mean and deviation over all unlabelled videos, or by class or video",
         source="PROPOSED", allowed=("all", "class", "video"),
     )  # fmt: skip
+    ignore_candidates: bool = param(
+        True, doc="other candidates teach nothing; off: they teach background", source="PROPOSED"
+    )
     eliminate: bool = param(True, doc="EAP: positives unlike their class are dropped", source="P")
     tau_icd: float = param(
         0.3, doc="likeness to the class below which a positive is dropped", source="P",
@@ -95,9 +98,6 @@ class AplTrain(AplStages, ActionFormerTrain):
 
     weight_decay: float = param(1e-4, doc="AdamW weight decay", source="P", allowed=(0.0, 1.0))
     alqa: bool = param(True, doc="heads for tIoU and tND; they scale class scores", source="P")
-    ignore_candidates: bool = param(
-        True, doc="other candidates teach nothing; off: they teach background", source="PROPOSED"
-    )
     label_multiclass: bool = param(
         True, doc="classes are suppressed apart in that", source="C (ActivityNet: false)"
     )
@@ -132,11 +132,12 @@ LAST = {
     "lr", "weight_decay", "unlabelled_weight", "adaptive", "tau_neg", "tau_pos_k",
     "tau_pos_scope", "eliminate", "tau_icd", "mine", "promote_icd", "ignore_candidates",
     "label_sigma", "label_multiclass", "label_voting", "label_most", "label_classes",
-    "supervised_steps",
+    "supervised_steps", "refresh_every",
 }  # fmt: skip
-# What pre-training, which sees no labels, does not see either.
+# What pre-training, which sees no labels, does not see either. Which videos are labelled decides
+# which are in the fold.
 LABELS = LAST | {
-    "labelled_fraction", "labelled_seed", "external_scores", "allow_external_scores",
+    "external_scores", "allow_external_scores",
     "first_range", "center_radius", "regression_weight",
     "label_smoothing", "first_positives", "quality_weight", "quality_floor", "focal",
     "contrast_weight", "icd_partners", "pretrain_steps", "boundary_weight",

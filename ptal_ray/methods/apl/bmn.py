@@ -32,18 +32,12 @@ def terms(
     step: Step,
     unlabelled: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """The terms of `bmn_loss.losses` over labelled videos, plus those over unlabelled ones."""
-    segments = {
-        "start_t": own["start_t"] + CENTRE_T,
-        "end_t": own["end_t"] + CENTRE_T,
-        "label": own["label"].masked_fill(own["ignored"], -1),
-    }
+    """The terms of `bmn_loss.losses` from the instances of the crops."""
+    segments = own | {name: own[name] + CENTRE_T for name in ("start_t", "end_t")}
+    if unlabelled is None:  # annotations alone, of which none is ignored
+        segments.pop("ignored")
     draw = step.rand(len(batch.mask), 2, output.maps.shape[2])
-    if unlabelled is None:
-        return losses(output, segments, batch.mask, hp, draw, step)
-    known = losses(output, segments, batch.mask, hp, draw, step, ~unlabelled)
-    guessed = losses(output, segments, batch.mask, hp, draw, step, unlabelled)
-    return {name: term + hp.unlabelled_weight * guessed[name] for name, term in known.items()}
+    return losses(output, segments, batch.mask, hp, draw, step, unlabelled)
 
 
 def loss(model: Bmn, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:

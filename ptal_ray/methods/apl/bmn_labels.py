@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,8 @@ from torch.nn import functional as F
 
 from ptal_ray.ops.boundary_matching import cells_on
 
+LOW = 0.3  # tIoU from which a cell is about the same segment
+POSITIVE = 0.5  # share of a snippet in a boundary zone above which it is a boundary
 ZONE_T = 3.0  # snippets that a boundary covers
 
 
@@ -27,6 +30,64 @@ class LabelMaps:
     end: Tensor
     iou: Tensor
     tnd: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """What the instances of a batch teach, and what ignored ones leave open.
+
+    Args:
+        maps: of the instances that teach.
+        present: (B, C) bool, classes of these.
+        open_start, open_end: (B, T) bool, boundaries of ignored instances alone.
+        open_cell: (B, K) bool, cells near an ignored instance and nearer to it than to any other.
+        open_class: (B, C) bool, classes of ignored instances alone.
+    """
+
+    maps: LabelMaps
+    present: Tensor
+    open_start: Tensor
+    open_end: Tensor
+    open_cell: Tensor
+    open_class: Tensor
+
+
+def targets(
+    segments: Mapping[str, Tensor], mask: Tensor, longest: int, num_classes: int
+) -> Targets:
+    """The targets of a batch.
+
+    Args:
+        segments: "start_t", "end_t" (B, N) edges in snippets of the crop, "label" (B, N) int64
+            class or -1 for padding; "ignored" (B, N) bool, left out where none is.
+        mask: (B, T) bool.
+        longest: see `cells`.
+        num_classes: C.
+    """
+    lengths, length = mask.sum(dim=1), mask.shape[1]
+
+    def maps(label: Tensor) -> LabelMaps:
+        start, end = (segments[name][:, : label.shape[1]] for name in ("start_t", "end_t"))
+        return label_maps(start, end, label, lengths, length, longest)
+
+    taught, ignored = segments["label"], segments["label"][:, :0]
+    if (free := segments.get("ignored")) is not None:
+        taught, ignored = taught.masked_fill(free, -1), taught.masked_fill(~free, -1)
+    truth, other = maps(taught), maps(ignored)
+    present, unsure = (_present(own, num_classes) for own in (taught, ignored))
+    return Targets(
+        maps=truth,
+        present=present,
+        open_start=(other.start > POSITIVE) & (truth.start <= POSITIVE),
+        open_end=(other.end > POSITIVE) & (truth.end <= POSITIVE),
+        open_cell=(other.iou > LOW) & (other.iou > truth.iou),
+        open_class=unsure & ~present,
+    )
+
+
+def _present(label: Tensor, classes: int) -> Tensor:
+    """(B, N) -> (B, C) bool, which classes there are."""
+    return F.one_hot(F.pad(label + 1, (0, 1)), classes + 1).amax(dim=1)[:, 1:] > 0
 
 
 def label_maps(

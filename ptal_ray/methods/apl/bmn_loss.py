@@ -7,15 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from ptal_ray.methods.apl.bmn_labels import LabelMaps, label_maps
+from ptal_ray.methods.apl.bmn_labels import LOW, POSITIVE, Targets, targets
 from ptal_ray.methods.apl.bmn_network import CLASSIFICATION, REGRESSION, TND, BmnOutput
 from ptal_ray.methods.method import Step
 from ptal_ray.ops import mil
 
-POSITIVE = 0.5  # share of a snippet in a boundary zone above which it is a boundary
-GOOD, HIGH, LOW = 0.9, 0.7, 0.3  # tIoU
+GOOD, HIGH = 0.9, 0.7  # tIoU
 LOG_SHIFT = 1e-6  # inside logarithms
 TINY = 1e-12  # so that a mean over nothing is 0
 
@@ -27,7 +25,7 @@ def losses(
     hp: Any,
     draw: Tensor,
     step: Step,
-    taught: Tensor | None = None,
+    unlabelled: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Weighted 0-d terms "boundary", "regression", "classification", "video" and, with tnd, "tnd".
 
@@ -35,38 +33,39 @@ def losses(
 
     Args:
         made: of videos or crops.
-        segments: "start_t", "end_t" (B, N) edges in snippets of the crop, "label" (B, N) int64
-            class or -1 for padding.
+        segments: see `bmn_labels.targets`.
         mask: (B, T) bool.
         hp: BmnTrain.
         draw: (B, 2, K) uniform in [0, 1), which cells of middle and of low tIoU the regression
             takes.
         step: for its `mean_over_workers`.
-        taught: (B,) bool, the videos that count; None for all.
+        unlabelled: (B,) bool, videos whose terms are means of their own and count
+            `unlabelled_weight` times; None for none.
 
     Source: BMN code; golden bmn losses.
     """
     with torch.autocast(mask.device.type, enabled=False):
-        rows = mask.new_ones(len(mask)) if taught is None else taught
-        truth = label_maps(
-            segments["start_t"], segments["end_t"], segments["label"], mask.sum(dim=1),
-            mask.shape[1], hp.longest,
-        )  # fmt: skip
-        return _weighted(made, truth, segments["label"], mask & rows[:, None], rows, hp, draw, step)
+        given = targets(segments, mask, hp.longest, made.video.shape[1])
+        if unlabelled is None:
+            return _weighted(made, given, mask, mask.new_ones(len(mask)), hp, draw, step)
+        known, guessed = (
+            _weighted(made, given, mask & rows[:, None], rows, hp, draw, step)
+            for rows in (~unlabelled, unlabelled)
+        )
+        return {name: term + hp.unlabelled_weight * guessed[name] for name, term in known.items()}
 
 
 def _weighted(
     made: BmnOutput,
-    truth: LabelMaps,
-    label: Tensor,
+    given: Targets,
     mask: Tensor,
     rows: Tensor,
     hp: Any,
     draw: Tensor,
     step: Step,
 ) -> dict[str, Tensor]:
-    """As `losses`, from targets; `mask` and `rows` leave out what is not taught."""
-    sets = _sets(truth, mask, made.inside(mask), hp)
+    """As `losses`, over `rows` (B,) bool; `mask` leaves out the others, too."""
+    truth, sets = given.maps, _sets(given, mask, made.inside(mask), hp)
     counts = [v.sum(dtype=torch.float32) for v in (*sets.values(), rows)]
     number = dict(zip((*sets, "rows"), step.mean_over_workers(torch.stack(counts)), strict=True))
 
@@ -85,7 +84,8 @@ def _weighted(
     chosen = _chosen(sets, number, draw)
     total = step.mean_over_workers(chosen.sum(dtype=torch.float32)).clamp(min=TINY)
     error = 0.5 * ((regressed - truth.iou).square() * chosen).sum() / total
-    classes = mil.cross_entropy(made.video, _present(label, made.video.shape[1])).mean(dim=1)
+    classes = mil.cross_entropy(made.video, given.present.float())
+    classes = classes.masked_fill(given.open_class, 0.0).mean(dim=1)
     terms = {
         "boundary": hp.boundary_weight
         * (balanced(made.start, "start") + balanced(made.end, "end")),
@@ -99,8 +99,9 @@ def _weighted(
     return terms
 
 
-def _sets(truth: LabelMaps, mask: Tensor, cell: Tensor, hp: Any) -> dict[str, Tensor]:
+def _sets(given: Targets, mask: Tensor, cell: Tensor, hp: Any) -> dict[str, Tensor]:
     """Which snippets (B, T) and cells (B, K), or how much of them, each mean is over."""
+    truth, cell = given.maps, cell & ~given.open_cell
     start, end, iou = truth.start > POSITIVE, truth.end > POSITIVE, truth.iou
     right = (iou > GOOD) & cell
     if hp.joint:  # PROPOSED: as in the other detector, nothing where no instance is
@@ -108,9 +109,9 @@ def _sets(truth: LabelMaps, mask: Tensor, cell: Tensor, hp: Any) -> dict[str, Te
         right = torch.where((iou > 0) & cell, soft, 0.0)
     return {
         "start positive": start & mask,
-        "start negative": ~start & mask,
+        "start negative": ~start & mask & ~given.open_start,
         "end positive": end & mask,
-        "end negative": ~end & mask,
+        "end negative": ~end & mask & ~given.open_end,
         "cell positive": right,
         "cell negative": (iou <= GOOD) & cell,
         "high": (iou > HIGH) & cell,
@@ -129,8 +130,3 @@ def _chosen(sets: Mapping[str, Tensor], number: Mapping[str, Tensor], draw: Tens
         share = number["high"] / number[name].clamp(min=TINY)
         chosen = chosen | (sets[name] & (own > 1 - share))
     return chosen
-
-
-def _present(label: Tensor, classes: int) -> Tensor:
-    """(B, N) -> (B, C) multi-hot."""
-    return F.one_hot(F.pad(label + 1, (0, 1)), classes + 1).amax(dim=1)[:, 1:].float()

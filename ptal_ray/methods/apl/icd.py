@@ -59,22 +59,28 @@ def instance_vectors(split: PackedSplit, row: int, segments: Segments) -> Tensor
     return torch.stack(found) if found else features.new_zeros(0, features.shape[1])
 
 
-def bank(known: Known) -> Pseudo:
-    """The instances of the annotated videos as the discriminator sees them.
+def bank(known: Known, hp: Any) -> Pseudo:
+    """The M annotated instances as the discriminator sees them, video by video.
 
     Returns:
-        "vector" (V, K, D); "instance" (V, K) int64 classes, -1 pads; "row" (V,) rows of the split.
+        "vector" (M + 1, D); "class" (M + 1,) int64. The last row is padding, of class -1.
     """
-    truth = known.truth()
-    split, none = known.split, Segments.empty()
-    own = [truth.get(i, none) for i in split.ids]
-    most = max(1, *(len(segments) for segments in own))
-    vector = torch.zeros(len(own), most, split.store.info.feature_dim)
-    label = torch.full((len(own), most), -1)
-    for row, segments in enumerate(own):
-        vector[row, : len(segments)] = instance_vectors(split, row, segments)
-        label[row, : len(segments)] = torch.tensor(segments.label)
-    return {"vector": vector, "instance": label, "row": torch.arange(len(own))}
+    split, truth = known.split, known.truth()
+    own = [(row, truth[id]) for row, id in enumerate(split.ids) if id in truth]
+    padding = torch.zeros(1, split.store.info.feature_dim)
+    vectors = [instance_vectors(split, row, segments) for row, segments in own]
+    classes = np.concatenate([*(segments.label for _, segments in own), [-1]])
+    return {"vector": torch.cat([*vectors, padding]), "class": torch.from_numpy(classes)}
+
+
+def places(label: Tensor) -> Tensor:
+    """(V, K) rows in the bank of the instances of a table of annotations, the last for padding.
+
+    Args:
+        label: (V, K) int64, -1 pads, in the order of the bank.
+    """
+    real = label >= 0
+    return torch.where(real, real.flatten().cumsum(0).view_as(label) - 1, real.sum())
 
 
 def partners(anchor: Tensor, every: Tensor, draw: Tensor, number: int) -> Tensor:
@@ -85,7 +91,7 @@ def partners(anchor: Tensor, every: Tensor, draw: Tensor, number: int) -> Tensor
     class has no other instance, or that meets no other class, is its own partner.
 
     Args:
-        anchor: (A,) indices of instances, no padding.
+        anchor: (A,) indices of instances; what comes out for padding has no meaning.
         every: (M,) classes of all instances, -1 pads.
         draw: (A, 2) uniform in [0, 1), where either kind begins.
         number: of partners of each kind.
@@ -113,21 +119,18 @@ def discriminator_loss(model: Discriminator, batch: Batch, hp: Any, step: Step) 
     Source: APL Eq. 8. Deviation: partners come from all labelled videos, since a batch of two
     rarely has two classes.
     """
-    assert batch.pseudo is not None and step.split_pseudo is not None
-    vectors, classes = step.split_pseudo["vector"], step.split_pseudo["instance"]
-    every, most = classes.flatten(), classes.shape[1]
-    draw = step.rand(len(batch.mask), most, 2)
-    row, slot = (batch.pseudo["instance"] >= 0).nonzero(as_tuple=True)
-    anchor = batch.pseudo["row"][row] * most + slot
-    other = partners(anchor, every, draw[row, slot], hp.icd_partners)
+    assert batch.pseudo is not None and step.bank is not None
+    vectors, every = step.bank["vector"], step.bank["class"]
+    index = batch.pseudo["instance"]
+    anchor, draw = index.flatten(), step.rand(*index.shape, 2).flatten(0, 1)
+    other = partners(anchor, every, draw, hp.icd_partners)
     same = (every[other] == every[anchor][:, None]).float()
-    flat = vectors.flatten(0, 1)
-    one, two = model.one_side(flat[anchor]), model.other_side(flat[other])
+    one, two = model.one_side(vectors[anchor]), model.other_side(vectors)[other]
     wrong = F.binary_cross_entropy_with_logits(
         model(one[:, None], two).float(), same, reduction="none"
     ).mean(dim=1)
-    number = step.mean_over_workers(wrong.new_tensor(len(anchor)))
-    return wrong.sum() / number.clamp(min=1)
+    real = (every[anchor] >= 0).float()
+    return (wrong * real).sum() / step.mean_over_workers(real.sum()).clamp(min=1)
 
 
 @torch.no_grad()

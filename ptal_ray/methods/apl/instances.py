@@ -79,9 +79,18 @@ def cropped(pseudo: Pseudo, crop_t: Tensor, length: Tensor, edge_t: float = EDGE
 
 
 def instances(batch: Batch) -> Pseudo:
-    """The instances of the crops of a batch, see `cropped`."""
+    """The instances of the crops of a batch, see `cropped`, without columns that are all padding.
+
+    How many these are is only asked where the answer costs no wait for a device.
+    """
     assert batch.pseudo is not None
-    return cropped(batch.pseudo, batch.crop_t, batch.mask.sum(dim=1))
+    made = cropped(batch.pseudo, batch.crop_t, batch.mask.sum(dim=1))
+    if batch.mask.device.type != "cpu":
+        return made
+    real = made["label"] >= 0
+    most = max(1, int(real.sum(dim=1).max()))
+    order = real.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+    return {name: value.gather(1, order) for name, value in made.items()}
 
 
 def label_segments(pseudo: Pseudo, batch: Batch) -> list[NDArray[np.float64]]:

@@ -52,7 +52,7 @@ def pseudo_labels(detector: Detector, known: Known, hp: Any) -> Pseudo:
         LABELLED if id in annotations else UNLABELLED if len(positive[id]) else UNUSED
         for id in split.ids
     ]
-    ignored = candidate if getattr(hp, "ignore_candidates", False) else {}
+    ignored = candidate if hp.ignore_candidates else {}
     found = table(split, known.truth() | positive, ignored)
     return found | {"kind": torch.tensor(kind)}
 

@@ -12,7 +12,7 @@ from ptal_ray.methods.apl.actionformer import DETECTOR
 from ptal_ray.methods.apl.apl_params import LABELS, early_params
 from ptal_ray.methods.apl.contrast import batch_contrast
 from ptal_ray.methods.apl.detector import Detector
-from ptal_ray.methods.apl.icd import Discriminator, bank, discriminator_loss
+from ptal_ray.methods.apl.icd import Discriminator, bank, discriminator_loss, places
 from ptal_ray.methods.apl.instances import annotated, instances
 from ptal_ray.methods.apl.pretrain import build
 from ptal_ray.methods.method import Batch, Known, Method, Pseudo, Stage, Step
@@ -43,8 +43,9 @@ def contrast_term(
 
 
 def labels(known: Known, hp: Any) -> Pseudo:
-    """The annotations, and the instances as the discriminator sees them."""
-    return annotated(known, hp) | bank(known)
+    """The annotations, and the place of each in the bank of the discriminator."""
+    made = annotated(known, hp)
+    return made | {"instance": places(made["label"])}
 
 
 def supervised(detector: Detector, name: str, before: str) -> Method:
@@ -59,6 +60,7 @@ def supervised(detector: Detector, name: str, before: str) -> Method:
         scores=detector.scores,
         decode=detector.decode,
         labels=labels,
+        bank=bank,
         stage=Stage(
             method=before,
             params=partial(early_params, unseen=LABELS),
