@@ -34,8 +34,10 @@ from ptal_ray.data.datasets import note
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DivergedError, PtalError
 from ptal_ray.label_quality import label_quality
+from ptal_ray.methods.method import load
 from ptal_ray.provenance import provenance
 from ptal_ray.space import load_space
+from ptal_ray.supervision import annotated_ids, fold
 from ptal_ray.train import one_trial
 from ptal_ray.trial import Trial
 from ptal_ray.trial_config import TrialConfig, external_note
@@ -67,8 +69,8 @@ def parse_variant(text: str) -> Variant:
 def run(config: TrialConfig) -> dict[str, Any]:
     """Trains one run to its end; its metrics, among them those of its pseudo-labels."""
     torch.set_num_threads(1)
-    trial = Trial(config)
     try:
+        trial = Trial(config)  # trains earlier stages
         while not trial.done:
             report = trial.advance()
     except DivergedError as error:
@@ -111,6 +113,21 @@ def _spread(values: list[float], sign: str = "") -> str:
     return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
 
 
+def _labelled(configs: Sequence[TrialConfig]) -> str:
+    """How many videos are annotated, for each share and fold; empty where points supervise."""
+    found = {}
+    for config in configs:
+        store, method = FeatureStore.open(config.store), load(config.method)
+        kind: Any = method.train_params
+        hp = kind(**config.train)
+        if method.supervision == "point":
+            return ""
+        fit, _ = fold(store, hp, config.val_fraction, config.fold_seed)
+        known = set(annotated_ids(store, hp))
+        found[hp.labelled_fraction, config.fold_seed] = f"{len(known & set(fit))} of {len(fit)}"
+    return "annotated: " + ", ".join(dict.fromkeys(found.values())) + " training videos"
+
+
 def report(
     args: argparse.Namespace,
     variants: Sequence[Variant],
@@ -123,7 +140,8 @@ def report(
     metrics: dict[str, float] = next(
         (r["metrics"] for runs in rows.values() for r in runs if "metrics" in r), {}
     )
-    notes = {info.note, note(info.name), *(external_note(c.train) for c in configs)}
+    known, *rest = info.note, note(info.name), *sorted({external_note(c.train) for c in configs})
+    notes = [known, *(text for text in rest if not known.startswith(text)), _labelled(configs)]
     columns = ["val/mAP_avg", *(k for k in metrics if k.startswith("val/mAP_0"))]
     columns += [f"labels/{k}" for k in LABEL_COLUMNS if f"labels/{k}" in metrics]
     what = [
@@ -140,7 +158,7 @@ def report(
     versions = ", ".join(f"{k} {v}" for k, v in origin["versions"].items() if v)
     parts = [
         f"# Variants of {config.method} on {info.name} ({info.features} features)",
-        " ".join([f"**features: {info.features}.**", *sorted(notes - {""})]),
+        "; ".join([f"**features: {info.features}**", *filter(None, notes)]) + ".",
         f"{config.report_steps[-1]} steps a run; seed k trains without fold k of the training "
         "split and is judged on it. All in %, mean ± standard deviation over runs; the last "
         "column pairs runs of one seed. The test split was not read.",

@@ -14,7 +14,7 @@ from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.datasets import protocol
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError
-from ptal_ray.methods.method import Batch, Method, Pseudo
+from ptal_ray.methods.method import Method, Pseudo
 from ptal_ray.ops.metrics import detection_map
 from ptal_ray.ops.segments import tiou
 from ptal_ray.scoring import SCORE_SNIPPETS, by_length, whole_videos
@@ -60,9 +60,8 @@ def label_quality(
         rows = np.array([row for row in part if split.ids[row] not in annotated], np.int64)
         if not len(rows):
             continue
-        batch = whole_videos(split, rows)
         with torch.no_grad():
-            instances = method.label_segments(_labels(method, model, batch, hp, made, rows), batch)
+            instances = _instances(method, model, split, hp, made, rows)
         for row, instance in zip(rows, instances, strict=True):
             grid = split.grids[row]
             found[split.ids[row]] = Segments(
@@ -114,16 +113,19 @@ def label_accuracy(
     }
 
 
-def _labels(
+def _instances(
     method: Method,
     model: nn.Module,
-    batch: Batch,
+    split: PackedSplit,
     hp: Any,
     made: Pseudo | None,
     rows: NDArray[np.int64],
-) -> Pseudo:
+) -> list[NDArray[Any]]:
+    """What the labels of these videos state, see `Method.label_segments`."""
+    assert method.label_segments is not None
     if made is not None:
-        index = torch.from_numpy(rows).to(batch.mask.device)
-        return {name: table[index] for name, table in made.items()}
+        index = torch.from_numpy(rows).to(next(iter(made.values())).device)
+        return method.label_segments({name: table[index] for name, table in made.items()}, None)
     assert method.refresh is not None
-    return method.refresh(model, batch, hp)
+    batch = whole_videos(split, rows)
+    return method.label_segments(method.refresh(model, batch, hp), batch)

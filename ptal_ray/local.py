@@ -75,11 +75,17 @@ def _run_trial(
 ) -> None:
     began = time.time()
     checkpoint = study.trial_directory(number) / "checkpoint.pt"
-    trial = trial_factory(trial_config(study, params), device)
+    state, message = "complete", ""
+    start = {"time": began, "trial": number, "params": params}
+    try:
+        trial = trial_factory(trial_config(study, params), device)  # trains earlier stages
+    except DivergedError as error:
+        log.append("trial_start", **start, from_step=0)
+        _end_trial(number, "failed", str(error), searcher, log)
+        return
     if checkpoint.exists():
         trial.load(checkpoint)
-    log.append("trial_start", time=began, trial=number, params=params, from_step=trial.step)
-    state, message = "complete", ""
+    log.append("trial_start", **start, from_step=trial.step)
     try:
         while not trial.done:
             report = trial.advance()
@@ -94,10 +100,14 @@ def _run_trial(
             write_scores(checkpoint.with_name("scores.npz"), trial.scores)
     except DivergedError as error:
         state, message = "failed", str(error)
-    log.append("trial_end", trial=number, state=state, message=message)
-    searcher.finish(number, state)
+    _end_trial(number, state, message, searcher, log)
     if state != "complete":
         checkpoint.unlink(missing_ok=True)
+
+
+def _end_trial(number: int, state: str, message: str, searcher: Searcher, log: EventLog) -> None:
+    log.append("trial_end", trial=number, state=state, message=message)
+    searcher.finish(number, state)
 
 
 def _run_finals(
@@ -112,8 +122,8 @@ def _run_finals(
     for run in final_configs(study, view, role):
         if (run.role, run.arm, run.seed) in done:
             continue
-        trial = trial_factory(run.config, device)
         try:
+            trial = trial_factory(run.config, device)
             while not trial.done:
                 report = trial.advance()
             event = final_event(study.directory, run, report, trial.detections)

@@ -251,6 +251,13 @@ def _settings(study_dir: Path) -> dict[str, Any]:
     return found
 
 
+def _labels(view: StudyView) -> str:
+    """What a study was taught by."""
+    known = view.study.get("annotated")
+    kind = f"{len(known['final'])} annotated videos" if known else "points"
+    return "; ".join(filter(None, [kind, view.study.get("external", "")]))
+
+
 def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
     """A row a study with its test mAP as fractions: by dataset and features, best first."""
     rows = []
@@ -261,6 +268,7 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
         rows.append(
             {
                 **{k: view.study[k] for k in ("study", "method", "dataset", "features")},
+                "labels": _labels(view),
                 "trials": len(view.trials), "seeds": len(found.values) if found else 0,
                 "mAP": found.mean if found else None, "sd": found.sd if found else None,
                 "default_mAP": default.mean if default else None,

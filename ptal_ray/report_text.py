@@ -33,11 +33,17 @@ def by_threshold(view: StudyView, arm: str) -> dict[float, Summary]:
 
 
 def data_label(view: StudyView) -> str:
-    """What every caption says of the data: nothing more for real features."""
+    """What every caption says of the data: nothing for real features with points."""
     features = str(view.study["features"])
+    parts = [view.study.get("external", "")]
     if features.startswith("simulated"):
-        return f" (simulated features: {features})"
-    return "" if features == "real" else f" ({features} features)"
+        parts.append(f"simulated features: {features}")
+    elif features != "real":
+        parts.append(f"{features} features")
+    if known := view.study.get("annotated"):
+        parts.append(f"{len(known['final'])} videos annotated")
+    said = "; ".join(filter(None, reversed(parts)))
+    return f" ({said})" if said else ""
 
 
 def markdown(
@@ -247,9 +253,8 @@ def _provenance(view: StudyView) -> str:
 
 def leaderboard_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows of `report.leaderboard` as a table."""
-    head = ["dataset", "features", "method", "study", "trials", "seeds", "test mAP, %",
-            "defaults, %"]  # fmt: skip
-    names = ("dataset", "features", "method", "study", "trials", "seeds")
+    names = ("dataset", "features", "method", "labels", "study", "trials", "seeds")
+    head = [*names, "test mAP, %", "defaults, %"]
     body = [
         [*(str(r[n]) for n in names), _spread(r["mAP"], r["sd"]),
          _spread(r["default_mAP"], r["default_sd"])]

@@ -234,13 +234,15 @@ def study_event(study: Study) -> dict[str, Any]:
     """The "study" event: everything that is true of the whole study."""
     store = FeatureStore.open(study.store)
     info, space = store.info, study.space
+    external = external_note(space.train_defaults() | dict.fromkeys(space.train, "searched"))
     return {
         "event": "study",
         "study": study.name,
         "method": space.method,
         "dataset": info.name,
         "features": info.features,
-        "note": "; ".join(filter(None, [info.note, external_note(space.train_defaults())])),
+        "note": "; ".join(filter(None, [info.note, external])),
+        "external": external,
         "space": space.as_dict(),
         "defaults": {"train": space.train_defaults(), "decode": space.decode_defaults()},
         "seed": study.seed,

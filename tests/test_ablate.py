@@ -12,7 +12,8 @@ from test_trial import SMALL
 
 from ptal_ray import ablate
 from ptal_ray.ablate import parse_variant, table
-from ptal_ray.errors import ConfigError, DataError
+from ptal_ray.errors import ConfigError, DataError, DivergedError
+from ptal_ray.trial_config import TrialConfig
 
 
 @pytest.fixture
@@ -75,6 +76,19 @@ def test_what_is_done_is_kept_when_a_later_variant_fails(
     assert code == DataError.exit_code
     assert list(json.loads((tmp_path / "result.json").read_text())) == ["a"]
     assert "| a | 1 | 50.0 |" in (tmp_path / "REPORT.md").read_text()
+
+
+def test_a_run_whose_earlier_stage_diverges_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trial(config: object) -> None:
+        raise DivergedError("train/loss_contrast: nan by step 3; lower lr")
+
+    monkeypatch.setattr(ablate, "Trial", trial)
+    config = TrialConfig(
+        method="apl", store="none", train={}, decode={}, decode_domains={}, decode_settings=1,
+        cross_fit=False, seed=0, report_steps=(1,),
+    )  # fmt: skip
+    made = ablate.run(config)
+    assert made == {"diverged": "train/loss_contrast: nan by step 3; lower lr"}
 
 
 @pytest.mark.parametrize("text", ["no colon", ": train.lr=1", "name: lr"])

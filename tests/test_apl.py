@@ -351,7 +351,10 @@ def test_external_scores_are_refused_where_they_leak_and_else_used(
     with pytest.raises(DataError, match=r"no scores of 12 of 13 videos, video1 among them"):
         trial()
     path.write_text(json.dumps(dict.fromkeys(every, [0.9, 0.1])))
-    with pytest.raises(DataError, match=r"video video0: needed are 3 finite scores"):
+    with pytest.raises(DataError, match=r"video video0: needed are 3 scores from 0 to 1"):
+        trial()
+    path.write_text(json.dumps(dict.fromkeys(every, [-2.0, -1.0, 0.5])))
+    with pytest.raises(DataError, match=r"of logits, take the softmax or sigmoid"):
         trial()
     path.write_text(json.dumps(dict.fromkeys(every, [0.05, 0.9, 0.2])))
     with pytest.raises(ConfigError, match=r"leak them where only 0\.5 of the videos"):

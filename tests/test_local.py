@@ -156,15 +156,25 @@ class Diverging(FakeTrial):
         return super().advance()
 
 
+class DivergingStage(FakeTrial):
+    """Diverges before it is there, as a trial does whose earlier stage diverges."""
+
+    def __init__(self, config, device):
+        super().__init__(config, device)
+        if config.train["lr"] > 0.005 and config.score_on == "val":
+            raise DivergedError("train/loss_contrast: nan by step 2; lower lr")
+
+
 class Hopeless(FakeTrial):
     def advance(self):
         raise DivergedError("train/loss_total: nan by step 2; lower lr")
 
 
-def test_diverged_trials_are_failed_and_the_study_goes_on(study):
-    view = run(study, Diverging)
+@pytest.mark.parametrize("kind", [Diverging, DivergingStage])
+def test_diverged_trials_are_failed_and_the_study_goes_on(study, kind):
+    view = run(study, kind)
     failed = [t for t in view.trials if t.state == "failed"]
-    assert failed and all(t.message.startswith("train/loss_total: nan") for t in failed)
+    assert failed and all(": nan by step 2" in t.message for t in failed)
     assert view.counts["complete"] > 0
 
 

@@ -19,6 +19,7 @@ from ptal_ray.ops.nms import (
     greedy_picks,
     hard_nms,
     soft_nms,
+    voted,
 )
 from ptal_ray.ops.segments import tiou
 
@@ -193,6 +194,20 @@ def test_soft_nms_equals_its_matrix(seed: int, gated: bool) -> None:
     assert made.start_s.tolist() == want.start_s.tolist()
     assert made.label.tolist() == want.label.tolist()
     np.testing.assert_allclose(made.score, want.score, rtol=1e-12)
+
+
+def test_votes_are_those_of_the_whole_matrix() -> None:
+    rng = np.random.default_rng(0)
+    start = rng.random(300) * 40
+    every = columns(start, start + rng.random(300) * 6, np.zeros(300, int), rng.random(300))
+    kept = every.take(np.arange(60))
+    made = voted(kept, every, 0.6)
+    overlap = tiou(kept.start_s, kept.end_s, every.start_s, every.end_s)
+    weight = np.where(overlap >= 0.6, overlap * every.score, 0)
+    for edge in ("start_s", "end_s"):
+        want = weight @ getattr(every, edge) / weight.sum(axis=1)
+        np.testing.assert_allclose(getattr(made, edge), want, rtol=1e-5)
+    assert (made.start_s != kept.start_s).any() and (made.label == kept.label).all()
 
 
 def test_voting_keeps_a_segment_that_nothing_votes_for() -> None:

@@ -228,7 +228,10 @@ def test_several_studies_make_a_leaderboard(study_dir, tmp_path, capsys):
     assert rows[0]["mAP"] == pytest.approx(0.448) and rows[0]["default_mAP"] == pytest.approx(0.328)
     assert rows[1]["mAP"] is None
     table = (root / "leaderboard.md").read_text()
-    assert f"| demo | {SIMULATED} | apn | {NAME} | 16 | 3 | 44.80 ± 0.80 | 32.80 ± 0.80 |" in table
+    assert (
+        f"| demo | {SIMULATED} | apn | points | {NAME} | 16 | 3 | 44.80 ± 0.80 | 32.80 ± 0.80 |"
+        in table
+    )
     assert main([*dirs, "--reports", str(root)]) == 0
     assert "44.80 ± 0.80" in capsys.readouterr().out
     assert leaderboard([]) == []

@@ -297,7 +297,8 @@ class Method:
             trailing shape depends only on P, Q and C.
         label_segments: (pseudo, batch) -> for each video a (K, 3) array of the action
             instances its pseudo-labels state: first snippet, last snippet, class. To judge labels
-            by; training does not use it. None where the method has no pseudo-labels.
+            by; training does not use it. None where the method has no pseudo-labels. `batch` is
+            None for labels that `labels` made.
         stage: the training before this one, or None.
         labels: (known, hp) -> Pseudo of every row of the split, made once before training: from
             annotations, or from what the stage left. None for a method without such labels.
@@ -316,7 +317,7 @@ class Method:
     scores: Callable[[Any, Batch, Any, list[Grid]], list[Scores]]
     decode: Callable[[Scores, Grid, float, Any], Segments]
     refresh: Callable[[Any, Batch, Any], Pseudo] | None = None
-    label_segments: Callable[[Pseudo, Batch], list[NDArray[Any]]] | None = None
+    label_segments: Callable[[Pseudo, Any], list[NDArray[Any]]] | None = None
     stage: Stage | None = None
     labels: Callable[[Known, Any], Pseudo] | None = None
     bank: Callable[[Known, Any], Pseudo] | None = None

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptal_ray.data.types import Segments
-from ptal_ray.ops.nms_loops import alive, decayed, lazily_decayed
+from ptal_ray.ops.nms_loops import alive, decayed, lazily_decayed, votes
 
 Rows = NDArray[np.int64]
 WIDENED = np.float32(1e-6)  # what ActionFormer adds to lengths
@@ -198,16 +198,13 @@ def voted(kept: Segments, every: Segments, tiou: float) -> Segments:
         every: N segments with the scores from before suppression.
         tiou: a segment votes for those it overlaps by this or more, with score times IoU.
     """
-    a, b = (np.stack([s.start_s, s.end_s]).astype(np.float32)[:, :, None] for s in (kept, every))
-    b = b.transpose(0, 2, 1)
-    shared = np.maximum(np.minimum(a[1], b[1]) - np.maximum(a[0], b[0]), np.float32(0))
-    union = (a[1] - a[0]) + (b[1] - b[0]) - shared
-    overlap = np.where(union > 0, shared / np.where(union > 0, union, 1), 0)
-    weight = np.where(overlap >= np.float32(tiou), overlap * every.score.astype(np.float32), 0)
-    total = weight.sum(axis=1, dtype=np.float64)
+    every, single = every.take(np.argsort(every.start_s, kind="stable")), np.float32
+    moved, total = votes(
+        kept.start_s.astype(single), kept.end_s.astype(single), every.start_s.astype(single),
+        every.end_s.astype(single), every.score.astype(single),
+        np.stack([every.start_s, every.end_s]), single(tiou),
+    )  # fmt: skip
     # Deviation: a segment that nothing votes for stays, e.g. one of length 0; the code gives NaN.
-    moved = weight @ np.stack([every.start_s, every.end_s], axis=1)
-    moved /= np.where(total > 0, total, 1)[:, None]
     return Segments(
         start_s=np.where(total > 0, moved[:, 0], kept.start_s),
         end_s=np.where(total > 0, moved[:, 1], kept.end_s),

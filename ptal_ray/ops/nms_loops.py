@@ -134,3 +134,47 @@ def lazily_decayed(
         picks[picked] = best
         picked += 1
     return picks[:picked], present[picks[:picked]]
+
+
+@jit
+def votes(
+    start: Any,
+    end: Any,
+    other_start: Any,
+    other_end: Any,
+    score: Any,
+    edges: Any,
+    tiou: Any,
+) -> Any:
+    """Mean edges of the segments that vote for each, and the sum of their weights.
+
+    Overlaps are in the precision of the segments, sums in double precision.
+
+    Args:
+        start, end: (K,) of the segments voted for.
+        other_start, other_end, score: (N,) of those that vote, by start.
+        edges: (2, N) what is averaged.
+        tiou: least overlap of a vote.
+
+    Returns:
+        (K, 2) means, 0 without votes, and (K,) sums of score times overlap.
+    """
+    moved, total = np.zeros((len(start), 2)), np.zeros(len(start))
+    for row in range(len(start)):
+        for at in range(len(score)):
+            if other_start[at] >= end[row]:
+                break
+            shared = min(end[row], other_end[at]) - max(start[row], other_start[at])
+            if shared <= 0:
+                continue
+            overlap = shared / (
+                (end[row] - start[row]) + (other_end[at] - other_start[at]) - shared
+            )
+            if overlap >= tiou:
+                weight = overlap * score[at]
+                total[row] += weight
+                moved[row, 0] += weight * edges[0, at]
+                moved[row, 1] += weight * edges[1, at]
+        if total[row] > 0:
+            moved[row] /= total[row]
+    return moved, total

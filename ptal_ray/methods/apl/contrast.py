@@ -50,7 +50,7 @@ def kmeans(value: Tensor, counted: Tensor, clusters: int, draw: Tensor) -> Tenso
         clusters: k.
         draw: (G, k) uniform in [0, 1), one for each first centre.
 
-    An empty cluster is given the point that is farthest from its centre.
+    Empty clusters are given points that are farthest from their centres.
     """
     centres = _first_centres(value, counted, clusters, draw)
     for _ in range(ROUNDS):

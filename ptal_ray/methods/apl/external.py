@@ -40,10 +40,12 @@ def check(store: FeatureStore, hp: Any) -> None:
             f"{missing[0]} among them; add them"
         )
     for id in every:
-        if known[id].shape != (store.info.num_classes,) or not np.isfinite(known[id]).all():
+        score = known[id]
+        if score.shape != (store.info.num_classes,) or not ((score >= 0) & (score <= 1)).all():
             raise DataError(
-                f"{hp.external_scores}: video {id}: needed are {store.info.num_classes} finite "
-                "scores in one list, in the order of `python -m ptal_ray.data info`"
+                f"{hp.external_scores}: video {id}: needed are {store.info.num_classes} scores "
+                "from 0 to 1 in one list, in the order of `python -m ptal_ray.data info`; of "
+                "logits, take the softmax or sigmoid"
             )
 
 

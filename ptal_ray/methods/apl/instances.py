@@ -93,7 +93,7 @@ def instances(batch: Batch) -> Pseudo:
     return {name: value.gather(1, order) for name, value in made.items()}
 
 
-def label_segments(pseudo: Pseudo, batch: Batch) -> list[NDArray[np.float64]]:
+def label_segments(pseudo: Pseudo, batch: None) -> list[NDArray[np.float64]]:
     """(K, 3) first snippet, last snippet and class of each video's labels, with fractions."""
     columns = [
         pseudo["start_t"].double() + CENTRE_T,
