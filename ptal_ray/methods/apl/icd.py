@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.types import Segments
+from ptal_ray.methods.apl.instances import used_columns
 from ptal_ray.methods.method import Batch, Known, Pseudo, Step
 
 PAIRS_AT_ONCE = 1 << 18  # compared in one go
@@ -122,8 +123,9 @@ def discriminator_loss(model: Discriminator, batch: Batch, hp: Any, step: Step) 
     assert batch.pseudo is not None and step.bank is not None
     vectors, every = step.bank["vector"], step.bank["class"]
     index = batch.pseudo["instance"]
-    anchor, draw = index.flatten(), step.rand(*index.shape, 2).flatten(0, 1)
-    other = partners(anchor, every, draw, hp.icd_partners)
+    draw, used = step.rand(*index.shape, 2), used_columns(every[index] >= 0)
+    anchor = index[:, :used].flatten()
+    other = partners(anchor, every, draw[:, :used].flatten(0, 1), hp.icd_partners)
     same = (every[other] == every[anchor][:, None]).float()
     one, two = model.one_side(vectors[anchor]), model.other_side(vectors)[other]
     wrong = F.binary_cross_entropy_with_logits(

@@ -79,18 +79,20 @@ def cropped(pseudo: Pseudo, crop_t: Tensor, length: Tensor, edge_t: float = EDGE
 
 
 def instances(batch: Batch) -> Pseudo:
-    """The instances of the crops of a batch, see `cropped`, without columns that are all padding.
-
-    How many these are is only asked where the answer costs no wait for a device.
-    """
+    """The instances of the crops of a batch, see `cropped`, those in them first."""
     assert batch.pseudo is not None
     made = cropped(batch.pseudo, batch.crop_t, batch.mask.sum(dim=1))
-    if batch.mask.device.type != "cpu":
-        return made
     real = made["label"] >= 0
-    most = max(1, int(real.sum(dim=1).max()))
-    order = real.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+    order = real.int().argsort(dim=1, descending=True, stable=True)[:, : used_columns(real)]
     return {name: value.gather(1, order) for name, value in made.items()}
+
+
+def used_columns(real: Tensor) -> int:
+    """How many columns of (B, K) bool, True first in each row, hold more than padding.
+
+    All, where the answer would have to be waited for; at least one.
+    """
+    return max(1, int(real.sum(dim=1).max())) if real.device.type == "cpu" else real.shape[1]
 
 
 def label_segments(pseudo: Pseudo, batch: None) -> list[NDArray[np.float64]]:
