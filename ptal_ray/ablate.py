@@ -26,7 +26,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -115,17 +115,19 @@ def _spread(values: list[float], sign: str = "") -> str:
 
 def _labelled(configs: Sequence[TrialConfig]) -> str:
     """How many videos are annotated, for each share and fold; empty where points supervise."""
-    found = {}
-    for config in configs:
-        store, method = FeatureStore.open(config.store), load(config.method)
-        kind: Any = method.train_params
+    first, method = configs[0], load(configs[0].method)
+    if method.supervision == "point":
+        return ""
+    store, kind = FeatureStore.open(first.store), cast(Any, method.train_params)
+    asked = {
+        (c.train["labelled_fraction"], c.train["labelled_seed"], c.fold_seed): c for c in configs
+    }
+    found = []
+    for config in asked.values():
         hp = kind(**config.train)
-        if method.supervision == "point":
-            return ""
         fit, _ = fold(store, hp, config.val_fraction, config.fold_seed)
-        known = set(annotated_ids(store, hp))
-        found[hp.labelled_fraction, config.fold_seed] = f"{len(known & set(fit))} of {len(fit)}"
-    return "annotated: " + ", ".join(dict.fromkeys(found.values())) + " training videos"
+        found.append(f"{len(set(annotated_ids(store, hp)) & set(fit))} of {len(fit)}")
+    return "annotated: " + ", ".join(dict.fromkeys(found)) + " training videos"
 
 
 def report(
