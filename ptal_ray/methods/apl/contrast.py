@@ -103,7 +103,7 @@ def contrast(value: Tensor, cluster: Tensor, temperature: float) -> Tensor:
     pair = both & alike & ~themselves & other.any(dim=2, keepdim=True)
     against = cosine.masked_fill(~other, -torch.inf)
     against = torch.where(other.any(dim=2, keepdim=True), against, 0.0).logsumexp(dim=2)
-    each = torch.logaddexp(cosine, against[:, :, None]) - cosine
+    each = F.softplus(against[:, :, None] - cosine)
     number = pair.sum(dim=(1, 2)).clamp(min=1)
     total: Tensor = torch.where(pair, each, 0.0).sum(dim=(1, 2)) / number
     return total
