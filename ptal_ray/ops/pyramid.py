@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ptal_ray.ops.winograd import winograd, worthwhile
+
 LAYER_SCALE = 1e-4  # of a branch at the start
 POSITIONS_AT_ONCE = 4096  # that a block computes where it computes again; bounds memory
 
@@ -29,6 +31,28 @@ def padded(features: Tensor, mask: Tensor, levels: int) -> tuple[Tensor, Tensor]
     """(B, T, D) and (B, T) with padding behind, so that no video's end depends on other videos."""
     behind = padded_length(mask.shape[1], levels) - mask.shape[1]
     return F.pad(features, (0, 0, 0, behind)), F.pad(mask, (0, behind))
+
+
+def joined(levels: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """All levels one after the other with gaps between, so that one call convolves them all.
+
+    Args:
+        levels: (B, T_l, H).
+        masks: (B, T_l) bool.
+
+    Returns:
+        (B, N, H) and (B, N) with a gap of one position behind each level, and (L,) the gaps.
+    """
+    behind = [(item, torch.zeros_like(item[:, :1])) for item in levels]
+    value = torch.cat([part for pair in behind for part in pair], dim=1)
+    sizes = torch.tensor([mask.shape[1] + 1 for mask in masks], device=value.device)
+    return value, torch.cat([F.pad(mask, (0, 1)) for mask in masks], dim=1), sizes.cumsum(0) - 1
+
+
+def separated(value: Tensor, masks: Sequence[Tensor]) -> list[Tensor]:
+    """(B, N, K) of `joined` levels -> (B, T_l, K) of each."""
+    parts = torch.split(value, [mask.shape[1] + 1 for mask in masks], dim=1)
+    return [part[:, :-1] for part in parts]
 
 
 def drop_path(draw: Tensor, chance: float) -> Tensor:
@@ -48,6 +72,9 @@ def convolved(conv: nn.Conv1d, value: Tensor) -> Tensor:
     height 1 the same values have one, a fifth faster. Its gradients are slower, so that is for
     inference alone.
     """
+    dense = conv.kernel_size == (3,) and conv.stride == (1,) and conv.groups == 1
+    if dense and conv.bias is None and worthwhile(value, conv.weight):
+        return winograd(value, conv.weight)
     if torch.is_grad_enabled():
         made: Tensor = conv(value.mT).mT
         return made
@@ -81,10 +108,13 @@ class ConvStack(nn.Module):
         self.convs = nn.ModuleList([MaskedConv(size, width) for size in sizes])
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in sizes])
 
-    def forward(self, value: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, I) -> (B, T, H)."""
+    def forward(self, value: Tensor, mask: Tensor, gaps: Tensor | None = None) -> Tensor:
+        """(B, T, I) -> (B, T, H), zero at the `gaps` as behind the edge of a tensor."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            value = F.relu(norm(conv(value, mask)))
+            normed = norm(conv(value, mask))
+            if gaps is not None:
+                normed.index_fill_(1, gaps, 0)
+            value = F.relu(normed, inplace=True)
         return value
 
 
@@ -148,14 +178,14 @@ class LocalAttention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, value: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, H) -> (B, T / stride, H); `mask` is that of the output."""
+        """(B, T, H) -> (B, T / stride, H), with anything on padding; `mask` is of the output."""
         layers = zip(self.convs, self.norms, self.inputs, strict=True)
         query, key, other = (
             linear(norm(conv(value, mask))).unflatten(2, (self.heads, -1))
             for conv, norm, linear in layers
         )
         made = local_attention(query, key, other, mask, self.reach).flatten(2)
-        output: Tensor = self.output(made) * mask[..., None]
+        output: Tensor = self.output(made)
         return output
 
 
@@ -181,11 +211,10 @@ class TransformerBlock(nn.Module):
             kept: (B, 2) factors of the two branches: 0 where drop-path stops one.
         """
         skip = pooled(value) if self.stride > 1 else value
-        branch = self.attention(self.norm1(value), mask) * self.scale1
-        value = skip * mask[..., None] + branch * kept[:, :1, None]
-        branch = self.feed_forward(self.norm2(value)) * self.scale2
-        made: Tensor = value + branch * mask[..., None] * kept[:, 1:, None]
-        return made
+        branch = self.attention(self.norm1(value), mask)
+        value = torch.addcmul(skip, branch, self.scale1 * kept[:, :1, None]) * mask[..., None]
+        branch = self.feed_forward(self.norm2(value))
+        return torch.addcmul(value, branch, self.scale2 * kept[:, 1:, None]) * mask[..., None]
 
 
 class ConvBlock(nn.Module):
@@ -288,7 +317,7 @@ class LevelHead(nn.Module):
         bias = torch.tensor(prior / (1 - prior)).log().item()
         nn.init.constant_(self.scores.conv.bias, bias)  # type: ignore[arg-type]
 
-    def forward(self, value: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, H) -> (B, T, K) scores, zero on padding."""
-        logit = self.scores(self.layers(value, mask), mask)
+    def forward(self, value: Tensor, mask: Tensor, gaps: Tensor) -> Tensor:
+        """(B, N, H) -> (B, N, K) scores of `joined` levels, zero on padding."""
+        logit = self.scores(self.layers(value, mask, gaps), mask)
         return torch.sigmoid(logit.float()) * mask[..., None]

@@ -18,8 +18,10 @@ from ptal_ray.ops.pyramid import (
     MaskedConv,
     Pyramid,
     TransformerBlock,
+    joined,
     level_masks,
     padded,
+    separated,
 )
 
 PRIOR = 0.01  # class score at the start
@@ -89,17 +91,20 @@ class ActionFormer(nn.Module):
         if kept is None:
             kept = features.new_ones((len(features), self.pyramid.branches))
         levels, masks = self.represent(features, mask, kept)
-        logits, edges, quality = [], [], []
-        for level, (value, own) in enumerate(zip(levels, masks, strict=True)):
-            logits.append(self.class_head(self.class_tower(value, own), own).float())
-            tower = self.edge_tower(value, own)
-            edges.append(F.relu(self.edge_scale[level] * self.edge_head(tower, own).float()))
-            if self.quality_head is not None:
-                quality.append(torch.sigmoid(self.quality_head(tower, own).float()))
+        value, own, gaps = joined(levels, masks)
+        tower = self.edge_tower(value, own, gaps)
+        rated = self.class_tower(value, own, gaps)
+        logits = separated(self.class_head(rated, own).float(), masks)
+        edges = separated(self.edge_head(tower, own).float(), masks)
+        scaled = [scale * edge for scale, edge in zip(self.edge_scale, edges, strict=True)]
+        quality = None
+        if self.quality_head is not None:
+            found = torch.sigmoid(self.quality_head(tower, own).float())
+            quality = torch.cat(separated(found, masks), dim=1)
         return Output(
             logit=torch.cat(logits, dim=1),
-            edges=torch.cat(edges, dim=1),
-            quality=torch.cat(quality, dim=1) if quality else None,
+            edges=F.relu(torch.cat(scaled, dim=1)),
+            quality=quality,
             mask=torch.cat(masks, dim=1),
             levels=levels,
             sizes=[own.shape[1] for own in masks],

@@ -13,8 +13,10 @@ from ptal_ray.ops.pyramid import (
     LevelHead,
     Pyramid,
     TransformerBlock,
+    joined,
     level_masks,
     padded,
+    separated,
 )
 
 
@@ -49,7 +51,7 @@ class Potloc(nn.Module):
             kept = features.new_ones((len(features), self.pyramid.branches))
         masks = level_masks(mask, self.levels)
         found = self.pyramid(features, masks, kept)
-        return [self.head(v, m) for v, m in zip(found, masks, strict=True)], masks
+        return separated(self.head(*joined(found, masks)), masks), masks
 
     def padded(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The two with padding behind, so that the end of no video depends on other videos."""
