@@ -99,8 +99,8 @@ def entry(key: Key) -> Path | None:
         return None
     depends = {
         "code": _code(), "data": data_hash, "ids": ids, "method": config.method,
-        "train": config.train, "steps": config.report_steps, "seed": config.seed,
-        "precision": config.precision, "fit_on": config.fit_on,
+        "train": config.train, "decode": config.decode, "steps": config.report_steps,
+        "seed": config.seed, "precision": config.precision, "fit_on": config.fit_on,
     }  # fmt: skip
     if external := config.train.get("external_scores"):
         depends["external"] = hashlib.sha256(Path(str(external)).read_bytes()).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from ptal_ray.errors import ConfigError, DivergedError
 from ptal_ray.labels import LabelTable
 from ptal_ray.methods.method import (
     Batch,
+    DecodeParams,
     Known,
     Method,
     Pseudo,
@@ -307,9 +308,27 @@ class Trial:
                 weights=weights if stage.starts else {},
             )
 
-        asked = self.split.ids if stage.scored else ()
-        key = (config, self.store.info.content_hash, asked)
-        return stage_result(key, made, self.rank, self.world_size)
+        kept = partial(stage_result, rank=self.rank, world_size=self.world_size)
+        content, asked = self.store.info.content_hash, self.split.ids if stage.scored else ()
+        scored = partial(kept, (config, content, asked), made)
+        if stage.rules is None:
+            return scored()
+        rules = stage.rules(self.hp)
+        unseen = tuple(id for id in asked if id not in set(self.annotated))
+        key = (replace(config, decode=asdict(rules)), content, unseen)
+        return kept(key, partial(self._predicted, scored, rules))
+
+    def _predicted(self, scored: Callable[[], StageResult], rules: DecodeParams) -> StageResult:
+        """What a stage leaves, with predictions instead of scores; rank 0 has them."""
+        result = scored()
+        columns = zip(result.scores, self.split.grids, strict=True) if self.rank == 0 else ()
+        made = {
+            found.id: self.method.decode(found, grid, self.store.duration_s(found.id), rules)
+            for found, grid in columns
+            if found.id not in self.annotated
+        }
+        scores = [Scores(id=id, arrays=asdict(own)) for id, own in made.items()]
+        return replace(result, scores=scores)
 
     def _start(self, stage: StageResult | None) -> None:
         """Takes over the weights of the stage before, where it gives any."""

@@ -16,6 +16,7 @@ from conftest import make_store
 from test_trial import config
 
 from ptal_ray.data.types import Scores
+from ptal_ray.decoding import read_scores
 from ptal_ray.errors import DataError
 from ptal_ray.methods.method import StageResult, load, names
 from ptal_ray.stages import entry, stage_result
@@ -152,3 +153,28 @@ def test_trials_share_a_stage_and_its_result_does_not_depend_on_that(
             assert torch.equal(table, trial.labels.tables[name])
     Trial(config(store, method, stages=str(tmp_path), seed=1))
     assert trained == before * 2
+
+
+@pytest.mark.parametrize(
+    ("method", "other"), [("apl", {"label_sigma": 0.9}), ("apl.apl_bmn", {"label_classes": 1})]
+)
+def test_predictions_are_made_once_for_trials_that_agree_in_their_rules(
+    store: Path, method: str, other: dict[str, object], tmp_path: Path
+) -> None:
+    def kept() -> set[Path]:
+        return set(tmp_path.glob("*supervised-*.npz"))
+
+    def start(**train: object) -> Trial:
+        return Trial(config(store, method, stages=str(tmp_path), train=train))
+
+    trial = start()
+    predictions = min(kept(), key=lambda path: path.stat().st_size)
+    found = read_scores(predictions)
+    assert {s.id for s in found} == set(trial.split.ids) - set(trial.annotated)
+    assert all(set(s.arrays) == {"start_s", "end_s", "label", "score"} for s in found)
+    (scores,) = kept() - {predictions}
+    damaged = scores.write_bytes(b"no longer read")
+    start(tau_pos_k=2.0)
+    assert kept() == {predictions, scores} and scores.stat().st_size == damaged
+    with pytest.raises(DataError, match=scores.name):
+        start(**other)

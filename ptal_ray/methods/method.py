@@ -230,7 +230,8 @@ class StageResult:
 
     Args:
         scores: of each training video of the trial that asks, in the order of its split; empty
-            where the stage is not scored.
+            where the stage is not scored. Where it has `rules`, the columns of the `Segments` that
+            were predicted of each video without annotations.
         weights: parameters of the module by name; empty where they are not kept.
     """
 
@@ -247,6 +248,8 @@ class Stage:
         params: hp -> its train parameters, all that it sees of hp.
         steps: the train parameter that says its optimiser steps; with 0 there is no such stage.
         scored: whether it scores the training videos of the trial that follows.
+        rules: hp -> the decode parameters under which the scores become predictions, once for all
+            trials that agree in them; None where the trial that follows takes the scores.
         starts: whether that trial starts with its weights, those that its module has.
     """
 
@@ -254,6 +257,7 @@ class Stage:
     params: Callable[[Any], TrainParams]
     steps: str
     scored: bool = True
+    rules: Callable[[Any], DecodeParams] | None = None
     starts: bool = False
 
 

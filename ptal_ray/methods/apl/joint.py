@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ptal_ray.data.types import Segments
 from ptal_ray.methods.apl.apl_params import LAST, early_params
 from ptal_ray.methods.apl.detector import Detector
 from ptal_ray.methods.apl.instances import instances, label_segments, table
@@ -33,27 +34,21 @@ def loss(
         return terms | contrast_term(detector.levels(output), batch, own, hp, step)
 
 
-def pseudo_labels(detector: Detector, known: Known, hp: Any) -> Pseudo:
+def pseudo_labels(known: Known, hp: Any) -> Pseudo:
     """Annotations of the labelled videos, chosen predictions of the others.
 
     Returns:
         See `instances.table`, and "kind" (V,) int64.
     """
-    split, store = known.split, known.split.store
-    annotations, rules = set(known.labelled), detector.label_rules(hp)
     assert known.stage is not None
-    predictions = {
-        id: detector.decode(found, grid, store.duration_s(id), rules)
-        for id, found, grid in zip(split.ids, known.stage.scores, split.grids, strict=True)
-        if id not in annotations
-    }
+    predictions = {found.id: Segments(**found.arrays) for found in known.stage.scores}
     positive, candidate = select(known, predictions, hp)
     kind = [
-        LABELLED if id in annotations else UNLABELLED if len(positive[id]) else UNUSED
-        for id in split.ids
+        LABELLED if id not in positive else UNLABELLED if len(positive[id]) else UNUSED
+        for id in known.split.ids
     ]
     ignored = candidate if hp.ignore_candidates else {}
-    found = table(split, known.truth() | positive, ignored)
+    found = table(known.split, known.truth() | positive, ignored)
     return found | {"kind": torch.tensor(kind)}
 
 
@@ -76,13 +71,13 @@ def joint(detector: Detector, name: str, before: str) -> Method:
         scores=detector.scores,
         decode=detector.decode,
         label_segments=label_segments,
-        labels=partial(pseudo_labels, detector),
+        labels=pseudo_labels,
         groups=groups,
         stage=Stage(
             method=before,
             params=partial(early_params, unseen=LAST),
             steps="supervised_steps",
-            scored=True,
+            rules=detector.label_rules,
             starts=True,
         ),
     )
