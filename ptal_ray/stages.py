@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -25,7 +26,11 @@ Key = tuple[TrialConfig, str, tuple[str, ...]]
 
 
 def stage_result(
-    key: Key, made: Callable[[], StageResult], rank: int = 0, world_size: int = 1
+    key: Key,
+    made: Callable[[], StageResult],
+    rank: int = 0,
+    world_size: int = 1,
+    scored: bool = True,
 ) -> StageResult:
     """What a stage leaves: found in the cache, or made and kept.
 
@@ -39,6 +44,7 @@ def stage_result(
             none; the content hash of the data; the ids that it scores.
         made: trains and scores; every worker calls it, rank 0 has the result.
         rank, world_size: of this worker among those of the trial.
+        scored: whether the scores are asked for; the weights are without them, unread.
 
     Raises:
         ConfigError: the folder cannot be written to.
@@ -53,14 +59,14 @@ def stage_result(
     with lock:
         if path and rank == 0 and not path.exists():
             _pull(path, there)
-        kept = _read(path) if path and rank == 0 and path.exists() else None
+        kept = _read(path, scored) if path and rank == 0 and path.exists() else None
         found = from_first(kept, world_size)
         if found is None:
             result = made()
             if path and rank == 0:
                 _write(path, result)
                 _push(path, there)
-            found = from_first(result, world_size)
+            found = from_first(result if scored else replace(result, scores=[]), world_size)
     assert found is not None
     return found
 
@@ -72,9 +78,9 @@ def _write(path: Path, result: StageResult) -> None:
 
 
 def _pull(path: Path, there: Remote | None) -> None:
-    if there is None:
+    if there is None or path.name not in there.names(below=False):
         return
-    for file in (path.with_suffix(".pt"), path):
+    for file in (path.with_suffix(".pt"), path):  # the scores came there last
         (there / file.name).pull(file)
 
 
@@ -86,10 +92,11 @@ def _push(path: Path, there: Remote | None) -> None:
             (there / file.name).push(file)
 
 
-def _read(path: Path) -> StageResult:
+def _read(path: Path, scored: bool = True) -> StageResult:
     weights = path.with_suffix(".pt")
     kept = read_checkpoint(weights, path.stem, torch.device("cpu")) if weights.exists() else {}
-    return StageResult(scores=read_scores(path), weights=kept.get("weights", {}))
+    scores = read_scores(path) if scored else []
+    return StageResult(scores=scores, weights=kept.get("weights", {}))
 
 
 def entry(key: Key) -> Path | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ptal_ray.data.batching import PackedSplit, resampled_grid
 from ptal_ray.data.datasets import protocol
 from ptal_ray.data.sampling import BatchPlan
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.data.types import Scores, Segments
+from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.decoding import DecodeResult, search_decode
 from ptal_ray.errors import ConfigError, DivergedError
 from ptal_ray.labels import LabelTable
@@ -299,6 +299,7 @@ class Trial:
             decode_domains={}, report_steps=(steps,),
         )  # fmt: skip
 
+        @cache
         def made() -> StageResult:
             trial = Trial(config, str(self.device), self.rank, self.world_size)
             trial.train_until(steps)
@@ -310,25 +311,29 @@ class Trial:
 
         kept = partial(stage_result, rank=self.rank, world_size=self.world_size)
         content, asked = self.store.info.content_hash, self.split.ids if stage.scored else ()
-        scored = partial(kept, (config, content, asked), made)
+        key = (config, content, asked)
         if stage.rules is None:
-            return scored()
+            return kept(key, made)
         rules = stage.rules(self.hp)
-        unseen = tuple(id for id in asked if id not in set(self.annotated))
-        key = (replace(config, decode=asdict(rules)), content, unseen)
-        return kept(key, partial(self._predicted, scored, rules))
+        grids = dict(zip(self.split.ids, self.split.grids, strict=True))
+        for id in self.annotated:
+            grids.pop(id, None)
 
-    def _predicted(self, scored: Callable[[], StageResult], rules: DecodeParams) -> StageResult:
-        """What a stage leaves, with predictions instead of scores; rank 0 has them."""
-        result = scored()
-        columns = zip(result.scores, self.split.grids, strict=True) if self.rank == 0 else ()
-        made = {
-            found.id: self.method.decode(found, grid, self.store.duration_s(found.id), rules)
-            for found, grid in columns
-            if found.id not in self.annotated
-        }
-        scores = [Scores(id=id, arrays=asdict(own)) for id, own in made.items()]
-        return replace(result, scores=scores)
+        def predicted() -> StageResult:
+            scores = kept(key, made).scores  # every worker asks, the first one decodes
+            mine = [s for s in scores if s.id in grids] if self.rank == 0 else []
+            return StageResult(scores=self._predictions(mine, grids, rules), weights={})
+
+        found = kept((replace(config, decode=asdict(rules)), content, tuple(grids)), predicted)
+        return replace(kept(key, made, scored=False), scores=found.scores)
+
+    def _predictions(
+        self, scores: list[Scores], grids: Mapping[str, Grid], rules: DecodeParams
+    ) -> list[Scores]:
+        """The columns of the segments that `rules` make of each video's scores."""
+        decode, duration = self.method.decode, self.store.duration_s
+        found = [decode(s, grids[s.id], duration(s.id), rules) for s in scores]
+        return [Scores(id=s.id, arrays=asdict(own)) for s, own in zip(scores, found, strict=True)]
 
     def _start(self, stage: StageResult | None) -> None:
         """Takes over the weights of the stage before, where it gives any."""

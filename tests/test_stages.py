@@ -173,8 +173,11 @@ def test_predictions_are_made_once_for_trials_that_agree_in_their_rules(
     assert {s.id for s in found} == set(trial.split.ids) - set(trial.annotated)
     assert all(set(s.arrays) == {"start_s", "end_s", "label", "score"} for s in found)
     (scores,) = kept() - {predictions}
-    damaged = scores.write_bytes(b"no longer read")
-    start(tau_pos_k=2.0)
-    assert kept() == {predictions, scores} and scores.stat().st_size == damaged
+    scores.write_bytes(b"no longer read")
+    again = start(tau_pos_k=2.0)
+    assert kept() == {predictions, scores}
+    assert trial.labels.tables is not None and again.labels.tables is not None
+    assert torch.equal(trial.labels.tables["kind"] == 0, again.labels.tables["kind"] == 0)
+    assert len(list(tmp_path.glob("*supervised-*.pt"))) == 1  # weights are kept once
     with pytest.raises(DataError, match=scores.name):
         start(**other)

@@ -248,8 +248,8 @@ class Stage:
         params: hp -> its train parameters, all that it sees of hp.
         steps: the train parameter that says its optimiser steps; with 0 there is no such stage.
         scored: whether it scores the training videos of the trial that follows.
-        rules: hp -> the decode parameters under which the scores become predictions, once for all
-            trials that agree in them; None where the trial that follows takes the scores.
+        rules: of a scored stage, hp -> decode parameters: its scores become predictions, once for
+            all trials that agree in them. None where the trial that follows takes the scores.
         starts: whether that trial starts with its weights, those that its module has.
     """
 

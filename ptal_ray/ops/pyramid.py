@@ -41,12 +41,12 @@ def joined(levels: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tensor, T
         masks: (B, T_l) bool.
 
     Returns:
-        (B, N, H) and (B, N) with a gap of one position behind each level, and (L,) the gaps.
+        (B, N, H) and (B, N) with a gap of one position behind each level, and (N,) True in gaps.
     """
     behind = [(item, torch.zeros_like(item[:, :1])) for item in levels]
     value = torch.cat([part for pair in behind for part in pair], dim=1)
-    sizes = torch.tensor([mask.shape[1] + 1 for mask in masks], device=value.device)
-    return value, torch.cat([F.pad(mask, (0, 1)) for mask in masks], dim=1), sizes.cumsum(0) - 1
+    gaps = torch.cat([F.pad(torch.zeros_like(mask[0]), (0, 1), value=True) for mask in masks])
+    return value, torch.cat([F.pad(mask, (0, 1)) for mask in masks], dim=1), gaps
 
 
 def separated(value: Tensor, masks: Sequence[Tensor]) -> list[Tensor]:
@@ -70,10 +70,10 @@ def convolved(conv: nn.Conv1d, value: Tensor) -> Tensor:
 
     In one dimension PyTorch has no layout with channels last and copies both ways; as an image of
     height 1 the same values have one, a fifth faster. Its gradients are slower, so that is for
-    inference alone.
+    inference alone. The result is not to be changed in place.
     """
-    dense = conv.kernel_size == (3,) and conv.stride == (1,) and conv.groups == 1
-    if dense and conv.bias is None and worthwhile(value, conv.weight):
+    shape = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.bias)
+    if shape == ((3,), (1,), (1,), (1,), 1, None) and worthwhile(value, conv.weight):
         return winograd(value, conv.weight)
     if torch.is_grad_enabled():
         made: Tensor = conv(value.mT).mT
@@ -113,7 +113,7 @@ class ConvStack(nn.Module):
         for conv, norm in zip(self.convs, self.norms, strict=True):
             normed = norm(conv(value, mask))
             if gaps is not None:
-                normed.index_fill_(1, gaps, 0)
+                normed.masked_fill_(gaps[:, None], 0)
             value = F.relu(normed, inplace=True)
         return value
 

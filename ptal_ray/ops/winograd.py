@@ -2,8 +2,7 @@
 
 Four neighbouring outputs of a convolution with three weights take twelve products; Winograd's
 F(4, 3) takes six: of six sums of the inputs with six sums of the weights. So do both gradients,
-each of which is one product of matrices instead of three. Results differ from the plain ones by
-rounding, no more than those do from exact ones.
+each of which takes six products as well. Rounding is up to a few times that of the plain sum.
 
 Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016.
 """
