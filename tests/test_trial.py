@@ -194,7 +194,8 @@ def test_two_workers_give_the_result_of_one(store: Path, method: str, tmp_path: 
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     out = str(tmp_path / "two.pt")
-    mp.spawn(_worker, args=(2, port, made.to_json(), out), nprocs=2)
+    shared = dataclasses.replace(made, stages=str(tmp_path / "stages"))
+    mp.spawn(_worker, args=(2, port, shared.to_json(), out), nprocs=2)
     two = torch.load(out, weights_only=True)
     one = Trial(made)
     for metrics in two["metrics"]:
