@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from object_store import BUCKET, ObjectStore, object_store
 
 from ptal_ray.data.remote import Remote
@@ -17,6 +18,7 @@ from ptal_ray.data.types import Grid, Points, Segments
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+torch.set_num_threads(1)  # on cores that others use too, threads wait for each other
 SHARED = Path(os.environ.get("PTAL_SHARED", Path(__file__).parents[2] / "shared"))
 
 
