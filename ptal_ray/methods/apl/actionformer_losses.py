@@ -130,8 +130,8 @@ def _video_weights(
     if model.training:  # a kind that the stage does not have keeps its number
         kinds = 1 if unlabelled is None else 2
         model.positives[:kinds] = running[:kinds]
-    factor = running.new_tensor([1.0, 0.0 if unlabelled is None else hp.unlabelled_weight])
-    weights: Tensor = (factor * step.world_size / running)[kind]
+    factor = torch.where(kind == 1, 0.0 if unlabelled is None else hp.unlabelled_weight, 1.0)
+    weights: Tensor = factor * step.world_size / running[kind]
     return weights
 
 
