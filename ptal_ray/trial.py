@@ -22,13 +22,12 @@ from ptal_ray.data.batching import PackedSplit, resampled_grid
 from ptal_ray.data.datasets import protocol
 from ptal_ray.data.sampling import BatchPlan
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.data.types import Grid, Scores, Segments
+from ptal_ray.data.types import Scores, Segments
 from ptal_ray.decoding import DecodeResult, search_decode
 from ptal_ray.errors import ConfigError, DivergedError
 from ptal_ray.labels import LabelTable
 from ptal_ray.methods.method import (
     Batch,
-    DecodeParams,
     Known,
     Method,
     Pseudo,
@@ -299,7 +298,7 @@ class Trial:
             decode_domains={}, report_steps=(steps,),
         )  # fmt: skip
 
-        @cache
+        @cache  # asked for twice where no folder keeps it
         def made() -> StageResult:
             trial = Trial(config, str(self.device), self.rank, self.world_size)
             trial.train_until(steps)
@@ -315,25 +314,22 @@ class Trial:
         if stage.rules is None:
             return kept(key, made)
         rules = stage.rules(self.hp)
-        grids = dict(zip(self.split.ids, self.split.grids, strict=True))
-        for id in self.annotated:
-            grids.pop(id, None)
+        every = zip(self.split.ids, self.split.grids, strict=True)
+        annotated, duration = set(self.annotated), self.store.duration_s
+        grids = {id: grid for id, grid in every if id not in annotated}
 
         def predicted() -> StageResult:
             scores = kept(key, made).scores  # every worker asks, the first one decodes
-            mine = [s for s in scores if s.id in grids] if self.rank == 0 else []
-            return StageResult(scores=self._predictions(mine, grids, rules), weights={})
+            found = {
+                s.id: self.method.decode(s, grids[s.id], duration(s.id), rules)
+                for s in scores
+                if s.id in grids and self.rank == 0
+            }
+            columns = [Scores(id=id, arrays=asdict(own)) for id, own in found.items()]
+            return StageResult(scores=columns, weights={})
 
         found = kept((replace(config, decode=asdict(rules)), content, tuple(grids)), predicted)
         return replace(kept(key, made, scored=False), scores=found.scores)
-
-    def _predictions(
-        self, scores: list[Scores], grids: Mapping[str, Grid], rules: DecodeParams
-    ) -> list[Scores]:
-        """The columns of the segments that `rules` make of each video's scores."""
-        decode, duration = self.method.decode, self.store.duration_s
-        found = [decode(s, grids[s.id], duration(s.id), rules) for s in scores]
-        return [Scores(id=s.id, arrays=asdict(own)) for s, own in zip(scores, found, strict=True)]
 
     def _start(self, stage: StageResult | None) -> None:
         """Takes over the weights of the stage before, where it gives any."""

@@ -1,8 +1,8 @@
 """Convolutions of width 3 over time with half the multiplications, for CPUs.
 
 Four neighbouring outputs of a convolution with three weights take twelve products; Winograd's
-F(4, 3) takes six: of six sums of the inputs with six sums of the weights. So do both gradients,
-each of which takes six products as well. Rounding is up to a few times that of the plain sum.
+F(4, 3) takes six: of six sums of the inputs with six sums of the weights. So do both gradients.
+Rounding is up to a few times that of the plain sum.
 
 Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016.
 """
