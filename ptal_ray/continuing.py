@@ -68,12 +68,18 @@ def check_trials(study: Study, asked: int | None) -> None:
     view = StudyView.read(study.directory)
     if view.finals:
         raise ConfigError("--num-trials: the best trials of this study are chosen; start a new one")
-    begun = max((trial.number + 1 for trial in view.trials), default=0)
-    if asked < begun:
+    if asked < (begun := trials_begun(study)):
         raise ConfigError(
             f"--num-trials {asked}: {begun} trials of this study have begun; give {begun} for no "
             "more of them, or more"
         )
+
+
+def trials_begun(study: Study) -> int:
+    """How many trials of a study have numbers, whatever became of them."""
+    if not study.events.exists():
+        return 0
+    return max((t.number + 1 for t in StudyView.read(study.directory).trials), default=0)
 
 
 def is_space_file(text: str) -> bool:

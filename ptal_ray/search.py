@@ -30,6 +30,7 @@ from ptal_ray.continuing import (
     check_trials,
     is_space_file,
     overrides,
+    trials_begun,
 )
 from ptal_ray.data.datasets import find, origin
 from ptal_ray.data.remote import Remote, is_remote
@@ -149,6 +150,7 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
         data_hash=store.info.content_hash,
         **settings,
     )
+    places(study, args)
     demand(problems(study, store))
     return study, store
 
@@ -202,6 +204,20 @@ def storage(args: argparse.Namespace) -> Path | Remote:
     return kept(Path(args.storage))
 
 
+def places(study: Study, args: argparse.Namespace) -> int | None:
+    """Trials at a time, None where only the cluster knows.
+
+    Raises:
+        ConfigError: not even one trial fits this machine, which does not grow.
+    """
+    from ptal_ray.distributed.cluster import local_nodes, trials_at_once  # Ray is slow to import
+
+    if study.autoscale and args.address is None:
+        raise ConfigError("--autoscale: this machine does not grow; give --address of a cluster")
+    known = args.address is None or study.autoscale
+    return trials_at_once(study, local_nodes()) if known else None
+
+
 def room(study: Study, args: argparse.Namespace) -> tuple[int | None, dict[str, Any]]:
     """Trials at a time, None where only the cluster knows, and what their files take, JSON-able.
 
@@ -209,12 +225,7 @@ def room(study: Study, args: argparse.Namespace) -> tuple[int | None, dict[str, 
         ConfigError: not even one trial fits this machine, which does not grow, or the files do not
             fit the storage.
     """
-    from ptal_ray.distributed.cluster import local_nodes, trials_at_once  # Ray is slow to import
-
-    if study.autoscale and args.address is None:
-        raise ConfigError("--autoscale: this machine does not grow; give --address of a cluster")
-    known = args.address is None or study.autoscale
-    here = trials_at_once(study, local_nodes()) if known else None
+    here = places(study, args)
     concurrent = min(here or study.max_concurrent or 1, study.num_trials)
     need = footprint(study, FeatureStore.open(study.store), concurrent)
     free = None if study.remote else check_room(need, study.directory)
@@ -268,7 +279,8 @@ def distinct(study: Study) -> tuple[Study, list[str]]:
     space, asked = study.space, study.num_trials
     gridded = study.searcher == "grid"
     points = len(grid(study)) if gridded else number_of_points(space.train)
-    study = replace(study, num_trials=min(asked, asked if points is None else points))
+    if points is not None and points < asked:
+        study = replace(study, num_trials=max(points, min(asked, trials_begun(study))))
     return study, remarks(study, asked)
 
 
