@@ -33,6 +33,7 @@ import torch
 from ptal_ray.data.datasets import note
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DivergedError, PtalError
+from ptal_ray.feasibility import demand, run_problems
 from ptal_ray.label_quality import label_quality
 from ptal_ray.methods.method import load
 from ptal_ray.provenance import provenance
@@ -205,6 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for v in variants
         }
         configs = [c for every in planned.values() for c in every]
+        _check(planned)
         text = ""
         for rows in _run_all(planned, args.jobs):
             text = report(args, variants, rows, configs)
@@ -214,6 +216,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     print(text)
     return 0
+
+
+def _check(planned: dict[str, list[TrialConfig]]) -> None:
+    """Finds out before the first run what would end a later one.
+
+    Raises:
+        ConfigError, DataError: a run cannot be done.
+    """
+    stores: dict[str, FeatureStore] = {}
+    found: dict[str, PtalError] = {}
+    for name, configs in planned.items():
+        for seed, config in enumerate(configs):
+            store = stores.setdefault(config.store, FeatureStore.open(config.store))
+            for error in run_problems(config, store):
+                said = type(error)(f"variant {name!r}, seed {seed}: {error}")
+                found.setdefault(str(error), said)
+    demand(list(found.values()))
 
 
 def _write(out: Path, rows: dict[str, list[dict[str, Any]]], text: str) -> None:

@@ -11,8 +11,31 @@ from torch import Tensor
 
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.sampling import BatchPlan
+from ptal_ray.errors import ConfigError
 from ptal_ray.labels import LabelTable
 from ptal_ray.methods.method import Batch
+
+
+def check_divides(plan: BatchPlan, workers: int, method: str) -> None:
+    """Says whether the workers of a trial can share its batches.
+
+    Args:
+        plan: of the training split.
+        workers: of a trial.
+        method: for the message.
+
+    Raises:
+        ConfigError: a batch does not divide among them.
+    """
+    size = plan.batch_size
+    if size % workers:
+        videos, asked = max(len(rows) for rows in plan.groups), plan.asked_batch_size
+        fewer = f" ({asked} are asked for)" if videos < asked else ""
+        choose = f"a multiple of {workers} up to {videos}, or " if workers <= videos else ""
+        raise ConfigError(
+            f"batch size of {method}: {size} videos{fewer} do not divide among {workers} workers; "
+            f"choose {choose}fewer resources.workers"
+        )
 
 
 class Batches:

@@ -82,6 +82,23 @@ class Domain:
         exact = [min(max(math.exp(v) if log else v, low), last) for v in values]
         return tuple(sorted({round(v) for v in exact})) if whole else tuple(exact)
 
+    @property
+    def size(self) -> int | None:
+        """How many values it holds; None for those of real numbers, which nobody counts."""
+        if self.kind == "choice":
+            return len(self.args)
+        low, high = self._bounds()
+        if self.kind == "quniform":
+            return math.floor((high - low) / float(self.args[2]) + 1e-9) + 1
+        whole = self.kind in ("randint", "lograndint")
+        return int(self.args[1]) - int(self.args[0]) if whole else None
+
+    def at(self, index: int) -> Scalar:
+        """Value number `index`, from 0, of a domain that has a size."""
+        if self.kind == "choice":
+            return self.args[index]
+        return self._step(index) if self.kind == "quniform" else int(self.args[0]) + index
+
     def extremes(self) -> tuple[Scalar, ...]:
         """Values between which all others lie; all options of a choice."""
         if self.kind in ("randint", "lograndint"):

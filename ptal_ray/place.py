@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 from pathlib import Path
 
 from ptal_ray.errors import ConfigError, DataError
 
 RESULTS = "PTAL_RESULTS"
+NAME_BYTES = 134  # a study adds its time, a report its machine and date, to at most 255
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray gives it to the command of a job
 _COPIES = "runtime_resources"  # where Ray unpacks the working directory of a job
 
@@ -43,6 +46,16 @@ def make_results_root() -> None:
             f"{RESULTS} {root}: cannot be made ({error.strerror}); set {RESULTS} to a folder to "
             "write in"
         ) from error
+
+
+def plain_name(text: str, most: int = NAME_BYTES) -> str:
+    """`text` as the name of a folder that every system and every command takes.
+
+    Letters, digits, _, - and . stay; any other characters become one _. The name begins with
+    neither . nor -, and has `most` bytes in UTF-8 at most.
+    """
+    name = re.sub(r"[^\w.\-]+", "_", unicodedata.normalize("NFC", text)).lstrip(".-")
+    return name.encode()[:most].decode(errors="ignore") or "_"
 
 
 def inside(folder: Path, relative: str) -> Path:

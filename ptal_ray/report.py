@@ -32,7 +32,7 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
 from ptal_ray.distributed.importance import MIN_TRIALS, param_importance
 from ptal_ray.errors import ConfigError, DataError, PtalError
-from ptal_ray.place import inside
+from ptal_ray.place import inside, plain_name
 from ptal_ray.report_text import (
     ARMS,
     by_threshold,
@@ -86,11 +86,9 @@ def report_name(view: StudyView) -> str:
     kind = f"{len(gpus)}x{gpus[0]}" if gpus else f"{machine['cpus']}cpu"
     date = time.strftime("%Y-%m-%d", time.gmtime(view.started))
     name = view.study["study"]
-    if not re.fullmatch(r"[\w.\-]{1,150}", name) or name.startswith("."):
-        raise DataError(
-            f"study {name[:80]!r}: no name of a study; letters, digits, _, - and . are allowed"
-        )
-    return f"{name}_{re.sub(r'[^A-Za-z0-9]+', '-', kind)}_{date}"
+    if not re.fullmatch(r"[^/]{1,150}", name, re.DOTALL) or name.startswith("."):
+        raise DataError(f"study {name[:80]!r}: no name of a study, which is the name of a folder")
+    return f"{plain_name(name, 150)}_{re.sub(r'[^A-Za-z0-9]+', '-', kind)}_{date}"
 
 
 def _write(view: StudyView, study_dir: Path, folder: Path) -> None:
@@ -319,27 +317,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--log", action="store_true", help="send MLflow what it does not have")
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     args = parser.parse_args(argv)
+    made, failed = _write_all(args.studies, args.reports)
     unlogged: list[str] = []
     try:
-        folders = [write_report(study, args.reports) for study in args.studies]
-        rows = leaderboard([StudyView.read(study) for study in args.studies])
+        rows = leaderboard([view for _, view in made.values()])
         if len(rows) > 1:
             _write_leaderboard(rows, args.reports)
         if args.log:
-            for study, folder in zip(args.studies, folders, strict=True):
+            for study, (folder, _) in made.items():
                 unlogged += send(study, folder)
     except PtalError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    folders = [folder for folder, _ in made.values()]
     if args.json:
-        plain = {"reports": [str(f) for f in folders], "leaderboard": rows, "unlogged": unlogged}
+        plain = {"reports": [str(f) for f in folders], "leaderboard": rows, "unlogged": unlogged,
+                 "errors": [str(error) for error in failed]}  # fmt: skip
         print(dumps(plain))
-    else:
+    elif made:
         print("\n".join(f"report {folder}" for folder in folders))
         print(leaderboard_text(rows))
     for message in unlogged:
         print(message, file=sys.stderr)
-    return ConfigError.exit_code if unlogged else 0
+    codes = [error.exit_code for error in failed] + [ConfigError.exit_code] * bool(unlogged)
+    return codes[0] if codes else 0
+
+
+def _write_all(
+    studies: Sequence[Path], root: Path
+) -> tuple[dict[Path, tuple[Path, StudyView]], list[PtalError]]:
+    """Reports every study that has a report in it; says what is wrong with each of the others."""
+    made, failed = {}, list[PtalError]()
+    for study in studies:
+        try:
+            made[study] = write_report(study, root), StudyView.read(study)
+        except (PtalError, KeyError) as error:
+            damaged = DataError(f"{study}: its log lacks {error}; restore it")
+            failed.append(error if isinstance(error, PtalError) else damaged)
+            print(f"error: {failed[-1]}", file=sys.stderr)
+    return made, failed
 
 
 if __name__ == "__main__":

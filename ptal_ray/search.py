@@ -22,16 +22,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ptal_ray.continuing import (
+    DEFAULT_STORAGE,
+    check_flags,
+    check_space,
+    check_storage,
+    check_trials,
+    is_space_file,
+    overrides,
+    trials_begun,
+)
 from ptal_ray.data.datasets import find, origin
 from ptal_ray.data.remote import Remote, is_remote
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.distributed.searcher import grid
 from ptal_ray.distributed.session import INTERRUPTED, Signals, run_session, tracking_uri
 from ptal_ray.errors import ConfigError, DataError, PtalError, StorageError, full_storage_named
+from ptal_ray.feasibility import demand, problems, remarks
 from ptal_ray.footprint import check_room, footprint, size
 from ptal_ray.mirror import check_out
 from ptal_ray.outcome import show_summary, summary
-from ptal_ray.place import kept, make_results_root, results_root
+from ptal_ray.place import kept, make_results_root, plain_name, results_root
 from ptal_ray.progress import make_progress
 from ptal_ray.space import load_space
 from ptal_ray.study import (
@@ -43,14 +54,12 @@ from ptal_ray.study import (
     read_study,
     study_place,
 )
-from ptal_ray.supervision import fold
-from ptal_ray.tracking import StudyView
+from ptal_ray.untried import number_of_points
 
 _SETTINGS = (
     "num_trials", "time_budget_s", "searcher", "scheduler", "max_concurrent", "autoscale", "seed",
-    "keep_checkpoints", "source",
+    "keep_checkpoints", "source", "overrides",
 )  # fmt: skip
-_FIXED = ("set", "dataset", "searcher", "scheduler", "seed")  # flags a resumed study has behind it
 
 
 def seconds(text: str) -> float:
@@ -88,8 +97,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--max-concurrent trials fit")  # fmt: skip
     add("--seed", type=int, help="of the searcher and of every trial (default: 0)")
     add("--resume", nargs="?", const="", metavar="STUDY", help="continue a study: its directory "
-        "or name; alone the newest one of NAME_OR_YAML")  # fmt: skip
-    add("--storage", default="studies", metavar="DIR", help="where studies lie: a folder or "
+        "or name; alone, or with a YAML, the newest one of that space")  # fmt: skip
+    add("--storage", default=DEFAULT_STORAGE, metavar="DIR", help="where studies lie: a folder or "
         "s3://bucket/prefix")  # fmt: skip
     add("--keep-checkpoints", type=int, metavar="K", help="of the best complete trials (default: "
         "final.top of the space)")  # fmt: skip
@@ -102,6 +111,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("-v", "--verbose", action="store_true", help="show what Ray and the trials write")
     args = parser.parse_args(argv)
     args.address = None if args.address == "local" else args.address  # Ray's word for none
+    if args.space is None and args.resume and is_space_file(args.resume):
+        args.space, args.resume = args.resume, ""
     if args.space is None and not args.resume:
         parser.error("give the name or the file of a search space, or --resume STUDY")
     return args
@@ -126,8 +137,9 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
         "seed": args.seed or 0,
         "keep_checkpoints": args.keep_checkpoints,
         "source": origin(space.dataset),
+        "overrides": overrides(args.set, args.dataset),
     }
-    name = f"{space.name}-<time>"
+    name = f"{plain_name(space.name)}-<time>"
     directory, remote = study_place(storage(args), name)
     study = Study(
         name=name,
@@ -138,18 +150,8 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
         data_hash=store.info.content_hash,
         **settings,
     )
-    if study.searcher == "grid":
-        grid(study)  # says whether it has few enough points
-    if searched := {"labelled_fraction", "labelled_seed"} & set(space.train):
-        raise ConfigError(
-            f"train.{min(searched)}: decides which videos are in the selection fold, so no search "
-            "can compare its values; fix it, and run one study a value"
-        )
-    selection = space.selection
-    fit, val = fold(store, space.train_params(), selection.val_fraction, selection.fold_seed)
-    for name, ids in (("fit", fit), ("val", val), ("test", store.ids("test"))):
-        if not ids:
-            raise DataError(f"{store.path}: split {name!r} is empty; import videos of that subset")
+    places(study, args)
+    demand(problems(study, store))
     return study, store
 
 
@@ -160,10 +162,10 @@ def resumed(args: argparse.Namespace) -> Study:
         ConfigError: there is none, or a flag would make it another study.
         DataError: its data changed.
     """
-    for flag in _FIXED:
-        if getattr(args, flag) not in (None, []):
-            raise ConfigError(f"--{flag}: a resumed study keeps its own; start a new study")
+    check_flags(args)
     study = _found(args)
+    check_storage(study, args.storage, storage(args))
+    check_trials(study, args.num_trials)
     changes = {
         "num_trials": args.num_trials,
         "time_budget_s": args.time_budget,
@@ -172,12 +174,7 @@ def resumed(args: argparse.Namespace) -> Study:
         "keep_checkpoints": args.keep_checkpoints,
     }
     study = replace(study, **{k: v for k, v in changes.items() if v is not None})
-    if (
-        args.num_trials is not None
-        and study.events.exists()
-        and StudyView.read(study.directory).finals
-    ):
-        raise ConfigError("--num-trials: the best trials of this study are chosen; start a new one")
+    demand(problems(study, FeatureStore.open(study.store), values=False))
     return study
 
 
@@ -207,6 +204,20 @@ def storage(args: argparse.Namespace) -> Path | Remote:
     return kept(Path(args.storage))
 
 
+def places(study: Study, args: argparse.Namespace) -> int | None:
+    """Trials at a time, None where only the cluster knows.
+
+    Raises:
+        ConfigError: not even one trial fits this machine, which does not grow.
+    """
+    from ptal_ray.distributed.cluster import local_nodes, trials_at_once  # Ray is slow to import
+
+    if study.autoscale and args.address is None:
+        raise ConfigError("--autoscale: this machine does not grow; give --address of a cluster")
+    known = args.address is None or study.autoscale
+    return trials_at_once(study, local_nodes()) if known else None
+
+
 def room(study: Study, args: argparse.Namespace) -> tuple[int | None, dict[str, Any]]:
     """Trials at a time, None where only the cluster knows, and what their files take, JSON-able.
 
@@ -214,12 +225,7 @@ def room(study: Study, args: argparse.Namespace) -> tuple[int | None, dict[str, 
         ConfigError: not even one trial fits this machine, which does not grow, or the files do not
             fit the storage.
     """
-    from ptal_ray.distributed.cluster import local_nodes, trials_at_once  # Ray is slow to import
-
-    if study.autoscale and args.address is None:
-        raise ConfigError("--autoscale: this machine does not grow; give --address of a cluster")
-    known = args.address is None or study.autoscale
-    here = trials_at_once(study, local_nodes()) if known else None
+    here = places(study, args)
     concurrent = min(here or study.max_concurrent or 1, study.num_trials)
     need = footprint(study, FeatureStore.open(study.store), concurrent)
     free = None if study.remote else check_room(need, study.directory)
@@ -264,6 +270,20 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def distinct(study: Study) -> tuple[Study, list[str]]:
+    """The study with no more trials than it has different configurations, and what to note of it.
+
+    Raises:
+        ConfigError: --searcher grid with more combinations than trials.
+    """
+    space, asked = study.space, study.num_trials
+    gridded = study.searcher == "grid"
+    points = len(grid(study)) if gridded else number_of_points(space.train)
+    if points is not None and points < asked:
+        study = replace(study, num_trials=max(points, min(asked, trials_begun(study))))
+    return study, remarks(study, asked)
+
+
 def resume_command(study: Study, args: argparse.Namespace) -> str:
     """What continues an interrupted study; "" where nothing of it was started."""
     if not study.directory.exists():
@@ -303,15 +323,22 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         KeyboardInterrupt: it was interrupted and has stopped cleanly; its argument is the command
             that continues.
     """
+    notes = []
     if args.resume is not None:
         study = resumed(args)
+        if args.space is not None:
+            notes = check_space(study, args.space, resume_command(study, args))
     else:
         study, store = planned(args)
+    study, more = distinct(study)
+    notes += more
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     if args.dry_run:
-        plan = dry_run(study, args)
+        plan = dry_run(study, args) | {"notes": notes}
         say(study.space.to_yaml())
         shown = plan | {"storage": plan["storage"]["text"]}
-        say("\n".join(f"{k:<18}{v}" for k, v in shown.items() if k != "space"))
+        say("\n".join(f"{k:<18}{v}" for k, v in shown.items() if k not in ("space", "notes")))
         return plan
     room(study, args)
     make_results_root()

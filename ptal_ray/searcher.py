@@ -9,6 +9,7 @@ import numpy as np
 
 from ptal_ray.space import Scalar, SearchSpace
 from ptal_ray.tracking import TrialView
+from ptal_ray.untried import Point, number_of_points, point, untried
 
 
 class Searcher(Protocol):
@@ -31,7 +32,8 @@ class RandomSearcher:
     """The defaults first, then random configurations, with asynchronous successive halving.
 
     A trial goes on where its objective is among the best 1/eta of those reported at the same
-    step so far (at least the best one). Suggestions depend on the seed and the number alone.
+    step so far (at least the best one). Suggestions depend on the seed and the number, and, where
+    the space has a countable number of configurations, on those before: none comes twice.
 
     Args:
         space: what to search.
@@ -48,17 +50,30 @@ class RandomSearcher:
         self.space, self.seed, self.num_trials = space, seed, num_trials
         self.stop_early = stop_early
         self._rungs: dict[int, dict[int, float]] = {}  # step -> trial -> objective
+        self._points: dict[int, Point | None] = {}  # of each trial, where they can be counted
 
     def restore(self, trials: Sequence[TrialView]) -> None:
-        """Learns the reports of an interrupted run."""
+        """Learns the configurations and the reports of an interrupted run."""
         for trial in trials:
+            self._points[trial.number] = point(self.space.train, trial.params)
             for report in trial.reports:
                 self._rungs.setdefault(report.step, {})[trial.number] = report.objective
 
     def suggest(self, number: int) -> dict[str, Scalar] | None:
-        """The configuration of trial `number`."""
+        """The configuration of trial `number`; None after the last one."""
         if number >= self.num_trials:
             return None
+        params = self._drawn(number)
+        if number_of_points(self.space.train) is None:
+            return params
+        others = {taken for k, taken in self._points.items() if k != number}
+        rng = np.random.default_rng([self.seed, number, 1])
+        found = untried(self.space.train, params, others, rng)
+        if found is not None:
+            self._points[number] = point(self.space.train, found)
+        return found
+
+    def _drawn(self, number: int) -> dict[str, Scalar]:
         first = self.space.first_params() if number == 0 else None
         if first is not None:
             return first

@@ -30,13 +30,29 @@ def ground_truth(store: FeatureStore, ids: Sequence[str], score_on: str) -> dict
             f"score_on: {score_on!r} may not read the annotations of test video {min(sealed)}; "
             "the test split is read only by runs with score_on 'test'"
         )
-    truth = {i: store.annotations(i) for i in ids}
-    if not any(len(instances) for instances in truth.values()):
-        raise DataError(
-            f"{store.path}: no annotated instance in the {len(ids)} videos of split {score_on!r}; "
-            "mAP needs some: import annotations or choose another fold (selection.fold_seed)"
-        )
-    return truth
+    check_instances(store, ids, score_on)
+    return {i: store.annotations(i) for i in ids}
+
+
+def check_instances(store: FeatureStore, ids: Sequence[str], split: str) -> None:
+    """Says whether mAP on a split means anything; hands out no annotation.
+
+    Args:
+        store: where annotations lie.
+        ids: videos of the split.
+        split: "fit", "train", "val" or "test", for the message.
+
+    Raises:
+        DataError: no video has an annotated instance.
+    """
+    if any(len(store.annotations(i)) for i in ids):
+        return
+    other = " or choose another fold (selection.fold_seed)" if split in ("fit", "val") else ""
+    raise DataError(
+        f"{store.path}: no annotated instance in the {len(ids)} videos of split {split!r}; "
+        f"{'mAP needs' if split in ('val', 'test') else 'training needs'} some: import "
+        f"annotations{other}"
+    )
 
 
 def map_metrics(per_tiou: FloatArray, protocol: Protocol) -> dict[str, float]:

@@ -190,7 +190,7 @@ def load_space(
     Raises:
         ConfigError: with file, line, key, value, what is allowed and the closest match.
     """
-    path = _find(str(name_or_path))
+    path = find_space(str(name_or_path))
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -246,7 +246,12 @@ def _from_nodes(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchS
     return space
 
 
-def _find(name: str) -> Path:
+def find_space(name: str) -> Path:
+    """The file of a search space: `name` itself where it is a path, else one of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
     if name.endswith((".yaml", ".yml")) or "/" in name:
         if not Path(name).is_file():
             raise ConfigError(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -120,14 +120,25 @@ def entry(key: Key) -> Path | None:
     return place / f"{config.method}-{digest[:32]}.npz"
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
+def check_folder(stages: str) -> None:
+    """Says whether what is at the folder of stages, if anything, is a folder to write in.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not stages or is_remote(stages):
+        return
+    folder = Path(stages)
+    if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise ConfigError(f"{folder}: not a folder to write to; earlier stages are kept there")
+
+
+def _make_folder(folder: Path) -> None:
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    check_folder(str(folder))
+    if not folder.exists():
+        raise ConfigError(f"{folder}: cannot be made; earlier stages are kept there")
 
 
 @cache

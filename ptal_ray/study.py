@@ -16,7 +16,7 @@ from ptal_ray.data.remote import Remote
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, NoTrialFinished, StorageError
 from ptal_ray.finals import FinalConfig
-from ptal_ray.place import check_links
+from ptal_ray.place import check_links, plain_name
 from ptal_ray.provenance import provenance
 from ptal_ray.run_folder import RunFolder
 from ptal_ray.space import Scalar, SearchSpace, parse_space
@@ -26,6 +26,7 @@ from ptal_ray.trial_config import TrialConfig, external_note
 
 SEARCHERS = ("tpe", "random", "grid")
 SCHEDULERS = ("asha", "none")
+MOST_SEED = 2**32  # what every generator takes, with the seeds of final runs above it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class Study:
     """What a study searches, where, and how long.
 
     Args:
-        name: <space>-<YYYYmmdd-HHMMSS>.
+        name: <space>-<YYYYmmdd-HHMMSS>, the space as `place.plain_name` writes it.
         directory: <storage>/<name>; study.json, events.jsonl, trials/ and final/ lie in it.
         space: the resolved search space.
         store: path of the feature store.
@@ -48,6 +49,7 @@ class Study:
         keep_checkpoints: of how many complete trials, the best; None for `final.top`.
         source: where any machine finds the data: an s3:// address or a name; "" for `store` alone.
         remote: s3:// address that mirrors `directory`; "" for none.
+        overrides: what `--set` and `--dataset` changed in the file of the space.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Study:
     keep_checkpoints: int | None = None
     source: str = ""
     remote: str = ""
+    overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for flag, value, known in (
@@ -85,12 +88,9 @@ class Study:
             raise ConfigError(
                 "--autoscale: give --max-concurrent N too, the trials that the cluster can grow to"
             )
-        if self.seed < 0:
-            raise ConfigError(f"--seed {self.seed}: must be a whole number from 0 on")
-        if self.num_trials > 1 and not self.space.train:
+        if not 0 <= self.seed < MOST_SEED:
             raise ConfigError(
-                f"{self.space.name}: train: has no domain, so {self.num_trials} trials would be "
-                "one trial repeated; search a parameter or pass --num-trials 1"
+                f"--seed {self.seed}: must be a whole number from 0 to {MOST_SEED - 1}"
             )
 
     @property
@@ -139,7 +139,7 @@ def create_study(
     )
     stamp = time.time()
     while True:
-        name = f"{space.name}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(stamp))}"
+        name = f"{plain_name(space.name)}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(stamp))}"
         directory, remote = study_place(storage, name)
         try:
             if remote and remote.names():
@@ -198,7 +198,8 @@ def read_study(directory: Path, remote: str = "") -> Study:
         plain = json.loads(path.read_text())
         space_name, space = plain.pop("space_name"), json.dumps(plain.pop("space"))
         settings = plain | {
-            "directory": directory, "remote": remote, "store": Path(plain["store"])
+            "directory": directory, "remote": remote, "store": Path(plain["store"]),
+            "overrides": tuple(plain.get("overrides", ())),
         }  # fmt: skip
         study = Study(**settings, space=parse_space(space, name=space_name, source=str(path)))
     except OSError as error:
@@ -223,7 +224,7 @@ def latest_study(storage: Path | Remote, space_name: str) -> str:
         names = [p.parent.name for p in storage.glob("*/study.json")]
     else:
         names = storage.names(below=False)
-    stamp = re.compile(re.escape(space_name) + r"-\d{8}-\d{6}")
+    stamp = re.compile(re.escape(plain_name(space_name)) + r"-\d{8}-\d{6}")
     found = sorted(name for name in names if stamp.fullmatch(name))
     if not found:
         raise ConfigError(f"--resume: {storage} holds no study of {space_name}")
@@ -355,11 +356,22 @@ def _candidates(study: Study, view: StudyView) -> list[TrialView]:
     for trial in done:
         distinct.setdefault(json.dumps(trial.params, sort_keys=True), trial)
     if not distinct:
-        raise NoTrialFinished(
-            f"{study.name}: none of {len(view.trials)} trials reached step "
-            f"{study.space.budget.max_steps}; allow more time or lower budget.max_steps"
-        )
+        raise NoTrialFinished(_why_none_finished(study, view))
     return list(distinct.values())[: study.space.final.top]
+
+
+def _why_none_finished(study: Study, view: StudyView) -> str:
+    """One line: what most of the trials that failed said, else that time was too short."""
+    trials, last = len(view.trials), study.space.budget.max_steps
+    none = f"{study.name}: none of {trials} trials reached step {last}"
+    said: dict[str, list[str]] = {}
+    for trial in view.trials:
+        if trial.state == "failed":  # numbers differ where the reason is one
+            said.setdefault(re.sub(r"[\d.]+", "0", trial.message), []).append(trial.message)
+    if not said:
+        return f"{none}; allow more time or lower budget.max_steps"
+    most = max(said.values(), key=len)
+    return f"{none}; {len(most)} of {trials} failed: {most[-1]}"
 
 
 def end_event(study: Study, view: StudyView, state: str, message: str = "") -> dict[str, Any]:

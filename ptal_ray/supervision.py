@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,10 @@ def annotated_ids(store: FeatureStore, hp: Any) -> tuple[str, ...]:
     """
     if not hasattr(hp, "labelled_fraction"):
         return ()
-    return splits.labelled(store, hp.labelled_fraction, hp.labelled_seed)
+    return _labelled(store, hp.labelled_fraction, hp.labelled_seed)
+
+
+_labelled = lru_cache(maxsize=4)(splits.labelled)  # asked many times of one store, which is fixed
 
 
 def split_ids(

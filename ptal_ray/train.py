@@ -23,7 +23,9 @@ import torch
 
 from ptal_ray.data.datasets import find
 from ptal_ray.data.detections import write_detections
+from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, PtalError
+from ptal_ray.feasibility import demand, run_problems
 from ptal_ray.label_quality import label_quality
 from ptal_ray.space import SearchSpace, load_space
 from ptal_ray.study import Study, trial_config
@@ -146,6 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError(f"--threads {args.threads}: allowed is 1 or more")
         torch.set_num_threads(args.threads)
         config = resolve(args)
+        demand(run_problems(config, FeatureStore.open(config.store)))
         try:
             args.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ptal_ray.batches import Batches
+from ptal_ray.batches import Batches, check_divides
 from ptal_ray.checkpoint import read_checkpoint, write_checkpoint
 from ptal_ray.data.batching import PackedSplit, resampled_grid
 from ptal_ray.data.datasets import protocol
@@ -24,7 +24,7 @@ from ptal_ray.data.sampling import BatchPlan
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Scores, Segments
 from ptal_ray.decoding import DecodeResult, search_decode
-from ptal_ray.errors import ConfigError, DivergedError
+from ptal_ray.errors import DivergedError
 from ptal_ray.labels import LabelTable
 from ptal_ray.methods.method import (
     Batch,
@@ -277,11 +277,7 @@ class Trial:
         plan = BatchPlan(
             groups=tuple(groups), asked_batch_size=self.hp.batch_size, seed=self.config.seed
         )
-        if plan.batch_size % self.world_size:
-            raise ConfigError(
-                f"batch size of {self.config.method}: {plan.batch_size} videos do not divide among "
-                f"{self.world_size} workers; choose a multiple of {self.world_size}"
-            )
+        check_divides(plan, self.world_size, self.config.method)
         return plan
 
     def _stage_result(self, stage: Stage) -> StageResult | None:

@@ -17,7 +17,7 @@ LEVELS = (
     {"lock", "place"},
     {"data", "ops"},
     {"methods"},
-    {"domain", "space_reader", "space"},
+    {"domain", "space_reader", "space", "untried"},
     {
         "checkpoint",
         "decoding",
@@ -45,8 +45,10 @@ LEVELS = (
     {"distributed"},
     {
         "ablate",
+        "continuing",
         "driver_profile",
         "evaluate",
+        "feasibility",
         "outcome",
         "plots",
         "profile",

@@ -19,7 +19,7 @@ from ptal_ray.eventlog import EventLog, read_events
 from ptal_ray.local import run_local
 from ptal_ray.searcher import RandomSearcher
 from ptal_ray.study import create_study, read_study
-from ptal_ray.tracking import StudyView
+from ptal_ray.tracking import StudyView, TrialView
 from ptal_ray.trial import Trial
 from ptal_ray.trial_config import TrialReport
 
@@ -248,6 +248,18 @@ def test_random_suggestions_depend_on_seed_and_number_alone():
     assert RandomSearcher(plan, 4, 5).suggest(4) != one.suggest(4)
     assert one.suggest(5) is None
     assert all(plan.train["lr"].contains(one.suggest(k)["lr"]) for k in range(5))
+
+
+def test_random_suggestions_of_a_small_space_do_not_repeat():
+    plan = space("train.lr=0.01", "train.batch_size={choice: [2, 4, 8]}")
+    searcher = RandomSearcher(plan, 0, 9)
+    found = [searcher.suggest(k) for k in range(4)]
+    assert sorted(p["batch_size"] for p in found[:3]) == [2, 4, 8]
+    assert found[3] is None
+    again = RandomSearcher(plan, 0, 9)
+    again.restore([TrialView(number=k, params=found[k]) for k in range(2)])
+    assert again.suggest(2) == found[2]
+    assert again.suggest(3) is None
 
 
 def test_successive_halving_keeps_the_best_share():

@@ -237,6 +237,31 @@ def test_several_studies_make_a_leaderboard(study_dir, tmp_path, capsys):
     assert leaderboard([]) == []
 
 
+@pytest.mark.parametrize("harm", ["", '{"event": "study", "time": 1.0}\n'])
+def test_one_study_without_a_report_does_not_keep_the_others_from_theirs(
+    study_dir, tmp_path, capsys, harm
+):
+    bad, named = tmp_path / "bad", SyntheticStudy(tmp_path / "a (1)+b-20260801-130000")
+    bad.mkdir()
+    (bad / "events.jsonl").write_text(harm)
+    named.whole(2)
+    root = tmp_path / "reports"
+    dirs = [str(study_dir), str(bad), str(tmp_path / "none"), str(named.directory)]
+    assert main([*dirs, "--reports", str(root), "--json"]) == 3
+    told = capsys.readouterr()
+    printed = json.loads(told.out)
+    assert [error for error in told.err.splitlines() if error.startswith("error: ")] == [
+        f"error: {error}" for error in printed["errors"]
+    ]
+    assert str(bad) in printed["errors"][0] and "none" in printed["errors"][1]
+    assert len(printed["errors"]) == 2
+    names = sorted(path.name for path in root.iterdir() if path.is_dir())
+    assert len(names) == 2
+    assert names[0].startswith("a_1_b-20260801-130000_") and names[1].startswith(NAME)
+    assert [r["study"] for r in printed["leaderboard"]]
+    assert len(json.loads((root / "leaderboard.json").read_text())) == 2
+
+
 def test_a_wrong_directory_is_one_line_and_exit_3(tmp_path, capsys):
     assert main([str(tmp_path), "--reports", str(tmp_path / "reports")]) == 3
     error = capsys.readouterr().err

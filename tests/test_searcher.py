@@ -268,3 +268,53 @@ def test_it_stops_trials_where_no_scheduler_does(make):
     searcher = OptunaSearcher(make(scheduler="none"), stop_early=True)
     searcher.suggest(0)
     assert not searcher.report(0, 2, 0.0)
+
+
+FEW = {"width": ("choice", (8, 16)), "batch_size": ("randint", (2, 5)), "kind": ("choice", ("a",))}
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "grid"])
+@pytest.mark.parametrize("held", [1, 4])
+def test_no_configuration_is_suggested_twice(make, name, held):
+    study = make(FEW, searcher=name, num_trials=20)
+    searcher, found, running = OptunaSearcher(study), [], []
+    while (params := searcher.suggest(len(found))) is not None:
+        running.append(len(found))
+        found.append(params)
+        if len(running) == held:  # others run while the next is asked for
+            number = running.pop(0)
+            searcher.report(number, 8, params["batch_size"] / 10)
+            searcher.finish(number, ("complete", "failed", "pruned")[number % 3])
+    assert sorted((p["width"], p["batch_size"]) for p in found) == [
+        (w, b) for w in (8, 16) for b in (2, 3, 4)
+    ]
+    assert searcher.suggest(len(found)) is None
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "grid"])
+def test_a_resumed_search_repeats_nothing_either(make, name):
+    study = make(FEW, searcher=name, num_trials=6)
+    found = [OptunaSearcher(study).suggest(number) for number in range(3)]  # killed each time
+    again = OptunaSearcher(replace(study, num_trials=50))
+    assert again.suggest(2) == found[2]
+    found += [again.suggest(number) for number in range(3, 6)]
+    assert len({tuple(p.values()) for p in found}) == 6
+    assert again.suggest(6) is None
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "grid"])
+@pytest.mark.parametrize("train", [{}, {"width": ("choice", (8,))}])
+def test_one_configuration_is_one_trial(make, name, train):
+    searcher = OptunaSearcher(make(train, searcher=name))
+    assert searcher.suggest(0) == {key: 8 for key in train}
+    searcher.finish(0, "failed")
+    assert searcher.suggest(1) is None
+
+
+def test_a_grid_that_grows_when_resumed_leaves_out_what_was_tried(make):
+    study = make({"lr": ("uniform", (0.0, 1.0))}, searcher="grid", num_trials=3)
+    first = work_grid(OptunaSearcher(study))
+    more = OptunaSearcher(replace(study, num_trials=5))
+    later = [p for n in range(3, 8) if (p := more.suggest(n)) is not None]
+    assert sorted(p["lr"] for p in first) == [0.0, 0.5, 1.0]
+    assert sorted(p["lr"] for p in later) == [0.25, 0.75]

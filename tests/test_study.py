@@ -89,6 +89,7 @@ def test_a_damaged_study_file_is_named(study):
         ({"time_budget_s": -1.0}, "--time-budget -1.0"),
         ({"time_budget_s": math.nan}, "--time-budget nan"),
         ({"max_concurrent": 0}, "--max-concurrent 0"),
+        ({"seed": 10**30}, "must be a whole number from 0 to 4294967295"),
     ],
 )
 def test_wrong_settings_are_named(store, tmp_path, settings, part):
@@ -97,9 +98,20 @@ def test_wrong_settings_are_named(store, tmp_path, settings, part):
     assert not (tmp_path / "s").exists()
 
 
-def test_nothing_to_search_is_an_error(store, tmp_path):
-    with pytest.raises(ConfigError, match="train: has no domain, so 6 trials"):
-        create_study(space("train.lr=0.1"), store, tmp_path)
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("apn (1)", "apn_1_"), ("a+b,c@d", "a_b_c_d"), (".hidden", "hidden"), ("-x", "x"),
+        ("é ß.2", "é_ß.2"), ("e\u0301", "é"), ("..", "_"), ("a/b\n", "a_b_"), ("\udcff", "_"),
+        ("x" * 200, "x" * 134), ("é" * 200, "é" * 67),
+    ],
+)  # fmt: skip
+def test_any_file_name_makes_the_name_of_a_study(store, tmp_path, file, name):
+    named = replace(space(), name=file)
+    made = create_study(named, store, tmp_path / "s")
+    assert made.name[:-16] == name
+    assert latest_study(tmp_path / "s", file) == made.name
+    assert read_study(made.directory) == made
 
 
 def test_a_trial_gets_every_parameter(study):
@@ -173,6 +185,20 @@ def test_without_a_complete_trial_there_is_no_final_run(study):
     for role in ("reselect", "test"):
         with pytest.raises(NoTrialFinished, match="none of 1 trials reached step 8"):
             final_configs(study, view, role)
+
+
+def test_the_reason_of_failed_trials_is_the_last_line(study):
+    log = EventLog(study.events)
+    for number, message in enumerate(
+        ["loss nan by step 3; lower lr", "", "loss nan by step 17; lower lr"]
+    ):
+        log.append("trial_start", trial=number, params={}, from_step=0)
+        state = "failed" if message else "pruned"
+        log.append("trial_end", trial=number, state=state, message=message)
+    with pytest.raises(NoTrialFinished) as error:
+        final_configs(study, StudyView.read(study.directory), "test")
+    assert str(error.value).endswith("step 8; 2 of 3 failed: loss nan by step 17; lower lr")
+    assert "allow more time" not in str(error.value)
 
 
 def test_provenance_names_code_versions_and_hardware():

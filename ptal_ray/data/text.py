@@ -7,10 +7,12 @@ import json
 import logging
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,32 @@ def class_embeddings(store: FeatureStore, encoder: str) -> Embeddings:
     return result
 
 
+def check_encoder(store: FeatureStore, encoder: str) -> None:
+    """Says whether `class_embeddings` can work, without loading a model.
+
+    Raises:
+        ConfigError: unknown encoder, or CLIP without its package or weights.
+        DataError: a .npy file that is no finite (C, d) matrix.
+    """
+    if encoder.endswith(".npy"):
+        _read_matrix(Path(encoder).expanduser(), len(store.info.classes))
+        return
+    _sentence_encoder(encoder)
+    package = encoder.partition(":")[0]
+    kept = store.path / f"text_{_key(encoder, store.info.classes)}.npy"
+    if not kept.exists() and package not in sys.modules and find_spec(package) is None:
+        raise _not_installed(package)
+
+
+def _not_installed(package: str) -> ConfigError:
+    name, other = {
+        "open_clip": ("open_clip_torch", "wordllama"), "wordllama": ("wordllama", "a .npy file")
+    }[package]  # fmt: skip
+    return ConfigError(
+        f"text encoder {package} is not installed; pip install {name}, or use {other}"
+    )
+
+
 def _average_prompts(embed: Callable[[list[str]], Embeddings], names: Sequence[str]) -> Embeddings:
     sentences = [prompt.format(words(name)) for name in names for prompt in PROMPTS]
     each = embed(sentences)
@@ -106,7 +134,10 @@ def _sentence_encoder(encoder: str) -> Callable[[list[str]], Embeddings]:
 
 def _embed_wordllama(sentences: list[str]) -> Embeddings:
     with _root_logger_kept():
-        import wordllama
+        try:
+            import wordllama
+        except ImportError as error:
+            raise _not_installed("wordllama") from error
     package = Path(wordllama.__file__).parent  # the wheel ships 256-d weights and a tokenizer
     model = wordllama.WordLlama.load(cache_dir=package, disable_download=True)
     return np.asarray(model.embed(sentences, norm=True), np.float32)
@@ -116,10 +147,7 @@ def _embed_open_clip(model_name: str, weights: Path, sentences: list[str]) -> Em
     try:
         import open_clip
     except ImportError as error:
-        raise ConfigError(
-            "text encoder open_clip is not installed; pip install open_clip_torch, "
-            "or use the encoder wordllama"
-        ) from error
+        raise _not_installed("open_clip") from error
     import torch
 
     known = open_clip.list_models()

@@ -220,7 +220,7 @@ class Conductor:
         old = self._interrupted.get(number)
         params = old.params if old else self._searcher.suggest(number)
         if params is None:
-            self._numbers.clear()  # a grid has no more points
+            self._numbers.clear()  # all configurations were tried
             return None
         job = self._job(
             config=trial_config(self.study, params),

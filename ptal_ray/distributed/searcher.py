@@ -11,7 +11,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +34,7 @@ from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.space import Scalar
 from ptal_ray.study import Study
 from ptal_ray.tracking import TrialView
+from ptal_ray.untried import Point, number_of_points, point, untried
 
 JOURNAL = "optuna.journal"
 _STATES = {
@@ -48,7 +49,7 @@ class OptunaSearcher:
 
     The suggestion for trial n depends on the seed, n and the history alone, so a resumed study goes
     on as if it had not stopped. Trial 0 has the defaults that lie inside their domains (a grid has
-    none of its own).
+    none of its own). No configuration is suggested twice where they can be counted.
 
     Args:
         study: what to search; its journal is created, or opened and mended.
@@ -86,17 +87,23 @@ class OptunaSearcher:
                 self.finish(view.number, view.state)
 
     def suggest(self, number: int) -> dict[str, Scalar] | None:
-        """The parameters of trial `number`, asked for in ascending order; None after a grid's end.
+        """The parameters of trial `number`, asked for in ascending order; None after the last.
 
         A trial that was suggested before a kill and never started is suggested again.
         """
         if number < self._num_known():
-            self._optuna.sampler = _sampler(self.study.searcher, self.study.seed, number)
+            self._optuna.sampler = self._sampler(number)
             return self._complete(self._trial(number))
-        if self._grid is not None and number >= len(self._grid):
+        if self._grid is not None:
+            tried = self._tried(number)
+            new = (p for p in self._grid if point(self.study.space.train, p) not in tried)
+            following = next(new, None)
+            return None if following is None else self._create(number, following)
+        points = number_of_points(self.study.space.train)
+        if points is not None and len(self._tried(number)) >= points:
             return None
         defaults = self._inside(self.study.space.train_defaults()) if number == 0 else {}
-        return self._create(number, self._grid[number] if self._grid is not None else defaults)
+        return self._create(number, defaults)
 
     def report(self, number: int, step: int, value: float) -> bool:
         """Takes the objective of a trial at a report step; whether to stop it."""
@@ -126,7 +133,7 @@ class OptunaSearcher:
         waiting = self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if fixed and not waiting:  # one waits where the last run was killed right here
             self._optuna.enqueue_trial(dict(fixed))
-        self._optuna.sampler = _sampler(self.study.searcher, self.study.seed, number)
+        self._optuna.sampler = self._sampler(number)
         trial = self._optuna.ask()
         assert trial.number == number, f"trial {trial.number} where {number} was due"
         return self._complete(trial)
@@ -138,6 +145,21 @@ class OptunaSearcher:
             value = _suggest(trial, name, self._distributions[name])
             params[name] = float(f"{value:.12g}") if domain.kind == "quniform" else value
         return params
+
+    def _sampler(self, number: int) -> BaseSampler:
+        """What draws trial `number`."""
+        inner = _sampler(self.study.searcher, self.study.seed, number)
+        domains = self.study.space.train
+        if number_of_points(domains) is None:
+            return inner
+        rng = np.random.default_rng([self.study.seed, number, 1])
+        return _Untried(inner, self._distributions, domains, self._tried(number), rng)
+
+    def _tried(self, number: int) -> set[Point | None]:
+        """The configurations of all trials but `number`."""
+        trials = self._storage.get_all_trials(self._id, deepcopy=False)
+        found = {point(self.study.space.train, t.params) for t in trials if t.number != number}
+        return found - {None}
 
     def _inside(self, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
         domains = self.study.space.train
@@ -153,6 +175,52 @@ class OptunaSearcher:
 
     def _trial_id(self, number: int) -> int:
         return int(self._storage.get_trial_id_from_study_id_trial_number(self._id, number))
+
+
+class _Untried(BaseSampler):
+    """Draws as another sampler does, and a new configuration where that one was tried."""
+
+    def __init__(
+        self,
+        inner: BaseSampler,
+        distributions: Mapping[str, BaseDistribution],
+        domains: Mapping[str, Domain],
+        tried: Collection[Point | None],
+        rng: np.random.Generator,
+    ) -> None:
+        self._inner, self._distributions = inner, dict(distributions)
+        self._domains, self._tried, self._rng = domains, tried, rng
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """All parameters: they are drawn together, so that a repetition is seen."""
+        return self._distributions
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        search_space: dict[str, BaseDistribution],
+    ) -> dict[str, Any]:
+        """A new configuration."""
+        together = self._inner.infer_relative_search_space(study, trial)
+        drawn = self._inner.sample_relative(study, trial, together)
+        for name, distribution in search_space.items():
+            if name not in drawn:
+                drawn[name] = self.sample_independent(study, trial, name, distribution)
+        found = untried(self._domains, drawn, self._tried, self._rng)
+        return drawn if found is None else found  # the caller has counted, so there is one
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """One parameter."""
+        return self._inner.sample_independent(study, trial, param_name, param_distribution)
 
 
 class _Journal(JournalFileBackend):

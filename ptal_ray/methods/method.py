@@ -308,6 +308,10 @@ class Method:
             annotations, or from what the stage left. None for a method without such labels.
         bank: (known, hp) -> tensors of any shape, made once before training, that every step sees
             whole. None for none.
+        check: (store, hp) -> None, or a ConfigError or DataError where the method cannot train on
+            that dataset with these parameters. Reads descriptions and files that parameters name,
+            never annotations; loads no model, so that it is asked of many configurations before
+            a search. `build` asks it too. None where any will do.
         groups: (labels, hp) -> rows of the split, one array for each kind of video that every
             batch holds `batch_size` of; the last one counts for epochs. None for all rows.
     """
@@ -325,6 +329,7 @@ class Method:
     stage: Stage | None = None
     labels: Callable[[Known, Any], Pseudo] | None = None
     bank: Callable[[Known, Any], Pseudo] | None = None
+    check: Callable[[FeatureStore, Any], None] | None = None
     groups: Callable[[Pseudo, Any], list[NDArray[Any]]] | None = None
 
 

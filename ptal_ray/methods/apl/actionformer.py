@@ -6,7 +6,7 @@ from typing import Any
 
 from ptal_ray.methods.apl.actionformer_decode import decode, scores
 from ptal_ray.methods.apl.actionformer_losses import loss, represent, run, terms
-from ptal_ray.methods.apl.actionformer_network import build
+from ptal_ray.methods.apl.actionformer_network import build, check
 from ptal_ray.methods.apl.actionformer_params import ActionFormerDecode, ActionFormerTrain
 from ptal_ray.methods.apl.apl_params import AplTrain
 from ptal_ray.methods.apl.detector import Detector
@@ -28,6 +28,7 @@ DETECTOR = Detector(
     train_params=AplTrain,
     decode_params=ActionFormerDecode,
     build=build,
+    check=check,
     run=run,
     levels=lambda output: output.levels,
     represent=represent,
@@ -42,6 +43,7 @@ METHOD = Method(
     train_params=ActionFormerTrain,
     decode_params=ActionFormerDecode,
     build=build,
+    check=check,
     loss=loss,
     scores=scores,
     decode=decode,

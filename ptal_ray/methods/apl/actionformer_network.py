@@ -158,8 +158,8 @@ def joint_quality(quality: Tensor, floor: float) -> Tensor:
     return (quality[..., 0] - quality[..., 1]).clamp(min=floor)
 
 
-def build(store: FeatureStore, hp: Any) -> ActionFormer:
-    """The network for a dataset.
+def check(store: FeatureStore, hp: Any) -> None:
+    """Says whether the network can be built.
 
     Raises:
         ConfigError: the channels do not divide among the heads, or external scores leak labels.
@@ -170,4 +170,9 @@ def build(store: FeatureStore, hp: Any) -> ActionFormer:
         raise ConfigError(
             f"train.width: {hp.width} does not divide among {hp.heads} heads; choose a multiple"
         )
+
+
+def build(store: FeatureStore, hp: Any) -> ActionFormer:
+    """The network for a dataset; raises as `check`."""
+    check(store, hp)
     return ActionFormer(store.info.feature_dim, store.info.num_classes, hp)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ptal_ray.methods.apl.apl_params import AplBmnTrain
 from ptal_ray.methods.apl.bmn_decode import decode, scores
 from ptal_ray.methods.apl.bmn_loss import losses
-from ptal_ray.methods.apl.bmn_network import Bmn, BmnOutput, build
+from ptal_ray.methods.apl.bmn_network import Bmn, BmnOutput, build, check
 from ptal_ray.methods.apl.bmn_params import BmnDecode, BmnTrain
 from ptal_ray.methods.apl.detector import Detector
 from ptal_ray.methods.apl.instances import CENTRE_T, annotated, instances
@@ -51,6 +51,7 @@ DETECTOR = Detector(
     train_params=AplBmnTrain,
     decode_params=BmnDecode,
     build=build,
+    check=check,
     run=run,
     levels=lambda output: [output.base],
     represent=lambda model, batch, step: [model.base(batch.features, batch.mask)],
@@ -65,6 +66,7 @@ METHOD = Method(
     train_params=BmnTrain,
     decode_params=BmnDecode,
     build=build,
+    check=check,
     loss=loss,
     scores=scores,
     decode=decode,

@@ -134,8 +134,8 @@ class Bmn(nn.Module):
         return torch.sigmoid(self.rate(maps).float())
 
 
-def build(store: FeatureStore, hp: Any) -> Bmn:
-    """The network for a dataset.
+def check(store: FeatureStore, hp: Any) -> None:
+    """Says whether the network can be built.
 
     Raises:
         ConfigError: sizes do not fit each other, or external scores leak labels.
@@ -154,6 +154,11 @@ def build(store: FeatureStore, hp: Any) -> Bmn:
         )
     if hp.joint and not hp.tnd:
         raise ConfigError("train.joint: true needs train.tnd: true")
+
+
+def build(store: FeatureStore, hp: Any) -> Bmn:
+    """The network for a dataset; raises as `check`."""
+    check(store, hp)
     return Bmn(store.info.feature_dim, store.info.num_classes, hp)
 
 

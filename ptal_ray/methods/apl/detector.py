@@ -20,6 +20,7 @@ class Detector:
     Args:
         train_params, decode_params: the parameter classes of APL on it.
         build: (store, hp) -> module.
+        check: see `Method`.
         run: (model, batch, step) -> its outputs for a training batch.
         levels: outputs -> (B, T_l, H) features, level l with a position every 2^l snippets.
         represent: (model, batch, step) -> these features alone, without any head.
@@ -32,6 +33,7 @@ class Detector:
     train_params: type[TrainParams]
     decode_params: type[DecodeParams]
     build: Callable[[FeatureStore, Any], nn.Module]
+    check: Callable[[FeatureStore, Any], None]
     run: Callable[[Any, Batch, Step], Any]
     levels: Callable[[Any], list[Tensor]]
     represent: Callable[[Any, Batch, Step], list[Tensor]]

@@ -31,19 +31,29 @@ def check(store: FeatureStore, hp: Any) -> None:
             f"labels leak them where only {hp.labelled_fraction:g} of the videos are labelled; "
             "leave them out, or set train.allow_external_scores=true, and every table will say so"
         )
-    known = video_scores(hp.external_scores)
+    _check_scores(store, hp.external_scores)
+
+
+@cache
+def _check_scores(store: FeatureStore, path: str) -> None:
+    """Says whether a file of scores fits the dataset; the answer is kept.
+
+    Raises:
+        DataError: the file cannot be read or does not fit the dataset.
+    """
+    known = video_scores(path)
     every = [id for subset in ("train", "test") for id in store.ids(subset)]
     missing = [id for id in every if id not in known]
     if missing:
         raise DataError(
-            f"{hp.external_scores}: no scores of {len(missing)} of {len(every)} videos, "
+            f"{path}: no scores of {len(missing)} of {len(every)} videos, "
             f"{missing[0]} among them; add them"
         )
     for id in every:
         score = known[id]
         if score.shape != (store.info.num_classes,) or not ((score >= 0) & (score <= 1)).all():
             raise DataError(
-                f"{hp.external_scores}: video {id}: needed are {store.info.num_classes} scores "
+                f"{path}: video {id}: needed are {store.info.num_classes} scores "
                 "from 0 to 1 in one list, in the order of `python -m ptal_ray.data info`; of "
                 "logits, take the softmax or sigmoid"
             )

@@ -67,6 +67,7 @@ def joint(detector: Detector, name: str, before: str) -> Method:
         train_params=detector.train_params,
         decode_params=detector.decode_params,
         build=detector.build,
+        check=detector.check,
         loss=partial(loss, detector),
         scores=detector.scores,
         decode=detector.decode,

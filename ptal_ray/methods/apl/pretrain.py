@@ -48,6 +48,7 @@ def pretraining(detector: Detector, name: str) -> Method:
         train_params=detector.train_params,
         decode_params=detector.decode_params,
         build=partial(build, detector),
+        check=detector.check,
         loss=partial(loss, detector),
         scores=detector.scores,
         decode=detector.decode,

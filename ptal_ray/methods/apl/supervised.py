@@ -56,6 +56,7 @@ def supervised(detector: Detector, name: str, before: str) -> Method:
         train_params=detector.train_params,
         decode_params=detector.decode_params,
         build=partial(build, detector),
+        check=detector.check,
         loss=partial(loss, detector),
         scores=detector.scores,
         decode=detector.decode,

@@ -2,7 +2,7 @@
 
 from ptal_ray.methods.apn.decode import decode, scores
 from ptal_ray.methods.apn.loss import loss
-from ptal_ray.methods.apn.model import build
+from ptal_ray.methods.apn.model import build, check
 from ptal_ray.methods.apn.params import ApnDecode, ApnTrain
 from ptal_ray.methods.apn.refresh import label_segments, refresh
 from ptal_ray.methods.method import Method
@@ -13,6 +13,7 @@ METHOD = Method(
     train_params=ApnTrain,
     decode_params=ApnDecode,
     build=build,
+    check=check,
     loss=loss,
     scores=scores,
     decode=decode,

@@ -135,6 +135,17 @@ class Apn(nn.Module):
         return torch.logit((1 + cosine) / 2, eps=1e-4)
 
 
+def check(store: FeatureStore, hp: Any) -> None:
+    """Says whether the text encoder of `hp` can be used.
+
+    Raises:
+        ConfigError: it is unknown, or its package or its weights are missing.
+        DataError: its file is no matrix with one row a class.
+    """
+    if hp.text_encoder != "learned":
+        text.check_encoder(store, hp.text_encoder)
+
+
 def build(store: FeatureStore, hp: Any) -> Apn:
     """The network for a dataset; class embeddings come from the text encoder of `hp`."""
     embedding = None

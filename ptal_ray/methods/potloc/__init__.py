@@ -4,7 +4,7 @@ from ptal_ray.methods.method import Method, Stage
 from ptal_ray.methods.potloc.decode import decode, scores
 from ptal_ray.methods.potloc.labels import label_segments, split_labels
 from ptal_ray.methods.potloc.loss import loss
-from ptal_ray.methods.potloc.model import build
+from ptal_ray.methods.potloc.model import build, check
 from ptal_ray.methods.potloc.params import PotlocDecode, PotlocTrain, base_params
 
 METHOD = Method(
@@ -23,4 +23,5 @@ METHOD = Method(
         steps="base_steps",
     ),
     labels=split_labels,
+    check=check,
 )

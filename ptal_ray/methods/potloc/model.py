@@ -64,8 +64,8 @@ def _block(hp: Any, stride: int) -> nn.Module:
     return TransformerBlock(hp.width, hp.heads, hp.window, stride)
 
 
-def build(store: FeatureStore, hp: Any) -> Potloc:
-    """The network for a dataset.
+def check(store: FeatureStore, hp: Any) -> None:
+    """Says whether the network can be built.
 
     Raises:
         ConfigError: the channels do not divide among the heads.
@@ -74,4 +74,9 @@ def build(store: FeatureStore, hp: Any) -> Potloc:
         raise ConfigError(
             f"train.width: {hp.width} does not divide among {hp.heads} heads; choose a multiple"
         )
+
+
+def build(store: FeatureStore, hp: Any) -> Potloc:
+    """The network for a dataset; raises as `check`."""
+    check(store, hp)
     return Potloc(store.info.feature_dim, store.info.num_classes, hp)
