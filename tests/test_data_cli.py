@@ -10,7 +10,9 @@ from conftest import make_store, shared
 
 from ptal_ray.data.__main__ import main
 from ptal_ray.data.datasets import find
-from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.points import no_points
+from ptal_ray.data.store import FeatureStore, StoreWriter
+from ptal_ray.data.types import Grid, Segments
 
 
 @pytest.fixture(autouse=True)
@@ -125,6 +127,21 @@ def test_info_as_text_and_as_json(tmp_path, capsys):
     assert facts["content_hash"] == FeatureStore.open(path).info.content_hash
     assert run("info", "anet13") == 3
     assert "--dataset watch" in capsys.readouterr().err
+
+
+def test_info_gives_the_range_of_grids_that_differ(tmp_path, capsys):
+    path = tmp_path / "own"
+    with StoreWriter(path, name="own", classes=("x",), grid=None, features="test") as writer:
+        for id, stride_s in (("a", 0.5), ("b", 0.64), ("c", 0.5)):
+            writer.add(
+                id, subset="train", features=np.ones((4, 2)), duration_s=4.0,
+                annotations=Segments.empty(), points=no_points(), grid=Grid(stride_s=stride_s),
+            )  # fmt: skip
+    assert run("info", path) == 0
+    assert "a snippet every 0.5 to 0.64 s from 0 s" in capsys.readouterr().out
+    assert run("info", path, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["stride_s"], facts["offset_s"]) == ([0.5, 0.64], 0.0)
 
 
 def test_points_are_written_and_can_be_simulated_anew(tmp_path, capsys):

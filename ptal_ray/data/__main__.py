@@ -107,6 +107,7 @@ def _target(flags: argparse.Namespace) -> Iterator[Path]:
 
 def _facts(store: FeatureStore) -> dict[str, Any]:
     info = store.info
+    grids = [store.grid(i) for i in store.ids("train") + store.ids("test")]
     subsets = {}
     for subset in ("train", "test"):
         ids = store.ids(subset)
@@ -125,11 +126,20 @@ def _facts(store: FeatureStore) -> dict[str, Any]:
         "classes": list(info.classes),
         "feature_dim": info.feature_dim,
         "dtype": store.dtype,
-        "stride_s": info.grid.stride_s,
-        "offset_s": info.grid.offset_s,
+        "stride_s": _shared({grid.stride_s for grid in grids}),
+        "offset_s": _shared({grid.offset_s for grid in grids}),
         "content_hash": info.content_hash,
         "subsets": subsets,
     }
+
+
+def _shared(values: set[float]) -> float | list[float]:
+    """The one value of all videos, or the least and the largest."""
+    return min(values) if len(values) == 1 else [min(values), max(values)]
+
+
+def _text(value: float | list[float]) -> str:
+    return " to ".join(f"{v:g}" for v in (value if isinstance(value, list) else [value]))
 
 
 def _show(store: FeatureStore) -> None:
@@ -143,7 +153,7 @@ def _show(store: FeatureStore) -> None:
         ("note", facts["note"] or "-"),
         ("classes", ", ".join(names[:6]) + more),
         ("snippet", f"{facts['feature_dim']} numbers, {facts['dtype']}"),
-        ("grid", f"a snippet every {facts['stride_s']:g} s from {facts['offset_s']:g} s"),
+        ("grid", f"a snippet every {_text(facts['stride_s'])} s from {_text(facts['offset_s'])} s"),
     ]
     rows += [
         (
