@@ -17,6 +17,7 @@ from ptal_ray.data.copies import published
 from ptal_ray.data.datasets import data_root, find, origin
 from ptal_ray.data.importer import Plan, Source, import_dataset, validate
 from ptal_ray.data.points import KINDS, simulate_points, write_points_csv
+from ptal_ray.data.rates import RateSource, rate_source
 from ptal_ray.data.remote import Remote, is_remote
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import PtalError
@@ -88,6 +89,7 @@ def _simulate(flags: argparse.Namespace) -> int:
             difficulty=flags.difficulty, seed=flags.seed, out=out, limit=flags.limit,
             workers=flags.workers, replace=flags.replace, train_list=flags.train_list,
             test_list=flags.test_list, stride_s=flags.stride_s, progress=_progress,
+            point_fps=flags.point_fps, allow_points=flags.allow_points, remark=print,
         )  # fmt: skip
         _show(FeatureStore.open(out))
     return 0
@@ -183,8 +185,9 @@ def _source(flags: argparse.Namespace) -> Source:
     return Source(
         name=flags.name, features=flags.features, annotations=flags.annotations, fps=flags.fps,
         stride=flags.stride, window=flags.window, points=flags.points,
-        point_fps=flags.point_fps, simulated_points=flags.simulate_points, seed=flags.seed,
-        lists=lists, drop_invalid=flags.drop_invalid, note=flags.note,
+        point_fps=flags.point_fps, simulated_points=flags.simulate_points,
+        seed=flags.seed, lists=lists, allow_length=flags.allow_length,
+        allow_points=flags.allow_points, drop_invalid=flags.drop_invalid, note=flags.note,
     )  # fmt: skip
 
 
@@ -215,6 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("name", help="dataset name, e.g. thumos14")
     command.add_argument("--annotations", type=Path, required=True, metavar="GT.json")
     command.add_argument("--points", type=Path, metavar="CSV", help="default: simulated")
+    _point_flags(command, "json, and for a video without, what stop_frame of --points gives")
     command.add_argument("--dim", type=_positive_int, default=128)
     command.add_argument("--difficulty", choices=("easy", "standard", "hard"), default="standard")
     command.add_argument("--seed", type=int, default=0)
@@ -232,17 +236,29 @@ def _source_flags(command: argparse.ArgumentParser, *, required: bool) -> None:
     add("name", help="dataset name")
     add("--features", type=Path, required=required, metavar="DIR", help="<id>.npy, each (T, D)")
     add("--annotations", type=Path, required=required, metavar="GT.json")
-    add("--fps", type=_positive, required=required, help="that --stride and --window count")
-    add("--stride", type=_positive, required=required, metavar="FRAMES")
+    add("--fps", type=_rates, required=required, metavar="json|CSV|NUMBER", help="that --stride "
+        "and --window count: json: the one that GT.json gives each video; CSV: columns video,fps "
+        "and, where videos differ in them, stride,window; or one for all")  # fmt: skip
+    add("--stride", type=_positive, default=0.0, metavar="FRAMES", help="unless CSV or json has it")
     add("--window", type=_positive, default=0.0, metavar="FRAMES", help="default: the stride")
+    add("--allow-length", action="store_true",
+        help="go on with features that cover another time than their video lasts")  # fmt: skip
     add("--points", type=Path, metavar="CSV")
-    add("--point-fps", type=_fps_or_file, metavar="FPS|CSV", help="of the frame numbers in --points"
-        "; or a CSV with columns video,fps; default: the fps in GT.json")  # fmt: skip
+    _point_flags(command)
     add("--simulate-points", choices=KINDS, default="", help="in place of --points")
     add("--seed", type=int, default=0, help="of --simulate-points")
     _list_flags(command)
     add("--drop-invalid", action="store_true", help="leave out instances with end <= start")
     add("--note", default="", help="one line on the data, shown with every result")
+
+
+def _point_flags(command: argparse.ArgumentParser, default: str = "json") -> None:
+    add = command.add_argument
+    add("--point-fps", type=_rates, metavar="json|CSV|NUMBER",
+        help=f"of the frame numbers in --points; a CSV has columns video,fps; default: {default}"
+        )  # fmt: skip
+    add("--allow-points", action="store_true",
+        help="go on with points of which many lie in no instance of their class")  # fmt: skip
 
 
 def _list_flags(command: argparse.ArgumentParser) -> None:
@@ -267,7 +283,8 @@ def _checked(
         if (flags.train_list is None) != (flags.test_list is None):
             command.error("--train-list and --test-list go together")
         if getattr(flags, "features", None) is not None:
-            missing = [n for n in ("annotations", "fps", "stride") if getattr(flags, n) is None]
+            missing = [n for n in ("annotations", "fps") if getattr(flags, n) is None]
+            missing += ["stride"] if not flags.stride and isinstance(flags.fps, float) else []
             if missing:
                 command.error(f"--{missing[0]} is needed with --features")
             if (flags.points is None) == (not flags.simulate_points):
@@ -291,11 +308,11 @@ def _positive_int(text: str) -> int:
     return value
 
 
-def _fps_or_file(text: str) -> float | Path:
+def _rates(text: str) -> RateSource:
     try:
-        return _positive(text)
-    except ValueError:
-        return Path(text)
+        return rate_source(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 if __name__ == "__main__":
