@@ -54,7 +54,7 @@ def test_one_snippet_and_two_percent(
 def test_all_are_in_one_line_with_the_worst_ten() -> None:
     found = [covered(n, name=f"v{n}.npy") for n in (*range(50, 62), 100, 99)]
     text = length_problem(found, 1.0)
-    assert text.startswith("the features of 12 of 14 videos do not cover the time")
+    assert text.startswith("the features of 12 of 14 videos do not cover the duration")
     assert "v50.npy: 50 snippets cover 50.0 s of 100.0 s (0.50 times); v51.npy" in text
     assert "v59.npy" in text and "v60.npy" not in text and "; and 2 more; " in text
     assert "\n" not in text and "--allow-length" in text

@@ -91,6 +91,38 @@ def test_a_wrong_rate_is_found(capsys, data_folder):
     assert not data_folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "fits", "allow", "remark"),
+    [
+        ("--fps", "2.5", "--fps 2.5 given for 3?", "--allow-length", "(worst 1.20 times): 21"),
+        ("--point-fps", "30", "pass --point-fps 15 ", "--allow-points", "(17.9 % lie in one"),
+    ],
+)
+def test_lengths_and_points_that_disagree_need_a_flag(capsys, flag, value, fits, allow, remark):
+    words = gtea_scores()
+    words[words.index(flag) + 1] = value
+    for command in ("import", "validate"):
+        assert run(command, *words) == 3
+        error = capsys.readouterr().err
+        assert fits in error and error.count("\n") == 1 and allow in error
+        assert run(command, *words, allow) == 0
+        assert remark in capsys.readouterr().out
+
+
+def test_simulate_compares_points_too(capsys):
+    folder = shared("data/annotations/GTEA")
+    words = [
+        "simulate", "gtea", "--annotations", folder / "gt_full.json", "--dim", 1, "--workers", 1,
+        "--points", folder / "point_labels/point_gaussian.csv", "--point-fps",
+    ]  # fmt: skip
+    assert run(*words, 30) == 3
+    assert "the frame rate is not 30: pass --point-fps json" in capsys.readouterr().err
+    assert run(*words, "json") == 0
+    assert "points in no" not in capsys.readouterr().out
+    assert run(*words, 30, "--allow-points", "--replace") == 0
+    assert "points in no instance of their class (16.6 % lie in one" in capsys.readouterr().out
+
+
 PLAIN = ["import", "x", "--features", "f", "--annotations", "g"]
 RATES = ["--fps", "1", "--stride", "1"]
 
@@ -101,7 +133,9 @@ RATES = ["--fps", "1", "--stride", "1"]
         ([], "required"),
         (["import", "x"], "--features"),
         ([*PLAIN, "--fps", "0", "--stride", "1"], "a positive number"),
-        ([*PLAIN, "--fps", "a", "--stride", "1"], "invalid"),
+        ([*PLAIN, "--fps", "a", "--stride", "1"], "invalid value 'a': json, a positive number or"),
+        ([*PLAIN, "--fps", "1", "--points", "p"], "--stride is needed"),
+        ([*PLAIN, *RATES, "--points", "p", "--point-fps", "nan"], "invalid value 'nan'"),
         ([*PLAIN, *RATES], "one of --points CSV and --simulate-points"),
         ([*PLAIN, *RATES, "--points", "p", "--train-list", "l"], "go together"),
         (["validate", "x", "--features", "f"], "--annotations is needed"),

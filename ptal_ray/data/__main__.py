@@ -81,7 +81,7 @@ def _info(flags: argparse.Namespace) -> int:
 
 
 def _simulate(flags: argparse.Namespace) -> int:
-    from ptal_ray.data.simulate import simulate  # the other commands need none of it
+    from ptal_ray.data.simulate import Published, simulate  # the other commands need none of it
 
     with _target(flags) as out:
         simulate(
@@ -89,7 +89,9 @@ def _simulate(flags: argparse.Namespace) -> int:
             difficulty=flags.difficulty, seed=flags.seed, out=out, limit=flags.limit,
             workers=flags.workers, replace=flags.replace, train_list=flags.train_list,
             test_list=flags.test_list, stride_s=flags.stride_s, progress=_progress,
-            point_fps=flags.point_fps, allow_points=flags.allow_points, remark=print,
+            published=Published(
+                fps=flags.point_fps, allow_points=flags.allow_points, remark=print
+            ),
         )  # fmt: skip
         _show(FeatureStore.open(out))
     return 0

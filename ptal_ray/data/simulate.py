@@ -7,6 +7,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,6 +35,23 @@ CHUNK_BYTES = 4 << 20  # features that a worker hands over at once
 SLACK_S = 0.1  # a published point may miss its instance by a rounded frame, at 10 fps and more
 
 
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """How published points are read.
+
+    Args:
+        fps: frames per second that their frame numbers count: one value, "json" for what the
+            annotations give each video, or a CSV; None means "json", and for a video without a rate
+            the one that the column `stop_frame` of the points gives.
+        allow_points: go on where many of them lie in no instance of their class.
+        remark: called with a line on what is not as it should be.
+    """
+
+    fps: RateSource | None = None
+    allow_points: bool = False
+    remark: Callable[[str], None] = lambda text: None
+
+
 def simulate(
     name: str,
     annotations: Path,
@@ -50,9 +68,7 @@ def simulate(
     test_list: Path | None = None,
     stride_s: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    point_fps: RateSource | None = None,
-    allow_points: bool = False,
-    remark: Callable[[str], None] = lambda text: None,
+    published: Published = Published(),
 ) -> Path:
     """Writes a store of simulated features on the annotations of a dataset.
 
@@ -75,11 +91,7 @@ def simulate(
         train_list, test_list: files of one video id a line, in place of the subsets of the file.
         stride_s: seconds a snippet covers; None takes that of `name` in STRIDE_S.
         progress: called with videos done and videos in all.
-        point_fps: frames per second of the frame numbers in `points_csv`: one for all, "json", or
-            a CSV; None takes those of the annotations, and what `stop_frame` of the CSV gives for a
-            video without one.
-        allow_points: go on with points of which many lie in no instance of their class.
-        remark: called with a line on what is not as it should be.
+        published: how `points_csv` is read.
 
     Returns:
         `out`.
@@ -95,10 +107,8 @@ def simulate(
     )  # fmt: skip
     _check(recipe, limit, workers)
     videos = choose(truth.videos, limit, recipe)
-    published = {} if points_csv is None else _published(
-        points_csv, videos, truth.classes, recipe.stride_s, point_fps, allow_points, remark
-    )  # fmt: skip
-    points, added = _points(videos, published, recipe)
+    found = _published(points_csv, videos, truth.classes, recipe.stride_s, published)
+    points, added = _points(videos, found, recipe)
     note = _note(truth, videos, points, added)
     with _writer(out, name, truth.classes, recipe, note, replace) as writer:
         _write(writer, videos, points, _stream(recipe, videos, workers), progress)
@@ -265,22 +275,22 @@ def _holds_point(instances: Segments, points: Points) -> NDArray[np.bool_]:
 
 
 def _published(
-    path: Path,
+    path: Path | None,
     videos: Sequence[AnnotatedVideo],
     classes: tuple[str, ...],
     stride_s: float,
-    point_fps: RateSource | None,
-    allowed: bool,
-    remark: Callable[[str], None],
+    how: Published,
 ) -> dict[str, Points]:
-    """Points of a CSV by the ids of the annotations."""
+    """Points of a CSV by the ids of the annotations; none without a CSV."""
+    if path is None:
+        return {}
     training = {v.id: v for v in videos if v.subset == "train"}
-    placed = _placed(path, training, classes, point_fps)
+    placed = _placed(path, training, classes, how.fps)
     agreed = agreement(placed, training, classes)
-    if not (agreed.sound or allowed):
+    if not (agreed.sound or how.allow_points):
         raise DataError(f"{path}: {agreed.problem()}")
     if agreed.missed:
-        remark(f"{agreed.remark()}: {agreed.missed}")
+        how.remark(f"{agreed.remark()}: {agreed.missed}")
     found: dict[str, list[tuple[float, int]]] = {}
     for point in placed:
         assert point.time_s is not None  # a rate that is missing has been an error
