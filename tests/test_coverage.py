@@ -70,7 +70,8 @@ def test_the_factor_on_which_all_agree_and_the_rate_it_points_to(given: float, t
     assert f"all videos are covered {true / given:.2f} times: --fps {given:g} given for " in text
     shown = float(text.split(" given for ")[1].split("?")[0])
     assert shown == pytest.approx(true, rel=0.01)
-    assert f"is each rate {true / given:.2f} times too small?" in length_problem(found, "json")
+    fault = "small" if true > given else "large"
+    assert f"is each rate too {fault} by this factor?" in length_problem(found, "json")
 
 
 def test_single_short_videos_are_no_wrong_rate() -> None:
@@ -90,6 +91,10 @@ def test_rates_that_the_annotations_state_are_tried() -> None:
     ]
     assert "2 of 11 videos" in length_problem(found, 30.0)
     assert "with --fps json all would fit" in length_problem(found, 30.0)
+    alike = [covered(2500, 100.0, 30.0, stated_fps=25.0)] * 3
+    assert "covered 0.83 times: --fps 30 given for 25?; with --fps json all would fit" in (
+        length_problem(alike, 30.0)
+    )
     found.append(covered(1000, 100.0, 30.0, stated_fps=30.0))
     assert "with --fps json all but 1 would fit" in length_problem(found, 30.0)
 

@@ -97,23 +97,33 @@ def _wrong(found: Sequence[Covered]) -> list[Covered]:
 
 
 def _cause(found: Sequence[Covered], rates: RateSource) -> str:
-    """What the videos tell together: their own rates fit better, or one factor explains all."""
-    wrong = len(_wrong(found))
-    better = sum(c.fits() or c.with_stated_rate().fits() for c in found) - (len(found) - wrong)
-    if better and 2 * better >= wrong:
-        left = wrong - better
-        return f"with --fps json {'all' if not left else f'all but {left}'} would fit; "
+    """What the videos tell together: one factor explains all, or their own rates fit better."""
+    return _factor(found, rates) + _stated(found)
+
+
+def _factor(found: Sequence[Covered], rates: RateSource) -> str:
+    right = sum(c.fits() for c in found)
     ratio = float(np.median([c.ratio for c in found]))
     agreeing = sum(c.fits(ratio) for c in found)
-    if len(found) < 2 or max(len(found) - wrong, agreeing) < _AGREEING * len(found):
+    if len(found) < 2 or max(right, agreeing) < _AGREEING * len(found):
         return ""
-    if agreeing <= len(found) - wrong:
+    if agreeing <= right:
         return "the others fit; "
     text = "all" if agreeing == len(found) else f"{agreeing} of {len(found)}"
     text += f" videos are covered {ratio:.2f} times"
     if isinstance(rates, float | int):
         return f"{text}: --fps {rates:g} given for {_near(rates * ratio):g}?; "
-    return f"{text}: is each rate {ratio:.2f} times too small?; "
+    fault = "small" if ratio > 1 else "large"
+    return f"{text}: is each rate too {fault} by this factor?; "
+
+
+def _stated(found: Sequence[Covered]) -> str:
+    """What the rates that the annotations state would change, where they mend half at least."""
+    wrong = sum(not c.fits() for c in found)
+    left = sum(not c.with_stated_rate().fits() for c in found)
+    if 2 * left > wrong:
+        return ""
+    return f"with --fps json {'all' if not left else f'all but {left}'} would fit; "
 
 
 def _near(fps: float) -> float:
