@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ptal_ray.batches import Batches, check_divides
 from ptal_ray.checkpoint import read_checkpoint, write_checkpoint
-from ptal_ray.data.batching import PackedSplit, resampled_grid
+from ptal_ray.data.batching import PackedSplit, stored_grid
 from ptal_ray.data.datasets import protocol
 from ptal_ray.data.sampling import BatchPlan
 from ptal_ray.data.store import FeatureStore
@@ -340,12 +340,10 @@ class Trial:
 
     def decode(self, scores: list[Scores]) -> DecodeResult:
         """The decode search of this trial on `scores`, one per video of `score_ids`."""
-        grid, resample_to = self.store.info.grid, self.hp.resample_to
-        lengths = [self.store.length(i) for i in self.score_ids]
         return search_decode(
             self.method.decode,
             scores,
-            [resampled_grid(grid, length, resample_to) for length in lengths],
+            [stored_grid(self.store, i, self.hp.resample_to) for i in self.score_ids],
             [self.store.duration_s(i) for i in self.score_ids],
             ground_truth(self.store, self.score_ids, self.config.score_on),
             self.store.info.num_classes,

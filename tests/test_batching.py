@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,8 @@ from conftest import make_store
 
 from ptal_ray.data.batching import PackedSplit, resample, resampled_grid, snippet_points
 from ptal_ray.data.sampling import BatchPlan
-from ptal_ray.data.store import FeatureStore
-from ptal_ray.data.types import Grid, Points
+from ptal_ray.data.store import FeatureStore, StoreWriter
+from ptal_ray.data.types import Grid, Points, Segments
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,26 @@ def test_resampling_a_linear_signal_keeps_it_linear() -> None:
 def test_resampled_grid_covers_the_same_seconds() -> None:
     grid = resampled_grid(Grid(stride_s=0.64, offset_s=0.1), 250, 100)
     assert grid.seconds(100) == pytest.approx(250 * 0.64 + 0.1)
+
+
+@pytest.mark.parametrize("resample_to", [0, 6])
+def test_a_split_has_the_grid_of_each_video(tmp_path: Path, resample_to: int) -> None:
+    grids = {"a": Grid(stride_s=1.0), "b": Grid(stride_s=0.5, offset_s=0.25)}
+    points = Points(time_s=np.array([4.5]), label=np.array([0]))
+    with StoreWriter(
+        tmp_path / "d", name="d", classes=("x",), grid=None, features="test"
+    ) as writer:
+        for id, grid in grids.items():
+            writer.add(
+                id, subset="train", features=np.ones((12, 2)), duration_s=12 * grid.stride_s,
+                annotations=Segments.empty(), points=points, grid=grid,
+            )  # fmt: skip
+    store = FeatureStore.open(tmp_path / "d")
+    split = PackedSplit(
+        store, ("b", "a"), torch.device("cpu"), points=[points, points], resample_to=resample_to
+    )
+    assert split.grids == [resampled_grid(grids[id], 12, resample_to) for id in ("b", "a")]
+    assert split.point_t.tolist() == ([[4], [2]] if resample_to else [[8], [4]])
 
 
 def test_points_share_a_snippet_as_multi_hot_and_are_clamped() -> None:

@@ -10,7 +10,9 @@ from conftest import make_store, shared
 
 from ptal_ray.data.__main__ import main
 from ptal_ray.data.datasets import find
-from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.points import no_points
+from ptal_ray.data.store import FeatureStore, StoreWriter
+from ptal_ray.data.types import Grid, Segments
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +91,38 @@ def test_a_wrong_rate_is_found(capsys, data_folder):
     assert not data_folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "fits", "allow", "remark"),
+    [
+        ("--fps", "2.5", "--fps 2.5 given for 3?", "--allow-length", "(worst 1.20 times): 21"),
+        ("--point-fps", "30", "pass --point-fps 15 ", "--allow-points", "(17.9 % lie in one"),
+    ],
+)
+def test_lengths_and_points_that_disagree_need_a_flag(capsys, flag, value, fits, allow, remark):
+    words = gtea_scores()
+    words[words.index(flag) + 1] = value
+    for command in ("import", "validate"):
+        assert run(command, *words) == 3
+        error = capsys.readouterr().err
+        assert fits in error and error.count("\n") == 1 and allow in error
+        assert run(command, *words, allow) == 0
+        assert remark in capsys.readouterr().out
+
+
+def test_simulate_compares_points_too(capsys):
+    folder = shared("data/annotations/GTEA")
+    words = [
+        "simulate", "gtea", "--annotations", folder / "gt_full.json", "--dim", 1, "--workers", 1,
+        "--points", folder / "point_labels/point_gaussian.csv", "--point-fps",
+    ]  # fmt: skip
+    assert run(*words, 30) == 3
+    assert "the frame rate is not 30: pass --point-fps json" in capsys.readouterr().err
+    assert run(*words, "json") == 0
+    assert "points in no" not in capsys.readouterr().out
+    assert run(*words, 30, "--allow-points", "--replace") == 0
+    assert "points in no instance of their class (16.6 % lie in one" in capsys.readouterr().out
+
+
 PLAIN = ["import", "x", "--features", "f", "--annotations", "g"]
 RATES = ["--fps", "1", "--stride", "1"]
 
@@ -99,7 +133,9 @@ RATES = ["--fps", "1", "--stride", "1"]
         ([], "required"),
         (["import", "x"], "--features"),
         ([*PLAIN, "--fps", "0", "--stride", "1"], "a positive number"),
-        ([*PLAIN, "--fps", "a", "--stride", "1"], "invalid"),
+        ([*PLAIN, "--fps", "a", "--stride", "1"], "invalid value 'a': json, a positive number or"),
+        ([*PLAIN, "--fps", "1", "--points", "p"], "--stride is needed"),
+        ([*PLAIN, *RATES, "--points", "p", "--point-fps", "nan"], "invalid value 'nan'"),
         ([*PLAIN, *RATES], "one of --points CSV and --simulate-points"),
         ([*PLAIN, *RATES, "--points", "p", "--train-list", "l"], "go together"),
         (["validate", "x", "--features", "f"], "--annotations is needed"),
@@ -125,6 +161,21 @@ def test_info_as_text_and_as_json(tmp_path, capsys):
     assert facts["content_hash"] == FeatureStore.open(path).info.content_hash
     assert run("info", "anet13") == 3
     assert "--dataset watch" in capsys.readouterr().err
+
+
+def test_info_gives_the_range_of_grids_that_differ(tmp_path, capsys):
+    path = tmp_path / "own"
+    with StoreWriter(path, name="own", classes=("x",), grid=None, features="test") as writer:
+        for id, stride_s in (("a", 0.5), ("b", 0.64), ("c", 0.5)):
+            writer.add(
+                id, subset="train", features=np.ones((4, 2)), duration_s=4.0,
+                annotations=Segments.empty(), points=no_points(), grid=Grid(stride_s=stride_s),
+            )  # fmt: skip
+    assert run("info", path) == 0
+    assert "a snippet every 0.5 to 0.64 s from 0 s" in capsys.readouterr().out
+    assert run("info", path, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["stride_s"], facts["offset_s"]) == ([0.5, 0.64], 0.0)
 
 
 def test_points_are_written_and_can_be_simulated_anew(tmp_path, capsys):

@@ -125,10 +125,10 @@ def test_lists_override_subsets(layout):
 
 
 def test_ids_with_and_without_v_agree(layout):
-    layout.lines = ["class,video_id,point", "open,v_a,20", "close,v_b,70"]
+    layout.lines = ["class,video_id,point", "open,v_a,20", "close,v_b,30"]
     (layout.path / "features" / "a.npy").rename(layout.path / "features" / "v_a.npy")
     _, store = layout.run()
-    np.testing.assert_array_equal(store.points("b").time_s, [7.0])
+    np.testing.assert_array_equal(store.points("b").time_s, [3.0])
 
 
 def test_points_are_simulated_by_video_with_a_seed(layout):
@@ -148,11 +148,11 @@ def test_the_rate_of_points_comes_from_the_annotations_or_a_table(layout):
     layout.refused("points.csv:2: the frame rate of a is unknown; pass --point-fps", point_fps=None)
     for id in "abc":
         layout.database[id]["fps"] = 20
-    _, store = layout.run(point_fps=None)
+    _, store = layout.run(point_fps=None, allow_points=True)
     np.testing.assert_array_equal(store.points("a").time_s, [1.0, 3.5])
     table = layout.path / "info.csv"
     table.write_text("video,fps\nv_a,10\nb,30")
-    _, store = layout.run(point_fps=table)
+    _, store = layout.run(point_fps=table, allow_points=True)
     assert (store.points("a").time_s[0], store.points("b").time_s[0]) == (2.0, 1.0)
     table.write_text("id,rate\na,10")
     layout.refused("info.csv: not a CSV with columns video and fps", point_fps=table)
@@ -162,10 +162,11 @@ def test_published_oddities_are_counted_not_hidden(layout):
     layout.database["a"]["annotations"][1]["segment"] = [5, 11]
     layout.database["d"] = entry("training", (1, 2, "open"))
     layout.lines += ["open,0,0,c,20", "open,0,0,a,102"]
-    layout.save("a", np.ones((17, 4)))
-    layout.lines.append("close,0,0,a,90")
-    plan, store = layout.run()
+    layout.save("a", np.ones((19, 4)))
+    layout.lines.append("close,0,0,a,96")
+    plan, store = layout.run(allow_points=True)
     assert plan.remarks == {
+        "points in no instance of their class (80.0 % lie in one)": 1,
         "instances that reach beyond their video, kept as annotated": 1,
         "points of test videos, left out": 1,
         "points less than a snippet behind their video, clamped": 1,
@@ -191,13 +192,38 @@ def test_a_missing_feature_file(layout):
 
 
 def test_short_and_long_features(layout):
-    layout.save("a", np.ones((15, 4)))
-    layout.refused(
-        r"a\.npy: 15 snippets cover 7.5 s of a video of 10.0 s; 8.0 to 13.0 s.*--fps \(2\)"
-    )
-    layout.save("a", np.ones((16, 4)))
+    layout.save("a", np.ones((19, 4)))
+    layout.save("b", np.ones((21, 4)))
     plan_import(layout.source())
-    layout.refused("16 snippets cover 16.0 s of a video of 10.0 s", stride=2.0)
+    layout.save("a", np.ones((17, 4)))
+    layout.refused(
+        r"1 of 3 videos do not cover.*a\.npy: 17 snippets cover 8.5 s of 10.0 s.*--allow-length"
+    )
+    layout.refused("b.npy: 21 snippets cover 21.0 s of 10.0 s.*check --fps", stride=2.0)
+    plan, _ = layout.run(allow_length=True)
+    assert plan.remarks == {
+        "videos whose features cover another time, allowed (worst 0.85 times)": 1
+    }
+
+
+def test_points_that_disagree_with_the_instances(layout):
+    layout.lines[1:] = ["open,,,a,40", "close,,,a,140", "open,,,b,60", "open,,,b,61"]
+    first, last = plan_import(layout.source()).problems
+    assert "points.csv:3: point 140 is at 14.00 s, outside video a" in first
+    assert "points.csv: 0 of 4 points (0.0 %)" in last and "no other reading is clearly" in last
+    layout.lines[3:] = ["close,,,b,60"]
+    for id in "abc":
+        layout.database[id]["fps"] = 20
+    first, last = plan_import(layout.source()).problems  # a known cause comes first
+    assert "likely cause: the frame rate is not 10: pass --point-fps json" in first
+    assert "outside video a" in last
+    assert plan_import(layout.source(point_fps=None)).remarks == {}
+    del layout.lines[2]
+    layout.refused(r"points\.csv: 0 of 2 points .*--allow-points to go on$")
+    plan, store = layout.run(allow_points=True)
+    (remark, number), *_ = plan.remarks.items()
+    assert remark.startswith("points in no instance of their class (0.0 % lie in one, ")
+    assert number == 2 and store.points("a").time_s.tolist() == [4.0]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -15,11 +15,12 @@ from conftest import shared
 from ptal_ray.data import simulate as simulate_module
 from ptal_ray.data.annotations import AnnotatedVideo
 from ptal_ray.data.recipe import Recipe
-from ptal_ray.data.simulate import STRIDE_S, choose, simulate
+from ptal_ray.data.simulate import STRIDE_S, Published, choose, simulate
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError, DataError
 
+ALLOWED = Published(allow_points=True)
 CLASSES = ("dive", "jump", "throw")
 
 
@@ -146,7 +147,7 @@ def one_instance(label: int) -> Segments:
 def annotated(subset: str, label: int, count: int) -> list[AnnotatedVideo]:
     return [
         AnnotatedVideo(
-            id=f"{subset}{label}_{n}", subset=subset, duration_s=10.0, fps=None,
+            id=f"{subset}{label}_{n}", subset=subset, duration_s=10.0,
             instances=one_instance(label),
         )
         for n in range(count)
@@ -239,12 +240,48 @@ def test_points_need_a_frame_rate_and_a_place_in_the_video(tmp_path: Path) -> No
         run(annotations, tmp_path / "store", points_csv=blind)
     slow = write_annotations(tmp_path / "slow.json", fps=10)
     points = write_points(tmp_path / "b.csv", annotations, 30)
-    with pytest.raises(DataError, match="the video lasts"):
+    with pytest.raises(DataError, match="the frame rate is not 10: pass --point-fps 30 "):
         run(slow, tmp_path / "store", points_csv=points)
+    with pytest.raises(DataError, match=r"b\.csv:4: video v00: .*the video lasts .*--point-fps"):
+        run(slow, tmp_path / "store", points_csv=points, published=ALLOWED)
     (tmp_path / "c.csv").write_text("class,video_id,point,stop_frame\ndive,v00,1,many\n")
     with pytest.raises(DataError, match="not a points CSV"):
         run(annotations, tmp_path / "store", points_csv=tmp_path / "c.csv")
     assert not (tmp_path / "store").exists()
+
+
+def test_the_rate_of_published_points_may_be_given(
+    whole: tuple[Path, FeatureStore], tmp_path: Path
+) -> None:
+    annotations = write_annotations(tmp_path / "gt.json", fps=10)
+    points = write_points(tmp_path / "points.csv", annotations, 30, without=("stop_frame",))
+    rates = tmp_path / "rates.csv"
+    rates.write_text("\n".join(["video,fps", *(f"v_v{n:02d},30" for n in range(40))]))
+    found = [
+        run(annotations, tmp_path / str(n), points_csv=points, published=Published(fps=given))
+        for n, given in enumerate((30.0, rates))
+    ]
+    assert found[0].info.content_hash == found[1].info.content_hash
+    rates.write_text("video,fps\nv00,30")
+    with pytest.raises(DataError, match="video v01: frames per second are unknown"):
+        run(annotations, tmp_path / "store", points_csv=points, published=Published(fps=rates))
+
+
+def test_noisy_published_points_go_on_when_allowed(
+    whole: tuple[Path, FeatureStore], tmp_path: Path
+) -> None:
+    points = write_points(tmp_path / "points.csv", whole[0], 30)
+    lines = points.read_text().splitlines()
+    frame = dict(zip(lines[0].split(","), lines[1].split(","), strict=True))["point"]
+    moved = [line.rpartition(",")[0] + ",1" if n % 5 else line for n, line in enumerate(lines)]
+    points.write_text("\n".join([lines[0], *moved[1:]]))
+    assert frame != "1"
+    told: list[str] = []
+    with pytest.raises(DataError, match=r"points\.csv: .* lie in an instance .*--allow-points"):
+        run(whole[0], tmp_path / "store", points_csv=points)
+    allowed = Published(allow_points=True, remark=told.append)
+    run(whole[0], tmp_path / "store", points_csv=points, published=allowed)
+    assert len(told) == 1 and told[0].startswith("points in no instance of their class (")
 
 
 def test_points_in_seconds_need_no_frame_rate(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from conftest import make_store
 
-from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.store import FeatureStore, StoreWriter
+from ptal_ray.data.types import Grid
 from ptal_ray.errors import ConfigError, DataError, DivergedError
 from ptal_ray.methods.method import load, names
 from ptal_ray.trial import Trial
@@ -123,6 +124,42 @@ def test_it_learns_the_training_videos(store: Path, method: str) -> None:
     if not semi:  # else the stage before has learned most of it
         least = max(least, early.metrics["test/mAP_0.30"])
     assert late.metrics["test/mAP_0.30"] >= least
+
+
+def stretched(store: Path, path: Path) -> Path:
+    """A copy in which every other video lasts twice as long: same snippets, its own grid."""
+    source = FeatureStore.open(store)
+    info = source.info
+    with StoreWriter(
+        path, name=info.name, classes=info.classes, grid=None, features="test", dtype="float32"
+    ) as writer:
+        for subset in ("train", "test"):
+            for n, id in enumerate(source.ids(subset)):
+                own, points, factor = source.annotations(id), source.points(id), 1 + n % 2
+                writer.add(
+                    id,
+                    subset=subset,
+                    features=source.video(id).features,
+                    duration_s=factor * source.duration_s(id),
+                    annotations=dataclasses.replace(
+                        own, start_s=factor * own.start_s, end_s=factor * own.end_s
+                    ),
+                    points=dataclasses.replace(points, time_s=factor * points.time_s),
+                    grid=Grid(stride_s=factor * source.grid(id).stride_s),
+                )
+    return path
+
+
+def test_seconds_are_those_of_the_grid_of_each_video(
+    store: Path, method: str, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"fit_on": "train", "score_on": "test", "report_steps": (8,)}
+    found, expected = (
+        Trial(config(path, method, **changes)).advance().metrics
+        for path in (stretched(store, tmp_path / "stretched"), store)
+    )
+    same = {"train/loss_total", "test/mAP_0.30", "test/mAP_0.70"}
+    assert {name: found[name] for name in same} == {name: expected[name] for name in same}
 
 
 def test_config_survives_json(store: Path, method: str) -> None:

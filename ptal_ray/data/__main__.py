@@ -17,6 +17,7 @@ from ptal_ray.data.copies import published
 from ptal_ray.data.datasets import data_root, find, origin
 from ptal_ray.data.importer import Plan, Source, import_dataset, validate
 from ptal_ray.data.points import KINDS, simulate_points, write_points_csv
+from ptal_ray.data.rates import RateSource, rate_source
 from ptal_ray.data.remote import Remote, is_remote
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import PtalError
@@ -80,7 +81,7 @@ def _info(flags: argparse.Namespace) -> int:
 
 
 def _simulate(flags: argparse.Namespace) -> int:
-    from ptal_ray.data.simulate import simulate  # the other commands need none of it
+    from ptal_ray.data.simulate import Published, simulate  # the other commands need none of it
 
     with _target(flags) as out:
         simulate(
@@ -88,6 +89,9 @@ def _simulate(flags: argparse.Namespace) -> int:
             difficulty=flags.difficulty, seed=flags.seed, out=out, limit=flags.limit,
             workers=flags.workers, replace=flags.replace, train_list=flags.train_list,
             test_list=flags.test_list, stride_s=flags.stride_s, progress=_progress,
+            published=Published(
+                fps=flags.point_fps, allow_points=flags.allow_points, remark=print
+            ),
         )  # fmt: skip
         _show(FeatureStore.open(out))
     return 0
@@ -107,6 +111,7 @@ def _target(flags: argparse.Namespace) -> Iterator[Path]:
 
 def _facts(store: FeatureStore) -> dict[str, Any]:
     info = store.info
+    grids = [store.grid(i) for i in store.ids("train") + store.ids("test")]
     subsets = {}
     for subset in ("train", "test"):
         ids = store.ids(subset)
@@ -125,11 +130,20 @@ def _facts(store: FeatureStore) -> dict[str, Any]:
         "classes": list(info.classes),
         "feature_dim": info.feature_dim,
         "dtype": store.dtype,
-        "stride_s": info.grid.stride_s,
-        "offset_s": info.grid.offset_s,
+        "stride_s": _shared({grid.stride_s for grid in grids}),
+        "offset_s": _shared({grid.offset_s for grid in grids}),
         "content_hash": info.content_hash,
         "subsets": subsets,
     }
+
+
+def _shared(values: set[float]) -> float | list[float]:
+    """The one value of all videos, or the least and the largest."""
+    return min(values) if len(values) == 1 else [min(values), max(values)]
+
+
+def _text(value: float | list[float]) -> str:
+    return " to ".join(f"{v:g}" for v in (value if isinstance(value, list) else [value]))
 
 
 def _show(store: FeatureStore) -> None:
@@ -143,7 +157,7 @@ def _show(store: FeatureStore) -> None:
         ("note", facts["note"] or "-"),
         ("classes", ", ".join(names[:6]) + more),
         ("snippet", f"{facts['feature_dim']} numbers, {facts['dtype']}"),
-        ("grid", f"a snippet every {facts['stride_s']:g} s from {facts['offset_s']:g} s"),
+        ("grid", f"a snippet every {_text(facts['stride_s'])} s from {_text(facts['offset_s'])} s"),
     ]
     rows += [
         (
@@ -173,8 +187,9 @@ def _source(flags: argparse.Namespace) -> Source:
     return Source(
         name=flags.name, features=flags.features, annotations=flags.annotations, fps=flags.fps,
         stride=flags.stride, window=flags.window, points=flags.points,
-        point_fps=flags.point_fps, simulated_points=flags.simulate_points, seed=flags.seed,
-        lists=lists, drop_invalid=flags.drop_invalid, note=flags.note,
+        point_fps=flags.point_fps, simulated_points=flags.simulate_points,
+        seed=flags.seed, lists=lists, allow_length=flags.allow_length,
+        allow_points=flags.allow_points, drop_invalid=flags.drop_invalid, note=flags.note,
     )  # fmt: skip
 
 
@@ -205,6 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("name", help="dataset name, e.g. thumos14")
     command.add_argument("--annotations", type=Path, required=True, metavar="GT.json")
     command.add_argument("--points", type=Path, metavar="CSV", help="default: simulated")
+    _point_flags(command, "json, and for a video without, what stop_frame of --points gives")
     command.add_argument("--dim", type=_positive_int, default=128)
     command.add_argument("--difficulty", choices=("easy", "standard", "hard"), default="standard")
     command.add_argument("--seed", type=int, default=0)
@@ -222,17 +238,29 @@ def _source_flags(command: argparse.ArgumentParser, *, required: bool) -> None:
     add("name", help="dataset name")
     add("--features", type=Path, required=required, metavar="DIR", help="<id>.npy, each (T, D)")
     add("--annotations", type=Path, required=required, metavar="GT.json")
-    add("--fps", type=_positive, required=required, help="that --stride and --window count")
-    add("--stride", type=_positive, required=required, metavar="FRAMES")
+    add("--fps", type=_rates, required=required, metavar="json|CSV|NUMBER", help="that --stride "
+        "and --window count: json: the one that GT.json gives each video; CSV: columns video,fps "
+        "and, where videos differ in them, stride,window; or one for all")  # fmt: skip
+    add("--stride", type=_positive, default=0.0, metavar="FRAMES", help="unless CSV or json has it")
     add("--window", type=_positive, default=0.0, metavar="FRAMES", help="default: the stride")
+    add("--allow-length", action="store_true",
+        help="go on with features that cover another time than their video lasts")  # fmt: skip
     add("--points", type=Path, metavar="CSV")
-    add("--point-fps", type=_fps_or_file, metavar="FPS|CSV", help="of the frame numbers in --points"
-        "; or a CSV with columns video,fps; default: the fps in GT.json")  # fmt: skip
+    _point_flags(command)
     add("--simulate-points", choices=KINDS, default="", help="in place of --points")
     add("--seed", type=int, default=0, help="of --simulate-points")
     _list_flags(command)
     add("--drop-invalid", action="store_true", help="leave out instances with end <= start")
     add("--note", default="", help="one line on the data, shown with every result")
+
+
+def _point_flags(command: argparse.ArgumentParser, default: str = "json") -> None:
+    add = command.add_argument
+    add("--point-fps", type=_rates, metavar="json|CSV|NUMBER",
+        help=f"of the frame numbers in --points; a CSV has columns video,fps; default: {default}"
+        )  # fmt: skip
+    add("--allow-points", action="store_true",
+        help="go on with points of which many lie in no instance of their class")  # fmt: skip
 
 
 def _list_flags(command: argparse.ArgumentParser) -> None:
@@ -257,7 +285,8 @@ def _checked(
         if (flags.train_list is None) != (flags.test_list is None):
             command.error("--train-list and --test-list go together")
         if getattr(flags, "features", None) is not None:
-            missing = [n for n in ("annotations", "fps", "stride") if getattr(flags, n) is None]
+            missing = [n for n in ("annotations", "fps") if getattr(flags, n) is None]
+            missing += ["stride"] if not flags.stride and isinstance(flags.fps, float) else []
             if missing:
                 command.error(f"--{missing[0]} is needed with --features")
             if (flags.points is None) == (not flags.simulate_points):
@@ -281,11 +310,11 @@ def _positive_int(text: str) -> int:
     return value
 
 
-def _fps_or_file(text: str) -> float | Path:
+def _rates(text: str) -> RateSource:
     try:
-        return _positive(text)
-    except ValueError:
-        return Path(text)
+        return rate_source(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ptal_ray.data.checks import duration_problems, id_problems
+from ptal_ray.data.rates import Frames, positive, stated_frames
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import DataError
 
@@ -20,13 +21,25 @@ TRAINING, VALIDATION, TESTING = {"train", "training"}, {"val", "validation"}, {"
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatedVideo:
-    """What the annotation file says of a video; `fps` where it says so."""
+    """What the annotation file says of a video.
+
+    Args:
+        id, subset, duration_s, instances: as they must be.
+        frames: its frame rate, and stride and window of its features, where the file has them.
+        feature_s: seconds that its features cover, where the file has "feature_seconds".
+    """
 
     id: str
     subset: str
     duration_s: float
     instances: Segments
-    fps: float | None
+    frames: Frames | None = None
+    feature_s: float | None = None
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second, where the file says so."""
+        return self.frames.fps if self.frames else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +132,8 @@ class _Reader:
                 start_s=columns[0], end_s=columns[1], label=columns[2].astype(np.int64),
                 score=np.ones(len(rows)),
             ),
-            fps=rate if (rate := _number(entry.get("fps"))) > 0 else None,
+            frames=stated_frames(entry),
+            feature_s=positive(entry.get("feature_seconds")),
         )  # fmt: skip
 
     def instance(self, id: str, number: int, item: Any) -> tuple[float, float, int] | None:

@@ -22,6 +22,11 @@ def resampled_grid(grid: Grid, length: int, resample_to: int) -> Grid:
     return Grid(stride_s=grid.stride_s * length / resample_to, offset_s=grid.offset_s)
 
 
+def stored_grid(store: FeatureStore, id: str, resample_to: int) -> Grid:
+    """The grid of a video of `store` after resampling to `resample_to` snippets (0: unchanged)."""
+    return resampled_grid(store.grid(id), store.length(id), resample_to)
+
+
 def resample(features: Tensor, lengths: Tensor, resample_to: int) -> Tensor:
     """Linear interpolation of each video at the centres of `resample_to` equal cells.
 
@@ -115,7 +120,7 @@ class PackedSplit:
         self.store, self.ids, self.device, self.resample_to = store, tuple(ids), device, resample_to
         self._stored = np.array([store.length(i) for i in self.ids], np.int64)
         self.lengths = np.full_like(self._stored, resample_to) if resample_to else self._stored
-        self.grids = [resampled_grid(store.info.grid, int(n), resample_to) for n in self._stored]
+        self.grids = [stored_grid(store, id, resample_to) for id in self.ids]
         self.point_t, self.point_label = self._snippet_points(points or ())
         self.pair_t, self.pair_class = label_pairs(self.point_t, self.point_label)
         self._first_t = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])

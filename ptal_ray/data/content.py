@@ -8,15 +8,18 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from ptal_ray.data.types import DatasetInfo, FloatArray, Points, Segments
+from ptal_ray.data.types import DatasetInfo, FloatArray, Grid, Points, Segments
+
+VERSION = 1  # of what is hashed; other than that of the files, so that old stores keep their hash
 
 
 class Content:
     """A running sha256 over the information of a store and its videos in order."""
 
-    def __init__(self, version: int, info: DatasetInfo, dtype: str) -> None:
+    def __init__(self, info: DatasetInfo, dtype: str) -> None:
         plain = asdict(replace(info, content_hash=""))
-        self._hash = hashlib.sha256(json.dumps([version, dtype, plain]).encode())
+        self._hash = hashlib.sha256(json.dumps([VERSION, dtype, plain]).encode())
+        self._shared = info.grid
 
     def add(
         self,
@@ -26,9 +29,13 @@ class Content:
         duration_s: float,
         annotations: Segments,
         points: Points,
+        grid: Grid,
     ) -> None:
         """Takes in the next video: `features` (T, D) as stored, `duration_s` in seconds."""
-        head = [id, subset, list(features.shape), float(duration_s), len(annotations), len(points)]
+        shape = list(features.shape)
+        head = [id, subset, shape, float(duration_s), len(annotations), len(points)]
+        if grid != self._shared:
+            head += [grid.stride_s, grid.offset_s]
         self._hash.update(json.dumps(head).encode())
         self._hash.update(np.ascontiguousarray(features).data)
         for seconds in (annotations.start_s, annotations.end_s, points.time_s):

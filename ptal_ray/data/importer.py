@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from ptal_ray.data.agreement import Placed, agreement
 from ptal_ray.data.annotations import AnnotatedVideo, Annotations, read_annotations, same_id
 from ptal_ray.data.checks import feature_problems
+from ptal_ray.data.coverage import Covered, length_problem, length_remarks
 from ptal_ray.data.datasets import note as dataset_note
 from ptal_ray.data.points import no_points, point_rows, simulate_points, sorted_points
+from ptal_ray.data.rates import Frames, RateSource, given_frames, snippet_frames
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.types import FloatArray, Grid, Points, Segments
 from ptal_ray.errors import DataError
 
-COVERED = (0.8, 1.25)  # share of a video that its features must cover
 STRAY = 0.05  # share of instances behind their video, or points of unknown videos, still believed
 
 
@@ -31,15 +32,18 @@ class Source:
         name: of the dataset.
         features: folder of <id>.npy, each (T, D).
         annotations: the JSON.
-        fps: frames per second that `stride` and `window` count.
-        stride: frames from snippet to snippet.
-        window: frames that a snippet sees; 0 means `stride`.
+        fps: frames per second that `stride` and `window` count: one value, "json" for what the
+            annotations give each video, or a CSV with columns video and fps and, where videos
+            differ in them, stride and window.
+        stride: frames from snippet to snippet of the videos that have none of their own.
+        window: frames that a snippet sees, likewise; 0 means the stride.
         points: the CSV, or None to simulate points.
-        point_fps: frames per second of the CSV's frame numbers: one value, or a CSV with columns
-            video and fps; None takes the fps that the annotations give each video.
+        point_fps: frames per second of the CSV's frame numbers, as `fps`; None means "json".
         simulated_points: "gaussian" or "uniform"; used without `points`.
         seed: of simulated points.
         lists: "train" and "test" -> files of video ids, in place of the subsets of the JSON.
+        allow_length: import features that cover another time than their video lasts.
+        allow_points: import points of which many lie in no instance of their class.
         drop_invalid: leave out instances whose end is not after their start.
         note: a line on the data; empty takes what is known of `name`.
     """
@@ -47,27 +51,23 @@ class Source:
     name: str
     features: Path
     annotations: Path
-    fps: float
-    stride: float
+    fps: RateSource
+    stride: float = 0.0
     window: float = 0.0
     points: Path | None = None
-    point_fps: float | Path | None = None
+    point_fps: RateSource | None = None
     simulated_points: str = ""
     seed: int = 0
     lists: dict[str, Path] | None = None
+    allow_length: bool = False
+    allow_points: bool = False
     drop_invalid: bool = False
     note: str = ""
-
-    @property
-    def grid(self) -> Grid:
-        """Where the snippets lie: each in the middle of its window."""
-        window = self.window or self.stride
-        return Grid(stride_s=self.stride / self.fps, offset_s=(window - self.stride) / 2 / self.fps)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedVideo:
-    """A video to import."""
+    """A video to import; its features should cover `feature_s` seconds."""
 
     id: str
     subset: str
@@ -75,6 +75,14 @@ class PlannedVideo:
     duration_s: float
     instances: Segments
     points: Points
+    frames: Frames
+    feature_s: float
+    stated_fps: float | None
+
+    @property
+    def grid(self) -> Grid:
+        """Where its snippets lie."""
+        return self.frames.grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +125,10 @@ def import_dataset(
         more = len(plan.problems) - 1
         rest = f" (and {more} more: run validate with the same flags)" if more else ""
         raise DataError(plan.problems[0] + rest)
+    grids = {video.grid for video in plan.videos}
+    shared = grids.pop() if len(grids) == 1 else None
     with StoreWriter(
-        out, name=source.name, classes=plan.classes, grid=source.grid, features="real",
+        out, name=source.name, classes=plan.classes, grid=shared, features="real",
         note=_note(source), dtype=dtype, replace=replace,
     ) as writer:  # fmt: skip
         for done, video in enumerate(plan.videos):
@@ -130,6 +140,7 @@ def import_dataset(
                 duration_s=video.duration_s,
                 annotations=video.instances,
                 points=video.points,
+                grid=video.grid,
             )
     progress(len(plan.videos), len(plan.videos))
     return plan
@@ -157,19 +168,29 @@ def plan_import(source: Source) -> Plan:
         source.annotations, lists=source.lists, drop_invalid=source.drop_invalid
     )
     problems, remarks = list(annotations.problems), Counter(annotations.left_out)
-    points = _points(source, annotations, problems, remarks)
-    videos = [_planned(source, video, points.get(video.id)) for video in annotations.videos]
+    frames, unknown = snippet_frames(
+        _given(source.fps, annotations), source.stride, source.window,
+        source.fps if isinstance(source.fps, Path) else source.annotations,
+        [video.id for video in annotations.videos],
+    )  # fmt: skip
+    problems += unknown
+    points = _points(source, annotations, frames, problems, remarks)
+    videos = [
+        _planned(source, video, points.get(video.id), frames[video.id])
+        for video in annotations.videos
+        if video.id in frames
+    ]
     pointless = [v for v in videos if v.subset == "train" and not len(v.points)]
     remarks["training videos without a point, left out"] += len(pointless)
     kept = [v for v in videos if v.subset == "test" or len(v.points)]
     _check_instances(source, kept, problems, remarks)
-    lengths = _check_features(source, kept, problems)
+    lengths = _check_features(source, kept, problems, remarks)
     remarks["points behind the last snippet, which training takes for them"] += sum(
-        int((v.points.time_s >= source.grid.seconds(lengths[v.id])).sum())
+        int((v.points.time_s >= v.grid.seconds(lengths[v.id])).sum())
         for v in kept if v.id in lengths
     )  # fmt: skip
     for subset in ("train", "test"):
-        if not any(v.subset == subset for v in kept):
+        if not unknown and not any(v.subset == subset for v in kept):
             problems.append(
                 f"{source.annotations}: the {subset} split is empty; check the subsets, the "
                 "points, or pass --train-list and --test-list"
@@ -183,7 +204,14 @@ def plan_import(source: Source) -> Plan:
     )
 
 
-def _planned(source: Source, video: AnnotatedVideo, points: Points | None) -> PlannedVideo:
+def _given(rates: RateSource, annotations: Annotations) -> dict[str, Frames]:
+    stated = {video.id: video.frames for video in annotations.videos}
+    return given_frames(rates, stated, lambda id: same_id(id, stated))
+
+
+def _planned(
+    source: Source, video: AnnotatedVideo, points: Points | None, frames: Frames
+) -> PlannedVideo:
     names = (video.id, f"v_{video.id}", video.id.removeprefix("v_"))
     files = [source.features / f"{name}.npy" for name in names]
     return PlannedVideo(
@@ -193,15 +221,22 @@ def _planned(source: Source, video: AnnotatedVideo, points: Points | None) -> Pl
         duration_s=video.duration_s,
         instances=video.instances,
         points=no_points() if points is None or video.subset == "test" else points,
+        frames=frames,
+        feature_s=video.feature_s or video.duration_s,
+        stated_fps=video.fps,
     )
 
 
 def _points(
-    source: Source, annotations: Annotations, problems: list[str], remarks: Counter[str]
+    source: Source,
+    annotations: Annotations,
+    frames: Mapping[str, Frames],
+    problems: list[str],
+    remarks: Counter[str],
 ) -> dict[str, Points]:
     """Points by video id, from the CSV or simulated."""
     if source.points is not None:
-        return _read_points(source, source.points, annotations, problems, remarks)
+        return _read_points(source, source.points, annotations, frames, problems, remarks)
     found = {}
     for video in annotations.videos:
         if video.subset == "train":
@@ -215,15 +250,17 @@ def _read_points(
     source: Source,
     path: Path,
     annotations: Annotations,
+    frames: Mapping[str, Frames],
     problems: list[str],
     remarks: Counter[str],
 ) -> dict[str, Points]:
     rows, wrong = point_rows(path, annotations.classes)
     problems += wrong
     videos = {video.id: video for video in annotations.videos}
-    rates = _rates(source, videos)
+    rates = {id: given.fps for id, given in _given(source.point_fps or "json", annotations).items()}
+    rates_at = source.point_fps if isinstance(source.point_fps, Path) else source.annotations
     found: dict[str, list[tuple[float, int]]] = {}
-    unknown = []
+    unknown, placed, first = [], [], len(problems)
     for row in rows:
         id = same_id(row.video, videos)
         if id is None:
@@ -235,11 +272,14 @@ def _read_points(
         rate, duration_s = rates.get(id), videos[id].duration_s
         if rate is None and not row.in_seconds:
             problems.append(
-                f"{path}:{row.line}: the frame rate of {id} is unknown; pass --point-fps"
+                f"{path}:{row.line}: the frame rate of {id} is unknown; pass --point-fps with a "
+                f"number or a CSV, or write it in {rates_at}"
             )
             continue
+        placed.append(Placed(row=row, video=id, fps=rate))
         time_s = row.time_s(rate or 1.0)
-        if time_s > duration_s + source.grid.stride_s:
+        snippet_s = frames[id].grid.stride_s if id in frames else 0.0
+        if time_s > duration_s + snippet_s:
             problems.append(
                 f"{path}:{row.line}: point {row.value:g} is at {time_s:.2f} s, outside video {id} "
                 f"of {duration_s:.2f} s; correct it or --point-fps (here {rate})"
@@ -253,30 +293,12 @@ def _read_points(
             f"{path}:{unknown[0].line}: video {unknown[0].video!r} is not among those of "
             f"{source.annotations}, as {len(unknown)} of {len(rows)} points; the ids must agree"
         )
+    agreed = agreement(placed, videos, annotations.classes)
+    if agreed.missed and (agreed.sound or source.allow_points):
+        remarks[agreed.remark()] += agreed.missed
+    elif not agreed.sound:  # a known cause explains the problems of the points
+        problems.insert(first if agreed.cause else len(problems), f"{path}: {agreed.problem()}")
     return {id: sorted_points(pairs) for id, pairs in found.items()}
-
-
-def _rates(source: Source, videos: dict[str, AnnotatedVideo]) -> dict[str, float]:
-    """Frames per second of the points' frame numbers, by video id."""
-    if isinstance(source.point_fps, Path):
-        return _read_rates(source.point_fps, videos)
-    if source.point_fps is not None:
-        return dict.fromkeys(videos, source.point_fps)
-    return {id: video.fps for id, video in videos.items() if video.fps}
-
-
-def _read_rates(path: Path, videos: dict[str, AnnotatedVideo]) -> dict[str, float]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            pairs = [
-                (same_id(row["video"], videos), float(row["fps"])) for row in csv.DictReader(file)
-            ]
-    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise DataError(
-            f"{path}: not a CSV with columns video and fps ({error}); it or a number is needed "
-            "as --point-fps"
-        ) from error
-    return {id: fps for id, fps in pairs if id is not None and fps > 0}
 
 
 def _check_instances(
@@ -290,17 +312,19 @@ def _check_instances(
         beyond += int((video.instances.end_s > video.duration_s).sum())
     remarks["instances that reach beyond their video, kept as annotated"] += beyond
     if behind > STRAY * total:
-        problems.append(
+        problems.insert(  # explains what else is wrong
+            0,
             f"{source.annotations}: {behind} of {total} instances start behind the end of their "
-            "video; segments and durations must be seconds"
+            "video; segments and durations must be seconds",
         )
 
 
 def _check_features(
-    source: Source, videos: Iterable[PlannedVideo], problems: list[str]
+    source: Source, videos: Iterable[PlannedVideo], problems: list[str], remarks: Counter[str]
 ) -> dict[str, int]:
     """T of every video whose feature file has a sound header."""
     lengths: dict[str, int] = {}
+    covered = []
     dim = 0
     for video in videos:
         try:
@@ -316,15 +340,19 @@ def _check_features(
             continue
         dim = features.shape[1]
         lengths[video.id] = len(features)
-        window_s = (source.window or source.stride) / source.fps
-        covered_s = (len(features) - 1) * source.grid.stride_s + window_s
-        low, high = COVERED[0] * video.duration_s, COVERED[1] * video.duration_s + window_s
-        if not low <= covered_s <= high:
-            problems.append(
-                f"{video.file}: {len(features)} snippets cover {covered_s:.1f} s of a video of "
-                f"{video.duration_s:.1f} s; {low:.1f} to {high:.1f} s are allowed: check --fps "
-                f"({source.fps:g}) and --stride ({source.stride:g}), or extract the features again"
-            )
+        covered.append(
+            Covered(
+                file=video.file,
+                snippets=len(features),
+                frames=video.frames,
+                expected_s=video.feature_s,
+                stated_fps=video.stated_fps,
+            )  # fmt: skip
+        )
+    if (problem := length_problem(covered, source.fps)) and not source.allow_length:
+        problems.append(f"{source.features}: {problem}")
+    else:
+        remarks.update(length_remarks(covered))
     return lengths
 
 

@@ -7,6 +7,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,8 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ptal_ray.data.agreement import Placed, agreement
 from ptal_ray.data.annotations import AnnotatedVideo, Annotations, read_annotations, same_id
-from ptal_ray.data.points import no_points, read_points_csv, simulate_points, sorted_points
+from ptal_ray.data.points import no_points, point_rows, simulate_points, sorted_points
+from ptal_ray.data.rates import RateSource, given_frames
 from ptal_ray.data.recipe import SIGMA, Floats, Recipe, video_features
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.types import Grid, Points, Segments
@@ -30,6 +33,23 @@ STRIDE_S = {  # 16 frames a snippet, at the frame rate of the usual features
 }
 CHUNK_BYTES = 4 << 20  # features that a worker hands over at once
 SLACK_S = 0.1  # a published point may miss its instance by a rounded frame, at 10 fps and more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """How published points are read.
+
+    Args:
+        fps: frames per second that their frame numbers count: one value, "json" for what the
+            annotations give each video, or a CSV; None means "json", and for a video without a rate
+            the one that the column `stop_frame` of the points gives.
+        allow_points: go on where many of them lie in no instance of their class.
+        remark: called with a line on what is not as it should be.
+    """
+
+    fps: RateSource | None = None
+    allow_points: bool = False
+    remark: Callable[[str], None] = lambda text: None
 
 
 def simulate(
@@ -48,6 +68,7 @@ def simulate(
     test_list: Path | None = None,
     stride_s: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    published: Published = Published(),
 ) -> Path:
     """Writes a store of simulated features on the annotations of a dataset.
 
@@ -70,6 +91,7 @@ def simulate(
         train_list, test_list: files of one video id a line, in place of the subsets of the file.
         stride_s: seconds a snippet covers; None takes that of `name` in STRIDE_S.
         progress: called with videos done and videos in all.
+        published: how `points_csv` is read.
 
     Returns:
         `out`.
@@ -85,7 +107,8 @@ def simulate(
     )  # fmt: skip
     _check(recipe, limit, workers)
     videos = choose(truth.videos, limit, recipe)
-    points, added = _points(videos, truth, points_csv, recipe)
+    found = _published(points_csv, videos, truth.classes, recipe.stride_s, published)
+    points, added = _points(videos, found, recipe)
     note = _note(truth, videos, points, added)
     with _writer(out, name, truth.classes, recipe, note, replace) as writer:
         _write(writer, videos, points, _stream(recipe, videos, workers), progress)
@@ -225,11 +248,10 @@ def _features(recipe: Recipe, videos: Sequence[AnnotatedVideo]) -> list[NDArray[
 
 
 def _points(
-    videos: Sequence[AnnotatedVideo], truth: Annotations, path: Path | None, recipe: Recipe
+    videos: Sequence[AnnotatedVideo], published: Mapping[str, Points], recipe: Recipe
 ) -> tuple[dict[str, Points], int]:
     """Points of the training videos, and how many of them are simulated."""
     training = {v.id: v for v in videos if v.subset == "train"}
-    published = {} if path is None else _published(path, training, truth.classes, recipe.stride_s)
     points, added = {}, 0
     for id, video in training.items():
         own = published.get(id, no_points())
@@ -253,24 +275,67 @@ def _holds_point(instances: Segments, points: Points) -> NDArray[np.bool_]:
 
 
 def _published(
-    path: Path, videos: Mapping[str, AnnotatedVideo], classes: tuple[str, ...], stride_s: float
+    path: Path | None,
+    videos: Sequence[AnnotatedVideo],
+    classes: tuple[str, ...],
+    stride_s: float,
+    how: Published,
 ) -> dict[str, Points]:
-    """Points of a CSV by the ids of the annotations."""
-    found = {}
-    for key, points in read_points_csv(path, _frame_rates(path, videos), classes).items():
-        id = same_id(key, videos)
-        assert id is not None  # videos without a frame rate have been left out
-        if points.time_s[-1] > videos[id].duration_s + stride_s:
+    """Points of a CSV by the ids of the annotations; none without a CSV."""
+    if path is None:
+        return {}
+    training = {v.id: v for v in videos if v.subset == "train"}
+    placed = _placed(path, training, classes, how.fps)
+    agreed = agreement(placed, training, classes)
+    if not (agreed.sound or how.allow_points):
+        raise DataError(f"{path}: {agreed.problem()}")
+    if agreed.missed:
+        how.remark(f"{agreed.remark()}: {agreed.missed}")
+    found: dict[str, list[tuple[float, int]]] = {}
+    for point in placed:
+        assert point.time_s is not None  # a rate that is missing has been an error
+        video = training[point.video]
+        if point.time_s > video.duration_s + stride_s:
             raise DataError(
-                f"{path}: video {key}: a point at {points.time_s[-1]:.2f} s, the video lasts "
-                f"{videos[id].duration_s:.2f} s; correct it or the fps of the annotations"
+                f"{path}:{point.row.line}: video {video.id}: a point at {point.time_s:.2f} s, the "
+                f"video lasts {video.duration_s:.2f} s; correct it or --point-fps"
             )
-        found[id] = points
+        found.setdefault(video.id, []).append((point.time_s, point.row.label))
+    return {id: sorted_points(pairs) for id, pairs in found.items()}
+
+
+def _placed(
+    path: Path,
+    videos: Mapping[str, AnnotatedVideo],
+    classes: tuple[str, ...],
+    point_fps: RateSource | None,
+) -> list[Placed]:
+    """The points of the training videos; those of other videos are left out."""
+    rows, problems = point_rows(path, classes)
+    for problem in problems:
+        raise DataError(problem)
+    stated = {id: video.frames for id, video in videos.items()}
+    given = given_frames(point_fps or "json", stated, lambda id: same_id(id, videos))
+    rates = {id: frames.fps for id, frames in given.items()}
+    if point_fps is None:
+        rates = _frame_rates(path, videos) | rates
+    found = []
+    for row in rows:
+        id = same_id(row.video, videos)
+        if id is None:
+            continue  # of a test video, or one that is not chosen
+        if id not in rates and not row.in_seconds:
+            raise DataError(
+                f"{path}:{row.line}: video {row.video}: frames per second are unknown; the "
+                'annotations need an "fps" for it, --point-fps a number or a CSV with it, or the '
+                "points a column time_s in seconds"
+            )
+        found.append(Placed(row=row, video=id, fps=rates.get(id)))
     return found
 
 
 def _frame_rates(path: Path, videos: Mapping[str, AnnotatedVideo]) -> dict[str, float]:
-    """Frames per second that the frame numbers of a points CSV count, by its video ids.
+    """Frames per second as the last `stop_frame` of each video in a points CSV gives them, by id.
 
     The annotations give them for THUMOS14, GTEA and BEOID. For ActivityNet 1.3 they do not, and
     the published CSV counts frames of the original videos (29.97, 30, 25, 23.98, ... a second,
@@ -279,17 +344,11 @@ def _frame_rates(path: Path, videos: Mapping[str, AnnotatedVideo]) -> dict[str, 
     """
     rates: dict[str, float] = {}
     for key, last_frame in _last_frames(path).items():
-        id = same_id(key, videos)
-        if id is None:
-            continue  # a test video, or one that is not chosen
-        video = videos[id]
-        rate = video.fps or last_frame / max(video.instances.end_s, default=np.inf)
-        if rate <= 0:
-            raise DataError(
-                f"{path}: video {key}: frames per second are unknown; the annotations need an "
-                '"fps" for it, or the CSV a column time_s in seconds'
-            )
-        rates[key] = rate
+        if (id := same_id(key, videos)) is None:
+            continue
+        rate = last_frame / max(videos[id].instances.end_s, default=np.inf)
+        if rate > 0:
+            rates[id] = rate
     return rates
 
 

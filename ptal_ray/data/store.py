@@ -2,7 +2,7 @@
 
 A store is a directory:
     features.arrow      one record batch a video, one column: fixed-size lists of D numbers
-    videos.arrow        id, subset, length, duration_s
+    videos.arrow        id, subset, length, duration_s, stride_s, offset_s
     annotations.arrow   video (row of videos), start_s, end_s, label
     points.arrow        video, time_s, label
     store.json          schema version, DatasetInfo, dtype, file sizes
@@ -26,14 +26,16 @@ from numpy.typing import NDArray
 from ptal_ray.data.checks import SUBSETS, check_video
 from ptal_ray.data.content import Content
 from ptal_ray.data.points import no_points
+from ptal_ray.data.rates import own_grid
 from ptal_ray.data.staging import staged
+from ptal_ray.data.tables import TABLES, write_table
 from ptal_ray.data.types import DatasetInfo, FloatArray, Grid, Points, Segments, Video
 from ptal_ray.errors import DataError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # version 1 has no stride_s and offset_s: all its videos share one grid
 DESCRIPTION = "store.json"
-_TABLES = ("videos", "annotations", "points")
-STORE_FILES = ("features.arrow", *(f"{name}.arrow" for name in _TABLES))
+_TEXTS = ("id", "subset")
+STORE_FILES = ("features.arrow", *(f"{name}.arrow" for name in TABLES))
 
 
 class FeatureStore:
@@ -53,7 +55,9 @@ class FeatureStore:
         description = _description(path)
         try:
             sizes, plain = dict(description["sizes"]), dict(description["info"])
-            plain |= {"classes": tuple(plain["classes"]), "grid": Grid(**plain["grid"])}
+            version = description["schema_version"]
+            shared = Grid(**plain["grid"]) if plain["grid"] or version == 1 else None
+            plain |= {"classes": tuple(plain["classes"]), "grid": shared}
             info = DatasetInfo(**plain)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path / 'store.json'}: damaged; import it again") from error
@@ -87,6 +91,13 @@ class FeatureStore:
         """Seconds of a video."""
         return float(self._videos["duration_s"][self._row(id)])
 
+    def grid(self, id: str) -> Grid:
+        """Where the snippets of a video lie in time."""
+        row, columns = self._row(id), self._videos
+        return Grid(
+            stride_s=float(columns["stride_s"][row]), offset_s=float(columns["offset_s"][row])
+        )
+
     def video(self, id: str) -> Video:
         """A video with its features (T, D), a view into the mapped file."""
         batch = self._features.get_batch(self._row(id))
@@ -95,7 +106,7 @@ class FeatureStore:
             id=id,
             features=flat.reshape(-1, self.info.feature_dim),
             duration_s=self.duration_s(id),
-            grid=self.info.grid,
+            grid=self.grid(id),
         )
 
     def annotations(self, id: str) -> Segments:
@@ -119,11 +130,11 @@ class FeatureStore:
         Raises:
             DataError: the content is not what was imported.
         """
-        content = Content(SCHEMA_VERSION, self.info, self._description["dtype"])
+        content = Content(self.info, self._description["dtype"])
         for id, subset in zip(self._videos["id"], self._videos["subset"], strict=True):
             content.add(
                 id, subset, self.video(id).features, self.duration_s(id), self.annotations(id),
-                self.points(id),
+                self.points(id), self.grid(id),
             )  # fmt: skip
         if content.digest() != self.info.content_hash:
             raise DataError(f"{self.path}: content differs from its hash; import it again")
@@ -138,9 +149,10 @@ class FeatureStore:
     @cached_property
     def _videos(self) -> dict[str, Any]:
         table = self._table("videos")
-        return {n: table[n].to_pylist() for n in ("id", "subset")} | {
-            n: table[n].to_numpy() for n in ("length", "duration_s")
-        }
+        shared = asdict(self.info.grid) if self.info.grid else {}
+        columns = {n: np.full(len(table), value) for n, value in shared.items()}  # version 1
+        columns |= {n: table[n].to_numpy() for n in table.column_names if n not in _TEXTS}
+        return columns | {n: table[n].to_pylist() for n in _TEXTS}
 
     @cached_property
     def _subsets(self) -> dict[str, tuple[str, ...]]:
@@ -190,7 +202,7 @@ class StoreWriter:
         path: directory of the store.
         name: dataset name.
         classes: class names.
-        grid: stride and offset of all videos.
+        grid: stride and offset of all videos; None where `add` gives each its own.
         features: "real" or what simulated them.
         note: one line on what the data is.
         dtype: "float16" or "float32".
@@ -204,7 +216,7 @@ class StoreWriter:
         *,
         name: str,
         classes: tuple[str, ...],
-        grid: Grid,
+        grid: Grid | None,
         features: str,
         note: str = "",
         dtype: str = "float16",
@@ -225,7 +237,7 @@ class StoreWriter:
         self._sink: Any = None
         self._writer: Any = None
         self._content: Content | None = None
-        self._rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _TABLES}
+        self._rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in TABLES}
         self._seen: set[str] = set()
 
     def __enter__(self) -> StoreWriter:
@@ -255,6 +267,7 @@ class StoreWriter:
         duration_s: float,
         annotations: Segments,
         points: Points,
+        grid: Grid | None = None,
     ) -> None:
         """Appends a video.
 
@@ -265,6 +278,7 @@ class StoreWriter:
             duration_s: seconds, positive.
             annotations: instances; one may reach beyond the video, as published ones do.
             points: inside the video.
+            grid: of this video, where the store has no shared one.
 
         Raises:
             DataError: with the video, the value, what is allowed and the fix.
@@ -273,6 +287,7 @@ class StoreWriter:
             id, subset, features, duration_s, annotations, points,
             dim=self.info.feature_dim, classes=self.info.num_classes,
         )  # fmt: skip
+        grid = own_grid(id, grid, self.info.grid)
         if id in self._seen:
             raise DataError(f"video {id}: added twice; ids must be unique")
         stored = self._stored(id, features)
@@ -282,11 +297,13 @@ class StoreWriter:
         row = len(self._seen)
         self._seen.add(id)
         assert self._content is not None
-        self._content.add(id, subset, stored, duration_s, annotations, kept)
+        self._content.add(id, subset, stored, duration_s, annotations, kept, grid)
         values = pa.array(stored.reshape(-1))
         column = pa.FixedSizeListArray.from_arrays(values, stored.shape[1])
         self._writer.write_batch(pa.record_batch([column], names=["features"]))
-        self._rows["videos"].append((id, subset, len(stored), float(duration_s)))
+        self._rows["videos"].append(
+            (id, subset, len(stored), float(duration_s), grid.stride_s, grid.offset_s)
+        )
         self._rows["annotations"] += [
             (row, *r)
             for r in zip(
@@ -313,7 +330,7 @@ class StoreWriter:
 
     def _open(self, dim: int) -> None:
         self.info = replace(self.info, feature_dim=dim)
-        self._content = Content(SCHEMA_VERSION, self.info, self.dtype.name)
+        self._content = Content(self.info, self.dtype.name)
         kind = pa.list_(pa.from_numpy_dtype(self.dtype), dim)
         self._sink = pa.OSFile(str(self._work / "features.arrow"), "wb")
         self._writer = pa.ipc.new_file(self._sink, pa.schema([("features", kind)]))
@@ -321,13 +338,8 @@ class StoreWriter:
     def _finish(self) -> None:
         if self._content is None:
             raise DataError(f"{self.path}: no video was added; check the annotations and subsets")
-        for name, schema in _SCHEMAS.items():
-            columns = list(zip(*self._rows[name], strict=True)) or [()] * len(schema)
-            table = pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)],
-                             schema=schema)  # fmt: skip
-            with pa.OSFile(str(self._work / f"{name}.arrow"), "wb") as sink, \
-                    pa.ipc.new_file(sink, schema) as writer:  # fmt: skip
-                writer.write_table(table)
+        for name in TABLES:
+            write_table(self._work, name, self._rows[name])
         info = replace(self.info, content_hash=self._content.digest())
         description = {
             "schema_version": SCHEMA_VERSION,
@@ -336,19 +348,6 @@ class StoreWriter:
             "sizes": {name: (self._work / name).stat().st_size for name in STORE_FILES},
         }
         (self._work / "store.json").write_text(json.dumps(description, indent=1))
-
-
-_SCHEMAS = {
-    "videos": pa.schema(
-        [("id", pa.string()), ("subset", pa.string()), ("length", pa.int64()),
-         ("duration_s", pa.float64())]
-    ),
-    "annotations": pa.schema(
-        [("video", pa.int64()), ("start_s", pa.float64()), ("end_s", pa.float64()),
-         ("label", pa.int64())]
-    ),
-    "points": pa.schema([("video", pa.int64()), ("time_s", pa.float64()), ("label", pa.int64())]),
-}  # fmt: skip
 
 
 def _ascending(points: Points) -> Points:
@@ -368,10 +367,10 @@ def _description(path: Path) -> dict[str, Any]:
         raise DataError(f"{path / 'store.json'}: damaged; import it again") from error
     if not isinstance(description, dict):
         raise DataError(f"{path / 'store.json'}: damaged; import it again")
-    if description.get("schema_version") != SCHEMA_VERSION:
-        found = description.get("schema_version")
+    if (found := description.get("schema_version")) not in (1, SCHEMA_VERSION):
         raise DataError(
-            f"{path}: schema version {found}, this version reads {SCHEMA_VERSION}; import it again"
+            f"{path}: schema version {found}, this version reads 1 to {SCHEMA_VERSION}; import it "
+            "again"
         )
     return description
 

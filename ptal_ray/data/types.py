@@ -112,7 +112,7 @@ class DatasetInfo:
         name: dataset name, e.g. "thumos14".
         classes: class names; a label is an index into them.
         feature_dim: D.
-        grid: stride and offset shared by all videos.
+        grid: stride and offset where all videos share them; None where each has its own.
         features: "real" or e.g. "simulated-v1 D=128 standard seed=0"; follows every table.
         content_hash: sha256 over features, annotations, points and this information.
         note: one line that says what the data is, shown wherever results on it are.
@@ -121,7 +121,7 @@ class DatasetInfo:
     name: str
     classes: tuple[str, ...]
     feature_dim: int
-    grid: Grid
+    grid: Grid | None
     features: str
     content_hash: str
     note: str = ""
