@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 
 from ptal_ray.data.checks import duration_problems, id_problems
 from ptal_ray.data.types import Segments
+from ptal_ray.data.user_files import read_json, read_lines
 from ptal_ray.errors import DataError
 
 TRAINING, VALIDATION, TESTING = {"train", "training"}, {"val", "validation"}, {"test", "testing"}
@@ -170,17 +170,13 @@ def _listed(database: dict[str, Any], lists: Mapping[str, Path], reader: _Reader
     """id -> "train", "test" or "", from the lists."""
     subsets = dict.fromkeys(database, "")
     for subset, path in lists.items():
-        try:
-            wanted = path.read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: cannot be read: {error}") from error
-        for line, name in enumerate(wanted, start=1):
-            id = same_id(name.strip(), database)
-            if name.strip() and id is None:
-                reader.problems.append(f"{path}:{line}: {reader.path} has no video {name.strip()}")
-            elif id is not None and subsets[id] not in ("", subset):
+        for line, name in read_lines(path):
+            id = same_id(name, database)
+            if id is None:
+                reader.problems.append(f"{path}:{line}: {reader.path} has no video {name}")
+            elif subsets[id] not in ("", subset):
                 reader.problems.append(f"{path}:{line}: video {id} is on the other list too")
-            elif id is not None:
+            else:
                 subsets[id] = subset
     return subsets
 
@@ -198,12 +194,7 @@ def _named_label(item: dict[str, Any]) -> bool:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}") from error
+    content = read_json(path)
     return content if isinstance(content, dict) else {}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -17,6 +16,7 @@ from ptal_ray.data.datasets import note as dataset_note
 from ptal_ray.data.points import no_points, point_rows, simulate_points, sorted_points
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.types import FloatArray, Grid, Points, Segments
+from ptal_ray.data.user_files import read_csv
 from ptal_ray.errors import DataError
 
 COVERED = (0.8, 1.25)  # share of a video that its features must cover
@@ -267,11 +267,9 @@ def _rates(source: Source, videos: dict[str, AnnotatedVideo]) -> dict[str, float
 
 def _read_rates(path: Path, videos: dict[str, AnnotatedVideo]) -> dict[str, float]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            pairs = [
-                (same_id(row["video"], videos), float(row["fps"])) for row in csv.DictReader(file)
-            ]
-    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError, csv.Error) as error:
+        rows = [row for _, row in read_csv(path)[1]]
+        pairs = [(same_id(row["video"], videos), float(row["fps"])) for row in rows]
+    except (KeyError, ValueError) as error:
         raise DataError(
             f"{path}: not a CSV with columns video and fps ({error}); it or a number is needed "
             "as --point-fps"

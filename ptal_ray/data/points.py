@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ptal_ray.data.types import Points, Segments
+from ptal_ray.data.user_files import read_csv
 from ptal_ray.errors import DataError
 
 KINDS = ("gaussian", "uniform")
@@ -75,7 +76,7 @@ def point_rows(path: Path, classes: tuple[str, ...]) -> tuple[list[PointRow], li
     """
     rows: list[PointRow] = []
     problems: list[str] = []
-    index = {name: label for label, name in enumerate(classes)}
+    index = {name.strip(): label for label, name in enumerate(classes)}
     for line, plain in _lines(path):
         value = _number(plain["value"])
         place = f"{path}:{line}: video {plain['video_id']}"
@@ -165,21 +166,16 @@ def no_points() -> Points:
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, {class, video_id, value, unit}) of a CSV; every other column is dropped."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            columns = rows.fieldnames or ()
-            unit = "time_s" if "time_s" in columns else "point"
-            if missing := {"class", "video_id", unit} - set(columns):
-                raise DataError(
-                    f"{path}: no column {', '.join(sorted(missing))} in the first line; class, "
-                    "video_id and point (a frame number) or time_s are needed"
-                )
-            for row in rows:
-                plain = {name: row[name] or "" for name in ("class", "video_id")}
-                yield rows.line_num, plain | {"value": row[unit] or "", "unit": unit}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as CSV: {error}") from error
+    columns, rows = read_csv(path)
+    unit = "time_s" if "time_s" in columns else "point"
+    if missing := {"class", "video_id", unit} - set(columns):
+        raise DataError(
+            f"{path}: no column {', '.join(sorted(missing))} in the first line; class, "
+            "video_id and point (a frame number) or time_s are needed"
+        )
+    for line, row in rows:
+        plain = {name: row[name] for name in ("class", "video_id")}
+        yield line, plain | {"value": row[unit], "unit": unit}
 
 
 def _number(text: str) -> float:

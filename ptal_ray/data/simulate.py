@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from ptal_ray.data.points import no_points, read_points_csv, simulate_points, so
 from ptal_ray.data.recipe import SIGMA, Floats, Recipe, video_features
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.types import Grid, Points, Segments
+from ptal_ray.data.user_files import read_csv
 from ptal_ray.errors import ConfigError, DataError
 
 STRIDE_S = {  # 16 frames a snippet, at the frame rate of the usual features
@@ -297,12 +297,10 @@ def _last_frames(path: Path) -> dict[str, float]:
     """The largest `stop_frame` of each video of a points CSV, 0 without the column."""
     last: dict[str, float] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            for row in csv.DictReader(file):
-                in_seconds = row.get("time_s")
-                frame = 1.0 if in_seconds else float(row.get("stop_frame") or 0)
-                last[row["video_id"]] = max(frame, last.get(row["video_id"], 0.0))
-    except (OSError, UnicodeDecodeError, KeyError, ValueError, csv.Error) as error:
+        for _, row in read_csv(path)[1]:
+            frame = 1.0 if row.get("time_s") else float(row.get("stop_frame") or 0)
+            last[row["video_id"]] = max(frame, last.get(row["video_id"], 0.0))
+    except (KeyError, ValueError) as error:
         raise DataError(
             f"{path}: not a points CSV ({error!r}); class, video_id, point and, where the "
             "annotations give no fps, stop_frame are needed"
