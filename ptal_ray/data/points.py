@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ptal_ray.data.class_names import known
+from ptal_ray.data.findings import Problem
 from ptal_ray.data.types import Points, Segments
 from ptal_ray.data.user_files import read_csv
 from ptal_ray.errors import DataError
@@ -81,10 +82,12 @@ def point_rows(path: Path, classes: tuple[str, ...]) -> tuple[list[PointRow], li
         value = _number(plain["value"])
         place = f"{path}:{line}: video {plain['video_id']}"
         if plain["class"] not in index:
-            near = _known(plain["class"], classes)
-            problems.append(f"{place}: class {plain['class']!r} is unknown; {near}")
+            near = known(plain["class"], classes)
+            text = f"{place}: class {plain['class']!r} is unknown; {near}"
+            problems.append(Problem(text, "points of unknown classes"))
         elif not 0 <= value < np.inf:
-            problems.append(f"{place}: point {plain['value']!r}; a number from 0 on is needed")
+            text = f"{place}: point {plain['value']!r}; a number from 0 on is needed"
+            problems.append(Problem(text, "points that are no numbers from 0 on"))
         else:
             rows.append(
                 PointRow(
@@ -180,14 +183,6 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _number(text: str) -> float:
     try:
-        return float(text)
+        return float("nan" if "_" in text else text)
     except ValueError:
         return float("nan")
-
-
-def _known(name: str, classes: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(name, classes, n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    more = f" and {len(classes) - 8} more" if len(classes) > 8 else ""
-    return f"known are {', '.join(classes[:8])}{more}"

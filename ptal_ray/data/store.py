@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ptal_ray.data.checks import SUBSETS, check_video
 from ptal_ray.data.content import Content
 from ptal_ray.data.points import no_points
+from ptal_ray.data.precision import Channels, rounded
 from ptal_ray.data.staging import staged
 from ptal_ray.data.types import DatasetInfo, FloatArray, Grid, Points, Segments, Video
 from ptal_ray.errors import DataError
@@ -193,9 +194,10 @@ class StoreWriter:
         grid: stride and offset of all videos.
         features: "real" or what simulated them.
         note: one line on what the data is.
-        dtype: "float16" or "float32".
+        dtype: "float16" or "float32"; an error at the end where it loses what matters.
         replace: whether an existing store at `path` is replaced.
         wait: whether another process writing the same store is waited for, or is an error.
+        measured: whether the caller has made sure that `dtype` loses nothing that matters.
     """
 
     def __init__(
@@ -210,6 +212,7 @@ class StoreWriter:
         dtype: str = "float16",
         replace: bool = False,
         wait: bool = False,
+        measured: bool = False,
     ) -> None:
         if dtype not in ("float16", "float32"):
             raise DataError(f"dtype {dtype!r}: allowed are float16 and float32")
@@ -225,6 +228,7 @@ class StoreWriter:
         self._sink: Any = None
         self._writer: Any = None
         self._content: Content | None = None
+        self._channels, self._measured = Channels(dtype), measured
         self._rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _TABLES}
         self._seen: set[str] = set()
 
@@ -275,10 +279,12 @@ class StoreWriter:
         )  # fmt: skip
         if id in self._seen:
             raise DataError(f"video {id}: added twice; ids must be unique")
-        stored = self._stored(id, features)
+        stored = rounded(id, features, self.dtype.name)
         if self._writer is None:
             self._open(stored.shape[1])
         kept = _ascending(points) if subset == "train" else no_points()
+        if not self._measured:
+            self._channels.add(features)
         row = len(self._seen)
         self._seen.add(id)
         assert self._content is not None
@@ -300,17 +306,6 @@ class StoreWriter:
             (row, *r) for r in zip(kept.time_s.tolist(), kept.label.tolist(), strict=True)
         ]
 
-    def _stored(self, id: str, features: FloatArray) -> FloatArray:
-        with np.errstate(over="ignore"):
-            stored = np.ascontiguousarray(features, dtype=self.dtype)
-        if not np.isfinite(stored).all():
-            largest = float(np.abs(features).max())
-            raise DataError(
-                f"video {id}: value {largest:g} overflows {self.dtype}; "
-                "scale the features or store them as float32 (--dtype float32)"
-            )
-        return stored
-
     def _open(self, dim: int) -> None:
         self.info = replace(self.info, feature_dim=dim)
         self._content = Content(SCHEMA_VERSION, self.info, self.dtype.name)
@@ -321,6 +316,7 @@ class StoreWriter:
     def _finish(self) -> None:
         if self._content is None:
             raise DataError(f"{self.path}: no video was added; check the annotations and subsets")
+        self._channels.check(str(self.path))
         for name, schema in _SCHEMAS.items():
             columns = list(zip(*self._rows[name], strict=True)) or [()] * len(schema)
             table = pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)],
