@@ -8,7 +8,7 @@ import numpy as np
 
 from ptal_ray.data.checks import feature_problems
 from ptal_ray.data.findings import Problem, Remarks
-from ptal_ray.data.precision import Channels, named
+from ptal_ray.data.precision import LOSS, Channels, named
 from ptal_ray.data.types import FloatArray
 
 AUTO = "auto"
@@ -87,5 +87,6 @@ def _chosen(channels: Channels, dtype: str, problems: list[str], remarks: Remark
             )
         )
     elif half and dtype == AUTO:
-        remarks.note("stored as float32", half)
+        spoiled = int((channels.lost("float16") > LOSS).sum())
+        remarks.note("channels that float16 would lose, stored as float32", half, spoiled)
     return "float32" if dtype == "float32" or half else "float16"
