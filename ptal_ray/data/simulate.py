@@ -57,7 +57,7 @@ def simulate(
     Args:
         name: of the dataset.
         annotations: ground truth in the ActivityNet layout. Instances whose end is not after
-            their start are left out.
+            their start or whose start is negative are left out.
         points_csv: published points of the training videos; an instance without one gets a
             gaussian one. None: all are gaussian.
         dim: D.
@@ -159,6 +159,12 @@ def _truth(path: Path, train_list: Path | None, test_list: Path | None) -> Annot
         raise DataError(f"{truth.problems[0]} (of {len(truth.problems)} such lines)")
     if not truth.videos or not truth.classes:
         raise DataError(f"{path}: no annotated video; check the subsets or the lists")
+    for subset in ("train", "test"):
+        own = [video for video in truth.videos if video.subset == subset]
+        if own and not any(len(video.instances) for video in own):
+            raise DataError(
+                f"{path}: the {subset} split has {len(own)} videos and not one instance"
+            )
     return truth
 
 
@@ -265,6 +271,8 @@ def _published(
                 f"{path}: video {key}: a point at {points.time_s[-1]:.2f} s, the video lasts "
                 f"{videos[id].duration_s:.2f} s; correct it or the fps of the annotations"
             )
+        if id in found:
+            raise DataError(f"{path}: video {id} is there with and without v_; write one id")
         found[id] = points
     return found
 
