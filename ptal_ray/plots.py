@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ptal_ray.data.types import Segments
+from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.tracking import StudyView, Summary
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
@@ -121,6 +122,57 @@ def timeline(
             handles=looks, loc="outside lower center", ncols=len(rows), frameon=False, fontsize=8
         )
         return figure
+
+
+def data_statistics(instances: Mapping[str, Segments], classes: Sequence[str], name: str) -> Figure:
+    """Durations of the instances of each split, and their number by class.
+
+    Args:
+        instances: all of them, by split.
+        classes: class names.
+        name: of the data set.
+    """
+    looks = list(zip(instances.items(), (BLUE, ORANGE), strict=False))
+    lengths = {subset: s.end_s - s.start_s for subset, s in instances.items()}
+    every = np.concatenate(list(lengths.values()))
+    low, high = (every.min(), every.max()) if len(every) else (1.0, 1.0)
+    with plt.rc_context(STYLE):
+        height = max(3.4, 0.9 + 0.22 * len(classes))
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, height))
+        edges = np.geomspace(max(low, 1e-3), max(high, low * 1.01, 2e-3), 31)
+        counts = np.stack(
+            [np.bincount(s.label, minlength=len(classes)) for s in instances.values()]
+        )
+        order = np.argsort(counts.sum(axis=0), kind="stable")
+        for row, ((subset, _), colour) in enumerate(looks):
+            left.hist(lengths[subset], bins=edges, color=colour, alpha=0.6, label=subset)
+            place = np.arange(len(order)) + 0.4 * row - 0.2
+            right.barh(place, counts[row][order], height=0.4, color=colour)
+        left.set_xscale("log")
+        left.legend(frameon=False)
+        right.set_yticks(range(len(order)), [classes[label] for label in order])
+        _label(left, "seconds of an instance", "instances", f"Durations\n{name}")
+        _label(right, "instances", "", f"Instances by class\n{name}")
+        return figure
+
+
+def save_as(figure: Figure, path: Path) -> None:
+    """Writes one picture, of the type that the name says.
+
+    Raises:
+        ConfigError: no picture has such a name.
+        DataError: the file cannot be written.
+    """
+    known = sorted(figure.canvas.get_supported_filetypes())
+    if path.suffix.lstrip(".").lower() not in known:
+        raise ConfigError(f"--plot {path}: a picture's name ends in one of {', '.join(known)}")
+    try:
+        with plt.rc_context(STYLE):
+            figure.savefig(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
+    finally:
+        plt.close(figure)
 
 
 def _bars(axes: Axes, segments: Segments, y: float, height: float, colour: str, top: float) -> None:

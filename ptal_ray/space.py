@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from ptal_ray.data.user_files import decoded
 from ptal_ray.domain import Domain as Domain
 from ptal_ray.domain import Scalar as Scalar
 from ptal_ray.errors import ConfigError
@@ -192,7 +193,7 @@ def load_space(
     """
     path = find_space(str(name_or_path))
     try:
-        text = path.read_text(encoding="utf-8")
+        text = decoded(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text: {error}") from error
     space = parse_space(text, name=path.stem, source=str(path), overrides=overrides)

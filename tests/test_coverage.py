@@ -9,7 +9,8 @@ from conftest import shared
 
 from ptal_ray.data.annotations import read_annotations
 from ptal_ray.data.coverage import Covered, length_problem, length_remarks
-from ptal_ray.data.importer import Source, plan_import
+from ptal_ray.data.importer import plan_import
+from ptal_ray.data.plan import Source
 from ptal_ray.data.rates import Frames
 
 

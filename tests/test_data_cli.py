@@ -87,7 +87,9 @@ def test_a_wrong_rate_is_found(capsys, data_folder):
     assert error.startswith("error: ") and error.count("\n") == 1
     assert "outside video" in error and "more: run validate" in error
     assert run("validate", *words) == 3
-    assert capsys.readouterr().err.count("outside video") > 20
+    told = capsys.readouterr()
+    assert "PROBLEM points outside their video: 227\n" in told.out and "and 217 more" in told.out
+    assert told.err.count("\n") == 1 and "227 problems (points outside their video)" in told.err
     assert not data_folder.exists()
 
 

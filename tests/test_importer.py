@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from conftest import shared
 
-from ptal_ray.data.importer import Source, import_dataset, plan_import, validate
+from ptal_ray.data.importer import examine, import_dataset, plan_import
+from ptal_ray.data.plan import Source
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError
 
@@ -162,7 +163,7 @@ def test_published_oddities_are_counted_not_hidden(layout):
     layout.database["a"]["annotations"][1]["segment"] = [5, 11]
     layout.database["d"] = entry("training", (1, 2, "open"))
     layout.lines += ["open,0,0,c,20", "open,0,0,a,102"]
-    layout.save("a", np.ones((19, 4)))
+    layout.save("a", np.random.default_rng(0).random((19, 4)))
     layout.lines.append("close,0,0,a,96")
     plan, store = layout.run(allow_points=True)
     assert plan.remarks == {
@@ -192,10 +193,10 @@ def test_a_missing_feature_file(layout):
 
 
 def test_short_and_long_features(layout):
-    layout.save("a", np.ones((19, 4)))
-    layout.save("b", np.ones((21, 4)))
+    layout.save("a", np.random.default_rng(0).random((19, 4)))
+    layout.save("b", np.random.default_rng(0).random((21, 4)))
     plan_import(layout.source())
-    layout.save("a", np.ones((17, 4)))
+    layout.save("a", np.random.default_rng(0).random((17, 4)))
     layout.refused(
         r"1 of 3 videos do not cover.*a\.npy: 17 snippets cover 8.5 s of 10.0 s.*--allow-length"
     )
@@ -278,7 +279,7 @@ def test_an_unknown_class_in_the_annotations(layout):
 def test_points_of_other_videos(layout):
     layout.lines += ["open,1,2,zz,20"]
     layout.refused("points.csv:5: video 'zz' is not among those of .*gt.json, as 1 of 4 points")
-    layout.lines += ["open,1,2,a,21"] * 40
+    layout.lines += [f"open,1,2,a,{10 + frame / 4}" for frame in range(40)]
     plan, _ = layout.run()
     assert plan.remarks == {"points of videos that are not imported, left out": 1}
 
@@ -314,7 +315,10 @@ def test_ids_that_are_paths(layout, id):
             r"video b, instance 0: .*\"segment\": \[start, end\]",
         ),
         ({"annotations": None}, "video b: annotations are None; a list"),
-        ({"annotations": [{"segment": [1, "x"], "label": "open"}]}, r"\[1, x\] s; 0 <= start"),
+        (
+            {"annotations": [{"segment": [1, "x"], "label": "open"}]},
+            r"\[1, 'x'\]; two numbers of seconds",
+        ),
         (
             {"annotations": [{"segment": [12, 13], "label": "open"}]},
             "1 of 4 instances start behind",
@@ -343,8 +347,9 @@ def test_an_import_says_how_many_problems_and_validate_lists_them(layout):
     (layout.path / "features" / "a.npy").unlink()
     layout.save("b", np.full((20, 4), np.nan))
     layout.lines.append("opn,1,2,a,20")
-    layout.refused(r"class 'opn'.*\(and 1 more: run validate with the same flags\)")
-    plan, problems = validate(layout.source())
+    layout.refused(r"class 'opn'.*\(and 2 more: run validate with the same flags\)")
+    plan = examine(layout.source())
+    problems = plan.problems
     assert len(plan.videos) == 3 and len(problems) == 3
     assert "opn" in problems[0] and "a.npy" in problems[1] and "is nan" in problems[2]
 
@@ -354,7 +359,7 @@ def test_progress_is_told(layout):
     import_dataset(
         layout.source(), layout.out, progress=lambda done, total: seen.append((done, total))
     )
-    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert seen == 2 * [(0, 3), (1, 3), (2, 3), (3, 3)]  # read, then written
 
 
 def test_activitynet_annotations_are_read_as_published():

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ptal_ray.data.__main__ import main
-from ptal_ray.data.importer import Source, import_dataset, plan_import
+from ptal_ray.data.importer import import_dataset, plan_import
+from ptal_ray.data.plan import Source
 from ptal_ray.data.rates import (
     Frames,
     given_frames,
@@ -39,7 +40,7 @@ def source(tmp_path: Path) -> Source:
             "annotations": [{"segment": [8, 10], "label": "open"}],
         }
         lines += [f"open,v_{id},{9 * fps:.0f}"]
-        np.save(tmp_path / "features" / f"{id}.npy", np.ones((int(fps), 2), np.float32))
+        np.save(tmp_path / "features" / f"{id}.npy", np.random.default_rng(0).random((int(fps), 2)))
     (tmp_path / "gt.json").write_text(json.dumps({"database": database}))
     (tmp_path / "points.csv").write_text("\n".join(lines))
     return Source(
@@ -98,7 +99,7 @@ def test_stride_and_window_of_single_videos(source: Source) -> None:
 
 def test_equal_rates_make_a_store_of_one_grid(source: Source) -> None:
     for id in RATES:
-        np.save(source.features / f"{id}.npy", np.ones((25, 2), np.float32))
+        np.save(source.features / f"{id}.npy", np.random.default_rng(0).random((25, 2)))
     database = json.loads(source.annotations.read_text())["database"]
     (source.annotations.parent / "points.csv").write_text(
         "class,video_id,time_s\nopen,a,9\nopen,b,9\n"
@@ -152,7 +153,7 @@ def test_a_wrong_csv_of_rates(
     path = table(source, *lines)
     with pytest.raises(DataError, match=message):
         imported(source, **{flag: path})
-    with pytest.raises(DataError, match="absent.csv: cannot be read as CSV"):
+    with pytest.raises(DataError, match="absent.csv: cannot be read"):
         imported(source, **{flag: path.parent / "absent.csv"})
 
 

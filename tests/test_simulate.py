@@ -383,3 +383,22 @@ def test_every_published_activitynet_point_lies_in_an_instance_of_its_class(
             found.time_s <= instances.end_s[:, None] + 0.1
         )
         assert (inside & (instances.label[:, None] == found.label)).any(axis=0).all()
+
+
+def test_a_split_without_an_instance_is_a_data_error(tmp_path: Path) -> None:
+    annotations = write_annotations(tmp_path / "gt.json")
+    content = json.loads(annotations.read_text())
+    for entry in content["database"].values():
+        if entry["subset"] == "validation":
+            entry["annotations"] = [{"segment": [-1, 2], "label": "dive"}]
+    annotations.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="the test split has 8 videos and not one instance"):
+        run(annotations, tmp_path / "store")
+
+
+def test_points_of_one_video_under_two_ids_are_a_data_error(tmp_path: Path) -> None:
+    annotations = write_annotations(tmp_path / "gt.json")
+    lines = ["class,video_id,time_s", "dive,v00,1", "dive,v_v00,2"]
+    (tmp_path / "p.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"p\.csv: video v00 is there with and without v_; write"):
+        run(annotations, tmp_path / "store", points_csv=tmp_path / "p.csv")

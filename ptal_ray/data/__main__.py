@@ -15,12 +15,18 @@ import numpy as np
 
 from ptal_ray.data.copies import published
 from ptal_ray.data.datasets import data_root, find, origin
-from ptal_ray.data.importer import Plan, Source, import_dataset, validate
+from ptal_ray.data.findings import remark_lines
+from ptal_ray.data.importer import examine, import_dataset
+from ptal_ray.data.page import page, review, verdict
+from ptal_ray.data.plan import Plan, Source
 from ptal_ray.data.points import KINDS, simulate_points, write_points_csv
 from ptal_ray.data.rates import RateSource, rate_source
 from ptal_ray.data.remote import Remote, is_remote
+from ptal_ray.data.statistics import statistics, stored_videos, table
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.errors import PtalError
+from ptal_ray.data.survey import AUTO, DTYPES
+from ptal_ray.data.types import Segments
+from ptal_ray.errors import DataError, PtalError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,15 +52,19 @@ def _import(flags: argparse.Namespace) -> int:
 def _validate(flags: argparse.Namespace) -> int:
     if flags.features is None:
         store = find(flags.name)
-        store.verify()
-        print(f"{store.path}: sound, {store.info.content_hash}")
-        return 0
-    plan, problems = validate(_source(flags))
-    for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
-    _remark(plan)
-    print(f"{len(plan.videos)} videos, {len(problems)} problems")
-    return 3 if problems else 0
+        problems, remarks = review(store)
+        place, videos, classes = str(store.path), stored_videos(store), store.info.classes
+        lines = page(videos, classes, problems, remarks, remarks.examples)
+        rest = f", {store.info.content_hash}"
+    else:
+        plan = examine(_source(flags), dtype=flags.dtype, progress=_progress)
+        place, problems, rest = flags.name, list(plan.problems), ""
+        lines = page(plan.videos, plan.classes, problems, plan.remarks, plan.examples)
+    print("\n".join(lines))
+    if problems:
+        raise DataError(f"{place}: {verdict(problems)}")
+    print(f"{place}: sound{rest}")
+    return 0
 
 
 def _points(flags: argparse.Namespace) -> int:
@@ -73,11 +83,29 @@ def _points(flags: argparse.Namespace) -> int:
 
 def _info(flags: argparse.Namespace) -> int:
     store = find(flags.name)
+    found = statistics(stored_videos(store), store.info.classes)
     if flags.json:
-        print(json.dumps(_facts(store)))
+        plain = {subset: split.plain() for subset, split in found.items()}
+        print(json.dumps(_facts(store) | {"statistics": plain}))
     else:
         _show(store)
+        print("\n".join(["", *table(found)]))
+    if flags.plot:
+        _plot(store, flags.plot)
+        print(f"picture: {flags.plot}", file=sys.stderr if flags.json else sys.stdout)
     return 0
+
+
+def _plot(store: FeatureStore, path: Path) -> None:
+    from ptal_ray.plots import data_statistics, save_as  # the other commands need no matplotlib
+
+    instances = {
+        subset: Segments.concatenate(
+            [Segments.empty(), *(store.annotations(id) for id in store.ids(subset))]
+        )
+        for subset in ("train", "test")
+    }
+    save_as(data_statistics(instances, store.info.classes, store.info.name), path)
 
 
 def _simulate(flags: argparse.Namespace) -> int:
@@ -173,8 +201,8 @@ def _show(store: FeatureStore) -> None:
 
 
 def _remark(plan: Plan) -> None:
-    for reason, number in plan.remarks.items():
-        print(f"{reason}: {number}")
+    for line in remark_lines(plan.remarks, plan.examples):
+        print(line)
 
 
 def _progress(done: int, total: int) -> None:
@@ -189,7 +217,8 @@ def _source(flags: argparse.Namespace) -> Source:
         stride=flags.stride, window=flags.window, points=flags.points,
         point_fps=flags.point_fps, simulated_points=flags.simulate_points,
         seed=flags.seed, lists=lists, allow_length=flags.allow_length,
-        allow_points=flags.allow_points, drop_invalid=flags.drop_invalid, note=flags.note,
+        allow_points=flags.allow_points, drop_invalid=flags.drop_invalid,
+        transpose=flags.transpose, note=flags.note,
     )  # fmt: skip
 
 
@@ -198,7 +227,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("import", help="features, annotations and points into a store")
     _source_flags(command, required=True)
-    command.add_argument("--dtype", choices=("float16", "float32"), default="float16")
     _out_flags(command)
     command.set_defaults(run=_checked(command, _import))
     command = commands.add_parser(
@@ -214,7 +242,9 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_points)
     command = commands.add_parser("info", help="what a store holds")
     command.add_argument("name", help="dataset name or path of a store")
-    command.add_argument("--json", action="store_true")
+    command.add_argument("--json", action="store_true", help="statistics too")
+    command.add_argument("--plot", type=Path, metavar="FILE.png", help="a picture of durations "
+                         "and counts")  # fmt: skip
     command.set_defaults(run=_info)
     command = commands.add_parser("simulate", help="a store of simulated features")
     command.add_argument("name", help="dataset name, e.g. thumos14")
@@ -250,7 +280,11 @@ def _source_flags(command: argparse.ArgumentParser, *, required: bool) -> None:
     add("--simulate-points", choices=KINDS, default="", help="in place of --points")
     add("--seed", type=int, default=0, help="of --simulate-points")
     _list_flags(command)
-    add("--drop-invalid", action="store_true", help="leave out instances with end <= start")
+    add("--drop-invalid", action="store_true", help="leave out instances with end <= start "
+        "or start < 0")  # fmt: skip
+    add("--transpose", action="store_true", help="the feature files hold (D, T)")
+    add("--dtype", choices=DTYPES, default=AUTO, help="of the store; auto: float16 where it loses "
+        "nothing that matters")  # fmt: skip
     add("--note", default="", help="one line on the data, shown with every result")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +11,15 @@ from typing import Any
 import numpy as np
 
 from ptal_ray.data.checks import duration_problems, id_problems
+from ptal_ray.data.class_names import label_problem, read_classes
+from ptal_ray.data.findings import Problem
 from ptal_ray.data.rates import Frames, positive, stated_frames
 from ptal_ray.data.types import Segments
+from ptal_ray.data.user_files import read_json, read_lines
 from ptal_ray.errors import DataError
 
 TRAINING, VALIDATION, TESTING = {"train", "training"}, {"val", "validation"}, {"test", "testing"}
+LAYOUT = "entries of another layout"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,8 @@ def read_annotations(
     Args:
         path: the file.
         lists: "train" and "test" -> files of one video id a line, in place of the subsets.
-        drop_invalid: leave out instances whose end is not after their start, and count them.
+        drop_invalid: leave out, and count, instances whose end is not after their start or whose
+            start is negative. Times that are no numbers are problems in any case.
 
     Raises:
         DataError: the file is unreadable or of another layout.
@@ -80,7 +84,10 @@ def read_annotations(
     database = content.get("database")
     if not isinstance(database, dict) or not all(isinstance(v, dict) for v in database.values()):
         raise DataError(f'{path}: no object "database" of videos; the ActivityNet layout is needed')
-    reader = _Reader(path, _classes(content, database), drop_invalid)
+    classes, wrong = read_classes(content.get("classes"), _labels(database))
+    reader = _Reader(path, classes, drop_invalid)
+    for text in wrong:
+        reader.complain(text, "classes")
     subsets = _listed(database, lists, reader) if lists else _named(database, reader)
     videos = [reader.video(id, entry, subsets[id]) for id, entry in database.items() if subsets[id]]
     reader.count("videos of no chosen subset", sum(not s for s in subsets.values()))
@@ -106,23 +113,26 @@ class _Reader:
         self.left_out: Counter[str] = Counter()
         self.problems: list[str] = []
 
-    def complain(self, text: str) -> None:
-        self.problems.append(f"{self.path}: {text}")
+    def complain(self, text: str, kind: str) -> None:
+        self.problems.append(Problem(f"{self.path}: {text}", kind))
 
     def count(self, reason: str, number: int) -> None:
         if number:
             self.left_out[reason] += number
 
     def video(self, id: str, entry: dict[str, Any], subset: str) -> AnnotatedVideo | None:
-        duration_s, written = _number(entry.get("duration")), repr(entry.get("duration"))
+        duration_s, written = number(entry.get("duration")), repr(entry.get("duration"))
         wrong = [*id_problems(id), *duration_problems(id, duration_s, written)]
         for problem in wrong:
-            self.complain(problem)
+            self.complain(problem, "videos with a wrong id or duration")
         items = entry.get("annotations", [])
         if not isinstance(items, list):
-            self.complain(f"video {id}: annotations are {items!r}; a list is needed")
+            self.complain(f"video {id}: annotations are {items!r}; a list is needed", LAYOUT)
             return None
         rows = [row for n, item in enumerate(items) if (row := self.instance(id, n, item))]
+        told = entry.get("fps")
+        if told is not None and positive(told) is None and not np.isfinite(number(told)):
+            self.complain(f"video {id}: fps {told!r}; a number is needed, or no fps", "frame rates")
         columns = np.array(rows, np.float64).reshape(-1, 3).T
         return None if wrong else AnnotatedVideo(
             id=id,
@@ -136,26 +146,38 @@ class _Reader:
             feature_s=positive(entry.get("feature_seconds")),
         )  # fmt: skip
 
-    def instance(self, id: str, number: int, item: Any) -> tuple[float, float, int] | None:
-        place = f"video {id}, instance {number}"
+    def instance(self, id: str, position: int, item: Any) -> tuple[float, float, int] | None:
+        place = f"video {id}, instance {position}"
         segment = item.get("segment") if isinstance(item, dict) else None
         if not isinstance(segment, list) or len(segment) != 2:
-            self.complain(f'{place}: {item!r}; {{"segment": [start, end], "label"}} is needed')
+            text = f'{place}: {item!r}; {{"segment": [start, end], "label"}} is needed'
+            self.complain(text, LAYOUT)
             return None
-        start, end = (_number(value) for value in segment)
-        if not _named_label(item) or item["label"] not in self.index:
-            self.complain(f"{place}: label {item.get('label')!r} is not among the file's classes")
-        elif not (0 <= start < end < np.inf):
-            if self.drop_invalid:
-                self.count("instances whose end is not after their start", 1)
-                return None
-            self.complain(
-                f"{place}: [{segment[0]}, {segment[1]}] s; 0 <= start < end is needed: correct "
-                "it, or leave such instances out with --drop-invalid"
-            )
-        else:
+        start, end = (number(value) for value in segment)
+        written = f"{place}: [{segment[0]!r}, {segment[1]!r}]"
+        if wrong := label_problem(item.get("label"), self.classes):
+            self.complain(f"{place}: {wrong}", "labels")
+        elif not (np.isfinite(start) and np.isfinite(end)):
+            text = f"{written}; two numbers of seconds are needed, such as 65.5"
+            self.complain(text, "instances whose times are no numbers")
+        elif 0 <= start < end:
             return start, end, self.index[item["label"]]
+        elif self.drop_invalid:
+            self.count(_reason(start), 1)
+        else:
+            self.complain(
+                f"{written} s; 0 <= start < end is needed: correct it, or leave such instances "
+                "out with --drop-invalid",
+                _reason(start),
+            )
         return None
+
+
+def _reason(start: float) -> str:
+    """Why an instance is invalid, of two finite numbers."""
+    if start < 0:
+        return "instances whose start is negative"
+    return "instances whose end is not after their start"
 
 
 def _named(database: dict[str, Any], reader: _Reader) -> dict[str, str]:
@@ -166,7 +188,8 @@ def _named(database: dict[str, Any], reader: _Reader) -> dict[str, str]:
         first = next(id for id, name in named.items() if name == unknown)
         reader.complain(
             f"video {first}: subset {unknown!r}; allowed are training, validation and test, or "
-            "pass --train-list and --test-list"
+            "pass --train-list and --test-list",
+            "subsets",
         )
     role = dict.fromkeys(TRAINING, "train") | dict.fromkeys(TESTING, "test")
     role |= dict.fromkeys(VALIDATION, "test" if present & TRAINING else "train")
@@ -175,7 +198,8 @@ def _named(database: dict[str, Any], reader: _Reader) -> dict[str, str]:
         if any(database[id].get("annotations") for id, name in named.items() if name in TESTING):
             reader.complain(
                 "training, validation and test are all annotated; say which videos are which "
-                "with --train-list and --test-list"
+                "with --train-list and --test-list",
+                "subsets",
             )
     return {id: role.get(name, "") for id, name in named.items()}
 
@@ -184,46 +208,35 @@ def _listed(database: dict[str, Any], lists: Mapping[str, Path], reader: _Reader
     """id -> "train", "test" or "", from the lists."""
     subsets = dict.fromkeys(database, "")
     for subset, path in lists.items():
-        try:
-            wanted = path.read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: cannot be read: {error}") from error
-        for line, name in enumerate(wanted, start=1):
-            id = same_id(name.strip(), database)
-            if name.strip() and id is None:
-                reader.problems.append(f"{path}:{line}: {reader.path} has no video {name.strip()}")
-            elif id is not None and subsets[id] not in ("", subset):
-                reader.problems.append(f"{path}:{line}: video {id} is on the other list too")
-            elif id is not None:
+        for line, name in read_lines(path):
+            id = same_id(name, database)
+            if id is None:
+                text = f"{path}:{line}: {reader.path} has no video {name}"
+                reader.problems.append(Problem(text, "lists"))
+            elif subsets[id] not in ("", subset):
+                text = f"{path}:{line}: video {id} is on the other list too"
+                reader.problems.append(Problem(text, "lists"))
+            else:
                 subsets[id] = subset
     return subsets
 
 
-def _classes(content: dict[str, Any], database: dict[str, Any]) -> tuple[str, ...]:
-    if isinstance(content.get("classes"), list):
-        return tuple(str(name) for name in content["classes"])
+def _labels(database: dict[str, Any]) -> list[Any]:
     lists = (v.get("annotations") for v in database.values())
     items = (a for items in lists if isinstance(items, list) for a in items)
-    return tuple(sorted({a["label"] for a in items if isinstance(a, dict) and _named_label(a)}))
-
-
-def _named_label(item: dict[str, Any]) -> bool:
-    return isinstance(item.get("label"), str)
+    return [a.get("label") for a in items if isinstance(a, dict)]
 
 
 def _object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}") from error
+    content = read_json(path)
     return content if isinstance(content, dict) else {}
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
     """A number; text is accepted, as released files hold it. Anything else is NaN."""
+    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
+        return float("nan")  # Python would take true and 1_000 for numbers
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return float("nan")

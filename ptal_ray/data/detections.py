@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ptal_ray.data.types import Segments
+from ptal_ray.data.user_files import read_json
 from ptal_ray.errors import DataError
 
 
@@ -41,7 +42,7 @@ def read_ground_truth(path: Path, subset: str | None = None) -> GroundTruth:
     Raises:
         DataError: unreadable, of another layout, several subsets and none chosen, or no instance.
     """
-    database = _mapping(_load(path), "database", path)
+    database = _mapping(read_json(path), "database", path)
     found = Counter(str(_entry(v, i, path).get("subset", "")).lower() for i, v in database.items())
     if subset is None and len(found) > 1:
         names = ", ".join(f"{name or '(none)'} ({n} videos)" for name, n in sorted(found.items()))
@@ -91,7 +92,7 @@ def read_detections(path: Path, truth: GroundTruth) -> tuple[dict[str, Segments]
     Raises:
         DataError: unreadable or of another layout.
     """
-    results = _mapping(_load(path), "results", path)
+    results = _mapping(read_json(path), "results", path)
     index = {name: label for label, name in enumerate(truth.classes)}
     counts: Counter[str] = Counter(
         unknown_video=0, unknown_label=0, end_not_after_start=0, not_finite=0
@@ -153,15 +154,6 @@ def _reason(
 def _zero_length(instances: Segments) -> set[tuple[float, float, int]]:
     nothing = instances.take(instances.start_s == instances.end_s)
     return set(zip(nothing.start_s, nothing.end_s, nothing.label, strict=True))
-
-
-def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}") from error
 
 
 def _mapping(content: Any, key: str, path: Path) -> dict[str, Any]:

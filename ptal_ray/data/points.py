@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ptal_ray.data.class_names import known
+from ptal_ray.data.findings import Problem
 from ptal_ray.data.types import Points, Segments
+from ptal_ray.data.user_files import read_csv
 from ptal_ray.errors import DataError
 
 KINDS = ("gaussian", "uniform")
@@ -75,15 +77,17 @@ def point_rows(path: Path, classes: tuple[str, ...]) -> tuple[list[PointRow], li
     """
     rows: list[PointRow] = []
     problems: list[str] = []
-    index = {name: label for label, name in enumerate(classes)}
+    index = {name.strip(): label for label, name in enumerate(classes)}
     for line, plain in _lines(path):
         value = _number(plain["value"])
         place = f"{path}:{line}: video {plain['video_id']}"
         if plain["class"] not in index:
-            near = _known(plain["class"], classes)
-            problems.append(f"{place}: class {plain['class']!r} is unknown; {near}")
+            near = known(plain["class"], classes)
+            text = f"{place}: class {plain['class']!r} is unknown; {near}"
+            problems.append(Problem(text, "points of unknown classes"))
         elif not 0 <= value < np.inf:
-            problems.append(f"{place}: point {plain['value']!r}; a number from 0 on is needed")
+            text = f"{place}: point {plain['value']!r}; a number from 0 on is needed"
+            problems.append(Problem(text, "points that are no numbers from 0 on"))
         else:
             rows.append(
                 PointRow(
@@ -165,33 +169,20 @@ def no_points() -> Points:
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, {class, video_id, value, unit}) of a CSV; every other column is dropped."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            columns = rows.fieldnames or ()
-            unit = "time_s" if "time_s" in columns else "point"
-            if missing := {"class", "video_id", unit} - set(columns):
-                raise DataError(
-                    f"{path}: no column {', '.join(sorted(missing))} in the first line; class, "
-                    "video_id and point (a frame number) or time_s are needed"
-                )
-            for row in rows:
-                plain = {name: row[name] or "" for name in ("class", "video_id")}
-                yield rows.line_num, plain | {"value": row[unit] or "", "unit": unit}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as CSV: {error}") from error
+    columns, rows = read_csv(path)
+    unit = "time_s" if "time_s" in columns else "point"
+    if missing := {"class", "video_id", unit} - set(columns):
+        raise DataError(
+            f"{path}: no column {', '.join(sorted(missing))} in the first line; class, "
+            "video_id and point (a frame number) or time_s are needed"
+        )
+    for line, row in rows:
+        plain = {name: row[name] for name in ("class", "video_id")}
+        yield line, plain | {"value": row[unit], "unit": unit}
 
 
 def _number(text: str) -> float:
     try:
-        return float(text)
+        return float("nan" if "_" in text else text)
     except ValueError:
         return float("nan")
-
-
-def _known(name: str, classes: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(name, classes, n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    more = f" and {len(classes) - 8} more" if len(classes) > 8 else ""
-    return f"known are {', '.join(classes[:8])}{more}"

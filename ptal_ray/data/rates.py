@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -12,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ptal_ray.data.types import Grid
+from ptal_ray.data.user_files import read_csv
 from ptal_ray.errors import DataError
 
 RateSource = float | Path | Literal["json"]  # one for all, a CSV, or the annotations of each video
@@ -114,6 +114,8 @@ def stated_frames(entry: Mapping[str, Any]) -> Frames | None:
 
 def positive(value: Any) -> float | None:
     """A positive number, also as text and as the ratio "30000/1001"; else None."""
+    if isinstance(value, bool):
+        return None
     try:
         found = float(Fraction(value)) if isinstance(value, str) else float(value)
     except (TypeError, ValueError, ArithmeticError):
@@ -180,19 +182,14 @@ def _read(path: Path, same: Callable[[str], str | None]) -> dict[str, Frames]:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, {video, fps, stride, window}) of a CSV; a value that is not given is empty."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, skipinitialspace=True)
-            if missing := {"video", "fps"} - set(rows.fieldnames or ()):
-                raise DataError(
-                    f"{path}: not a CSV with columns video and fps, and stride and window where "
-                    f"they differ: no column {', '.join(sorted(missing))} in the first line"
-                )
-            for row in rows:
-                names = ("video", "fps", "stride", "window")
-                yield rows.line_num, {name: (row.get(name) or "").strip() for name in names}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as CSV: {error}") from error
+    columns, rows = read_csv(path)
+    if missing := {"video", "fps"} - set(columns):
+        raise DataError(
+            f"{path}: not a CSV with columns video and fps, and stride and window where "
+            f"they differ: no column {', '.join(sorted(missing))} in the first line"
+        )
+    for line, row in rows:
+        yield line, {name: row.get(name, "") for name in ("video", "fps", "stride", "window")}
 
 
 def _number(place: str, name: str, row: Mapping[str, str]) -> float:

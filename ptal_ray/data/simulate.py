@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from ptal_ray.data.rates import RateSource, given_frames
 from ptal_ray.data.recipe import SIGMA, Floats, Recipe, video_features
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.types import Grid, Points, Segments
+from ptal_ray.data.user_files import read_csv
 from ptal_ray.errors import ConfigError, DataError
 
 STRIDE_S = {  # 16 frames a snippet, at the frame rate of the usual features
@@ -78,7 +78,7 @@ def simulate(
     Args:
         name: of the dataset.
         annotations: ground truth in the ActivityNet layout. Instances whose end is not after
-            their start are left out.
+            their start or whose start is negative are left out.
         points_csv: published points of the training videos; an instance without one gets a
             gaussian one. None: all are gaussian.
         dim: D.
@@ -182,6 +182,12 @@ def _truth(path: Path, train_list: Path | None, test_list: Path | None) -> Annot
         raise DataError(f"{truth.problems[0]} (of {len(truth.problems)} such lines)")
     if not truth.videos or not truth.classes:
         raise DataError(f"{path}: no annotated video; check the subsets or the lists")
+    for subset in ("train", "test"):
+        own = [video for video in truth.videos if video.subset == subset]
+        if own and not any(len(video.instances) for video in own):
+            raise DataError(
+                f"{path}: the {subset} split has {len(own)} videos and not one instance"
+            )
     return truth
 
 
@@ -319,11 +325,13 @@ def _placed(
     rates = {id: frames.fps for id, frames in given.items()}
     if point_fps is None:
         rates = _frame_rates(path, videos) | rates
-    found = []
+    found, spelled = [], dict[str, str]()
     for row in rows:
         id = same_id(row.video, videos)
         if id is None:
             continue  # of a test video, or one that is not chosen
+        if spelled.setdefault(id, row.video) != row.video:
+            raise DataError(f"{path}: video {id} is there with and without v_; write one id")
         if id not in rates and not row.in_seconds:
             raise DataError(
                 f"{path}:{row.line}: video {row.video}: frames per second are unknown; the "
@@ -356,12 +364,10 @@ def _last_frames(path: Path) -> dict[str, float]:
     """The largest `stop_frame` of each video of a points CSV, 0 without the column."""
     last: dict[str, float] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            for row in csv.DictReader(file):
-                in_seconds = row.get("time_s")
-                frame = 1.0 if in_seconds else float(row.get("stop_frame") or 0)
-                last[row["video_id"]] = max(frame, last.get(row["video_id"], 0.0))
-    except (OSError, UnicodeDecodeError, KeyError, ValueError, csv.Error) as error:
+        for _, row in read_csv(path)[1]:
+            frame = 1.0 if row.get("time_s") else float(row.get("stop_frame") or 0)
+            last[row["video_id"]] = max(frame, last.get(row["video_id"], 0.0))
+    except (KeyError, ValueError) as error:
         raise DataError(
             f"{path}: not a points CSV ({error!r}); class, video_id, point and, where the "
             "annotations give no fps, stop_frame are needed"

@@ -47,8 +47,7 @@ def _staged(path: Path, replace: bool, wait: bool) -> Iterator[Path]:
     handle = _claim(work, wait)
     try:
         _restore(path, old)
-        if path.exists() and not replace:
-            raise DataError(f"{path}: exists already; pass --replace to write it anew")
+        check_free(path, replace)
         _empty(work)
         yield work
         if path.exists():
@@ -59,6 +58,16 @@ def _staged(path: Path, replace: bool, wait: bool) -> Iterator[Path]:
     finally:
         shutil.rmtree(work, ignore_errors=True)
         os.close(handle)
+
+
+def check_free(path: Path, replace: bool) -> None:
+    """Makes sure that a directory may be written.
+
+    Raises:
+        DataError: it exists and may not be replaced.
+    """
+    if path.exists() and not replace:
+        raise DataError(f"{path}: exists already; pass --replace to write it anew")
 
 
 def _claim(work: Path, wait: bool) -> int:

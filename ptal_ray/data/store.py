@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ptal_ray.data.checks import SUBSETS, check_video
 from ptal_ray.data.content import Content
 from ptal_ray.data.points import no_points
+from ptal_ray.data.precision import Channels, rounded
 from ptal_ray.data.rates import own_grid
 from ptal_ray.data.staging import staged
 from ptal_ray.data.tables import TABLES, write_table
@@ -205,9 +206,10 @@ class StoreWriter:
         grid: stride and offset of all videos; None where `add` gives each its own.
         features: "real" or what simulated them.
         note: one line on what the data is.
-        dtype: "float16" or "float32".
+        dtype: "float16" or "float32"; an error at the end where it loses what matters.
         replace: whether an existing store at `path` is replaced.
         wait: whether another process writing the same store is waited for, or is an error.
+        measured: whether the caller has made sure that `dtype` loses nothing that matters.
     """
 
     def __init__(
@@ -222,6 +224,7 @@ class StoreWriter:
         dtype: str = "float16",
         replace: bool = False,
         wait: bool = False,
+        measured: bool = False,
     ) -> None:
         if dtype not in ("float16", "float32"):
             raise DataError(f"dtype {dtype!r}: allowed are float16 and float32")
@@ -237,6 +240,7 @@ class StoreWriter:
         self._sink: Any = None
         self._writer: Any = None
         self._content: Content | None = None
+        self._channels, self._measured = Channels(dtype), measured
         self._rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in TABLES}
         self._seen: set[str] = set()
 
@@ -290,10 +294,12 @@ class StoreWriter:
         grid = own_grid(id, grid, self.info.grid)
         if id in self._seen:
             raise DataError(f"video {id}: added twice; ids must be unique")
-        stored = self._stored(id, features)
+        stored = rounded(id, features, self.dtype.name)
         if self._writer is None:
             self._open(stored.shape[1])
         kept = _ascending(points) if subset == "train" else no_points()
+        if not self._measured:
+            self._channels.add(features)
         row = len(self._seen)
         self._seen.add(id)
         assert self._content is not None
@@ -317,17 +323,6 @@ class StoreWriter:
             (row, *r) for r in zip(kept.time_s.tolist(), kept.label.tolist(), strict=True)
         ]
 
-    def _stored(self, id: str, features: FloatArray) -> FloatArray:
-        with np.errstate(over="ignore"):
-            stored = np.ascontiguousarray(features, dtype=self.dtype)
-        if not np.isfinite(stored).all():
-            largest = float(np.abs(features).max())
-            raise DataError(
-                f"video {id}: value {largest:g} overflows {self.dtype}; "
-                "scale the features or store them as float32 (--dtype float32)"
-            )
-        return stored
-
     def _open(self, dim: int) -> None:
         self.info = replace(self.info, feature_dim=dim)
         self._content = Content(self.info, self.dtype.name)
@@ -338,6 +333,7 @@ class StoreWriter:
     def _finish(self) -> None:
         if self._content is None:
             raise DataError(f"{self.path}: no video was added; check the annotations and subsets")
+        self._channels.check(str(self.path))
         for name in TABLES:
             write_table(self._work, name, self._rows[name])
         info = replace(self.info, content_hash=self._content.digest())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.user_files import read_json
 from ptal_ray.errors import ConfigError, DataError
 
 BEST = 2  # classes of a video that detections may have
@@ -67,11 +67,11 @@ def video_scores(path: str) -> dict[str, NDArray[np.float32]]:
         DataError: the file cannot be read.
     """
     try:
-        content = json.loads(Path(path).read_text())
+        content = read_json(Path(path))
         return {str(id): np.array(row, np.float32) for id, row in content.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (DataError, ValueError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path}: no JSON object of video id -> list of class scores; write one"
+            f"{path}: no JSON object of video id -> list of class scores; write one ({error})"
         ) from error
 
 

@@ -1,0 +1,167 @@
+"""The <id>.npy files of an import: which one serves a video, and what their headers say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ptal_ray.data.findings import Problem
+from ptal_ray.data.types import FloatArray
+from ptal_ray.data.user_files import nfc
+from ptal_ray.errors import DataError
+
+NEAR = (0.8, 1.25)  # snippets of a video, in those that its duration gives
+MOST = 0.9  # share of the files that must look transposed
+
+Shape = tuple[int, ...]
+
+
+class Served(Protocol):
+    """A video and the file that has its features."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def subset(self) -> str: ...
+    @property
+    def file(self) -> Path: ...
+
+
+class FeatureFolder:
+    """The .npy files of a folder, found by video id whatever Unicode form their names have.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._names: dict[str, list[str]] = {}
+        try:
+            for file in sorted(folder.iterdir()):
+                self._names.setdefault(nfc(file.name), []).append(file.name)
+        except OSError as error:
+            raise DataError(
+                f"{folder}: cannot be read ({error.strerror}); give the folder of <id>.npy files"
+            ) from error
+
+    def file(self, id: str) -> Path:
+        """The file of a video, with or without "v_"; the plain one where there is none."""
+        wanted = [f"{name}.npy" for name in (id, f"v_{id}", id.removeprefix("v_"))]
+        name = next((name for name in wanted if name in self._names), wanted[0])
+        return self.folder / self._names.get(name, [name])[0]
+
+    def problems(self, videos: Iterable[Served]) -> Iterator[str]:
+        """Files that several videos would take, and videos that several files could serve."""
+        owners: dict[Path, list[str]] = {}
+        for video in videos:
+            owners.setdefault(video.file, []).append(video.id)
+        for file, ids in owners.items():
+            if len(ids) > 1:
+                yield Problem(
+                    f"{file}: is the file of the videos {' and '.join(ids)}; rename the videos, or "
+                    "give each a file of its own",
+                    "feature files of several videos",
+                )
+            if len(self._names.get(nfc(file.name), ())) > 1:
+                yield Problem(
+                    f"{file}: there are two files of this name, in two Unicode forms (NFC and "
+                    f"NFD), for video {ids[0]}; remove one",
+                    "videos with several feature files",
+                )
+
+
+def open_features(file: Path, transpose: bool) -> FloatArray:
+    """A feature file, mapped; nothing pickled is ever loaded.
+
+    Raises:
+        DataError: it is missing, damaged or holds no numbers.
+    """
+    if not file.exists():
+        raise DataError(f"{file}: feature file is missing; extract it or remove the video")
+    try:
+        features = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"{file}: not a whole .npy of numbers; extract it again or save it with numpy.save"
+        ) from error
+    if not isinstance(features, np.ndarray) or features.dtype.kind not in "fiu":
+        raise DataError(f"{file}: not an array of numbers")
+    found: FloatArray = features.T if transpose else features
+    return found
+
+
+def snippets_of(
+    videos: Mapping[str, Served],
+    expected: Mapping[str, float],
+    transpose: bool,
+    problems: list[str],
+) -> dict[str, int]:
+    """T of every video whose feature file has a sound header.
+
+    Args:
+        videos: by id.
+        expected: about how many snippets the duration of each video gives.
+        transpose: whether the files hold (D, T).
+        problems: takes in a line on each file that is wrong.
+    """
+    shapes: dict[str, Shape] = {}
+    for id, video in videos.items():
+        try:
+            shapes[id] = open_features(video.file, transpose).shape
+        except DataError as error:
+            text = f"{error} (video {id}, {video.subset} split)"
+            problems.append(Problem(text, "feature files that cannot be read"))
+    if wrong := _transposed(shapes, expected):
+        first = wrong[0]
+        fix = "leave --transpose out" if transpose else "pass --transpose"
+        problems.append(
+            Problem(
+                f"{videos[first].file}: shape {shapes[first]} for about {expected[first]:.0f} "
+                f"snippets looks transposed, (D, T), as {len(wrong)} of {len(shapes)} files do; "
+                f"{fix}",
+                "transposed features",
+            )
+        )
+        return {}
+    return _sound(videos, shapes, problems)
+
+
+def _sound(
+    videos: Mapping[str, Served], shapes: Mapping[str, Shape], problems: list[str]
+) -> dict[str, int]:
+    known = Counter(s[1] for s in shapes.values() if len(s) == 2 and 0 not in s)
+    dim = known.most_common(1)[0][0] if known else "D"
+    for id, shape in shapes.items():
+        if len(shape) != 2 or 0 in shape or shape[1] != dim:
+            like = " (this one looks transposed)" if len(shape) == 2 and shape[0] == dim else ""
+            problems.append(
+                Problem(
+                    f"{videos[id].file}: shape {shape}; (T, {dim}) is needed, with T >= 1 and the "
+                    f"same D in all files{like}",
+                    "features of another shape",
+                )
+            )
+    return {id: s[0] for id, s in shapes.items() if len(s) == 2 and s[0] and s[1] == dim}
+
+
+def _transposed(shapes: Mapping[str, Shape], expected: Mapping[str, float]) -> list[str]:
+    """Ids of the videos whose files look like (D, T), where almost all do; else none."""
+    flat = {id: s for id, s in shapes.items() if len(s) == 2}
+    if len({s[0] for s in flat.values()}) != 1:
+        return []
+    right = sum(_near(s[0], expected[id]) for id, s in flat.items())
+    if len({s[1] for s in flat.values()}) > 1:
+        return [] if 2 * right > len(flat) else list(flat)
+    wrong = [
+        id for id, s in flat.items() if _near(s[1], expected[id]) and not _near(s[0], expected[id])
+    ]
+    return wrong if len(wrong) >= MOST * len(flat) else []
+
+
+def _near(snippets: int, expected: Any) -> bool:
+    return bool(NEAR[0] * expected <= snippets <= NEAR[1] * expected)

@@ -1,0 +1,101 @@
+"""What an import is asked for, and all that it will do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ptal_ray.data.rates import Frames, RateSource
+from ptal_ray.data.survey import AUTO
+from ptal_ray.data.types import Grid, Points, Segments
+
+STRAY = 0.05  # share of instances behind their video, or points of unknown videos, still believed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What is imported.
+
+    Args:
+        name: of the dataset.
+        features: folder of <id>.npy, each (T, D).
+        annotations: the JSON.
+        fps: frames per second that `stride` and `window` count: one value, "json" for what the
+            annotations give each video, or a CSV with columns video and fps and, where videos
+            differ in them, stride and window.
+        stride: frames from snippet to snippet of the videos that have none of their own.
+        window: frames that a snippet sees, likewise; 0 means the stride.
+        points: the CSV, or None to simulate points.
+        point_fps: frames per second of the CSV's frame numbers, as `fps`; None means "json".
+        simulated_points: "gaussian" or "uniform"; used without `points`.
+        seed: of simulated points.
+        lists: "train" and "test" -> files of video ids, in place of the subsets of the JSON.
+        allow_length: import features that cover another time than their video lasts.
+        allow_points: import points of which many lie in no instance of their class.
+        drop_invalid: leave out instances whose end is not after their start or whose start is
+            negative.
+        transpose: whether the feature files hold (D, T).
+        note: a line on the data; empty takes what is known of `name`.
+    """
+
+    name: str
+    features: Path
+    annotations: Path
+    fps: RateSource
+    stride: float = 0.0
+    window: float = 0.0
+    points: Path | None = None
+    point_fps: RateSource | None = None
+    simulated_points: str = ""
+    seed: int = 0
+    lists: dict[str, Path] | None = None
+    allow_length: bool = False
+    allow_points: bool = False
+    drop_invalid: bool = False
+    transpose: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedVideo:
+    """A video to import; its features should cover `feature_s` seconds."""
+
+    id: str
+    subset: str
+    file: Path
+    duration_s: float
+    instances: Segments
+    points: Points
+    frames: Frames
+    feature_s: float
+    stated_fps: float | None
+
+    @property
+    def grid(self) -> Grid:
+        """Where its snippets lie."""
+        return self.frames.grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that an import will do.
+
+    Args:
+        source: what is imported.
+        classes: class names.
+        videos: in the order of the annotations.
+        snippets: T by id, of the videos whose feature file has a sound header.
+        remarks: count by what it counts: left out, clamped.
+        examples: some of what `remarks` counts.
+        problems: a line each; an import needs none.
+        dtype: of the store; "auto" before the features are read.
+    """
+
+    source: Source
+    classes: tuple[str, ...]
+    videos: tuple[PlannedVideo, ...]
+    snippets: dict[str, int]
+    remarks: dict[str, int]
+    examples: dict[str, list[str]]
+    problems: tuple[str, ...]
+    dtype: str = AUTO

@@ -1,0 +1,168 @@
+"""What rounding to the type of a store loses of features, channel by channel, in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptal_ray.data.types import FloatArray
+from ptal_ray.errors import DataError
+
+LOSS = 0.01  # allowed rounding error (root of the mean square), in deviations of its channel
+BLOCK = 1 << 16  # values worked on at once
+RESOLVED = 16.0  # steps of the source's type; a smaller deviation is noise of rounding
+
+Floats = NDArray[np.float64]
+
+
+class Channels:
+    """Running statistics of the channels of a data set; holds a few numbers a channel.
+
+    Args:
+        dtypes: "float16", "float32": types whose loss is measured.
+    """
+
+    def __init__(self, *dtypes: str) -> None:
+        self._dtypes = dtypes
+        self._snippets = 0
+        self._step = 0.0  # of the coarsest type of the source, relative
+        self._first: Floats = np.zeros(0)
+
+    def add(self, features: FloatArray) -> None:
+        """Takes in the next video: (T, D), finite, the same D in all."""
+        if not self._snippets:
+            self._start(features[0])
+        snippets, origin = len(features), features[0].astype(np.float64)
+        total, squares = np.zeros_like(origin), np.zeros_like(origin)
+        types = [name for name in self._dtypes if _rounds(features.dtype, name)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            for block in _blocks(features):
+                exact = block.astype(np.float64)
+                for name in types:
+                    error = exact - block.astype(name)
+                    self._error[name] += np.einsum("td,td->d", error, error)
+                exact -= origin  # keeps the digits of channels with an offset
+                total += exact.sum(axis=0)
+                squares += np.einsum("td,td->d", exact, exact)
+            self._combine(origin, total / snippets, squares, snippets)
+        if features.dtype.kind == "f":
+            self._step = max(self._step, float(np.finfo(features.dtype).eps))
+
+    @property
+    def constant(self) -> NDArray[np.intp]:
+        """Channels that have one value in the whole data set."""
+        return np.flatnonzero(~self._changes)
+
+    @property
+    def zero(self) -> NDArray[np.intp]:
+        """Channels that are 0 in the whole data set."""
+        return np.flatnonzero(~self._changes & (self._first == 0))
+
+    @property
+    def count(self) -> int:
+        """D; 0 before the first video."""
+        return len(self._first)
+
+    def lost(self, dtype: str) -> Floats:
+        """(D,): root of the mean square of the rounding error, in deviations of the channel.
+
+        The deviation inside the videos counts; where a channel is constant in each of them, that
+        among the videos. A channel that has no deviation can lose nothing.
+        """
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            finest = RESOLVED * self._step * np.abs(self._first + self._mean)
+            inside = np.sqrt(self._inside / self._snippets)
+            overall = np.sqrt((self._inside + self._among) / self._snippets)
+            deviation = np.where(inside > finest, inside, overall)
+            error = np.sqrt(self._error[dtype] / self._snippets)
+            share: Floats = np.where(deviation > finest, error / deviation, 0.0)
+        share[~np.isfinite(self._error[dtype])] = np.inf
+        return share
+
+    def loss(self, dtype: str) -> str:
+        """What `dtype` loses beyond LOSS, as a part of a sentence; empty where nothing."""
+        share = self.lost(dtype) if self._snippets else np.zeros(0)
+        channels = np.flatnonzero(share > LOSS)
+        if not len(channels):
+            return ""
+        worst = int(np.argmax(share))
+        how = (
+            "more than it can hold"
+            if np.isinf(share[worst])
+            else f"{_percent(share[worst])} of its deviation is rounding error"
+        )
+        return (
+            f"{dtype} loses {len(channels)} of {len(share)} channels ({named(channels)}; worst "
+            f"{worst}: {how})"
+        )
+
+    def check(self, place: str) -> None:
+        """Makes sure that nothing that matters is lost.
+
+        Raises:
+            DataError: naming `place`, the channels and how much.
+        """
+        for dtype in self._dtypes:
+            if loss := self.loss(dtype):
+                raise DataError(
+                    f"{place}: {loss}; subtract the mean of these channels and divide by their "
+                    f"deviation{_or_float32(dtype)}"
+                )
+
+    def _start(self, row: NDArray[np.floating]) -> None:
+        self._first = row.astype(np.float64)
+        self._mean, self._inside, self._among = (np.zeros(len(row)) for _ in range(3))
+        self._error = {name: np.zeros(len(row)) for name in self._dtypes}
+        self._changes = np.zeros(len(row), np.bool_)
+
+    def _combine(self, origin: Floats, mean: Floats, squares: Floats, snippets: int) -> None:
+        """Joins a video's mean, from `origin` on, and squares to those of all before (Chan)."""
+        self._changes |= (squares > 0) | (origin != self._first)
+        self._inside += np.maximum(squares - snippets * mean**2, 0)
+        before, self._snippets = self._snippets, self._snippets + snippets
+        distance = origin - self._first + mean - self._mean
+        self._among += distance**2 * (before * snippets / self._snippets)
+        self._mean += distance * (snippets / self._snippets)
+
+
+def rounded(id: str, features: FloatArray, dtype: str) -> FloatArray:
+    """The features of a video as a store keeps them.
+
+    Raises:
+        DataError: a value is too large for `dtype`.
+    """
+    with np.errstate(over="ignore"):
+        stored = np.ascontiguousarray(features, dtype=dtype)
+    if not np.isfinite(stored).all():
+        largest = float(np.abs(features).max())
+        raise DataError(
+            f"video {id}: value {largest:g} overflows {dtype}; scale the features"
+            f"{_or_float32(dtype)}"
+        )
+    return stored
+
+
+def named(channels: Sequence[int] | NDArray[np.intp], most: int = 5) -> str:
+    """The first of some channels, and how many more there are."""
+    more = f" and {len(channels) - most} more" if len(channels) > most else ""
+    return ", ".join(str(c) for c in channels[:most]) + more
+
+
+def _or_float32(dtype: str) -> str:
+    return ", or store them as float32 (--dtype float32)" if dtype == "float16" else ""
+
+
+def _blocks(features: FloatArray) -> list[FloatArray]:
+    rows = max(1, BLOCK // features.shape[1])
+    return [features[at : at + rows] for at in range(0, len(features), rows)]
+
+
+def _rounds(source: np.dtype[np.generic], target: str) -> bool:
+    """Whether a value of `source` may change in `target`."""
+    return not np.can_cast(source, target, casting="safe")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 1 else f"{100 * min(share, 1e6):.0f} %"

@@ -1,0 +1,223 @@
+"""Counts and durations of a data set, by split and class, and what they say of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ptal_ray.data.class_names import alike
+from ptal_ray.data.findings import Problem, Remarks
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.types import Points, Segments
+
+
+class Labelled(Protocol):
+    """A video without its features."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def subset(self) -> str: ...
+    @property
+    def duration_s(self) -> float: ...
+    @property
+    def instances(self) -> Segments: ...
+    @property
+    def points(self) -> Points: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Numbers of one class in one split, or of all classes.
+
+    Args:
+        videos: that have an instance or a point of it.
+        instances: all of them.
+        points: all of them.
+        shortest_s, median_s, longest_s: durations of the instances; 0 without one.
+        instances_a_video: mean over `videos`.
+        background: share of the time of the split that lies in none of the instances.
+    """
+
+    videos: int
+    instances: int
+    points: int
+    shortest_s: float
+    median_s: float
+    longest_s: float
+    instances_a_video: float
+    background: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """One split: all classes together, and each class by name."""
+
+    videos: int
+    hours: float
+    all: Row
+    classes: dict[str, Row]
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredVideo:
+    """A video of a store, without its features."""
+
+    id: str
+    subset: str
+    duration_s: float
+    instances: Segments
+    points: Points
+
+
+def stored_videos(store: FeatureStore) -> list[StoredVideo]:
+    """All videos of a store, in stored order of each split."""
+    return [
+        StoredVideo(
+            id=id, subset=subset, duration_s=store.duration_s(id),
+            instances=store.annotations(id), points=store.points(id),
+        )
+        for subset in ("train", "test")
+        for id in store.ids(subset)
+    ]  # fmt: skip
+
+
+def statistics(videos: Iterable[Labelled], classes: Sequence[str]) -> dict[str, Split]:
+    """The numbers of both splits."""
+    every = list(videos)
+    found = {}
+    for subset in ("train", "test"):
+        own = [v for v in every if v.subset == subset]
+        found[subset] = Split(
+            videos=len(own),
+            hours=sum(v.duration_s for v in own) / 3600,
+            all=_row(own, None),
+            classes={name: _row(own, label) for label, name in enumerate(classes)},
+        )
+    return found
+
+
+def judge(
+    videos: Sequence[Labelled], classes: Sequence[str], problems: list[str], remarks: Remarks
+) -> None:
+    """Says what makes training or testing useless, or is odd, whatever the features are.
+
+    Args:
+        videos: those of both splits.
+        classes: class names.
+        problems: takes in each split that has videos and no instance.
+        remarks: takes in classes that cannot be learned, names that are alike, and instances and
+            points that are there twice.
+    """
+    found = statistics(videos, classes)
+    for subset, split in found.items():
+        if split.videos and not split.all.instances:
+            problems.append(
+                Problem(
+                    f"the {subset} split has {split.videos} videos and not one instance; check "
+                    "its annotations, or choose the videos with --train-list and --test-list",
+                    "splits without an instance",
+                )
+            )
+    train, test = found["train"].classes, found["test"].classes
+    for name in classes:
+        if not train[name].instances and not train[name].points:
+            kind = _TEST_ALONE if test[name].instances else "classes without an instance"
+            remarks.note(kind, name)
+        elif not train[name].points:
+            remarks.note(_NO_POINT, name)
+    for group in alike(classes):
+        remarks.note("classes that differ by case or spaces alone", " and ".join(map(repr, group)))
+    for video in videos:
+        _note_repeated(video, classes, remarks)
+
+
+def _note_repeated(video: Labelled, classes: Sequence[str], remarks: Remarks) -> None:
+    s, p = video.instances, video.points
+    kinds = {
+        "instances that are there twice, kept as annotated": zip(
+            s.label, s.start_s, s.end_s, strict=True
+        ),
+        "points that are there twice": zip(p.label, p.time_s, strict=True),
+    }
+    for kind, rows in kinds.items():
+        for (label, *times), number in Counter(rows).items():
+            if number > 1:
+                where = ", ".join(f"{t:g}" for t in times)
+                text = f"video {video.id}: {classes[label]} at {where} s"
+                remarks.note(kind, text, number - 1)
+
+
+_TEST_ALONE = (
+    "classes of the test split alone, which cannot be learned and count in the mean mAP with 0"
+)
+_NO_POINT = (
+    "classes without a training point, which points cannot teach; where tested, they count in the "
+    "mean mAP with 0"
+)
+
+
+def table(found: dict[str, Split], most: int | None = None) -> list[str]:
+    """Lines of text: a row a split and class; of `most` classes, those with the fewest training
+    instances."""
+    names = list(found["train"].classes)
+    order = sorted(names, key=lambda n: found["train"].classes[n].instances) if most else names
+    shown = order if most is None or len(order) <= most else order[:most]
+    width = max(5, *(min(len(n), 30) for n in shown))
+    lines = [
+        f"{'split':<6}{'class':<{width}}{'videos':>8}{'instances':>10}{'a video':>8}{'points':>8}"
+        f"{'shortest':>10}{'median':>8}{'longest':>9}{'background':>11}"
+    ]
+    for subset, split in found.items():
+        lines.append(_line(subset, "all", split.all, width))
+        lines += [_line("", name, split.classes[name], width) for name in shown]
+    if len(shown) < len(order):
+        lines.append(f"and {len(order) - len(shown)} more classes (`info` shows all)")
+    return lines
+
+
+def _line(subset: str, name: str, row: Row, width: int) -> str:
+    return (
+        f"{subset:<6}{name[:30]:<{width}}{row.videos:>8}{row.instances:>10}"
+        f"{row.instances_a_video:>8.1f}{row.points:>8}{row.shortest_s:>8.1f} s"
+        f"{row.median_s:>6.1f} s{row.longest_s:>7.1f} s{100 * row.background:>9.1f} %"
+    )
+
+
+def _row(videos: Sequence[Labelled], label: int | None) -> Row:
+    chosen = [v.instances.take(_of(v.instances.label, label)) for v in videos]
+    points = [int(_of(v.points.label, label).sum()) for v in videos]
+    lengths = np.concatenate([np.zeros(0), *(s.end_s - s.start_s for s in chosen)])
+    total_s = sum(v.duration_s for v in videos)
+    covered_s = sum(covered(s, v.duration_s) for s, v in zip(chosen, videos, strict=True))
+    present = sum(bool(len(s) or n) for s, n in zip(chosen, points, strict=True))
+    low, middle, high = np.quantile(lengths, [0, 0.5, 1]).tolist() if len(lengths) else (0, 0, 0)
+    return Row(
+        videos=present if label is not None else len(videos),
+        instances=len(lengths),
+        points=sum(points),
+        shortest_s=float(low), median_s=float(middle), longest_s=float(high),
+        instances_a_video=len(lengths) / max(1, present if label is not None else len(videos)),
+        background=1 - covered_s / total_s if total_s else 0.0,
+    )  # fmt: skip
+
+
+def covered(instances: Segments, duration_s: float) -> float:
+    """Seconds of a video that lie in an instance or more."""
+    order = np.argsort(instances.start_s)
+    start = instances.start_s[order]
+    end = np.minimum(np.maximum.accumulate(instances.end_s[order]), duration_s)
+    before = np.concatenate([[0.0], end[:-1]])
+    return float(np.maximum(end - np.maximum(start, before), 0).sum())
+
+
+def _of(labels: Any, label: int | None) -> Any:
+    return np.ones(len(labels), np.bool_) if label is None else labels == label

@@ -1,0 +1,162 @@
+"""Text, JSON and CSV files as users write them: any byte order mark, any Unicode form.
+
+What is read comes in the form NFC, so that names from files of different systems can be compared.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unicodedata import normalize
+
+from ptal_ray.errors import DataError
+
+SEPARATORS = ",;\t"
+_SHOWN = 5  # names in one message
+
+
+def nfc(text: str) -> str:
+    """`text` in the Unicode form NFC; macOS writes file names in NFD."""
+    return text if text.isascii() else normalize("NFC", text)
+
+
+def decoded(path: Path) -> str:
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark; the mark is left out.
+
+    Raises:
+        OSError: it cannot be read.
+        UnicodeDecodeError: it is in another encoding.
+    """
+    content = path.read_bytes()
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if wide else "utf-8-sig")
+
+
+def read_text(path: Path) -> str:
+    """As `decoded`, in NFC.
+
+    Raises:
+        DataError: it cannot be read, or is in another encoding.
+    """
+    try:
+        return nfc(decoded(path))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: cannot be read as text ({error}); save it as UTF-8") from error
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """(line number, text without spaces around it) of each line that is not empty.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    lines = enumerate(read_text(path).splitlines(), start=1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; all text in it is in NFC.
+
+    Raises:
+        DataError: unreadable, not JSON, or an object has a key twice, of which one would be lost.
+    """
+    try:
+        text = decoded(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not JSON: {error}; save it as UTF-8") from error
+    objects = _Objects(plain=text.isascii() and "\\u" not in text)
+    try:
+        content = objects.in_nfc(json.loads(text, object_pairs_hook=objects.build))
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON: {error}") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: not JSON that can be read: it is nested too deeply") from error
+    if objects.repeated:
+        raise DataError(f"{path}: {objects.complaint(content)}")
+    return content
+
+
+def read_csv(path: Path) -> tuple[tuple[str, ...], list[tuple[int, dict[str, str]]]]:
+    """The columns of a CSV, and (line number, values by column) of its rows, in NFC.
+
+    The separator is the one of `SEPARATORS` that the first line has most. Spaces around values do
+    not count; rows without any value are left out; a value that a row lacks is "".
+
+    Raises:
+        DataError: it cannot be read, or a row has more values than the first line has columns.
+    """
+    text = read_text(path)
+    head = text.partition("\n")[0]
+    separator = max(SEPARATORS, key=head.count)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    try:
+        columns = tuple(name.strip() for name in next(rows, []))
+        return columns, list(_rows(path, rows, columns))
+    except csv.Error as error:
+        raise DataError(f"{path}: cannot be read as CSV: {error}") from error
+
+
+def _rows(path: Path, rows: Any, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    for row in rows:
+        values = [value.strip() for value in row]
+        if any(values[len(columns) :]):
+            raise DataError(
+                f"{path}:{rows.line_num}: {len(values)} values for {len(columns)} columns; write "
+                "numbers with a decimal point, and text that has the separator in quotes"
+            )
+        if any(values):
+            values += [""] * (len(columns) - len(values))
+            yield rows.line_num, dict(zip(columns, values, strict=False))
+
+
+class _Objects:
+    """Builds the objects of a JSON file, and remembers keys that one object has twice.
+
+    Args:
+        plain: whether all text of the file is in NFC in any case.
+    """
+
+    def __init__(self, *, plain: bool) -> None:
+        self.plain = plain
+        self.repeated: list[tuple[dict[str, Any], str, bool]] = []  # object, key, other form
+
+    def build(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = pairs if self.plain else [(nfc(key), self.in_nfc(value)) for key, value in pairs]
+        made = dict(found)
+        if len(made) < len(pairs):
+            self._remember(made, [key for key, _ in pairs])
+        return made
+
+    def in_nfc(self, value: Any) -> Any:
+        if self.plain or not isinstance(value, str | list):
+            return value
+        return nfc(value) if isinstance(value, str) else [self.in_nfc(item) for item in value]
+
+    def complaint(self, content: Any) -> str:
+        """What is there twice, as a part of a message."""
+        first, key, other_form = self.repeated[0]
+        names = content.items() if isinstance(content, dict) else ()
+        place = next((name for name, value in names if value is first), "")
+        what = f"video {key}" if place in ("database", "results") else f"key {key!r}"
+        forms = ", in two Unicode forms (NFC and NFD)" if other_form else ""
+        rest = [k for _, k, _ in self.repeated[1:]]
+        more = f" (and {len(rest)} more: {', '.join(rest[:_SHOWN])})" if rest else ""
+        where = f'"{place}"' if place else "one object"
+        return f"{what} is there twice in {where}{forms}{more}; keep one entry of each"
+
+    def _remember(self, made: dict[str, Any], keys: list[str]) -> None:
+        spelled: dict[str, list[str]] = {}
+        for key in keys:
+            spelled.setdefault(nfc(key), []).append(key)
+        self.repeated += [
+            (made, key, len(set(forms)) > 1) for key, forms in spelled.items() if len(forms) > 1
+        ]
