@@ -132,6 +132,7 @@ def data_statistics(instances: Mapping[str, Segments], classes: Sequence[str], n
         classes: class names.
         name: of the data set.
     """
+    plain = name.replace("$", r"\$")
     looks = list(zip(instances.items(), (BLUE, ORANGE), strict=False))
     lengths = {subset: s.end_s - s.start_s for subset, s in instances.items()}
     every = np.concatenate(list(lengths.values()))
@@ -150,9 +151,10 @@ def data_statistics(instances: Mapping[str, Segments], classes: Sequence[str], n
             right.barh(place, counts[row][order], height=0.4, color=colour)
         left.set_xscale("log")
         left.legend(frameon=False)
-        right.set_yticks(range(len(order)), [classes[label] for label in order])
-        _label(left, "seconds of an instance", "instances", f"Durations\n{name}")
-        _label(right, "instances", "", f"Instances by class\n{name}")
+        names = [classes[label].replace("$", r"\$") for label in order]  # $ would begin a formula
+        right.set_yticks(range(len(order)), names)
+        _label(left, "seconds of an instance", "instances", f"Durations\n{plain}")
+        _label(right, "instances", "", f"Instances by class\n{plain}")
         return figure
 
 

@@ -218,7 +218,7 @@ def test_imports_go_to_the_address(
     annotation = {"segment": [2.0, 5.0], "label": "A"}
     videos = {}
     for name, subset in (("v1", "train"), ("v2", "test")):
-        np.save(features / f"{name}.npy", np.ones((12, 4), np.float32))
+        np.save(features / f"{name}.npy", np.eye(12, 4, dtype=np.float32))
         videos[name] = {"duration": 12.0, "subset": subset, "annotations": [annotation]}
     (tmp_path / "gt.json").write_text(json.dumps({"database": videos}))
     words = ["import", "mine", "--features", str(features), "--annotations",

@@ -75,3 +75,11 @@ def test_a_picture_that_cannot_be_written_is_named(tmp_path, capsys):
     assert "p.xyz: a picture's name ends in one of" in capsys.readouterr().err
     assert main(["info", str(path), "--plot", str(tmp_path / "absent" / "p.png")]) == 3
     assert "p.png: cannot be written (No such file" in capsys.readouterr().err
+
+
+def test_names_are_no_formulas_in_a_picture(tmp_path):
+    from ptal_ray.plots import data_statistics, save_as
+
+    found = {"train": segments((0, 1, 0), (2, 5, 1)), "test": segments()}
+    save_as(data_statistics(found, (r"$\nothing$", "b"), "$x"), tmp_path / "p.svg")
+    assert r"$\nothing$" in (tmp_path / "p.svg").read_text()
