@@ -2,10 +2,13 @@
 
     python -m ptal_ray.evaluate GT.json PRED.json --tiou 0.1:0.7:0.1 --subset test
 
-Classes are the labels of the evaluated ground truth. Detections in videos it lacks are false
-positives; detections of labels it lacks, with values that are not finite or with an end that is
-not after the start are left out. All of these are counted and shown. Equal scores keep the order
-of the file.
+Classes are the labels of the evaluated ground truth. Values are those of the official ActivityNet
+code, on degenerate segments too: detections of no length or with an end before the start count, as
+do such instances; a score of NaN ranks first, and an overlap of 0/0 is a match. --drop-degenerate
+leaves them out. Two things differ: detections of labels the ground truth lacks are left out (the
+official code stops), and video ids are matched with and without "v_". Equal scores keep the order
+of the file. Detections in videos the ground truth lacks are false positives. What was noticed is
+counted in the last line and explained on standard error.
 """
 
 from __future__ import annotations
@@ -14,14 +17,19 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.data.detections import read_detections, read_ground_truth
+import numpy as np
+
+from ptal_ray.data.detection_notes import Note, detection_notes, zero_cause
+from ptal_ray.data.detections import DetectionFile, GroundTruth, read_detections, read_ground_truth
+from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError, PtalError
-from ptal_ray.ops.metrics import detection_map
+from ptal_ray.ops.metrics import MapResult, detection_map
+from ptal_ray.ops.segments import official_tiou, paired_tiou
 
 
 def parse_tiou(text: str) -> tuple[float, ...]:
@@ -48,17 +56,39 @@ def parse_tiou(text: str) -> tuple[float, ...]:
 
 
 def evaluate(
-    truth_path: Path, predictions_path: Path, tiou: tuple[float, ...], subset: str | None
+    truth_path: Path,
+    predictions_path: Path,
+    tiou: tuple[float, ...],
+    subset: str | None,
+    *,
+    drop_degenerate: bool = False,
 ) -> dict[str, Any]:
     """The object that --json prints.
+
+    Args:
+        truth_path, predictions_path: files in the ActivityNet layout.
+        tiou: thresholds.
+        subset: which subset of the ground truth; None where the file has one.
+        drop_degenerate: leave out what is not finite, reversed or of length zero, except
+            instances of length zero and detections that equal one.
 
     Raises:
         DataError: a file is unreadable or of another layout.
     """
-    truth = read_ground_truth(truth_path, subset)
-    found, counts = read_detections(predictions_path, truth)
-    result = detection_map(truth.segments, found, len(truth.classes), tiou)
-    keys = [f"{t:.2f}" if round(t, 2) == t else f"{t:g}" for t in tiou]
+    truth = read_ground_truth(truth_path, subset, drop_degenerate=drop_degenerate)
+    found = read_detections(predictions_path, truth, drop_degenerate=drop_degenerate)
+    overlap = paired_tiou if drop_degenerate else official_tiou
+    result = detection_map(truth.segments, found.segments, len(truth.classes), tiou, overlap)
+    described = _described(truth, found, result, detection_notes(truth, found))
+    if not result.per_tiou.any():
+        described["notes"].append(f"mAP is 0: {zero_cause(truth, found, min(tiou))}")
+    return described
+
+
+def _described(
+    truth: GroundTruth, found: DetectionFile, result: MapResult, notes: Sequence[Note]
+) -> dict[str, Any]:
+    keys = [f"{t:.2f}" if round(t, 2) == t else f"{t:g}" for t in result.tiou]
     return {
         "mAP": dict(zip(keys, result.per_tiou.tolist(), strict=True)),
         "average": result.average,
@@ -66,15 +96,25 @@ def evaluate(
             name: dict(zip(keys, row.tolist(), strict=True))
             for name, row in zip(truth.classes, result.per_class, strict=True)
         },
-        "ignored": counts | truth.ignored,
+        "instances_per_class": _counts(truth.segments, truth.classes),
+        "detections_per_class": _counts(found.segments, truth.classes),
+        "ignored": found.ignored | truth.ignored,
+        "noticed": {n.reason: n.number for n in notes if n.reason != "unknown_label"},
+        "notes": [n.text for n in notes if n.number],
         "videos": len(truth.segments),
         "instances": sum(map(len, truth.segments.values())),
-        "detections": sum(map(len, found.values())),
+        "detections": sum(map(len, found.segments.values())),
     }
 
 
+def _counts(segments: Mapping[str, Segments], classes: Sequence[str]) -> dict[str, int]:
+    labels = Segments.concatenate([Segments.empty(), *segments.values()]).label
+    counts = np.bincount(labels, minlength=len(classes))
+    return dict(zip(classes, counts.tolist(), strict=True))
+
+
 def table(result: dict[str, Any]) -> str:
-    """`result` as text: a row a class, the mean, and what was left out."""
+    """`result` as text: a row a class, the mean, what was left out and noticed."""
     keys = list(result["mAP"])
     width = max(7, *(len(name) for name in result["per_class"]))
     lines = [" " * width + "".join(f"{'@' + k:>8}" for k in keys) + f"{'avg':>8}"]
@@ -82,10 +122,15 @@ def table(result: dict[str, Any]) -> str:
         values = [row[k] for k in keys]
         cells = "".join(f"{100 * v:8.2f}" for v in [*values, math.fsum(values) / len(values)])
         lines.append(f"{name:<{width}}{cells}")
-    counted = [f"{reason} {n}" for reason, n in result["ignored"].items() if n]
+    ignored, noticed = (
+        ", ".join(f"{reason} {n}" for reason, n in result[part].items() if n)
+        for part in ("ignored", "noticed")
+    )
     lines.append(
         f"{result['videos']} videos, {result['instances']} instances, "
-        f"{result['detections']} detections; noticed: {', '.join(counted) or 'nothing'}"
+        f"{result['detections']} detections; "
+        + (f"left out: {ignored}; " if ignored else "")
+        + f"noticed: {noticed or 'nothing'}"
     )
     return "\n".join(lines)
 
@@ -102,13 +147,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tiou", default="0.1:0.7:0.1", help="start:stop:step or a comma list")
     parser.add_argument("--subset", help="which subset of the ground truth, e.g. test")
     parser.add_argument("--json", action="store_true", help="print one JSON object of fractions")
+    parser.add_argument(
+        "--drop-degenerate",
+        action="store_true",
+        help="leave out values that are not finite and segments whose end is not after their "
+        "start, except instances of length 0 and detections equal to one",
+    )
     args = parser.parse_args(argv)
     try:
-        result = evaluate(args.truth, args.predictions, parse_tiou(args.tiou), args.subset)
+        result = evaluate(
+            args.truth,
+            args.predictions,
+            parse_tiou(args.tiou),
+            args.subset,
+            drop_degenerate=args.drop_degenerate,
+        )
     except PtalError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     print(json.dumps(result) if args.json else table(result))
+    for text in result["notes"]:
+        print(f"note: {text}", file=sys.stderr)
     return 0
 
 

@@ -41,28 +41,155 @@ def files(tmp_path: Path) -> tuple[str, str]:
     return str(tmp_path / "gt.json"), str(tmp_path / "pred.json")
 
 
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
+    assert main([*argv, "--tiou", "0.5", "--json"]) == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def written(tmp_path: Path, truth: list[Any], results: dict[str, Any]) -> tuple[str, str]:
+    """Files of one video "a" with `truth`, and of detections."""
+    database = {"a": {"subset": "test", "duration": 100, "annotations": truth}}
+    (tmp_path / "t.json").write_text(json.dumps({"database": database}))
+    (tmp_path / "p.json").write_text(json.dumps({"results": results}))
+    return str(tmp_path / "t.json"), str(tmp_path / "p.json")
+
+
+INSTANCE = {"segment": [0, 10], "label": "Run"}
+
+
 def test_json_counts_everything(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*files, "--tiou", "0.5:0.5:0.1", "--subset", "test", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["ignored"] == {
+    result = run(capsys, *files, "--subset", "test")
+    assert set(result["ignored"].values()) == {0, 1} and result["ignored"]["unknown_label"] == 1
+    assert {reason: n for reason, n in result["noticed"].items() if n} == {
         "unknown_video": 2,  # in "c", of another subset, and in "unknown"
+        "end_not_after_start": 3,
+        "not_finite": 2,
+        "ground_truth_zero_length": 1,
+        "equal_scores": 4,
+    }
+    # A score of NaN and the false positive in "c" come first.
+    assert result["per_class"] == {"Jump": {"0.50": 1.0}, "Run": {"0.50": pytest.approx(1 / 3)}}
+    assert result["average"] == result["mAP"]["0.50"] == pytest.approx(2 / 3)
+    assert result["instances_per_class"] == {"Jump": 1, "Run": 1}
+    assert result["detections_per_class"] == {"Jump": 1, "Run": 7}
+    assert (result["videos"], result["instances"], result["detections"]) == (2, 2, 8)
+    assert len(result["notes"]) == 6
+
+
+def test_degenerate_segments_are_left_out_on_demand(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run(capsys, *files, "--subset", "test", "--drop-degenerate")
+    assert result["ignored"] == {
         "unknown_label": 1,
         "end_not_after_start": 2,
         "not_finite": 2,
-        "videos_without_detections": 0,
         "ground_truth_end_before_start": 0,
         "ground_truth_not_finite": 0,
     }
     # The false positive in "c" comes first; an exact instance of length zero counts as found.
     assert result["per_class"] == {"Jump": {"0.50": 1.0}, "Run": {"0.50": 0.5}}
-    assert result["mAP"] == {"0.50": 0.75}
     assert result["average"] == 0.75
 
 
 def test_table_is_shown(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*files, "--tiou", "0.5,0.7", "--subset", "TEST"]) == 0
-    out = capsys.readouterr().out
-    assert "mAP    " in out and "75.00" in out and "end_not_after_start 2" in out
+    captured = capsys.readouterr()
+    assert "mAP    " in captured.out and "66.67" in captured.out
+    last = captured.out.splitlines()[-1]
+    assert "left out: unknown_label 1; noticed: " in last and "end_not_after_start 3" in last
+    assert "3 of 8 detections end at or before their start, such as 'a' [3, 3] s" in captured.err
+    assert all(line.startswith("note: ") for line in captured.err.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("truth", "results", "expected", "dropped"),
+    [
+        pytest.param([INSTANCE], [(3, 3, 0.9), (0, 10, 0.8)], 0.5, 1.0, id="zero-length"),
+        pytest.param([INSTANCE], [(9, 2, 0.9), (0, 10, 0.8)], 0.5, 1.0, id="reversed"),
+        pytest.param([INSTANCE], [(10, 0, 0.9)], 1.0, 0.0, id="0/0 is a match"),
+        pytest.param(
+            [INSTANCE, {"segment": [30, 20], "label": "Run"}], [(0, 10, 0.9)], 0.5, 1.0,
+            id="reversed instance is missed",
+        ),
+        pytest.param(
+            [INSTANCE, {"segment": [50, float("inf")], "label": "Run"}], [(0, 10, 0.9)], 0.5, 1.0,
+            id="endless instance is missed",
+        ),
+        pytest.param(
+            [INSTANCE], [(20, 30, float("nan")), (0, 10, float("inf"))], 0.5, 0.0, id="NaN first"
+        ),
+        pytest.param([INSTANCE], [(20, 30, None), (0, 10, 0.9)], 0.5, 1.0, id="null is NaN"),
+        pytest.param([INSTANCE], [(20, 30, "9e-5"), (0, 10, "0.9")], 0.5, 1.0, id="text"),
+    ],
+)  # fmt: skip
+def test_official_values(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], truth: list[Any], results: list[Any],
+    expected: float, dropped: float,
+) -> None:  # fmt: skip
+    files = written(tmp_path, truth, {"a": [detection(s, e, score=x) for s, e, x in results]})
+    assert run(capsys, *files)["average"] == expected
+    assert run(capsys, *files, "--drop-degenerate")["average"] == dropped
+
+
+def test_official_golden_values(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shared("golden/map")
+    cases = json.loads((folder / "cases.json").read_text())["cases"]
+    name = "thumos_zero_and_inverted_predictions"
+    case = next(c for c in cases if c["name"] == name)
+    made = run(capsys, str(folder / case["gt"]), str(folder / case["pred"]))
+    for label, values in case["anet_official"]["ap_by_class"].items():
+        official = values[case["tiou"].index(0.5)]
+        assert made["per_class"][label]["0.50"] == pytest.approx(official, abs=1e-12)
+
+
+@pytest.mark.parametrize(("real", "made"), [("a", "v_a"), ("v_a", "a")])
+def test_ids_are_matched_with_and_without_prefix(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], real: str, made: str
+) -> None:
+    files = written(tmp_path, [], {made: [detection(0, 10)]})
+    database = {real: {"subset": "test", "annotations": [INSTANCE]}}
+    Path(files[0]).write_text(json.dumps({"database": database}))
+    result = run(capsys, *files)
+    assert result["average"] == 1 and result["noticed"]["matched_ids"] == 1
+    assert result["noticed"]["unknown_video"] == 0
+    assert f"such as {made!r} with {real!r}" in result["notes"][0]
+
+
+def test_ids_of_another_subset_are_not_matched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = written(tmp_path, [], {"v_a": [detection(0, 10)]})
+    entries = {"a": {"subset": "test"}, "v_a": {"subset": "train"}}
+    database = {id: entry | {"annotations": [INSTANCE]} for id, entry in entries.items()}
+    Path(files[0]).write_text(json.dumps({"database": database}))
+    result = run(capsys, *files, "--subset", "test")
+    assert result["average"] == 0 and result["noticed"]["unknown_video"] == 1
+    assert "1 of these videos are of another subset" in result["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("ids", "found", "words"),
+    [
+        (["a"], ["a", "v_a"], "'a' and 'v_a' are both the video 'a'"),
+        (["v_a"], ["v_v_a", "a"], "'v_v_a' and 'a' are both the video 'v_a'"),
+        (["a", "v_v_a"], ["v_a"], "'v_a' may be 'a' or 'v_v_a'"),
+    ],
+)
+def test_ids_that_collide_are_an_error(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    ids: list[str],
+    found: list[str],
+    words: str,
+) -> None:
+    files = written(tmp_path, [], {id: [detection(0, 10)] for id in found})
+    database = {id: {"subset": "test", "annotations": [INSTANCE]} for id in ids}
+    Path(files[0]).write_text(json.dumps({"database": database}))
+    assert main(list(files)) == 3
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and words in error and "p.json" in error
 
 
 @pytest.mark.parametrize(
@@ -96,6 +223,17 @@ def test_bad_flags(
         ('{"results": {"a": [{"segment": [0], "label": "Run"}]}}', "[start, end]"),
         ('{"results": {"a": [{"segment": [0, "x"], "label": "Run"}]}}', "'x' is not a number"),
         ('{"results": {"a": [{"segment": [0, 1], "score": 1}]}}', "class name"),
+        ('{"results": {"a": [{"segment": [0, 1], "label": "Run"}]}}', 'no "score"'),
+        ('{"results": {"a": [{"segment": [0, null], "label": "Run", "score": 1}]}}', "[0, null]"),
+        (
+            '{"results": {"a": [{"segment": [0, 1], "label": "Run", "score": "high"},'
+            ' {"segment": [0, 1], "label": "Run", "score": 0.5}]}}',
+            "scores of 'Run' are text ('high') and numbers (0.5)",
+        ),
+        (
+            '{"results": {"a": [{"segment": [0, 1' + "0" * 400 + '], "label": "Run"}]}}',
+            "below 1.8e308",
+        ),
     ],
 )
 def test_bad_files(
@@ -122,8 +260,7 @@ def test_written_detections_read_back(tmp_path: Path, files: tuple[str, str]) ->
         "b": Segments.empty(),
     }  # fmt: skip
     write_detections(tmp_path / "new" / "d.json", made, truth.classes)
-    read, counts = read_detections(tmp_path / "new" / "d.json", truth)
-    assert counts["videos_without_detections"] == 1
+    read = read_detections(tmp_path / "new" / "d.json", truth).segments
     for name in ("start_s", "end_s", "label", "score"):
         np.testing.assert_array_equal(getattr(read["a"], name), getattr(made["a"], name))
 

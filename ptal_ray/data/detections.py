@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ptal_ray.data.annotations import same_id
 from ptal_ray.data.types import Segments
 from ptal_ray.data.user_files import read_json
 from ptal_ray.errors import DataError
@@ -24,20 +25,46 @@ class GroundTruth:
     Args:
         classes: names of the labels present, sorted.
         segments: instances by video, in file order; videos without any are included.
+        durations: seconds by video, NaN where the file does not say.
+        elsewhere: ids of the videos of other subsets.
         ignored: what was left out, by reason.
     """
 
     classes: tuple[str, ...]
     segments: dict[str, Segments]
+    durations: dict[str, float]
+    elsewhere: frozenset[str]
     ignored: dict[str, int]
 
 
-def read_ground_truth(path: Path, subset: str | None = None) -> GroundTruth:
+@dataclass(frozen=True, kw_only=True)
+class DetectionFile:
+    """Detections, and how they were read.
+
+    Args:
+        segments: detections by video in file order; ids are those of the ground truth.
+        renamed: ids of the file that the ground truth has with or without "v_".
+        unknown_labels: how many detections were left out for a label the ground truth lacks.
+        text_scores: classes whose scores are text; their scores here are ranks.
+        ignored: what was left out, by reason.
+    """
+
+    segments: dict[str, Segments]
+    renamed: dict[str, str]
+    unknown_labels: dict[str, int]
+    text_scores: tuple[str, ...]
+    ignored: dict[str, int]
+
+
+def read_ground_truth(
+    path: Path, subset: str | None = None, *, drop_degenerate: bool = False
+) -> GroundTruth:
     """Instances of {"database": {id: {"subset", "annotations": [{"segment", "label"}]}}}.
 
     Args:
         path: the file.
         subset: compared without regard to case; None where the file has one subset.
+        drop_degenerate: leave out instances that end before they start or are not finite.
 
     Raises:
         DataError: unreadable, of another layout, several subsets and none chosen, or no instance.
@@ -55,11 +82,12 @@ def read_ground_truth(path: Path, subset: str | None = None) -> GroundTruth:
         if subset is not None and str(entry.get("subset", "")).lower() != subset.lower():
             continue
         rows[video] = []
-        for place, start, end, item in _items(entry.get("annotations", []), f"{path}: {video}"):
+        items = _items(entry.get("annotations", []), f"{path}: {video}", null=drop_degenerate)
+        for place, start, end, item in items:
             label = _label(item, place)
-            if not (np.isfinite(start) and np.isfinite(end)):
+            if drop_degenerate and not (np.isfinite(start) and np.isfinite(end)):
                 ignored["ground_truth_not_finite"] += 1
-            elif end < start:
+            elif drop_degenerate and end < start:
                 ignored["ground_truth_end_before_start"] += 1
             else:
                 rows[video].append((start, end, label))
@@ -67,52 +95,133 @@ def read_ground_truth(path: Path, subset: str | None = None) -> GroundTruth:
     if not classes:
         raise DataError(f"{path}: no instance in {subset or 'the file'}; nothing to evaluate")
     index = {name: label for label, name in enumerate(classes)}
-    segments = {
-        video: _segments([(s, e, index[name], 1.0) for s, e, name in items])
-        for video, items in rows.items()
-    }
-    return GroundTruth(classes=classes, segments=segments, ignored=dict(ignored))
+    return GroundTruth(
+        classes=classes,
+        segments={
+            video: _segments([(s, e, index[name], 1.0) for s, e, name in items])
+            for video, items in rows.items()
+        },
+        durations={video: _duration_s(database[video]) for video in rows},
+        elsewhere=frozenset(database) - frozenset(rows),
+        ignored=dict(ignored),
+    )
 
 
-def read_detections(path: Path, truth: GroundTruth) -> tuple[dict[str, Segments], dict[str, int]]:
-    """Detections of {"results": {id: [{"segment", "label", "score"}]}}, and what was left out.
+def read_detections(
+    path: Path, truth: GroundTruth, *, drop_degenerate: bool = False
+) -> DetectionFile:
+    """Detections of {"results": {id: [{"segment", "label", "score"}]}}.
 
-    Left out: labels the ground truth lacks, values that are not finite, and segments whose end is
-    not after their start, unless they equal an instance of length zero. Kept, as false positives:
-    detections in videos the ground truth lacks. Either is counted.
+    Labels the ground truth lacks are left out. Ids are matched with and without "v_". Scores are
+    what the official code makes of them: null is NaN, and where all scores of a class are text
+    they are ordered as text.
 
     Args:
         path: the file.
         truth: what they are compared with.
-
-    Returns:
-        Detections by video in file order, and counts by reason ("unknown_video" counts detections
-        that were kept; "videos_without_detections" counts videos of the ground truth).
+        drop_degenerate: also leave out values that are not finite and segments whose end is not
+            after their start, unless they equal an instance of length zero; read text as numbers.
 
     Raises:
-        DataError: unreadable or of another layout.
+        DataError: unreadable or of another layout, two ids of one video, no score, or scores of a
+            class that are both text and numbers.
     """
     results = _mapping(read_json(path), "results", path)
-    index = {name: label for label, name in enumerate(truth.classes)}
-    counts: Counter[str] = Counter(
-        unknown_video=0, unknown_label=0, end_not_after_start=0, not_finite=0
+    ids = _matched_ids(results, truth, path)
+    reader = _Reader(path, truth, drop_degenerate)
+    rows = {ids[video]: reader.rows(video, ids[video], items) for video, items in results.items()}
+    text = _rank_text_scores(rows, truth.classes, path)
+    return DetectionFile(
+        segments={video: _segments(kept) for video, kept in rows.items()},
+        renamed={name: id for name, id in ids.items() if name != id},
+        unknown_labels=dict(reader.unknown_labels),
+        text_scores=text,
+        ignored=dict(reader.ignored),
     )
-    found = {}
-    for video, items in results.items():
+
+
+def _matched_ids(names: Mapping[str, Any], truth: GroundTruth, path: Path) -> dict[str, str]:
+    """Each id of a detection file as the ground truth has it; unknown ones stay."""
+    ids: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for name in names:
+        known = None if name in truth.elsewhere else same_id(name, truth.segments)
+        ids[name] = id = known or name
+        if known and taken.setdefault(id, name) != name:
+            raise DataError(
+                f"{path}: {taken[id]!r} and {name!r} are both the video {id!r} of the ground "
+                "truth; keep one of them"
+            )
+        both = {name.removeprefix("v_"), f"v_{name}"}
+        if known and name != id and both <= truth.segments.keys():
+            raise DataError(
+                f"{path}: {name!r} may be {' or '.join(map(repr, sorted(both)))} of the ground "
+                "truth; write the id as it is there"
+            )
+    return ids
+
+
+class _Reader:
+    """Reads detections video by video and counts what it leaves out."""
+
+    def __init__(self, path: Path, truth: GroundTruth, drop_degenerate: bool) -> None:
+        self.path, self.truth, self.drop = path, truth, drop_degenerate
+        self.index = {name: label for label, name in enumerate(truth.classes)}
+        self.ignored = Counter(unknown_label=0, end_not_after_start=0, not_finite=0)
+        self.unknown_labels: Counter[str] = Counter()
+
+    def rows(self, video: str, id: str, items: Any) -> list[tuple[float, float, int, Any]]:
+        """(start, end, label, score) of those that are kept; a score may be text."""
         kept = []
-        instances = _zero_length(truth.segments.get(video, Segments.empty()))
-        for place, start, end, item in _items(items, f"{path}: {video}"):
-            score = _number(item.get("score"), f"{place}: score")
-            label = index.get(_label(item, place), -1)
-            reason = _reason(start, end, score, label, instances)
-            if reason:
-                counts[reason] += 1
+        instances = _zero_length(self.truth.segments.get(id, Segments.empty()))
+        for place, start, end, item in _items(items, f"{self.path}: {video}", null=self.drop):
+            score = self._score(item, place)
+            name = _label(item, place)
+            label = self.index.get(name, -1)
+            reason = "" if label >= 0 else "unknown_label"
+            if self.drop:
+                reason = _reason(start, end, score, label, instances)
+            if not reason:
+                kept.append((start, end, label, score))
                 continue
-            counts["unknown_video"] += video not in truth.segments
-            kept.append((start, end, label, score))
-        found[video] = _segments(kept)
-    without = sum(not len(found.get(v, ())) for v in truth.segments)
-    return found, dict(counts) | {"videos_without_detections": without}
+            self.ignored[reason] += 1
+            if reason == "unknown_label":
+                self.unknown_labels[name] += 1
+        return kept
+
+    def _score(self, item: dict[str, Any], place: str) -> Any:
+        score = item.get("score")
+        if self.drop:
+            return _number(score, f"{place}: score")
+        if "score" not in item:
+            raise DataError(
+                f'{place}: no "score"; a number is needed, or leave it out with --drop-degenerate'
+            )
+        return score if isinstance(score, str) else _number(score, f"{place}: score")
+
+
+def _rank_text_scores(
+    rows: dict[str, list[tuple[float, float, int, Any]]], classes: tuple[str, ...], path: Path
+) -> tuple[str, ...]:
+    """Replaces text by its rank within its class, in `rows`; returns these classes."""
+    scores: dict[int, dict[Any, None]] = {}  # of each class, those met, in order
+    textual: dict[int, str] = {}
+    for *_, label, score in (row for kept in rows.values() for row in kept):
+        scores.setdefault(label, {})[score] = None
+        if isinstance(score, str):
+            textual.setdefault(label, score)
+    for label, text in textual.items():
+        for score in scores[label]:
+            if not isinstance(score, str):
+                raise DataError(
+                    f"{path}: scores of {classes[label]!r} are text ({text!r}) and numbers "
+                    f"({score:g}), which have no order; write numbers"
+                )
+    ranks = {label: {s: n for n, s in enumerate(sorted(scores[label]))} for label in textual}
+    if ranks:
+        for video, kept in rows.items():
+            rows[video] = [(s, e, c, ranks[c][x] if c in ranks else x) for s, e, c, x in kept]
+    return tuple(classes[label] for label in sorted(ranks))
 
 
 def write_detections(
@@ -169,8 +278,8 @@ def _entry(value: Any, video: str, path: Path) -> dict[str, Any]:
     return value
 
 
-def _items(items: Any, place: str) -> Any:
-    """(place, start, end, item) of each entry of a list."""
+def _items(items: Any, place: str, *, null: bool) -> Any:
+    """(place, start, end, item) of each entry of a list; null is NaN where it is allowed."""
     if not isinstance(items, list):
         raise DataError(f"{place}: a list of segments is needed, got {type(items).__name__}")
     for position, item in enumerate(items):
@@ -178,6 +287,11 @@ def _items(items: Any, place: str) -> Any:
         segment = item.get("segment") if isinstance(item, dict) else None
         if not isinstance(segment, list) or len(segment) != 2:
             raise DataError(f'{where}: "segment": [start, end] in seconds is needed')
+        if None in segment and not null:
+            raise DataError(
+                f"{where}: segment {json.dumps(segment)}; two numbers are needed, or leave it out "
+                "with --drop-degenerate"
+            )
         start, end = (_number(value, f"{where}: segment") for value in segment)
         yield where, start, end, item
 
@@ -197,6 +311,17 @@ def _number(value: Any, place: str) -> float:
         return float(value)
     except (TypeError, ValueError) as error:
         raise DataError(f"{place}: {value!r} is not a number") from error
+    except OverflowError as error:
+        raise DataError(f"{place}: a number below 1.8e308 is needed") from error
+
+
+def _duration_s(entry: dict[str, Any]) -> float:
+    """Seconds; NaN where it is missing or no positive number, since it serves remarks alone."""
+    try:
+        duration_s = float(entry.get("duration", "nan"))
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
+    return duration_s if 0 < duration_s < np.inf else float("nan")
 
 
 def _segments(rows: list[tuple[float, float, int, float]]) -> Segments:

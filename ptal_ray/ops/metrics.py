@@ -7,7 +7,7 @@ stable matching and deferred acceptance (Gale and Shapley) finds it in a few par
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptal_ray.data.types import Segments
-from ptal_ray.ops.segments import paired_tiou
+from ptal_ray.ops.segments import official_tiou
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Overlap = Callable[[Any, Any, Any, Any], Floats]
 _PAIRS = 4_000_000  # prediction-truth pairs held at a time; bounds memory
 
 
@@ -62,17 +63,22 @@ def detection_map(
     predictions: Mapping[str, Segments],
     num_classes: int,
     tiou: Sequence[float],
+    overlap: Overlap = official_tiou,
 ) -> MapResult:
     """Mean average precision over classes at each threshold.
 
     Predictions in videos without ground truth are false positives. Equal scores keep their input
-    order (videos in the order of the mapping). An overlap equal to a threshold matches.
+    order (videos in the order of the mapping); scores that are NaN rank first, as in the official
+    code. An overlap equal to a threshold matches, and so does one that is NaN: a prediction
+    takes ground truths of such overlaps before all others. Of equal overlaps the later one in the
+    input is taken first; of those that are NaN, the one that numpy's argsort puts last.
 
     Args:
         truth: instances by video; every video of the evaluated subset.
         predictions: scored detections by video.
         num_classes: C; labels are below it.
         tiou: K thresholds.
+        overlap: of predictions (start, end) with instances (start, end), element by element.
 
     Source: shared conventions section 3; ActivityNet evaluation code.
     """
@@ -81,11 +87,10 @@ def detection_map(
         videos.setdefault(name, len(videos))
     real = _flatten(truth, videos, num_classes)
     found = _flatten(predictions, videos, num_classes)
-    rank_order = np.argsort(-found.score, kind="stable")
     real = _take(real, np.argsort(real.group, kind="stable"))
-    found = _take(found, rank_order)
+    found = _take(found, _ranking(found.score))
     thresholds = np.asarray(tiou, np.float64)
-    level, hit = _match(real, found, thresholds)
+    level, hit = _match(real, found, thresholds, overlap)
     positives = np.bincount(real.label, minlength=num_classes)
     per_class = _average_precision(found.label, level, hit, positives, len(thresholds))
     has_truth = positives > 0
@@ -112,11 +117,16 @@ def _flatten(segments: Mapping[str, Segments], videos: Mapping[str, int], classe
     )
 
 
+def _ranking(score: Floats) -> Ints:
+    """Best first: NaN, then descending; equal scores in their order."""
+    return np.roll(np.argsort(-score, kind="stable"), int(np.isnan(score).sum()))
+
+
 def _take(flat: _Flat, index: Ints) -> _Flat:
     return _Flat(*(getattr(flat, name)[index] for name in _Flat.__dataclass_fields__))
 
 
-def _match(real: _Flat, found: _Flat, thresholds: Floats) -> tuple[Ints, Ints]:
+def _match(real: _Flat, found: _Flat, thresholds: Floats, overlap: Overlap) -> tuple[Ints, Ints]:
     """True positives as (threshold index, index of the prediction); predictions by rank."""
     groups, first, size = np.unique(real.group, return_index=True, return_counts=True)
     if not len(groups) or not len(found.group):
@@ -126,7 +136,9 @@ def _match(real: _Flat, found: _Flat, thresholds: Floats) -> tuple[Ints, Ints]:
     relevant = relevant[np.argsort(at[relevant], kind="stable")]
     levels, hits = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for rows in _chunks(relevant, at[relevant], size[at[relevant]]):
-        level, hit = _match_rows(real, found, rows, first[at[rows]], size[at[rows]], thresholds)
+        level, hit = _match_rows(
+            real, found, rows, first[at[rows]], size[at[rows]], thresholds, overlap
+        )
         levels.append(level)
         hits.append(hit)
     return np.concatenate(levels), np.concatenate(hits)
@@ -146,19 +158,26 @@ def _chunks(rows: Ints, group: Ints, candidates: Ints) -> list[Ints]:
 
 
 def _match_rows(
-    real: _Flat, found: _Flat, rows: Ints, first: Ints, size: Ints, thresholds: Floats
+    real: _Flat,
+    found: _Flat,
+    rows: Ints,
+    first: Ints,
+    size: Ints,
+    thresholds: Floats,
+    tiou: Overlap,
 ) -> tuple[Ints, Ints]:
     """As `_match`, for some predictions whose candidates are real[first : first + size]."""
     prediction = np.repeat(rows, size)
     within = np.arange(len(prediction)) - np.repeat(np.cumsum(size) - size, size)
     truth = np.repeat(first, size) + within
-    overlap = paired_tiou(
+    overlap = tiou(
         found.start[prediction], found.end[prediction], real.start[truth], real.end[truth]
     )
+    tie = _tie_order(overlap, truth, size)
+    overlap[np.isnan(overlap)] = np.inf
     near = overlap >= thresholds.min()
-    prediction, truth, overlap = prediction[near], truth[near], overlap[near]
-    # By prediction, then overlap descending; equal overlaps: the later ground truth first.
-    order = np.lexsort((-truth, -overlap, prediction))
+    prediction, truth, overlap, tie = prediction[near], truth[near], overlap[near], tie[near]
+    order = np.lexsort((tie, -overlap, prediction))
     prediction, truth, overlap = prediction[order], truth[order], overlap[order]
     starts = np.flatnonzero(np.diff(prediction, prepend=-1))
     if not len(starts):
@@ -174,6 +193,27 @@ def _match_rows(
     seeker = prediction[pointer]
     held = _deferred_acceptance(truth, pointer, stop, seeker, levels, len(real.start))
     return levels[held], seeker[held]
+
+
+def _tie_order(overlap: Floats, truth: Ints, size: Ints) -> Ints:
+    """Which of equal overlaps a prediction prefers: lower first, the later ground truth.
+
+    For several overlaps that are NaN the official code has the order of numpy's argsort reversed,
+    which differs from that among more than 16 ground truths.
+
+    Args:
+        overlap, truth: the candidates of all predictions end to end.
+        size: how many each prediction has, at least one.
+    """
+    tie = -truth
+    undefined = np.isnan(overlap)
+    if not undefined.any():
+        return tie
+    end = np.cumsum(size)
+    for row in np.flatnonzero(np.add.reduceat(undefined.astype(np.int64), end - size) > 1):
+        part = slice(end[row] - size[row], end[row])
+        tie[part][overlap[part].argsort()[::-1]] = np.arange(size[row])
+    return tie
 
 
 def _deferred_acceptance(

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 def paired_tiou(start_a: Any, end_a: Any, start_b: Any, end_b: Any) -> NDArray[np.float64]:
     """Temporal IoU of segments, element by element under broadcasting.
 
-    A segment of length zero overlaps itself alone: IoU 1 with an equal one, else 0. (The official
-    evaluation computes 0/0 there and takes the NaN as a match; ActivityNet 1.3 has three such
-    instances, and its own annotations score 1.) An inverted segment overlaps nothing.
+    A segment of length zero overlaps itself alone: IoU 1 with an equal one, else 0. A reversed
+    segment overlaps nothing. `official_tiou` is the same on all other segments.
 
     Args:
         start_a, end_a, start_b, end_b: seconds or snippets, broadcastable.
@@ -26,6 +25,25 @@ def paired_tiou(start_a: Any, end_a: Any, start_b: Any, end_b: Any) -> NDArray[n
     overlap = np.where(union > 0, intersection / np.where(union > 0, union, 1.0), 0.0)
     nothing = (start_a == end_a) & (start_b == end_b) & (start_a == start_b)
     return np.where(nothing, 1.0, overlap)
+
+
+def official_tiou(start_a: Any, end_a: Any, start_b: Any, end_b: Any) -> NDArray[np.float64]:
+    """Temporal IoU as the ActivityNet evaluation computes it, without a special case.
+
+    Where the lengths, negative ones included, add up to zero it is 0/0: NaN. So are two segments
+    of length zero in any places (ActivityNet 1.3 has three such instances), and a segment and a
+    reversed one of the same extent. Ends that are not finite can give NaN too.
+
+    Args:
+        start_a, end_a, start_b, end_b: seconds, broadcastable.
+
+    Returns:
+        Of the broadcast shape: in [0, 1], -0.0 or NaN.
+    """
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        shared = np.maximum(np.minimum(end_a, end_b) - np.maximum(start_a, start_b), 0.0)
+        overlap: NDArray[np.float64] = shared / ((end_a - start_a) + (end_b - start_b) - shared)
+    return overlap
 
 
 def tiou(start_a: Any, end_a: Any, start_b: Any, end_b: Any) -> NDArray[np.float64]:
