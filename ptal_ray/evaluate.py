@@ -10,6 +10,9 @@ of the file.
 
 from __future__ import annotations
 
+from ptal_ray.interruption import interruptible
+
+# isort: split
 import argparse
 import json
 import math
@@ -90,6 +93,7 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(

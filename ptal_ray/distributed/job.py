@@ -23,6 +23,7 @@ from ptal_ray.study import working_copy
 from ptal_ray.tracking import dumps
 from ptal_ray.trial import Trial
 from ptal_ray.trial_config import TrialConfig
+from ptal_ray.whole import whole
 
 STANDBY = ""  # in place of a job: keep the process and its workers for a job that is not known yet
 STANDBY_S = 0.2
@@ -151,8 +152,9 @@ class JobRun:
             except DataError:  # training again costs time alone
                 self._note = f"{CHECKPOINT} was damaged or of another version; from the start"
         if self.rank == 0:
-            for unfinished in self.job.path.glob(".*"):  # a killed process wrote it
-                unfinished.unlink()
+            for name in (CHECKPOINT, REPORT, SCORES, DETECTIONS):
+                for unfinished in self.job.path.glob(f".{name}.*"):  # a killed process wrote it
+                    unfinished.unlink()
         return trial
 
     def _find_data(self) -> None:
@@ -188,9 +190,8 @@ class JobRun:
         folder.mkdir(parents=True, exist_ok=True)
         if not self.job.final:
             write_scores(folder / SCORES, trial.scores)
-        beside = folder / f".{REPORT}"
-        beside.write_text(dumps(result))
-        beside.replace(folder / REPORT)
+        with whole(folder / REPORT) as beside:
+            beside.write_text(dumps(result))
         trial.save(folder / CHECKPOINT)
         last = (SCORES, DETECTIONS) if trial.done else ()
         self.job.files.send(*last, REPORT, CHECKPOINT)
