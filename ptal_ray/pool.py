@@ -28,9 +28,9 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
             _start(pool)
             yield pool
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
             for process in set(multiprocessing.active_children()) - before:
                 process.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 

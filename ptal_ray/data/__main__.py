@@ -105,7 +105,7 @@ def _target(flags: argparse.Namespace) -> Iterator[Path]:
     """Where to write a new store; it goes to $PTAL_DATA afterwards where that is an address."""
     where = origin(check_name(flags.name))
     if flags.out or not is_remote(where):
-        if is_remote(str(flags.out or "")):
+        if str(flags.out).startswith("s3:/"):  # a path has no two slashes
             raise ConfigError(f"--out {flags.out}: give a folder of this machine, or set PTAL_DATA")
         out = flags.out or data_root() / flags.name
         check_place(out, STORE, replace=flags.replace)  # before the work; and again after it

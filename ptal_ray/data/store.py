@@ -36,7 +36,7 @@ SCHEMA_VERSION = 1
 DESCRIPTION = "store.json"
 _TABLES = ("videos", "annotations", "points")
 STORE_FILES = ("features.arrow", *(f"{name}.arrow" for name in _TABLES))
-_BESIDE = re.compile(r"text_[0-9a-f]{16}(\.npy|\w*\.tmp)|lock")  # class embeddings; a lock of old
+_BESIDE = re.compile(r"text_[0-9a-f]{16}(\.npy|\w*\.tmp)")  # embeddings of the class names
 
 
 def _is_store(path: Path) -> bool:

@@ -104,6 +104,12 @@ def stand_by() -> Result:
     return {"done": False, "failed": None, "standby": True}
 
 
+def unfinished(folder: Path) -> list[Path]:
+    """The files of a run that a killed process had not finished."""
+    names = (CHECKPOINT, REPORT, SCORES, DETECTIONS)
+    return [file for name in names for file in folder.glob(f".{name}.*")]
+
+
 class JobRun:
     """A job in the process that trains it: from its checkpoint, report by report, to its end.
 
@@ -152,9 +158,8 @@ class JobRun:
             except DataError:  # training again costs time alone
                 self._note = f"{CHECKPOINT} was damaged or of another version; from the start"
         if self.rank == 0:
-            for name in (CHECKPOINT, REPORT, SCORES, DETECTIONS):
-                for unfinished in self.job.path.glob(f".{name}.*"):  # a killed process wrote it
-                    unfinished.unlink()
+            for file in unfinished(self.job.path):
+                file.unlink()
         return trial
 
     def _find_data(self) -> None:
