@@ -35,12 +35,14 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _start(pool: ProcessPoolExecutor) -> None:
-    """Starts the processes, which take over that SIGINT is blocked."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Starts the processes, which take over that SIGINT is ignored for this moment."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # signals are not for this thread
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         pool.submit(int)  # the first one starts them all
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, before)
 
 
 def _end_with_parent() -> None:
