@@ -13,17 +13,18 @@ written after each variant, so an ablation that is stopped keeps those that are 
 
 from __future__ import annotations
 
+from ptal_ray.interruption import interruptible
+
+# isort: split
 import argparse
 import dataclasses
 import json
-import multiprocessing
 import os
 import shlex
 import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -36,13 +37,17 @@ from ptal_ray.errors import ConfigError, DivergedError, PtalError
 from ptal_ray.feasibility import demand, run_problems
 from ptal_ray.label_quality import label_quality
 from ptal_ray.methods.method import load
+from ptal_ray.ownership import begins_with, check_files, read_object
+from ptal_ray.pool import process_pool
 from ptal_ray.provenance import provenance
 from ptal_ray.space import load_space
 from ptal_ray.supervision import annotated_ids, fold
 from ptal_ray.train import one_trial
 from ptal_ray.trial import Trial
 from ptal_ray.trial_config import TrialConfig, external_note
+from ptal_ray.whole import folder_made, whole
 
+_HEAD = "# Variants of "  # of REPORT.md
 LABEL_COLUMNS = ("mAP_avg", "mAP_0.50", "class_accuracy", "mean_tiou", "positive_accuracy")
 
 
@@ -160,7 +165,7 @@ def report(
     hardware = origin["hardware"]
     versions = ", ".join(f"{k} {v}" for k, v in origin["versions"].items() if v)
     parts = [
-        f"# Variants of {config.method} on {info.name} ({info.features} features)",
+        f"{_HEAD}{config.method} on {info.name} ({info.features} features)",
         "; ".join([f"**features: {info.features}**", *filter(None, notes)]) + ".",
         f"{config.report_steps[-1]} steps a run; seed k trains without fold k of the training "
         "split and is judged on it. All in %, mean ± standard deviation over runs; the last "
@@ -175,6 +180,7 @@ def report(
     return "\n\n".join(parts) + "\n"
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -206,6 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for v in variants
         }
         configs = [c for every in planned.values() for c in every]
+        check_files("--out", args.out, {"result.json": _is_result, "REPORT.md": _is_report})
         _check(planned)
         text = ""
         for rows in _run_all(planned, args.jobs):
@@ -236,9 +243,24 @@ def _check(planned: dict[str, list[TrialConfig]]) -> None:
 
 
 def _write(out: Path, rows: dict[str, list[dict[str, Any]]], text: str) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "result.json").write_text(json.dumps(rows, indent=0))
-    (out / "REPORT.md").write_text(text)
+    with folder_made(out):
+        for name, content in (("result.json", json.dumps(rows, indent=0)), ("REPORT.md", text)):
+            with whole(out / name) as beside:
+                beside.write_text(content)
+
+
+def _is_result(path: Path) -> bool:
+    """Whether a file holds lists of runs by variant."""
+    rows = read_object(path)
+    return bool(rows) and all(
+        isinstance(runs, list) and all(isinstance(run, dict) for run in runs)
+        and any(key in run for run in runs for key in ("metrics", "diverged"))
+        for runs in rows.values()
+    )  # fmt: skip
+
+
+def _is_report(path: Path) -> bool:
+    return begins_with(path, _HEAD)
 
 
 def _run_all(
@@ -246,7 +268,7 @@ def _run_all(
 ) -> Iterator[dict[str, list[dict[str, Any]]]]:
     """Every run, `jobs` at a time, a line printed as each ends; the rows so far, by variant."""
     began = time.monotonic()
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+    with process_pool(jobs) as pool:
         waiting = {
             name: [pool.submit(run, c) for c in configs] for name, configs in planned.items()
         }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ptal_ray.errors import DataError
+from ptal_ray.whole import whole
 
 
 def write_checkpoint(path: Path, config: str, state: dict[str, Any]) -> None:
@@ -19,14 +19,10 @@ def write_checkpoint(path: Path, config: str, state: dict[str, Any]) -> None:
         OSError: it cannot be written; nothing of it stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     buffer = io.BytesIO()  # torch itself does not say why a file could not be written
     torch.save({"config": config, **state}, buffer)
-    try:
+    with whole(path) as beside:
         beside.write_bytes(buffer.getbuffer())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path, config: str, device: torch.device) -> dict[str, Any]:

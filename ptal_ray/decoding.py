@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +19,7 @@ from ptal_ray.errors import DataError
 from ptal_ray.ops.metrics import detection_map
 from ptal_ray.selection import map_metrics, objective
 from ptal_ray.space import Domain, Scalar
+from ptal_ray.whole import whole
 
 Decode = Callable[[Scores, Grid, float, Any], Segments]
 Detections = dict[str, Segments]
@@ -143,13 +143,8 @@ def write_scores(path: Path, scores: Sequence[Scores]) -> None:
         f"{i}/{name}": array for i, s in enumerate(scores) for name, array in s.arrays.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            np.savez(file, ids=np.array([s.id for s in scores], dtype=np.str_), **arrays)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole(path) as beside, beside.open("wb") as file:
+        np.savez(file, ids=np.array([s.id for s in scores], dtype=np.str_), **arrays)
 
 
 def read_scores(path: Path) -> list[Scores]:

@@ -72,6 +72,7 @@ def _run(study: Study, uri: str, concurrent: int) -> dict[str, Any]:
     from ptal_ray.distributed.dummy import dummy_process, many_cpus  # Ray is slow to import
     from ptal_ray.distributed.mlflow_tracker import MlflowTracker
     from ptal_ray.distributed.runner import run_study
+    from ptal_ray.distributed.session import Signals
 
     clock, samples = _clock(), list[Sample]()
     me, began = psutil.Process(), time.time()
@@ -96,8 +97,11 @@ def _run(study: Study, uri: str, concurrent: int) -> dict[str, Any]:
             )
 
     clock.watch(progress, "event", "live lines")
-    with many_cpus(concurrent) as address:
-        view = run_study(study, address=address, listen=listen, trainable=dummy_process())
+    with Signals() as signals, many_cpus(concurrent) as address:
+        view = run_study(
+            study, address=address, listen=listen, trainable=dummy_process(),
+            interrupted=lambda: signals.asked, ready=signals.install,
+        )  # fmt: skip
     missing = tracker.close(UPLOAD_S)
     return {
         "trials": len(view.trials),

@@ -13,6 +13,9 @@ counted in the last line and explained on standard error.
 
 from __future__ import annotations
 
+from ptal_ray.interruption import interruptible
+
+# isort: split
 import argparse
 import json
 import math
@@ -135,6 +138,7 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(

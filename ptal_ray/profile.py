@@ -9,6 +9,9 @@ python -m ptal_ray.profile driver --trials 1000 --concurrent 64
 
 from __future__ import annotations
 
+from ptal_ray.interruption import interruptible
+
+# isort: split
 import argparse
 import json
 import resource
@@ -273,6 +276,7 @@ def _print(result: dict[str, Any]) -> None:
             print(f"  {ms:9.2f} ms a step  {name}")
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m ptal_ray.profile", description=__doc__)

@@ -11,11 +11,12 @@ pictures; for several studies also reports/leaderboard.md and leaderboard.json.
 
 from __future__ import annotations
 
+from ptal_ray.interruption import interruptible
+
+# isort: split
 import argparse
 import json
-import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -28,10 +29,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ptal_ray import plots
+from ptal_ray.data.staging import check_place, staged
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
 from ptal_ray.distributed.importance import MIN_TRIALS, param_importance
-from ptal_ray.errors import ConfigError, DataError, PtalError
+from ptal_ray.errors import ConfigError, DataError, PtalError, full_storage_named
+from ptal_ray.ownership import Kind, begins_with, check_files, read_object
 from ptal_ray.place import inside, plain_name
 from ptal_ray.report_text import (
     ARMS,
@@ -43,8 +46,17 @@ from ptal_ray.report_text import (
 )
 from ptal_ray.selection import ground_truth
 from ptal_ray.tracking import StudyView, TrialView, best_yaml, dumps, resolved_space, summarise
+from ptal_ray.whole import whole
 
 FLUSH_S = 600.0  # for --log: everything, with time for a server to wake up
+_HEAD = "# Studies\n"  # of leaderboard.md
+_PICTURES = ("optimisation_history", "per_threshold", "importance", "timeline")
+_FILES = ("REPORT.md", "result.json", "space.yaml", "best.yaml", "trials.parquet")
+_REPORT = Kind(
+    name="report of a study",
+    has={*_FILES, *(f"{name}.{end}" for name in _PICTURES for end in ("png", "svg"))}.__contains__,
+    known=lambda path: {"study", "trials"} <= read_object(path / "result.json").keys(),
+)
 
 
 def write_report(study_dir: Path, reports_root: Path) -> Path:
@@ -58,25 +70,30 @@ def write_report(study_dir: Path, reports_root: Path) -> Path:
         The folder of the report; the same bytes for the same study directory.
 
     Raises:
-        DataError: the study directory has no readable events.
+        DataError: the study directory has no readable events, or something else than a report
+            lies in its place.
     """
     view = StudyView.read(study_dir)
     if not view.study:
         raise DataError(f"{study_dir}: its log has no study; was the search started?")
     folder = inside(reports_root, report_name(view))
-    work, old = (reports_root / f".{folder.name}.{os.getpid()}{end}" for end in ("", ".old"))
-    for path in (work, old):
-        shutil.rmtree(path, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
-        _write(view, study_dir, work)
-        if folder.exists():
-            os.rename(folder, old)
-        os.rename(work, folder)
-    finally:
-        for path in (work, old):
-            shutil.rmtree(path, ignore_errors=True)
+    with (
+        staged(folder, _REPORT, replace=True, wait=True) as work,
+        full_storage_named(reports_root),
+    ):
+        _write(view, study_dir, work, folder.name)
     return folder
+
+
+def check_report(study_dir: Path, reports_root: Path) -> None:
+    """Finds out early whether what lies in the place of the report of a study may be replaced.
+
+    Raises:
+        DataError: it is no report.
+    """
+    view = StudyView.read(study_dir)
+    if view.study:
+        check_place(inside(reports_root, report_name(view)), _REPORT, replace=True)
 
 
 def report_name(view: StudyView) -> str:
@@ -91,10 +108,10 @@ def report_name(view: StudyView) -> str:
     return f"{plain_name(name, 150)}_{re.sub(r'[^A-Za-z0-9]+', '-', kind)}_{date}"
 
 
-def _write(view: StudyView, study_dir: Path, folder: Path) -> None:
+def _write(view: StudyView, study_dir: Path, folder: Path, name: str) -> None:
     shares = param_importance(view)
     shown, missing = _pictures(view, study_dir, folder, shares)
-    commands = _commands(view, study_dir, folder.name.removeprefix(".").rpartition(".")[0])
+    commands = _commands(view, study_dir, name)
     text = markdown(view, shares, shown, missing, commands)
     (folder / "REPORT.md").write_text(text)
     (folder / "result.json").write_text(dumps(result(view, shares), indent=1) + "\n")
@@ -281,14 +298,30 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
     return sorted(rows, key=order)
 
 
+def _is_leaderboard(path: Path) -> bool:
+    """Whether a JSON file is a list of studies with their mAP."""
+    try:
+        rows = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(rows, list) and all(
+        isinstance(row, dict) and {"study", "mAP"} <= row.keys() for row in rows
+    )
+
+
+_LEADERBOARD = {
+    "leaderboard.md": lambda path: begins_with(path, _HEAD),
+    "leaderboard.json": _is_leaderboard,
+}
+
+
 def _write_leaderboard(rows: Sequence[dict[str, Any]], root: Path) -> None:
     for name, text in (
-        ("leaderboard.md", f"# Studies\n\n{leaderboard_text(rows)}\n"),
+        ("leaderboard.md", f"{_HEAD}\n{leaderboard_text(rows)}\n"),
         ("leaderboard.json", dumps(list(rows), indent=1) + "\n"),
     ):
-        beside = root / f".{name}.{os.getpid()}"
-        beside.write_text(text)
-        os.replace(beside, root / name)
+        with whole(root / name) as beside:
+            beside.write_text(text)
 
 
 def send(study_dir: Path, folder: Path) -> tuple[str, ...]:
@@ -305,6 +338,7 @@ def send(study_dir: Path, folder: Path) -> tuple[str, ...]:
     return tracker.close(FLUSH_S)
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -317,9 +351,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--log", action="store_true", help="send MLflow what it does not have")
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     args = parser.parse_args(argv)
-    made, failed = _write_all(args.studies, args.reports)
     unlogged: list[str] = []
     try:
+        if len(args.studies) > 1:
+            check_files("--reports", args.reports, _LEADERBOARD)
+        made, failed = _write_all(args.studies, args.reports)
         rows = leaderboard([view for _, view in made.values()])
         if len(rows) > 1:
             _write_leaderboard(rows, args.reports)

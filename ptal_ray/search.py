@@ -11,6 +11,9 @@ directory, to MLflow and to a report. Ctrl-C stops cleanly, a second one at once
 
 from __future__ import annotations
 
+from ptal_ray.interruption import INTERRUPTED, interruptible
+
+# isort: split
 import argparse
 import json
 import os
@@ -18,6 +21,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +40,7 @@ from ptal_ray.data.datasets import find, origin
 from ptal_ray.data.remote import Remote, is_remote
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.distributed.searcher import grid
-from ptal_ray.distributed.session import INTERRUPTED, Signals, run_session, tracking_uri
+from ptal_ray.distributed.session import Signals, run_session, tracking_uri
 from ptal_ray.errors import ConfigError, DataError, PtalError, StorageError, full_storage_named
 from ptal_ray.feasibility import demand, problems, remarks
 from ptal_ray.footprint import check_room, footprint, size
@@ -315,6 +319,17 @@ def _report(study: Study, reports: Path) -> Path:
     return write_report(study.directory, reports)
 
 
+def _check_report(study: Study, reports: Path) -> None:
+    """Finds out before the work whether the report of a resumed study has its place.
+
+    Raises:
+        DataError: something else lies there.
+    """
+    from ptal_ray.report import check_report  # plotting is slow to import
+
+    check_report(study.directory, reports)
+
+
 def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Does what the flags say; returns what --json prints.
 
@@ -343,11 +358,15 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
     room(study, args)
     make_results_root()
     _check_place("--reports", kept(args.reports))
-    if args.resume is None:
-        settings = {name: getattr(study, name) for name in _SETTINGS}
-        study = create_study(study.space, store, storage(args), **settings)
+    if study.events.exists():
+        _check_report(study, kept(args.reports))
     try:
-        with Signals() as signals, make_progress(study, args.quiet, args.json) as progress:
+        with ExitStack() as stack:
+            signals = stack.enter_context(Signals())
+            if args.resume is None:
+                settings = {name: getattr(study, name) for name in _SETTINGS}
+                study = create_study(study.space, store, storage(args), **settings)
+            progress = stack.enter_context(make_progress(study, args.quiet, args.json))
             report, unlogged = run_session(
                 study,
                 created=args.resume is None,
@@ -370,6 +389,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
     return outcome
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     args = parse(argv)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from ptal_ray.space import Scalar, SearchSpace, parse_space
 from ptal_ray.supervision import annotated_ids, fold
 from ptal_ray.tracking import StudyView, TrialView, summarise
 from ptal_ray.trial_config import TrialConfig, external_note
+from ptal_ray.whole import whole
 
 SEARCHERS = ("tpe", "random", "grid")
 SCHEDULERS = ("asha", "none")
@@ -175,9 +175,8 @@ def write_study(study: Study) -> None:
         "space_name": study.space.name,
         "store": str(study.store),
     }
-    beside = study.directory / f".study.json.{os.getpid()}"
-    beside.write_text(json.dumps(plain, indent=1))
-    os.replace(beside, study.directory / "study.json")
+    with whole(study.directory / "study.json") as beside:
+        beside.write_text(json.dumps(plain, indent=1))
 
 
 def read_study(directory: Path, remote: str = "") -> Study:

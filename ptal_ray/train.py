@@ -11,12 +11,16 @@ split at the end.
 
 from __future__ import annotations
 
+from ptal_ray.interruption import INTERRUPTED, interruptible
+
+# isort: split
 import argparse
 import dataclasses
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -27,10 +31,12 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, PtalError
 from ptal_ray.feasibility import demand, run_problems
 from ptal_ray.label_quality import label_quality
+from ptal_ray.ownership import begins_with, check_files, read_object
 from ptal_ray.space import SearchSpace, load_space
 from ptal_ray.study import Study, trial_config
 from ptal_ray.trial import Trial
 from ptal_ray.trial_config import TrialConfig, TrialReport
+from ptal_ray.whole import folder_made, whole
 
 
 def resolve(args: argparse.Namespace) -> TrialConfig:
@@ -85,10 +91,11 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
         _judge_labels(trial, out, quiet)
     while True:
         report = trial.advance()
-        trial.save(checkpoint)
-        write_detections(out / "detections.json", trial.detections, trial.store.info.classes)
         said = dataclasses.asdict(report) | {"annotated": trial.annotated}
-        (out / "report.json").write_text(json.dumps(said, indent=1))
+        with whole(out / "report.json") as beside:  # first: it says whose the others are
+            beside.write_text(json.dumps(said, indent=1))
+        write_detections(out / "detections.json", trial.detections, trial.store.info.classes)
+        trial.save(checkpoint)
         if not quiet:
             loss = f"loss {report.metrics['train/loss_total']:7.4f}"
             what = _map_line(report.metrics, f"{trial.config.score_on}/")
@@ -97,6 +104,34 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
             _judge_labels(trial, out, quiet)
         if trial.done:
             return report
+
+
+def _check_out(out: Path) -> None:
+    """Finds out whether a run can write its files to `out`: none is there, or those of a run.
+
+    Raises:
+        ConfigError: there are files of others.
+    """
+    if {"step", "objective", "annotated"} <= read_object(out / "report.json").keys():
+        return
+    judged = {"label_quality.jsonl": lambda path: begins_with(path, '{"step": 0')}
+    others = dict.fromkeys(("report.json", "detections.json", "checkpoint.pt"), lambda path: False)
+    check_files("--out", out, judged | others)
+
+
+@contextmanager
+def _out(out: Path) -> Iterator[None]:
+    """The folder of a run, made where it is missing.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_made(out))
+        except OSError as error:
+            raise ConfigError(f"--out {out}: not a folder to write to ({error})") from error
+        yield
 
 
 def _judge_labels(trial: Trial, out: Path, quiet: bool) -> None:
@@ -119,6 +154,7 @@ def _map_line(metrics: dict[str, float], prefix: str) -> str:
     return f"{prefix.rstrip('/')} mAP {metrics[f'{prefix}mAP_avg']:.4f}  {thresholds}".lstrip()
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -149,22 +185,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(args.threads)
         config = resolve(args)
         demand(run_problems(config, FeatureStore.open(config.store)))
-        try:
-            args.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"--out {args.out}: not a folder to write to ({error})") from error
-        trial = Trial(config, _device(args.device))
-        if args.resume:
-            trial.load(args.out / "checkpoint.pt")
-            if trial.done:
-                raise ConfigError(f"--resume: {args.out} is complete at step {trial.step}")
-        report = train(trial, args.out, quiet=args.json, judge_labels=args.label_quality)
+        if not args.resume:
+            _check_out(args.out)
+        with _out(args.out):
+            trial = Trial(config, _device(args.device))
+            if args.resume:
+                trial.load(args.out / "checkpoint.pt")
+                if trial.done:
+                    raise ConfigError(f"--resume: {args.out} is complete at step {trial.step}")
+            report = train(trial, args.out, quiet=args.json, judge_labels=args.label_quality)
     except PtalError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"interrupted; --out {args.out} --resume continues", file=sys.stderr)
-        return 130
+        begun = (args.out / "checkpoint.pt").exists()
+        then = f"; --out {args.out} --resume continues" if begun else ""
+        print(f"interrupted{then}", file=sys.stderr)
+        return INTERRUPTED
     if args.json:
         print(json.dumps(dataclasses.asdict(report)))
     else:

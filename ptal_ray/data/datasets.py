@@ -7,7 +7,9 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from ptal_ray.data.copies import local_copy, published, remote_hash
+from ptal_ray.data.copies import local_copy, remote_hash
+from ptal_ray.data.names import check_name
+from ptal_ray.data.publication import published
 from ptal_ray.data.remote import Remote, cache_root, is_remote
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError, StorageError
@@ -131,13 +133,14 @@ def origin(name_or_path: str) -> str:
     """What tells any machine where to find a store: an s3:// address or a name; "" for a path.
 
     Raises:
-        ConfigError: PTAL_DATA is no address.
+        ConfigError: PTAL_DATA is no address, or a text without "/" is no name.
     """
     if is_remote(name_or_path):
         return str(Remote.parse(name_or_path))
     place = os.environ.get("PTAL_DATA", "")
     if "/" in name_or_path:
         return ""
+    check_name(name_or_path)
     return str(Remote.parse(place) / name_or_path) if is_remote(place) else name_or_path
 
 
@@ -156,7 +159,10 @@ def find(name_or_path: str) -> FeatureStore:
     if name_or_path == "watch" and not (path / "store.json").exists():
         _assemble_watch(path)
     if not path.exists() and not where:
-        raise DataError(f"{path}: there is no feature store; give the directory of one, or a name")
+        raise DataError(
+            f"{name_or_path}: there is no feature store; a text with / is taken for the folder of "
+            "one; give its folder, or a name of letters, digits, _, - and ."
+        )
     if not path.exists():
         raise _not_imported(name_or_path, str(path))
     return FeatureStore.open(path)

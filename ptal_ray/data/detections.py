@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from ptal_ray.data.annotations import same_id
 from ptal_ray.data.types import Segments
 from ptal_ray.data.user_files import read_json
 from ptal_ray.errors import DataError
+from ptal_ray.whole import whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,9 +242,8 @@ def write_detections(
         for video, found in detections.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps({"version": "1.3", "external_data": {}, "results": results}))
-    os.replace(beside, path)
+    with whole(path) as beside:
+        beside.write_text(json.dumps({"version": "1.3", "external_data": {}, "results": results}))
 
 
 def _reason(

@@ -15,9 +15,9 @@ from ptal_ray.data.plan import STRAY, Plan, PlannedVideo, Source
 from ptal_ray.data.point_import import given_rates, imported_points
 from ptal_ray.data.points import no_points
 from ptal_ray.data.rates import Frames, snippet_frames
-from ptal_ray.data.staging import check_free
+from ptal_ray.data.staging import check_place
 from ptal_ray.data.statistics import judge
-from ptal_ray.data.store import StoreWriter
+from ptal_ray.data.store import STORE, StoreWriter
 from ptal_ray.data.survey import AUTO, survey
 from ptal_ray.data.types import FloatArray, Points
 from ptal_ray.errors import DataError
@@ -49,7 +49,7 @@ def import_dataset(
     Raises:
         DataError: the first problem, and how many more there are.
     """
-    check_free(out, replace)
+    check_place(out, STORE, replace=replace)
     plan = examine(source, dtype=dtype, progress=progress)
     if plan.problems:
         more = len(plan.problems) - 1

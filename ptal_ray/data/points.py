@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,11 @@ from ptal_ray.data.findings import Problem
 from ptal_ray.data.types import Points, Segments
 from ptal_ray.data.user_files import read_csv
 from ptal_ray.errors import DataError
+from ptal_ray.ownership import begins_with
+from ptal_ray.whole import whole
 
 KINDS = ("gaussian", "uniform")
+_HEAD = ("class", "video_id", "time_s")
 SPREAD = 0.25  # standard deviation of a gaussian point, in lengths of its instance
 
 
@@ -133,24 +137,54 @@ def simulate_points(segments: Segments, rng: np.random.Generator, kind: str = "g
     return sorted_points(list(zip(time_s.tolist(), segments.label.tolist(), strict=True)))
 
 
-def write_points_csv(path: Path, points: Mapping[str, Points], classes: tuple[str, ...]) -> None:
-    """Writes `class,video_id,time_s`, which `read_points_csv` reads.
+def write_points_csv(
+    path: Path,
+    points: Mapping[str, Points],
+    classes: tuple[str, ...],
+    *,
+    replace: bool = False,
+) -> None:
+    """Writes `class,video_id,time_s`, which `read_points_csv` reads, at once or not at all.
+
+    Args:
+        path: the CSV.
+        points: of each video, by id.
+        classes: class names.
+        replace: whether such a file that lies there gives way.
 
     Raises:
-        DataError: the file cannot be written.
+        DataError: the file cannot be written, or another one lies there.
     """
+    _check_target(path, replace)
     rows = [
         (classes[label], video, time_s)
         for video, labelled in points.items()
         for time_s, label in zip(labelled.time_s.tolist(), labelled.label, strict=True)
     ]
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("class", "video_id", "time_s"), *rows])
+        with whole(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([_HEAD, *rows])
     except OSError as error:
         raise DataError(
             f"{path}: cannot be written ({error.strerror}); choose another file"
         ) from error
+
+
+def _check_target(path: Path, replace: bool) -> None:
+    """Finds out whether points can be written to `path`.
+
+    Raises:
+        DataError: something lies there that is not replaced.
+    """
+    if not os.path.lexists(path):
+        return
+    plain = path.is_file() and not path.is_symlink()
+    if not plain or not begins_with(path, ",".join(_HEAD) + "\r\n"):
+        raise DataError(
+            f"{path}: is no CSV that this command wrote, and stays as it is; choose another file"
+        )
+    if not replace:
+        raise DataError(f"{path}: exists already; pass --replace to write it anew")
 
 
 def sorted_points(pairs: list[tuple[float, int]]) -> Points:

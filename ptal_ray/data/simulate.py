@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import chain
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.types import Grid, Points, Segments
 from ptal_ray.data.user_files import read_csv
 from ptal_ray.errors import ConfigError, DataError
+from ptal_ray.pool import process_pool
 
 STRIDE_S = {  # 16 frames a snippet, at the frame rate of the usual features
     "thumos14": 16 / 25,
@@ -222,18 +222,14 @@ def _stream(
     if workers == 1:
         yield from chain.from_iterable(_features(recipe, chunk) for chunk in chunks)
         return
-    # Spawned, not forked: this process may hold threads of Arrow and BLAS, and their locks.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     running: deque[Future[list[NDArray[np.float16]]]] = deque()
-    try:
+    with process_pool(workers) as pool:
         for chunk in chunks:
             running.append(pool.submit(_features, recipe, chunk))
             if len(running) == 2 * workers:
                 yield from running.popleft().result()
         while running:
             yield from running.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _chunks(recipe: Recipe, videos: Iterable[AnnotatedVideo]) -> Iterator[list[AnnotatedVideo]]:

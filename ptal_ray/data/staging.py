@@ -1,38 +1,61 @@
-"""A directory that appears whole or not at all."""
+"""A directory that appears whole or not at all, and replaces only one of its own kind.
+
+While `NAME` is written, `.NAME.partial` beside it holds the lock of its writer and the new
+directory. The lock dies with its process; what a killed one left is removed by the next writer of
+the same name or in the same place.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ptal_ray.errors import DataError
+from ptal_ray.ownership import Kind, check_target, foreign
+from ptal_ray.whole import folder_made
 
-_LOCK = "lock"
+_LOCK, _NEW, _PARTIAL = "lock", "new", ".partial"
+_AT_CWD, _EXCHANGE = -100, 2  # constants of Linux
 
 
 @contextmanager
-def staged(path: Path, *, replace: bool, wait: bool) -> Iterator[Path]:
+def staged(path: Path, kind: Kind, *, replace: bool, wait: bool) -> Iterator[Path]:
     """A hidden directory beside `path` to write into; it becomes `path` when the block ends well.
 
-    It is removed when the block raises, and by the next writer where a process was killed. One
-    process writes at a time: a lock that dies with its process decides.
+    It is removed when the block raises. One process writes at a time.
 
     Args:
         path: the directory to be.
-        replace: whether an existing `path` gives way.
+        kind: of directory. What lies at `path` and is none of this kind is never replaced.
+        replace: whether one that lies at `path` gives way, in one step where the system can.
         wait: whether another writer is waited for, or is an error.
 
     Raises:
-        DataError: `path` exists and `replace` is off, another process writes it, or it cannot be
+        DataError: `path` exists and is not replaced, another process writes it, or it cannot be
             written: the place is no folder, not writable or full.
     """
+    with _told(path), _staged(_named(path), kind, replace, wait) as work:
+        yield work
+
+
+def check_place(path: Path, kind: Kind, *, replace: bool) -> None:
+    """Finds out early what `staged` would refuse of what lies at `path`.
+
+    Raises:
+        DataError: so it is.
+    """
+    with _told(path):
+        check_target(_named(path), kind, replace=replace)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
     try:
-        with _staged(path, replace, wait) as work:
-            yield work
+        yield
     except OSError as error:
         raise DataError(
             f"{path}: cannot be written ({error.strerror or error}); choose another place or make "
@@ -41,70 +64,157 @@ def staged(path: Path, *, replace: bool, wait: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def _staged(path: Path, replace: bool, wait: bool) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
-    handle = _claim(work, wait)
-    try:
-        _restore(path, old)
-        check_free(path, replace)
-        _empty(work)
+def _staged(path: Path, kind: Kind, replace: bool, wait: bool) -> Iterator[Path]:
+    with folder_made(path.parent), _claimed(path, kind, wait) as partial:
+        check_target(path, kind, replace=replace)
+        _sweep(path.parent, partial, kind)
+        work = partial / _NEW
+        work.mkdir()
         yield work
-        if path.exists():
-            os.rename(path, old)
-        os.rename(work, path)
-        (path / _LOCK).unlink()
-        shutil.rmtree(old, ignore_errors=True)
+        check_target(path, kind, replace=replace)  # others may have written there meanwhile
+        _put(work, path)
+
+
+def _named(path: Path) -> Path:
+    """`path` with a last part that is a name, where `.` and `a/..` have none."""
+    named = path if path.name not in ("", "..") else path.resolve()
+    if not named.name:
+        raise DataError(f"{path}: is the root of all folders; choose another place")
+    return named
+
+
+@contextmanager
+def _claimed(path: Path, kind: Kind, wait: bool) -> Iterator[Path]:
+    """The empty `.NAME.partial` of `path`, held by this process and removed at the end."""
+    partial = path.with_name(f".{path.name}{_PARTIAL}")
+    _check_ours(partial, kind)
+    handle = _lock(partial, wait)
+    try:
+        _tidy(partial, kind)
+        yield partial
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        with suppress(OSError):  # the next writer tries again
+            _tidy(partial, kind)
+            (partial / _LOCK).unlink()  # while it is held; who waits for it finds it gone
+            partial.rmdir()
         os.close(handle)
 
 
-def check_free(path: Path, replace: bool) -> None:
-    """Makes sure that a directory may be written.
-
-    Raises:
-        DataError: it exists and may not be replaced.
-    """
-    if path.exists() and not replace:
-        raise DataError(f"{path}: exists already; pass --replace to write it anew")
-
-
-def _claim(work: Path, wait: bool) -> int:
-    """A descriptor that holds the lock inside `work`, which is made where it is missing."""
+def _lock(partial: Path, wait: bool) -> int:
+    """A descriptor that holds the lock inside `partial`, which is made where it is missing."""
     while True:
-        work.mkdir(exist_ok=True)
+        partial.mkdir(parents=True, exist_ok=True)
         try:
-            handle = os.open(work / _LOCK, os.O_CREAT | os.O_RDWR)
+            handle = os.open(partial / _LOCK, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o644)
         except FileNotFoundError:
-            continue  # its writer has just renamed or removed it
+            continue  # its writer has just removed it
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if _is(handle, work / _LOCK):
+            if _is(handle, partial / _LOCK):
                 return handle
         except BlockingIOError as error:
             os.close(handle)
-            target = work.parent / work.name[1:].removesuffix(".partial")
-            raise DataError(f"{target}: another process is writing it; wait for it") from error
+            raise DataError(
+                f"{_target(partial)}: another process is writing it; wait for it"
+            ) from error
+        except BaseException:
+            os.close(handle)
+            raise
         os.close(handle)
 
 
 def _is(handle: int, path: Path) -> bool:
-    """Whether the open file is still the one at `path`: its writer may have moved it away."""
+    """Whether the open file is still the one at `path`: its writer may have removed it."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
 
 
-def _restore(path: Path, old: Path) -> None:
-    """Undoes a replacement that was killed between its two renames."""
-    if old.exists() and not path.exists():
-        os.rename(old, path)
-    shutil.rmtree(old, ignore_errors=True)
+def _target(partial: Path) -> Path:
+    return partial.with_name(partial.name[1:].removesuffix(_PARTIAL))
 
 
-def _empty(work: Path) -> None:
-    for left in work.iterdir():
-        if left.name != _LOCK:
-            left.unlink()
+def _old(path: Path) -> Path:
+    """Where a directory lies between two renames, on a system that cannot exchange two."""
+    return path.with_name(f".{path.name}.old")
+
+
+def _tidy(partial: Path, kind: Kind) -> None:
+    """Removes what a writer left, and undoes its replacement where that was not finished."""
+    path = _target(partial)
+    old = _old(path)
+    if old.is_dir() and not foreign(old, kind):
+        if not os.path.lexists(path):
+            os.rename(old, path)
+        else:
+            _remove(old, kind)
+    _remove(partial / _NEW, kind)
+    for file in _files(partial, kind):
+        file.unlink()
+
+
+def _check_ours(partial: Path, kind: Kind) -> None:
+    """Finds out whether a folder of this name is what a writer left.
+
+    Raises:
+        DataError: there are files of others in it.
+    """
+    if not os.path.lexists(partial):
+        return
+    if partial.is_symlink() or not partial.is_dir():
+        raise DataError(f"{partial}: is no folder of this program; move it away")
+    places = [folder for folder in (partial, partial / _NEW) if folder.is_dir()]
+    ours = {file for folder in places for file in _files(folder, kind)}
+    ours |= {partial / _LOCK, partial / _NEW}
+    others = sorted({entry for folder in places for entry in folder.iterdir()} - ours)
+    if others:
+        raise DataError(f"{others[0]}: is not of this program, but in its way; move it away")
+
+
+def _sweep(folder: Path, mine: Path, kind: Kind) -> None:
+    """Removes from `folder` what killed writers of other names left there."""
+    for lock in folder.glob(f".*{_PARTIAL}/{_LOCK}"):
+        partial = lock.parent
+        if partial == mine or partial.is_symlink() or lock.is_symlink() or lock.stat().st_size:
+            continue
+        # Skipped: a writer that lives, what this process may not remove, and files of others.
+        with suppress(DataError, OSError), _claimed(_target(partial), kind, wait=False):
+            continue
+
+
+def _remove(folder: Path, kind: Kind) -> None:
+    """Removes the files of a directory of `kind`, and it where nothing else is left."""
+    if folder.is_dir() and not folder.is_symlink():
+        for file in _files(folder, kind):
+            file.unlink()
+        with suppress(OSError):  # it holds files of others, which stay
+            folder.rmdir()
+
+
+def _files(folder: Path, kind: Kind) -> list[Path]:
+    """The files of a directory of `kind`, and what a killed process wrote beside them."""
+    found = []
+    for entry in folder.iterdir():
+        beside = entry.name[1:].rpartition(".")[0] if entry.name.startswith(".") else ""
+        if (kind.has(entry.name) or kind.has(beside)) and not entry.is_dir():
+            found.append(entry)
+    return found
+
+
+def _put(work: Path, path: Path) -> None:
+    """Renames `work` to `path`; what lay there goes to where `work` was."""
+    if not os.path.lexists(path):
+        os.rename(work, path)
+    elif not _exchange(work, path):
+        os.rename(path, _old(path))
+        os.rename(work, path)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Gives each of two directories the other's name in one step; False where that cannot be."""
+    call = getattr(ctypes.CDLL(None), "renameat2", None)
+    if call is None:
+        return False
+    first, second = os.fsencode(one), os.fsencode(other)
+    return bool(call(_AT_CWD, first, _AT_CWD, second, _EXCHANGE) == 0)

@@ -23,6 +23,7 @@ from ptal_ray.study import working_copy
 from ptal_ray.tracking import dumps
 from ptal_ray.trial import Trial
 from ptal_ray.trial_config import TrialConfig
+from ptal_ray.whole import whole
 
 STANDBY = ""  # in place of a job: keep the process and its workers for a job that is not known yet
 STANDBY_S = 0.2
@@ -103,6 +104,12 @@ def stand_by() -> Result:
     return {"done": False, "failed": None, "standby": True}
 
 
+def unfinished(folder: Path) -> list[Path]:
+    """The files of a run that a killed process had not finished."""
+    names = (CHECKPOINT, REPORT, SCORES, DETECTIONS)
+    return [file for name in names for file in folder.glob(f".{name}.*")]
+
+
 class JobRun:
     """A job in the process that trains it: from its checkpoint, report by report, to its end.
 
@@ -151,8 +158,8 @@ class JobRun:
             except DataError:  # training again costs time alone
                 self._note = f"{CHECKPOINT} was damaged or of another version; from the start"
         if self.rank == 0:
-            for unfinished in self.job.path.glob(".*"):  # a killed process wrote it
-                unfinished.unlink()
+            for file in unfinished(self.job.path):
+                file.unlink()
         return trial
 
     def _find_data(self) -> None:
@@ -188,9 +195,8 @@ class JobRun:
         folder.mkdir(parents=True, exist_ok=True)
         if not self.job.final:
             write_scores(folder / SCORES, trial.scores)
-        beside = folder / f".{REPORT}"
-        beside.write_text(dumps(result))
-        beside.replace(folder / REPORT)
+        with whole(folder / REPORT) as beside:
+            beside.write_text(dumps(result))
         trial.save(folder / CHECKPOINT)
         last = (SCORES, DETECTIONS) if trial.done else ()
         self.job.files.send(*last, REPORT, CHECKPOINT)

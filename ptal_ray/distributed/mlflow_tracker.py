@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import threading
 import time
 from contextlib import ExitStack
@@ -26,6 +25,7 @@ from ptal_ray.eventlog import Event, loads
 from ptal_ray.lock import locked
 from ptal_ray.place import check_links
 from ptal_ray.tracking import StudyView
+from ptal_ray.whole import whole
 
 POLL_S = 0.5  # between looks at the log
 LONGEST_PAUSE_S = 30.0  # between attempts while the server is away
@@ -281,10 +281,8 @@ class MlflowTracker:
         """Changes the state, also on disk once the log has an identity. Called under `_guard`."""
         self._state = replace(self._state, **changes)
         if self._state.study_id:
-            path = self.study_dir / "mlflow_state.json"
-            beside = path.with_name(f".{path.name}.{os.getpid()}")
-            beside.write_text(json.dumps(asdict(self._state)))
-            os.replace(beside, path)
+            with whole(self.study_dir / "mlflow_state.json") as beside:
+                beside.write_text(json.dumps(asdict(self._state)))
 
 
 def _read_state(path: Path) -> _State:

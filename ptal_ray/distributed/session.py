@@ -17,10 +17,10 @@ from typing import Any
 from ptal_ray.distributed.mlflow_server import default_uri, redacted
 from ptal_ray.distributed.mlflow_tracker import MlflowTracker
 from ptal_ray.errors import StorageError
+from ptal_ray.interruption import INTERRUPTED
 from ptal_ray.mirror import Mirror
 from ptal_ray.study import Study
 
-INTERRUPTED = 130
 FLUSH_S = 20.0
 
 

@@ -60,6 +60,10 @@ def measure(uri: str, load: Load, writers: int, repeats: int) -> list[dict[str, 
         processes = [_started(uri, Path(folder) / str(k), load) for k in range(writers)]
         try:
             return [_once(processes, load) for _ in range(repeats)]
+        except KeyboardInterrupt:
+            for process in processes:
+                process.terminate()
+            raise
         finally:
             for process in processes:
                 process.communicate()  # the end of its input ends it
@@ -93,6 +97,7 @@ def _started(uri: str, folder: Path, load: Load) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, env=environment, cwd=folder, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C in a terminal is for this process alone
     )  # fmt: skip
 
 

@@ -1,0 +1,91 @@
+"""Ctrl-C and SIGTERM at a command: one line, exit code 130, and nothing half done stays.
+
+A command imports this module before all others, some of which take seconds. From then on either
+signal ends the process with a line, and within `interruptible` it is a KeyboardInterrupt.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from types import FrameType
+from typing import ParamSpec
+
+INTERRUPTED = 130
+CLEANING_S = 5.0  # for so long after the first signal the next ones are left out
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PACKAGE = __name__.partition(".")[0]
+
+_Words = ParamSpec("_Words")
+
+
+def interruptible(main: Callable[_Words, int]) -> Callable[_Words, int]:
+    """A command line that either signal ends with one line and exit code 130.
+
+    Args:
+        main: takes the words of the command line and returns the exit code. Its blocks and
+            context managers see a KeyboardInterrupt and clean up.
+    """
+
+    @wraps(main)
+    def run(*args: _Words.args, **kwargs: _Words.kwargs) -> int:
+        try:
+            with _raising():
+                return main(*args, **kwargs)
+        except KeyboardInterrupt:
+            print("\n" * sys.stderr.isatty() + "interrupted", file=sys.stderr)  # after ^C
+            return INTERRUPTED
+
+    return run
+
+
+@contextmanager
+def _raising() -> Iterator[None]:
+    """Both signals raise KeyboardInterrupt in this block, once: cleaning up is not interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are not for this thread
+        return
+    last = float("-inf")
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        if time.monotonic() - last > CLEANING_S:
+            last = time.monotonic()
+            raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in _heard()}
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _heard() -> list[signal.Signals]:
+    """The signals that who started this process has not told it to ignore, as nohup does."""
+    return [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """Before and after the work of a command there is nothing to clean up."""
+    os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)
+
+
+def _is_command() -> bool:
+    """Whether this process is `python -m` with a module of this package."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name.partition(".")[0] == _PACKAGE
+
+
+if _is_command():
+    for _number in _heard():
+        signal.signal(_number, _end)
