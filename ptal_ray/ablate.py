@@ -30,6 +30,7 @@ from typing import Any, cast
 
 import torch
 
+from ptal_ray.console import run_main
 from ptal_ray.data.datasets import note
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DivergedError, PtalError
@@ -245,4 +246,4 @@ def _run_all(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

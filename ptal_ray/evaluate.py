@@ -19,6 +19,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
+from ptal_ray.console import run_main
 from ptal_ray.data.detections import read_detections, read_ground_truth
 from ptal_ray.errors import ConfigError, PtalError
 from ptal_ray.ops.metrics import detection_map
@@ -113,4 +114,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

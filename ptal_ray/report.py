@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ptal_ray import plots
+from ptal_ray.console import run_main
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
 from ptal_ray.distributed.importance import MIN_TRIALS, param_importance
@@ -343,4 +344,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

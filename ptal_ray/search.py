@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ptal_ray.console import run_main
 from ptal_ray.data.datasets import find, origin
 from ptal_ray.data.remote import Remote, is_remote
 from ptal_ray.data.store import FeatureStore
@@ -331,7 +332,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
                 say=progress.say,
                 report=lambda: _report(study, kept(args.reports)),
             )
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, BrokenPipeError) as error:  # the second: nobody reads its lines
         raise KeyboardInterrupt(resume_command(study, args)) from error
     except StorageError as error:
         raise StorageError(f"{error}: {resume_command(study, args)}") from error
@@ -367,4 +368,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from ptal_ray.console import run_main
 from ptal_ray.data.datasets import find
 from ptal_ray.data.detections import write_detections
 from ptal_ray.errors import ConfigError, PtalError
@@ -178,4 +179,4 @@ def _device(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

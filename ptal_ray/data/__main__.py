@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ptal_ray.console import run_main
 from ptal_ray.data.copies import published
 from ptal_ray.data.datasets import data_root, find, origin
 from ptal_ray.data.importer import Plan, Source, import_dataset, validate
@@ -289,4 +290,4 @@ def _fps_or_file(text: str) -> float | Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)
