@@ -15,6 +15,7 @@ from types import FrameType
 from typing import NoReturn, TextIO
 
 from ptal_ray.errors import ConfigError, StorageError
+from ptal_ray.home import lend_home
 
 INTERRUPTED = 130
 CLOSED_PIPE = 141  # what a shell reports of a program whose reader has gone
@@ -40,6 +41,7 @@ def run_main(main: Callable[[], int]) -> NoReturn:
 def _ended(main: Callable[[], int]) -> int | str | None:
     """The exit code of `main`, whatever ends it."""
     try:
+        lend_home()
         try:
             code: int | str | None = main()
         except SystemExit as leaving:  # argparse

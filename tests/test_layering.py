@@ -14,7 +14,7 @@ PACKAGE = Path(ptal_ray.__file__).parent
 # A module may import from its own level and from those before it.
 LEVELS = (
     {"errors"},
-    {"console", "lock", "place"},
+    {"console", "home", "lock", "place"},
     {"data", "ops"},
     {"methods"},
     {"domain", "space_reader", "space"},

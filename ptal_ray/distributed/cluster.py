@@ -16,7 +16,7 @@ import torch
 from ray._private import ray_constants
 
 from ptal_ray.distributed.process import prepare_process
-from ptal_ray.distributed.token import HINT, check_token, refused
+from ptal_ray.distributed.token import HINT, check_token, keep_token, refused
 from ptal_ray.errors import ConfigError
 from ptal_ray.space import Resources
 from ptal_ray.study import Study
@@ -81,6 +81,7 @@ def cluster(address: str | None, *, with_train: bool, verbose: bool) -> Iterator
 
 def _start(address: str | None, with_train: bool, level: int, verbose: bool) -> None:
     if address is None:
+        keep_token()
         with loopback():
             ray.init(
                 address="local",
