@@ -26,6 +26,8 @@ from ptal_ray.console import run_main
 from ptal_ray.data.datasets import find, origin
 from ptal_ray.data.remote import Remote, is_remote
 from ptal_ray.data.store import FeatureStore
+from ptal_ray.distributed.address import given_address
+from ptal_ray.distributed.scratch import socket_folder
 from ptal_ray.distributed.searcher import grid
 from ptal_ray.distributed.session import INTERRUPTED, Signals, run_session, tracking_uri
 from ptal_ray.errors import ConfigError, DataError, PtalError, StorageError, full_storage_named
@@ -95,14 +97,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--keep-checkpoints", type=int, metavar="K", help="of the best complete trials (default: "
         "final.top of the space)")  # fmt: skip
     add("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where reports go")
-    add("--address", default=os.environ.get("RAY_ADDRESS"), help="of a running Ray cluster "
-        "(local: none)")  # fmt: skip
+    add("--address", help="of a running Ray cluster (default: RAY_ADDRESS; local: none)")
     add("--dry-run", action="store_true", help="say what would happen, and do nothing")
     add("--json", action="store_true", help="print one JSON object, all else to stderr")
     add("--quiet", action="store_true", help="print the summary alone")
     add("-v", "--verbose", action="store_true", help="show what Ray and the trials write")
     args = parser.parse_args(argv)
-    args.address = None if args.address == "local" else args.address  # Ray's word for none
     if args.space is None and not args.resume:
         parser.error("give the name or the file of a search space, or --resume STUDY")
     return args
@@ -217,6 +217,8 @@ def room(study: Study, args: argparse.Namespace) -> tuple[int | None, dict[str, 
     """
     from ptal_ray.distributed.cluster import local_nodes, trials_at_once  # Ray is slow to import
 
+    if args.address is None:
+        socket_folder()  # says what Ray could not use
     if study.autoscale and args.address is None:
         raise ConfigError("--autoscale: this machine does not grow; give --address of a cluster")
     known = args.address is None or study.autoscale
@@ -304,6 +306,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         KeyboardInterrupt: it was interrupted and has stopped cleanly; its argument is the command
             that continues.
     """
+    args.address = given_address(args.address)
     if args.resume is not None:
         study = resumed(args)
     else:

@@ -11,6 +11,7 @@ from ray._private.authentication.authentication_token_generator import (
 )
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
+from ptal_ray.distributed.address import source
 from ptal_ray.errors import ConfigError
 from ptal_ray.home import home_can_be_written
 
@@ -53,4 +54,4 @@ def check_token(address: str) -> None:
 def refused(address: str, reason: str) -> ConfigError:
     """The error of a client that a cluster does not let in."""
     short = reason.splitlines()[0].partition(". ")[0]
-    return ConfigError(f"--address {address}: not let in ({short}); {HINT}")
+    return ConfigError(f"{source(address)}: not let in ({short}); {HINT}")
