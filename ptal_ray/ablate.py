@@ -219,8 +219,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _write(out: Path, rows: dict[str, list[dict[str, Any]]], text: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    (out / "result.json").write_text(json.dumps(rows, indent=0))
-    (out / "REPORT.md").write_text(text)
+    (out / "result.json").write_text(json.dumps(rows, indent=0), encoding="utf-8")
+    (out / "REPORT.md").write_text(text, encoding="utf-8")
 
 
 def _run_all(

@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,7 +88,7 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
         trial.save(checkpoint)
         write_detections(out / "detections.json", trial.detections, trial.store.info.classes)
         said = dataclasses.asdict(report) | {"annotated": trial.annotated}
-        (out / "report.json").write_text(json.dumps(said, indent=1))
+        (out / "report.json").write_text(json.dumps(said, indent=1), encoding="utf-8")
         if not quiet:
             loss = f"loss {report.metrics['train/loss_total']:7.4f}"
             what = _map_line(report.metrics, f"{trial.config.score_on}/")
@@ -102,7 +103,7 @@ def _judge_labels(trial: Trial, out: Path, quiet: bool) -> None:
     metrics = label_quality(
         trial.method, trial.model, trial.split, trial.hp, trial.made_labels, trial.annotated
     )
-    with (out / "label_quality.jsonl").open("a") as file:
+    with (out / "label_quality.jsonl").open("a", encoding="utf-8") as file:
         print(json.dumps({"step": trial.step, **metrics}), file=file)
     if metrics and not quiet:
         print(f"step {trial.step:6d}  pseudo-labels  {_map_line(metrics, '')}", flush=True)
@@ -161,7 +162,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"interrupted; --out {args.out} --resume continues", file=sys.stderr)
+        print(
+            f"interrupted; --out {shlex.quote(str(args.out))} --resume continues", file=sys.stderr
+        )
         return 130
     if args.json:
         print(json.dumps(dataclasses.asdict(report)))

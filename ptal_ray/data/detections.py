@@ -133,7 +133,9 @@ def write_detections(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps({"version": "1.3", "external_data": {}, "results": results}))
+    beside.write_text(
+        json.dumps({"version": "1.3", "external_data": {}, "results": results}), encoding="utf-8"
+    )
     os.replace(beside, path)
 
 

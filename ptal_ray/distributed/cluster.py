@@ -45,7 +45,7 @@ def local_cpus() -> int:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = Path("/sys/fs/cgroup/cpu.max")
     if quota.is_file():
-        limit, _, period = quota.read_text().partition(" ")
+        limit, _, period = quota.read_text("utf-8").partition(" ")
         if limit != "max":
             cpus = min(cpus, max(1, int(limit) // int(period)))
     return cpus

@@ -189,7 +189,7 @@ class JobRun:
         if not self.job.final:
             write_scores(folder / SCORES, trial.scores)
         beside = folder / f".{REPORT}"
-        beside.write_text(dumps(result))
+        beside.write_text(dumps(result), encoding="utf-8")
         beside.replace(folder / REPORT)
         trial.save(folder / CHECKPOINT)
         last = (SCORES, DETECTIONS) if trial.done else ()

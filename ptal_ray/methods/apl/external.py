@@ -57,7 +57,7 @@ def video_scores(path: str) -> dict[str, NDArray[np.float32]]:
         DataError: the file cannot be read.
     """
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text("utf-8"))
         return {str(id): np.array(row, np.float32) for id, row in content.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(
