@@ -31,6 +31,7 @@ from typing import Any, cast
 
 import torch
 
+from ptal_ray.console import run_main
 from ptal_ray.data.datasets import note
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DivergedError, PtalError
@@ -246,7 +247,7 @@ def _write(out: Path, rows: dict[str, list[dict[str, Any]]], text: str) -> None:
     with folder_made(out):
         for name, content in (("result.json", json.dumps(rows, indent=0)), ("REPORT.md", text)):
             with whole(out / name) as beside:
-                beside.write_text(content)
+                beside.write_text(content, encoding="utf-8")
 
 
 def _is_result(path: Path) -> bool:
@@ -286,4 +287,4 @@ def _run_all(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

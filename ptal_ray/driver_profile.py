@@ -76,7 +76,7 @@ def _run(study: Study, uri: str, concurrent: int) -> dict[str, Any]:
 
     clock, samples = _clock(), list[Sample]()
     me, began = psutil.Process(), time.time()
-    tracker = MlflowTracker(study.directory, uri)
+    tracker = MlflowTracker(study.directory, uri, "ptal/profile")
     tracker.start()
     progress = Progress(study, Console(file=io.StringIO()), live=False, quiet=False)
 

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from ptal_ray.console import run_main
 from ptal_ray.data.detection_notes import Note, detection_notes, zero_cause
 from ptal_ray.data.detections import DetectionFile, GroundTruth, read_detections, read_ground_truth
 from ptal_ray.data.types import Segments
@@ -176,4 +177,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

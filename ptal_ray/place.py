@@ -8,6 +8,7 @@ import unicodedata
 from pathlib import Path
 
 from ptal_ray.errors import ConfigError, DataError
+from ptal_ray.home import expanded, home
 
 RESULTS = "PTAL_RESULTS"
 NAME_BYTES = 134  # a study adds its time, a report its machine and date, to at most 255
@@ -22,14 +23,14 @@ def results_root() -> Path:
     there it is ~/ptal_ray of the node that runs the command.
     """
     if given := os.environ.get(RESULTS):
-        return Path(given).expanduser().absolute()
+        return expanded(given).absolute()
     copied = _JOB in os.environ and _COPIES in Path.cwd().parts
-    return Path.home() / "ptal_ray" if copied else Path.cwd()
+    return home(RESULTS) / "ptal_ray" if copied else Path.cwd()
 
 
 def kept(path: Path) -> Path:
     """`path`, absolute: where it is relative, it lies in `results_root()`."""
-    return (results_root() / path.expanduser()).resolve()
+    return (results_root() / expanded(path)).resolve()
 
 
 def make_results_root() -> None:

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ptal_ray.console import run_main
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.types import Grid, Points, Segments
 from ptal_ray.errors import PtalError
@@ -330,4 +331,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -118,9 +118,17 @@ class Progress:
         return ""
 
 
+class _Console(Console):
+    """A console whose reader may go; Rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        """Leaves it to the search, which stops cleanly."""
+        raise  # the BrokenPipeError in whose handler Rich calls this
+
+
 def make_progress(study: Study, quiet: bool, stderr: bool) -> Progress:
     """Live on a terminal, lines elsewhere."""
-    console = Console(file=sys.stderr if stderr else sys.stdout)
+    console = _Console(file=sys.stderr if stderr else sys.stdout)
     return Progress(study, console, live=console.is_terminal, quiet=quiet)
 
 

@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ptal_ray import plots
+from ptal_ray.console import run_main
 from ptal_ray.data.staging import check_place, staged
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
@@ -113,12 +114,14 @@ def _write(view: StudyView, study_dir: Path, folder: Path, name: str) -> None:
     shown, missing = _pictures(view, study_dir, folder, shares)
     commands = _commands(view, study_dir, name)
     text = markdown(view, shares, shown, missing, commands)
-    (folder / "REPORT.md").write_text(text)
-    (folder / "result.json").write_text(dumps(result(view, shares), indent=1) + "\n")
-    (folder / "space.yaml").write_text(resolved_space(view).to_yaml())
+    (folder / "REPORT.md").write_text(text, encoding="utf-8")
+    (folder / "result.json").write_text(
+        dumps(result(view, shares), indent=1) + "\n", encoding="utf-8"
+    )
+    (folder / "space.yaml").write_text(resolved_space(view).to_yaml(), encoding="utf-8")
     if best := best_yaml(view):
         head = "# The best configuration of this study. Run: python -m ptal_ray.train best.yaml\n"
-        (folder / "best.yaml").write_text(head + best)
+        (folder / "best.yaml").write_text(head + best, encoding="utf-8")
     pq.write_table(trial_table(view), folder / "trials.parquet")
 
 
@@ -247,7 +250,7 @@ def _timeline(view: StudyView, study_dir: Path, label: str) -> tuple[Any, str]:
 def _detections(path: Path, video: str, classes: Sequence[str], most: int) -> Segments:
     """The `most` best detections in a video."""
     try:
-        items = json.loads(path.read_text())["results"].get(video, [])
+        items = json.loads(path.read_text("utf-8"))["results"].get(video, [])
         items = sorted(items, key=lambda item: -item["score"])[:most]
         return Segments(
             start_s=np.array([i["segment"][0] for i in items], float),
@@ -262,7 +265,7 @@ def _detections(path: Path, video: str, classes: Sequence[str], most: int) -> Se
 def _settings(study_dir: Path) -> dict[str, Any]:
     """study.json; empty where it is missing."""
     path = study_dir / "study.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     return found
 
 
@@ -321,7 +324,7 @@ def _write_leaderboard(rows: Sequence[dict[str, Any]], root: Path) -> None:
         ("leaderboard.json", dumps(list(rows), indent=1) + "\n"),
     ):
         with whole(root / name) as beside:
-            beside.write_text(text)
+            beside.write_text(text, encoding="utf-8")
 
 
 def send(study_dir: Path, folder: Path) -> tuple[str, ...]:
@@ -395,4 +398,4 @@ def _write_all(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -37,7 +37,7 @@ class RunFolder:
         """The result that was saved here with a checkpoint, if there is one."""
         if not all((self.path / name).exists() for name in _STATE):
             return None
-        saved: dict[str, Any] = loads((self.path / REPORT).read_text())
+        saved: dict[str, Any] = loads((self.path / REPORT).read_text("utf-8"))
         return saved
 
     def has_checkpoint(self) -> bool:

@@ -26,6 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ptal_ray.console import run_main
 from ptal_ray.continuing import (
     DEFAULT_STORAGE,
     check_flags,
@@ -39,6 +40,8 @@ from ptal_ray.continuing import (
 from ptal_ray.data.datasets import find, origin
 from ptal_ray.data.remote import Remote, is_remote
 from ptal_ray.data.store import FeatureStore
+from ptal_ray.distributed.address import given_address
+from ptal_ray.distributed.scratch import socket_folder
 from ptal_ray.distributed.searcher import grid
 from ptal_ray.distributed.session import Signals, run_session, tracking_uri
 from ptal_ray.errors import ConfigError, DataError, PtalError, StorageError, full_storage_named
@@ -107,14 +110,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--keep-checkpoints", type=int, metavar="K", help="of the best complete trials (default: "
         "final.top of the space)")  # fmt: skip
     add("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where reports go")
-    add("--address", default=os.environ.get("RAY_ADDRESS"), help="of a running Ray cluster "
-        "(local: none)")  # fmt: skip
+    add("--address", help="of a running Ray cluster (default: RAY_ADDRESS; local: none)")
     add("--dry-run", action="store_true", help="say what would happen, and do nothing")
     add("--json", action="store_true", help="print one JSON object, all else to stderr")
     add("--quiet", action="store_true", help="print the summary alone")
     add("-v", "--verbose", action="store_true", help="show what Ray and the trials write")
     args = parser.parse_args(argv)
-    args.address = None if args.address == "local" else args.address  # Ray's word for none
     if args.space is None and args.resume and is_space_file(args.resume):
         args.space, args.resume = args.resume, ""
     if args.space is None and not args.resume:
@@ -229,6 +230,8 @@ def room(study: Study, args: argparse.Namespace) -> tuple[int | None, dict[str, 
         ConfigError: not even one trial fits this machine, which does not grow, or the files do not
             fit the storage.
     """
+    if args.address is None:
+        socket_folder()  # says what Ray could not use
     here = places(study, args)
     concurrent = min(here or study.max_concurrent or 1, study.num_trials)
     need = footprint(study, FeatureStore.open(study.store), concurrent)
@@ -338,6 +341,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         KeyboardInterrupt: it was interrupted and has stopped cleanly; its argument is the command
             that continues.
     """
+    args.address = given_address(args.address)
     notes = []
     if args.resume is not None:
         study = resumed(args)
@@ -377,7 +381,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
                 say=progress.say,
                 report=lambda: _report(study, kept(args.reports)),
             )
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, BrokenPipeError) as error:  # the second: nobody reads its lines
         raise KeyboardInterrupt(resume_command(study, args)) from error
     except StorageError as error:
         raise StorageError(f"{error}: {resume_command(study, args)}") from error
@@ -414,4 +418,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

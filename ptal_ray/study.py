@@ -176,7 +176,7 @@ def write_study(study: Study) -> None:
         "store": str(study.store),
     }
     with whole(study.directory / "study.json") as beside:
-        beside.write_text(json.dumps(plain, indent=1))
+        beside.write_text(json.dumps(plain, indent=1), encoding="utf-8")
 
 
 def read_study(directory: Path, remote: str = "") -> Study:
@@ -194,7 +194,7 @@ def read_study(directory: Path, remote: str = "") -> Study:
     path = directory / "study.json"
     check_links(directory)
     try:
-        plain = json.loads(path.read_text())
+        plain = json.loads(path.read_text("utf-8"))
         space_name, space = plain.pop("space_name"), json.dumps(plain.pop("space"))
         settings = plain | {
             "directory": directory, "remote": remote, "store": Path(plain["store"]),

@@ -18,6 +18,7 @@ import argparse
 import dataclasses
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import torch
 
+from ptal_ray.console import run_main
 from ptal_ray.data.datasets import find
 from ptal_ray.data.detections import write_detections
 from ptal_ray.data.store import FeatureStore
@@ -93,7 +95,7 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
         report = trial.advance()
         said = dataclasses.asdict(report) | {"annotated": trial.annotated}
         with whole(out / "report.json") as beside:  # first: it says whose the others are
-            beside.write_text(json.dumps(said, indent=1))
+            beside.write_text(json.dumps(said, indent=1), encoding="utf-8")
         write_detections(out / "detections.json", trial.detections, trial.store.info.classes)
         trial.save(checkpoint)
         if not quiet:
@@ -138,7 +140,7 @@ def _judge_labels(trial: Trial, out: Path, quiet: bool) -> None:
     metrics = label_quality(
         trial.method, trial.model, trial.split, trial.hp, trial.made_labels, trial.annotated
     )
-    with (out / "label_quality.jsonl").open("a") as file:
+    with (out / "label_quality.jsonl").open("a", encoding="utf-8") as file:
         print(json.dumps({"step": trial.step, **metrics}), file=file)
     if metrics and not quiet:
         print(f"step {trial.step:6d}  pseudo-labels  {_map_line(metrics, '')}", flush=True)
@@ -199,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         begun = (args.out / "checkpoint.pt").exists()
-        then = f"; --out {args.out} --resume continues" if begun else ""
+        then = f"; --out {shlex.quote(str(args.out))} --resume continues" if begun else ""
         print(f"interrupted{then}", file=sys.stderr)
         return INTERRUPTED
     if args.json:
@@ -218,4 +220,4 @@ def _device(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -14,7 +14,7 @@ PACKAGE = Path(ptal_ray.__file__).parent
 # A module may import from its own level and from those before it.
 LEVELS = (
     {"errors"},
-    {"interruption", "lock", "ownership", "place", "pool", "whole"},
+    {"console", "home", "interruption", "lock", "ownership", "place", "pool", "whole"},
     {"data", "ops"},
     {"methods"},
     {"domain", "space_reader", "space", "untried"},

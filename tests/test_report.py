@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 
@@ -207,6 +208,44 @@ def test_importance_finds_the_parameter_that_matters(study_dir):
     shares = param_importance(StudyView.read(study_dir))
     assert list(shares) == ["lr", "refresh_every"]
     assert shares["lr"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("objectives", "same"),
+    [
+        ([0.3, 0.1 + 0.2], False),
+        ([0.3, 0.3 + 1e-9, 0.3 - 1e-9], False),
+        ([0.1, 0.2, 0.3], True),
+        ([math.nan], False),
+        ([math.nan, 0.3], False),
+        ([math.inf, 0.0], False),
+    ],
+)
+def test_a_report_without_anything_to_explain(tmp_path, objectives, same):
+    study = SyntheticStudy(tmp_path / NAME)
+    study.begin()
+    for number in range(16):
+        lr = 0.01 if same else 0.001 * (1 + number)
+        value = objectives[number % len(objectives)]
+        params = {"lr": lr, "refresh_every": 5}
+        study.append("trial_start", trial=number, params=params, from_step=0)
+        study.append("report", trial=number, step=90, objective=value,
+                     metrics={"val/mAP_avg": value}, decode={}, seconds=1.0)  # fmt: skip
+        study.append("trial_end", trial=number, state="complete", message="")
+    study.end()
+    folder = write_report(study.directory, tmp_path / "reports")
+    assert json.loads((folder / "result.json").read_text())["importance"] == {}
+    assert "No hyperparameter importance: 16 trials reported" in (folder / "REPORT.md").read_text()
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_report_of_hardly_any_trial(tmp_path, count):
+    study = SyntheticStudy(tmp_path / NAME)
+    study.begin()
+    study.trials(count)
+    study.end()
+    text = (write_report(study.directory, tmp_path / "reports") / "REPORT.md").read_text()
+    assert f"No hyperparameter importance: {count} trials reported" in text
 
 
 def test_a_gpu_names_the_report(study_dir):

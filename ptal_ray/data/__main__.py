@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ptal_ray.console import run_main
 from ptal_ray.data.datasets import data_root, find, origin
 from ptal_ray.data.findings import remark_lines
 from ptal_ray.data.importer import examine, import_dataset
@@ -364,4 +365,4 @@ def _rates(text: str) -> RateSource:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

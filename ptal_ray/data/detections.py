@@ -243,7 +243,8 @@ def write_detections(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as beside:
-        beside.write_text(json.dumps({"version": "1.3", "external_data": {}, "results": results}))
+        content = {"version": "1.3", "external_data": {}, "results": results}
+        beside.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _reason(

@@ -20,6 +20,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from ptal_ray.errors import ConfigError, StorageError
+from ptal_ray.home import home
 
 SCHEME = "s3://"
 CHUNK_BYTES = 16 << 20
@@ -187,11 +188,16 @@ def is_remote(text: str) -> bool:
 
 
 def cache_root() -> Path:
-    """Where copies lie on this machine: $PTAL_CACHE, else the user's cache directory."""
-    if "PTAL_CACHE" in os.environ:
-        return Path(os.environ["PTAL_CACHE"]).absolute()
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "ptal_ray"
+    """Where copies lie on this machine: $PTAL_CACHE, else the user's cache directory.
+
+    Raises:
+        ConfigError: the user has no home directory.
+    """
+    if given := os.environ.get("PTAL_CACHE"):
+        return Path(given).absolute()
+    if cache := os.environ.get("XDG_CACHE_HOME"):
+        return Path(cache) / "ptal_ray"
+    return home("PTAL_DATA or PTAL_CACHE") / ".cache" / "ptal_ray"
 
 
 @cache

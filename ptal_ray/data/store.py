@@ -366,7 +366,7 @@ class StoreWriter:
             "dtype": self.dtype.name,
             "sizes": {name: (self._work / name).stat().st_size for name in STORE_FILES},
         }
-        (self._work / "store.json").write_text(json.dumps(description, indent=1))
+        (self._work / "store.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
 
 
 def _ascending(points: Points) -> Points:
@@ -377,7 +377,7 @@ def _ascending(points: Points) -> Points:
 def _description(path: Path) -> dict[str, Any]:
     """store.json of a store of this schema version."""
     try:
-        description: dict[str, Any] = json.loads((path / "store.json").read_text())
+        description: dict[str, Any] = json.loads((path / "store.json").read_text("utf-8"))
     except OSError as error:
         raise DataError(
             f"{path}: not a feature store (store.json: {error.strerror}); import it again"

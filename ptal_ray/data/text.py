@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError
+from ptal_ray.home import expanded
 
 Embeddings = NDArray[np.float32]
 
@@ -73,7 +74,7 @@ def class_embeddings(store: FeatureStore, encoder: str) -> Embeddings:
     """
     classes = store.info.classes
     if encoder.endswith(".npy"):
-        return _read_matrix(Path(encoder).expanduser(), len(classes))
+        return _read_matrix(expanded(encoder), len(classes))
     embed = _sentence_encoder(encoder)
     path = store.path / f"text_{_key(encoder, classes)}.npy"
     if path.exists():
@@ -124,12 +125,12 @@ def _sentence_encoder(encoder: str) -> Callable[[list[str]], Embeddings]:
     if not encoder.startswith("open_clip:"):
         raise ConfigError(f"text encoder {encoder!r} is unknown; {ALLOWED}")
     _, model, weights = (*encoder.split(":", 2), "", "")[:3]
-    if not model or not Path(weights).expanduser().is_file():
+    if not model or not expanded(weights).is_file():
         raise ConfigError(
             f"text encoder {encoder!r}: no weights file {weights!r} here; write "
             "open_clip:<model>:<weights file>, e.g. open_clip:ViT-B-32:/data/vit_b_32.pt"
         )
-    return lambda sentences: _embed_open_clip(model, Path(weights).expanduser(), sentences)
+    return lambda sentences: _embed_open_clip(model, expanded(weights), sentences)
 
 
 def _embed_wordllama(sentences: list[str]) -> Embeddings:

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import ray
 import torch
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 
+from ptal_ray.distributed.address import FORMS, host_and_port, source
 from ptal_ray.distributed.process import prepare_process
-from ptal_ray.distributed.token import HINT, check_token, refused
+from ptal_ray.distributed.scratch import socket_folder
+from ptal_ray.distributed.token import HINT, check_token, keep_token, refused
 from ptal_ray.errors import ConfigError
 from ptal_ray.space import Resources
 from ptal_ray.study import Study
@@ -43,7 +45,7 @@ def local_cpus() -> int:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = Path("/sys/fs/cgroup/cpu.max")
     if quota.is_file():
-        limit, _, period = quota.read_text().partition(" ")
+        limit, _, period = quota.read_text("utf-8").partition(" ")
         if limit != "max":
             cpus = min(cpus, max(1, int(limit) // int(period)))
     return cpus
@@ -81,23 +83,12 @@ def cluster(address: str | None, *, with_train: bool, verbose: bool) -> Iterator
 
 def _start(address: str | None, with_train: bool, level: int, verbose: bool) -> None:
     if address is None:
-        with loopback():
-            ray.init(
-                address="local",
-                num_cpus=local_cpus(),
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=with_train,
-                dashboard_host="127.0.0.1",
-                _node_ip_address="127.0.0.1",
-                log_to_driver=verbose,
-                logging_level=level,
-                runtime_env={"worker_process_setup_hook": prepare_process},
-            )
+        _start_here(with_train, level, verbose)
         return
-    _check_address(address)
+    found = _checked(address)
     try:
         ray.init(
-            address=address,
+            address=found,
             log_to_driver=verbose,
             logging_level=level,
             runtime_env={
@@ -107,11 +98,33 @@ def _start(address: str | None, with_train: bool, level: int, verbose: bool) -> 
         )
     except ray.exceptions.AuthenticationError as error:
         raise refused(address, str(error)) from error
-    except ConnectionError as error:
+    except (ConnectionError, RuntimeError) as error:  # the second: of another version
+        reason = " ".join(str(error).split())[:300]
         raise ConfigError(
-            f"--address {address}: cannot join that Ray cluster ({error}); where it wants a token, "
+            f"{source(address)}: cannot join that Ray cluster ({reason}); where it wants a token, "
             f"{HINT}"
         ) from error
+
+
+def _start_here(with_train: bool, level: int, verbose: bool) -> None:
+    keep_token()
+    folder = socket_folder()
+    try:
+        with loopback():
+            ray.init(
+                address="local",
+                _temp_dir=str(folder / "ray"),
+                num_cpus=local_cpus(),
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=with_train,
+                dashboard_host="127.0.0.1",
+                _node_ip_address="127.0.0.1",
+                log_to_driver=verbose,
+                logging_level=level,
+                runtime_env={"worker_process_setup_hook": prepare_process},
+            )
+    except OSError as error:
+        raise ConfigError(f"Ray cannot start in {folder} ({error}); set RAY_TMPDIR") from error
 
 
 @contextmanager
@@ -126,30 +139,45 @@ def loopback() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
-def _check_address(address: str) -> None:
-    """Finds out in seconds what Ray itself takes minutes for.
+def _checked(address: str) -> str:
+    """host:port of a cluster that answers; finds out in seconds what Ray takes minutes for.
 
     Raises:
-        ConfigError: no Ray listens at host:port, it is an address of Ray Client, or none at all.
+        ConfigError: no Ray listens there, or it wants another token.
     """
-    if "://" in address:
-        raise ConfigError(
-            f"--address {address}: Ray Client cannot run a search; start it on the cluster with "
-            "`ray job submit`, or give host:port"
-        )
-    host, _, port = address.rpartition(":")
-    if address == "auto":  # which Ray looks up here
-        return
-    if not host or not port.isdigit():
-        raise ConfigError(f"--address {address}: write host:port, or auto for a cluster here")
+    found = _cluster_here() if address == "auto" else address
+    name = source(address) + (f" (which is {found} here)" if found != address else "")
     try:
-        with socket.create_connection((host, int(port)), timeout=CONNECT_S) as connection:
+        with socket.create_connection(host_and_port(found), timeout=CONNECT_S) as connection:
             if "RAY_USE_TLS" not in os.environ and not _speaks_http2(connection):
                 raise OSError("what listens there is not Ray's GCS, usually at port 6379")
-    except OSError as error:
-        raise ConfigError(f"--address {address}: no Ray cluster answers there ({error})") from error
+    except (OSError, UnicodeError) as error:  # the second: of a name that no host can have
+        raise ConfigError(f"{name}: no Ray cluster answers there ({error})") from error
     if "RAY_USE_TLS" not in os.environ:
-        check_token(address)
+        check_token(found)
+    return found
+
+
+def _cluster_here() -> str:
+    """host:port of the cluster that Ray takes for the one of this machine.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        found = services.get_ray_address_from_environment("auto", None)
+    except ConnectionError as error:
+        raise ConfigError(
+            "--address auto: no Ray cluster runs on this machine; start one with `ray start "
+            f"--head`, or {FORMS}"
+        ) from error
+    try:
+        host_and_port(found)
+    except ConfigError as error:
+        raise ConfigError(
+            f"--address auto: Ray's file names {found!r}, which is no address; {FORMS}"
+        ) from error
+    return str(found)
 
 
 def _speaks_http2(connection: socket.socket) -> bool:

@@ -14,6 +14,8 @@ from typing import Any
 import ray
 from ray import tune
 
+from ptal_ray.distributed.scratch import socket_folder
+
 SLEEP_S = 1.0  # between the reports of a trial
 
 
@@ -78,12 +80,14 @@ def many_cpus(number: int, num_gpus: int = 0) -> Iterator[str]:
 
     from ptal_ray.distributed.cluster import loopback  # imports PyTorch, which no trial may
 
-    with loopback(), tempfile.TemporaryDirectory(prefix="r") as folder:  # sockets: a short name
+    short = socket_folder("/r12345678")  # as the next line calls it
+    with loopback(), tempfile.TemporaryDirectory(prefix="r", dir=short) as folder:
         node = {
             "num_cpus": number, "num_gpus": num_gpus, "node_ip_address": "127.0.0.1",
             "include_dashboard": False, "object_store_memory": 100_000_000,
         }  # fmt: skip
         # Without a folder of its own it would take the place of a cluster that runs here.
+        before = os.environ.get("RAY_TMPDIR")
         os.environ["RAY_TMPDIR"] = folder
         cluster = Cluster(initialize_head=True, head_node_args=node)
         try:
@@ -92,6 +96,8 @@ def many_cpus(number: int, num_gpus: int = 0) -> Iterator[str]:
             ray.shutdown()
             cluster.shutdown()  # type: ignore[no-untyped-call]
             del os.environ["RAY_TMPDIR"]
+            if before is not None:
+                os.environ["RAY_TMPDIR"] = before
 
 
 class Clock:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 
 import optuna
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import TrialState, create_trial
 
 from ptal_ray.distributed.searcher import distribution
 from ptal_ray.domain import Domain
-from ptal_ray.tracking import StudyView
+from ptal_ray.tracking import StudyView, TrialView
 
 MIN_TRIALS = 8
+LEAST_SPREAD = 1e-6  # of the objectives: less is rounding, in which trees find nothing or noise
 
 
 def param_importance(view: StudyView) -> dict[str, float]:
@@ -26,8 +28,8 @@ def param_importance(view: StudyView) -> dict[str, float]:
         view: the study.
 
     Returns:
-        Shares by parameter, largest first, summing to 1; empty with fewer than MIN_TRIALS trials
-        or where all did equally well.
+        Shares by parameter, largest first, summing to 1; empty with fewer than MIN_TRIALS trials,
+        where all did equally well but for rounding, or where all had the same parameters.
 
     Source: fANOVA (Hutter et al., 2014), as Optuna implements it.
     """
@@ -37,8 +39,7 @@ def param_importance(view: StudyView) -> dict[str, float]:
         if isinstance(value, dict)
     }
     reported = [t for t in view.trials if t.reports and math.isfinite(t.reports[0].objective)]
-    values = {t.reports[0].objective for t in reported}
-    if not domains or len(reported) < MIN_TRIALS or len(values) < 2:
+    if len(reported) < MIN_TRIALS or not _differ(reported, domains):
         return {}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
@@ -54,5 +55,18 @@ def param_importance(view: StudyView) -> dict[str, float]:
                     distributions=distributions,
                 )
             )
-        found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+        try:
+            found = FanovaImportanceEvaluator(seed=0).evaluate(study)
+        except RuntimeError:  # no tree finds a difference to explain
+            return {}
+    total = sum(found.values())
+    if not total > 0:
+        return {}
+    return {k: v / total for k, v in sorted(found.items(), key=lambda item: -item[1])}
+
+
+def _differ(trials: list[TrialView], domains: Mapping[str, Domain]) -> bool:
+    """Whether both objectives and parameters differ between trials."""
+    values = [trial.reports[0].objective for trial in trials]
+    points = {tuple(trial.params[name] for name in domains) for trial in trials}
+    return max(values) - min(values) > LEAST_SPREAD and len(points) > 1

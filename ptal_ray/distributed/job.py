@@ -196,7 +196,7 @@ class JobRun:
         if not self.job.final:
             write_scores(folder / SCORES, trial.scores)
         with whole(folder / REPORT) as beside:
-            beside.write_text(dumps(result))
+            beside.write_text(dumps(result), encoding="utf-8")
         trial.save(folder / CHECKPOINT)
         last = (SCORES, DETECTIONS) if trial.done else ()
         self.job.files.send(*last, REPORT, CHECKPOINT)

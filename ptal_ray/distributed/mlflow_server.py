@@ -8,17 +8,26 @@ import logging
 import os
 import re
 import socket
-import sqlite3
 import threading
 import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ptal_ray.distributed.mlflow_place import (
+    LOCKED_WITHIN_S,
+    artifact_location,
+    database_problem,
+    follow_move,
+    is_file,
+    shown_file,
+    sqlite_path,
+    sqlite_uri,
+)
 from ptal_ray.distributed.mlflow_runs import Artifact, RunUpdate
 from ptal_ray.errors import TrackingError
 from ptal_ray.lock import locked
@@ -39,15 +48,20 @@ _REFUSALS = {  # repeating would not help
 
 
 def default_uri(given: str | None) -> str:
-    """`given`, else $MLFLOW_TRACKING_URI, else mlflow.db beside the results."""
-    return given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results_root()}/mlflow.db"
+    """`given`, else $MLFLOW_TRACKING_URI, else mlflow.db beside the results.
+
+    Raises:
+        TrackingError: no address can name that file.
+    """
+    given = given or os.environ.get("MLFLOW_TRACKING_URI")
+    return given or sqlite_uri(results_root() / "mlflow.db")
 
 
 def redacted(uri: str) -> str:
     """`uri` without user, password, and what its query calls by such a name."""
     scheme, mark, rest = uri.partition("://")
     if not mark or scheme.startswith("sqlite"):
-        return uri  # a file
+        return shown_file(uri) if is_file(uri) else uri
     rest = rest.rpartition("@")[2]  # the last one, should the password hold others
     secret = r"(?i)([?&][^=&]*(?:pass|pwd|secret|token)[^=&]*=)[^&]*"
     return scheme + mark + re.sub(secret, r"\1***", rest)
@@ -62,13 +76,12 @@ def check(uri: str) -> None:
     problem: list[str] = []
     worker = threading.Thread(target=lambda: problem.append(_problem(uri)), daemon=True)
     worker.start()  # a thread, because the time that names take to resolve cannot be limited
-    worker.join(ANSWER_WITHIN_S + 1)
+    worker.join((LOCKED_WITHIN_S if is_file(uri) else ANSWER_WITHIN_S) + 1)
     found = problem[0] if problem else "no answer"
+    if found and not is_file(uri):
+        found += "; start the server, or unset MLFLOW_TRACKING_URI to log to ./mlflow.db"
     if found:
-        raise TrackingError(
-            f"MLflow at {redacted(uri)}: {found}; start the server, or unset MLFLOW_TRACKING_URI "
-            "to log to ./mlflow.db"
-        )
+        raise TrackingError(f"MLflow at {redacted(uri)}: {found}")
 
 
 def _problem(uri: str) -> str:
@@ -85,7 +98,7 @@ def _problem(uri: str) -> str:
             address = (parts.hostname or "localhost", parts.port or _PORTS[scheme])
             socket.create_connection(address, timeout=ANSWER_WITHIN_S).close()
         elif scheme == "sqlite":
-            return _database_problem(sqlite_path(uri))
+            return database_problem(sqlite_path(uri))
         elif not scheme.startswith("databricks"):
             return "MLflow stores runs at sqlite:///FILE, postgresql://, mysql:// or http(s)://"
     except urllib.error.HTTPError:
@@ -97,29 +110,7 @@ def _problem(uri: str) -> str:
     return ""
 
 
-def _is_file(uri: str) -> bool:
-    return uri.startswith("sqlite:///")
-
-
-def sqlite_path(uri: str) -> Path:
-    """File of an sqlite:///FILE address."""
-    return Path(uri.partition(":///")[2].partition("?")[0]).absolute()
-
-
-def _database_problem(path: Path) -> str:
-    folder = path.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        return f"the folder {folder} does not exist or cannot be written"
-    if not path.exists():
-        return ""
-    if not os.access(path, os.W_OK):
-        return "the file cannot be written"
-    try:
-        with closing(sqlite3.connect(path)) as database:
-            database.execute("pragma schema_version")
-    except sqlite3.Error as error:
-        return one_line(error)
-    return ""
+_LOG = logging.getLogger(__name__)
 
 
 class Refused(Exception):
@@ -138,7 +129,7 @@ class Server:
 
     def __init__(self, uri: str) -> None:
         self.study_id, self.runs = "", dict[str, str]()
-        self._experiment = ""
+        self._uri, self._experiment = uri, ""
         try:
             self._client = _client(uri)
         except ModuleNotFoundError as error:  # of the driver that the address names
@@ -160,10 +151,52 @@ class Server:
         Raises:
             TrackingError: the experiment is deleted.
         """
-        self._experiment = _experiment(self._client, experiment)
+        self._experiment = self.experiment(experiment)
         self.runs = dict(known)
         self.find_runs(study_id)
         self.study_id = study_id
+
+    def chosen_experiment(self, default: str) -> str:
+        """Name of the experiment that MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME asks for,
+        else `default`.
+
+        Raises:
+            TrackingError: there is none of that id, or the two disagree.
+        """
+        id, name = (
+            os.environ.get(f"MLFLOW_EXPERIMENT_{end}", "").strip() for end in ("ID", "NAME")
+        )
+        if not id:
+            return name or default
+        try:
+            found = str(self._client.get_experiment(id).name)
+        except _mlflow_exception() as error:
+            raise TrackingError(
+                f"MLFLOW_EXPERIMENT_ID {id}: {one_line(error)}; unset it, or give the id of an "
+                f"experiment at {redacted(self._uri)}"
+            ) from error
+        if name and name != found:
+            raise TrackingError(
+                f"MLFLOW_EXPERIMENT_ID {id} is {found!r} and MLFLOW_EXPERIMENT_NAME is {name!r}; "
+                "unset one of them"
+            )
+        return found
+
+    def experiment(self, name: str) -> str:
+        """Id of the experiment `name`, made where it is missing; one that was moved is followed.
+
+        Raises:
+            TrackingError: it was deleted, which leaves its name taken.
+        """
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            return _new_experiment(self._client, name, artifact_location(self._uri, name))
+        id = _living(found)
+        if is_file(self._uri):
+            moved = follow_move(sqlite_path(self._uri), id, str(found.artifact_location))
+            if moved:
+                _LOG.warning("MLflow at %s: %s", redacted(self._uri), moved)
+        return id
 
     def find_runs(self, study_id: str = "") -> None:
         """Reads from the server which runs exist: one may have been made unnoticed. Of runs made
@@ -293,7 +326,7 @@ def _client(uri: str) -> Any:
 
 def _alone(uri: str) -> AbstractContextManager[object]:
     """Keeps other processes away while MLflow makes its tables: of several, all but one fail."""
-    if _is_file(uri):
+    if is_file(uri):
         path = sqlite_path(uri)
         return locked(path.with_name(f"{path.name}.lock"), wait=True)
     return _postgres_lock(uri) if uri.startswith("postgresql") else nullcontext()
@@ -310,26 +343,29 @@ def _postgres_lock(uri: str) -> Iterator[None]:
         yield
 
 
-def _experiment(client: Any, name: str) -> str:
-    """Id of the experiment `name`, made where it is missing.
+def _new_experiment(client: Any, name: str, location: str | None) -> str:
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except _mlflow_exception():
+        found = client.get_experiment_by_name(name)  # another study may just have made it
+        if found is None:
+            raise
+        return _living(found)
+
+
+def _living(experiment: Any) -> str:
+    """The id of an experiment.
 
     Raises:
-        TrackingError: it was deleted, which leaves its name taken.
+        TrackingError: it is deleted.
     """
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            return str(client.create_experiment(name))
-        except _mlflow_exception():
-            found = client.get_experiment_by_name(name)  # another study may just have made it
-            if found is None:
-                raise
-    if found.lifecycle_stage == "deleted":
+    if experiment.lifecycle_stage == "deleted":
         raise TrackingError(
-            f"MLflow: experiment {name!r} is deleted; restore it with `mlflow experiments restore "
-            f"--experiment-id {found.experiment_id}` or remove it with `mlflow gc`"
+            f"MLflow: experiment {experiment.name!r} is deleted; restore it with `mlflow "
+            f"experiments restore --experiment-id {experiment.experiment_id}`, remove it with "
+            "`mlflow gc`, or name another with MLFLOW_EXPERIMENT_NAME"
         )
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def _mlflow_exception() -> type[Exception]:

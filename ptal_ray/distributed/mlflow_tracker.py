@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shlex
 import threading
 import time
 from contextlib import ExitStack
@@ -63,7 +64,8 @@ class MlflowTracker:
         study_dir: holds events.jsonl, now or later.
         tracking_uri: None for $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the working
             directory.
-        experiment: its name; None for ptal/<dataset>, with the dataset of the study.
+        experiment: its name; None for what MLFLOW_EXPERIMENT_NAME or _ID says, else
+            ptal/<dataset>, with the dataset of the study.
     """
 
     def __init__(
@@ -88,8 +90,8 @@ class MlflowTracker:
         in a thread.
 
         Raises:
-            TrackingError: nothing answers within seconds, it lets nobody in, or another process
-                logs this study.
+            TrackingError: nothing answers within seconds, it lets nobody in, the experiment is
+                deleted, or another process logs this study.
             DataError: something in the study directory leads out of it.
         """
         if self._log.exists():
@@ -102,6 +104,8 @@ class MlflowTracker:
             if not stack.enter_context(lock):
                 raise TrackingError(f"{self.study_dir}: another process is logging it to MLflow")
             self._server = Server(self.uri)
+            if dataset := self._dataset():  # a deleted experiment is said now
+                self._server.experiment(self._experiment_name(dataset))
             self._held = stack.pop_all()
         self._thread.start()
 
@@ -137,7 +141,7 @@ class MlflowTracker:
             lines.append(
                 f"MLflow at {state.tracking_uri}{reason}: {events} of {data.count(bytes([10]))} "
                 f"events and {files} files are not logged; they lie in {self._log}; send them with "
-                f"`python -m ptal_ray.report --log {self.study_dir}`"
+                f"`python -m ptal_ray.report --log {shlex.quote(str(self.study_dir))}`"
             )
         lines += [f"MLflow at {state.tracking_uri} declined {what}" for what in state.refused[:5]]
         if len(state.refused) > 5:
@@ -157,6 +161,8 @@ class MlflowTracker:
             except Exception as error:  # whatever a server can do to us must not end the thread
                 self._failed(error)
                 busy, pause = False, min(2 * pause, LONGEST_PAUSE_S)
+                if isinstance(error, TrackingError):
+                    return  # of what a user has to change
             left = self._stop_at - time.monotonic()
             if left <= 0 or (stopping and not busy and not self._trouble):
                 return
@@ -185,8 +191,7 @@ class MlflowTracker:
             return False  # the study has not begun
         study_id = hashlib.sha256(first).hexdigest()[:32]
         if self._state.study_id != study_id:
-            experiment = self.experiment or f"ptal/{loads(first)['dataset']}"
-            self._restore(study_id, experiment)
+            self._restore(study_id, self._experiment_name(str(loads(first)["dataset"])))
         if self._server.study_id != study_id:
             self._server.open(study_id, self._state.experiment, self._state.runs)
         elif self._trouble:
@@ -196,6 +201,17 @@ class MlflowTracker:
             self._write(events, offset)
             return True
         return self._upload() or self._settled()
+
+    def _experiment_name(self, dataset: str) -> str:
+        assert self._server is not None
+        return self.experiment or self._server.chosen_experiment(f"ptal/{dataset}")
+
+    def _dataset(self) -> str:
+        """The dataset of the study; "" before its directory says so."""
+        if first := self._first_line():
+            return str(loads(first)["dataset"])
+        path = self.study_dir / "study.json"
+        return str(json.loads(path.read_text("utf-8"))["space"]["dataset"]) if path.exists() else ""
 
     def _settled(self) -> bool:
         """Once all is written after a failure: what the server did late is taken back."""
@@ -282,13 +298,13 @@ class MlflowTracker:
         self._state = replace(self._state, **changes)
         if self._state.study_id:
             with whole(self.study_dir / "mlflow_state.json") as beside:
-                beside.write_text(json.dumps(asdict(self._state)))
+                beside.write_text(json.dumps(asdict(self._state)), encoding="utf-8")
 
 
 def _read_state(path: Path) -> _State:
     """The saved state; an unreadable one counts as none, because writing twice is harmless."""
     try:
-        plain = json.loads(path.read_text())
+        plain = json.loads(path.read_text("utf-8"))
         waiting = tuple(Artifact(**a) for a in plain.pop("waiting"))
         return _State(**plain | {"waiting": waiting, "refused": tuple(plain["refused"])})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

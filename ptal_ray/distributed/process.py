@@ -7,6 +7,8 @@ import os
 import psutil
 import ray
 
+from ptal_ray.home import lend_home
+
 
 def prepare_process() -> None:
     """Run by Ray in every process of a study before anything else.
@@ -14,6 +16,7 @@ def prepare_process() -> None:
     Gloo would take the address that the host name resolves to, on many machines the loopback's,
     and Ray Train would clean up in whichever cluster began last on this machine.
     """
+    lend_home()
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     here = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     for name, addresses in psutil.net_if_addrs().items():

@@ -319,7 +319,9 @@ class _Deadline(_Stateless, tune.Stopper):
 
 def _reason(trial: Any) -> str:
     """One line on why the process of a trial ended."""
-    return last_reason(Path(trial.error_file).read_text() if trial.error_file else "")
+    return last_reason(
+        Path(trial.error_file).read_text("utf-8", "replace") if trial.error_file else ""
+    )
 
 
 def last_reason(text: str) -> str:

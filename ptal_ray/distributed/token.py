@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import grpc
 import ray
+from ray._private.authentication.authentication_token_generator import (
+    generate_new_authentication_token,
+)
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
+from ptal_ray.distributed.address import source
 from ptal_ray.errors import ConfigError
+from ptal_ray.home import home_can_be_written
 
 ASK_WITHIN_S = 5.0
 ASK = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # every client begins with it; takes no arguments
@@ -14,6 +21,14 @@ HINT = (
     "set RAY_AUTH_MODE=token and give its token in ~/.ray/auth_token, in the file that "
     "RAY_AUTH_TOKEN_PATH names or in RAY_AUTH_TOKEN"
 )
+
+
+def keep_token() -> None:
+    """Makes the token of a Ray that starts here, where Ray itself could not: it would write a new
+    one into the home directory."""
+    has = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    if not has and not home_can_be_written():
+        os.environ["RAY_AUTH_TOKEN"] = generate_new_authentication_token()
 
 
 def check_token(address: str) -> None:
@@ -39,4 +54,4 @@ def check_token(address: str) -> None:
 def refused(address: str, reason: str) -> ConfigError:
     """The error of a client that a cluster does not let in."""
     short = reason.splitlines()[0].partition(". ")[0]
-    return ConfigError(f"--address {address}: not let in ({short}); {HINT}")
+    return ConfigError(f"{source(address)}: not let in ({short}); {HINT}")

@@ -95,7 +95,7 @@ def _started(uri: str, folder: Path, load: Load) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", __name__, *(str(int(v)) for v in vars(load).values())]
     environment = os.environ | {"MLFLOW_TRACKING_URI": uri}  # others can read a command line
     return subprocess.Popen(
-        command, env=environment, cwd=folder, text=True,
+        command, env=environment, cwd=folder, text=True, encoding="utf-8",
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C in a terminal is for this process alone
     )  # fmt: skip
@@ -138,8 +138,8 @@ def write(load: Load, folder: Path) -> None:
     folder.mkdir()
     name = f"rates-{os.getpid()}-{time.time()}"
     lines = (dumps({"time": time.time()} | event) + "\n" for event in events(load, name))
-    (folder / "ready.jsonl").write_text("".join(lines))
-    tracker = MlflowTracker(folder)
+    (folder / "ready.jsonl").write_text("".join(lines), encoding="utf-8")
+    tracker = MlflowTracker(folder, experiment="ptal/rates")
     tracker.start()
     print("connected", flush=True)
     if sys.stdin.readline():

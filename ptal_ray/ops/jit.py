@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TypeVar, cast
 
@@ -11,5 +12,18 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def jit(function: Function) -> Function:
-    """`function` compiled by Numba at its first call and kept on disk; it releases the GIL."""
-    return cast(Function, numba.njit(cache=True, nogil=True)(function))
+    """`function` compiled by Numba at its first call; it releases the GIL.
+
+    It is kept on disk, in $NUMBA_CACHE_DIR, beside the source or in the user's cache directory. A
+    process that can write none of these compiles for itself alone.
+    """
+    if os.path.expanduser("~") == "~" and "NUMBA_CACHE_DIR" not in os.environ:
+        return _compiled(function, cache=False)  # Numba would make a folder named ~ here
+    try:
+        return _compiled(function, cache=True)
+    except RuntimeError:  # no place for it
+        return _compiled(function, cache=False)
+
+
+def _compiled(function: Function, *, cache: bool) -> Function:
+    return cast(Function, numba.njit(cache=cache, nogil=True)(function))

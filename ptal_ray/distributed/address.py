@@ -1,0 +1,65 @@
+"""The address of a Ray cluster: where it comes from, and whether it has the form of one."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ptal_ray.errors import ConfigError
+
+VARIABLE = "RAY_ADDRESS"
+FORMS = "write host:port of its head (usually port 6379), auto for a cluster here, or local"
+
+
+def given_address(flag: str | None) -> str | None:
+    """The cluster that --address names, else RAY_ADDRESS; None for this machine alone.
+
+    Args:
+        flag: what --address was given, None for nothing.
+
+    Raises:
+        ConfigError: no cluster can have such an address; names the flag or the variable.
+    """
+    address = flag if flag is not None else os.environ.get(VARIABLE) or None
+    if address in (None, "local"):  # Ray's word for none
+        return None
+    assert address is not None
+    if "://" in address:
+        raise ConfigError(f"{source(address)}: {_other_service(address)}")
+    if address != "auto":
+        host_and_port(address)
+    return address
+
+
+def source(address: str) -> str:
+    """How messages name an address: by the variable it comes from, else by the flag."""
+    name = VARIABLE if address and address == os.environ.get(VARIABLE) else "--address"
+    shown = re.sub(r"//.*@", "//", address)  # without a password
+    return f"{name} {shown}" if shown.strip() else f"{name} {shown!r}"
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of host:port or [IPv6]:port.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    parts = re.fullmatch(r"(?:\[([^\[\]\s]+)\]|([^:\s\[\]]+)):([0-9]{1,5})", address)
+    if parts is None and re.fullmatch(r"[0-9a-fA-F:.]*:[0-9a-fA-F:.]*:[0-9]+", address):
+        raise ConfigError(f"{source(address)}: write an IPv6 address in brackets, [host]:port")
+    if parts is None or not 0 < int(parts[3]) < 1 << 16:
+        raise ConfigError(f"{source(address)}: {FORMS}")
+    return parts[1] or parts[2], int(parts[3])
+
+
+def _other_service(address: str) -> str:
+    """What to do with an address that has a scheme."""
+    if address.startswith(("http://", "https://")):
+        return (
+            "that is the dashboard, which takes jobs (`ray job submit --address URL -- COMMAND`); "
+            f"{FORMS} to use no cluster"
+        )
+    return (
+        "Ray Client cannot run a search; start it on the cluster with `ray job submit`, or "
+        f"{FORMS} to use no cluster"
+    )
