@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sqlite3
+import sys
 import threading
 import time
 from contextlib import closing
@@ -25,8 +26,22 @@ ODD = ["a b", "50%20", "a?b#c", "naïve-日本;$(x)"]
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    forget()
     for name in ("TRACKING_URI", "EXPERIMENT_NAME", "EXPERIMENT_ID"):
         monkeypatch.delenv(f"MLFLOW_{name}", raising=False)
+
+
+def forget() -> None:
+    """What MLflow keeps in a process, by addresses that mean another file in each folder."""
+    if "mlflow" not in sys.modules:
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from mlflow.tracking._tracking_service.registry import TrackingStoreRegistry
+    from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
+
+    _artifact_repos_cache.clear()
+    TrackingStoreRegistry._get_store_with_resolved_uri.cache_clear()
+    SqlAlchemyStore._engine_map.clear()
 
 
 def small_study(folder: Path, name: str = NAME) -> SyntheticStudy:
@@ -96,10 +111,8 @@ def test_artifacts_follow_a_folder_that_was_moved(tmp_path, monkeypatch, caplog,
     track(small_study(new_folder(old, monkeypatch) / "studies").directory)
     old.rename(new)
     monkeypatch.chdir(new)
-    from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
-
     second = small_study(new / "studies", "apn_demo-20260802-120000")
-    _artifact_repos_cache.clear()  # as in a new process
+    forget()
     assert track(second.directory) == ()
     assert track(new / "studies" / NAME) == ()
     assert not old.exists()
