@@ -1,4 +1,4 @@
-"""What every command line does around its `main`: streams, signals and the last exit code.
+"""What every command line does around its `main`: streams and the last exit code.
 
 if __name__ == "__main__":
     run_main(main)
@@ -8,31 +8,26 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import NoReturn, TextIO
 
 from ptal_ray.errors import ConfigError, StorageError
 from ptal_ray.home import lend_home
 
-INTERRUPTED = 130
 CLOSED_PIPE = 141  # what a shell reports of a program whose reader has gone
 
 
 def run_main(main: Callable[[], int]) -> NoReturn:
     """Calls the `main` of a command and ends the process with its exit code.
 
-    Characters that a terminal cannot show are escaped. Ctrl-C and SIGTERM, a reader that closed its
-    end of a pipe, and what the operating system refuses end in one line at most, never in a
-    traceback. `KeyboardInterrupt(text)` in `main` adds a text to the line.
+    Characters that a terminal cannot show are escaped. A reader that closed its end of a pipe, and
+    what the operating system refuses end in one line at most, never in a traceback.
 
     Args:
-        main: returns the exit code; takes its arguments from `sys.argv`.
+        main: returns the exit code; takes its arguments from `sys.argv`; is `interruptible`.
     """
     _prepare_streams()
-    signal.signal(signal.SIGTERM, _interrupt)
     code = _ended(main)
     _drop_closed_streams()
     sys.exit(code)
@@ -48,8 +43,6 @@ def _ended(main: Callable[[], int]) -> int | str | None:
             code = leaving.code
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt as error:
-        return _say("; ".join(filter(None, ("interrupted", str(error)))), INTERRUPTED)
     except UnicodeEncodeError as error:  # the streams escape, so it was the name of a file
         name = ascii(error.object[:200])
         return _say(
@@ -102,7 +95,3 @@ def _dropped(stream: TextIO) -> bool:
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
     return gone
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -35,7 +35,9 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
 from ptal_ray.distributed.importance import MIN_TRIALS, param_importance
 from ptal_ray.errors import ConfigError, DataError, PtalError, full_storage_named
-from ptal_ray.ownership import Kind, begins_with, check_files, read_object
+from ptal_ray.leaderboard import FILES as LEADERBOARD_FILES
+from ptal_ray.leaderboard import leaderboard, write_leaderboard
+from ptal_ray.ownership import Kind, check_files, read_object
 from ptal_ray.place import inside, plain_name
 from ptal_ray.report_text import (
     ARMS,
@@ -47,10 +49,8 @@ from ptal_ray.report_text import (
 )
 from ptal_ray.selection import ground_truth
 from ptal_ray.tracking import StudyView, TrialView, best_yaml, dumps, resolved_space, summarise
-from ptal_ray.whole import whole
 
 FLUSH_S = 600.0  # for --log: everything, with time for a server to wake up
-_HEAD = "# Studies\n"  # of leaderboard.md
 _PICTURES = ("optimisation_history", "per_threshold", "importance", "timeline")
 _FILES = ("REPORT.md", "result.json", "space.yaml", "best.yaml", "trials.parquet")
 _REPORT = Kind(
@@ -269,64 +269,6 @@ def _settings(study_dir: Path) -> dict[str, Any]:
     return found
 
 
-def _labels(view: StudyView) -> str:
-    """What a study was taught by."""
-    known = view.study.get("annotated")
-    kind = f"{len(known['final'])} annotated videos" if known else "points"
-    return "; ".join(filter(None, [kind, view.study.get("external", "")]))
-
-
-def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
-    """A row a study with its test mAP as fractions: by dataset and features, best first."""
-    rows = []
-    for view in views:
-        found, default = (
-            summarise(finished(view, "test", arm)).get("test/mAP_avg") for arm in ARMS
-        )
-        rows.append(
-            {
-                **{k: view.study[k] for k in ("study", "method", "dataset", "features")},
-                "labels": _labels(view),
-                "trials": len(view.trials), "seeds": len(found.values) if found else 0,
-                "mAP": found.mean if found else None, "sd": found.sd if found else None,
-                "default_mAP": default.mean if default else None,
-                "default_sd": default.sd if default else None,
-            }
-        )  # fmt: skip
-
-    def order(row: dict[str, Any]) -> tuple[str, str, float, str]:
-        value = -1.0 if row["mAP"] is None else row["mAP"]
-        return row["dataset"], row["features"], -value, row["study"]
-
-    return sorted(rows, key=order)
-
-
-def _is_leaderboard(path: Path) -> bool:
-    """Whether a JSON file is a list of studies with their mAP."""
-    try:
-        rows = json.loads(path.read_bytes())
-    except ValueError:
-        return False
-    return isinstance(rows, list) and all(
-        isinstance(row, dict) and {"study", "mAP"} <= row.keys() for row in rows
-    )
-
-
-_LEADERBOARD = {
-    "leaderboard.md": lambda path: begins_with(path, _HEAD),
-    "leaderboard.json": _is_leaderboard,
-}
-
-
-def _write_leaderboard(rows: Sequence[dict[str, Any]], root: Path) -> None:
-    for name, text in (
-        ("leaderboard.md", f"{_HEAD}\n{leaderboard_text(rows)}\n"),
-        ("leaderboard.json", dumps(list(rows), indent=1) + "\n"),
-    ):
-        with whole(root / name) as beside:
-            beside.write_text(text, encoding="utf-8")
-
-
 def send(study_dir: Path, folder: Path) -> tuple[str, ...]:
     """Sends MLflow the events and the report that it lacks; returns a line for what it still does.
 
@@ -357,11 +299,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     unlogged: list[str] = []
     try:
         if len(args.studies) > 1:
-            check_files("--reports", args.reports, _LEADERBOARD)
+            check_files("--reports", args.reports, LEADERBOARD_FILES)
         made, failed = _write_all(args.studies, args.reports)
         rows = leaderboard([view for _, view in made.values()])
         if len(rows) > 1:
-            _write_leaderboard(rows, args.reports)
+            write_leaderboard(rows, args.reports)
         if args.log:
             for study, (folder, _) in made.items():
                 unlogged += send(study, folder)

@@ -252,7 +252,7 @@ def _provenance(view: StudyView) -> str:
 
 
 def leaderboard_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows of `report.leaderboard` as a table."""
+    """The rows of `leaderboard.leaderboard` as a table."""
     names = ("dataset", "features", "method", "labels", "study", "trials", "seeds")
     head = [*names, "test mAP, %", "defaults, %"]
     body = [

@@ -17,7 +17,6 @@ from ptal_ray.interruption import INTERRUPTED, interruptible
 import argparse
 import json
 import os
-import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -28,12 +27,10 @@ from typing import Any
 
 from ptal_ray.console import run_main
 from ptal_ray.continuing import (
-    DEFAULT_STORAGE,
     check_flags,
     check_space,
     check_storage,
     check_trials,
-    is_space_file,
     overrides,
     trials_begun,
 )
@@ -51,6 +48,7 @@ from ptal_ray.mirror import check_out
 from ptal_ray.outcome import show_summary, summary
 from ptal_ray.place import kept, make_results_root, plain_name, results_root
 from ptal_ray.progress import make_progress
+from ptal_ray.search_flags import parse
 from ptal_ray.space import load_space
 from ptal_ray.study import (
     SCHEDULERS,
@@ -67,60 +65,6 @@ _SETTINGS = (
     "num_trials", "time_budget_s", "searcher", "scheduler", "max_concurrent", "autoscale", "seed",
     "keep_checkpoints", "source", "overrides",
 )  # fmt: skip
-
-
-def seconds(text: str) -> float:
-    """Seconds of "90", "300s", "10m" or "1.5h".
-
-    Raises:
-        argparse.ArgumentTypeError: anything else, or no time at all.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    value = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 300s, 10m or 1.5h")
-    return value
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The flags."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ptal_ray.search",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="exit codes: 0 done, 1 storage full or gone, 2 configuration, 3 data, "
-        "4 no trial finished, 130 interrupted",
-    )
-    add = parser.add_argument
-    add("space", nargs="?", metavar="NAME_OR_YAML", help="a search space: its name or its file")
-    add("--num-trials", type=int, metavar="N", help="trials to start (default: the space's budget)")
-    add("--time-budget", type=seconds, metavar="TIME", help="for the search alone: 300s, 10m, 2h")
-    add("--searcher", choices=SEARCHERS, help="what to try next (default: tpe)")
-    add("--scheduler", choices=SCHEDULERS, help="what to stop early (default: asha)")
-    add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change the space")
-    add("--dataset", metavar="NAME", help="another imported dataset than the space names")
-    add("--max-concurrent", type=int, metavar="N", help="trials at a time (default: what fits)")
-    add("--autoscale", action="store_true", default=None, help="the cluster starts nodes until "
-        "--max-concurrent trials fit")  # fmt: skip
-    add("--seed", type=int, help="of the searcher and of every trial (default: 0)")
-    add("--resume", nargs="?", const="", metavar="STUDY", help="continue a study: its directory "
-        "or name; alone, or with a YAML, the newest one of that space")  # fmt: skip
-    add("--storage", default=DEFAULT_STORAGE, metavar="DIR", help="where studies lie: a folder or "
-        "s3://bucket/prefix")  # fmt: skip
-    add("--keep-checkpoints", type=int, metavar="K", help="of the best complete trials (default: "
-        "final.top of the space)")  # fmt: skip
-    add("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where reports go")
-    add("--address", help="of a running Ray cluster (default: RAY_ADDRESS; local: none)")
-    add("--dry-run", action="store_true", help="say what would happen, and do nothing")
-    add("--json", action="store_true", help="print one JSON object, all else to stderr")
-    add("--quiet", action="store_true", help="print the summary alone")
-    add("-v", "--verbose", action="store_true", help="show what Ray and the trials write")
-    args = parser.parse_args(argv)
-    if args.space is None and args.resume and is_space_file(args.resume):
-        args.space, args.resume = args.resume, ""
-    if args.space is None and not args.resume:
-        parser.error("give the name or the file of a search space, or --resume STUDY")
-    return args
 
 
 def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
@@ -396,7 +340,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
 @interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    args = parse(argv)
+    args = parse(argv, __doc__)
 
     def say(text: str) -> None:
         print(text, file=sys.stderr if args.json else sys.stdout)

@@ -20,7 +20,7 @@ from jsonschema import ValidationError
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import cli as ray_cli
 
-from ptal_ray.search import parse
+from ptal_ray.search_flags import parse
 from ptal_ray.space import load_space
 
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ from small_study import small_study
 from test_search_cli import gone, lay_out, started, wait_for
 from test_stages import scores
 
-from ptal_ray import search
+from ptal_ray import search, search_flags
 from ptal_ray.checkpoint import write_checkpoint
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.decoding import write_scores
@@ -111,7 +111,7 @@ def test_a_study_that_cannot_fit_does_not_start(
     assert not list(small_disk.iterdir())
     (small_disk / "study").mkdir()
     filler = fill(small_disk)
-    need = footprint(*search.planned(search.parse(["small.yaml"])), concurrent=1)
+    need = footprint(*search.planned(search_flags.parse(["small.yaml"])), concurrent=1)
     with pytest.raises(ConfigError, match="are free, but"):
         check_room(need, small_disk / "study")
     filler.rename(small_disk / "study" / "what it has already")

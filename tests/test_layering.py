@@ -49,6 +49,7 @@ LEVELS = (
         "driver_profile",
         "evaluate",
         "feasibility",
+        "leaderboard",
         "outcome",
         "plots",
         "profile",
@@ -56,6 +57,7 @@ LEVELS = (
         "report",
         "report_text",
         "search",
+        "search_flags",
         "train",
     },
 )

@@ -18,7 +18,8 @@ from ptal_ray.distributed.importance import param_importance
 from ptal_ray.distributed.mlflow_tracker import MlflowTracker
 from ptal_ray.errors import DataError
 from ptal_ray.eventlog import loads
-from ptal_ray.report import leaderboard, main, report_name, write_report
+from ptal_ray.leaderboard import leaderboard
+from ptal_ray.report import main, report_name, write_report
 from ptal_ray.space import load_space
 from ptal_ray.tracking import StudyView
 

@@ -22,7 +22,7 @@ from rich.console import Console
 from small_study import small_space, small_study
 
 import ptal_ray
-from ptal_ray import search
+from ptal_ray import search, search_flags
 from ptal_ray.distributed import session
 from ptal_ray.distributed.session import Signals
 from ptal_ray.errors import NoTrialFinished
@@ -56,13 +56,13 @@ def lay_out(folder: Path, store: Path, *overrides: str) -> None:
     ("text", "value"), [("90", 90), ("300s", 300), ("10m", 600), ("1.5h", 5400)]
 )
 def test_times(text: str, value: float) -> None:
-    assert search.seconds(text) == value
+    assert search_flags.seconds(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5m", "0s", "10 d"])
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not a time"):
-        search.seconds(text)
+        search_flags.seconds(text)
 
 
 def test_a_dry_run_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,7 +167,7 @@ def test_no_finished_trial_is_exit_4(
 def test_what_a_resume_may_change(folder: Path) -> None:
     study = small_study(folder / "more", time_budget_s=9.0)
     name = ["--resume", study.name, "--storage", str(folder / "more" / "studies")]
-    found = search.resumed(search.parse([*name, "--num-trials", "9", "--time-budget", "2m"]))
+    found = search.resumed(search_flags.parse([*name, "--num-trials", "9", "--time-budget", "2m"]))
     assert (found.num_trials, found.time_budget_s, found.seed) == (9, 120.0, study.seed)
     assert read_study(study.directory) == study  # until it holds the study alone
     write_study(found)
@@ -176,7 +176,7 @@ def test_what_a_resume_may_change(folder: Path) -> None:
                metrics={}, detections="")  # fmt: skip
     assert search.main([*name, "--num-trials", "12"]) == 2
     assert read_study(study.directory).num_trials == 9
-    args = search.parse([*name, "--reports", "some where", "--address", "ray://x:1"])
+    args = search_flags.parse([*name, "--reports", "some where", "--address", "ray://x:1"])
     assert shlex.split(search.resume_command(study, args)) == [
         "python", "-m", "ptal_ray.search", "--resume", os.path.relpath(study.directory),
         "--reports", "some where", "--address", "ray://x:1",

@@ -29,7 +29,8 @@ from ptal_ray.data.rates import RateSource, rate_source
 from ptal_ray.data.remote import Remote, is_remote
 from ptal_ray.data.staging import check_place
 from ptal_ray.data.statistics import statistics, stored_videos, table
-from ptal_ray.data.store import STORE, FeatureStore
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.store_files import STORE
 from ptal_ray.data.survey import AUTO, DTYPES
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError, DataError, PtalError

@@ -15,7 +15,8 @@ from filelock import FileLock
 from ptal_ray.data.publication import tables
 from ptal_ray.data.remote import Remote
 from ptal_ray.data.staging import staged
-from ptal_ray.data.store import DESCRIPTION, STORE, STORE_FILES, FeatureStore
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.store_files import DESCRIPTION, STORE, STORE_FILES
 from ptal_ray.errors import DataError, StorageError
 
 

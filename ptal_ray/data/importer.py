@@ -17,7 +17,8 @@ from ptal_ray.data.points import no_points
 from ptal_ray.data.rates import Frames, snippet_frames
 from ptal_ray.data.staging import check_place
 from ptal_ray.data.statistics import judge
-from ptal_ray.data.store import STORE, StoreWriter
+from ptal_ray.data.store import StoreWriter
+from ptal_ray.data.store_files import STORE
 from ptal_ray.data.survey import AUTO, survey
 from ptal_ray.data.types import FloatArray, Points
 from ptal_ray.errors import DataError

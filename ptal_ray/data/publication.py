@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ptal_ray.data.remote import Remote
-from ptal_ray.data.store import DESCRIPTION, STORE, STORE_FILES, FeatureStore, describes_store
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.store_files import DESCRIPTION, STORE, STORE_FILES, describes_store
 from ptal_ray.errors import DataError, StorageError
 
 _WORK = ".upload-"

@@ -11,7 +11,6 @@ A store is a directory:
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -30,36 +29,13 @@ from ptal_ray.data.points import no_points
 from ptal_ray.data.precision import Channels, rounded
 from ptal_ray.data.rates import own_grid
 from ptal_ray.data.staging import staged
+from ptal_ray.data.store_files import STORE, STORE_FILES
 from ptal_ray.data.tables import TABLES, write_table
 from ptal_ray.data.types import DatasetInfo, FloatArray, Grid, Points, Segments, Video
 from ptal_ray.errors import DataError
-from ptal_ray.ownership import Kind, read_object
 
 SCHEMA_VERSION = 2  # version 1 has no stride_s and offset_s: all its videos share one grid
-DESCRIPTION = "store.json"
 _TEXTS = ("id", "subset")
-STORE_FILES = ("features.arrow", *(f"{name}.arrow" for name in TABLES))
-_BESIDE = re.compile(r"text_[0-9a-f]{16}(\.npy|\w*\.tmp)")  # embeddings of the class names
-
-
-def _is_store(path: Path) -> bool:
-    """Whether a folder is a store of any schema version, or a damaged one."""
-    return describes_store(read_object(path / DESCRIPTION)) or all(
-        (path / name).is_file() for name in STORE_FILES
-    )
-
-
-def describes_store(description: dict[str, Any]) -> bool:
-    """Whether a JSON object is the store.json of a store, of any schema version."""
-    info = description.get("info")
-    return isinstance(info, dict) and "content_hash" in info and "schema_version" in description
-
-
-STORE = Kind(
-    name="feature store",
-    has=lambda name: name in (DESCRIPTION, *STORE_FILES) or bool(_BESIDE.fullmatch(name)),
-    known=_is_store,
-)
 
 
 class FeatureStore:
