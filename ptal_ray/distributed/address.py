@@ -24,8 +24,6 @@ def given_address(flag: str | None) -> str | None:
     if address in (None, "local"):  # Ray's word for none
         return None
     assert address is not None
-    if "://" in address:
-        raise ConfigError(f"{source(address)}: {_other_service(address)}")
     if address != "auto":
         host_and_port(address)
     return address
@@ -44,6 +42,8 @@ def host_and_port(address: str) -> tuple[str, int]:
     Raises:
         ConfigError: it is something else.
     """
+    if "://" in address:
+        raise ConfigError(f"{source(address)}: {_other_service(address)}")
     parts = re.fullmatch(r"(?:\[([^\[\]\s]+)\]|([^:\s\[\]]+)):([0-9]{1,5})", address)
     if parts is None and re.fullmatch(r"[0-9a-fA-F:.]*:[0-9a-fA-F:.]*:[0-9]+", address):
         raise ConfigError(f"{source(address)}: write an IPv6 address in brackets, [host]:port")
