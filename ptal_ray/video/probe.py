@@ -74,21 +74,30 @@ def probe(path: Path) -> Video:
     )
 
 
+def check_installed() -> None:
+    """Finds out whether videos can be read at all.
+
+    Raises:
+        ConfigError: PyAV is not installed.
+    """
+    try:
+        import av  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"reading videos needs PyAV ({error}); pip install -c constraints.txt 'ptal-ray[video]'"
+        ) from error
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """A video file and its picture stream, for the time of a `with` block.
 
     Raises:
-        ConfigError: PyAV is not installed.
         DataError: the file is unreadable, in this block too, or has no picture.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise ConfigError(
-            f"{path}: reading videos needs PyAV ({error}); pip install -c constraints.txt "
-            "'ptal-ray[video]'"
-        ) from error
+    check_installed()
+    import av
+
     try:
         with av.open(str(path.absolute()), options={"protocol_whitelist": "file"}) as container:
             cover = av.stream.Disposition.attached_pic

