@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -43,20 +44,24 @@ def extract_spread(
         ConfigError: no cluster answers, or the workers find no place on it.
     """
     with cluster(address, with_train=False, verbose=False):
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
+        _silence()
         cpus, gpus = _shares(workers, device)
         rows = [{"video": video, "file": str(file)} for video, file in videos.items()]
         found = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Worker,  # type: ignore[arg-type]
             fn_constructor_args=(settings, out, device, cpus),
-            concurrency=workers,
+            compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=cpus,
             num_gpus=gpus,
         )
         for row in found.iter_rows():
             yield Outcome(**row)
+
+
+def _silence() -> None:
+    """Keeps Ray Data's own lines and bars off the terminal."""
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 class _Worker:

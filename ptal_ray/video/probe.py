@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 READ = 0.9  # share of the length in a file's header that must be in the file
 _HEADED = ("mov", "matroska", "avi", "flv")  # formats whose header tells the length
+_SLACK_S = 0.5  # by which a short file may miss it
 _MICROSECONDS = 1e6
 
 
@@ -147,7 +148,7 @@ def _check_length(path: Path, container: InputContainer, end_s: float) -> None:
     if not container.duration or not container.format.name.startswith(_HEADED):
         return
     told_s = container.duration / _MICROSECONDS
-    if end_s - (container.start_time or 0) / _MICROSECONDS < READ * told_s:
+    if end_s - (container.start_time or 0) / _MICROSECONDS + _SLACK_S < READ * told_s:
         raise DataError(
             f"{path}: ends at {end_s:.2f} of {told_s:.2f} s; it was cut off: copy it again"
         )
