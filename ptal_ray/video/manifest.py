@@ -1,0 +1,144 @@
+"""What an output folder holds: the settings of all of it, and a record for each finished video.
+
+DIR/<id>.npy               features (T, D)
+DIR/videos.csv             a line a video, for `python -m ptal_ray.data import --fps`
+DIR/manifest/settings.json
+DIR/manifest/videos/<id>.json    written after the features: with it, a video is finished
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ptal_ray.errors import ConfigError, DataError, full_storage_named
+from ptal_ray.lock import locked
+
+COLUMNS = (
+    "video", "fps", "stride", "window", "snippets", "dim", "duration_s", "frames", "video_fps",
+    "variable", "file",
+)  # fmt: skip
+
+FREE_SPACE = "free space and repeat the command"
+
+Record = dict[str, Any]
+
+
+class Manifest:
+    """The files of an output folder; each is written at once or not at all.
+
+    Args:
+        out: the folder.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self._folder = out / "manifest"
+        self._videos = self._folder / "videos"
+
+    @contextmanager
+    def begun(self, settings: Record, *, replace: bool) -> Iterator[None]:
+        """Makes the folder, or continues one of the same settings; one process at a time.
+
+        Args:
+            settings: what decides the features.
+            replace: forget what was extracted with whatever settings.
+
+        Raises:
+            ConfigError: it cannot be written, another process writes it, or it holds features of
+                other settings or of unknown ones.
+            StorageError: the storage is full.
+        """
+        try:
+            with full_storage_named(self.out, FREE_SPACE):
+                self.out.mkdir(parents=True, exist_ok=True)
+                if not replace:
+                    self._check(settings)
+                self._videos.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"--out {self.out}: cannot be written ({error.strerror}); give another folder"
+            ) from error
+        with locked(self._folder / ".lock", wait=False) as free:
+            if not free:
+                raise ConfigError(
+                    f"--out {self.out}: another process extracts into it; wait or end it"
+                )
+            for record in self._videos.glob("*.json") if replace else ():
+                record.unlink()
+            _write(self._folder / "settings.json", json.dumps(settings, indent=1).encode())
+            yield
+
+    def _check(self, settings: Record) -> None:
+        path = self._folder / "settings.json"
+        advice = "give another --out, or --replace to extract all videos again"
+        if not path.exists():
+            if any(self.out.glob("*.npy")):
+                raise ConfigError(
+                    f"--out {self.out}: holds .npy files of unknown settings; {advice}"
+                )
+            return
+        before = _read(path)
+        changed = [
+            f"{key} {before.get(key)}, now {settings.get(key)}"
+            for key in {**before, **settings} if before.get(key) != settings.get(key)
+        ]  # fmt: skip
+        if changed:
+            raise ConfigError(
+                f"--out {self.out}: was extracted with {'; '.join(changed)}; {advice}"
+            )
+
+    def finished(self, video: str, file: Path) -> bool:
+        """Whether the features of a video are there, and are of a file of this size."""
+        path = self._videos / f"{video}.json"
+        if not path.exists() or not (self.out / f"{video}.npy").exists():
+            return False
+        return bool(_read(path).get("bytes") == file.stat().st_size)
+
+    def add(self, features: np.ndarray, record: Record) -> None:
+        """Writes the features of a video, then its record.
+
+        Raises:
+            OSError: they cannot be written; nothing half written stays.
+        """
+        buffer = io.BytesIO()
+        np.save(buffer, features, allow_pickle=False)
+        _write(self.out / f"{record['video']}.npy", buffer.getbuffer())
+        _write(self._videos / f"{record['video']}.json", json.dumps(record).encode())
+
+    def write_table(self) -> list[Record]:
+        """Writes videos.csv of all finished videos, sorted by id; returns their records."""
+        records = sorted((_read(p) for p in self._videos.glob("*.json")), key=lambda r: r["video"])
+        text = io.StringIO()
+        table = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        table.writeheader()
+        table.writerows(records)
+        _write(self.out / "videos.csv", text.getvalue().encode())
+        return records
+
+
+def _read(path: Path) -> Record:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: unreadable ({error}); remove it or give --replace") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: a JSON object is needed; remove it or give --replace")
+    return found
+
+
+def _write(path: Path, content: bytes | memoryview) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

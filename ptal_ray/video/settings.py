@@ -1,0 +1,87 @@
+"""What decides the features of a video."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ptal_ray.errors import ConfigError
+from ptal_ray.video.encoders.encoder import NAMED, FileEncoder
+from ptal_ray.video.probe import Video
+from ptal_ray.video.windows import Span, Windows
+
+STRIDE = Span(value=16, in_seconds=False)  # of encoders that take each frame alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Equal settings give equal features.
+
+    Args:
+        encoder: a name of `NAMED`, or a file and how it is used.
+        fps: frames a second that the encoder sees; None: those of each video.
+        stride: from window to window.
+        window: that a row of features sees.
+        dtype: of the features, "float16" or "float32".
+    """
+
+    encoder: str | FileEncoder
+    fps: float | None
+    stride: Span
+    window: Span
+    dtype: str = "float16"
+
+    @staticmethod
+    def of(
+        encoder: str | FileEncoder,
+        *,
+        fps: float | None = None,
+        stride: Span | None = None,
+        window: Span | None = None,
+        dtype: str = "float16",
+    ) -> Settings:
+        """The settings with what is left out filled in.
+
+        A clip is a window, and windows follow on each other; else stride and window are equal,
+        by default `STRIDE`.
+        """
+        clip = encoder.clip if isinstance(encoder, FileEncoder) else 1
+        whole = Span(value=clip, in_seconds=False) if clip > 1 else stride or STRIDE
+        window = window or whole
+        stride = stride or (window if clip > 1 else STRIDE)
+        return Settings(encoder=encoder, fps=fps, stride=stride, window=window, dtype=dtype)
+
+    def rate(self, video: Video) -> float:
+        """Frames a second that the encoder sees of a video."""
+        return self.fps or video.fps
+
+    def windows(self, video: Video) -> Windows:
+        """The windows over a video, in frames at `rate`."""
+        rate = self.rate(video)
+        length = max(1, round(self.window.frames(rate)))
+        return Windows(stride=self.stride.frames(rate), length=length)
+
+    def record(self) -> dict[str, Any]:
+        """The settings as JSON; a file by its content.
+
+        Raises:
+            ConfigError: the file of the encoder cannot be read.
+        """
+        encoder = self.encoder
+        named = {"encoder": encoder} if isinstance(encoder, str) else encoder.record()
+        return named | {
+            "fps": self.fps, "stride": str(self.stride), "window": str(self.window),
+            "dtype": self.dtype,
+        }  # fmt: skip
+
+
+def check_encoder(name: str) -> None:
+    """Finds an encoder that is neither named nor a file.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    if name not in NAMED:
+        raise ConfigError(
+            f"--encoder {name}: allowed are {', '.join(NAMED)}, or a file .pt or .pt2"
+        )
