@@ -93,6 +93,14 @@ def test_a_split_left_without_an_instance(layout, subset):
     layout.refused(f"the {subset} split has {videos} videos and not one inst", drop_invalid=True)
 
 
+def test_a_test_split_without_annotations_is_imported_with_a_remark(layout):
+    layout.database["c"]["annotations"] = []
+    plan, store = layout.run()
+    assert store.ids("test") == ("c",)
+    reason = "splits without an instance, on which no mAP can be measured"
+    assert plan.remarks[reason] == 1 and plan.examples[reason] == ["test: 1 videos"]
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -325,14 +333,13 @@ def test_a_store_is_judged_like_a_source(tmp_path, capsys):
                    points=twice)  # fmt: skip
         writer.add("b", subset="test", features=features, duration_s=4.0,
                    annotations=segments(), points=twice)  # fmt: skip
-    assert main(["validate", str(tmp_path / "d")]) == 3
+    assert main(["validate", str(tmp_path / "d")]) == 0
     told = capsys.readouterr()
     for line in (
-        "PROBLEM splits without an instance: 1",
+        "remark  splits without an instance, on which no mAP can be measured: 1",
         "remark  instances that are there twice, kept as annotated: 1",
         "remark  points that are there twice: 1",
         "remark  classes without an instance: 1",
         "remark  channels that are 0 in all videos: 1",
     ):
         assert line in told.out
-    assert "1 problem (splits without an instance)" in told.err

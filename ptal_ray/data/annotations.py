@@ -19,6 +19,7 @@ from ptal_ray.data.user_files import read_json, read_lines
 from ptal_ray.errors import DataError
 
 TRAINING, VALIDATION, TESTING = {"train", "training"}, {"val", "validation"}, {"test", "testing"}
+DROPPED = ("instances whose start is negative", "instances whose end is not after their start")
 LAYOUT = "entries of another layout"
 
 
@@ -175,9 +176,7 @@ class _Reader:
 
 def _reason(start: float) -> str:
     """Why an instance is invalid, of two finite numbers."""
-    if start < 0:
-        return "instances whose start is negative"
-    return "instances whose end is not after their start"
+    return DROPPED[0 if start < 0 else 1]
 
 
 def _named(database: dict[str, Any], reader: _Reader) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ptal_ray.data.annotations import AnnotatedVideo, read_annotations
+from ptal_ray.data.annotations import DROPPED, AnnotatedVideo, read_annotations
 from ptal_ray.data.coverage import Covered, length_problem, length_remarks
 from ptal_ray.data.datasets import note as dataset_note
 from ptal_ray.data.feature_files import FeatureFolder, open_features, snippets_of
@@ -148,7 +148,8 @@ def plan_import(source: Source) -> Plan:
                 "points, or pass --train-list and --test-list"
             )
             problems.append(Problem(text, "splits without a video"))
-    judge(kept, annotations.classes, problems, remarks)
+    dropped = sum(annotations.left_out.get(reason, 0) for reason in DROPPED)
+    judge(kept, annotations.classes, problems, remarks, dropped=dropped)
     return Plan(
         source=source,
         classes=annotations.classes,

@@ -106,20 +106,28 @@ def statistics(videos: Iterable[Labelled], classes: Sequence[str]) -> dict[str, 
 
 
 def judge(
-    videos: Sequence[Labelled], classes: Sequence[str], problems: list[str], remarks: Remarks
+    videos: Sequence[Labelled],
+    classes: Sequence[str],
+    problems: list[str],
+    remarks: Remarks,
+    *,
+    dropped: int = 0,
 ) -> None:
     """Says what makes training or testing useless, or is odd, whatever the features are.
 
     Args:
         videos: those of both splits.
         classes: class names.
-        problems: takes in each split that has videos and no instance.
-        remarks: takes in classes that cannot be learned, names that are alike, and instances and
-            points that are there twice.
+        problems: takes in each split that has videos and no instance, where some were dropped.
+        remarks: takes in other splits without an instance, classes that cannot be learned, names
+            that are alike, and instances and points that are there twice.
+        dropped: instances that were left out as invalid.
     """
     found = statistics(videos, classes)
     for subset, split in found.items():
-        if split.videos and not split.all.instances:
+        if split.videos and not split.all.instances and not dropped:
+            remarks.note(_NO_INSTANCE, f"{subset}: {split.videos} videos")
+        elif split.videos and not split.all.instances:
             problems.append(
                 Problem(
                     f"the {subset} split has {split.videos} videos and not one instance; check "
@@ -159,6 +167,7 @@ def _note_repeated(video: Labelled, classes: Sequence[str], remarks: Remarks) ->
 _TEST_ALONE = (
     "classes of the test split alone, which cannot be learned and count in the mean mAP with 0"
 )
+_NO_INSTANCE = "splits without an instance, on which no mAP can be measured"
 _NO_POINT = (
     "classes without a training point, which points cannot teach; where tested, they count in the "
     "mean mAP with 0"
