@@ -8,13 +8,20 @@ import numpy as np
 import pytest
 import torch
 from conftest import shared
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ptal_ray.data.types import Grid, Scores
 from ptal_ray.methods.apn.boundary import boundary_targets, weighted_binary_loss
 from ptal_ray.methods.apn.decode import decode
-from ptal_ray.methods.apn.loss import _balance, _points_until
-from ptal_ray.methods.apn.params import ApnDecode
-from ptal_ray.methods.apn.proposals import pair_candidates, sample_features
+from ptal_ray.methods.apn.loss import (
+    NARROWEST_ZONE_T,
+    _balance,
+    _points_until,
+    _with_instances,
+)
+from ptal_ray.methods.apn.params import ApnDecode, ApnTrain
+from ptal_ray.methods.apn.proposals import Candidates, pair_candidates, sample_features
 from ptal_ray.methods.method import Batch, Step
 
 
@@ -42,6 +49,25 @@ def test_golden_boundary_loss() -> None:
             if expected is not None and np.isfinite(expected):
                 assert float(value) == pytest.approx(expected, abs=1e-5), name
         assert all(torch.isfinite(v) for v in made.values())
+
+
+LOWEST_RATIO, HIGHEST_RATIO = ApnTrain.__dataclass_fields__["zone_ratio"].metadata["allowed"]
+
+
+@given(
+    length=st.integers(1, 60),
+    edges=st.lists(st.tuples(st.integers(0, 59), st.integers(0, 59)), min_size=1, max_size=8),
+    ratio=st.floats(LOWEST_RATIO, HIGHEST_RATIO),
+)
+def test_every_instance_has_a_positive_cell_at_its_start_and_its_end(
+    length: int, edges: list[tuple[int, int]], ratio: float
+) -> None:
+    first, last = (torch.tensor([[p(e) for e in edges]]).clamp(max=length - 1) for p in (min, max))
+    valid = torch.ones_like(first, dtype=torch.bool)
+    start, end, _ = boundary_targets(
+        first.float(), last.float() + 1, valid, length, ratio, NARROWEST_ZONE_T
+    )
+    assert (start.gather(1, first) > 0.5).all() and (end.gather(1, last) > 0.5).all()
 
 
 def test_no_positive_cell_gives_no_loss_and_no_gradient() -> None:
@@ -121,6 +147,30 @@ def test_points_in_front_of_a_snippet_are_counted() -> None:
     before, latest = _points_until(batch)
     assert before.tolist() == [[0, 0, 1, 1, 1, 2, 2]]
     assert latest.tolist() == [[-1, 1, 1, 1, 2, 2]]
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_proposals_without_a_point_are_background_where_asked_for(background: bool) -> None:
+    batch = Batch(
+        ids=("a",), features=torch.zeros(1, 8, 1), mask=torch.ones(1, 8, dtype=torch.bool),
+        point_t=torch.tensor([[2, 5]]), pair_t=torch.zeros(1, 1), pair_class=torch.zeros(1, 1),
+        most_pairs=0, point_label=torch.ones(1, 2, 1), crop_t=torch.zeros(1, dtype=torch.int64),
+    )  # fmt: skip
+    spans = torch.tensor([[[0, 1], [1, 3], [1, 6], [6, 7], [0, 7]]])
+    ones = torch.ones(1, 5)
+    found = Candidates(
+        start_t=spans[..., 0], end_t=spans[..., 1], start_score=ones, end_score=ones,
+        start_height=ones, end_height=ones, valid=torch.tensor([[True] * 4 + [False]]),
+    )  # fmt: skip
+    labels = {
+        "start_t": torch.tensor([[2, 4]]), "end_t": torch.tensor([[2, 5]]),
+        "valid": torch.tensor([[True, False]]),
+    }  # fmt: skip
+    *_, point, usable, empty = _with_instances(found, batch, labels, background)
+    none = [background, False, False, background, False]
+    assert empty.tolist() == [[*none, False, False]]
+    assert usable.tolist() == [[background, True, False, background, False, True, False]]
+    assert point[0, 1] == 0  # the one point that the second candidate holds
 
 
 def test_balance_keeps_twice_as_many_others() -> None:

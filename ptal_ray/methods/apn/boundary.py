@@ -28,7 +28,12 @@ def zone_targets(start: Tensor, end: Tensor, valid: Tensor, length: int, width: 
 
 
 def boundary_targets(
-    start: Tensor, end: Tensor, valid: Tensor, length: int, zone_ratio: float
+    start: Tensor,
+    end: Tensor,
+    valid: Tensor,
+    length: int,
+    zone_ratio: float,
+    narrowest_t: float = 1.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(start, end, action) targets, each (B, T).
 
@@ -36,11 +41,12 @@ def boundary_targets(
         start, end: (B, P) edges of the instances in snippets.
         valid: (B, P).
         length: T.
-        zone_ratio: width of a boundary zone over the length of its instance; at least 1 snippet.
+        zone_ratio: width of a boundary zone over the length of its instance.
+        narrowest_t: snippets that a zone is wide at least.
 
     Source: BSN; golden bsn/tem_labels.
     """
-    width = (zone_ratio * (end - start)).clamp(min=1.0)
+    width = (zone_ratio * (end - start)).clamp(min=narrowest_t)
     whole = torch.zeros_like(width)
     return (
         zone_targets(start, end, valid, length, width),

@@ -41,6 +41,8 @@ def scores(model: Apn, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]
             model.evaluate(x, found.start_t[:, chosen] + 0.5, found.end_t[:, chosen] + 0.5)
         )
     class_score, text_score = (torch.cat(p, dim=1).sigmoid() for p in zip(*parts, strict=True))
+    if not hp.text_weight:
+        text_score = torch.ones_like(text_score)  # nothing was learnt of it
     kept = (class_score * text_score).topk(min(KEPT_CLASSES, class_score.shape[2]), dim=2).indices
     columns: dict[str, Tensor] = {
         "start_t": found.start_t.int(),

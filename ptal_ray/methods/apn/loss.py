@@ -15,12 +15,16 @@ from ptal_ray.methods.apn.proposals import Candidates, pair_candidates
 from ptal_ray.methods.method import Batch, Step
 
 NEGATIVES = 2  # for each proposal with tIoU >= 0.5
+NARROWEST_ZONE_T = 2.0  # snippets; see _boundary_loss
 
 
 def loss(model: Apn, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
     """Weighted terms "boundary", "class", "text" and "contrast".
 
-    Source: APN Eq. 10 with BSN's objective for the boundary detector.
+    The contrast is a sum over the instances and classes of a video, as printed, and a mean over
+    the videos of the batch.
+
+    Source: APN Eq. 4 with BSN's objective for the boundary detector.
     """
     assert batch.pseudo is not None
     labels = _in_crop(batch)
@@ -28,13 +32,14 @@ def loss(model: Apn, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
     probability = model.boundaries(x, batch.mask)
     terms = {"boundary": _boundary_loss(probability, labels, batch.mask, hp, step)}
     if hp.contrast_weight:
-        summed, number = contrast_loss(
+        summed, _ = contrast_loss(
             x, batch.mask, labels["start_t"], labels["end_t"],
             batch.point_label * labels["valid"][..., None],
             labels["background_start_t"], labels["background_end_t"],
-            tau=hp.contrast_temperature, context_ratio=hp.context_ratio,
+            tau=hp.contrast_temperature, context_ratio=hp.region_ratio,
         )  # fmt: skip
-        terms["contrast"] = hp.contrast_weight * summed / _or_one(step.mean_over_workers(number))
+        videos = summed.new_tensor(float(len(batch.mask)))
+        terms["contrast"] = hp.contrast_weight * summed / step.mean_over_workers(videos)
     _remember_longest(model, hp, step)
     if step.epoch >= hp.pem_start_epochs:
         terms |= _proposal_loss(model, x, probability.detach(), batch, labels, hp, step)
@@ -67,9 +72,14 @@ def _in_crop(batch: Batch) -> dict[str, Tensor]:
 def _boundary_loss(
     probability: Tensor, labels: dict[str, Tensor], mask: Tensor, hp: Any, step: Step
 ) -> Tensor:
+    """BSN's objective on pseudo-labels.
+
+    Deviation: a zone is at least two snippets wide. Edges of pseudo-labels lie between snippets,
+    where a zone of one snippet covers half of the two cells beside it, and no cell is positive.
+    """
     targets = boundary_targets(
         labels["start_t"].float(), labels["end_t"].float() + 1, labels["valid"],
-        mask.shape[1], hp.zone_ratio,
+        mask.shape[1], hp.zone_ratio, NARROWEST_ZONE_T,
     )  # fmt: skip
     weights = (1.0, 1.0, 2.0)
     total = probability.new_zeros(())
@@ -105,30 +115,37 @@ def _proposal_loss(
         probability[:, 0], probability[:, 1], batch.mask, min_duration_t=hp.min_duration_t,
         max_duration_t=model.longest_t, top=hp.train_candidates,
     )  # fmt: skip
-    start, end, point, usable = _with_instances(found, batch, labels)
+    start, end, point, usable, empty = _with_instances(
+        found, batch, labels, hp.background_proposals
+    )
     # The classes and the instance of the one point a proposal contains.
     own_start = labels["start_t"].gather(1, point).float()
     own_end = labels["end_t"].gather(1, point).float() + 1
     shared = (torch.minimum(end, own_end) - torch.maximum(start, own_start)).clamp(min=0)
     overlap = shared / ((end - start) + (own_end - own_start) - shared).clamp(min=1e-6)
+    overlap = overlap.masked_fill(empty, 0)
     rows, kept = _balance(overlap, usable, hp.proposals_per_video, step)
-    start, end, point, overlap = (v.gather(1, rows) for v in (start, end, point, overlap))
+    start, end, point, overlap, empty = (
+        v.gather(1, rows) for v in (start, end, point, overlap, empty)
+    )
     index = point[..., None].expand(-1, -1, batch.point_label.shape[2])
-    classes = batch.point_label.gather(1, index)
-    target = overlap if hp.confidence_target == "tiou" else (overlap >= 0.5).float()
+    classes = batch.point_label.gather(1, index) * ~empty[..., None]
+    complete = (overlap >= 0.5).float()
+    target = overlap if hp.confidence_target == "tiou" else complete
+    of_class = classes * complete[..., None] if hp.class_target == "complete" else classes
     class_logit, text_logit = model.evaluate(x, start, end, _dropout(model, rows, hp, step))
     number = _or_one(step.mean_over_workers(kept.sum().float()))
-    weight = hp.pem_weight / (number * classes.shape[2])
 
     def cross_entropy(logit: Tensor, wanted: Tensor) -> Tensor:
         terms = F.binary_cross_entropy_with_logits(logit, wanted, reduction="none")
-        total: Tensor = weight * (terms.sum(dim=2) * kept).sum()
+        total: Tensor = hp.pem_weight * (terms.sum(dim=2) * kept).sum() / number
         return total
 
-    return {
-        "class": cross_entropy(class_logit, classes),
-        "text": cross_entropy(text_logit, classes * target[..., None]),
-    }
+    terms = {"class": cross_entropy(class_logit, of_class)}
+    if hp.text_weight:
+        text = cross_entropy(text_logit, classes * target[..., None])
+        terms["text"] = hp.text_weight * text
+    return terms
 
 
 def _or_one(number: Tensor) -> Tensor:
@@ -137,23 +154,26 @@ def _or_one(number: Tensor) -> Tensor:
 
 
 def _with_instances(
-    found: Candidates, batch: Batch, labels: dict[str, Tensor]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Edges, index of the contained point and usability of candidates and pseudo-instances.
+    found: Candidates, batch: Batch, labels: dict[str, Tensor], background: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Edges, index of the contained point, usability and emptiness of proposals, each (B, K).
 
-    A candidate is usable when it contains exactly one annotated snippet.
+    Proposals are the candidates and the pseudo-instances. A candidate is usable when it contains
+    exactly one annotated snippet; with `background` also when it is empty, with none.
     """
     before, latest = _points_until(batch)
     first = before.gather(1, found.start_t)  # points in front of the start cell
     until = before.gather(1, found.end_t + 1)
     one = found.valid & (until - first == 1)
+    none = found.valid & (until == first) & background
     point = latest.gather(1, found.end_t).clamp(min=0)
     own = torch.arange(labels["start_t"].shape[1], device=point.device).expand_as(labels["start_t"])
     return (
         torch.cat([found.start_t + 0.5, labels["start_t"].float()], dim=1),
         torch.cat([found.end_t + 0.5, labels["end_t"].float() + 1], dim=1),
         torch.cat([point, own], dim=1),
-        torch.cat([one, labels["valid"]], dim=1),
+        torch.cat([one | none, labels["valid"]], dim=1),
+        torch.cat([none, torch.zeros_like(labels["valid"])], dim=1),
     )
 
 

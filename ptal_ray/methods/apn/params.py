@@ -27,9 +27,7 @@ class ApnTrain(TrainParams):
         10, doc="at most so many boundary and medoid updates", source="PROPOSED", allowed=(1, 100)
     )
     update_medoids: bool = param(
-        True,
-        doc="move medoids off the points; off where actions are short islands in background",
-        source="PROPOSED",
+        False, doc="move medoids off the points, which short actions lose", source="PROPOSED"
     )
     zone_ratio: float = param(
         0.1, doc="width of a boundary zone / instance length", source="BSN", allowed=(0.01, 1.0)
@@ -61,6 +59,21 @@ class ApnTrain(TrainParams):
     context_ratio: float = param(
         0.1, doc="context on either side / proposal length", source="P", allowed=(0.0, 1.0)
     )
+    region_ratio: float = param(
+        0.1,
+        doc="half width of the regions of the contrast / instance length",
+        source="P",
+        allowed=(0.0, 1.0),
+    )
+    background_proposals: bool = param(
+        False, doc="train on proposals without a point too, as background", source="PROPOSED"
+    )
+    class_target: str = param(
+        "point",
+        doc="a proposal is of the class of its point: always, or if its tIoU is at least 0.5",
+        source="PROPOSED",
+        allowed=("point", "complete"),
+    )
     encoder_layers: int = param(2, doc="transformer layers", source="PROPOSED", allowed=(1, 12))
     encoder_width: int = param(
         512, doc="channels of the vision encoder", source="PROPOSED", allowed=(8, 2048)
@@ -90,6 +103,10 @@ class ApnTrain(TrainParams):
         2.0, doc="epochs of boundary detection alone", source="PROPOSED", allowed=(0.0, 1000.0)
     )
     pem_weight: float = param(1.0, doc="lambda_1", source="P", allowed=(0.0, 100.0))
+    text_weight: float = param(
+        1.0, doc="of the text loss in L_PEM; 0: no text confidence", source="P",
+        allowed=(0.0, 100.0),
+    )  # fmt: skip
     contrast_weight: float = param(0.1, doc="lambda_2", source="P", allowed=(0.0, 100.0))
     contrast_temperature: float = param(0.1, doc="tau", source="P", allowed=(0.01, 10.0))
 
