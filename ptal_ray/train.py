@@ -25,6 +25,7 @@ from ptal_ray.data.datasets import find
 from ptal_ray.data.detections import write_detections
 from ptal_ray.errors import ConfigError, PtalError
 from ptal_ray.label_quality import label_quality
+from ptal_ray.run_folder import MODEL
 from ptal_ray.space import SearchSpace, load_space
 from ptal_ray.study import Study, trial_config
 from ptal_ray.trial import Trial
@@ -84,6 +85,7 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
     while True:
         report = trial.advance()
         trial.save(checkpoint)
+        trial.save_model(out / MODEL, report.decode)
         write_detections(out / "detections.json", trial.detections, trial.store.info.classes)
         said = dataclasses.asdict(report) | {"annotated": trial.annotated}
         (out / "report.json").write_text(json.dumps(said, indent=1))
@@ -165,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json:
         print(json.dumps(dataclasses.asdict(report)))
     else:
-        print(f"detections, checkpoint and report: {args.out}")
+        print(f"detections, checkpoint, report and model: {args.out}")
     return 0
 
 

@@ -308,6 +308,10 @@ class Method:
             annotations, or from what the stage left. None for a method without such labels.
         bank: (known, hp) -> tensors of any shape, made once before training, that every step sees
             whole. None for none.
+        network: (model, features, mask, hp) -> named tensors with a row a video, all of what
+            `scores` keeps that the network makes, by operations that `torch.export` knows. None
+            where scores depend on which candidates a video has.
+        network_length: hp -> the one T that `network` can be exported for; None for any.
         groups: (labels, hp) -> rows of the split, one array for each kind of video that every
             batch holds `batch_size` of; the last one counts for epochs. None for all rows.
     """
@@ -326,6 +330,8 @@ class Method:
     labels: Callable[[Known, Any], Pseudo] | None = None
     bank: Callable[[Known, Any], Pseudo] | None = None
     groups: Callable[[Pseudo, Any], list[NDArray[Any]]] | None = None
+    network: Callable[[Any, Tensor, Tensor, Any], dict[str, Tensor]] | None = None
+    network_length: Callable[[Any], int] | None = None
 
 
 def names() -> tuple[str, ...]:

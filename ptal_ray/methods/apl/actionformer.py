@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ptal_ray.methods.apl.actionformer_decode import decode, scores
+from ptal_ray.methods.apl.actionformer_decode import decode, network, scores
 from ptal_ray.methods.apl.actionformer_losses import loss, represent, run, terms
 from ptal_ray.methods.apl.actionformer_network import build
 from ptal_ray.methods.apl.actionformer_params import ActionFormerDecode, ActionFormerTrain
@@ -34,6 +34,7 @@ DETECTOR = Detector(
     terms=terms,
     scores=scores,
     decode=decode,
+    network=network,
     label_rules=label_rules,
 )
 METHOD = Method(
@@ -44,6 +45,7 @@ METHOD = Method(
     build=build,
     loss=loss,
     scores=scores,
+    network=network,
     decode=decode,
     labels=annotated,
 )

@@ -70,6 +70,8 @@ def joint(detector: Detector, name: str, before: str) -> Method:
         loss=partial(loss, detector),
         scores=detector.scores,
         decode=detector.decode,
+        network=detector.network,
+        network_length=detector.network_length,
         label_segments=label_segments,
         labels=pseudo_labels,
         groups=groups,

@@ -1,7 +1,7 @@
 """POTLoc: pseudo-label oriented transformer for point-supervised TAL (Vahdani and Tian)."""
 
 from ptal_ray.methods.method import Method, Stage
-from ptal_ray.methods.potloc.decode import decode, scores
+from ptal_ray.methods.potloc.decode import decode, network, scores
 from ptal_ray.methods.potloc.labels import label_segments, split_labels
 from ptal_ray.methods.potloc.loss import loss
 from ptal_ray.methods.potloc.model import build
@@ -15,6 +15,7 @@ METHOD = Method(
     build=build,
     loss=loss,
     scores=scores,
+    network=network,
     decode=decode,
     label_segments=label_segments,
     stage=Stage(

@@ -1,0 +1,128 @@
+"""The network of a model as a program of torch.export, for places without this package."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from ptal_ray.errors import ConfigError, DataError
+from ptal_ray.prediction.trained import TrainedModel
+
+CLOSE = 1e-4  # greatest difference of a score
+VIDEOS, SNIPPETS = 2, 96  # of the example that is traced
+LENGTHS = (1, 5, 96, 333, 640)  # of the videos whose scores are compared
+ABOUT = "ptal_ray.json"
+
+
+class _Network(nn.Module):
+    """(features (B, T, D), mask (B, T)) -> the named tensors of `Method.network`."""
+
+    def __init__(self, model: TrainedModel) -> None:
+        super().__init__()
+        assert model.method.network is not None
+        self.inner, self._train = model.network, model.train
+        self._network = model.method.network
+
+    def forward(self, features: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        return self._network(self.inner, features, mask, self._train)
+
+
+def export_model(model: TrainedModel, out: Path) -> float:
+    """Writes the program, at once or not at all, and compares its scores with the model's.
+
+    Beside the program, `ptal_ray.json` among its extra files says classes, grid, decode parameters
+    and lengths. Features of padding are zero, and False in the mask.
+
+    Args:
+        model: on the CPU.
+        out: the file, *.pt2.
+
+    Returns:
+        The greatest difference of a score.
+
+    Raises:
+        ConfigError: the method has no network that can be exported, or `out` another suffix.
+        DataError: the scores differ by more than CLOSE.
+    """
+    if model.method.network is None:
+        raise ConfigError(
+            f"--export: {model.file.method} chooses the proposals that it scores by the values of "
+            "each video, which torch.export cannot trace; predict with the model file"
+        )
+    if out.suffix != ".pt2":
+        raise ConfigError(f"--export {out}: torch.export writes .pt2 files; name one")
+    network = _Network(model).eval()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = out.with_name(f".{out.stem}.{os.getpid()}.pt2")
+    try:
+        with torch.no_grad():
+            program = _traced(network, model)
+            torch.export.save(program, beside, extra_files={ABOUT: json.dumps(_about(model))})
+            difference = _difference(torch.export.load(beside), network, model)
+        if not difference <= CLOSE:
+            raise DataError(
+                f"{out}: exported scores differ by {difference:g}, more than {CLOSE:g}; it was not "
+                "written; predict with the model file"
+            )
+        os.replace(beside, out)
+    finally:
+        beside.unlink(missing_ok=True)
+    return difference
+
+
+def _fixed_length(model: TrainedModel) -> int | None:
+    found = model.method.network_length
+    return None if found is None else found(model.train)
+
+
+def _traced(network: _Network, model: TrainedModel) -> ExportedProgram:
+    length = _fixed_length(model)
+    shape = {0: Dim("videos")} | ({} if length else {1: Dim("snippets")})
+    return torch.export.export(
+        network,
+        _example(model, VIDEOS, length or SNIPPETS),
+        dynamic_shapes={"features": shape, "mask": shape},
+    )
+
+
+def _example(model: TrainedModel, videos: int, length: int) -> tuple[Tensor, Tensor]:
+    """Random features; each video is a little shorter than the one before it."""
+    generator = torch.Generator().manual_seed(length)
+    shape = (videos, length, model.file.data.feature_dim)
+    kept = (length - torch.arange(videos)).clamp(min=1)
+    mask = torch.arange(length) < kept[:, None]
+    return torch.randn(shape, generator=generator) * mask[..., None], mask
+
+
+def _difference(program: ExportedProgram, network: _Network, model: TrainedModel) -> float:
+    run = program.module()
+    length = _fixed_length(model)
+    greatest = 0.0
+    for number, own in enumerate((length,) * 2 if length else LENGTHS, 1):
+        inputs = _example(model, number, own)
+        expected, found = network(*inputs), run(*inputs)
+        for name, value in expected.items():
+            gap = (found[name].float() - value.float()).abs().max()
+            greatest = max(greatest, float(gap))
+    return greatest
+
+
+def _about(model: TrainedModel) -> dict[str, Any]:
+    data = model.file.data
+    return {
+        "method": model.file.method,
+        "decode": model.file.decode,
+        "classes": list(data.classes),
+        "feature_dim": data.feature_dim,
+        "stride_s": data.grid.stride_s,
+        "offset_s": data.grid.offset_s,
+        "resample_to": model.train.resample_to,
+        "snippets": _fixed_length(model),
+        "ptal_ray": model.file.version,
+    }
