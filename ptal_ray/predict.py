@@ -1,13 +1,13 @@
 """Finds actions in new videos with a trained model; the data it was trained on is not needed.
 
-    python -m ptal_ray.predict studies/apn_watch-20261121-120000 --features DIR --out detections.json
+    python -m ptal_ray.predict studies/NAME --features DIR --out detections.json
     python -m ptal_ray.predict runs/best/model.pt --features DIR --out page.html --min-score 0.3
     python -m ptal_ray.predict runs/best --export model.pt2
 
-MODEL is a study (the first final run of its best configuration), the folder of a run, a model.pt, a
-best.yaml beside one, or models:/NAME/VERSION of the MLflow registry. DIR holds one <id>.npy of shape
-(T, D) a video. An interrupted prediction continues with the same command. Videos whose features
-cannot be used are listed at the end.
+MODEL is a study (the first final run of its best configuration), the folder of a run, a model.pt,
+a best.yaml beside one, or models:/NAME/VERSION of the MLflow registry. DIR holds one <id>.npy of
+shape (T, D) a video. An interrupted prediction continues with the same command. Videos whose
+features cannot be used are listed at the end.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "and durations that contradict it")  # fmt: skip
     add("--device", help="cpu, cuda or cuda:K (default: cuda where there is one)")
     add("--threads", type=int, metavar="N", help="CPU threads (default: all)")
-    add("--export", type=Path, metavar="FILE.pt2", help="instead write the network for torch.export "
-        "and compare its scores")  # fmt: skip
+    add("--export", type=Path, metavar="FILE.pt2", help="instead write the network by "
+        "torch.export and compare its scores")  # fmt: skip
     add("--json", action="store_true", help="print one JSON object, all else to stderr")
     return parser.parse_args(argv)
 

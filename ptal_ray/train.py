@@ -24,6 +24,7 @@ import torch
 from ptal_ray.data.datasets import find
 from ptal_ray.data.detections import write_detections
 from ptal_ray.errors import ConfigError, PtalError
+from ptal_ray.footprint import size
 from ptal_ray.label_quality import label_quality
 from ptal_ray.run_folder import MODEL
 from ptal_ray.space import SearchSpace, load_space
@@ -167,7 +168,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json:
         print(json.dumps(dataclasses.asdict(report)))
     else:
-        print(f"detections, checkpoint, report and model: {args.out}")
+        model = size((args.out / MODEL).stat().st_size)
+        print(f"detections, checkpoint, report and model ({model}): {args.out}")
     return 0
 
 

@@ -53,6 +53,10 @@ class FakeTrial:
     def save(self, path: Path) -> None:
         path.write_text(str(self.step))
 
+    def save_model(self, path: Path, decode: dict[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(decode))
+
     def load(self, path: Path) -> None:
         self.step = int(path.read_text())
 

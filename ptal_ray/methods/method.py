@@ -311,7 +311,8 @@ class Method:
         network: (model, features, mask, hp) -> named tensors with a row a video, all of what
             `scores` keeps that the network makes, by operations that `torch.export` knows. None
             where scores depend on which candidates a video has.
-        network_length: hp -> the one T that `network` can be exported for; None for any.
+        network_lengths: hp -> (least, step), the lengths T that `network` is exported for: least,
+            least + step, ...; with step 0 the least alone. None for any.
         groups: (labels, hp) -> rows of the split, one array for each kind of video that every
             batch holds `batch_size` of; the last one counts for epochs. None for all rows.
     """
@@ -331,7 +332,7 @@ class Method:
     bank: Callable[[Known, Any], Pseudo] | None = None
     groups: Callable[[Pseudo, Any], list[NDArray[Any]]] | None = None
     network: Callable[[Any, Tensor, Tensor, Any], dict[str, Tensor]] | None = None
-    network_length: Callable[[Any], int] | None = None
+    network_lengths: Callable[[Any], tuple[int, int]] | None = None
 
 
 def names() -> tuple[str, ...]:

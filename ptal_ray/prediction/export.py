@@ -15,13 +15,12 @@ from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.prediction.trained import TrainedModel
 
 CLOSE = 1e-4  # greatest difference of a score
-VIDEOS, SNIPPETS = 2, 96  # of the example that is traced
-LENGTHS = (1, 5, 96, 333, 640)  # of the videos whose scores are compared
+STEPS = (0, 1, 2, 7, 60)  # beyond the least length, of the videos whose scores are compared
 ABOUT = "ptal_ray.json"
 
 
 class _Network(nn.Module):
-    """(features (B, T, D), mask (B, T)) -> the named tensors of `Method.network`."""
+    """(features (1, T, D), length (1,) of the video in them) -> what `Method.network` makes."""
 
     def __init__(self, model: TrainedModel) -> None:
         super().__init__()
@@ -29,7 +28,8 @@ class _Network(nn.Module):
         self.inner, self._train = model.network, model.train
         self._network = model.method.network
 
-    def forward(self, features: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    def forward(self, features: Tensor, length: Tensor) -> dict[str, Tensor]:
+        mask = torch.arange(features.shape[1])[None] < length[:, None]
         return self._network(self.inner, features, mask, self._train)
 
 
@@ -37,7 +37,7 @@ def export_model(model: TrainedModel, out: Path) -> float:
     """Writes the program, at once or not at all, and compares its scores with the model's.
 
     Beside the program, `ptal_ray.json` among its extra files says classes, grid, decode parameters
-    and lengths. Features of padding are zero, and False in the mask.
+    and the lengths T it takes. Features behind the end of a shorter video are zero.
 
     Args:
         model: on the CPU.
@@ -76,36 +76,37 @@ def export_model(model: TrainedModel, out: Path) -> float:
     return difference
 
 
-def _fixed_length(model: TrainedModel) -> int | None:
-    found = model.method.network_length
-    return None if found is None else found(model.train)
+def _lengths(model: TrainedModel) -> tuple[int, int]:
+    """(least, step), see `Method.network_lengths`."""
+    found = model.method.network_lengths
+    return (1, 1) if found is None else found(model.train)
 
 
 def _traced(network: _Network, model: TrainedModel) -> ExportedProgram:
-    length = _fixed_length(model)
-    shape = {0: Dim("videos")} | ({} if length else {1: Dim("snippets")})
+    least, step = _lengths(model)
+    snippets = step * Dim("steps", min=least // step) if step > 1 else Dim("snippets", min=least)
     return torch.export.export(
         network,
-        _example(model, VIDEOS, length or SNIPPETS),
-        dynamic_shapes={"features": shape, "mask": shape},
+        _example(model, least + 5 * step),
+        dynamic_shapes={"features": {1: snippets} if step else None, "length": None},
     )
 
 
-def _example(model: TrainedModel, videos: int, length: int) -> tuple[Tensor, Tensor]:
-    """Random features; each video is a little shorter than the one before it."""
+def _example(model: TrainedModel, length: int, behind: int = 0) -> tuple[Tensor, Tensor]:
+    """Random features of a video, the last `behind` snippets of which are padding."""
     generator = torch.Generator().manual_seed(length)
-    shape = (videos, length, model.file.data.feature_dim)
-    kept = (length - torch.arange(videos)).clamp(min=1)
-    mask = torch.arange(length) < kept[:, None]
-    return torch.randn(shape, generator=generator) * mask[..., None], mask
+    features = torch.randn((1, length, model.file.data.feature_dim), generator=generator)
+    own = max(length - behind, 1)
+    features[:, own:] = 0
+    return features, torch.tensor([own])
 
 
 def _difference(program: ExportedProgram, network: _Network, model: TrainedModel) -> float:
     run = program.module()
-    length = _fixed_length(model)
+    least, step = _lengths(model)
     greatest = 0.0
-    for number, own in enumerate((length,) * 2 if length else LENGTHS, 1):
-        inputs = _example(model, number, own)
+    for behind, more in enumerate(STEPS):
+        inputs = _example(model, least + more * step, behind)
         expected, found = network(*inputs), run(*inputs)
         for name, value in expected.items():
             gap = (found[name].float() - value.float()).abs().max()
@@ -123,6 +124,6 @@ def _about(model: TrainedModel) -> dict[str, Any]:
         "stride_s": data.grid.stride_s,
         "offset_s": data.grid.offset_s,
         "resample_to": model.train.resample_to,
-        "snippets": _fixed_length(model),
+        "lengths": dict(zip(("least", "step"), _lengths(model), strict=True)),
         "ptal_ray": model.file.version,
     }

@@ -63,9 +63,7 @@ class FeatureFile:
                 f"value {np.abs(features).max():g} overflows {expected.dtype}, which the model "
                 "was trained on; scale the features as those of its training"
             )
-        return Video(
-            id=self.id, features=kept, duration_s=self.duration_s, grid=expected.grid
-        )
+        return Video(id=self.id, features=kept, duration_s=self.duration_s, grid=expected.grid)
 
 
 def feature_ids(folder: Path) -> tuple[str, ...]:

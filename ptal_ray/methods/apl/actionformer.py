@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ptal_ray.methods.apl.actionformer_decode import decode, network, scores
+from ptal_ray.methods.apl.actionformer_decode import decode, network, network_lengths, scores
 from ptal_ray.methods.apl.actionformer_losses import loss, represent, run, terms
 from ptal_ray.methods.apl.actionformer_network import build
 from ptal_ray.methods.apl.actionformer_params import ActionFormerDecode, ActionFormerTrain
@@ -35,6 +35,7 @@ DETECTOR = Detector(
     scores=scores,
     decode=decode,
     network=network,
+    network_lengths=network_lengths,
     label_rules=label_rules,
 )
 METHOD = Method(
@@ -46,6 +47,7 @@ METHOD = Method(
     loss=loss,
     scores=scores,
     network=network,
+    network_lengths=network_lengths,
     decode=decode,
     labels=annotated,
 )

@@ -15,7 +15,7 @@ from ptal_ray.methods.apl.actionformer_network import ActionFormer, class_scores
 from ptal_ray.methods.apl.actionformer_params import ActionFormerDecode
 from ptal_ray.methods.method import Batch
 from ptal_ray.ops.nms import batched_nms
-from ptal_ray.ops.pyramid import level_masks
+from ptal_ray.ops.pyramid import level_masks, traced_lengths
 
 
 def network(model: ActionFormer, features: Tensor, mask: Tensor, hp: Any) -> dict[str, Tensor]:
@@ -27,6 +27,11 @@ def network(model: ActionFormer, features: Tensor, mask: Tensor, hp: Any) -> dic
     output = model(features, mask)
     score = class_scores(output, hp.quality_floor)
     return {"score": score, "edges": output.edges, "mask": mask}
+
+
+def network_lengths(hp: Any) -> tuple[int, int]:
+    """See `traced_lengths`."""
+    return traced_lengths(hp.window, hp.levels)
 
 
 def scores(model: ActionFormer, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]:

@@ -71,7 +71,7 @@ def joint(detector: Detector, name: str, before: str) -> Method:
         scores=detector.scores,
         decode=detector.decode,
         network=detector.network,
-        network_length=detector.network_length,
+        network_lengths=detector.network_lengths,
         label_segments=label_segments,
         labels=pseudo_labels,
         groups=groups,

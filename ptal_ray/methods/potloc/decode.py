@@ -14,7 +14,7 @@ from ptal_ray.methods.potloc.model import Potloc
 from ptal_ray.methods.potloc.params import PotlocDecode
 from ptal_ray.ops import mil
 from ptal_ray.ops.nms import hard_nms
-from ptal_ray.ops.pyramid import level_masks
+from ptal_ray.ops.pyramid import level_masks, traced_lengths
 from ptal_ray.ops.score_runs import detections, score_arrays
 
 
@@ -26,6 +26,11 @@ def network(model: Potloc, features: Tensor, mask: Tensor, hp: Any) -> dict[str,
         made[f"score{level}"] = mil.fuse(score)
         made[f"video{level}"] = mil.video_scores(score[..., :-1], own, hp.r_act)
     return made
+
+
+def network_lengths(hp: Any) -> tuple[int, int]:
+    """See `traced_lengths`."""
+    return traced_lengths(hp.window, hp.levels)
 
 
 def scores(model: Potloc, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]:
