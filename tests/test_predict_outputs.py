@@ -7,6 +7,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +15,14 @@ import torch
 from conftest import make_store
 from small_study import METHOD
 from test_predict import export_features, predict, run_leaving_model
-from test_trial import SMALL
+from test_trial import SMALL, config
 
+from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.method import load, names
 from ptal_ray.predict import main
+from ptal_ray.prediction.model_file import model_file, write_model
 from ptal_ray.prediction.outputs import output_format, write_output
 from ptal_ray.prediction.run import Found
 
@@ -138,9 +141,13 @@ def test_the_command_writes_each_format(suffix: str, tmp_path: Path) -> None:
 def test_an_exported_network_gives_the_scores_of_the_model(
     method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trial = run_leaving_model(make_store(tmp_path / "tiny", train=8), method, tmp_path)
-    out = tmp_path / "model.pt2"
-    network = load(method).network
+    store = FeatureStore.open(make_store(tmp_path / "tiny", train=8))
+    plain, chosen = config(store.path, method), load(method)
+    kind: Any = chosen.train_params
+    hp = kind(**plain.train)
+    model = chosen.build(store, hp).eval()
+    write_model(tmp_path / "model.pt", model_file(plain, store, model, plain.decode))
+    out, network = tmp_path / "model.pt2", chosen.network
     if network is None:
         assert main([str(tmp_path), "--export", str(out)]) == 2
         assert f"--export: {method} chooses" in capsys.readouterr().err and not out.exists()
@@ -153,11 +160,11 @@ def test_an_exported_network_gives_the_scores_of_the_model(
     assert about["classes"] == ["ClassA", "ClassB", "ClassC"] and about["stride_s"] == 0.5
     length = about["lengths"]["least"] + 3 * about["lengths"]["step"]
     own = torch.zeros((1, length, 16))
-    video = trial.store.video("video8").features[:length]
+    video = store.video("video8").features[:length]
     own[0, : len(video)] = torch.from_numpy(video.copy())
     mask = torch.arange(length)[None] < len(video)
     with torch.no_grad():
-        expected = network(trial.judged.eval(), own, mask, trial.hp)
+        expected = network(model, own, mask, hp)
         found = program(own, torch.tensor([len(video)]))
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=1e-4)

@@ -5,11 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
-import mlflow
-from mlflow.exceptions import MlflowException
-
 from ptal_ray.data.remote import cache_root
-from ptal_ray.distributed.mlflow_server import default_uri, redacted
+from ptal_ray.distributed.mlflow_server import default_uri, quiet_mlflow, redacted
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.run_folder import MODEL
 
@@ -24,13 +21,16 @@ def registered_model(address: str) -> Path:
         ConfigError: the registry has no such version, or does not answer.
         DataError: the version has no model file.
     """
+    quiet_mlflow()
+    import mlflow
+
     uri = default_uri(None)
     folder = cache_root() / ".models" / quote(address, safe="")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(uri)
         found = Path(mlflow.artifacts.download_artifacts(address, dst_path=str(folder)))
-    except MlflowException as error:
+    except mlflow.exceptions.MlflowException as error:
         raise ConfigError(
             f"{address}: not in the registry of {redacted(uri)} ({error.error_code}); give "
             "models:/NAME/VERSION or models:/NAME@ALIAS, and MLFLOW_TRACKING_URI"
