@@ -18,9 +18,18 @@ def write_checkpoint(path: Path, config: str, state: dict[str, Any]) -> None:
     Raises:
         OSError: it cannot be written; nothing of it stays.
     """
+    write_whole(path, {"config": config, **state})
+
+
+def write_whole(path: Path, content: dict[str, Any]) -> None:
+    """Writes tensors and plain values to `path`, at once or not at all.
+
+    Raises:
+        OSError: it cannot be written; nothing of it stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()  # torch itself does not say why a file could not be written
-    torch.save({"config": config, **state}, buffer)
+    torch.save(content, buffer)
     with whole(path) as beside:
         beside.write_bytes(buffer.getbuffer())
 

@@ -37,6 +37,11 @@ class FinalConfig:
         """Where its files lie in the study directory."""
         return f"final/{self.arm}_seed{self.seed}"
 
+    @property
+    def deployable(self) -> bool:
+        """Whether it leaves a model file: it is trained on the whole training split."""
+        return self.role == "test"
+
 
 def final_event(
     directory: Path, run: FinalConfig, report: TrialReport, detections: Mapping[str, Segments]

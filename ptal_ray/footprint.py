@@ -35,22 +35,28 @@ class Footprint:
         checkpoints: that lie there at once at most: those kept, two for every trial at a time, as
             a new one replaces the old one whole, and the final runs.
         trials: whose scores are kept.
+        model: bytes of one model file.
+        models: that are kept, one a test run.
     """
 
     checkpoint: int
     scores: int
     checkpoints: int
     trials: int
+    model: int
+    models: int
 
     @property
     def most(self) -> int:
         """Bytes on disk at once, at most."""
-        return self.checkpoints * self.checkpoint + self.trials * self.scores
+        made = self.checkpoints * self.checkpoint + self.trials * self.scores
+        return made + self.models * self.model
 
     def __str__(self) -> str:
         return (
             f"{size(self.most)} at once at most: {self.checkpoints} checkpoints of "
-            f"{size(self.checkpoint)}, scores of {self.trials} trials of {size(self.scores)}"
+            f"{size(self.checkpoint)}, scores of {self.trials} trials of {size(self.scores)}, "
+            f"{self.models} models of {size(self.model)}"
         )
 
 
@@ -76,6 +82,8 @@ def footprint(study: Study, store: FeatureStore, concurrent: int) -> Footprint:
         scores=_score_bytes(method, model, hp, store, val),
         checkpoints=keep + 2 * concurrent + reselect + 2 * final.seeds,
         trials=study.num_trials,
+        model=_model_bytes(model),
+        models=2 * final.seeds,
     )
 
 
@@ -113,6 +121,11 @@ def _checkpoint_bytes(model: nn.Module, hp: Any) -> int:
     tensors = copies * len(state) + 3 * len(moments)  # Adam counts the steps of each parameter
     data = copies * sum(map(_bytes, state)) + 2 * sum(map(_bytes, moments)) + 4 * len(moments)
     return PER_CHECKPOINT_BYTES + data + tensors * PER_TENSOR_BYTES
+
+
+def _model_bytes(model: nn.Module) -> int:
+    state = list(model.state_dict().values())
+    return PER_CHECKPOINT_BYTES + sum(map(_bytes, state)) + len(state) * PER_TENSOR_BYTES
 
 
 def _label_bytes(

@@ -10,6 +10,7 @@ from ptal_ray.decoding import write_scores
 from ptal_ray.errors import DivergedError, NoTrialFinished
 from ptal_ray.eventlog import EventLog
 from ptal_ray.finals import diverged_event, final_event
+from ptal_ray.run_folder import MODEL
 from ptal_ray.searcher import Searcher
 from ptal_ray.space import Scalar
 from ptal_ray.study import Study, end_event, final_configs, study_event, trial_config
@@ -126,6 +127,8 @@ def _run_finals(
             trial = trial_factory(run.config, device)
             while not trial.done:
                 report = trial.advance()
+            if run.deployable:
+                trial.save_model(study.directory / run.folder / MODEL, report.decode)
             event = final_event(study.directory, run, report, trial.detections)
         except DivergedError as error:
             event = diverged_event(run, error)

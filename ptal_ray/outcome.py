@@ -57,4 +57,8 @@ def show_summary(outcome: dict[str, Any]) -> str:
         f"study   {outcome['storage'] or outcome['directory']}",
         f"report  {outcome['report']}",
     ]
+    if outcome["test"].get("best"):
+        model = shlex.quote(outcome["storage"] or outcome["directory"])
+        command = f"python -m ptal_ray.predict {model} --features DIR --out detections.json"
+        server = f"{server}\npredict {command}"
     return "\n".join([*lines, f"runs    {server}"])

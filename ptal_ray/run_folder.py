@@ -15,8 +15,8 @@ from ptal_ray.data.remote import Remote
 from ptal_ray.eventlog import loads
 from ptal_ray.scoring import from_first
 
-CHECKPOINT, REPORT, SCORES, DETECTIONS = (
-    "checkpoint.pt", "report.json", "scores.npz", "detections.json"
+CHECKPOINT, REPORT, SCORES, DETECTIONS, MODEL = (
+    "checkpoint.pt", "report.json", "scores.npz", "detections.json", "model.pt"
 )  # fmt: skip
 _STATE = (REPORT, CHECKPOINT)
 
@@ -58,7 +58,7 @@ class RunFolder:
         if rank == 0:
             here = (self.report() or {"step": 0})["step"]
             if here > self._remote_step():
-                self.send(SCORES, DETECTIONS, *_STATE)
+                self.send(SCORES, DETECTIONS, MODEL, *_STATE)
             else:
                 self._pull()
         place = (socket.gethostname(), str(self.path))

@@ -32,8 +32,10 @@ from ptal_ray.data.detections import write_detections
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, PtalError
 from ptal_ray.feasibility import demand, run_problems
+from ptal_ray.footprint import size
 from ptal_ray.label_quality import label_quality
 from ptal_ray.ownership import begins_with, check_files, read_object
+from ptal_ray.run_folder import MODEL
 from ptal_ray.space import SearchSpace, load_space
 from ptal_ray.study import Study, trial_config
 from ptal_ray.trial import Trial
@@ -97,6 +99,7 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
         with whole(out / "report.json") as beside:  # first: it says whose the others are
             beside.write_text(json.dumps(said, indent=1), encoding="utf-8")
         write_detections(out / "detections.json", trial.detections, trial.store.info.classes)
+        trial.save_model(out / MODEL, report.decode)
         trial.save(checkpoint)
         if not quiet:
             loss = f"loss {report.metrics['train/loss_total']:7.4f}"
@@ -117,7 +120,9 @@ def _check_out(out: Path) -> None:
     if {"step", "objective", "annotated"} <= read_object(out / "report.json").keys():
         return
     judged = {"label_quality.jsonl": lambda path: begins_with(path, '{"step": 0')}
-    others = dict.fromkeys(("report.json", "detections.json", "checkpoint.pt"), lambda path: False)
+    others = dict.fromkeys(
+        ("report.json", "detections.json", "checkpoint.pt", MODEL), lambda path: False
+    )
     check_files("--out", out, judged | others)
 
 
@@ -207,7 +212,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json:
         print(json.dumps(dataclasses.asdict(report)))
     else:
-        print(f"detections, checkpoint and report: {args.out}")
+        model = size((args.out / MODEL).stat().st_size)
+        print(f"detections, checkpoint, report and model ({model}): {args.out}")
     return 0
 
 

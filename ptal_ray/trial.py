@@ -37,8 +37,10 @@ from ptal_ray.methods.method import (
     load,
 )
 from ptal_ray.optim import averaged, make_optimizer, move_average, update
+from ptal_ray.prediction.model_file import model_file, write_model
 from ptal_ray.scoring import from_first, gathered, not_finite, score_videos
 from ptal_ray.selection import ground_truth
+from ptal_ray.space import Scalar
 from ptal_ray.stages import stage_result
 from ptal_ray.supervision import split_ids, visible_ids, visible_points
 from ptal_ray.trial_config import TrialConfig, TrialReport
@@ -161,6 +163,10 @@ class Trial:
             "seconds": self.seconds,
         }
         write_checkpoint(path, self._identity, state)
+
+    def save_model(self, path: Path, decode: dict[str, Scalar]) -> None:
+        """Writes the file by which `decode` finds actions in new videos, at once or not at all."""
+        write_model(path, model_file(self.config, self.store, self.judged, decode))
 
     def load(self, path: Path) -> None:
         """Continues from what `save` wrote.

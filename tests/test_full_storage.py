@@ -24,7 +24,7 @@ from ptal_ray.distributed.searcher import JOURNAL, _Journal
 from ptal_ray.errors import ConfigError, StorageError, full_storage_named
 from ptal_ray.eventlog import EventLog, read_events
 from ptal_ray.footprint import check_room, footprint, size
-from ptal_ray.run_folder import CHECKPOINT, SCORES
+from ptal_ray.run_folder import CHECKPOINT, MODEL, SCORES
 from ptal_ray.study import trial_config
 from ptal_ray.trial import Trial
 
@@ -42,15 +42,18 @@ def test_the_footprint_is_known_before(tmp_path: Path) -> None:
     assert need.scores == pytest.approx((tmp_path / SCORES).stat().st_size, rel=0.1)
     assert need.checkpoints == 2 + 2 * 3 + 2 * 2 + 2 * 2
     assert need.trials == 4
+    trial.save_model(tmp_path / MODEL, trial.config.decode)
+    assert need.model == pytest.approx((tmp_path / MODEL).stat().st_size, rel=0.1)
+    assert need.models == 2 * 2
     assert [size(n) for n in (7, 12_340_000, 5 * 10**13)] == ["7 B", "12.3 MB", "50 TB"]
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MB."""
+    """A file system of 5 MB."""
     place = tmp_path / "disk"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(place)]
     try:
         subprocess.run(mount, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
@@ -106,7 +109,7 @@ def test_a_study_that_cannot_fit_does_not_start(
     assert f"{size(plan['most_bytes'])} at once at most" in plan["text"]
     assert search.main([*words, "--num-trials", "1000"]) == 2
     error = capsys.readouterr().err
-    assert "disk: 4.19 MB are free, but the study needs" in error
+    assert "disk: 5.24 MB are free, but the study needs" in error
     assert "lower --keep-checkpoints" in error
     assert not list(small_disk.iterdir())
     (small_disk / "study").mkdir()

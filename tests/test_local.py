@@ -65,6 +65,10 @@ class FakeTrial:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(self.step))
 
+    def save_model(self, path, decode):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(decode))
+
     def load(self, path):
         self.step = int(path.read_text())
 

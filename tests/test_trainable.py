@@ -15,7 +15,7 @@ from ptal_ray.distributed import job as jobs
 from ptal_ray.distributed.job import STANDBY, Job, JobRun
 from ptal_ray.distributed.trainable import TrialProcess
 from ptal_ray.errors import DataError, DivergedError
-from ptal_ray.run_folder import CHECKPOINT, REPORT
+from ptal_ray.run_folder import CHECKPOINT, MODEL, REPORT
 from ptal_ray.trial_config import TrialConfig, TrialReport
 
 CONFIG = TrialConfig(
@@ -52,6 +52,10 @@ class FakeTrial:
 
     def save(self, path: Path) -> None:
         path.write_text(str(self.step))
+
+    def save_model(self, path: Path, decode: dict[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(decode))
 
     def load(self, path: Path) -> None:
         self.step = int(path.read_text())
@@ -150,7 +154,7 @@ def test_a_final_run_brings_its_event(job: Job, monkeypatch: pytest.MonkeyPatch)
     run.advance()
     assert run.advance()["event"] == {"event": "final_report", "step": 30}
     assert seen == [(Path(job.directory), "best")] * 2
-    assert {p.name for p in final.path.iterdir()} == {CHECKPOINT, REPORT}
+    assert {p.name for p in final.path.iterdir()} == {CHECKPOINT, MODEL, REPORT}
 
 
 def test_the_process_takes_one_job_after_the_other(job: Job, fake: type[FakeTrial]) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptal_ray.data.new_videos import NewVideos
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.home import expanded
@@ -59,7 +60,8 @@ def class_embeddings(store: FeatureStore, encoder: str) -> Embeddings:
     Computed once; later calls read the file the first one left in the directory of the store.
 
     Args:
-        store: its class names are embedded, in label order.
+        store: its class names are embedded, in label order; new videos bring the embeddings that
+            their model was trained with.
         encoder: "wordllama", "open_clip:<model>:<weights file>", or the path of a .npy file with
             one row a class, which is used as it is.
 
@@ -72,6 +74,8 @@ def class_embeddings(store: FeatureStore, encoder: str) -> Embeddings:
 
     Source: APN section 3.4 (class embeddings from prompts); all prompts but the third are ours.
     """
+    if isinstance(store, NewVideos):
+        return store.embeddings[encoder]
     classes = store.info.classes
     if encoder.endswith(".npy"):
         return _read_matrix(expanded(encoder), len(classes))

@@ -18,7 +18,7 @@ from ptal_ray.data.remote import Remote
 from ptal_ray.decoding import write_scores
 from ptal_ray.errors import DataError, PtalError, StorageError, full_storage_named
 from ptal_ray.finals import FinalConfig, final_event
-from ptal_ray.run_folder import CHECKPOINT, DETECTIONS, REPORT, SCORES, RunFolder
+from ptal_ray.run_folder import CHECKPOINT, DETECTIONS, MODEL, REPORT, SCORES, RunFolder
 from ptal_ray.study import working_copy
 from ptal_ray.tracking import dumps
 from ptal_ray.trial import Trial
@@ -185,6 +185,8 @@ class JobRun:
         if self.rank == 0:
             if self.job.final:
                 directory = self.job.study_directory
+                if self.job.run.deployable:
+                    trial.save_model(self.job.path / MODEL, report.decode)
                 result["event"] = final_event(directory, self.job.run, report, trial.detections)
             self._save(trial, result)
         note, self._note = self._note, ""
@@ -198,5 +200,5 @@ class JobRun:
         with whole(folder / REPORT) as beside:
             beside.write_text(dumps(result), encoding="utf-8")
         trial.save(folder / CHECKPOINT)
-        last = (SCORES, DETECTIONS) if trial.done else ()
+        last = (SCORES, DETECTIONS, MODEL) if trial.done else ()
         self.job.files.send(*last, REPORT, CHECKPOINT)

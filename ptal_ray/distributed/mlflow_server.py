@@ -307,17 +307,24 @@ def _without_secrets(text: str) -> str:
     return re.sub(r"//\S+@", "//", text)
 
 
-def _client(uri: str) -> Any:
-    """An MLflow client; makes the tables of a fresh database, one process at a time."""
-    os.environ.pop("MLFLOW_RUN_ID", None)  # of an outer run, which ours are not
+def quiet_mlflow() -> None:
+    """Imports MLflow without what it says beside its errors, which reach us as exceptions."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # SQLAlchemy tells MLflow's authors of a change to come; nothing a user can mend.
     warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
-    from mlflow import MlflowClient
+    import mlflow  # noqa: F401
 
     if "MLFLOW_LOGGING_LEVEL" not in os.environ:
-        logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # errors reach us as exceptions
+        logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+
+
+def _client(uri: str) -> Any:
+    """An MLflow client; makes the tables of a fresh database, one process at a time."""
+    os.environ.pop("MLFLOW_RUN_ID", None)  # of an outer run, which ours are not
+    quiet_mlflow()
+    from mlflow import MlflowClient
+
     with _alone(uri):
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)

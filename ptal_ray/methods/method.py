@@ -312,6 +312,11 @@ class Method:
             that dataset with these parameters. Reads descriptions and files that parameters name,
             never annotations; loads no model, so that it is asked of many configurations before
             a search. `build` asks it too. None where any will do.
+        network: (model, features, mask, hp) -> named tensors with a row a video, all of what
+            `scores` keeps that the network makes, by operations that `torch.export` knows. None
+            where scores depend on which candidates a video has.
+        network_lengths: hp -> (least, step), the lengths T that `network` is exported for: least,
+            least + step, ...; with step 0 the least alone. None for any.
         groups: (labels, hp) -> rows of the split, one array for each kind of video that every
             batch holds `batch_size` of; the last one counts for epochs. None for all rows.
     """
@@ -331,6 +336,8 @@ class Method:
     bank: Callable[[Known, Any], Pseudo] | None = None
     check: Callable[[FeatureStore, Any], None] | None = None
     groups: Callable[[Pseudo, Any], list[NDArray[Any]]] | None = None
+    network: Callable[[Any, Tensor, Tensor, Any], dict[str, Tensor]] | None = None
+    network_lengths: Callable[[Any], tuple[int, int]] | None = None
 
 
 def names() -> tuple[str, ...]:

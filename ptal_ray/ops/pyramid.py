@@ -27,6 +27,22 @@ def padded_length(length: int, levels: int) -> int:
     return -(-length // coarsest) * coarsest + coarsest
 
 
+def block_length(reach: int) -> int:
+    """Queries that `local_attention` takes at a time."""
+    return max(2 * reach, 16)
+
+
+def window_reach(window: int) -> int:
+    """Greatest distance in a window."""
+    return max(window // 2, 1)
+
+
+def traced_lengths(window: int, levels: int) -> tuple[int, int]:
+    """(least, step) of the lengths for which a pyramid is one program: multiples of the coarsest
+    position in which every level has two blocks of queries."""
+    return block_length(window_reach(window)) * 2**levels, int(2**levels)
+
+
 def padded(features: Tensor, mask: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     """(B, T, D) and (B, T) with padding behind, so that no video's end depends on other videos."""
     behind = padded_length(mask.shape[1], levels) - mask.shape[1]
@@ -146,7 +162,7 @@ def local_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, rea
         (B, T, heads, size).
     """
     videos, length, heads, size = query.shape
-    block = max(2 * reach, 16)
+    block = block_length(reach)
     number = -(-length // block)
     behind = number * block - length
     blocks = F.pad(query, (0, 0, 0, 0, 0, behind)).view(videos, number, block, heads, size)
@@ -171,7 +187,7 @@ class LocalAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, window: int, stride: int) -> None:
         super().__init__()
-        self.heads, self.reach = heads, max(window // 2, 1)
+        self.heads, self.reach = heads, window_reach(window)
         self.convs = nn.ModuleList([DepthwiseConv(width, stride) for _ in range(3)])
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(3)])
         self.inputs = nn.ModuleList([nn.Linear(width, width) for _ in range(3)])
@@ -234,6 +250,9 @@ class ConvBlock(nn.Module):
 
 def pooled(value: Tensor) -> Tensor:
     """(B, T, H) -> (B, T / 2, H): the maximum over three neighbours."""
+    if torch.compiler.is_exporting():  # tracing fixes the length that max_pool1d takes
+        image = value.mT[:, :, None]
+        return F.max_pool2d(image, (1, 3), stride=(1, 2), padding=(0, 1))[:, :, 0].mT
     return F.max_pool1d(value.mT, 3, stride=2, padding=1).mT
 
 

@@ -34,6 +34,7 @@ def worthwhile(value: Tensor, weight: Tensor) -> bool:
         value.device.type == "cpu"
         and value.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_exporting()  # which cannot choose by the length of a video
         and min(weight.shape[:2]) >= CHANNELS
         and value.shape[0] * value.shape[1] >= POSITIONS
     )

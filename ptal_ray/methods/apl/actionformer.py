@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ptal_ray.methods.apl.actionformer_decode import decode, scores
+from ptal_ray.methods.apl.actionformer_decode import decode, network, network_lengths, scores
 from ptal_ray.methods.apl.actionformer_losses import loss, represent, run, terms
 from ptal_ray.methods.apl.actionformer_network import build, check
 from ptal_ray.methods.apl.actionformer_params import ActionFormerDecode, ActionFormerTrain
@@ -35,6 +35,8 @@ DETECTOR = Detector(
     terms=terms,
     scores=scores,
     decode=decode,
+    network=network,
+    network_lengths=network_lengths,
     label_rules=label_rules,
 )
 METHOD = Method(
@@ -46,6 +48,8 @@ METHOD = Method(
     check=check,
     loss=loss,
     scores=scores,
+    network=network,
+    network_lengths=network_lengths,
     decode=decode,
     labels=annotated,
 )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.methods.apl import external
@@ -14,6 +15,23 @@ from ptal_ray.methods.apl.actionformer_network import ActionFormer, class_scores
 from ptal_ray.methods.apl.actionformer_params import ActionFormerDecode
 from ptal_ray.methods.method import Batch
 from ptal_ray.ops.nms import batched_nms
+from ptal_ray.ops.pyramid import level_masks, traced_lengths
+
+
+def network(model: ActionFormer, features: Tensor, mask: Tensor, hp: Any) -> dict[str, Tensor]:
+    """Of all levels one after the other "score" (B, N, C) and "edges" (B, N, 2) in positions.
+
+    "mask" (B, T') is that of the features with the padding behind; level l has T' / 2^l positions.
+    """
+    features, mask = model.padded(features, mask)
+    output = model(features, mask)
+    score = class_scores(output, hp.quality_floor)
+    return {"score": score, "edges": output.edges, "mask": mask}
+
+
+def network_lengths(hp: Any) -> tuple[int, int]:
+    """See `traced_lengths`."""
+    return traced_lengths(hp.window, hp.levels)
 
 
 def scores(model: ActionFormer, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]:
@@ -21,16 +39,16 @@ def scores(model: ActionFormer, batch: Batch, hp: Any, grids: list[Grid]) -> lis
 
     With external scores those of the classes of the video, times the best of the detector's.
     """
-    output = model(*model.padded(batch.features, batch.mask))
-    score = class_scores(output, hp.quality_floor)
+    made = network(model, batch.features, batch.mask, hp)
+    score, masks = made["score"], level_masks(made["mask"], model.levels_above)
+    sizes = [own.shape[1] for own in masks]
     if hp.external_scores:
         classes = np.stack([external.best(hp.external_scores, id) for id in batch.ids])
         score = score.amax(dim=2, keepdim=True) * torch.from_numpy(classes).to(score)[:, None]
-    masks = torch.split(output.mask, output.sizes, dim=1)
     arrays: list[dict[str, Any]] = [{} for _ in batch.ids]
     parts = zip(
-        torch.split(score, output.sizes, dim=1),
-        torch.split(output.edges, output.sizes, dim=1),
+        torch.split(score, sizes, dim=1),
+        torch.split(made["edges"], sizes, dim=1),
         masks,
         strict=True,
     )

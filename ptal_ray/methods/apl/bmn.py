@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ptal_ray.methods.apl.apl_params import AplBmnTrain
-from ptal_ray.methods.apl.bmn_decode import decode, scores
+from ptal_ray.methods.apl.bmn_decode import decode, network, network_lengths, scores
 from ptal_ray.methods.apl.bmn_loss import losses
 from ptal_ray.methods.apl.bmn_network import Bmn, BmnOutput, build, check
 from ptal_ray.methods.apl.bmn_params import BmnDecode, BmnTrain
@@ -58,6 +58,8 @@ DETECTOR = Detector(
     terms=terms,
     scores=scores,
     decode=decode,
+    network=network,
+    network_lengths=network_lengths,
     label_rules=lambda hp: BmnDecode(video_classes=hp.label_classes),
 )
 METHOD = Method(
@@ -70,5 +72,7 @@ METHOD = Method(
     loss=loss,
     scores=scores,
     decode=decode,
+    network=network,
+    network_lengths=network_lengths,
     labels=annotated,
 )

@@ -47,6 +47,26 @@ def scores(model: Bmn, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]
     return made
 
 
+def network(model: Bmn, features: Tensor, mask: Tensor, hp: Any) -> dict[str, Tensor]:
+    """Of a window or a resampled video: "start_t" and "end_t" (K,) edges of the cells, "score"
+    (B, K), "inside" (B, K) bool, which cells are proposals, and "video" (B, C).
+    """
+    made = model(features, mask)
+    score, inside = proposal_scores(made, mask, hp)
+    return {
+        "start_t": made.first.clone(),
+        "end_t": made.last + 1,
+        "score": score,
+        "inside": inside,
+        "video": made.video,
+    }
+
+
+def network_lengths(hp: Any) -> tuple[int, int]:
+    """A window or a resampled video alone: the samples of all cells follow from their length."""
+    return int(hp.window or hp.resample_to), 0
+
+
 def window_starts(length: int, window: int) -> list[int]:
     """First snippets of the windows of a video: half a window apart, the last one at its end.
 

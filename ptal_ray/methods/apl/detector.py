@@ -27,6 +27,7 @@ class Detector:
         terms: (model, outputs, batch, instances of the crops, hp, step, unlabelled) -> weighted
             0-d terms; `unlabelled` is (B,) bool or None for none.
         scores, decode: see `Method`.
+        network, network_lengths: see `Method`.
         label_rules: hp -> the decode parameters of predictions that may become labels.
     """
 
@@ -41,3 +42,5 @@ class Detector:
     scores: Callable[[Any, Batch, Any, list[Grid]], list[Scores]]
     decode: Callable[[Scores, Grid, float, Any], Segments]
     label_rules: Callable[[Any], DecodeParams]
+    network: Callable[[Any, Tensor, Tensor, Any], dict[str, Tensor]] | None = None
+    network_lengths: Callable[[Any], tuple[int, int]] | None = None

@@ -71,6 +71,8 @@ def joint(detector: Detector, name: str, before: str) -> Method:
         loss=partial(loss, detector),
         scores=detector.scores,
         decode=detector.decode,
+        network=detector.network,
+        network_lengths=detector.network_lengths,
         label_segments=label_segments,
         labels=pseudo_labels,
         groups=groups,

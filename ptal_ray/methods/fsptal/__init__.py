@@ -1,6 +1,6 @@
 """FS-PTAL: fine-grained separation of action and background from points (anonymous, ICLR)."""
 
-from ptal_ray.methods.fsptal.decode import decode, scores
+from ptal_ray.methods.fsptal.decode import decode, network, scores
 from ptal_ray.methods.fsptal.loss import loss
 from ptal_ray.methods.fsptal.model import build
 from ptal_ray.methods.fsptal.params import FsptalDecode, FsptalTrain
@@ -15,6 +15,7 @@ METHOD = Method(
     build=build,
     loss=loss,
     scores=scores,
+    network=network,
     decode=decode,
     refresh=refresh,
     label_segments=label_segments,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.methods.fsptal.model import Fsptal
@@ -15,11 +16,19 @@ from ptal_ray.ops.nms import hard_nms
 from ptal_ray.ops.score_runs import detections, score_arrays
 
 
+def network(model: Fsptal, features: Tensor, mask: Tensor, hp: Any) -> dict[str, Tensor]:
+    """Fused "score" (B, T, C + 1) and "video" (B, C)."""
+    _, score = model(features)
+    return {
+        "score": mil.fuse(score),
+        "video": mil.video_scores(score[..., :-1], mask, hp.r_act),
+    }
+
+
 def scores(model: Fsptal, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]:
     """Fused snippet scores and video scores of the original videos, see `score_arrays`."""
-    _, score = model(batch.features)
-    video = mil.video_scores(score[..., :-1], batch.mask, hp.r_act)
-    found = score_arrays(mil.fuse(score), video, batch.mask.sum(dim=1).tolist())
+    made = network(model, batch.features, batch.mask, hp)
+    found = score_arrays(made["score"], made["video"], batch.mask.sum(dim=1).tolist())
     return [Scores(id=id, arrays=arrays) for id, arrays in zip(batch.ids, found, strict=True)]
 
 

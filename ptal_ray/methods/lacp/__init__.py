@@ -1,6 +1,6 @@
 """LACP: learning action completeness from points (Lee and Byun, ICCV 2021)."""
 
-from ptal_ray.methods.lacp.decode import decode, scores
+from ptal_ray.methods.lacp.decode import decode, network, scores
 from ptal_ray.methods.lacp.loss import loss
 from ptal_ray.methods.lacp.model import build
 from ptal_ray.methods.lacp.params import LacpDecode, LacpTrain
@@ -15,6 +15,7 @@ METHOD = Method(
     build=build,
     loss=loss,
     scores=scores,
+    network=network,
     decode=decode,
     refresh=refresh,
     label_segments=label_segments,

@@ -1,7 +1,7 @@
 """POTLoc: pseudo-label oriented transformer for point-supervised TAL (Vahdani and Tian)."""
 
 from ptal_ray.methods.method import Method, Stage
-from ptal_ray.methods.potloc.decode import decode, scores
+from ptal_ray.methods.potloc.decode import decode, network, network_lengths, scores
 from ptal_ray.methods.potloc.labels import label_segments, split_labels
 from ptal_ray.methods.potloc.loss import loss
 from ptal_ray.methods.potloc.model import build, check
@@ -15,6 +15,8 @@ METHOD = Method(
     build=build,
     loss=loss,
     scores=scores,
+    network=network,
+    network_lengths=network_lengths,
     decode=decode,
     label_segments=label_segments,
     stage=Stage(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.methods.method import Batch
@@ -13,16 +14,32 @@ from ptal_ray.methods.potloc.model import Potloc
 from ptal_ray.methods.potloc.params import PotlocDecode
 from ptal_ray.ops import mil
 from ptal_ray.ops.nms import hard_nms
+from ptal_ray.ops.pyramid import level_masks, traced_lengths
 from ptal_ray.ops.score_runs import detections, score_arrays
+
+
+def network(model: Potloc, features: Tensor, mask: Tensor, hp: Any) -> dict[str, Tensor]:
+    """Of each level l fused "score<l>" (B, T_l, C + 1) and "video<l>" (B, C)."""
+    made = {}
+    levels, masks = model(*model.padded(features, mask))
+    for level, (score, own) in enumerate(zip(levels, masks, strict=True)):
+        made[f"score{level}"] = mil.fuse(score)
+        made[f"video{level}"] = mil.video_scores(score[..., :-1], own, hp.r_act)
+    return made
+
+
+def network_lengths(hp: Any) -> tuple[int, int]:
+    """See `traced_lengths`."""
+    return traced_lengths(hp.window, hp.levels)
 
 
 def scores(model: Potloc, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]:
     """Of each level l "video<l>" (C,), "score<l>" (T_l, C) and "action<l>" (T_l,), fused."""
-    levels, masks = model(*model.padded(batch.features, batch.mask))
+    made = network(model, batch.features, batch.mask, hp)
     arrays: list[dict[str, Any]] = [{} for _ in batch.ids]
-    for level, (score, mask) in enumerate(zip(levels, masks, strict=True)):
-        video = mil.video_scores(score[..., :-1], mask, hp.r_act)
-        found = score_arrays(mil.fuse(score), video, mask.sum(dim=1).tolist())
+    for level, mask in enumerate(level_masks(batch.mask, model.levels)):
+        lengths = mask.sum(dim=1).tolist()
+        found = score_arrays(made[f"score{level}"], made[f"video{level}"], lengths)
         for own, new in zip(arrays, found, strict=True):
             own |= {f"{name}{level}": array for name, array in new.items()}
     return [Scores(id=id, arrays=own) for id, own in zip(batch.ids, arrays, strict=True)]

@@ -1,0 +1,129 @@
+"""The network of a model as a program of torch.export, for places without this package."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from ptal_ray.errors import ConfigError, DataError
+from ptal_ray.prediction.trained import TrainedModel
+
+CLOSE = 1e-4  # greatest difference of a score
+STEPS = (0, 1, 2, 7, 60)  # beyond the least length, of the videos whose scores are compared
+ABOUT = "ptal_ray.json"
+
+
+class _Network(nn.Module):
+    """(features (1, T, D), length (1,) of the video in them) -> what `Method.network` makes."""
+
+    def __init__(self, model: TrainedModel) -> None:
+        super().__init__()
+        assert model.method.network is not None
+        self.inner, self._train = model.network, model.train
+        self._network = model.method.network
+
+    def forward(self, features: Tensor, length: Tensor) -> dict[str, Tensor]:
+        mask = torch.arange(features.shape[1])[None] < length[:, None]
+        return self._network(self.inner, features, mask, self._train)
+
+
+def export_model(model: TrainedModel, out: Path) -> float:
+    """Writes the program, at once or not at all, and compares its scores with the model's.
+
+    Beside the program, `ptal_ray.json` among its extra files says classes, grid, decode parameters
+    and the lengths T it takes. Features behind the end of a shorter video are zero.
+
+    Args:
+        model: on the CPU.
+        out: the file, *.pt2.
+
+    Returns:
+        The greatest difference of a score.
+
+    Raises:
+        ConfigError: the method has no network that can be exported, or `out` another suffix.
+        DataError: the scores differ by more than CLOSE.
+    """
+    if model.method.network is None:
+        raise ConfigError(
+            f"--export: {model.file.method} chooses the proposals that it scores by the values of "
+            "each video, which torch.export cannot trace; predict with the model file"
+        )
+    if out.suffix != ".pt2":
+        raise ConfigError(f"--export {out}: torch.export writes .pt2 files; name one")
+    network = _Network(model).eval()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = out.with_name(f".{out.stem}.{os.getpid()}.pt2")
+    try:
+        with torch.no_grad():
+            program = _traced(network, model)
+            torch.export.save(program, beside, extra_files={ABOUT: json.dumps(_about(model))})
+            difference = _difference(torch.export.load(beside), network, model)
+        if not difference <= CLOSE:
+            raise DataError(
+                f"{out}: exported scores differ by {difference:g}, more than {CLOSE:g}; it was not "
+                "written; predict with the model file"
+            )
+        os.replace(beside, out)
+    finally:
+        beside.unlink(missing_ok=True)
+    return difference
+
+
+def _lengths(model: TrainedModel) -> tuple[int, int]:
+    """(least, step), see `Method.network_lengths`."""
+    found = model.method.network_lengths
+    return (1, 1) if found is None else found(model.train)
+
+
+def _traced(network: _Network, model: TrainedModel) -> ExportedProgram:
+    least, step = _lengths(model)
+    snippets = step * Dim("steps", min=least // step) if step > 1 else Dim("snippets", min=least)
+    return torch.export.export(
+        network,
+        _example(model, least + 5 * step),
+        dynamic_shapes={"features": {1: snippets} if step else None, "length": None},
+    )
+
+
+def _example(model: TrainedModel, length: int, behind: int = 0) -> tuple[Tensor, Tensor]:
+    """Random features of a video, the last `behind` snippets of which are padding."""
+    generator = torch.Generator().manual_seed(length)
+    features = torch.randn((1, length, model.file.data.feature_dim), generator=generator)
+    own = max(length - behind, 1)
+    features[:, own:] = 0
+    return features, torch.tensor([own])
+
+
+def _difference(program: ExportedProgram, network: _Network, model: TrainedModel) -> float:
+    run = program.module()
+    least, step = _lengths(model)
+    greatest = 0.0
+    for behind, more in enumerate(STEPS):
+        inputs = _example(model, least + more * step, behind)
+        expected, found = network(*inputs), run(*inputs)
+        for name, value in expected.items():
+            gap = (found[name].float() - value.float()).abs().max()
+            greatest = max(greatest, float(gap))
+    return greatest
+
+
+def _about(model: TrainedModel) -> dict[str, Any]:
+    data = model.file.data
+    return {
+        "method": model.file.method,
+        "decode": model.file.decode,
+        "classes": list(data.classes),
+        "feature_dim": data.feature_dim,
+        "stride_s": model.file.grid.stride_s,
+        "offset_s": model.file.grid.offset_s,
+        "resample_to": model.train.resample_to,
+        "lengths": dict(zip(("least", "step"), _lengths(model), strict=True)),
+        "ptal_ray": model.file.version,
+    }

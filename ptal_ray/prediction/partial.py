@@ -1,0 +1,87 @@
+"""The finished videos of a prediction that is not over, in one file beside its output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ptal_ray.data.types import Segments
+from ptal_ray.prediction.folder import FeatureFile
+
+
+class Partial:
+    """Appends detections of finished videos; what an earlier run of the same finished is kept.
+
+    Args:
+        out: the output that it lies beside, as .<name>.partial.
+        identity: all that the detections depend on beside the features; another one starts anew.
+
+    `found` are the detections, `files` what each was made from: [bytes, time of change, seconds].
+    """
+
+    def __init__(self, out: Path, identity: Mapping[str, Any]) -> None:
+        self.path = out.with_name(f".{out.name}.partial")
+        self._identity = json.loads(json.dumps(identity))
+        self.found: dict[str, Segments] = {}
+        self._made_from: dict[str, list[float]] = {}
+
+    def __enter__(self) -> Partial:
+        self._read()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_name(f"{self.path.name}.new")
+        lines = [self._line(id, own, self._made_from[id]) for id, own in self.found.items()]
+        beside.write_text("".join([json.dumps(self._identity) + "\n", *lines]), encoding="utf-8")
+        beside.replace(self.path)  # without the line that a killed run left half
+        self._file = self.path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def holds(self, file: FeatureFile) -> bool:
+        """Whether the video is finished and its file as it was then."""
+        return self._made_from.get(file.id) == _made_from(file)
+
+    def add(self, file: FeatureFile, found: Segments) -> None:
+        """Keeps the detections of a finished video."""
+        self.found[file.id], self._made_from[file.id] = found, _made_from(file)
+        self._file.write(self._line(file.id, found, _made_from(file)))
+        self._file.flush()
+
+    def remove(self) -> None:
+        """Removes the file: the output is written."""
+        self.path.unlink(missing_ok=True)
+
+    def _read(self) -> None:
+        try:
+            lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
+            if not lines or json.loads(lines[0]) != self._identity:
+                return
+            for line in lines[1:]:
+                plain = json.loads(line)
+                columns = {name: np.array(column) for name, column in plain["found"].items()}
+                columns["label"] = columns["label"].astype(np.int64)
+                self.found[plain["id"]] = Segments(**columns)
+                self._made_from[plain["id"]] = plain["from"]
+        except (OSError, ValueError, KeyError, TypeError):
+            self.found, self._made_from = {}, {}  # damaged: finding them again costs time alone
+
+    @staticmethod
+    def _line(id: str, found: Segments, made_from: list[float]) -> str:
+        columns = {name: column.tolist() for name, column in asdict(found).items()}
+        return json.dumps({"id": id, "from": made_from, "found": columns}) + "\n"
+
+
+def _made_from(file: FeatureFile) -> list[float]:
+    return [*file.stamp, file.duration_s]

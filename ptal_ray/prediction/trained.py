@@ -1,0 +1,168 @@
+"""A trained network with its decode parameters: features of new videos in, detections out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ptal_ray.data.batching import PackedSplit
+from ptal_ray.data.new_videos import NewVideos
+from ptal_ray.data.types import Grid, Segments, Video
+from ptal_ray.errors import DataError
+from ptal_ray.methods.method import Method, load, names
+from ptal_ray.prediction.folder import Expected
+from ptal_ray.prediction.model_file import ModelFile, read_model
+from ptal_ray.scoring import not_finite, score_videos
+
+NEAR = 0.05  # share by which the stride of features may differ from that of training
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """A network that is ready to score videos.
+
+    Args:
+        path: of its file.
+        file: what that holds.
+        method: how to score and decode.
+        network: with its weights, in inference mode.
+        train, decode: the parameters as the method takes them.
+        videos: stands in for the store; none are in memory.
+        device: where the network lies.
+        any_stride: whether the stride of features may differ from that of training.
+    """
+
+    path: Path
+    file: ModelFile
+    method: Method
+    network: nn.Module
+    train: Any
+    decode: Any
+    videos: NewVideos
+    device: torch.device
+    any_stride: bool = False
+
+    @property
+    def grid(self) -> Grid:
+        """Of the features that it takes."""
+        return self.videos.info.grid or self.file.grid
+
+    @property
+    def expected(self) -> Expected:
+        """What features must be to suit it."""
+        info = self.videos.info
+        return Expected(
+            dim=info.feature_dim,
+            dtype=self.file.dtype,
+            grid=self.grid,
+            any_stride=self.any_stride,
+        )
+
+    def detect(self, videos: Mapping[str, Video]) -> tuple[dict[str, Segments], dict[str, str]]:
+        """Scores a batch of videos and decodes the scores, as a final run does with test videos.
+
+        Args:
+            videos: by id, all on the grid of `with_grid`.
+
+        Returns:
+            Detections by id, and why a video has none: its scores are not finite.
+        """
+        if not videos:
+            return {}, {}
+        loaded = NewVideos(
+            self.videos.path, self.videos.info, self.file.dtype, tuple(videos), videos
+        )
+        split = PackedSplit(loaded, tuple(videos), self.device, resample_to=self.train.resample_to)
+        scores = score_videos(self.method, self.network, split, self.train, self.file.precision)
+        found: dict[str, Segments] = {}
+        broken: dict[str, str] = {}
+        for own, grid in zip(scores, split.grids, strict=True):
+            if not_finite([own]) is None:
+                duration_s = videos[own.id].duration_s
+                found[own.id] = self.method.decode(own, grid, duration_s, self.decode)
+            else:
+                broken[own.id] = "its scores are not finite; check the scale of its features"
+        return found, broken
+
+    def with_grid(self, grid: Grid, *, any_stride: bool = False) -> TrainedModel:
+        """The model for features on another grid.
+
+        Args:
+            grid: of the new features.
+            any_stride: accept a stride that differs clearly from that of training.
+
+        Raises:
+            DataError: the stride does.
+        """
+        trained = self.file.grid.stride_s
+        # resampled videos have as many snippets whatever their stride
+        fixed = bool(self.train.resample_to) or any_stride
+        if not fixed and abs(grid.stride_s - trained) > NEAR * trained:
+            raise DataError(
+                f"{self.path}: trained on snippets of {trained:g} s, and these features have "
+                f"{grid.stride_s:g} s; extract them at that stride, correct --fps and --stride, "
+                "or pass --allow-stride"
+            )
+        old = self.videos
+        info = replace(old.info, grid=grid)
+        videos = NewVideos(old.path, info, old.dtype, old.ids("test"), embeddings=old.embeddings)
+        return replace(self, videos=videos, any_stride=any_stride)
+
+
+def load_model(path: Path, device: torch.device, ids: tuple[str, ...] = ()) -> TrainedModel:
+    """The model in a file.
+
+    Args:
+        path: of the file.
+        device: where the network goes.
+        ids: of the videos it will meet; external video scores must know them.
+
+    Raises:
+        ConfigError: a parameter excludes another, as in training.
+        DataError: the file cannot be read, or its method is another one here.
+    """
+    file = read_model(path)
+    if file.method not in names():
+        raise DataError(
+            f"{path}: method {file.method!r} is unknown; known are {', '.join(names())}"
+        )
+    method = load(file.method)
+    train = _params(path, "train", method.train_params, file.train)
+    decode = _params(path, "decode", method.decode_params, file.decode)
+    texts = {name: rows.numpy() for name, rows in file.texts.items()}
+    videos = NewVideos(path, file.data, file.dtype, ids, embeddings=texts)
+    with torch.random.fork_rng(devices=[]):
+        network = method.build(videos, train)
+    try:
+        network.load_state_dict(file.weights)
+    except RuntimeError as error:
+        raise DataError(
+            f"{path}: weights of another version of {file.method} (ptal_ray {file.version}); "
+            "install that version, or train anew"
+        ) from error
+    return TrainedModel(
+        path=path,
+        file=file,
+        method=method,
+        network=network.to(device).eval(),
+        train=train,
+        decode=decode,
+        videos=videos,
+        device=device,
+    )
+
+
+def _params(path: Path, section: str, kind: type[Any], values: Mapping[str, Any]) -> Any:
+    """`kind(**values)`, which must be all that it has."""
+    known = {field.name for field in fields(kind)}
+    if other := known ^ set(values):
+        raise DataError(
+            f"{path}: {section}.{min(other)} is a parameter in one of this file and the installed "
+            "ptal_ray; install the version that wrote it, or train anew"
+        )
+    return kind(**values)
