@@ -149,7 +149,7 @@ def test_a_study_predicts_as_its_own_final_run_without_its_store(
     best.write_text(text)
     assert predict(best, features, tmp_path / "found.json") == 0
     assert_same(results(tmp_path / "found.json"), results(best.with_name("detections.json")))
-    best.write_text(re.sub(r"  lr: .*", "  lr: 0.123", text))
+    best.write_text(re.sub(r"\blr: [^,}\n]*", "lr: 0.123", text))
     assert predict(best, features, tmp_path / "x.json") == 3
     assert "of another configuration" in capsys.readouterr().err
 

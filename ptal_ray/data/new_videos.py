@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.data.types import DatasetInfo, Video
+from ptal_ray.data.types import DatasetInfo, Grid, Video
 from ptal_ray.errors import DataError
 
 
@@ -54,6 +54,10 @@ class NewVideos(FeatureStore):
     def duration_s(self, id: str) -> float:
         """Seconds of a video in memory."""
         return self.video(id).duration_s
+
+    def grid(self, id: str) -> Grid:
+        """Where the snippets of a video in memory lie."""
+        return self.video(id).grid
 
     def video(self, id: str) -> Video:
         """A video in memory.

@@ -14,7 +14,7 @@ A dict of tensors and plain values that `torch.load(..., weights_only=True)` rea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def model_file(
         train=dict(config.train),
         decode=dict(decode),
         precision=config.precision,
-        data=store.info,
+        data=replace(store.info, grid=_typical_grid(store)),
         dtype=store.dtype,
         texts={name: torch.from_numpy(rows) for name, rows in texts.items()},
         weights={name: value.detach().cpu() for name, value in judged.state_dict().items()},
@@ -121,6 +121,12 @@ def read_model(path: Path) -> ModelFile:
         return _parsed(content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: damaged model file ({error!r}); copy it again") from error
+
+
+def _typical_grid(store: FeatureStore) -> Grid:
+    """That of the training video with the median stride, which new videos are compared with."""
+    grids = [store.video(id).grid for id in store.ids("train")]
+    return sorted(grids, key=lambda grid: grid.stride_s)[len(grids) // 2]
 
 
 def _parsed(content: dict[str, Any]) -> ModelFile:
