@@ -22,7 +22,7 @@ def number_of_points(domains: Mapping[str, Domain]) -> int | None:
 def point(domains: Mapping[str, Domain], params: Mapping[str, Scalar]) -> Point | None:
     """What tells a configuration from others; None where `params` lacks a value.
 
-    Optuna's dust of stepping is cleared away, so equal values compare equal.
+    Values of quniform are rounded to 12 digits, so that equal steps compare equal.
     """
     if not domains.keys() <= params.keys():
         return None
