@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ptal_ray.data.checks import duration_problems, id_problems
+from ptal_ray.data.choice import without
 from ptal_ray.data.rates import Frames, positive, stated_frames
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import DataError
@@ -60,7 +61,13 @@ class Annotations:
 
 
 def read_annotations(
-    path: Path, *, lists: Mapping[str, Path] | None = None, drop_invalid: bool = False
+    path: Path,
+    *,
+    lists: Mapping[str, Path] | None = None,
+    drop_invalid: bool = False,
+    content: Mapping[str, Any] | None = None,
+    exclude: Set[str] = frozenset(),
+    drop_labels: Set[str] = frozenset(),
 ) -> Annotations:
     """Reads {"database": {id: {"subset", "duration", "annotations": [{"segment", "label"}]}}}.
 
@@ -72,17 +79,23 @@ def read_annotations(
         path: the file.
         lists: "train" and "test" -> files of one video id a line, in place of the subsets.
         drop_invalid: leave out instances whose end is not after their start, and count them.
+        content: what the file would hold, in place of reading it.
+        exclude: ids of videos to leave out.
+        drop_labels: classes to leave out, with their instances.
 
     Raises:
         DataError: the file is unreadable or of another layout.
     """
-    content = _object(path)
+    content = _object(path) if content is None else content
     database = content.get("database")
     if not isinstance(database, dict) or not all(isinstance(v, dict) for v in database.values()):
         raise DataError(f'{path}: no object "database" of videos; the ActivityNet layout is needed')
+    content, left_out = without(content, exclude, drop_labels, path)
+    database = content["database"]
     reader = _Reader(path, _classes(content, database), drop_invalid)
     subsets = _listed(database, lists, reader) if lists else _named(database, reader)
     videos = [reader.video(id, entry, subsets[id]) for id, entry in database.items() if subsets[id]]
+    reader.left_out.update(left_out)
     reader.count("videos of no chosen subset", sum(not s for s in subsets.values()))
     return Annotations(
         classes=reader.classes,
@@ -199,7 +212,7 @@ def _listed(database: dict[str, Any], lists: Mapping[str, Path], reader: _Reader
     return subsets
 
 
-def _classes(content: dict[str, Any], database: dict[str, Any]) -> tuple[str, ...]:
+def _classes(content: Mapping[str, Any], database: dict[str, Any]) -> tuple[str, ...]:
     if isinstance(content.get("classes"), list):
         return tuple(str(name) for name in content["classes"])
     lists = (v.get("annotations") for v in database.values())

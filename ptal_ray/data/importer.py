@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +16,12 @@ from ptal_ray.data.annotations import AnnotatedVideo, Annotations, read_annotati
 from ptal_ray.data.checks import feature_problems
 from ptal_ray.data.coverage import Covered, length_problem, length_remarks
 from ptal_ray.data.datasets import note as dataset_note
+from ptal_ray.data.feature_files import FeatureFile, npy_of
+from ptal_ray.data.normalize import Scale, training_scale
 from ptal_ray.data.points import no_points, point_rows, simulate_points, sorted_points
 from ptal_ray.data.rates import Frames, RateSource, given_frames, snippet_frames
 from ptal_ray.data.store import StoreWriter
-from ptal_ray.data.types import FloatArray, Grid, Points, Segments
+from ptal_ray.data.types import Grid, Points, Segments
 from ptal_ray.errors import DataError
 
 STRAY = 0.05  # share of instances behind their video, or points of unknown videos, still believed
@@ -46,6 +49,13 @@ class Source:
         allow_points: import points of which many lie in no instance of their class.
         drop_invalid: leave out instances whose end is not after their start.
         note: a line on the data; empty takes what is known of `name`.
+        content: what a reader made of a released folder, in the ActivityNet layout; in place of
+            the JSON, whose path then only names the place in messages.
+        files: video id -> its features, likewise in place of <id>.npy.
+        point_columns: names of the columns of `points` where its first line has none.
+        exclude: ids of videos to leave out.
+        drop_labels: classes to leave out, with their instances and points.
+        normalize: store z-scores of the features, by mean and spread of the training split.
     """
 
     name: str
@@ -63,6 +73,12 @@ class Source:
     allow_points: bool = False
     drop_invalid: bool = False
     note: str = ""
+    content: Mapping[str, Any] | None = None
+    files: Mapping[str, FeatureFile] | None = None
+    point_columns: tuple[str, ...] = ()
+    exclude: frozenset[str] = frozenset()
+    drop_labels: frozenset[str] = frozenset()
+    normalize: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +87,7 @@ class PlannedVideo:
 
     id: str
     subset: str
-    file: Path
+    features: FeatureFile
     duration_s: float
     instances: Segments
     points: Points
@@ -125,6 +141,7 @@ def import_dataset(
         more = len(plan.problems) - 1
         rest = f" (and {more} more: run validate with the same flags)" if more else ""
         raise DataError(plan.problems[0] + rest)
+    scale = _scale(plan)
     grids = {video.grid for video in plan.videos}
     shared = grids.pop() if len(grids) == 1 else None
     with StoreWriter(
@@ -136,7 +153,7 @@ def import_dataset(
             writer.add(
                 video.id,
                 subset=video.subset,
-                features=_features(video.file),
+                features=scale(video.features.read()),
                 duration_s=video.duration_s,
                 annotations=video.instances,
                 points=video.points,
@@ -152,9 +169,10 @@ def validate(source: Source) -> tuple[Plan, list[str]]:
     problems = list(plan.problems)
     for video in plan.videos:
         try:
-            problems += feature_problems(video.id, _features(video.file), 0)
-        except DataError:
-            continue  # the plan has said that it is missing or unreadable
+            problems += feature_problems(video.id, video.features.read(), 0)
+        except DataError as error:
+            if not any(str(error) in problem for problem in plan.problems):  # beyond its header
+                problems.append(str(error))
     return plan, problems
 
 
@@ -165,8 +183,9 @@ def plan_import(source: Source) -> Plan:
         DataError: annotations or points cannot be read at all.
     """
     annotations = read_annotations(
-        source.annotations, lists=source.lists, drop_invalid=source.drop_invalid
-    )
+        source.annotations, lists=source.lists, drop_invalid=source.drop_invalid,
+        content=source.content, exclude=source.exclude, drop_labels=source.drop_labels,
+    )  # fmt: skip
     problems, remarks = list(annotations.problems), Counter(annotations.left_out)
     frames, unknown = snippet_frames(
         _given(source.fps, annotations), source.stride, source.window,
@@ -212,12 +231,10 @@ def _given(rates: RateSource, annotations: Annotations) -> dict[str, Frames]:
 def _planned(
     source: Source, video: AnnotatedVideo, points: Points | None, frames: Frames
 ) -> PlannedVideo:
-    names = (video.id, f"v_{video.id}", video.id.removeprefix("v_"))
-    files = [source.features / f"{name}.npy" for name in names]
     return PlannedVideo(
         id=video.id,
         subset=video.subset,
-        file=next((file for file in files if file.exists()), files[0]),
+        features=source.files[video.id] if source.files else npy_of(source.features, video.id),
         duration_s=video.duration_s,
         instances=video.instances,
         points=no_points() if points is None or video.subset == "test" else points,
@@ -225,6 +242,12 @@ def _planned(
         feature_s=video.feature_s or video.duration_s,
         stated_fps=video.fps,
     )
+
+
+def _scale(plan: Plan) -> Scale:
+    if not plan.source.normalize:
+        return Scale()
+    return training_scale(v.features.read() for v in plan.videos if v.subset == "train")
 
 
 def _points(
@@ -254,7 +277,7 @@ def _read_points(
     problems: list[str],
     remarks: Counter[str],
 ) -> dict[str, Points]:
-    rows, wrong = point_rows(path, annotations.classes)
+    rows, wrong = point_rows(path, annotations.classes, source.point_columns, source.drop_labels)
     problems += wrong
     videos = {video.id: video for video in annotations.videos}
     rates = {id: given.fps for id, given in _given(source.point_fps or "json", annotations).items()}
@@ -263,6 +286,9 @@ def _read_points(
     unknown, placed, first = [], [], len(problems)
     for row in rows:
         id = same_id(row.video, videos)
+        if id is None and same_id(row.video, dict.fromkeys(source.exclude)):
+            remarks["points of excluded videos, left out"] += 1
+            continue
         if id is None:
             unknown.append(row)
             continue
@@ -328,22 +354,22 @@ def _check_features(
     dim = 0
     for video in videos:
         try:
-            features = _open(video.file)
+            shape = video.features.shape()
         except DataError as error:
             problems.append(f"{error} (video {video.id}, {video.subset} split)")
             continue
-        if features.ndim != 2 or 0 in features.shape or dim not in (0, features.shape[1]):
+        if len(shape) != 2 or 0 in shape or dim not in (0, shape[1]):
             problems.append(
-                f"{video.file}: shape {features.shape}; (T, {dim or 'D'}) is needed, with T >= 1 "
+                f"{video.features.file}: shape {shape}; (T, {dim or 'D'}) is needed, with T >= 1 "
                 "and the same D in all files"
             )
             continue
-        dim = features.shape[1]
-        lengths[video.id] = len(features)
+        dim = shape[1]
+        lengths[video.id] = shape[0]
         covered.append(
             Covered(
-                file=video.file,
-                snippets=len(features),
+                file=video.features.file,
+                snippets=shape[0],
                 frames=video.frames,
                 expected_s=video.feature_s,
                 stated_fps=video.stated_fps,
@@ -356,26 +382,6 @@ def _check_features(
     return lengths
 
 
-def _open(file: Path) -> FloatArray:
-    """A feature file, mapped; nothing pickled is ever loaded."""
-    if not file.exists():
-        raise DataError(f"{file}: feature file is missing; extract it or remove the video")
-    try:
-        features = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"{file}: not a whole .npy of numbers; extract it again or save it with numpy.save"
-        ) from error
-    if not isinstance(features, np.ndarray) or features.dtype.kind not in "fiu":
-        raise DataError(f"{file}: not an array of numbers")
-    found: FloatArray = features
-    return found
-
-
-def _features(file: Path) -> FloatArray:
-    return np.asarray(_open(file))
-
-
 def _clip(instances: Segments, duration_s: float) -> Segments:
     """Instances cut to the video; those behind its end are gone."""
     inside = instances.take(instances.start_s < duration_s)
@@ -383,8 +389,9 @@ def _clip(instances: Segments, duration_s: float) -> Segments:
 
 
 def _note(source: Source) -> str:
-    given = source.note or dataset_note(source.name)
+    parts = [source.note or dataset_note(source.name)]
     if source.points is None:
-        points = f"points simulated: {source.simulated_points}, seed {source.seed}"
-        return f"{given}; {points}" if given else points
-    return given
+        parts.append(f"points simulated: {source.simulated_points}, seed {source.seed}")
+    if source.normalize:
+        parts.append("z-scores of the training split")
+    return "; ".join(part for part in parts if part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,8 @@ import numpy as np
 from ptal_ray.data.types import Points, Segments
 from ptal_ray.errors import DataError
 
-KINDS = ("gaussian", "uniform")
+KINDS = ("gaussian", "uniform", "centre", "boundary")
+EDGE = 0.1  # share of an instance at either end in which a boundary point lies
 SPREAD = 0.25  # standard deviation of a gaussian point, in lengths of its instance
 
 
@@ -67,8 +68,19 @@ def read_points_csv(
     return {video: sorted_points(pairs) for video, pairs in found.items()}
 
 
-def point_rows(path: Path, classes: tuple[str, ...]) -> tuple[list[PointRow], list[str]]:
+def point_rows(
+    path: Path,
+    classes: tuple[str, ...],
+    columns: Sequence[str] = (),
+    dropped: Set[str] = frozenset(),
+) -> tuple[list[PointRow], list[str]]:
     """The rows of a points CSV that can be read, and a line on each that cannot.
+
+    Args:
+        path: the CSV.
+        classes: class names.
+        columns: their names, where the first line does not give them.
+        dropped: classes whose rows are passed over.
 
     Raises:
         DataError: the file cannot be read, or lacks a column.
@@ -76,9 +88,11 @@ def point_rows(path: Path, classes: tuple[str, ...]) -> tuple[list[PointRow], li
     rows: list[PointRow] = []
     problems: list[str] = []
     index = {name: label for label, name in enumerate(classes)}
-    for line, plain in _lines(path):
+    for line, plain in _lines(path, columns):
         value = _number(plain["value"])
         place = f"{path}:{line}: video {plain['video_id']}"
+        if plain["class"] in dropped:
+            continue
         if plain["class"] not in index:
             near = _known(plain["class"], classes)
             problems.append(f"{place}: class {plain['class']!r} is unknown; {near}")
@@ -104,11 +118,12 @@ def simulate_points(segments: Segments, rng: np.random.Generator, kind: str = "g
     deviation of SPREAD times its length, drawn again while outside. The published
     `point_gaussian` files of THUMOS14, GTEA, BEOID and ActivityNet 1.3 lie much closer to the
     middle (one frame or 1 % of the length); ours does not tell a method where the middle is.
+    "centre" is that middle. "boundary" is anywhere in the first or the last EDGE of the instance.
 
     Args:
         segments: N instances.
         rng: where randomness comes from.
-        kind: "gaussian" or "uniform".
+        kind: one of KINDS.
 
     Returns:
         N points, ascending, each inside its instance.
@@ -121,6 +136,10 @@ def simulate_points(segments: Segments, rng: np.random.Generator, kind: str = "g
     count = len(segments)
     if kind == "uniform":
         position = rng.uniform(0, 1, count)
+    elif kind == "centre":
+        position = np.full(count, 0.5)
+    elif kind == "boundary":
+        position = rng.uniform(0, EDGE, count) + (1 - EDGE) * rng.integers(0, 2, count)
     else:
         position = rng.normal(0.5, SPREAD, count)
         while (outside := (position < 0) | (position >= 1)).any():
@@ -163,20 +182,20 @@ def no_points() -> Points:
     return sorted_points([])
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, {class, video_id, value, unit}) of a CSV; every other column is dropped."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            columns = rows.fieldnames or ()
-            unit = "time_s" if "time_s" in columns else "point"
-            if missing := {"class", "video_id", unit} - set(columns):
+            rows = csv.DictReader(file, fieldnames=columns or None)
+            names = rows.fieldnames or ()
+            unit = "time_s" if "time_s" in names else "point"
+            if missing := {"class", "video_id", unit} - set(names):
                 raise DataError(
                     f"{path}: no column {', '.join(sorted(missing))} in the first line; class, "
                     "video_id and point (a frame number) or time_s are needed"
                 )
             for row in rows:
-                plain = {name: row[name] or "" for name in ("class", "video_id")}
+                plain = {name: (row[name] or "").strip() for name in ("class", "video_id")}
                 yield rows.line_num, plain | {"value": row[unit] or "", "unit": unit}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV: {error}") from error

@@ -1,0 +1,180 @@
+"""What a reader is told, and what it makes of a released folder for the importer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ptal_ray.data.feature_files import FeatureFile, npy, npz, table
+from ptal_ray.data.rates import RateSource
+from ptal_ray.errors import ConfigError, DataError
+
+_FORMATS = {".npy": npy, ".csv": table}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What the flags say; what is None, 0 or empty takes what the layout has.
+
+    Args:
+        root: the released folder.
+        features, annotations, points: folder and files, where they lie elsewhere.
+        fps, stride, window: as of an import.
+        key: of the array in a .npz.
+        prefix, suffix: around the video id in the name of a feature file; the suffix with its
+            extension.
+        split: number of the cross-validation split.
+        task: "verb" or "noun".
+        background: labels of frames in which nothing happens.
+    """
+
+    root: Path | None = None
+    features: Path | None = None
+    annotations: Path | None = None
+    points: Path | None = None
+    fps: RateSource | None = None
+    stride: float = 0.0
+    window: float = 0.0
+    key: str = ""
+    prefix: str = ""
+    suffix: str = ""
+    split: int = 1
+    task: str = "verb"
+    background: frozenset[str] = frozenset()
+
+    def folder(self, *names: str) -> Path:
+        """The folder of features: the flag's, else the first of `names` that ROOT has."""
+        return self.features or self._first("folder of features", "--features", names)
+
+    def file(self, *names: str) -> Path:
+        """The annotations: the flag's, else the first of `names` (patterns) that ROOT has."""
+        return self.annotations or self._first("annotation file", "--annotations", names)
+
+    def inside(self, *names: str) -> Path | None:
+        """The first of `names` (patterns) that ROOT has.
+
+        Raises:
+            DataError: several fit one pattern.
+        """
+        for name in names:
+            found = sorted(self.root.glob(name)) if self.root else []
+            if len(found) > 1:
+                raise DataError(
+                    f"{self.root}: {name} fits {', '.join(p.name for p in found[:5])}; say which "
+                    "with a flag, or keep one of them"
+                )
+            if found:
+                return found[0]
+        return None
+
+    def _first(self, what: str, flag: str, names: Sequence[str]) -> Path:
+        if self.root is None:
+            raise ConfigError(f"{flag} or the folder after --layout is needed: the {what}")
+        if not self.root.is_dir():
+            raise DataError(f"{self.root}: there is no such folder; give the released one")
+        found = self.inside(*names)
+        if found is None:
+            raise DataError(
+                f"{self.root}: no {what}; {' or '.join(names)} is needed there, or pass {flag}"
+            )
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A released folder as the importer takes it.
+
+    Args:
+        annotations: the file that messages name.
+        folder: of features, likewise.
+        content: annotations in the ActivityNet layout; None reads the file.
+        files: video id -> features; None takes <id>.npy of the folder.
+        fps, stride, window, point_fps, points, point_columns, lists: as of `importer.Source`.
+    """
+
+    annotations: Path
+    folder: Path
+    content: Mapping[str, Any] | None = None
+    files: Mapping[str, FeatureFile] | None = None
+    fps: RateSource = "json"
+    stride: float = 0.0
+    window: float = 0.0
+    points: Path | None = None
+    point_fps: RateSource | None = None
+    point_columns: tuple[str, ...] = ()
+    lists: dict[str, Path] | None = None
+
+
+def database(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """A file of the ActivityNet layout and its videos, to be completed by a reader.
+
+    Raises:
+        DataError: it is of another layout.
+    """
+    content = json_object(path)
+    videos = content.get("database")
+    if not isinstance(videos, dict) or not all(isinstance(v, dict) for v in videos.values()):
+        raise DataError(f'{path}: no object "database" of videos; the ActivityNet layout is needed')
+    return content, videos
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """The object of a JSON file.
+
+    Raises:
+        DataError: it cannot be read, or is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not an object of JSON")
+    return content
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a text file without the blank ones.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def feature_file(folders: Sequence[Path], id: str, given: Given) -> FeatureFile:
+    """The features of a video in the first of `folders` that has a file of its name.
+
+    The name is prefix, id and suffix of `given`; without a suffix the extensions .npy, .npz and
+    .csv are tried, and an id also with and without "v_". What is missing is named as in the last
+    folder.
+    """
+    suffixes = (given.suffix,) if given.suffix else (".npy", ".npz", ".csv")
+    ids = (id, f"v_{id}", id.removeprefix("v_"))
+    names = [f"{given.prefix}{i}{suffix}" for i in ids for suffix in suffixes]
+    files = [folder / name for folder in folders for name in names]
+    return open_file(next((f for f in files if f.is_file()), folders[-1] / names[0]), given)
+
+
+def open_file(file: Path, given: Given) -> FeatureFile:
+    """A feature file by its extension.
+
+    Raises:
+        DataError: it is none that can be read.
+    """
+    if file.suffix == ".npz":
+        return npz(file, given.key)
+    if file.suffix not in _FORMATS:
+        raise DataError(
+            f"{file}: features are read from .npy, .npz and .csv; convert it, or pass --suffix"
+        )
+    return _FORMATS[file.suffix](file)
