@@ -90,6 +90,16 @@ def table(file: Path) -> FeatureFile:
     return FeatureFile(file=file, shape=_guarded(file, shape), read=_guarded(file, read))
 
 
+def sliced(whole: FeatureFile, step: int) -> FeatureFile:
+    """Every `step`-th snippet of `whole`, from the first on."""
+
+    def shape() -> tuple[int, ...]:
+        length, *rest = whole.shape()
+        return (-(-length // step), *rest)
+
+    return FeatureFile(file=whole.file, shape=shape, read=lambda: whole.read()[::step])
+
+
 def side_by_side(parts: Sequence[FeatureFile]) -> FeatureFile:
     """Features of the same snippets in several files, e.g. rgb and flow: (T, sum of D)."""
 

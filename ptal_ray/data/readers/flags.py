@@ -24,7 +24,7 @@ def add_flags(command: argparse.ArgumentParser) -> None:
         "ptal_ray/data/readers/README.md has the flags of each")  # fmt: skip
     add("--key", default="", help="of the array in a .npz; default: its only one")
     add("--prefix", default="", help="before the video id in the names of feature files")
-    add("--suffix", default="", help="behind it, with the extension, e.g. -flow.npz")
+    add("--suffix", default="", help="behind it, with the extension, e.g. --suffix=-flow.npz")
     add("--split", type=int, default=1, help="number of the cross-validation split, of mstcn")
     add("--task", choices=("verb", "noun"), default="verb", help="of epic")
     add("--background", default="", metavar="NAME,..", help="frame labels that are no action")

@@ -9,6 +9,15 @@ from ptal_ray.data.readers.release import Given, Release
 LAYOUTS = {
     "plain": "plain",
     "signals": "signals",
+    "actionformer": "actionformer",
+    "opentad": "opentad",
+    "lacp": "two_stream",
+    "potloc": "two_stream",
+    "hrpro": "hrpro",
+    "bmn": "bmn",
+    "mstcn": "mstcn",
+    "epic": "epic",
+    "sfnet": "sfnet",
 }
 
 

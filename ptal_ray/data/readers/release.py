@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,20 +47,22 @@ class Given:
 
     def folder(self, *names: str) -> Path:
         """The folder of features: the flag's, else the first of `names` that ROOT has."""
-        return self.features or self._first("folder of features", "--features", names)
+        return self.features or self._first("folder of features", "--features", names, Path.is_dir)
 
     def file(self, *names: str) -> Path:
         """The annotations: the flag's, else the first of `names` (patterns) that ROOT has."""
-        return self.annotations or self._first("annotation file", "--annotations", names)
+        return self.annotations or self._first("annotations", "--annotations", names, Path.exists)
 
-    def inside(self, *names: str) -> Path | None:
-        """The first of `names` (patterns) that ROOT has.
+    def inside(self, *names: str, fits: Callable[[Path], bool] = Path.exists) -> Path | None:
+        """The first of `names` (patterns) that ROOT has and that `fits`; "." is ROOT itself.
 
         Raises:
             DataError: several fit one pattern.
         """
         for name in names:
-            found = sorted(self.root.glob(name)) if self.root else []
+            if name == "." or self.root is None:
+                return self.root
+            found = sorted(path for path in self.root.glob(name) if fits(path))
             if len(found) > 1:
                 raise DataError(
                     f"{self.root}: {name} fits {', '.join(p.name for p in found[:5])}; say which "
@@ -70,12 +72,14 @@ class Given:
                 return found[0]
         return None
 
-    def _first(self, what: str, flag: str, names: Sequence[str]) -> Path:
+    def _first(
+        self, what: str, flag: str, names: Sequence[str], fits: Callable[[Path], bool]
+    ) -> Path:
         if self.root is None:
             raise ConfigError(f"{flag} or the folder after --layout is needed: the {what}")
         if not self.root.is_dir():
             raise DataError(f"{self.root}: there is no such folder; give the released one")
-        found = self.inside(*names)
+        found = self.inside(*names, fits=fits)
         if found is None:
             raise DataError(
                 f"{self.root}: no {what}; {' or '.join(names)} is needed there, or pass {flag}"
