@@ -12,6 +12,7 @@ from ptal_ray.data.readers.release import Given, Release, feature_file
 from ptal_ray.errors import DataError
 
 FPS, STRIDE, WINDOW, KEY = 30.0, 16.0, 32.0, "feats"  # of the SlowFast features by ActionFormer
+_TIMES = ("start_timestamp", "stop_timestamp")
 _FOLDERS = ("features", "*features*")
 
 
@@ -27,7 +28,7 @@ def read(given: Given) -> Release:
     known = {row["video_id"]: row for row in _rows(place / "EPIC_100_video_info.csv", "duration")}
     database: dict[str, dict[str, Any]] = {}
     for subset, path in (("train", train), ("test", place / "EPIC_100_validation.csv")):
-        for line, row in enumerate(_rows(path, f"{given.task}_class"), start=2):
+        for line, row in enumerate(_rows(path, f"{given.task}_class", *_TIMES), start=2):
             id = row["video_id"]
             if id not in known:
                 raise DataError(f"{path}:{line}: video {id} is not in EPIC_100_video_info.csv")
@@ -71,7 +72,7 @@ def _instance(place: str, row: dict[str, str], classes: dict[str, str], task: st
     if (index := row[f"{task}_class"]) not in classes:
         raise DataError(f"{place}: {task}_class {index!r} is not among the {task} classes")
     return {
-        "segment": [seconds(row["start_timestamp"]), seconds(row["stop_timestamp"])],
+        "segment": [seconds(row[name]) for name in _TIMES],
         "label": classes[index],
     }
 

@@ -58,13 +58,16 @@ def read(given: Given) -> Release:
 def _video(
     place: str, fps: Any, subset: str, duration_s: Any, segments: Any, labels: Any
 ) -> dict[str, Any]:
+    for name, values in (("segments", segments), ("labels", labels)):
+        if not isinstance(values, list):
+            raise DataError(f"{place}: {name} are {values!r}; a list is needed")
     if len(segments) != len(labels):
         raise DataError(f"{place}: {len(segments)} segments, {len(labels)} labels")
     return {
         "subset": _ROLES.get(subset.lower(), subset),
         "duration": duration_s,
         "annotations": [
-            {"segment": list(segment), "label": str(label).strip()}
+            {"segment": segment, "label": str(label).strip()}
             for segment, label in zip(segments, labels, strict=True)
         ],
     } | ({"fps": fps} if fps else {})

@@ -84,11 +84,13 @@ def _completed(
     try:
         duration_s = file.shape()[0] * stride_s
     except DataError:
-        ends = (positive(end) for item in video.get("annotations", []) for end in _ends(item))
+        ends = map(positive, _ends(video.get("annotations")))
         duration_s = max((end for end in ends if end), default=stride_s)
     return rated | {"duration": duration_s}
 
 
-def _ends(item: Any) -> list[Any]:
-    segment = item.get("segment") if isinstance(item, dict) else None
-    return segment[-1:] if isinstance(segment, list) else []
+def _ends(items: Any) -> list[Any]:
+    """Ends of instances, of whatever stands in their place."""
+    found = items if isinstance(items, list) else []
+    segments = (item.get("segment") for item in found if isinstance(item, dict))
+    return [end for segment in segments if isinstance(segment, list) for end in segment[-1:]]
