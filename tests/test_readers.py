@@ -332,6 +332,13 @@ def test_hrpro_takes_points_by_the_rate_of_each_video(root):
     np.testing.assert_array_equal(store.points("a").time_s, [2, 7])
 
 
+def test_split_lists_may_name_excluded_videos(root):
+    two_streams(root, "{0}/{1}")
+    (root / "features" / "train" / "rgb" / "b.npy").unlink()
+    store = imported("--layout", "lacp", root, "--exclude", "b")
+    assert (store.ids("train"), store.ids("test")) == (("a",), ("c",))
+
+
 # bmn
 
 

@@ -93,7 +93,7 @@ def read_annotations(
     content, left_out = without(content, exclude, drop_labels, path)
     database = content["database"]
     reader = _Reader(path, _classes(content, database), drop_invalid)
-    subsets = _listed(database, lists, reader) if lists else _named(database, reader)
+    subsets = _listed(database, lists, reader, exclude) if lists else _named(database, reader)
     videos = [reader.video(id, entry, subsets[id]) for id, entry in database.items() if subsets[id]]
     reader.left_out.update(left_out)
     reader.count("videos of no chosen subset", sum(not s for s in subsets.values()))
@@ -193,8 +193,11 @@ def _named(database: dict[str, Any], reader: _Reader) -> dict[str, str]:
     return {id: role.get(name, "") for id, name in named.items()}
 
 
-def _listed(database: dict[str, Any], lists: Mapping[str, Path], reader: _Reader) -> dict[str, str]:
-    """id -> "train", "test" or "", from the lists."""
+def _listed(
+    database: dict[str, Any], lists: Mapping[str, Path], reader: _Reader, exclude: Set[str]
+) -> dict[str, str]:
+    """id -> "train", "test" or "", from the lists, which may name excluded videos too."""
+    excluded = dict.fromkeys(exclude)
     subsets = dict.fromkeys(database, "")
     for subset, path in lists.items():
         try:
@@ -203,7 +206,7 @@ def _listed(database: dict[str, Any], lists: Mapping[str, Path], reader: _Reader
             raise DataError(f"{path}: cannot be read: {error}") from error
         for line, name in enumerate(wanted, start=1):
             id = same_id(name.strip(), database)
-            if name.strip() and id is None:
+            if name.strip() and id is None and not same_id(name.strip(), excluded):
                 reader.problems.append(f"{path}:{line}: {reader.path} has no video {name.strip()}")
             elif id is not None and subsets[id] not in ("", subset):
                 reader.problems.append(f"{path}:{line}: video {id} is on the other list too")

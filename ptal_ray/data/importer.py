@@ -284,9 +284,10 @@ def _read_points(
     rates_at = source.point_fps if isinstance(source.point_fps, Path) else source.annotations
     found: dict[str, list[tuple[float, int]]] = {}
     unknown, placed, first = [], [], len(problems)
+    excluded = dict.fromkeys(source.exclude)
     for row in rows:
         id = same_id(row.video, videos)
-        if id is None and same_id(row.video, dict.fromkeys(source.exclude)):
+        if id is None and same_id(row.video, excluded):
             remarks["points of excluded videos, left out"] += 1
             continue
         if id is None:
