@@ -144,7 +144,7 @@ def test_the_test_split_does_not_change_the_scale(signals):
     np.testing.assert_array_equal(second.video("a").features, first)
 
 
-@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("mark", [",", ", ", ";", "\t", " "])
 def test_signals_of_a_csv_are_those_of_the_npy(signals, mark):
     expected = imported("--layout", "signals", signals, *WINDOWS).video("b").features.copy()
     for id in SEGMENTS:
@@ -168,6 +168,18 @@ def test_signals_of_a_csv_are_those_of_the_npy(signals, mark):
 def test_wrong_signals_are_refused(signals, samples, message, capsys):
     save(signals / "signals" / "a.npy", samples)
     assert message in refused(capsys, "--layout", "signals", signals, *WINDOWS)
+
+
+def test_a_number_that_spoils_the_scale_is_found_in_its_video(signals, capsys):
+    samples = np.load(signals / "signals" / "b.npy")
+    samples[30, 1] = np.inf
+    save(signals / "signals" / "b.npy", samples)
+    message = refused(capsys, "--layout", "signals", signals, *WINDOWS)
+    assert "b.npy: sample 30 of channel 1 is inf, the first of 1; samples must be fin" in message
+    words = ["--layout", "plain", signals, "--annotations", signals / "annotations.json",
+             "--features", signals / "signals", "--fps", 20, "--stride", 1]  # fmt: skip
+    message = refused(capsys, *words, "--normalize", "train")
+    assert "video b: features[30, 1] is inf" in message
 
 
 def test_signals_need_rate_window_and_stride(signals, capsys):
@@ -253,6 +265,7 @@ def test_a_missing_file_can_be_excluded_and_a_label_dropped(root, capsys):
     store = imported(*words, "--exclude", "b,", "--drop-label", "close", "--replace")
     assert store.info.classes == ("open",) and len(store.annotations("a")) == 1
     assert "instances of dropped classes: 1" in capsys.readouterr().out
+    assert "lost.txt: there is no such file" in refused(capsys, *words, "--exclude", "lost.txt")
     assert "no instance has the class 'cloze'" in refused(capsys, *words, "--drop-label", "cloze")
 
 
@@ -395,6 +408,9 @@ def test_wrong_transcripts_are_refused(root, capsys):
     words = transcripts(root)
     assert "--fps NUMBER is needed" in refused(capsys, "--layout", "mstcn", root, code=2)
     assert "no splits/train.split1.bundle" in refused(capsys, *words, "--split", 1)
+    write(root / "splits" / "test.split2.bundle", "c.txt\nb.txt\n")
+    assert "b is in both bundles of split 2" in refused(capsys, *words)
+    write(root / "splits" / "test.split2.bundle", "c.txt\n")
     save(root / "features" / "b.npy", features(4, 60))
     assert "cover" in refused(capsys, *words)
     write(root / "groundTruth" / "b.txt", "opened\n")
@@ -428,6 +444,9 @@ def test_epic_reads_verbs_or_nouns(root, task, capsys):
     assert store.grid("a").offset_s == pytest.approx(8 / 30)
     np.testing.assert_array_equal(store.annotations("a").start_s, [1, 5])
     np.testing.assert_array_equal(store.annotations("a").label, [0, 1])
+    rows.append(rows[0].replace("c,", "a,"))
+    write(root / "EPIC_100_validation.csv", "\n".join([head, *rows]))
+    assert "video a is in EPIC_100_train.csv too" in refused(capsys, *words, "--replace")
     (root / "EPIC_100_video_info.csv").write_text("video_id,duration\na,10")
     assert "video b is not in EPIC_100_video_info.csv" in refused(capsys, *words, "--replace")
 
@@ -461,6 +480,9 @@ def test_pickled_arrays_are_never_loaded_and_the_message_converts_them(root, cap
     exec(command, {})  # as a user would run it, on arrays that the test made
     store = is_the_small_one(imported(*words), stride_s=0.64, length=16)
     np.testing.assert_array_equal(store.points("a").time_s, [2, 7])
+    save(place / "videoname.npy", np.array([b"a", b"b", b"a"]))
+    assert "videoname has a twice" in refused(capsys, *words)
+    save(place / "videoname.npy", np.array([b"a", b"b", b"c"]))
     write(place / "labels.json", "[[]]")
     assert "1 values in labels, 3 in videoname" in refused(capsys, *words)
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from ptal_ray.errors import DataError
 
+_SUFFIXES = (".txt", ".csv", ".list", ".lst")  # of a file, not of an id
+
 
 def without(
     content: Mapping[str, Any], exclude: Set[str], drop_labels: Set[str], place: Path
@@ -53,9 +55,11 @@ def named_ids(text: str) -> frozenset[str]:
     """The ids of a flag: a file of one a line (the first word of it), or a list with commas.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: the file is not there, or cannot be read.
     """
     path = Path(text)
+    if not path.is_file() and (path.suffix in _SUFFIXES or "/" in text):
+        raise DataError(f"--exclude {text}: there is no such file; correct it, or list ids")
     if not path.is_file():
         return frozenset(name.strip() for name in text.split(",") if name.strip())
     try:

@@ -76,7 +76,7 @@ def table(file: Path) -> FeatureFile:
         with file.open(encoding="utf-8-sig") as lines:
             first = next(lines, "")
             rows = sum(1 for line in lines if line.strip())
-        return rows + (not _is_header(first)), first.count(_separator(first)) + 1
+        return rows + (not _is_header(first)), len(first.split(_separator(first)))
 
     def read() -> FloatArray:
         with file.open(encoding="utf-8-sig") as lines:
@@ -174,9 +174,9 @@ def _member(file: Path, archive: zipfile.ZipFile, key: str) -> str:
     raise DataError(f"{file}: {wanted}; pass --key with one of {', '.join(names)}")
 
 
-def _separator(line: str) -> str:
-    """What separates the values of a line: the first of these that occurs."""
-    return next((mark for mark in (",", ";", "\t") if mark in line), ",")
+def _separator(line: str) -> str | None:
+    """What separates the values of a line: the first of these that occurs, else white space."""
+    return next((mark for mark in (";", "\t", ",") if mark in line), None)
 
 
 def _is_header(line: str) -> bool:
@@ -184,4 +184,4 @@ def _is_header(line: str) -> bool:
         [float(value) for value in line.split(_separator(line))]
     except ValueError:
         return True
-    return False
+    return not line.strip()

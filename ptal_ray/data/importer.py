@@ -247,7 +247,8 @@ def _planned(
 def _scale(plan: Plan) -> Scale:
     if not plan.source.normalize:
         return Scale()
-    return training_scale(v.features.read() for v in plan.videos if v.subset == "train")
+    train = (video for video in plan.videos if video.subset == "train")
+    return training_scale((video.id, video.features.read()) for video in train)
 
 
 def _points(

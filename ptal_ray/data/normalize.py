@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ptal_ray.data.checks import feature_problems
 from ptal_ray.data.types import FloatArray
+from ptal_ray.errors import DataError
 
 LEAST = 1e-6  # spread below this share of the mean's size is that of a constant column
 
@@ -27,13 +29,18 @@ class Scale:
         return ((features - self.mean) / self.spread).astype(np.float32)
 
 
-def training_scale(videos: Iterable[FloatArray]) -> Scale:
-    """The scale of all snippets of `videos`, (T, D) each, read one at a time.
+def training_scale(videos: Iterable[tuple[str, FloatArray]]) -> Scale:
+    """The scale of all snippets of `videos`, (id, (T, D)) each, read one at a time.
 
     A constant column keeps the spread 1.
+
+    Raises:
+        DataError: features that are not finite, or of another D, which would spoil all others.
     """
     count, mean, squares = 0, np.zeros(0), np.zeros(0)
-    for features in videos:
+    for id, features in videos:
+        for problem in feature_problems(id, features, len(mean)):
+            raise DataError(problem)
         own = np.asarray(features, np.float64)
         own_mean, own_squares = own.mean(axis=0), ((own - own.mean(axis=0)) ** 2).sum(axis=0)
         if not count:

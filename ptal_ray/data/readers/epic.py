@@ -33,6 +33,8 @@ def read(given: Given) -> Release:
             if id not in known:
                 raise DataError(f"{path}:{line}: video {id} is not in EPIC_100_video_info.csv")
             video = database.setdefault(id, _video(known[id], subset))
+            if video["subset"] != subset:
+                raise DataError(f"{path}:{line}: video {id} is in EPIC_100_train.csv too")
             video["annotations"].append(_instance(f"{path}:{line}", row, classes, given.task))
     keyed = replace(given, key=given.key or KEY)
     return Release(

@@ -32,6 +32,11 @@ def read(given: Given) -> Release:
     names = [line.split(maxsplit=1)[-1] for line in lines(mapping)]
     background = given.background or frozenset(BACKGROUND)
     bundles = {name: _bundle(given, name) for name in ("train", "test")}
+    if both := sorted({*bundles["train"]} & {*bundles["test"]}):
+        raise DataError(
+            f"{given.root}: {both[0]} is in both bundles of split {given.split}, as {len(both)} "
+            "videos; take each from one of them"
+        )
     files, database = {}, {}
     for subset, ids in bundles.items():
         for id in ids:

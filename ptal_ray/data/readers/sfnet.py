@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ def read(given: Given) -> Release:
     """
     place = given.file("*-Annotations", ".")
     names = _texts(place, "videoname")
+    if twice := [name for name, number in Counter(names).items() if number > 1]:
+        raise DataError(f"{place}: videoname has {twice[0]} twice; keep one of them")
     columns = {
         "subset": _texts(place, "subset"),
         "duration": _values(place, "duration"),

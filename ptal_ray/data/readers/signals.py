@@ -59,6 +59,13 @@ def _windows(signal: FeatureFile, window: int, stride: int) -> FeatureFile:
     def read() -> FloatArray:
         shape()
         samples = np.asarray(signal.read(), np.float64)
+        bad = np.argwhere(~np.isfinite(samples))
+        if len(bad):
+            raise DataError(
+                f"{signal.file}: sample {bad[0][0]} of channel {bad[0][1]} is {samples[*bad[0]]}, "
+                f"the first of {len(bad)}; samples must be finite: fill the gaps, or leave the "
+                "recording out (--exclude)"
+            )
         return window_features(samples, window, stride).astype(np.float32)
 
     return FeatureFile(file=Path(signal.file), shape=shape, read=read)
