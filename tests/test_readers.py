@@ -106,6 +106,24 @@ def test_a_layout_needs_a_known_name_and_one_folder(capsys):
     assert "no such folder" in refused(capsys, "--layout", "hrpro", "/nowhere")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["plain", "--key", "feats"],
+        ["hrpro", "--split", 2],
+        ["mstcn", "--window", 16],
+        ["bmn", "--fps", 25],
+        ["sfnet", "--task", "noun"],
+    ],
+)
+def test_flags_of_other_layouts_are_refused(root, words, capsys):
+    layout, flag, value = words
+    more = ["--features", root, "--annotations", root, "--point-kind", "centre"]
+    more += ["--fps", 1, "--stride", 1] if layout == "plain" else []
+    message = refused(capsys, "--layout", layout, root, flag, value, *more, code=2)
+    assert message == f"error: {flag} is no flag of --layout {layout}; leave it out\n"
+
+
 # signals
 
 

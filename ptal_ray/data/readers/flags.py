@@ -14,6 +14,17 @@ from ptal_ray.data.readers.release import Given
 from ptal_ray.errors import ConfigError
 
 _NORMALIZED = ("signals",)  # layouts whose features are z-scores unless --normalize says none
+_TAKEN = {  # flag -> the layouts that take it; the other flags are for all
+    "split": {"mstcn"},
+    "background": {"mstcn"},
+    "task": {"epic"},
+    "key": {*LAYOUTS} - {"plain", "mstcn"},
+    "prefix": {*LAYOUTS} - {"plain", "mstcn"},
+    "suffix": {*LAYOUTS} - {"plain"},
+    "fps": {*LAYOUTS} - {"bmn"},
+    "stride": {*LAYOUTS} - {"bmn"},
+    "window": {*LAYOUTS} - {"bmn", "mstcn"},
+}
 
 
 def add_flags(command: argparse.ArgumentParser) -> None:
@@ -25,8 +36,9 @@ def add_flags(command: argparse.ArgumentParser) -> None:
     add("--key", default="", help="of the array in a .npz; default: its only one")
     add("--prefix", default="", help="before the video id in the names of feature files")
     add("--suffix", default="", help="behind it, with the extension, e.g. --suffix=-flow.npz")
-    add("--split", type=int, default=1, help="number of the cross-validation split, of mstcn")
-    add("--task", choices=("verb", "noun"), default="verb", help="of epic")
+    add("--split", type=int, default=0, help="number of the cross-validation split, of mstcn; "
+        "default: 1")  # fmt: skip
+    add("--task", choices=("verb", "noun"), default="", help="of epic; default: verb")
     add("--background", default="", metavar="NAME,..", help="frame labels that are no action")
     add("--exclude", action="append", default=[], metavar="FILE|ID,..",
         help="videos to leave out: ids, or a file of one a line")  # fmt: skip
@@ -40,15 +52,18 @@ def source(flags: argparse.Namespace) -> Source:
     """What is imported.
 
     Raises:
-        ConfigError: the points are missing, or a flag of the layout.
+        ConfigError: the points are missing, or a flag is missing or is none of the layout.
         DataError: the released folder is of another layout.
     """
     layout, root = (*flags.layout, None)[:2]
+    for name, layouts in _TAKEN.items():
+        if getattr(flags, name) and layout not in layouts:
+            raise ConfigError(f"--{name} is no flag of --layout {layout}; leave it out")
     release = read(layout, Given(
         root=Path(root) if root else None, features=flags.features,
         annotations=flags.annotations, points=flags.points, fps=flags.fps, stride=flags.stride,
         window=flags.window, key=flags.key, prefix=flags.prefix, suffix=flags.suffix,
-        split=flags.split, task=flags.task,
+        split=flags.split or 1, task=flags.task or "verb",
         background=frozenset(name for name in flags.background.split(",") if name),
     ))  # fmt: skip
     if release.points is None and not flags.simulate_points:
