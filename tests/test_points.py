@@ -6,7 +6,7 @@ from conftest import shared
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptal_ray.data.points import read_points_csv, simulate_points, write_points_csv
+from ptal_ray.data.points import KINDS, read_points_csv, simulate_points, write_points_csv
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import DataError
 
@@ -91,7 +91,7 @@ def test_what_is_written_is_read(tmp_path):
 
 @given(
     st.lists(st.tuples(st.floats(0, 1e4), st.floats(0.01, 1e3)), max_size=20),
-    st.sampled_from(["gaussian", "uniform"]),
+    st.sampled_from(KINDS),
     st.integers(0, 9),
 )
 def test_simulated_points_are_one_an_instance_and_inside(rows, kind, seed):
@@ -110,6 +110,16 @@ def test_gaussian_points_lie_around_the_middle_and_uniform_ones_anywhere():
     assert abs(gaussian.mean() - 2) < 0.05 and abs(uniform.mean() - 2) < 0.05
     assert 0.8 < gaussian.std() < 0.95  # a quarter of 4 s, less what the truncation takes
     assert abs(uniform.std() - 4 / 12**0.5) < 0.02
+
+
+def test_points_in_the_centre_and_at_the_boundaries():
+    many = instances(np.full(2000, 1.0), np.full(2000, 5.0))
+    centre = simulate_points(many, np.random.default_rng(0), "centre").time_s
+    np.testing.assert_allclose(centre, 3)
+    found = simulate_points(many, np.random.default_rng(0), "boundary").time_s
+    early = found < 3
+    assert 0.45 < early.mean() < 0.55
+    assert found[early].max() <= 1.4 and found[~early].min() >= 4.6
 
 
 def test_simulated_points_are_seeded_and_kinds_are_checked():

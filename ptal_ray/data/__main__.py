@@ -22,10 +22,11 @@ from ptal_ray.data.findings import remark_lines
 from ptal_ray.data.importer import examine, import_dataset
 from ptal_ray.data.names import check_name
 from ptal_ray.data.page import page, review, verdict
-from ptal_ray.data.plan import Plan, Source
+from ptal_ray.data.plan import Plan
 from ptal_ray.data.points import KINDS, simulate_points, write_points_csv
 from ptal_ray.data.publication import published
 from ptal_ray.data.rates import RateSource, rate_source
+from ptal_ray.data.readers.flags import add_flags, source
 from ptal_ray.data.remote import Remote, is_remote
 from ptal_ray.data.staging import check_place
 from ptal_ray.data.statistics import statistics, stored_videos, table
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _import(flags: argparse.Namespace) -> int:
     with _target(flags) as out:
         plan = import_dataset(
-            _source(flags), out, dtype=flags.dtype, replace=flags.replace, progress=_progress
+            source(flags), out, dtype=flags.dtype, replace=flags.replace, progress=_progress
         )
         _show(FeatureStore.open(out))
     _remark(plan)
@@ -58,7 +59,7 @@ def _import(flags: argparse.Namespace) -> int:
 
 
 def _validate(flags: argparse.Namespace) -> int:
-    if flags.features is None:
+    if flags.features is None and flags.layout == ["plain"]:
         store = find(flags.name)
         problems, remarks = review(store)
         place, videos, classes = str(store.path), stored_videos(store), store.info.classes
@@ -66,7 +67,7 @@ def _validate(flags: argparse.Namespace) -> int:
         rest = f", {store.info.content_hash}"
     else:
         check_name(flags.name)
-        plan = examine(_source(flags), dtype=flags.dtype, progress=_progress)
+        plan = examine(source(flags), dtype=flags.dtype, progress=_progress)
         place, problems, rest = flags.name, list(plan.problems), ""
         lines = page(plan.videos, plan.classes, problems, plan.remarks, plan.examples)
     print("\n".join(lines))
@@ -223,29 +224,17 @@ def _progress(done: int, total: int) -> None:
         print(f"\r{done}/{total} videos", end="\n" if done == total else "", file=sys.stderr)
 
 
-def _source(flags: argparse.Namespace) -> Source:
-    lists = {"train": flags.train_list, "test": flags.test_list} if flags.train_list else None
-    return Source(
-        name=flags.name, features=flags.features, annotations=flags.annotations, fps=flags.fps,
-        stride=flags.stride, window=flags.window, points=flags.points,
-        point_fps=flags.point_fps, simulated_points=flags.simulate_points,
-        seed=flags.seed, lists=lists, allow_length=flags.allow_length,
-        allow_points=flags.allow_points, drop_invalid=flags.drop_invalid,
-        transpose=flags.transpose, note=flags.note,
-    )  # fmt: skip
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ptal_ray.data", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("import", help="features, annotations and points into a store")
-    _source_flags(command, required=True)
+    _source_flags(command)
     _out_flags(command)
-    command.set_defaults(run=_checked(command, _import))
+    command.set_defaults(run=_checked(command, _import, needs_source=True))
     command = commands.add_parser(
         "validate", help="list all problems of an import, or verify a store by its hash"
     )
-    _source_flags(command, required=False)
+    _source_flags(command)
     command.set_defaults(run=_checked(command, _validate))
     command = commands.add_parser("points", help="write the points of a store, or others, as CSV")
     command.add_argument("name", help="dataset name or path of a store")
@@ -277,12 +266,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _source_flags(command: argparse.ArgumentParser, *, required: bool) -> None:
+def _source_flags(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("name", help="dataset name")
-    add("--features", type=Path, required=required, metavar="DIR", help="<id>.npy, each (T, D)")
-    add("--annotations", type=Path, required=required, metavar="GT.json")
-    add("--fps", type=_rates, required=required, metavar="json|CSV|NUMBER", help="that --stride "
+    add_flags(command)
+    add("--features", "--signals", type=Path, metavar="DIR", help="<id>.npy, each (T, D)")
+    add("--annotations", type=Path, metavar="GT.json")
+    add("--fps", "--rate", type=_rates, metavar="json|CSV|NUMBER", help="that --stride "
         "and --window count: json: the one that GT.json gives each video; CSV: columns video,fps "
         "and, where videos differ in them, stride,window; or one for all")  # fmt: skip
     add("--stride", type=_positive, default=0.0, metavar="FRAMES", help="unless CSV or json has it")
@@ -291,12 +281,13 @@ def _source_flags(command: argparse.ArgumentParser, *, required: bool) -> None:
         help="go on with features that cover another time than their video lasts")  # fmt: skip
     add("--points", type=Path, metavar="CSV")
     _point_flags(command)
-    add("--simulate-points", choices=KINDS, default="", help="in place of --points")
+    add("--simulate-points", "--point-kind", choices=KINDS, default="", help="in place of --points")
     add("--seed", type=int, default=0, help="of --simulate-points")
     _list_flags(command)
     add("--drop-invalid", action="store_true", help="leave out instances with end <= start "
         "or start < 0")  # fmt: skip
-    add("--transpose", action="store_true", help="the feature files hold (D, T)")
+    add("--transpose", action="store_true", help="the feature files hold (D, T); "
+        "with --layout mstcn (T, D)")  # fmt: skip
     add("--dtype", choices=DTYPES, default=AUTO, help="of the store; auto: float16 where it loses "
         "nothing that matters")  # fmt: skip
     add("--note", default="", help="one line on the data, shown with every result")
@@ -325,20 +316,31 @@ def _out_flags(command: argparse.ArgumentParser) -> None:
 
 
 def _checked(
-    command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]
+    command: argparse.ArgumentParser,
+    run: Callable[[argparse.Namespace], int],
+    *,
+    needs_source: bool = False,
 ) -> Callable[[argparse.Namespace], int]:
-    """`run` after a check of the flags that depend on each other."""
+    """`run` after a check of the flags that depend on each other.
+
+    Args:
+        command: whose flags they are.
+        run: the command.
+        needs_source: whether it always reads features and annotations.
+    """
 
     def checked(flags: argparse.Namespace) -> int:
         if (flags.train_list is None) != (flags.test_list is None):
             command.error("--train-list and --test-list go together")
-        if getattr(flags, "features", None) is not None:
-            missing = [n for n in ("annotations", "fps") if getattr(flags, n) is None]
+        if getattr(flags, "layout", None) == ["plain"] and (needs_source or flags.features):
+            missing = [n for n in ("features", "annotations", "fps") if not getattr(flags, n)]
             missing += ["stride"] if not flags.stride and isinstance(flags.fps, float) else []
             if missing:
-                command.error(f"--{missing[0]} is needed with --features")
-            if (flags.points is None) == (not flags.simulate_points):
+                command.error(f"--{missing[0]} is needed")
+            if flags.points is None and not flags.simulate_points:
                 command.error("one of --points CSV and --simulate-points KIND is needed")
+        if getattr(flags, "simulate_points", "") and flags.points:
+            command.error("one of --points CSV and --simulate-points KIND is needed, not both")
         return run(flags)
 
     return checked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ptal_ray.data.checks import duration_problems, id_problems
+from ptal_ray.data.choice import without
 from ptal_ray.data.class_names import label_problem, read_classes
 from ptal_ray.data.findings import Problem
 from ptal_ray.data.rates import Frames, positive, stated_frames
@@ -64,7 +65,13 @@ class Annotations:
 
 
 def read_annotations(
-    path: Path, *, lists: Mapping[str, Path] | None = None, drop_invalid: bool = False
+    path: Path,
+    *,
+    lists: Mapping[str, Path] | None = None,
+    drop_invalid: bool = False,
+    content: Mapping[str, Any] | None = None,
+    exclude: Set[str] = frozenset(),
+    drop_labels: Set[str] = frozenset(),
 ) -> Annotations:
     """Reads {"database": {id: {"subset", "duration", "annotations": [{"segment", "label"}]}}}.
 
@@ -77,20 +84,26 @@ def read_annotations(
         lists: "train" and "test" -> files of one video id a line, in place of the subsets.
         drop_invalid: leave out, and count, instances whose end is not after their start or whose
             start is negative. Times that are no numbers are problems in any case.
+        content: what the file would hold, in place of reading it.
+        exclude: ids of videos to leave out.
+        drop_labels: classes to leave out, with their instances.
 
     Raises:
         DataError: the file is unreadable or of another layout.
     """
-    content = _object(path)
+    content = _object(path) if content is None else content
     database = content.get("database")
     if not isinstance(database, dict) or not all(isinstance(v, dict) for v in database.values()):
         raise DataError(f'{path}: no object "database" of videos; the ActivityNet layout is needed')
+    content, left_out = without(content, exclude, drop_labels, path)
+    database = content["database"]
     classes, wrong = read_classes(content.get("classes"), _labels(database))
     reader = _Reader(path, classes, drop_invalid)
     for text in wrong:
         reader.complain(text, "classes")
-    subsets = _listed(database, lists, reader) if lists else _named(database, reader)
+    subsets = _listed(database, lists, reader, exclude) if lists else _named(database, reader)
     videos = [reader.video(id, entry, subsets[id]) for id, entry in database.items() if subsets[id]]
+    reader.left_out.update(left_out)
     reader.count("videos of no chosen subset", sum(not s for s in subsets.values()))
     return Annotations(
         classes=reader.classes,
@@ -203,12 +216,17 @@ def _named(database: dict[str, Any], reader: _Reader) -> dict[str, str]:
     return {id: role.get(name, "") for id, name in named.items()}
 
 
-def _listed(database: dict[str, Any], lists: Mapping[str, Path], reader: _Reader) -> dict[str, str]:
-    """id -> "train", "test" or "", from the lists."""
+def _listed(
+    database: dict[str, Any], lists: Mapping[str, Path], reader: _Reader, exclude: Set[str]
+) -> dict[str, str]:
+    """id -> "train", "test" or "", from the lists, which may name excluded videos too."""
+    excluded = dict.fromkeys(exclude)
     subsets = dict.fromkeys(database, "")
     for subset, path in lists.items():
         for line, name in read_lines(path):
             id = same_id(name, database)
+            if id is None and same_id(name, excluded):
+                continue
             if id is None:
                 text = f"{path}:{line}: {reader.path} has no video {name}"
                 reader.problems.append(Problem(text, "lists"))

@@ -64,6 +64,10 @@ class Dataset:
 
 _GT = "--annotations GT.json"
 _CSV = f"{_GT} --points CSV"
+_HAPT = (
+    "real smartphone signals of 30 people, SBHAR/HAPT v2.1 (Reyes-Ortiz et al., Neurocomputing "
+    "2016); no commercial use"
+)
 _SUPERVISED = "real video; features are class scores of models trained with full labels"
 
 DATASETS = {
@@ -78,6 +82,11 @@ DATASETS = {
         protocol=THUMOS_LIKE,
         flags=f"{_GT} --simulate-points gaussian --fps 1 --stride 1",
         note=f"{_SUPERVISED}; a second is one feature step",
+    ),
+    "hapt": Dataset(
+        protocol=THUMOS_LIKE,
+        flags=f"--layout signals {_CSV} --rate 50 --window 50 --stride 25",
+        note=_HAPT,
     ),
     "beoid": Dataset(protocol=THUMOS_LIKE, flags=f"{_CSV} --fps 30 --stride 16", simulated=_CSV),
     "thumos14": Dataset(protocol=THUMOS_LIKE, flags=f"{_CSV} --fps 25 --stride 16", simulated=_CSV),

@@ -1,4 +1,4 @@
-"""The <id>.npy files of an import: which one serves a video, and what their headers say."""
+"""The feature files of an import: which one serves a video, and what their headers say."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
+from ptal_ray.data.feature_file import FeatureFile
 from ptal_ray.data.findings import Problem
-from ptal_ray.data.types import FloatArray
 from ptal_ray.data.user_files import nfc
 from ptal_ray.errors import DataError
 
@@ -29,6 +27,8 @@ class Served(Protocol):
     def subset(self) -> str: ...
     @property
     def file(self) -> Path: ...
+    @property
+    def features(self) -> FeatureFile: ...
 
 
 class FeatureFolder:
@@ -55,44 +55,30 @@ class FeatureFolder:
         name = next((name for name in wanted if name in self._names), wanted[0])
         return self.folder / self._names.get(name, [name])[0]
 
-    def problems(self, videos: Iterable[Served]) -> Iterator[str]:
-        """Files that several videos would take, and videos that several files could serve."""
-        owners: dict[Path, list[str]] = {}
-        for video in videos:
-            owners.setdefault(video.file, []).append(video.id)
-        for file, ids in owners.items():
-            if len(ids) > 1:
-                yield Problem(
-                    f"{file}: is the file of the videos {' and '.join(ids)}; rename the videos, or "
-                    "give each a file of its own",
-                    "feature files of several videos",
-                )
-            if len(self._names.get(nfc(file.name), ())) > 1:
-                yield Problem(
-                    f"{file}: there are two files of this name, in two Unicode forms (NFC and "
-                    f"NFD), for video {ids[0]}; remove one",
-                    "videos with several feature files",
-                )
 
-
-def open_features(file: Path, transpose: bool) -> FloatArray:
-    """A feature file, mapped; nothing pickled is ever loaded.
-
-    Raises:
-        DataError: it is missing, damaged or holds no numbers.
-    """
-    if not file.exists():
-        raise DataError(f"{file}: feature file is missing; extract it or remove the video")
-    try:
-        features = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"{file}: not a whole .npy of numbers; extract it again or save it with numpy.save"
-        ) from error
-    if not isinstance(features, np.ndarray) or features.dtype.kind not in "fiu":
-        raise DataError(f"{file}: not an array of numbers")
-    found: FloatArray = features.T if transpose else features
-    return found
+def file_problems(videos: Iterable[Served]) -> Iterator[str]:
+    """Files that several videos would take, and videos that several files could serve."""
+    owners: dict[Path, list[str]] = {}
+    for video in videos:
+        owners.setdefault(video.file, []).append(video.id)
+    names: dict[Path, Counter[str]] = {}  # in each folder, in NFC
+    for file, ids in owners.items():
+        if len(ids) > 1:
+            yield Problem(
+                f"{file}: is the file of the videos {' and '.join(ids)}; rename the videos, or "
+                "give each a file of its own",
+                "feature files of several videos",
+            )
+        if file.name.isascii() or not file.exists():
+            continue
+        if file.parent not in names:
+            names[file.parent] = Counter(nfc(other.name) for other in file.parent.iterdir())
+        if names[file.parent][nfc(file.name)] > 1:
+            yield Problem(
+                f"{file}: there are two files of this name, in two Unicode forms (NFC and "
+                f"NFD), for video {ids[0]}; remove one",
+                "videos with several feature files",
+            )
 
 
 def snippets_of(
@@ -106,13 +92,13 @@ def snippets_of(
     Args:
         videos: by id.
         expected: about how many snippets the duration of each video gives.
-        transpose: whether the files hold (D, T).
+        transpose: whether --transpose was passed.
         problems: takes in a line on each file that is wrong.
     """
     shapes: dict[str, Shape] = {}
     for id, video in videos.items():
         try:
-            shapes[id] = open_features(video.file, transpose).shape
+            shapes[id] = video.features.shape()
         except DataError as error:
             text = f"{error} (video {id}, {video.subset} split)"
             problems.append(Problem(text, "feature files that cannot be read"))

@@ -1,16 +1,18 @@
-"""Import of the plain layout: a folder of <id>.npy, an ActivityNet-style JSON, a points CSV."""
+"""Import of features, annotations and points into a store: the plan, its checks, the writing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from ptal_ray.data.annotations import DROPPED, AnnotatedVideo, read_annotations
 from ptal_ray.data.coverage import Covered, length_problem, length_remarks
 from ptal_ray.data.datasets import note as dataset_note
-from ptal_ray.data.feature_files import FeatureFolder, open_features, snippets_of
+from ptal_ray.data.feature_file import FeatureFile, npy
+from ptal_ray.data.feature_files import FeatureFolder, file_problems, snippets_of
 from ptal_ray.data.findings import Problem, Remarks
+from ptal_ray.data.normalize import Scale, training_scale
 from ptal_ray.data.plan import STRAY, Plan, PlannedVideo, Source
 from ptal_ray.data.point_import import given_rates, imported_points
 from ptal_ray.data.points import no_points
@@ -35,7 +37,7 @@ def import_dataset(
     """Imports `source` into a store at `out`, one video in memory at a time.
 
     Features are read twice: to see what is wrong with them and which type they need, and to be
-    written.
+    written; and once more before, in the training split, where they are normalized.
 
     Args:
         source: what is imported.
@@ -67,7 +69,7 @@ def import_dataset(
             writer.add(
                 video.id,
                 subset=video.subset,
-                features=open_features(video.file, source.transpose),
+                features=plan.scale(video.features.read()),
                 duration_s=video.duration_s,
                 annotations=video.instances,
                 points=video.points,
@@ -92,19 +94,39 @@ def examine(
     remarks, problems = Remarks(), list(plan.problems)
     remarks.update(plan.remarks)
     remarks.examples |= plan.examples
-    dtype = survey(_sound_features(plan, progress), dtype, problems, remarks)
-    return replace(plan, dtype=dtype, problems=tuple(problems), remarks=dict(remarks),
+    scale = _scale(plan)
+    sound = _sound_features(plan, scale, problems, progress)
+    dtype = survey(sound, dtype, problems, remarks)
+    return replace(plan, dtype=dtype, scale=scale, problems=tuple(problems), remarks=dict(remarks),
                    examples=remarks.examples)  # fmt: skip
 
 
 def _sound_features(
-    plan: Plan, progress: Callable[[int, int], None]
+    plan: Plan, scale: Scale, problems: list[str], progress: Callable[[int, int], None]
 ) -> Iterator[tuple[str, FloatArray]]:
+    """Features as they will be stored; a file that is damaged behind its header is a problem."""
     for done, video in enumerate(plan.videos):
         progress(done, len(plan.videos))
         if video.id in plan.snippets:
-            yield video.id, open_features(video.file, plan.source.transpose)
+            try:
+                features = scale(video.features.read())
+            except DataError as error:
+                text = f"{error} (video {video.id}, {video.subset} split)"
+                problems.append(Problem(text, "feature files that cannot be read"))
+            else:
+                yield video.id, features
     progress(len(plan.videos), len(plan.videos))
+
+
+def _scale(plan: Plan) -> Scale:
+    """What makes z-scores of the features, where that is asked for."""
+    train = [v for v in plan.videos if v.subset == "train" and v.id in plan.snippets]
+    if not plan.source.normalize or not train:
+        return Scale()
+    try:
+        return training_scale((video.id, video.features.read()) for video in train)
+    except DataError:  # the features that cannot be used are named when all are read
+        return Scale()
 
 
 def plan_import(source: Source) -> Plan:
@@ -114,8 +136,9 @@ def plan_import(source: Source) -> Plan:
         DataError: annotations, points or the folder of features cannot be read at all.
     """
     annotations = read_annotations(
-        source.annotations, lists=source.lists, drop_invalid=source.drop_invalid
-    )
+        source.annotations, lists=source.lists, drop_invalid=source.drop_invalid,
+        content=source.content, exclude=source.exclude, drop_labels=source.drop_labels,
+    )  # fmt: skip
     problems, remarks = list(annotations.problems), Remarks()
     remarks.update(annotations.left_out)
     frames, unknown = snippet_frames(
@@ -125,9 +148,9 @@ def plan_import(source: Source) -> Plan:
     )  # fmt: skip
     problems += [Problem(line, "videos without a frame rate or stride") for line in unknown]
     points = imported_points(source, annotations, frames, problems, remarks)
-    folder = FeatureFolder(source.features)
+    features = _features(source, annotations.videos)
     videos = [
-        _planned(folder, video, points.get(video.id), frames[video.id])
+        _planned(features[video.id], video, points.get(video.id), frames[video.id])
         for video in annotations.videos
         if video.id in frames
     ]
@@ -135,7 +158,7 @@ def plan_import(source: Source) -> Plan:
     remarks["training videos without a point, left out"] += len(pointless)
     kept = [v for v in videos if v.subset == "test" or len(v.points)]
     _check_instances(source, kept, problems, remarks)
-    problems += folder.problems(kept)
+    problems += file_problems(kept)
     lengths = _check_features(source, kept, problems, remarks)
     remarks["points behind the last snippet, which training takes for them"] += sum(
         int((v.points.time_s >= v.grid.seconds(lengths[v.id])).sum())
@@ -161,13 +184,21 @@ def plan_import(source: Source) -> Plan:
     )
 
 
+def _features(source: Source, videos: Iterable[AnnotatedVideo]) -> Mapping[str, FeatureFile]:
+    """The features of each video: those that a reader found, else <id>.npy."""
+    if source.files is not None:
+        return source.files
+    folder = FeatureFolder(source.features)
+    return {v.id: npy(folder.file(v.id), transposed=source.transpose) for v in videos}
+
+
 def _planned(
-    folder: FeatureFolder, video: AnnotatedVideo, points: Points | None, frames: Frames
+    features: FeatureFile, video: AnnotatedVideo, points: Points | None, frames: Frames
 ) -> PlannedVideo:
     return PlannedVideo(
         id=video.id,
         subset=video.subset,
-        file=folder.file(video.id),
+        features=features,
         duration_s=video.duration_s,
         instances=video.instances,
         points=no_points() if points is None or video.subset == "test" else points,
@@ -218,8 +249,9 @@ def _check_features(
 
 
 def _note(source: Source) -> str:
-    given = source.note or dataset_note(source.name)
+    parts = [source.note or dataset_note(source.name)]
     if source.points is None:
-        points = f"points simulated: {source.simulated_points}, seed {source.seed}"
-        return f"{given}; {points}" if given else points
-    return given
+        parts.append(f"points simulated: {source.simulated_points}, seed {source.seed}")
+    if source.normalize:
+        parts.append("z-scores of the training split")
+    return "; ".join(part for part in parts if part)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ptal_ray.data.feature_file import FeatureFile
+from ptal_ray.data.normalize import Scale
 from ptal_ray.data.rates import Frames, RateSource
 from ptal_ray.data.survey import AUTO
 from ptal_ray.data.types import Grid, Points, Segments
@@ -27,15 +31,22 @@ class Source:
         window: frames that a snippet sees, likewise; 0 means the stride.
         points: the CSV, or None to simulate points.
         point_fps: frames per second of the CSV's frame numbers, as `fps`; None means "json".
-        simulated_points: "gaussian" or "uniform"; used without `points`.
+        simulated_points: one of `points.KINDS`; used without `points`.
         seed: of simulated points.
         lists: "train" and "test" -> files of video ids, in place of the subsets of the JSON.
         allow_length: import features that cover another time than their video lasts.
         allow_points: import points of which many lie in no instance of their class.
         drop_invalid: leave out instances whose end is not after their start or whose start is
             negative.
-        transpose: whether the feature files hold (D, T).
+        transpose: whether the feature files are turned, as they hold (D, T).
         note: a line on the data; empty takes what is known of `name`.
+        content: what a reader made of a released folder, in the ActivityNet layout; in place of
+            the JSON, whose path then only names the place in messages.
+        files: video id -> its features, likewise in place of <id>.npy.
+        point_columns: names of the columns of `points` where its first line has none.
+        exclude: ids of videos to leave out.
+        drop_labels: classes to leave out, with their instances and points.
+        normalize: store z-scores of the features, by mean and spread of the training split.
     """
 
     name: str
@@ -54,6 +65,12 @@ class Source:
     drop_invalid: bool = False
     transpose: bool = False
     note: str = ""
+    content: Mapping[str, Any] | None = None
+    files: Mapping[str, FeatureFile] | None = None
+    point_columns: tuple[str, ...] = ()
+    exclude: frozenset[str] = frozenset()
+    drop_labels: frozenset[str] = frozenset()
+    normalize: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +79,18 @@ class PlannedVideo:
 
     id: str
     subset: str
-    file: Path
+    features: FeatureFile
     duration_s: float
     instances: Segments
     points: Points
     frames: Frames
     feature_s: float
     stated_fps: float | None
+
+    @property
+    def file(self) -> Path:
+        """What messages on its features name."""
+        return self.features.file
 
     @property
     def grid(self) -> Grid:
@@ -89,6 +111,7 @@ class Plan:
         examples: some of what `remarks` counts.
         problems: a line each; an import needs none.
         dtype: of the store; "auto" before the features are read.
+        scale: of the features as they are stored, known after they are read.
     """
 
     source: Source
@@ -99,3 +122,4 @@ class Plan:
     examples: dict[str, list[str]]
     problems: tuple[str, ...]
     dtype: str = AUTO
+    scale: Scale = Scale()

@@ -56,7 +56,7 @@ def _read_points(
     problems: list[str],
     remarks: Remarks,
 ) -> dict[str, Points]:
-    rows, wrong = point_rows(path, annotations.classes)
+    rows, wrong = point_rows(path, annotations.classes, source.point_columns, source.drop_labels)
     problems += wrong
     videos = {video.id: video for video in annotations.videos}
     rates = {
@@ -65,8 +65,12 @@ def _read_points(
     rates_at = source.point_fps if isinstance(source.point_fps, Path) else source.annotations
     found: dict[str, list[tuple[float, int]]] = {}
     unknown, placed, first = [], [], len(problems)
+    excluded = dict.fromkeys(source.exclude)
     for row in rows:
         id = same_id(row.video, videos)
+        if id is None and same_id(row.video, excluded):
+            remarks["points of excluded videos, left out"] += 1
+            continue
         if id is None:
             unknown.append(row)
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from ptal_ray.errors import DataError
 from ptal_ray.ownership import begins_with
 from ptal_ray.whole import whole
 
-KINDS = ("gaussian", "uniform")
+KINDS = ("gaussian", "uniform", "centre", "boundary")
+EDGE = 0.1  # share of an instance at either end in which a boundary point lies
 _HEAD = ("class", "video_id", "time_s")
 SPREAD = 0.25  # standard deviation of a gaussian point, in lengths of its instance
 
@@ -73,8 +74,19 @@ def read_points_csv(
     return {video: sorted_points(pairs) for video, pairs in found.items()}
 
 
-def point_rows(path: Path, classes: tuple[str, ...]) -> tuple[list[PointRow], list[str]]:
+def point_rows(
+    path: Path,
+    classes: tuple[str, ...],
+    columns: Sequence[str] = (),
+    dropped: Set[str] = frozenset(),
+) -> tuple[list[PointRow], list[str]]:
     """The rows of a points CSV that can be read, and a line on each that cannot.
+
+    Args:
+        path: the CSV.
+        classes: class names.
+        columns: their names, where the first line does not give them.
+        dropped: classes whose rows are passed over.
 
     Raises:
         DataError: the file cannot be read, or lacks a column.
@@ -82,9 +94,11 @@ def point_rows(path: Path, classes: tuple[str, ...]) -> tuple[list[PointRow], li
     rows: list[PointRow] = []
     problems: list[str] = []
     index = {name.strip(): label for label, name in enumerate(classes)}
-    for line, plain in _lines(path):
+    for line, plain in _lines(path, columns):
         value = _number(plain["value"])
         place = f"{path}:{line}: video {plain['video_id']}"
+        if plain["class"] in dropped:
+            continue
         if plain["class"] not in index:
             near = known(plain["class"], classes)
             text = f"{place}: class {plain['class']!r} is unknown; {near}"
@@ -112,11 +126,12 @@ def simulate_points(segments: Segments, rng: np.random.Generator, kind: str = "g
     deviation of SPREAD times its length, drawn again while outside. The published
     `point_gaussian` files of THUMOS14, GTEA, BEOID and ActivityNet 1.3 lie much closer to the
     middle (one frame or 1 % of the length); ours does not tell a method where the middle is.
+    "centre" is that middle. "boundary" is anywhere in the first or the last EDGE of the instance.
 
     Args:
         segments: N instances.
         rng: where randomness comes from.
-        kind: "gaussian" or "uniform".
+        kind: one of KINDS.
 
     Returns:
         N points, ascending, each inside its instance.
@@ -129,6 +144,10 @@ def simulate_points(segments: Segments, rng: np.random.Generator, kind: str = "g
     count = len(segments)
     if kind == "uniform":
         position = rng.uniform(0, 1, count)
+    elif kind == "centre":
+        position = np.full(count, 0.5)
+    elif kind == "boundary":
+        position = rng.uniform(0, EDGE, count) + (1 - EDGE) * rng.integers(0, 2, count)
     else:
         position = rng.normal(0.5, SPREAD, count)
         while (outside := (position < 0) | (position >= 1)).any():
@@ -201,9 +220,9 @@ def no_points() -> Points:
     return sorted_points([])
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _lines(path: Path, names: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, {class, video_id, value, unit}) of a CSV; every other column is dropped."""
-    columns, rows = read_csv(path)
+    columns, rows = read_csv(path, names)
     unit = "time_s" if "time_s" in columns else "point"
     if missing := {"class", "video_id", unit} - set(columns):
         raise DataError(

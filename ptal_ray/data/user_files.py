@@ -9,7 +9,7 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -85,11 +85,17 @@ def read_json(path: Path) -> Any:
     return content
 
 
-def read_csv(path: Path) -> tuple[tuple[str, ...], list[tuple[int, dict[str, str]]]]:
+def read_csv(
+    path: Path, columns: Sequence[str] = ()
+) -> tuple[tuple[str, ...], list[tuple[int, dict[str, str]]]]:
     """The columns of a CSV, and (line number, values by column) of its rows, in NFC.
 
     The separator is the one of `SEPARATORS` that the first line has most. Spaces around values do
     not count; rows without any value are left out; a value that a row lacks is "".
+
+    Args:
+        path: the file.
+        columns: their names, where the first line is a row of values.
 
     Raises:
         DataError: it cannot be read, or a row has more values than the first line has columns.
@@ -99,8 +105,8 @@ def read_csv(path: Path) -> tuple[tuple[str, ...], list[tuple[int, dict[str, str
     separator = max(SEPARATORS, key=head.count)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
     try:
-        columns = tuple(name.strip() for name in next(rows, []))
-        return columns, list(_rows(path, rows, columns))
+        names = tuple(columns) or tuple(name.strip() for name in next(rows, []))
+        return names, list(_rows(path, rows, names))
     except csv.Error as error:
         raise DataError(f"{path}: cannot be read as CSV: {error}") from error
 

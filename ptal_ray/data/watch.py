@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from ptal_ray.data.points import no_points, simulate_points
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.types import Grid, Segments
+from ptal_ray.data.windows import window_features
 from ptal_ray.errors import DataError
 
 NOTE = "real smartwatch signals, assembled timeline"
@@ -82,22 +82,9 @@ def snippet_features(signal: Floats) -> Floats:
         signal: (S, 6) samples at 50 Hz.
 
     Returns:
-        (T, 87): per channel mean, std, min, max, mean |difference|, net change and the magnitudes
-        at 1-6 Hz, then the 15 correlations between channels.
+        (T, 87): those of `window_features`; a window of 1 s has magnitudes at 1-6 Hz.
     """
-    windows = sliding_window_view(signal, WINDOW, axis=0)[::STRIDE]  # (T, 6, WINDOW)
-    centred = windows - windows.mean(axis=2, keepdims=True)
-    spread = windows.std(axis=2)
-    spectrum = np.abs(np.fft.rfft(centred, axis=2))[:, :, 1:7]
-    covariance = np.einsum("tcw,tdw->tcd", centred, centred) / WINDOW
-    scale = np.maximum(spread[:, :, None] * spread[:, None, :], 1e-9)
-    upper = np.triu_indices(signal.shape[1], 1)
-    columns = [
-        windows.mean(axis=2), spread, windows.min(axis=2), windows.max(axis=2),
-        np.abs(np.diff(windows, axis=2)).mean(axis=2), windows[:, :, -1] - windows[:, :, 0],
-        spectrum.reshape(len(windows), -1), (covariance / scale)[:, upper[0], upper[1]],
-    ]  # fmt: skip
-    features = np.concatenate(columns, axis=1)
+    features = window_features(signal, WINDOW, STRIDE)
     scaled: Floats = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-9)
     return scaled
 

@@ -1,0 +1,98 @@
+"""What of an annotation file is left out by wish: videos, and classes with their instances."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Any
+
+from ptal_ray.data.user_files import nfc, read_lines
+from ptal_ray.errors import DataError
+
+_SUFFIXES = (".txt", ".csv", ".list", ".lst")  # of a file, not of an id
+
+
+def without(
+    content: Mapping[str, Any], exclude: Set[str], drop_labels: Set[str], place: Path
+) -> tuple[Mapping[str, Any], dict[str, int]]:
+    """`content` of the ActivityNet layout without those, and counts of what is left out.
+
+    Args:
+        content: with an object "database" of videos.
+        exclude: ids, with or without "v_".
+        drop_labels: class names.
+        place: the file that messages name.
+
+    Raises:
+        DataError: no instance has one of the classes.
+    """
+    if not exclude and not drop_labels:
+        return content, {}
+    excluded = {id.removeprefix("v_") for id in exclude}
+    database = {
+        id: video
+        for id, video in content["database"].items()
+        if id.removeprefix("v_") not in excluded
+    }
+    known = {id.removeprefix("v_") for id in content["database"]}
+    counts = Counter(
+        {
+            "videos excluded": len(content["database"]) - len(database),
+            "names to exclude that no video has": len(excluded - known),
+        }
+    )
+    if drop_labels:
+        _check_labels(content["database"], drop_labels, place)
+        database = {id: _kept(video, drop_labels, counts) for id, video in database.items()}
+    chosen = dict(content) | {"database": database}
+    if isinstance(names := content.get("classes"), list):
+        chosen["classes"] = [name for name in names if not _is_one(name, drop_labels)]
+    return chosen, {what: number for what, number in counts.items() if number}
+
+
+def named_ids(text: str) -> frozenset[str]:
+    """The ids of a flag: a file of one a line (the first word of it), or a list with commas.
+
+    Raises:
+        DataError: the file is not there, or cannot be read.
+    """
+    path = Path(text)
+    if not path.is_file() and (path.suffix in _SUFFIXES or "/" in text):
+        raise DataError(f"--exclude {text}: there is no such file; correct it, or list ids")
+    if not path.is_file():
+        return frozenset(nfc(name.strip()) for name in text.split(",") if name.strip())
+    return frozenset(line.split()[0].strip(",;") for _, line in read_lines(path))
+
+
+def _check_labels(database: Mapping[str, Any], wanted: Set[str], place: Path) -> None:
+    lists = (video.get("annotations") for video in database.values())
+    found = {
+        str(item.get("label"))
+        for items in lists
+        if isinstance(items, list)
+        for item in items
+        if isinstance(item, dict)
+    }
+    for name in sorted(wanted - found):
+        near = difflib.get_close_matches(name, found, n=1) or sorted(found)[:8]
+        raise DataError(
+            f"{place}: no instance has the class {name!r} of --drop-label; there are "
+            f"{', '.join(near)}"
+        )
+
+
+def _kept(video: dict[str, Any], drop_labels: Set[str], counts: Counter[str]) -> dict[str, Any]:
+    """`video` without the instances of those classes."""
+    items = video.get("annotations")
+    if not isinstance(items, list):
+        return video
+    kept = [i for i in items if not (isinstance(i, dict) and _is_one(i.get("label"), drop_labels))]
+    counts["instances of dropped classes"] += len(items) - len(kept)
+    return video | {"annotations": kept}
+
+
+def _is_one(label: Any, names: Set[str]) -> bool:
+    """Whether `label`, which a file may hold in any type, is one of `names`."""
+    return isinstance(label, str) and label in names

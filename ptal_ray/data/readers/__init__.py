@@ -1,0 +1,1 @@
+"""Readers of released folders: README.md has each layout with its command."""

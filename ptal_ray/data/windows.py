@@ -1,0 +1,54 @@
+"""Features of windows of sensor channels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+BINS = 6  # lowest frequencies of a window, but for the mean
+_BLOCK = 4096  # windows at a time, which bounds the memory
+
+Floats = NDArray[np.float64]
+
+
+def window_shape(samples: int, channels: int, window: int, stride: int) -> tuple[int, int]:
+    """(T, D) of the features of a recording; T is 0 where it is shorter than a window."""
+    return (
+        max(0, (samples - window) // stride + 1),
+        channels * (6 + min(BINS, window // 2)) + channels * (channels - 1) // 2,
+    )
+
+
+def window_features(signal: Floats, window: int, stride: int) -> Floats:
+    """Statistics of each window.
+
+    Args:
+        signal: (S, C) samples, S >= window.
+        window: samples that a snippet sees, at least 2.
+        stride: samples from snippet to snippet.
+
+    Returns:
+        (T, D): per channel mean, std, min, max, mean |difference| and net change, per channel the
+        magnitudes at 1 to 6 periods a window (fewer in windows below 12 samples), then the
+        correlations between channels.
+    """
+    windows = sliding_window_view(signal, window, axis=0)[::stride]  # (T, C, window)
+    blocks = [_statistics(windows[k : k + _BLOCK]) for k in range(0, len(windows), _BLOCK)]
+    return np.concatenate(blocks)
+
+
+def _statistics(windows: Floats) -> Floats:
+    """(T, C, window) -> (T, D)."""
+    centred = windows - windows.mean(axis=2, keepdims=True)
+    spread = windows.std(axis=2)
+    spectrum = np.abs(np.fft.rfft(centred, axis=2))[:, :, 1 : BINS + 1]
+    covariance = np.einsum("tcw,tdw->tcd", centred, centred) / windows.shape[2]
+    scale = np.maximum(spread[:, :, None] * spread[:, None, :], 1e-9)
+    upper = np.triu_indices(windows.shape[1], 1)
+    columns = [
+        windows.mean(axis=2), spread, windows.min(axis=2), windows.max(axis=2),
+        np.abs(np.diff(windows, axis=2)).mean(axis=2), windows[:, :, -1] - windows[:, :, 0],
+        spectrum.reshape(len(windows), -1), (covariance / scale)[:, upper[0], upper[1]],
+    ]  # fmt: skip
+    return np.concatenate(columns, axis=1)
