@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ptal_ray.data.agreement import Placed, agreement
 from ptal_ray.data.annotations import Annotations, same_id
 from ptal_ray.data.findings import Problem, Remarks
 from ptal_ray.data.plan import STRAY, Source
-from ptal_ray.data.points import point_rows, simulate_points, sorted_points
+from ptal_ray.data.points import PointRow, point_rows, simulate_points, sorted_points
 from ptal_ray.data.rates import Frames, RateSource, given_frames
 from ptal_ray.data.types import Points, Segments
 
@@ -58,52 +58,24 @@ def _read_points(
 ) -> dict[str, Points]:
     rows, wrong = point_rows(path, annotations.classes, source.point_columns, source.drop_labels)
     problems += wrong
+    first = len(problems)
     videos = {video.id: video for video in annotations.videos}
-    rates = {
-        id: given.fps for id, given in given_rates(source.point_fps or "json", annotations).items()
-    }
-    rates_at = source.point_fps if isinstance(source.point_fps, Path) else source.annotations
     found: dict[str, list[tuple[float, int]]] = {}
-    unknown, placed, first = [], [], len(problems)
-    excluded = dict.fromkeys(source.exclude)
-    for row in rows:
-        id = same_id(row.video, videos)
-        if id is None and same_id(row.video, excluded):
-            remarks["points of excluded videos, left out"] += 1
-            continue
-        if id is None:
-            unknown.append(row)
-            continue
-        if videos[id].subset == "test":
-            remarks["points of test videos, left out"] += 1
-            continue
-        rate, duration_s = rates.get(id), videos[id].duration_s
-        if rate is None and not row.in_seconds:
-            text = (
-                f"{path}:{row.line}: the frame rate of {id} is unknown; pass --point-fps with a "
-                f"number or a CSV, or write it in {rates_at}"
-            )
-            problems.append(Problem(text, "points without a frame rate"))
-            continue
-        placed.append(Placed(row=row, video=id, fps=rate))
-        time_s = row.time_s(rate or 1.0)
-        snippet_s = frames[id].grid.stride_s if id in frames else 0.0
+    placed = _placed(source, rows, annotations, problems, remarks)
+    for point in placed:
+        time_s, duration_s = point.time_s, videos[point.video].duration_s
+        assert time_s is not None  # a point without a frame rate is not placed
+        snippet_s = frames[point.video].grid.stride_s if point.video in frames else 0.0
         if time_s > duration_s + snippet_s:
             text = (
-                f"{path}:{row.line}: point {row.value:g} is at {time_s:.2f} s, outside video {id} "
-                f"of {duration_s:.2f} s; correct it or --point-fps (here {rate})"
+                f"{path}:{point.row.line}: point {point.row.value:g} is at {time_s:.2f} s, outside "
+                f"video {point.video} of {duration_s:.2f} s; correct it or --point-fps (here "
+                f"{point.fps})"
             )
             problems.append(Problem(text, "points outside their video", time_s - duration_s))
             continue
         remarks["points less than a snippet behind their video, clamped"] += time_s > duration_s
-        found.setdefault(id, []).append((min(time_s, duration_s), row.label))
-    remarks["points of videos that are not imported, left out"] += len(unknown)
-    if len(unknown) > STRAY * len(rows):
-        text = (
-            f"{path}:{unknown[0].line}: video {unknown[0].video!r} is not among those of "
-            f"{source.annotations}, as {len(unknown)} of {len(rows)} points; the ids must agree"
-        )
-        problems.append(Problem(text, "points of unknown videos"))
+        found.setdefault(point.video, []).append((min(time_s, duration_s), point.row.label))
     agreed = agreement(placed, videos, annotations.classes)
     if agreed.missed and (agreed.sound or source.allow_points):
         remarks[agreed.remark()] += agreed.missed
@@ -111,6 +83,46 @@ def _read_points(
         problem = Problem(f"{path}: {agreed.problem()}", "points outside their instances")
         problems.insert(first if agreed.cause else len(problems), problem)
     return {id: sorted_points(_distinct(id, pairs, remarks)) for id, pairs in found.items()}
+
+
+def _placed(
+    source: Source,
+    rows: Sequence[PointRow],
+    annotations: Annotations,
+    problems: list[str],
+    remarks: Remarks,
+) -> list[Placed]:
+    """The points of training videos whose time is known."""
+    videos = {video.id: video for video in annotations.videos}
+    given = given_rates(source.point_fps or "json", annotations)
+    rates_at = source.point_fps if isinstance(source.point_fps, Path) else source.annotations
+    excluded = dict.fromkeys(source.exclude)
+    placed, unknown = [], []
+    for row in rows:
+        id = same_id(row.video, videos)
+        if id is None and same_id(row.video, excluded):
+            remarks["points of excluded videos, left out"] += 1
+        elif id is None:
+            unknown.append(row)
+        elif videos[id].subset == "test":
+            remarks["points of test videos, left out"] += 1
+        elif id not in given and not row.in_seconds:
+            text = (
+                f"{source.points}:{row.line}: the frame rate of {id} is unknown; pass --point-fps "
+                f"with a number or a CSV, or write it in {rates_at}"
+            )
+            problems.append(Problem(text, "points without a frame rate"))
+        else:
+            fps = given[id].fps if id in given else None
+            placed.append(Placed(row=row, video=id, fps=fps))
+    remarks["points of videos that are not imported, left out"] += len(unknown)
+    if len(unknown) > STRAY * len(rows):
+        text = (
+            f"{source.points}:{unknown[0].line}: video {unknown[0].video!r} is not among those of "
+            f"{source.annotations}, as {len(unknown)} of {len(rows)} points; the ids must agree"
+        )
+        problems.append(Problem(text, "points of unknown videos"))
+    return placed
 
 
 def _distinct(id: str, pairs: list[tuple[float, int]], remarks: Remarks) -> list[tuple[float, int]]:
