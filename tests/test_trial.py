@@ -114,7 +114,7 @@ def test_same_seed_same_result_and_another_seed_another(store: Path, method: str
 def test_it_learns_the_training_videos(store: Path, method: str) -> None:
     semi = load(method).supervision == "semi"  # its labels are as good as the stage before
     made = config(
-        store, method, report_steps=(10, 150), fit_on="train", score_on="test",
+        store, method, report_steps=(3, 150), fit_on="train", score_on="test",
         train={"supervised_steps": 80} if semi else {},
     )  # fmt: skip
     trial = Trial(made)
