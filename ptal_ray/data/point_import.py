@@ -67,10 +67,10 @@ def _read_points(
         assert time_s is not None  # a point without a frame rate is not placed
         snippet_s = frames[point.video].grid.stride_s if point.video in frames else 0.0
         if time_s > duration_s + snippet_s:
+            rate = "" if point.row.in_seconds else f" or --point-fps (here {point.fps})"
             text = (
                 f"{path}:{point.row.line}: point {point.row.value:g} is at {time_s:.2f} s, outside "
-                f"video {point.video} of {duration_s:.2f} s; correct it or --point-fps (here "
-                f"{point.fps})"
+                f"video {point.video} of {duration_s:.2f} s; correct it{rate}"
             )
             problems.append(Problem(text, "points outside their video", time_s - duration_s))
             continue
