@@ -96,12 +96,14 @@ def _placed(
     videos = {video.id: video for video in annotations.videos}
     given = given_rates(source.point_fps or "json", annotations)
     rates_at = source.point_fps if isinstance(source.point_fps, Path) else source.annotations
-    excluded = dict.fromkeys(source.exclude)
+    excluded, unchosen = dict.fromkeys(source.exclude), dict.fromkeys(annotations.unchosen)
     placed, unknown = [], []
     for row in rows:
         id = same_id(row.video, videos)
         if id is None and same_id(row.video, excluded):
             remarks["points of excluded videos, left out"] += 1
+        elif id is None and same_id(row.video, unchosen):
+            remarks["points of videos of no chosen subset, left out"] += 1
         elif id is None:
             unknown.append(row)
         elif videos[id].subset == "test":
