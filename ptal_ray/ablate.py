@@ -24,6 +24,7 @@ import shlex
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,6 +203,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.seeds < 1 or args.jobs < 1:
             raise ConfigError("--seeds and --jobs: allowed is 1 or more")
         variants = [parse_variant(v) for v in args.variant]
+        names = Counter(v.name for v in variants)
+        if twice := [name for name, number in names.items() if number > 1]:
+            raise ConfigError(f"--variant {twice[0]!r}: given twice; give each a name of its own")
         planned = {
             v.name: [
                 dataclasses.replace(one_trial(space, seed), fold_seed=seed)

@@ -35,6 +35,8 @@ from ptal_ray.errors import ConfigError, PtalError
 from ptal_ray.ops.metrics import MapResult, detection_map
 from ptal_ray.ops.segments import official_tiou, paired_tiou
 
+MOST_TIOU = 1000  # thresholds; a step too small would fill the memory
+
 
 def parse_tiou(text: str) -> tuple[float, ...]:
     """Thresholds of "0.1:0.7:0.1" (both ends included) or "0.3,0.5,0.7".
@@ -46,6 +48,7 @@ def parse_tiou(text: str) -> tuple[float, ...]:
         if ":" in text:
             start, stop, step = (Decimal(part) for part in text.split(":"))
             number = int((stop - start) / step) + 1 if step > 0 else 0
+            number = number if number <= MOST_TIOU else 0
             values = [float(start + step * k) for k in range(number)]
         else:
             values = [float(Decimal(part)) for part in text.split(",")]
@@ -54,7 +57,7 @@ def parse_tiou(text: str) -> tuple[float, ...]:
     if not values or not all(0 < v <= 1 for v in values):
         raise ConfigError(
             f"--tiou {text}: start:stop:step or a comma-separated list in (0, 1] is needed, "
-            "such as 0.1:0.7:0.1"
+            f"such as 0.1:0.7:0.1, and at most {MOST_TIOU} of them"
         )
     return tuple(values)
 

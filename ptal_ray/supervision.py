@@ -59,7 +59,10 @@ def split_ids(
     scored = store.ids("test") if config.score_on == "test" else val
     for name, ids in ((config.fit_on, training), (config.score_on, scored)):
         if not ids:
-            raise DataError(f"{store.path}: split {name!r} is empty; import videos of that subset")
+            fix = "import videos of that subset"
+            if name == "val":  # no subset of a file, but a part of one
+                fix = "trials are judged on a part of the training videos: import 2 or more of them"
+            raise DataError(f"{store.path}: split {name!r} is empty; {fix}")
     return tuple(training), tuple(scored)
 
 

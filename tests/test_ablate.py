@@ -97,6 +97,15 @@ def test_bad_variants(text: str) -> None:
         parse_variant(text)
 
 
+def test_two_variants_of_one_name_are_refused(
+    space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = ["--variant", "x: train.lr=1e-3", "--variant", "x: train.lr=1e-2"]
+    assert ablate.main([str(space), *same, "--out", str(tmp_path / "out")]) == 2
+    assert "--variant 'x': given twice" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_runs_where_a_setting_is_wrong(
     space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

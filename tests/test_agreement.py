@@ -146,6 +146,17 @@ def test_seconds_in_the_column_of_frames_and_frames_in_that_of_seconds() -> None
     assert "the column time_s holds frames: name it point and pass --point-fps 25" in text
 
 
+def test_milliseconds_in_either_column() -> None:
+    points, videos = sound_points(25.0)
+    milliseconds = change(points, lambda p: 1000 * (p.time_s or 0.0), None)
+    text = agreement(milliseconds, videos, CLASSES).problem()
+    fix = "name it point and pass --point-fps 1000"
+    assert f"likely cause: the column time_s holds milliseconds: {fix}" in text
+    milliseconds = change(points, lambda p: 1000 * (p.time_s or 0.0))
+    text = agreement(milliseconds, videos, CLASSES).problem()
+    assert "likely cause: the column point holds milliseconds: pass --point-fps 1000" in text
+
+
 @pytest.mark.parametrize(("moved", "word"), [(60, "late"), (-45, "early")])
 def test_a_constant_offset(moved: int, word: str) -> None:
     points, videos = sound_points(30.0)

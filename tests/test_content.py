@@ -261,6 +261,12 @@ def test_transposed_features(layout, lengths):
     assert "leave --transpose out" in layout.refused("looks transposed", transpose=True)
 
 
+def test_transposed_features_with_about_as_many_channels_as_snippets(layout):
+    for id, snippets in zip("abc", (20, 21, 22), strict=True):
+        layout.save(id, np.random.default_rng(0).random((19, snippets)))
+    assert layout.refused(r"shape \(19, 20\) .* looks transposed").endswith("pass --transpose")
+
+
 def test_one_transposed_file_among_others_is_named(layout):
     layout.save("b", np.random.default_rng(0).random((4, 20)))
     layout.refused(r"b\.npy: shape \(4, 20\); \(T, 4\) is needed.*this one looks transposed")

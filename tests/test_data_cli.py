@@ -144,6 +144,8 @@ RATES = ["--fps", "1", "--stride", "1"]
         ([*PLAIN, *RATES, "--points", "p", "--train-list", "l"], "go together"),
         (["validate", "x", "--features", "f"], "--annotations is needed"),
         (["points", "x", "--kind", "middle", "--out", "o"], "invalid choice"),
+        (["points", "x", "--kind", "uniform", "--seed", "-1", "--out", "o"], "from 0 on"),
+        ([*PLAIN, *RATES, "--simulate-points", "uniform", "--seed", "-1"], "from 0 on"),
         (["simulate", "x", "--annotations", "g", "--dim", "0"], "from 1 on"),
     ],
 )

@@ -270,6 +270,9 @@ def test_thresholds_are_exact_decimals() -> None:
     assert parse_tiou("0.5:0.95:0.05")[-1] == 0.95
     with pytest.raises(ConfigError):
         parse_tiou("nan")
+    assert len(parse_tiou("0.001:1:0.001")) == 1000
+    with pytest.raises(ConfigError, match="at most 1000"):
+        parse_tiou("0.1:0.9:1e-9")
 
 
 def test_golden_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -284,6 +284,15 @@ def test_points_of_other_videos(layout):
     assert plan.remarks == {"points of videos that are not imported, left out": 1}
 
 
+def test_points_of_videos_that_are_on_no_list(layout):
+    for name, ids in (("train", "a"), ("test", "c")):
+        (layout.path / name).write_text(ids)
+    lists = {name: layout.path / name for name in ("train", "test")}
+    plan, store = layout.run(lists=lists)
+    assert (store.ids("train"), store.ids("test")) == (("a",), ("c",))
+    assert plan.remarks["points of videos of no chosen subset, left out"] == 1
+
+
 @pytest.mark.parametrize("subset", ["train", "test"])
 def test_an_empty_split(layout, subset):
     for id in "ab" if subset == "train" else "c":

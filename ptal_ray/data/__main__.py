@@ -239,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("points", help="write the points of a store, or others, as CSV")
     command.add_argument("name", help="dataset name or path of a store")
     command.add_argument("--kind", choices=KINDS, help="simulate them; default: those it has")
-    command.add_argument("--seed", type=int, default=0, help="of --kind")
+    command.add_argument("--seed", type=_seed, default=0, help="of --kind")
     command.add_argument("--out", type=Path, required=True, metavar="CSV")
     command.add_argument("--replace", action="store_true", help="a CSV of points that is there")
     command.set_defaults(run=_points)
@@ -282,7 +282,7 @@ def _source_flags(command: argparse.ArgumentParser) -> None:
     add("--points", type=Path, metavar="CSV")
     _point_flags(command)
     add("--simulate-points", "--point-kind", choices=KINDS, default="", help="in place of --points")
-    add("--seed", type=int, default=0, help="of --simulate-points")
+    add("--seed", type=_seed, default=0, help="of --simulate-points")
     _list_flags(command)
     add("--drop-invalid", action="store_true", help="leave out instances with end <= start "
         "or start < 0")  # fmt: skip
@@ -350,6 +350,12 @@ def _positive(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text}: a positive number is needed")
+    return value
+
+
+def _seed(text: str) -> int:
+    if (value := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{text}: a whole number from 0 on is needed")
     return value
 
 

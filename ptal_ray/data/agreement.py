@@ -226,14 +226,22 @@ def _readings(table: _Table, classes: Sequence[str]) -> Iterator[Reading]:
         yield from _rates(
             table, "as frames at", "the column time_s holds frames: name it point and"
         )
+        fix = "name it point and pass --point-fps 1000"
+        yield _milliseconds(table, f"the column time_s holds milliseconds: {fix}")
     else:
         given = np.unique(table.fps)
         present = f"{given[0]:g}" if len(given) == 1 else "what was given"
         yield from _rates(table, "at", f"the frame rate is not {present}:")
         cause = "the column point holds seconds: name it time_s"
         yield table.reading("in seconds", cause, table.value)
+        fix = "pass --point-fps 1000"
+        yield _milliseconds(table, f"the column point holds milliseconds: {fix}")
     yield from _offset(table)
     yield from _other_classes(table, classes)
+
+
+def _milliseconds(table: _Table, cause: str) -> Reading:
+    return table.reading("in milliseconds", cause, table.value / 1000)
 
 
 def _rates(table: _Table, name: str, cause: str) -> Iterator[Reading]:

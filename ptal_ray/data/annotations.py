@@ -55,12 +55,14 @@ class Annotations:
         classes: the file's "classes", else all labels, sorted.
         videos: those of the train and the test subset, in file order.
         left_out: counts by reason.
+        unchosen: ids of the file's videos of no chosen subset.
         problems: a line each; without one, everything above is sound.
     """
 
     classes: tuple[str, ...]
     videos: tuple[AnnotatedVideo, ...]
     left_out: dict[str, int]
+    unchosen: frozenset[str]
     problems: tuple[str, ...]
 
 
@@ -104,11 +106,13 @@ def read_annotations(
     subsets = _listed(database, lists, reader, exclude) if lists else _named(database, reader)
     videos = [reader.video(id, entry, subsets[id]) for id, entry in database.items() if subsets[id]]
     reader.left_out.update(left_out)
-    reader.count("videos of no chosen subset", sum(not s for s in subsets.values()))
+    unchosen = frozenset(id for id, subset in subsets.items() if not subset)
+    reader.count("videos of no chosen subset", len(unchosen))
     return Annotations(
         classes=reader.classes,
         videos=tuple(v for v in videos if v is not None),
         left_out=dict(reader.left_out),
+        unchosen=unchosen,
         problems=tuple(reader.problems),
     )
 

@@ -142,7 +142,8 @@ def _transposed(shapes: Mapping[str, Shape], expected: Mapping[str, float]) -> l
         return []
     right = sum(_near(s[0], expected[id]) for id, s in flat.items())
     if len({s[1] for s in flat.values()}) > 1:
-        return [] if 2 * right > len(flat) else list(flat)
+        turned = sum(_near(s[1], expected[id]) for id, s in flat.items())
+        return [] if 2 * right > len(flat) and right > turned else list(flat)
     wrong = [
         id for id, s in flat.items() if _near(s[1], expected[id]) and not _near(s[0], expected[id])
     ]

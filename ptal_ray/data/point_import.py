@@ -67,10 +67,10 @@ def _read_points(
         assert time_s is not None  # a point without a frame rate is not placed
         snippet_s = frames[point.video].grid.stride_s if point.video in frames else 0.0
         if time_s > duration_s + snippet_s:
+            rate = "" if point.row.in_seconds else f" or --point-fps (here {point.fps})"
             text = (
                 f"{path}:{point.row.line}: point {point.row.value:g} is at {time_s:.2f} s, outside "
-                f"video {point.video} of {duration_s:.2f} s; correct it or --point-fps (here "
-                f"{point.fps})"
+                f"video {point.video} of {duration_s:.2f} s; correct it{rate}"
             )
             problems.append(Problem(text, "points outside their video", time_s - duration_s))
             continue
@@ -96,12 +96,14 @@ def _placed(
     videos = {video.id: video for video in annotations.videos}
     given = given_rates(source.point_fps or "json", annotations)
     rates_at = source.point_fps if isinstance(source.point_fps, Path) else source.annotations
-    excluded = dict.fromkeys(source.exclude)
+    excluded, unchosen = dict.fromkeys(source.exclude), dict.fromkeys(annotations.unchosen)
     placed, unknown = [], []
     for row in rows:
         id = same_id(row.video, videos)
         if id is None and same_id(row.video, excluded):
             remarks["points of excluded videos, left out"] += 1
+        elif id is None and same_id(row.video, unchosen):
+            remarks["points of videos of no chosen subset, left out"] += 1
         elif id is None:
             unknown.append(row)
         elif videos[id].subset == "test":

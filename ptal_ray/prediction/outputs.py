@@ -17,6 +17,7 @@ from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError
 from ptal_ray.prediction.page import page
 from ptal_ray.prediction.run import Found
+from ptal_ray.whole import whole
 
 FORMATS = ("json", "csv", "srt", "vtt", "html")
 _BY_SUFFIX = {f".{name}": name for name in FORMATS} | {".htm": "html"}
@@ -129,9 +130,5 @@ def _clock(time_s: float, point: str) -> str:
 
 def _write_whole(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

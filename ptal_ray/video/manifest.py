@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 
 from ptal_ray.errors import ConfigError, DataError, full_storage_named
 from ptal_ray.lock import locked
+from ptal_ray.whole import whole
 
 COLUMNS = (
     "video", "fps", "stride", "window", "snippets", "dim", "duration_s", "frames", "video_fps",
@@ -136,9 +136,5 @@ def _read(path: Path) -> Record:
 
 
 def _write(path: Path, content: bytes | memoryview) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole(path) as beside:
         beside.write_bytes(content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
