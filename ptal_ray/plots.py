@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.home import lent_cache
 from ptal_ray.tracking import StudyView, Summary
+from ptal_ray.whole import whole
 
 with lent_cache():  # in which Matplotlib lists the fonts
     import matplotlib
@@ -166,14 +168,16 @@ def save_as(figure: Figure, path: Path) -> None:
 
     Raises:
         ConfigError: no picture has such a name.
-        DataError: the file cannot be written.
+        DataError: the file exists or cannot be written.
     """
     known = sorted(figure.canvas.get_supported_filetypes())
     if path.suffix.lstrip(".").lower() not in known:
         raise ConfigError(f"--plot {path}: a picture's name ends in one of {', '.join(known)}")
+    if os.path.lexists(path):
+        raise DataError(f"{path}: exists already, and stays as it is; choose another name")
     try:
-        with plt.rc_context(STYLE):
-            figure.savefig(path)
+        with plt.rc_context(STYLE), whole(path) as beside:
+            figure.savefig(beside, format=path.suffix.lstrip(".").lower())
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from error
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ptal_ray.predict import main
 from ptal_ray.prediction.model_file import model_file, write_model
 from ptal_ray.prediction.outputs import output_format, write_output
 from ptal_ray.prediction.run import Found
+from ptal_ray.prediction.target import check_export
 
 CLASSES = ("Long,\njump", "A <b> & --> C")
 FOUND = Found(
@@ -121,6 +123,35 @@ def test_a_folder_in_the_way_is_an_error_before_anything_runs(tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is a folder, with one file a video"):
         output_format(tmp_path / "file", "srt")
+
+
+@pytest.mark.parametrize("suffix", ["json", "csv", "srt", "vtt", "html"])
+def test_only_files_of_a_prediction_are_replaced(
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_store(tmp_path / "tiny", train=8)
+    trial = run_leaving_model(store, METHOD, tmp_path / "run")
+    features = export_features(trial.store, tmp_path / "features")
+    out = tmp_path / "found" / (suffix if suffix in ("srt", "vtt") else f"found.{suffix}")
+    flags = ("--format", suffix)
+    assert predict(tmp_path / "run", features, out, *flags) == 0
+    assert predict(tmp_path / "run", features, out, *flags) == 0  # its own files give way
+    file = sorted(out.iterdir())[0] if out.is_dir() else out
+    file.write_text("mine")
+    assert predict(tmp_path / "run", features, out, *flags) == 2
+    assert "is not of this command, and stays as it is" in capsys.readouterr().err
+    assert file.read_text() == "mine"
+    assert not [path for path in out.parent.rglob(".*")]
+
+
+def test_an_export_replaces_an_export_alone(tmp_path: Path) -> None:
+    out = tmp_path / "model.pt2"
+    out.write_text("mine")
+    with pytest.raises(ConfigError, match="model.pt2 there is not of this command"):
+        check_export(out, "ptal_ray.json")
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("model/extra/ptal_ray.json", "{}")
+    check_export(out, "ptal_ray.json")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "vtt", "html"])

@@ -61,6 +61,10 @@ def test_info_has_statistics_and_a_picture(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "background" in text and sum("ClassA" in line for line in text.splitlines()) == 3
     assert picture.read_bytes().startswith(b"\x89PNG") and str(picture) in text
+    before = picture.read_bytes()
+    assert main(["info", str(path), "--plot", str(picture)]) == 3
+    assert picture.read_bytes() == before
+    capsys.readouterr()
     assert main(["info", str(path), "--json", "--plot", str(tmp_path / "p.svg")]) == 0
     facts = json.loads(capsys.readouterr().out)
     train = facts["statistics"]["train"]

@@ -17,6 +17,7 @@ from ptal_ray.prediction.folder import feature_files, feature_ids, read_duration
 from ptal_ray.prediction.outputs import output_format, strongest, write_output
 from ptal_ray.prediction.partial import Partial
 from ptal_ray.prediction.run import Found, identity, predict_folder
+from ptal_ray.prediction.target import check_output
 from ptal_ray.prediction.trained import load_model
 
 SHOWN = 20  # refused videos that are listed
@@ -95,6 +96,7 @@ def predict(
     kind = output_format(request.out, request.kind)
     durations = read_durations(request.durations) if request.durations else None
     ids = feature_ids(request.features)
+    check_output(request.out, kind, ids)
     model = load_model(model_path, _device(request.device), ids)
     grid = request.grid(model.file.grid)
     model = model.with_grid(grid, any_stride=request.any_stride)

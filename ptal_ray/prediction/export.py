@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from ptal_ray.errors import ConfigError, DataError
+from ptal_ray.prediction.target import check_export
 from ptal_ray.prediction.trained import TrainedModel
 
 CLOSE = 1e-4  # greatest difference of a score
@@ -57,11 +58,13 @@ def export_model(model: TrainedModel, out: Path) -> float:
         )
     if out.suffix != ".pt2":
         raise ConfigError(f"--export {out}: torch.export writes .pt2 files; name one")
+    check_export(out, ABOUT)
     network = _Network(model).eval()
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_name(f".{out.stem}.{os.getpid()}.pt2")
     try:
         with torch.no_grad():
+            network(*_example(model, _lengths(model)[0]))  # constants are made before the trace
             program = _traced(network, model)
             torch.export.save(program, beside, extra_files={ABOUT: json.dumps(_about(model))})
             difference = _difference(torch.export.load(beside), network, model)

@@ -7,6 +7,7 @@ import html
 import io
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -86,9 +87,8 @@ def _rows(own: Segments, classes: Sequence[str]) -> list[tuple[float, float, str
 
 def _write_subtitles(out: Path, kind: str, found: Found, classes: Sequence[str]) -> None:
     """A file a video, made beside the folder and moved into it once all are there."""
-    work = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         for id, own in found.detections.items():
             cues = sorted(_rows(own, classes), key=lambda row: (row[0], row[1], -row[3]))

@@ -48,6 +48,8 @@ class Partial:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
+        if not self.found:
+            self.remove()
 
     def holds(self, file: FeatureFile) -> bool:
         """Whether the video is finished and its file as it was then."""
