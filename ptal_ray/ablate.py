@@ -27,6 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -236,12 +237,11 @@ def _check(planned: dict[str, list[TrialConfig]]) -> None:
     Raises:
         ConfigError, DataError: a run cannot be done.
     """
-    stores: dict[str, FeatureStore] = {}
+    opened = cache(FeatureStore.open)
     found: dict[str, PtalError] = {}
     for name, configs in planned.items():
         for seed, config in enumerate(configs):
-            store = stores.setdefault(config.store, FeatureStore.open(config.store))
-            for error in run_problems(config, store):
+            for error in run_problems(config, opened(config.store)):
                 said = type(error)(f"variant {name!r}, seed {seed}: {error}")
                 found.setdefault(str(error), said)
     demand(list(found.values()))

@@ -99,7 +99,8 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
         with whole(out / "report.json") as beside:  # first: it says whose the others are
             beside.write_text(json.dumps(said, indent=1), encoding="utf-8")
         write_detections(out / "detections.json", trial.detections, trial.store.info.classes)
-        trial.save_model(out / MODEL, report.decode)
+        if trial.done:
+            trial.save_model(out / MODEL, report.decode)
         trial.save(checkpoint)
         if not quiet:
             loss = f"loss {report.metrics['train/loss_total']:7.4f}"

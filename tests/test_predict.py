@@ -226,6 +226,12 @@ def test_half_precision_features_and_durations(
     assert predict(trained / "run", features, out, "--durations", str(table), "--json") == 0
     refused = json.loads(capsys.readouterr().out)["refused"]
     assert "cover" in refused["video8"] and "500.0 s" in refused["video8"]
+    table.write_text("video;duration\nv_video8;24\nvideo9;26\nvideo10;24\n")  # as imports read
+    assert predict(trained / "run", features, out, "--durations", str(table), "--json") == 0
+    assert not json.loads(capsys.readouterr().out)["refused"]
+    table.write_text("video,duration\nvideo8,24\nvideo8,20\n")
+    assert predict(trained / "run", features, out, "--durations", str(table)) == 3
+    assert "durations.csv:3: video video8: given before" in capsys.readouterr().err
     table.write_text("video,seconds\nvideo8,500\n")
     assert predict(trained / "run", features, out, "--durations", str(table)) == 3
     table.write_text("video,duration\nvideo8,-1\n")

@@ -36,9 +36,9 @@ class Placed:
     @property
     def time_s(self) -> float | None:
         """Seconds of the point; None where the rate is needed and unknown."""
-        if self.row.in_seconds:
-            return self.row.value
-        return None if self.fps is None else self.row.value / self.fps
+        if self.fps is None and not self.row.in_seconds:
+            return None
+        return self.row.time_s(self.fps or 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptal_ray.data.checks import feature_problems
+from ptal_ray.data.precision import Channels
 from ptal_ray.data.types import FloatArray
 from ptal_ray.errors import DataError
 
@@ -37,19 +38,10 @@ def training_scale(videos: Iterable[tuple[str, FloatArray]]) -> Scale:
     Raises:
         DataError: features that are not finite, or of another D, which would spoil all others.
     """
-    count, mean, squares = 0, np.zeros(0), np.zeros(0)
+    channels = Channels()
     for id, features in videos:
-        for problem in feature_problems(id, features, len(mean)):
+        for problem in feature_problems(id, features, channels.count):
             raise DataError(problem)
-        own = np.asarray(features, np.float64)
-        own_mean, own_squares = own.mean(axis=0), ((own - own.mean(axis=0)) ** 2).sum(axis=0)
-        if not count:
-            count, mean, squares = len(own), own_mean, own_squares
-            continue
-        total = count + len(own)
-        apart = own_mean - mean
-        squares = squares + own_squares + apart**2 * (count * len(own) / total)
-        mean = mean + apart * (len(own) / total)
-        count = total
-    spread = np.sqrt(squares / max(count, 1))
+        channels.add(features)
+    mean, spread = channels.mean, channels.deviation
     return Scale(mean=mean, spread=np.where(spread > LEAST * np.abs(mean) + 1e-12, spread, 1.0))

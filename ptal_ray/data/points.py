@@ -46,34 +46,6 @@ class PointRow:
         return self.value if self.in_seconds else self.value / fps
 
 
-def read_points_csv(
-    path: Path, fps: float | Mapping[str, float], classes: tuple[str, ...]
-) -> dict[str, Points]:
-    """Point labels of a CSV in the layout of LACP and HR-Pro.
-
-    Columns `class`, `video_id` and `point` (a frame number; or `time_s`) are read. `start_frame`
-    and `stop_frame`, the answer, are dropped here and go nowhere.
-
-    Args:
-        path: the CSV.
-        fps: frames per second that the frame numbers count, one value, or one per video id; a
-            video that such a mapping lacks is left out.
-        classes: class names.
-
-    Raises:
-        DataError: with file, line, value and what is allowed.
-    """
-    rows, problems = point_rows(path, classes)
-    for problem in problems:
-        raise DataError(problem)
-    found: dict[str, list[tuple[float, int]]] = {}
-    for row in rows:
-        rate = fps.get(row.video) if isinstance(fps, Mapping) else fps
-        if rate is not None:
-            found.setdefault(row.video, []).append((row.time_s(rate), row.label))
-    return {video: sorted_points(pairs) for video, pairs in found.items()}
-
-
 def point_rows(
     path: Path,
     classes: tuple[str, ...],
@@ -81,6 +53,9 @@ def point_rows(
     dropped: Set[str] = frozenset(),
 ) -> tuple[list[PointRow], list[str]]:
     """The rows of a points CSV that can be read, and a line on each that cannot.
+
+    Columns `class`, `video_id` and `point` (a frame number; or `time_s`) are read, as LACP and
+    HR-Pro write them. `start_frame` and `stop_frame`, the answer, are dropped here.
 
     Args:
         path: the CSV.
@@ -163,7 +138,7 @@ def write_points_csv(
     *,
     replace: bool = False,
 ) -> None:
-    """Writes `class,video_id,time_s`, which `read_points_csv` reads, at once or not at all.
+    """Writes `class,video_id,time_s`, which `point_rows` reads, at once or not at all.
 
     Args:
         path: the CSV.

@@ -28,7 +28,7 @@ class Channels:
         self._dtypes = dtypes
         self._snippets = 0
         self._step = 0.0  # of the coarsest type of the source, relative
-        self._first: Floats = np.zeros(0)
+        self._first = self._mean = self._inside = self._among = np.zeros(0)
 
     def add(self, features: FloatArray) -> None:
         """Takes in the next video: (T, D), finite, the same D in all."""
@@ -65,6 +65,16 @@ class Channels:
         """D; 0 before the first video."""
         return len(self._first)
 
+    @property
+    def mean(self) -> Floats:
+        """(D,): of all snippets."""
+        return self._first + self._mean
+
+    @property
+    def deviation(self) -> Floats:
+        """(D,): standard deviation over all snippets."""
+        return np.sqrt((self._inside + self._among) / max(self._snippets, 1))
+
     def lost(self, dtype: str) -> Floats:
         """(D,): root of the mean square of the rounding error, in deviations of the channel.
 
@@ -72,10 +82,9 @@ class Channels:
         among the videos. A channel that has no deviation can lose nothing.
         """
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            finest = RESOLVED * self._step * np.abs(self._first + self._mean)
+            finest = RESOLVED * self._step * np.abs(self.mean)
             inside = np.sqrt(self._inside / self._snippets)
-            overall = np.sqrt((self._inside + self._among) / self._snippets)
-            deviation = np.where(inside > finest, inside, overall)
+            deviation = np.where(inside > finest, inside, self.deviation)
             error = np.sqrt(self._error[dtype] / self._snippets)
             share: Floats = np.where(deviation > finest, error / deviation, 0.0)
         share[~np.isfinite(self._error[dtype])] = np.inf

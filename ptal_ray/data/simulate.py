@@ -112,7 +112,6 @@ def simulate(
     note = _note(truth, videos, points, added)
     with _writer(out, name, truth.classes, recipe, note, replace) as writer:
         _write(writer, videos, points, _stream(recipe, videos, workers), progress)
-    progress(len(videos), len(videos))
     return out
 
 
@@ -143,6 +142,7 @@ def _write(
             annotations=video.instances,
             points=points.get(video.id, no_points()),
         )
+    progress(len(videos), len(videos))
 
 
 def choose(

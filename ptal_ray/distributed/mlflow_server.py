@@ -34,6 +34,7 @@ from ptal_ray.lock import locked
 from ptal_ray.place import results_root
 
 ANSWER_WITHIN_S = 3.0
+_LOG = logging.getLogger(__name__)
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _ENVIRONMENT = {  # read by MLflow at every request; what a user has set stays
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -48,13 +49,10 @@ _REFUSALS = {  # repeating would not help
 
 
 def default_uri(given: str | None) -> str:
-    """`given`, else $MLFLOW_TRACKING_URI, else mlflow.db beside the results.
-
-    Raises:
-        TrackingError: no address can name that file.
-    """
-    given = given or os.environ.get("MLFLOW_TRACKING_URI")
-    return given or sqlite_uri(results_root() / "mlflow.db")
+    """`given`, else $MLFLOW_TRACKING_URI, else mlflow.db beside the results; a TrackingError where
+    no address can name that file."""
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI")
+    return uri or sqlite_uri(results_root() / "mlflow.db")
 
 
 def redacted(uri: str) -> str:
@@ -108,9 +106,6 @@ def _problem(uri: str) -> str:
     except OSError as error:
         return one_line(error)
     return ""
-
-
-_LOG = logging.getLogger(__name__)
 
 
 class Refused(Exception):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.export import Dim, ExportedProgram
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.prediction.target import check_export
 from ptal_ray.prediction.trained import TrainedModel
+from ptal_ray.whole import whole
 
 CLOSE = 1e-4  # greatest difference of a score
 STEPS = (0, 1, 2, 7, 60)  # beyond the least length, of the videos whose scores are compared
@@ -60,22 +61,20 @@ def export_model(model: TrainedModel, out: Path) -> float:
         raise ConfigError(f"--export {out}: torch.export writes .pt2 files; name one")
     check_export(out, ABOUT)
     network = _Network(model).eval()
+    made = io.BytesIO()
+    with torch.no_grad():
+        network(*_example(model, _lengths(model)[0]))  # constants are made before the trace
+        program = _traced(network, model)
+        torch.export.save(program, made, extra_files={ABOUT: json.dumps(_about(model))})
+        difference = _difference(torch.export.load(io.BytesIO(made.getvalue())), network, model)
+    if not difference <= CLOSE:
+        raise DataError(
+            f"{out}: exported scores differ by {difference:g}, more than {CLOSE:g}; it was not "
+            "written; predict with the model file"
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f".{out.stem}.{os.getpid()}.pt2")
-    try:
-        with torch.no_grad():
-            network(*_example(model, _lengths(model)[0]))  # constants are made before the trace
-            program = _traced(network, model)
-            torch.export.save(program, beside, extra_files={ABOUT: json.dumps(_about(model))})
-            difference = _difference(torch.export.load(beside), network, model)
-        if not difference <= CLOSE:
-            raise DataError(
-                f"{out}: exported scores differ by {difference:g}, more than {CLOSE:g}; it was not "
-                "written; predict with the model file"
-            )
-        os.replace(beside, out)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole(out) as beside:
+        beside.write_bytes(made.getbuffer())
     return difference
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ptal_ray.data.annotations import number, same_id
 from ptal_ray.data.checks import duration_problems, feature_problems, id_problems
+from ptal_ray.data.feature_file import npy
 from ptal_ray.data.types import FloatArray, Grid, Video
+from ptal_ray.data.user_files import read_csv
 from ptal_ray.errors import DataError
 
 COVERED = (0.8, 1.25)  # share of a video that its snippets must cover
@@ -38,7 +40,7 @@ class Expected:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureFile:
+class ScorableFile:
     """A file whose header is sound: T, seconds of its video, and (bytes, time of last change)."""
 
     id: str
@@ -53,7 +55,7 @@ class FeatureFile:
         Raises:
             DataError: they cannot be read, changed, are not finite, or overflow the data type.
         """
-        features = np.asarray(_opened(self.path))
+        features = _opened(self.path)
         if features.shape != (self.length, expected.dim):
             raise DataError(f"changed to shape {features.shape} meanwhile; start again")
         _first(feature_problems(self.id, features, expected.dim), self.id)
@@ -83,7 +85,7 @@ def feature_ids(folder: Path) -> tuple[str, ...]:
 
 def feature_files(
     folder: Path, ids: tuple[str, ...], expected: Expected, durations: Mapping[str, float] | None
-) -> tuple[list[FeatureFile], dict[str, str]]:
+) -> tuple[list[ScorableFile], dict[str, str]]:
     """Reads the headers of a folder.
 
     Args:
@@ -95,7 +97,7 @@ def feature_files(
     Returns:
         The files that may be scored, and why others may not, by id.
     """
-    sound: list[FeatureFile] = []
+    sound: list[ScorableFile] = []
     broken: dict[str, str] = {}
     for id in ids:
         try:
@@ -107,7 +109,7 @@ def feature_files(
 
 def _file(
     path: Path, id: str, expected: Expected, durations: Mapping[str, float] | None
-) -> FeatureFile:
+) -> ScorableFile:
     _first(id_problems(id), id)
     shape, kind = (features := _opened(path)).shape, features.dtype.kind
     if len(shape) != 2 or 0 in shape or kind not in "fiu":
@@ -119,13 +121,15 @@ def _file(
             f"(T, {expected.dim}){turned}"
         )
     length = int(shape[0])
-    duration_s = expected.covered_s(length) if durations is None else durations.get(id)
+    duration_s: float | None = expected.covered_s(length)
+    if durations is not None:
+        duration_s = durations.get(same_id(id, durations) or id)
     if duration_s is None:
         raise DataError("the durations have no row for it; add one")
     _check_cover(length, duration_s, expected)
     status = path.stat()
     stamp = (status.st_size, status.st_mtime_ns)
-    return FeatureFile(id=id, path=path, length=length, duration_s=duration_s, stamp=stamp)
+    return ScorableFile(id=id, path=path, length=length, duration_s=duration_s, stamp=stamp)
 
 
 def _check_cover(length: int, duration_s: float, expected: Expected) -> None:
@@ -146,38 +150,29 @@ def read_durations(path: Path) -> dict[str, float]:
     Raises:
         DataError: it is no such file, or a duration is not positive.
     """
-    found: dict[str, float] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, skipinitialspace=True)
-            names = {name.strip().lower(): name for name in rows.fieldnames or ()}
-            video = names["video"]
-            seconds = names["duration"] if "duration" in names else names["duration_s"]
-            for row in rows:
-                found[row[video].strip()] = float(row[seconds])
-    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError, csv.Error,
-            AttributeError) as error:  # fmt: skip
+    columns, rows = read_csv(path)
+    seconds = "duration" if "duration" in columns else "duration_s"
+    if missing := {"video", seconds} - set(columns):
         raise DataError(
-            f"{path}: not a CSV with the columns video and duration in seconds ({error})"
-        ) from error
-    for id, duration_s in found.items():
-        for problem in duration_problems(id, duration_s):
-            raise DataError(f"{path}: {problem}")
+            f"{path}: no column {', '.join(sorted(missing))} in the first line; video and duration "
+            "in seconds are needed"
+        )
+    found: dict[str, float] = {}
+    for line, row in rows:
+        id, duration_s = row["video"], number(row[seconds])
+        for problem in duration_problems(id, duration_s, row[seconds]):
+            raise DataError(f"{path}:{line}: {problem}")
+        if found.setdefault(id, duration_s) != duration_s:
+            raise DataError(f"{path}:{line}: video {id}: given before with another duration")
     return found
 
 
 def _opened(path: Path) -> FloatArray:
-    """A feature file, mapped; nothing pickled is ever loaded."""
+    """A feature file, mapped; messages leave out the path, which the id stands for."""
     try:
-        features = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            "not a whole .npy of numbers; extract it again or save it with numpy.save"
-        ) from error
-    if not isinstance(features, np.ndarray):
-        raise DataError("an archive of arrays; save one array with numpy.save")
-    found: FloatArray = features
-    return found
+        return npy(path).read()
+    except DataError as error:
+        raise DataError(str(error).removeprefix(f"{path}: ")) from error
 
 
 def _first(problems: Iterable[str], id: str) -> None:

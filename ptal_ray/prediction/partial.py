@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ptal_ray.data.types import Segments
-from ptal_ray.prediction.folder import FeatureFile
+from ptal_ray.prediction.folder import ScorableFile
+from ptal_ray.whole import whole
 
 
 class Partial:
@@ -34,10 +35,10 @@ class Partial:
     def __enter__(self) -> Partial:
         self._read()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(f"{self.path.name}.new")
         lines = [self._line(id, own, self._made_from[id]) for id, own in self.found.items()]
-        beside.write_text("".join([json.dumps(self._identity) + "\n", *lines]), encoding="utf-8")
-        beside.replace(self.path)  # without the line that a killed run left half
+        with whole(self.path) as beside:  # without the line that a killed run left half
+            head = json.dumps(self._identity) + "\n"
+            beside.write_text("".join([head, *lines]), encoding="utf-8")
         self._file = self.path.open("a", encoding="utf-8")
         return self
 
@@ -51,11 +52,11 @@ class Partial:
         if not self.found:
             self.remove()
 
-    def holds(self, file: FeatureFile) -> bool:
+    def holds(self, file: ScorableFile) -> bool:
         """Whether the video is finished and its file as it was then."""
         return self._made_from.get(file.id) == _made_from(file)
 
-    def add(self, file: FeatureFile, found: Segments) -> None:
+    def add(self, file: ScorableFile, found: Segments) -> None:
         """Keeps the detections of a finished video."""
         self.found[file.id], self._made_from[file.id] = found, _made_from(file)
         self._file.write(self._line(file.id, found, _made_from(file)))
@@ -85,5 +86,5 @@ class Partial:
         return json.dumps({"id": id, "from": made_from, "found": columns}) + "\n"
 
 
-def _made_from(file: FeatureFile) -> list[float]:
+def _made_from(file: ScorableFile) -> list[float]:
     return [*file.stamp, file.duration_s]

@@ -13,7 +13,7 @@ import numpy as np
 from ptal_ray import __version__
 from ptal_ray.data.types import Segments, Video
 from ptal_ray.errors import DataError
-from ptal_ray.prediction.folder import FeatureFile
+from ptal_ray.prediction.folder import ScorableFile
 from ptal_ray.prediction.partial import Partial
 from ptal_ray.prediction.trained import TrainedModel
 from ptal_ray.scoring import SCORE_SNIPPETS, by_length
@@ -38,7 +38,7 @@ class Found:
 
 def predict_folder(
     model: TrainedModel,
-    files: Sequence[FeatureFile],
+    files: Sequence[ScorableFile],
     broken: dict[str, str],
     partial: Partial,
     progress: Progress = lambda done, total: None,
@@ -82,7 +82,7 @@ def predict_folder(
 
 
 def _predict_batch(
-    model: TrainedModel, batch: list[FeatureFile], broken: dict[str, str], partial: Partial
+    model: TrainedModel, batch: list[ScorableFile], broken: dict[str, str], partial: Partial
 ) -> None:
     videos: dict[str, Video] = {}
     for file in batch:

@@ -1,0 +1,153 @@
+"""Recordings of sensors, and features normalized by the training split."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from conftest import shared
+from released_folder import (
+    RNG,
+    SEGMENTS,
+    database,
+    features,
+    frames_release,
+    imported,
+    is_the_small_one,
+    refused,
+    save,
+    write,
+)
+
+from ptal_ray.data.__main__ import main
+from ptal_ray.data.datasets import find
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PTAL_DATA", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "release").mkdir()
+    return tmp_path / "release"
+
+
+@pytest.fixture
+def signals(root):
+    write(root / "annotations.json", json.dumps({"database": database()}))
+    write(root / "points.csv", "class,video_id,time_s\nopen,a,2\nclose,a,7\nclose,b,3\n")
+    for id in SEGMENTS:
+        save(root / "signals" / f"{id}.npy", RNG.normal(3, 2, (200, 2)))
+    return root
+
+
+WINDOWS = ["--rate", 20, "--window", 20, "--stride", 10]
+
+
+def test_signals_become_z_scores_by_the_training_split(signals, capsys):
+    store = imported("--layout", "signals", signals, *WINDOWS)
+    is_the_small_one(store, dim=25, stride_s=0.5, offset_s=0.25, length=19)
+    train = np.concatenate([store.video(id).features for id in "ab"])
+    np.testing.assert_allclose(train.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(train.std(axis=0), 1, atol=1e-5)
+    assert abs(store.video("c").features.mean(axis=0)).max() > 1e-3
+    assert "z-scores of the training split" in store.info.note
+    plain = imported("--layout", "signals", signals, *WINDOWS, "--normalize", "none", "--replace")
+    samples = np.load(signals / "signals" / "a.npy")
+    means = [samples[k : k + 20].mean(axis=0) for k in range(0, 181, 10)]
+    np.testing.assert_allclose(plain.video("a").features[:, :2], means, rtol=1e-5)
+    capsys.readouterr()
+    assert main(["validate", "tiny", "--layout", "signals", str(signals), *map(str, WINDOWS)]) == 0
+
+
+def test_the_test_split_does_not_change_the_scale(signals):
+    first = imported("--layout", "signals", signals, *WINDOWS).video("a").features.copy()
+    save(signals / "signals" / "c.npy", RNG.normal(300, 20, (200, 2)))
+    second = imported("--layout", "signals", signals, *WINDOWS, "--replace")
+    np.testing.assert_array_equal(second.video("a").features, first)
+
+
+@pytest.mark.parametrize("mark", [",", ", ", ";", "\t", " "])
+def test_signals_of_a_csv_are_those_of_the_npy(signals, mark):
+    expected = imported("--layout", "signals", signals, *WINDOWS).video("b").features.copy()
+    for id in SEGMENTS:
+        samples = np.load(signals / "signals" / f"{id}.npy")
+        rows = [mark.join(map(repr, row)) for row in samples.tolist()]
+        write(signals / "signals" / f"{id}.csv", "\n".join([mark.join("xy"), *rows]))
+        (signals / "signals" / f"{id}.npy").unlink()
+    found = imported("--layout", "signals", signals, *WINDOWS, "--replace").video("b").features
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros(200), r"shape (200,); (samples, channels) is needed"),
+        (np.zeros((19, 2)), "19 samples are less than a window of 20"),
+        (np.zeros((300, 2)), "cover"),
+        (np.full((200, 2), np.nan), "must be finite"),
+    ],
+)
+def test_wrong_signals_are_refused(signals, samples, message, capsys):
+    save(signals / "signals" / "a.npy", samples)
+    assert message in refused(capsys, "--layout", "signals", signals, *WINDOWS)
+
+
+def test_a_number_that_spoils_the_scale_is_found_in_its_video(signals, capsys):
+    samples = np.load(signals / "signals" / "b.npy")
+    samples[30, 1] = np.inf
+    save(signals / "signals" / "b.npy", samples)
+    message = refused(capsys, "--layout", "signals", signals, *WINDOWS)
+    assert "b.npy: sample 30 of channel 1 is inf, the first of 1; samples must be fin" in message
+    words = ["--layout", "plain", signals, "--annotations", signals / "annotations.json",
+             "--features", signals / "signals", "--fps", 20, "--stride", 1]  # fmt: skip
+    message = refused(capsys, *words, "--normalize", "train")
+    assert "video b: features[30, 1] is inf" in message
+
+
+def test_signals_need_rate_window_and_stride(signals, capsys):
+    words = ["--layout", "signals", signals]
+    assert "--rate is needed" in refused(capsys, *words, code=2)
+    assert "--window 0" in refused(capsys, *words, "--rate", 20, "--stride", 10, code=2)
+    assert "--stride 2.5" in refused(capsys, *words, *WINDOWS, "--stride", 2.5, code=2)
+
+
+def test_hapt_is_one_command():
+    folder = shared("data/hapt")
+    words = [
+        "--layout", "signals", "--signals", folder / "signals", "--annotations",
+        folder / "annotations.json", "--rate", 50, "--window", 50, "--stride", 25,
+        "--points", folder / "points_gaussian.csv",
+    ]  # fmt: skip
+    assert main(["import", "hapt", *map(str, words)]) == 0
+    store = find("hapt")
+    assert (len(store.ids("train")), len(store.ids("test"))) == (42, 19)
+    assert store.info.feature_dim == 87 and "Reyes-Ortiz" in store.info.note
+    assert sum(len(store.points(id)) for id in store.ids("train")) == 849
+
+
+# actionformer, opentad
+
+
+def test_the_type_of_the_store_is_chosen_by_the_normalized_features(root, capsys):
+    words = frames_release(root, suffix=".npy", fps=10)
+    for id in SEGMENTS:
+        save(root / "i3d_features" / f"{id}.npy", features(18) + 3000)
+    assert "--dtype float32" in refused(capsys, *words, "--dtype", "float16")
+    assert main(["import", "tiny", *map(str, words), "--normalize", "train"]) == 0
+    store = find("tiny")
+    assert store.dtype == "float16" and "z-scores" in store.info.note
+    found = np.concatenate([store.video(id).features for id in "ab"])
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-2)
+
+
+def test_features_that_are_not_finite_are_named_when_they_are_normalized(root, capsys):
+    words = frames_release(root, suffix=".npy", fps=10)
+    array = features(18)
+    array[3, 1] = np.nan
+    save(root / "i3d_features" / "b.npy", array)
+    message = refused(capsys, *words, "--normalize", "train")
+    assert "video b: features[3, 1] is nan" in message and "more" not in message
