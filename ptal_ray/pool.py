@@ -25,7 +25,7 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         try:
-            _start(pool)
+            _start(pool, workers)
             yield pool
         except BaseException:
             for process in set(multiprocessing.active_children()) - before:
@@ -34,13 +34,18 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
-def _start(pool: ProcessPoolExecutor) -> None:
-    """Starts the processes, which take over that SIGINT is ignored for this moment."""
+def _start(pool: ProcessPoolExecutor, workers: int) -> None:
+    """Starts the processes, which inherit that SIGINT is ignored for this moment.
+
+    A pool that spawns starts one process a task while none is idle, so each needs a task now: one
+    that started later would be ended by Ctrl-C in the middle of its imports.
+    """
     if threading.current_thread() is not threading.main_thread():
         return  # signals are not for this thread
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        pool.submit(int)  # the first one starts them all
+        for _ in range(workers):
+            pool.submit(int)
     finally:
         signal.signal(signal.SIGINT, before)
 
