@@ -167,7 +167,9 @@ TRAINS = {
 @pytest.mark.parametrize("module", TRAINS)
 def test_a_training(module, number, tmp_path):
     make_store(tmp_path / "data" / "tiny")
-    words = ["lacp_watch", "--dataset", "tiny", "--set", "budget.max_steps=1000000"]
+    words = ["lacp_watch", "--dataset", "tiny"]
+    for key in ("max_steps", "min_steps"):  # the first report, with its checkpoint, is far away
+        words += ["--set", f"budget.{key}=1000000"]
     with command(tmp_path, f"ptal_ray.{module}", *words, *TRAINS[module]) as process:
         workers = psutil.Process(process.pid)
         if module == "train":
