@@ -13,7 +13,7 @@ written after each variant, so an ablation that is stopped keeps those that are 
 
 from __future__ import annotations
 
-from ptal_ray.interruption import interruptible
+from ptal_ray.process.interruption import interruptible
 
 # isort: split
 import argparse
@@ -33,22 +33,22 @@ from typing import Any, cast
 
 import torch
 
-from ptal_ray.console import run_main
 from ptal_ray.data.datasets import note
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DivergedError, PtalError
-from ptal_ray.feasibility import demand, run_problems
-from ptal_ray.label_quality import label_quality
 from ptal_ray.methods.method import load
-from ptal_ray.ownership import begins_with, check_files, read_object
-from ptal_ray.pool import process_pool
-from ptal_ray.provenance import provenance
-from ptal_ray.space import load_space
-from ptal_ray.supervision import annotated_ids, fold
+from ptal_ray.process.console import run_main
+from ptal_ray.process.pool import process_pool
+from ptal_ray.space.space import load_space
+from ptal_ray.storage.ownership import begins_with, check_files, read_object
+from ptal_ray.storage.whole import folder_made, whole
+from ptal_ray.study.feasibility import demand, run_problems
+from ptal_ray.study.provenance import provenance
 from ptal_ray.train import one_trial
-from ptal_ray.trial import Trial
-from ptal_ray.trial_config import TrialConfig, external_note
-from ptal_ray.whole import folder_made, whole
+from ptal_ray.training.config import TrialConfig, external_note
+from ptal_ray.training.label_quality import label_quality
+from ptal_ray.training.supervision import annotated_ids, fold
+from ptal_ray.training.trial import Trial
 
 _HEAD = "# Variants of "  # of REPORT.md
 LABEL_COLUMNS = ("mAP_avg", "mAP_0.50", "class_accuracy", "mean_tiou", "positive_accuracy")

@@ -13,7 +13,7 @@ counted in the last line and explained on standard error.
 
 from __future__ import annotations
 
-from ptal_ray.interruption import interruptible
+from ptal_ray.process.interruption import interruptible
 
 # isort: split
 import argparse
@@ -27,13 +27,13 @@ from typing import Any
 
 import numpy as np
 
-from ptal_ray.console import run_main
 from ptal_ray.data.detection_notes import Note, detection_notes, zero_cause
 from ptal_ray.data.detections import DetectionFile, GroundTruth, read_detections, read_ground_truth
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError, PtalError
 from ptal_ray.ops.metrics import MapResult, detection_map
 from ptal_ray.ops.segments import official_tiou, paired_tiou
+from ptal_ray.process.console import run_main
 
 MOST_TIOU = 1000  # thresholds; a step too small would fill the memory
 

@@ -16,7 +16,7 @@ videos; 1 storage full, 2 flags, 3 no video could be read, 130 interrupted.
 
 from __future__ import annotations
 
-from ptal_ray.interruption import INTERRUPTED, interruptible
+from ptal_ray.process.interruption import INTERRUPTED, interruptible
 
 # isort: split
 import argparse
@@ -28,8 +28,8 @@ from pathlib import Path
 
 import torch
 
-from ptal_ray.console import run_main
 from ptal_ray.errors import ConfigError, DataError, PtalError, StorageError, full_storage_named
+from ptal_ray.process.console import run_main
 from ptal_ray.video.encoders.encoder import make_encoder
 from ptal_ray.video.extractor import Extractor, Outcome
 from ptal_ray.video.files import find_videos
@@ -100,7 +100,7 @@ def _outcomes(
         return
     out = args.out.absolute()
     if args.workers > 1 or args.address is not None:
-        from ptal_ray.distributed.extraction import extract_spread
+        from ptal_ray.backends.ray.extraction import extract_spread
 
         yield from extract_spread(
             videos, settings, out, device=args.device, workers=args.workers, address=args.address

@@ -12,7 +12,7 @@ features cannot be used are listed at the end.
 
 from __future__ import annotations
 
-from ptal_ray.interruption import INTERRUPTED, interruptible
+from ptal_ray.process.interruption import INTERRUPTED, interruptible
 
 # isort: split
 import argparse
@@ -21,11 +21,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptal_ray.console import run_main
 from ptal_ray.errors import ConfigError, PtalError, full_storage_named
-from ptal_ray.found_model import find_model
 from ptal_ray.prediction.command import Request, export, predict
+from ptal_ray.prediction.found_model import find_model
 from ptal_ray.prediction.outputs import FORMATS
+from ptal_ray.process.console import run_main
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
 def _model_path(given: str) -> Path:
     if given.startswith("models:"):
-        from ptal_ray.distributed.registry import registered_model  # MLflow is slow to import
+        from ptal_ray.tracking.registry import registered_model  # MLflow is slow to import
 
         return registered_model(given)
     return find_model(given)

@@ -9,7 +9,7 @@ python -m ptal_ray.profile driver --trials 1000 --concurrent 64
 
 from __future__ import annotations
 
-from ptal_ray.interruption import interruptible
+from ptal_ray.process.interruption import interruptible
 
 # isort: split
 import argparse
@@ -28,54 +28,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from ptal_ray.console import run_main
-from ptal_ray.data.store import StoreWriter
-from ptal_ray.data.types import Grid, Points, Segments
+from ptal_ray.benchmarks.random_store import random_store
 from ptal_ray.errors import PtalError
 from ptal_ray.methods.method import load, names
 from ptal_ray.ops import workloads
 from ptal_ray.ops.metrics import detection_map
 from ptal_ray.ops.nms import batched_nms
-from ptal_ray.trial import Trial
-from ptal_ray.trial_config import TrialConfig
+from ptal_ray.process.console import run_main
+from ptal_ray.training.config import TrialConfig
+from ptal_ray.training.trial import Trial
 
 MATRIX_PRODUCTS = ("mm", "conv", "attention", "gemm", "linear")
-
-
-def random_store(
-    path: Path, *, videos: int, snippets: int, dim: int, classes: int, points: int, seed: int = 0
-) -> Path:
-    """A store of Gaussian features with evenly spread instances, for timing only.
-
-    Args:
-        path: where it is written.
-        videos: training videos; a quarter as many test videos are added.
-        snippets: T of every video.
-        dim: D.
-        classes: C.
-        points: instances and points of every video.
-        seed: of features and classes.
-    """
-    rng = np.random.default_rng(seed)
-    names = tuple(f"Class{c}" for c in range(classes))
-    note = "random features, for timing only"
-    with StoreWriter(
-        path, name="profile", classes=names, grid=Grid(stride_s=1.0), features="random", note=note
-    ) as writer:
-        edge = np.linspace(0, snippets, points * 2 + 2)[1:-1]
-        for index in range(videos + max(2, videos // 4)):
-            label = rng.integers(0, classes, points)
-            writer.add(
-                f"video{index}",
-                subset="train" if index < videos else "test",
-                features=rng.standard_normal((snippets, dim), np.float32),
-                duration_s=float(snippets),
-                annotations=Segments(
-                    start_s=edge[::2], end_s=edge[1::2], label=label, score=np.ones(points)
-                ),
-                points=Points(time_s=(edge[::2] + edge[1::2]) / 2, label=label),
-            )
-    return path
 
 
 def median_ms(call: Callable[[], object], repeats: int, device: torch.device) -> dict[str, float]:
@@ -234,7 +197,7 @@ def profile_suppression(repeats: int) -> dict[str, Any]:
 
 def profile_tracking(args: argparse.Namespace) -> dict[str, Any]:
     """Runs and metrics a second that trackers write to `args.uri`, or to a new SQLite file."""
-    from ptal_ray.distributed.tracking_rates import Load, measure
+    from ptal_ray.benchmarks.tracking_rates import Load, measure
 
     load = Load(
         runs=args.runs, reports=args.reports, metrics=args.metrics, one_by_one=args.one_by_one
@@ -314,7 +277,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif args.target == "tracking":
             result = profile_tracking(args)
         elif args.target == "driver":
-            from ptal_ray.driver_profile import profile_driver  # starts Ray, which no other does
+            from ptal_ray.benchmarks.driver import (
+                profile_driver,  # starts Ray, which no other does
+            )
 
             print(json.dumps(profile_driver(args.trials, args.concurrent), indent=1))
             return 0

@@ -11,7 +11,7 @@ pictures; for several studies also reports/leaderboard.md and leaderboard.json.
 
 from __future__ import annotations
 
-from ptal_ray.interruption import interruptible
+from ptal_ray.process.interruption import interruptible
 
 # isort: split
 import argparse
@@ -28,18 +28,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ptal_ray import plots
-from ptal_ray.console import run_main
 from ptal_ray.data.staging import check_place, staged
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
-from ptal_ray.distributed.importance import MIN_TRIALS, param_importance
 from ptal_ray.errors import ConfigError, DataError, PtalError, full_storage_named
-from ptal_ray.leaderboard import FILES as LEADERBOARD_FILES
-from ptal_ray.leaderboard import leaderboard, write_leaderboard
-from ptal_ray.ownership import Kind, check_files, read_object
-from ptal_ray.place import inside, plain_name
-from ptal_ray.report_text import (
+from ptal_ray.policy.importance import MIN_TRIALS, param_importance
+from ptal_ray.process.console import run_main
+from ptal_ray.reporting import plots
+from ptal_ray.reporting.leaderboard import FILES as LEADERBOARD_FILES
+from ptal_ray.reporting.leaderboard import leaderboard, write_leaderboard
+from ptal_ray.reporting.text import (
     ARMS,
     by_threshold,
     data_label,
@@ -47,8 +45,10 @@ from ptal_ray.report_text import (
     leaderboard_text,
     markdown,
 )
-from ptal_ray.selection import ground_truth
-from ptal_ray.tracking import StudyView, TrialView, best_yaml, dumps, resolved_space, summarise
+from ptal_ray.storage.ownership import Kind, check_files, read_object
+from ptal_ray.storage.place import inside, plain_name
+from ptal_ray.study.view import StudyView, TrialView, best_yaml, dumps, resolved_space, summarise
+from ptal_ray.training.selection import ground_truth
 
 FLUSH_S = 600.0  # for --log: everything, with time for a server to wake up
 _PICTURES = ("optimisation_history", "per_threshold", "importance", "timeline")
@@ -275,7 +275,7 @@ def send(study_dir: Path, folder: Path) -> tuple[str, ...]:
     Raises:
         TrackingError: the server does not answer.
     """
-    from ptal_ray.distributed.mlflow_tracker import MlflowTracker  # MLflow is slow to import
+    from ptal_ray.tracking.tracker import MlflowTracker  # MLflow is slow to import
 
     tracker = MlflowTracker(study_dir)
     tracker.start()

@@ -11,7 +11,7 @@ directory, to MLflow and to a report. Ctrl-C stops cleanly, a second one at once
 
 from __future__ import annotations
 
-from ptal_ray.interruption import INTERRUPTED, interruptible
+from ptal_ray.process.interruption import INTERRUPTED, interruptible
 
 # isort: split
 import argparse
@@ -25,8 +25,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.console import run_main
-from ptal_ray.continuing import (
+from ptal_ray.backends.ray.address import given_address
+from ptal_ray.backends.ray.scratch import socket_folder
+from ptal_ray.backends.session import Signals, run_session, tracking_uri
+from ptal_ray.data.datasets import find, origin
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.errors import ConfigError, DataError, PtalError, StorageError, full_storage_named
+from ptal_ray.policy.optuna_searcher import grid
+from ptal_ray.process.console import run_main
+from ptal_ray.reporting.outcome import show_summary, summary
+from ptal_ray.reporting.progress import make_progress
+from ptal_ray.search_flags import parse
+from ptal_ray.space.space import load_space
+from ptal_ray.space.untried import number_of_points
+from ptal_ray.storage.place import kept, make_results_root, plain_name, results_root
+from ptal_ray.storage.remote import Remote, is_remote
+from ptal_ray.study.continuing import (
     check_flags,
     check_space,
     check_storage,
@@ -34,23 +48,10 @@ from ptal_ray.continuing import (
     overrides,
     trials_begun,
 )
-from ptal_ray.data.datasets import find, origin
-from ptal_ray.data.remote import Remote, is_remote
-from ptal_ray.data.store import FeatureStore
-from ptal_ray.distributed.address import given_address
-from ptal_ray.distributed.scratch import socket_folder
-from ptal_ray.distributed.searcher import grid
-from ptal_ray.distributed.session import Signals, run_session, tracking_uri
-from ptal_ray.errors import ConfigError, DataError, PtalError, StorageError, full_storage_named
-from ptal_ray.feasibility import demand, problems, remarks
-from ptal_ray.footprint import check_room, footprint, size
-from ptal_ray.mirror import check_out
-from ptal_ray.outcome import show_summary, summary
-from ptal_ray.place import kept, make_results_root, plain_name, results_root
-from ptal_ray.progress import make_progress
-from ptal_ray.search_flags import parse
-from ptal_ray.space import load_space
-from ptal_ray.study import (
+from ptal_ray.study.feasibility import demand, problems, remarks
+from ptal_ray.study.footprint import check_room, footprint, size
+from ptal_ray.study.mirror import check_out
+from ptal_ray.study.study import (
     SCHEDULERS,
     SEARCHERS,
     Study,
@@ -59,7 +60,6 @@ from ptal_ray.study import (
     read_study,
     study_place,
 )
-from ptal_ray.untried import number_of_points
 
 _SETTINGS = (
     "num_trials", "time_budget_s", "searcher", "scheduler", "max_concurrent", "autoscale", "seed",
@@ -159,7 +159,7 @@ def places(study: Study, args: argparse.Namespace) -> int | None:
     Raises:
         ConfigError: not even one trial fits this machine, which does not grow.
     """
-    from ptal_ray.distributed.cluster import local_nodes, trials_at_once  # Ray is slow to import
+    from ptal_ray.backends.ray.cluster import local_nodes, trials_at_once  # Ray is slow to import
 
     if study.autoscale and args.address is None:
         raise ConfigError("--autoscale: this machine does not grow; give --address of a cluster")

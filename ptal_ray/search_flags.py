@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptal_ray.continuing import DEFAULT_STORAGE, is_space_file
-from ptal_ray.study import SCHEDULERS, SEARCHERS
+from ptal_ray.study.continuing import DEFAULT_STORAGE, is_space_file
+from ptal_ray.study.study import SCHEDULERS, SEARCHERS
 
 
 def seconds(text: str) -> float:

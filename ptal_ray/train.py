@@ -11,7 +11,7 @@ split at the end.
 
 from __future__ import annotations
 
-from ptal_ray.interruption import INTERRUPTED, interruptible
+from ptal_ray.process.interruption import INTERRUPTED, interruptible
 
 # isort: split
 import argparse
@@ -26,21 +26,21 @@ from pathlib import Path
 
 import torch
 
-from ptal_ray.console import run_main
 from ptal_ray.data.datasets import find
 from ptal_ray.data.detections import write_detections
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, PtalError
-from ptal_ray.feasibility import demand, run_problems
-from ptal_ray.footprint import size
-from ptal_ray.label_quality import label_quality
-from ptal_ray.ownership import begins_with, check_files, read_object
-from ptal_ray.run_folder import MODEL
-from ptal_ray.space import SearchSpace, load_space
-from ptal_ray.study import Study, trial_config
-from ptal_ray.trial import Trial
-from ptal_ray.trial_config import TrialConfig, TrialReport
-from ptal_ray.whole import folder_made, whole
+from ptal_ray.process.console import run_main
+from ptal_ray.space.space import SearchSpace, load_space
+from ptal_ray.storage.ownership import begins_with, check_files, read_object
+from ptal_ray.storage.whole import folder_made, whole
+from ptal_ray.study.feasibility import demand, run_problems
+from ptal_ray.study.footprint import size
+from ptal_ray.study.run_folder import MODEL
+from ptal_ray.study.study import Study, trial_config
+from ptal_ray.training.config import TrialConfig, TrialReport
+from ptal_ray.training.label_quality import label_quality
+from ptal_ray.training.trial import Trial
 
 
 def resolve(args: argparse.Namespace) -> TrialConfig:

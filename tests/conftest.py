@@ -12,9 +12,9 @@ import pytest
 import torch
 from object_store import BUCKET, ObjectStore, object_store
 
-from ptal_ray.data.remote import Remote
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.types import Grid, Points, Segments
+from ptal_ray.storage.remote import Remote
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from ptal_ray.eventlog import Event, dumps, read_events
+from ptal_ray.study.events import Event, dumps, read_events
 
 Curves = dict[tuple[str, int], list[float]]  # (metric, step) -> its values, mostly one
 

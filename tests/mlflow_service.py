@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from ptal_ray.distributed.mlflow_server import Server
+from ptal_ray.tracking.server import Server
 
 
 @cache

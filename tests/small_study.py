@@ -9,10 +9,10 @@ from conftest import make_store
 from test_trial import SMALL
 
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.eventlog import EventLog
 from ptal_ray.methods.method import load
-from ptal_ray.space import parse_space
-from ptal_ray.study import Study, create_study, study_event
+from ptal_ray.space.space import parse_space
+from ptal_ray.study.events import EventLog
+from ptal_ray.study.study import Study, create_study, study_event
 
 METHOD = min(n for n in SMALL if load(n).stage is None and "." not in n)
 SPACE = f"""

@@ -13,8 +13,8 @@ import numpy as np
 from ptal_ray.data.detections import write_detections
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
-from ptal_ray.eventlog import EventLog
-from ptal_ray.space import parse_space
+from ptal_ray.space.space import parse_space
+from ptal_ray.study.events import EventLog
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 SPACE = """

@@ -13,7 +13,7 @@ from test_trial import SMALL
 from ptal_ray import ablate
 from ptal_ray.ablate import parse_variant, table
 from ptal_ray.errors import ConfigError, DataError, DivergedError
-from ptal_ray.trial_config import TrialConfig
+from ptal_ray.training.config import TrialConfig
 
 
 @pytest.fixture

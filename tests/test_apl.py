@@ -29,11 +29,11 @@ from ptal_ray.methods.apl.instances import cropped
 from ptal_ray.methods.apl.selection import revised, thresholds
 from ptal_ray.methods.method import load
 from ptal_ray.ops.segments import paired_tiou
-from ptal_ray.space import load_space
-from ptal_ray.study import create_study, study_event
-from ptal_ray.supervision import annotated_ids, fold, visible_ids
-from ptal_ray.trial import Trial
-from ptal_ray.trial_config import external_note
+from ptal_ray.space.space import load_space
+from ptal_ray.study.study import create_study, study_event
+from ptal_ray.training.config import external_note
+from ptal_ray.training.supervision import annotated_ids, fold, visible_ids
+from ptal_ray.training.trial import Trial
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from small_study import begun, small_study
 
-from ptal_ray.distributed.conductor import Conductor, searched_seconds
-from ptal_ray.distributed.job import STANDBY, Job
-from ptal_ray.distributed.searcher import OptunaSearcher
 from ptal_ray.errors import NoTrialFinished
-from ptal_ray.eventlog import EventLog, read_events
-from ptal_ray.run_folder import CHECKPOINT
-from ptal_ray.study import Study, study_event
-from ptal_ray.tracking import StudyView
+from ptal_ray.policy.optuna_searcher import OptunaSearcher
+from ptal_ray.study.conductor import Conductor, searched_seconds
+from ptal_ray.study.events import EventLog, read_events
+from ptal_ray.study.job import STANDBY, Job
+from ptal_ray.study.run_folder import CHECKPOINT
+from ptal_ray.study.study import Study, study_event
+from ptal_ray.study.view import StudyView
 
 
 @pytest.fixture

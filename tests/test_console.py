@@ -19,11 +19,11 @@ from small_study import small_space
 from synthetic_study import SyntheticStudy
 
 import ptal_ray
-from ptal_ray.distributed import cluster
-from ptal_ray.distributed.address import given_address
-from ptal_ray.distributed.scratch import LONGEST, socket_folder
+from ptal_ray.backends.ray import cluster
+from ptal_ray.backends.ray.address import given_address
+from ptal_ray.backends.ray.scratch import LONGEST, socket_folder
 from ptal_ray.errors import ConfigError
-from ptal_ray.home import expanded, home
+from ptal_ray.storage.home import expanded, home
 
 PACKAGE = Path(ptal_ray.__file__).parent
 TRUTH = (

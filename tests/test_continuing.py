@@ -12,11 +12,11 @@ from conftest import make_store
 from small_study import small_space
 
 from ptal_ray import search
-from ptal_ray.continuing import differences, overrides
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.eventlog import EventLog
-from ptal_ray.space import load_space
-from ptal_ray.study import Study, create_study, read_study
+from ptal_ray.space.space import load_space
+from ptal_ray.study.continuing import differences, overrides
+from ptal_ray.study.events import EventLog
+from ptal_ray.study.study import Study, create_study, read_study
 
 
 @pytest.fixture

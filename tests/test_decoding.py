@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from ptal_ray import decoding
 from ptal_ray.data.datasets import protocol
 from ptal_ray.data.types import Grid, Scores, Segments
-from ptal_ray.decoding import decode_settings, read_scores, search_decode, write_scores
 from ptal_ray.ops.metrics import detection_map
-from ptal_ray.space import Domain
+from ptal_ray.space.space import Domain
+from ptal_ray.training import decoding
+from ptal_ray.training.decoding import decode_settings, read_scores, search_decode, write_scores
 
 PROTOCOL = protocol("thumos14")
 GRID = Grid(stride_s=1.0)

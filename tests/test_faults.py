@@ -11,13 +11,13 @@ import psutil
 import pytest
 from small_study import small_study
 
-from ptal_ray.distributed.runner import run_study
+from ptal_ray.backends.ray.runner import run_study
 from ptal_ray.errors import DataError
-from ptal_ray.eventlog import read_events
 from ptal_ray.report import write_report
-from ptal_ray.run_folder import CHECKPOINT
-from ptal_ray.study import Study
-from ptal_ray.tracking import StudyView
+from ptal_ray.study.events import read_events
+from ptal_ray.study.run_folder import CHECKPOINT
+from ptal_ray.study.study import Study
+from ptal_ray.study.view import StudyView
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 

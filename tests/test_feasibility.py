@@ -16,9 +16,9 @@ from ptal_ray.data.splits import fold, labelled
 from ptal_ray.data.store import FeatureStore, StoreWriter
 from ptal_ray.data.types import Points, Segments
 from ptal_ray.errors import ConfigError, DataError
-from ptal_ray.feasibility import demand, problems
-from ptal_ray.space import parse_space
-from ptal_ray.study import create_study
+from ptal_ray.space.space import parse_space
+from ptal_ray.study.feasibility import demand, problems
+from ptal_ray.study.study import create_study
 
 
 def copied(

@@ -17,16 +17,16 @@ from test_search_cli import gone, lay_out, started, wait_for
 from test_stages import scores
 
 from ptal_ray import search, search_flags
-from ptal_ray.checkpoint import write_checkpoint
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.decoding import write_scores
-from ptal_ray.distributed.searcher import JOURNAL, _Journal
 from ptal_ray.errors import ConfigError, StorageError, full_storage_named
-from ptal_ray.eventlog import EventLog, read_events
-from ptal_ray.footprint import check_room, footprint, size
-from ptal_ray.run_folder import CHECKPOINT, MODEL, SCORES
-from ptal_ray.study import trial_config
-from ptal_ray.trial import Trial
+from ptal_ray.policy.optuna_searcher import JOURNAL, _Journal
+from ptal_ray.study.events import EventLog, read_events
+from ptal_ray.study.footprint import check_room, footprint, size
+from ptal_ray.study.run_folder import CHECKPOINT, MODEL, SCORES
+from ptal_ray.study.study import trial_config
+from ptal_ray.training.checkpoint import write_checkpoint
+from ptal_ray.training.decoding import write_scores
+from ptal_ray.training.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("machine")
 

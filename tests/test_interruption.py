@@ -149,7 +149,7 @@ def test_the_start_which_takes_seconds(module, number, tmp_path):
     words = (f"ptal_ray.{module}", "--help")
     with command(tmp_path, *words, python=("-v",)) as process:
         line = ""
-        while "import 'ptal_ray.interruption'" not in line:
+        while "import 'ptal_ray.process.interruption'" not in line:
             line = process.stderr.readline()
             assert line
         stop(process, number)
@@ -187,7 +187,7 @@ def test_a_training(module, number, tmp_path):
 def test_a_signal_that_is_to_be_ignored_is_ignored(tmp_path):
     code = (
         "import signal, os; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        "from ptal_ray.interruption import interruptible\n"
+        "from ptal_ray.process.interruption import interruptible\n"
         "@interruptible\n"
         "def main():\n    os.kill(os.getpid(), signal.SIGINT)\n    return 0\n"
         "raise SystemExit(main())"

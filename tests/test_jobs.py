@@ -19,9 +19,9 @@ from ray_head import Head
 from test_search_cli import lay_out, wait_for
 
 from ptal_ray.errors import ConfigError
-from ptal_ray.eventlog import read_events
-from ptal_ray.place import kept, make_results_root, results_root
-from ptal_ray.tracking import StudyView
+from ptal_ray.storage.place import kept, make_results_root, results_root
+from ptal_ray.study.events import read_events
+from ptal_ray.study.view import StudyView
 
 ROOT = Path(__file__).parents[1]
 STOP_WAIT_S = 60

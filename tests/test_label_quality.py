@@ -14,9 +14,9 @@ from test_trial import SMALL, config
 from ptal_ray import train
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.errors import ConfigError
-from ptal_ray.label_quality import label_quality
 from ptal_ray.methods.method import load, names
-from ptal_ray.trial import Trial
+from ptal_ray.training.label_quality import label_quality
+from ptal_ray.training.trial import Trial
 
 WITH_LABELS = sorted(n for n in names() if load(n).label_segments is not None)
 

@@ -12,16 +12,16 @@ import pytest
 import torch
 from toy_study import fill, space, toy_store, use_toy
 
+from ptal_ray.backends.local import run_local
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Scores
 from ptal_ray.errors import DivergedError, NoTrialFinished
-from ptal_ray.eventlog import EventLog, read_events
-from ptal_ray.local import run_local
-from ptal_ray.searcher import RandomSearcher
-from ptal_ray.study import create_study, read_study
-from ptal_ray.tracking import StudyView, TrialView
-from ptal_ray.trial import Trial
-from ptal_ray.trial_config import TrialReport
+from ptal_ray.policy.random_searcher import RandomSearcher
+from ptal_ray.study.events import EventLog, read_events
+from ptal_ray.study.study import create_study, read_study
+from ptal_ray.study.view import StudyView, TrialView
+from ptal_ray.training.config import TrialReport
+from ptal_ray.training.trial import Trial
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,8 @@ from test_trial import SMALL, config
 
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.methods.method import Batch, Method, load, names
-from ptal_ray.scoring import whole_videos
-from ptal_ray.trial import Trial
+from ptal_ray.training.scoring import whole_videos
+from ptal_ray.training.trial import Trial
 
 METHODS = sorted(names())
 

@@ -14,10 +14,10 @@ import pytest
 from mlflow_service import fresh_database
 from synthetic_study import SyntheticStudy
 
-from ptal_ray.distributed import mlflow_place
-from ptal_ray.distributed.mlflow_server import default_uri
-from ptal_ray.distributed.mlflow_tracker import MlflowTracker
 from ptal_ray.errors import TrackingError
+from ptal_ray.tracking import place as mlflow_place
+from ptal_ray.tracking.server import default_uri
+from ptal_ray.tracking.tracker import MlflowTracker
 
 NAME = "apn_demo-20260801-120000"
 ODD = ["a b", "50%20", "a?b#c", "naïve-日本;$(x)"]

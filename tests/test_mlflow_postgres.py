@@ -18,10 +18,10 @@ from postgres_service import Postgres, running_postgres
 from synthetic_study import SyntheticStudy
 from tracked_study import grow
 
-from ptal_ray.distributed import mlflow_tracker
-from ptal_ray.distributed.mlflow_tracker import MlflowTracker
 from ptal_ray.errors import TrackingError
-from ptal_ray.eventlog import EventLog
+from ptal_ray.study.events import EventLog
+from ptal_ray.tracking import tracker as mlflow_tracker
+from ptal_ray.tracking.tracker import MlflowTracker
 
 NAME = "apn_demo-20260801-12000"
 

@@ -13,14 +13,14 @@ from mlflow_numbers import assert_all_numbers, assert_runs_are_right
 from mlflow_service import Service, fresh_database
 from synthetic_study import SyntheticStudy
 
-from ptal_ray.distributed import mlflow_tracker
-from ptal_ray.distributed.mlflow_runs import LONGEST, Round
-from ptal_ray.distributed.mlflow_server import one_line, redacted
-from ptal_ray.distributed.mlflow_tracker import MlflowTracker
 from ptal_ray.errors import TrackingError
-from ptal_ray.eventlog import dumps, read_events
-from ptal_ray.space import load_space
-from ptal_ray.tracking import StudyView
+from ptal_ray.space.space import load_space
+from ptal_ray.study.events import dumps, read_events
+from ptal_ray.study.view import StudyView
+from ptal_ray.tracking import tracker as mlflow_tracker
+from ptal_ray.tracking.runs import LONGEST, Round
+from ptal_ray.tracking.server import one_line, redacted
+from ptal_ray.tracking.tracker import MlflowTracker
 
 NAME = "apn_demo-20260801-120000"
 

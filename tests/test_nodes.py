@@ -17,7 +17,7 @@ from object_store import BUCKET, object_store
 from ray_nodes import Network, Nodes
 from small_study import small_space
 
-from ptal_ray.eventlog import read_events
+from ptal_ray.study.events import read_events
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -128,7 +128,7 @@ def test_a_search_makes_a_cluster_grow_and_no_further(tmp_path: Path) -> None:
 SEND = """
 import sys
 from pathlib import Path
-from ptal_ray.data.remote import Remote
+from ptal_ray.storage.remote import Remote
 for file in Path(sys.argv[1]).iterdir():
     (Remote.parse(sys.argv[2]) / file.name).push(file)
 """

@@ -9,7 +9,7 @@ import torch
 from conftest import make_store
 from test_trial import config
 
-from ptal_ray.trial import Trial
+from ptal_ray.training.trial import Trial
 
 
 @pytest.fixture(scope="module")

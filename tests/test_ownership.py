@@ -19,10 +19,10 @@ from ptal_ray import ablate, report, search, train
 from ptal_ray.data import staging
 from ptal_ray.data.__main__ import main
 from ptal_ray.data.datasets import find
-from ptal_ray.data.remote import Remote
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.report import check_report, write_report
+from ptal_ray.storage.remote import Remote
 
 NAME = "apn_demo-20260801-120000"
 
@@ -419,7 +419,7 @@ def test_an_address_holds_the_old_store_until_the_new_one_is_whole(
 
 
 def test_a_trial_removes_only_what_a_killed_one_left_unfinished(tmp_path):
-    from ptal_ray.distributed.job import unfinished
+    from ptal_ray.study.job import unfinished
 
     for name in (".checkpoint.pt.12", ".report.json.3", ".DS_Store", ".notes"):
         (tmp_path / name).touch()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from ptal_ray.pool import process_pool
+from ptal_ray.process.pool import process_pool
 
 
 def ignores_sigint(_: int) -> bool:

@@ -25,7 +25,7 @@ from ptal_ray.ops.point_losses import snippet_losses
 from ptal_ray.ops.pyramid import local_attention
 from ptal_ray.ops.score_runs import score_arrays
 from ptal_ray.ops.seeds import mine_background
-from ptal_ray.optim import learning_rate
+from ptal_ray.training.optim import learning_rate
 
 SECONDS = 16 / 25  # of a snippet in the golden cases
 

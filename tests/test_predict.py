@@ -16,19 +16,19 @@ from conftest import make_store
 from small_study import METHOD, small_study
 from test_trial import SMALL, config
 
+from ptal_ray.backends.local import run_local
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.eventlog import EventLog
-from ptal_ray.local import run_local
 from ptal_ray.methods.method import load, names
-from ptal_ray.outcome import show_summary, summary
+from ptal_ray.policy.random_searcher import RandomSearcher
 from ptal_ray.predict import main
 from ptal_ray.prediction import run as prediction_run
-from ptal_ray.prediction.model_file import read_model, write_model
 from ptal_ray.prediction.trained import TrainedModel
-from ptal_ray.searcher import RandomSearcher
-from ptal_ray.tracking import best_yaml
+from ptal_ray.reporting.outcome import show_summary, summary
+from ptal_ray.study.events import EventLog
+from ptal_ray.study.view import best_yaml
 from ptal_ray.train import main as train_main
-from ptal_ray.trial import Trial
+from ptal_ray.training.model_file import read_model, write_model
+from ptal_ray.training.trial import Trial
 
 Results = dict[str, list[dict[str, Any]]]
 

@@ -23,10 +23,10 @@ from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.method import load, names
 from ptal_ray.predict import main
-from ptal_ray.prediction.model_file import model_file, write_model
 from ptal_ray.prediction.outputs import output_format, write_output
 from ptal_ray.prediction.run import Found
 from ptal_ray.prediction.target import check_export
+from ptal_ray.training.model_file import model_file, write_model
 
 CLASSES = ("Long,\njump", "A <b> & --> C")
 FOUND = Found(

@@ -18,9 +18,9 @@ from object_store import BUCKET, SECRET, ObjectStore
 from ptal_ray.data import __main__ as data
 from ptal_ray.data.copies import local_copy
 from ptal_ray.data.datasets import find, origin, present
-from ptal_ray.data.remote import Remote, cache_root
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError, StorageError
+from ptal_ray.storage.remote import Remote, cache_root
 
 pytestmark = pytest.mark.usefixtures("machine")
 

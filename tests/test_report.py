@@ -14,14 +14,14 @@ from mlflow_service import fresh_database
 from synthetic_study import SyntheticStudy
 
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.distributed.importance import param_importance
-from ptal_ray.distributed.mlflow_tracker import MlflowTracker
 from ptal_ray.errors import DataError
-from ptal_ray.eventlog import loads
-from ptal_ray.leaderboard import leaderboard
+from ptal_ray.policy.importance import param_importance
 from ptal_ray.report import main, report_name, write_report
-from ptal_ray.space import load_space
-from ptal_ray.tracking import StudyView
+from ptal_ray.reporting.leaderboard import leaderboard
+from ptal_ray.space.space import load_space
+from ptal_ray.study.events import loads
+from ptal_ray.study.view import StudyView
+from ptal_ray.tracking.tracker import MlflowTracker
 
 NAME = "apn_demo-20260801-120000"
 SIMULATED = "simulated-v1 D=16 standard seed=0"

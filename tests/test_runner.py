@@ -15,18 +15,18 @@ import pytest
 import ray
 from small_study import begun, small_study
 
-from ptal_ray.distributed import runner
-from ptal_ray.distributed.cluster import cluster, concurrency, local_cpus, local_nodes
-from ptal_ray.distributed.dummy import many_cpus
-from ptal_ray.distributed.runner import run_study
-from ptal_ray.distributed.searcher import JOURNAL, open_journal
-from ptal_ray.domain import Domain
+from ptal_ray.backends.ray import runner
+from ptal_ray.backends.ray.cluster import cluster, concurrency, local_cpus, local_nodes
+from ptal_ray.backends.ray.runner import run_study
+from ptal_ray.benchmarks.dummy import many_cpus
 from ptal_ray.errors import ConfigError
-from ptal_ray.eventlog import read_events
-from ptal_ray.run_folder import CHECKPOINT
-from ptal_ray.space import Resources
-from ptal_ray.study import Study
-from ptal_ray.tracking import Report, StudyView, TrialView
+from ptal_ray.policy.optuna_searcher import JOURNAL, open_journal
+from ptal_ray.space.domain import Domain
+from ptal_ray.space.space import Resources
+from ptal_ray.study.events import read_events
+from ptal_ray.study.run_folder import CHECKPOINT
+from ptal_ray.study.study import Study
+from ptal_ray.study.view import Report, StudyView, TrialView
 
 
 @pytest.fixture

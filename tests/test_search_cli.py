@@ -23,14 +23,14 @@ from small_study import small_space, small_study
 
 import ptal_ray
 from ptal_ray import search, search_flags
-from ptal_ray.distributed import session
-from ptal_ray.distributed.session import Signals
+from ptal_ray.backends import session
+from ptal_ray.backends.session import Signals
 from ptal_ray.errors import NoTrialFinished
-from ptal_ray.eventlog import EventLog, read_events
-from ptal_ray.lock import locked
-from ptal_ray.progress import Progress
-from ptal_ray.study import read_study, write_study
-from ptal_ray.tracking import StudyView
+from ptal_ray.reporting.progress import Progress
+from ptal_ray.storage.lock import locked
+from ptal_ray.study.events import EventLog, read_events
+from ptal_ray.study.study import read_study, write_study
+from ptal_ray.study.view import StudyView
 
 MARK = "PTAL_SEARCH_TEST"
 
@@ -196,7 +196,7 @@ def test_signals_ask_once_and_are_given_back(capfd: pytest.CaptureFixture[str]) 
 
 def test_the_second_signal_ends_the_process() -> None:
     code = (
-        "import os, signal, time; from ptal_ray.distributed.session import Signals\n"
+        "import os, signal, time; from ptal_ray.backends.session import Signals\n"
         "with Signals():\n for _ in range(2): os.kill(os.getpid(), signal.SIGINT); time.sleep(0.1)"
     )
     assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE).returncode == 130

@@ -16,7 +16,7 @@ from mlflow_service import Service
 from postgres_service import Postgres, running_postgres
 from test_search_cli import lay_out, left_over, started
 
-from ptal_ray.eventlog import read_events
+from ptal_ray.study.events import read_events
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 TOKEN = "plantedtoken"

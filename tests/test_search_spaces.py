@@ -9,7 +9,7 @@ import pytest
 
 from ptal_ray.data.datasets import DATASETS
 from ptal_ray.methods import method as methods
-from ptal_ray.space import load_space, parse_space
+from ptal_ray.space.space import load_space, parse_space
 
 FILES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
 

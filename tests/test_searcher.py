@@ -11,14 +11,14 @@ from conftest import make_store
 from optuna.trial import TrialState
 
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.distributed.searcher import JOURNAL, OptunaSearcher, grid, open_journal
-from ptal_ray.domain import Domain
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods import method as methods
 from ptal_ray.methods.method import DecodeParams, Method, TrainParams, param
-from ptal_ray.space import parse_space
-from ptal_ray.study import Study, create_study
-from ptal_ray.tracking import Report, TrialView
+from ptal_ray.policy.optuna_searcher import JOURNAL, OptunaSearcher, grid, open_journal
+from ptal_ray.space.domain import Domain
+from ptal_ray.space.space import parse_space
+from ptal_ray.study.study import Study, create_study
+from ptal_ray.study.view import Report, TrialView
 
 SPACE = """
 method: toy

@@ -19,8 +19,8 @@ from mlflow_service import Service, fresh_database
 from test_search_cli import MARK, lay_out, left_over
 
 import ptal_ray
-from ptal_ray.distributed.mlflow_tracker import MlflowTracker
 from ptal_ray.errors import PtalError
+from ptal_ray.tracking.tracker import MlflowTracker
 
 SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "planted-aws-9c1f",

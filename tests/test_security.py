@@ -19,17 +19,17 @@ from synthetic_study import SyntheticStudy
 
 import ptal_ray
 from ptal_ray import report, search
-from ptal_ray.checkpoint import read_checkpoint, write_checkpoint
+from ptal_ray.backends.ray.runner import last_reason
 from ptal_ray.data.__main__ import main as data_main
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.text import class_embeddings
-from ptal_ray.decoding import read_scores
-from ptal_ray.distributed.mlflow_tracker import MlflowTracker
-from ptal_ray.distributed.runner import last_reason
-from ptal_ray.distributed.searcher import JOURNAL, OptunaSearcher
 from ptal_ray.errors import DataError
-from ptal_ray.place import check_links, inside
-from ptal_ray.stages import _read as read_stage
+from ptal_ray.policy.optuna_searcher import JOURNAL, OptunaSearcher
+from ptal_ray.storage.place import check_links, inside
+from ptal_ray.tracking.tracker import MlflowTracker
+from ptal_ray.training.checkpoint import read_checkpoint, write_checkpoint
+from ptal_ray.training.decoding import read_scores
+from ptal_ray.training.stages import _read as read_stage
 
 PACKAGE = Path(ptal_ray.__file__).parent
 UNPICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}

@@ -12,7 +12,7 @@ from ptal_ray.data.datasets import protocol
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError, DataError
-from ptal_ray.selection import ground_truth, map_metrics, objective
+from ptal_ray.training.selection import ground_truth, map_metrics, objective
 
 
 def test_metrics_of_the_protocol():

@@ -16,12 +16,12 @@ from conftest import make_store
 from test_trial import config
 
 from ptal_ray.data.types import Scores
-from ptal_ray.decoding import read_scores
 from ptal_ray.errors import DataError
 from ptal_ray.methods.method import StageResult, load, names
-from ptal_ray.stages import entry, stage_result
-from ptal_ray.trial import Trial
-from ptal_ray.trial_config import TrialConfig
+from ptal_ray.training.config import TrialConfig
+from ptal_ray.training.decoding import read_scores
+from ptal_ray.training.stages import entry, stage_result
+from ptal_ray.training.trial import Trial
 
 STAGED = sorted(n for n in names() if load(n).stage is not None)
 

@@ -82,7 +82,7 @@ def test_a_picture_that_cannot_be_written_is_named(tmp_path, capsys):
 
 
 def test_names_are_no_formulas_in_a_picture(tmp_path):
-    from ptal_ray.plots import data_statistics, save_as
+    from ptal_ray.reporting.plots import data_statistics, save_as
 
     found = {"train": segments((0, 1, 0), (2, 5, 1)), "test": segments()}
     save_as(data_statistics(found, (r"$\nothing$", "b"), "$x"), tmp_path / "p.svg")

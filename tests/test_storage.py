@@ -22,20 +22,19 @@ from test_search_cli import gone, lay_out, started
 from test_stages import key, scores
 from test_trainable import CONFIG, FakeTrial
 
-from ptal_ray import mirror
-from ptal_ray.data.remote import Remote
+from ptal_ray.backends.ray.trainable import TrialProcess
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.distributed import job as jobs
-from ptal_ray.distributed.job import STANDBY, Job, JobRun
-from ptal_ray.distributed.trainable import TrialProcess
 from ptal_ray.errors import ConfigError, StorageError
-from ptal_ray.eventlog import EventLog, read_events
-from ptal_ray.mirror import Mirror, check_out
-from ptal_ray.retention import Retention
-from ptal_ray.run_folder import CHECKPOINT, REPORT, SCORES
-from ptal_ray.stages import entry, stage_result
-from ptal_ray.study import Study, create_study, latest_study, read_study
-from ptal_ray.tracking import StudyView
+from ptal_ray.storage.remote import Remote
+from ptal_ray.study.events import EventLog, read_events
+from ptal_ray.study.job import STANDBY, Job, JobRun
+from ptal_ray.study.mirror import Mirror, check_out
+from ptal_ray.study.retention import Retention
+from ptal_ray.study.run_folder import CHECKPOINT, REPORT, SCORES
+from ptal_ray.study.study import Study, create_study, latest_study, mirror, read_study
+from ptal_ray.study.study import job as jobs
+from ptal_ray.study.view import StudyView
+from ptal_ray.training.stages import entry, stage_result
 
 pytestmark = pytest.mark.usefixtures("machine")
 

@@ -13,10 +13,10 @@ from conftest import make_store
 from toy_study import fill, space, toy_store, use_toy
 
 from ptal_ray.errors import ConfigError, DataError, NoTrialFinished
-from ptal_ray.eventlog import EventLog
 from ptal_ray.methods.method import TrainParams
-from ptal_ray.provenance import provenance
-from ptal_ray.study import (
+from ptal_ray.study.events import EventLog
+from ptal_ray.study.provenance import provenance
+from ptal_ray.study.study import (
     create_study,
     final_configs,
     latest_study,
@@ -24,7 +24,7 @@ from ptal_ray.study import (
     trial_config,
     winner,
 )
-from ptal_ray.tracking import StudyView
+from ptal_ray.study.view import StudyView
 
 
 @pytest.fixture(autouse=True)

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from synthetic_study import SyntheticStudy
 
 from ptal_ray.errors import DataError, StorageError
-from ptal_ray.eventlog import EventLog, dumps, loads, read_events
-from ptal_ray.space import load_space
-from ptal_ray.tracking import StudyView, best_yaml, summarise
+from ptal_ray.space.space import load_space
+from ptal_ray.study.events import EventLog, dumps, loads, read_events
+from ptal_ray.study.view import StudyView, best_yaml, summarise
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from ptal_ray.backends.ray.trainable import TrialProcess
 from ptal_ray.data.types import Scores
-from ptal_ray.distributed import job as jobs
-from ptal_ray.distributed.job import STANDBY, Job, JobRun
-from ptal_ray.distributed.trainable import TrialProcess
 from ptal_ray.errors import DataError, DivergedError
-from ptal_ray.run_folder import CHECKPOINT, MODEL, REPORT
-from ptal_ray.trial_config import TrialConfig, TrialReport
+from ptal_ray.study.job import STANDBY, Job, JobRun
+from ptal_ray.study.run_folder import CHECKPOINT, MODEL, REPORT
+from ptal_ray.study.study import job as jobs
+from ptal_ray.training.config import TrialConfig, TrialReport
 
 CONFIG = TrialConfig(
     method="toy", store="nowhere", train={"lr": 0.1}, decode={}, decode_domains={},

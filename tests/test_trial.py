@@ -18,8 +18,8 @@ from ptal_ray.data.store import FeatureStore, StoreWriter
 from ptal_ray.data.types import Grid
 from ptal_ray.errors import ConfigError, DataError, DivergedError
 from ptal_ray.methods.method import load, names
-from ptal_ray.trial import Trial
-from ptal_ray.trial_config import TrialConfig
+from ptal_ray.training.config import TrialConfig
+from ptal_ray.training.trial import Trial
 
 SMALL: dict[str, dict[str, Any]] = {  # a model that trains in seconds
     "apl": {

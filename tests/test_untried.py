@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptal_ray.domain import Domain
-from ptal_ray.untried import number_of_points, point, untried
+from ptal_ray.space.domain import Domain
+from ptal_ray.space.untried import number_of_points, point, untried
 
 FINITE = {
     "batch_size": Domain(kind="choice", args=(2, 4)),

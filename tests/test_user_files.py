@@ -83,7 +83,7 @@ def test_a_csv_row_of_too_many_values_is_named(tmp_path):
 
 
 def test_a_search_space_with_a_byte_order_mark_is_read(tmp_path):
-    from ptal_ray.space import load_space
+    from ptal_ray.space.space import load_space
 
     plain = "method: apn\ndataset: watch\nbudget: {trials: 1, max_steps: 2, min_steps: 1}\n"
     for encoding in ENCODINGS:

@@ -16,12 +16,12 @@ import psutil
 import pytest
 from small_study import small_study
 
-from ptal_ray.distributed import mailbox as mailboxes
-from ptal_ray.distributed.mailbox import GO, LEAVE, MOST_ATTEMPTS, STOP, WAIT, Mailbox
-from ptal_ray.distributed.runner import run_study
-from ptal_ray.study import trial_config
-from ptal_ray.tracking import StudyView, read_events
-from ptal_ray.trial import Trial
+from ptal_ray.backends.ray import mailbox as mailboxes
+from ptal_ray.backends.ray.mailbox import GO, LEAVE, MOST_ATTEMPTS, STOP, WAIT, Mailbox
+from ptal_ray.backends.ray.runner import run_study
+from ptal_ray.study.study import trial_config
+from ptal_ray.study.view import StudyView, read_events
+from ptal_ray.training.trial import Trial
 
 
 @pytest.fixture(autouse=True)

@@ -8,14 +8,14 @@ import numpy as np
 from conftest import make_store
 from torch import nn
 
-from ptal_ray import study as studies
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Scores, Segments
-from ptal_ray.eventlog import EventLog
 from ptal_ray.methods import method as methods
 from ptal_ray.methods.method import DecodeParams, Method, TrainParams, param
-from ptal_ray.space import parse_space
-from ptal_ray.tracking import StudyView
+from ptal_ray.space.space import parse_space
+from ptal_ray.study.events import EventLog
+from ptal_ray.study.study import study as studies
+from ptal_ray.study.view import StudyView
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ def use_toy(monkeypatch):
     """Makes it the only method."""
     monkeypatch.setattr(methods, "load", lambda name: TOY)
     monkeypatch.setattr(methods, "names", lambda: ("toy",))
-    monkeypatch.setattr("ptal_ray.trial.load", lambda name: TOY)
+    monkeypatch.setattr("ptal_ray.training.trial.load", lambda name: TOY)
     monkeypatch.setattr(studies, "provenance", lambda: {"git_commit": "", "versions": {}})
 
 

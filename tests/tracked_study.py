@@ -14,7 +14,7 @@ from pathlib import Path
 
 from synthetic_study import STEPS, SyntheticStudy
 
-from ptal_ray.distributed.mlflow_tracker import MlflowTracker
+from ptal_ray.tracking.tracker import MlflowTracker
 
 
 def grow(study: SyntheticStudy, trials: range, share: float, pause_s: float) -> None:

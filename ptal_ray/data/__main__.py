@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ptal_ray.interruption import interruptible
+from ptal_ray.process.interruption import interruptible
 
 # isort: split
 import argparse
@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from ptal_ray.console import run_main
 from ptal_ray.data.datasets import data_root, find, origin
 from ptal_ray.data.findings import remark_lines
 from ptal_ray.data.importer import examine, import_dataset
@@ -27,7 +26,6 @@ from ptal_ray.data.points import KINDS, simulate_points, write_points_csv
 from ptal_ray.data.publication import published
 from ptal_ray.data.rates import RateSource, rate_source
 from ptal_ray.data.readers.flags import add_flags, source
-from ptal_ray.data.remote import Remote, is_remote
 from ptal_ray.data.staging import check_place
 from ptal_ray.data.statistics import statistics, stored_videos, table
 from ptal_ray.data.store import FeatureStore
@@ -35,6 +33,8 @@ from ptal_ray.data.store_files import STORE
 from ptal_ray.data.survey import AUTO, DTYPES
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError, DataError, PtalError
+from ptal_ray.process.console import run_main
+from ptal_ray.storage.remote import Remote, is_remote
 
 
 @interruptible
@@ -107,7 +107,10 @@ def _info(flags: argparse.Namespace) -> int:
 
 
 def _plot(store: FeatureStore, path: Path) -> None:
-    from ptal_ray.plots import data_statistics, save_as  # the other commands need no matplotlib
+    from ptal_ray.reporting.plots import (  # the other commands need no matplotlib
+        data_statistics,
+        save_as,
+    )
 
     instances = {
         subset: Segments.concatenate(

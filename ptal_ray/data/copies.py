@@ -13,11 +13,11 @@ from pathlib import Path
 from filelock import FileLock
 
 from ptal_ray.data.publication import tables
-from ptal_ray.data.remote import Remote
 from ptal_ray.data.staging import staged
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.store_files import DESCRIPTION, STORE, STORE_FILES
 from ptal_ray.errors import DataError, StorageError
+from ptal_ray.storage.remote import Remote
 
 
 def local_copy(source: Remote, content_hash: str) -> Path:

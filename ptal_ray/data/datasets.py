@@ -10,9 +10,9 @@ from pathlib import Path
 from ptal_ray.data.copies import local_copy, remote_hash
 from ptal_ray.data.names import check_name
 from ptal_ray.data.publication import published
-from ptal_ray.data.remote import Remote, cache_root, is_remote
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError, StorageError
+from ptal_ray.storage.remote import Remote, cache_root, is_remote
 
 
 @dataclass(frozen=True, kw_only=True)

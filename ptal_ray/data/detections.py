@@ -15,7 +15,7 @@ from ptal_ray.data.annotations import same_id
 from ptal_ray.data.types import Segments
 from ptal_ray.data.user_files import read_json
 from ptal_ray.errors import DataError
-from ptal_ray.whole import whole
+from ptal_ray.storage.whole import whole
 
 
 @dataclass(frozen=True, kw_only=True)

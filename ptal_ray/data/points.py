@@ -15,8 +15,8 @@ from ptal_ray.data.findings import Problem
 from ptal_ray.data.types import Points, Segments
 from ptal_ray.data.user_files import read_csv
 from ptal_ray.errors import DataError
-from ptal_ray.ownership import begins_with
-from ptal_ray.whole import whole
+from ptal_ray.storage.ownership import begins_with
+from ptal_ray.storage.whole import whole
 
 KINDS = ("gaussian", "uniform", "centre", "boundary")
 EDGE = 0.1  # share of an instance at either end in which a boundary point lies

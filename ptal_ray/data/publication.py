@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.data.remote import Remote
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.store_files import DESCRIPTION, STORE, STORE_FILES, describes_store
 from ptal_ray.errors import DataError, StorageError
+from ptal_ray.storage.remote import Remote
 
 _WORK = ".upload-"
 _TABLE = re.compile(rf"[0-9a-f]{{16}}/({'|'.join(map(re.escape, STORE_FILES))})")

@@ -22,7 +22,7 @@ from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.types import Grid, Points, Segments
 from ptal_ray.data.user_files import read_csv
 from ptal_ray.errors import ConfigError, DataError
-from ptal_ray.pool import process_pool
+from ptal_ray.process.pool import process_pool
 
 STRIDE_S = {  # 16 frames a snippet, at the frame rate of the usual features
     "thumos14": 16 / 25,

@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ptal_ray.errors import DataError
-from ptal_ray.ownership import Kind, check_target, foreign
-from ptal_ray.whole import folder_made
+from ptal_ray.storage.ownership import Kind, check_target, foreign
+from ptal_ray.storage.whole import folder_made
 
 _LOCK, _NEW, _PARTIAL = "lock", "new", ".partial"
 _AT_CWD, _EXCHANGE = -100, 2  # constants of Linux

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ptal_ray.data.tables import TABLES
-from ptal_ray.ownership import Kind, read_object
+from ptal_ray.storage.ownership import Kind, read_object
 
 DESCRIPTION = "store.json"
 STORE_FILES = ("features.arrow", *(f"{name}.arrow" for name in TABLES))

@@ -14,7 +14,7 @@ from torch.export import Dim, ExportedProgram
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.prediction.target import check_export
 from ptal_ray.prediction.trained import TrainedModel
-from ptal_ray.whole import whole
+from ptal_ray.storage.whole import whole
 
 CLOSE = 1e-4  # greatest difference of a score
 STEPS = (0, 1, 2, 7, 60)  # beyond the least length, of the videos whose scores are compared

@@ -13,7 +13,7 @@ import numpy as np
 
 from ptal_ray.data.types import Segments
 from ptal_ray.prediction.folder import ScorableFile
-from ptal_ray.whole import whole
+from ptal_ray.storage.whole import whole
 
 
 class Partial:

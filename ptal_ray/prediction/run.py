@@ -16,7 +16,7 @@ from ptal_ray.errors import DataError
 from ptal_ray.prediction.folder import ScorableFile
 from ptal_ray.prediction.partial import Partial
 from ptal_ray.prediction.trained import TrainedModel
-from ptal_ray.scoring import SCORE_SNIPPETS, by_length
+from ptal_ray.training.scoring import SCORE_SNIPPETS, by_length
 
 Progress = Callable[[int, int], None]
 

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from ptal_ray.ownership import begins_with, check_files, read_object
+from ptal_ray.storage.ownership import begins_with, check_files, read_object
 
 _CUE = re.compile(rb"1\n[\d:,]+ --> [\d:,]+\n[^\n]* \d\.\d{3}\n")  # the first one of our SRT files
 

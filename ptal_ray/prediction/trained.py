@@ -16,8 +16,8 @@ from ptal_ray.data.types import Grid, Segments, Video
 from ptal_ray.errors import DataError
 from ptal_ray.methods.method import Method, load, names
 from ptal_ray.prediction.folder import Expected
-from ptal_ray.prediction.model_file import ModelFile, read_model
-from ptal_ray.scoring import not_finite, score_videos
+from ptal_ray.training.model_file import ModelFile, read_model
+from ptal_ray.training.scoring import not_finite, score_videos
 
 NEAR = 0.05  # share by which the stride of features may differ from that of training
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from ptal_ray.errors import ConfigError, DataError, full_storage_named
-from ptal_ray.lock import locked
-from ptal_ray.whole import whole
+from ptal_ray.storage.lock import locked
+from ptal_ray.storage.whole import whole
 
 COLUMNS = (
     "video", "fps", "stride", "window", "snippets", "dim", "duration_s", "frames", "video_fps",

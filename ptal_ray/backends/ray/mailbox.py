@@ -1,0 +1,106 @@
+"""What a trial actor and its standing workers say to each other."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ptal_ray.study.job import Result, failure
+
+STOP = "stop"  # in place of a job: the workers go home
+GO, LEAVE, WAIT = "go", "leave", "wait"
+PATIENCE_S = 20.0  # a worker asks again after this, so that no collective waits for long
+MOST_ATTEMPTS = 3  # times in a row that the workers of one job may die
+
+
+class Mailbox:
+    """Holds one job at a time; an asynchronous actor between one trial actor and rank 0.
+
+    The trial actor calls `post` and `next`, rank 0 of the workers `take`, `report` and `verdict`,
+    any worker `crashed`. Jobs are counted from 1; what a worker says of an earlier one is ignored.
+    """
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Condition()
+        self._job = ""
+        self._number = 0
+        self._attempts = 0  # times that the workers took the job
+        self._told = 1  # of which the trial actor has heard
+        self._closed = False
+        self._wanted = False
+        self._crash = ""
+        self._step: int | None = None  # of the last report
+        self._results: asyncio.Queue[Result] = asyncio.Queue()
+
+    async def post(self, job: str) -> None:
+        """Replaces the job; the workers leave the present one at its next report."""
+        async with self._changed:
+            self._job, self._number = job, self._number + 1
+            self._attempts, self._closed, self._wanted, self._crash = 0, False, False, ""
+            self._told, self._step = 1, None
+            self._results = asyncio.Queue()
+            self._changed.notify_all()
+
+    async def next(self) -> Result:
+        """Waits for the next report of the workers, who go on unless one lies here already."""
+        async with self._changed:
+            self._wanted = self._results.empty()
+            self._changed.notify_all()
+        return await self._results.get()
+
+    async def fail(self, message: str) -> None:
+        """Ends the present job with an error."""
+        async with self._changed:
+            self._fail(message)
+
+    async def take(self, last: int) -> tuple[int, str] | None:
+        """The job after number `last`, or None after a while without one."""
+        async with self._changed:
+            if not await self._until(lambda: self._number > last and not self._closed):
+                return None
+            self._attempts += 1
+            if self._job != STOP and self._attempts > MOST_ATTEMPTS:
+                reason = self._crash or "a worker died"
+                self._fail(f"failed {MOST_ATTEMPTS} times; last: {reason}")
+                return None
+            return self._number, self._job
+
+    async def report(self, number: int, result: Result) -> None:
+        """Rank 0 has a report of job `number`."""
+        async with self._changed:
+            if number == self._number and not self._closed:
+                self._wanted, self._closed = False, bool(result["done"])
+                if self._attempts > self._told:
+                    result = {"note": self._crash or "a worker died"} | result
+                    self._told = self._attempts
+                if result.get("step") != self._step:  # it gets on, however often a node is lost
+                    self._step = result.get("step")
+                    self._attempts = self._told = 1
+                await self._results.put(result)
+
+    async def verdict(self, number: int) -> str:
+        """After a report: GO on, LEAVE the job, or WAIT and ask again."""
+        async with self._changed:
+            left = await self._until(lambda: number != self._number or self._closed or self._wanted)
+            if number != self._number or self._closed:
+                return LEAVE
+            return GO if left else WAIT
+
+    async def crashed(self, number: int, message: str) -> None:
+        """A worker of job `number` raised; Ray Train starts all of them again."""
+        if number == self._number:
+            self._crash = message
+
+    async def _until(self, condition: Any) -> bool:
+        """Waits for `condition`, for a while; whether it holds."""
+        try:
+            await asyncio.wait_for(self._changed.wait_for(condition), PATIENCE_S)
+        except TimeoutError:
+            return False
+        return True
+
+    def _fail(self, message: str) -> None:
+        if not self._closed:
+            self._closed = True
+            self._results.put_nowait(failure(message))
+            self._changed.notify_all()

@@ -1,0 +1,359 @@
+"""A study under Ray Tune: Tune keeps the processes, the conductor says what they run."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ray import tune
+from ray.tune.execution import class_cache
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
+from ray.tune.search import Searcher
+
+from ptal_ray.backends.ray.cluster import cluster, nodes, trials_at_once
+from ptal_ray.backends.ray.inspection import inspect_nodes
+from ptal_ray.backends.ray.trainable import device, trial_process
+from ptal_ray.backends.ray.workers import standing_workers
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.errors import ConfigError, NoTrialFinished, StorageError, full_storage_named
+from ptal_ray.policy.optuna_searcher import OptunaSearcher
+from ptal_ray.storage.lock import locked
+from ptal_ray.study.conductor import Conductor
+from ptal_ray.study.study import Study, end_event, study_event, write_study
+from ptal_ray.study.view import EventLog, StudyView, TrialView
+
+SCRATCH = ".ray"
+PATIENCE_S = 60.0  # without a report, until it is looked whether any trial runs
+
+_LOG = logging.getLogger(__name__)
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+def run_study(
+    study: Study,
+    *,
+    address: str | None = None,
+    verbose: bool = False,
+    listen: Listener = lambda event: None,
+    interrupted: Callable[[], bool] = lambda: False,
+    ready: Callable[[], None] = lambda: None,
+    trainable: Any = None,
+) -> StudyView:
+    """Runs a study with Ray, or continues it, to its end.
+
+    Args:
+        study: the study; its directory is absolute.
+        address: of a Ray cluster, or None for this machine alone.
+        verbose: show what Ray and the trials write.
+        listen: told of every new event after it is on disk.
+        interrupted: asked ten times a second; once it says yes, everything is stopped.
+        ready: called when Ray runs, before anything of the study is written.
+        trainable: what runs the jobs; None for what trains them.
+
+    Raises:
+        ConfigError: no trial fits the cluster, or another process runs this study.
+        DataError: the data is damaged, or changed while the study ran.
+        NoTrialFinished: no trial reached its last report.
+        StorageError: there is no room for its files; all is stopped, and can be resumed.
+        KeyboardInterrupt: it was interrupted; all is stopped and logged, and can be resumed.
+    """
+    with (
+        _alone(study.directory),
+        ThreadPoolExecutor(1) as beside,  # what it reads takes as long as Ray's start
+    ):
+        write_study(study)  # a resume may have changed what it may
+        whole = beside.submit(FeatureStore.open(study.store).verify)
+        with cluster(address, with_train=study.space.resources.workers > 1, verbose=verbose):
+            whole.result()
+            num = trials_at_once(study, nodes())
+            if address:
+                inspect_nodes(study)
+            ready()
+            log = EventLog(study.events)
+            with _noted(study, log, listen), full_storage_named(study.directory):
+                _tune(study, log, num, listen, interrupted, trainable)
+    return StudyView.read(study.directory)
+
+
+@contextmanager
+def _noted(study: Study, log: EventLog, listen: Listener) -> Iterator[None]:
+    """Logs that the study begins, and how it ends; then removes what Ray left in it."""
+    _write(log, listen, **study_event(study))
+    state, message = "done", ""
+    try:
+        yield
+    except KeyboardInterrupt:
+        state = "interrupted"
+        raise
+    except NoTrialFinished as error:
+        message = str(error)
+        raise
+    except BaseException as error:
+        state, message = "interrupted", f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        try:
+            view = StudyView.read(study.directory)
+            _write(log, listen, **end_event(study, view, state, message))
+        except StorageError:
+            if state == "done":  # otherwise a log without an end says enough
+                raise
+        shutil.rmtree(study.directory / SCRATCH, ignore_errors=True)
+
+
+def _tune(
+    study: Study,
+    log: EventLog,
+    num: int,
+    listen: Listener,
+    interrupted: Callable[[], bool],
+    trainable: Any,
+) -> None:
+    scheduler = _Asha(study) if study.scheduler == "asha" else FIFOScheduler()  # type: ignore[no-untyped-call]
+    replay = scheduler.replay if isinstance(scheduler, _Asha) else _forget
+    conductor = Conductor(study, OptunaSearcher(study), log, replay, listen)
+    if isinstance(scheduler, _Asha):
+        scheduler.spared = conductor.spared
+    bridge = _Bridge(conductor, interrupted)
+    resources = study.space.resources
+    scratch = str(study.directory / SCRATCH)
+    _hand_on_no_keys()
+    if trainable is None:
+        trainable = standing_workers() if resources.workers > 1 else trial_process(resources)
+    tuner = tune.Tuner(
+        trainable,
+        param_space={
+            "device": device(resources),
+            "threads": resources.cpus_per_worker,
+            "resources": asdict(resources),
+            "scratch": scratch,
+        },
+        tune_config=tune.TuneConfig(
+            search_alg=_Suggestions(bridge),
+            scheduler=scheduler,
+            num_samples=-1,
+            max_concurrent_trials=num,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: str(trial.trial_id),
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=scratch,
+            callbacks=[_Log(bridge)],
+            stop=_Deadline(bridge),
+            failure_config=tune.FailureConfig(max_failures=0),  # the conductor tries again
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_frequency=0, checkpoint_at_end=False
+            ),
+            verbose=0,
+        ),
+    )
+    with suppress(_Leave):
+        tuner.fit()
+    if bridge.error is not None:
+        raise bridge.error
+
+
+def _hand_on_no_keys() -> None:
+    """Keeps Tune from handing on the keys of AWS as settings of an actor, which Ray logs. Processes
+    have them from the environment of their node."""
+    kept = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")}
+    class_cache.ENV_VARS_TO_PROPAGATE = kept
+
+
+class _Leave(BaseException):
+    """Ends Tune's loop at once; leaving Ray then ends the processes, whatever they are at."""
+
+
+class _Bridge:
+    """Between Tune's callbacks and the conductor; keeps what the conductor raised."""
+
+    def __init__(self, conductor: Conductor, interrupted: Callable[[], bool]) -> None:
+        self.conductor, self._interrupted = conductor, interrupted
+        self.error: BaseException | None = None
+
+    def call(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a method of the conductor; Tune would wrap or swallow what it raises."""
+        try:
+            return method(*arguments)
+        except BaseException as error:
+            self.error = error
+            raise _Leave from error
+
+    def check(self) -> None:
+        """Leaves when everything has ended or the study was interrupted."""
+        if self._interrupted():
+            self.error = KeyboardInterrupt()
+        if self.error is not None or self.conductor.over:
+            raise _Leave
+
+
+class _Stateless:
+    """Tune pickles its parts into its own experiment state, from which nothing is ever restored."""
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        return object, ()
+
+
+class _Asha(_Stateless, AsyncHyperBandScheduler):
+    """Ray's ASHA, which can be told of trials it did not see and spares the conductor's own."""
+
+    def __init__(self, study: Study) -> None:
+        budget = study.space.budget
+        super().__init__(
+            time_attr="step",
+            metric="objective",
+            mode="max",
+            max_t=budget.max_steps,
+            grace_period=budget.min_steps,
+            reduction_factor=budget.eta,
+        )
+        self.spared: Callable[[str], bool] = lambda trial_id: False
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision = str(super().on_trial_result(tune_controller, trial, result))
+        spared = decision == self.STOP and self.spared(trial.trial_id)
+        return str(self.CONTINUE) if spared else decision
+
+    def replay(self, trial_id: str, trial: TrialView, was: str = "") -> None:
+        """Fills the rungs with the reports of an earlier run, in place of those of `was`."""
+        for bracket in self._brackets:
+            for _, recorded in bracket._rungs:
+                recorded.pop(was, None)
+        stand_in: Any = SimpleNamespace(trial_id=trial_id)
+        self.on_trial_add(stand_in, stand_in)
+        for report in trial.reports:
+            result = {"step": report.step, "objective": report.objective}
+            super().on_trial_result(stand_in, stand_in, result)
+
+
+def _forget(trial_id: str, trial: TrialView, was: str = "") -> None:
+    """Without early stops there are no rungs."""
+
+
+class _Suggestions(_Stateless, Searcher):
+    """Tune's view of the conductor as a searcher."""
+
+    def __init__(self, bridge: _Bridge) -> None:
+        super().__init__(metric="objective", mode="max")
+        self._bridge = bridge
+
+    def suggest(self, trial_id: str) -> Any:
+        job = self._bridge.call(self._bridge.conductor.next_job, trial_id)
+        self._bridge.check()
+        return None if job is None else {"job": job}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """The callback below hears more."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing to save: the journal and the log are on disk."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+class _Log(_Stateless, tune.Callback):
+    """Tells the conductor what Tune sees."""
+
+    def __init__(self, bridge: _Bridge) -> None:
+        self._bridge = bridge
+        self._heard_at = time.monotonic()
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if time.monotonic() - self._heard_at > PATIENCE_S:
+            self._heard_at = time.monotonic()
+            if not any(trial.status == trial.RUNNING for trial in trials):
+                _LOG.warning(
+                    "no trial has found a place for %g s; `ray status` shows what the cluster has "
+                    "and lacks; if it will not grow, stop and lower resources.*", PATIENCE_S
+                )  # fmt: skip
+        conductor = self._bridge.conductor
+        if conductor.standing_by:
+            waiting = {trial.trial_id for trial in trials if trial.status == trial.PENDING}
+            conductor.without_process = waiting
+        self._bridge.check()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        bridge, self._heard_at = self._bridge, time.monotonic()
+        bridge.call(bridge.conductor.reported, trial.trial_id, result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        bridge = self._bridge
+        bridge.call(bridge.conductor.ended, trial.trial_id, trial.last_result)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        bridge = self._bridge
+        bridge.call(bridge.conductor.ended, trial.trial_id, {}, _reason(trial))
+
+
+class _Deadline(_Stateless, tune.Stopper):
+    """Stops search trials when the time is up."""
+
+    def __init__(self, bridge: _Bridge) -> None:
+        self._bridge = bridge
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return bool(self._bridge.call(self._bridge.conductor.expired, trial_id))
+
+    def stop_all(self) -> bool:
+        return False
+
+
+def _reason(trial: Any) -> str:
+    """One line on why the process of a trial ended."""
+    return last_reason(
+        Path(trial.error_file).read_text("utf-8", "replace") if trial.error_file else ""
+    )
+
+
+def last_reason(text: str) -> str:
+    """What ended the last attempt, from Tune's error.txt: the exception below its traceback, else
+    the first line."""
+    _, _, last = text.rpartition("Failure # ")
+    lines = [line for line in last.splitlines()[1:] if line.strip()]
+    for number in range(len(lines) - 1, 0, -1):
+        if lines[number - 1].startswith(" ") and not lines[number].startswith(" "):
+            below = lines[number]
+            break
+    else:
+        below = lines[0] if lines else "its process died"
+    return below.strip()
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keeps a second process out of the study; the lock goes with this process.
+
+    Raises:
+        ConfigError: another process runs this study.
+    """
+    with locked(directory / "lock", wait=False) as free:
+        if not free:
+            raise ConfigError(
+                f"{directory}: another process runs this study; wait for it or stop it"
+            )
+        yield
+
+
+def _write(log: EventLog, listen: Listener, event: str, **fields: Any) -> None:
+    fields = {"time": time.time()} | fields
+    log.append(event, **fields)
+    listen({"event": event} | fields)

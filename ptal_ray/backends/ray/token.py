@@ -1,0 +1,57 @@
+"""The token of a Ray cluster: found wrong or missing at once, where Ray itself tries for 20 s."""
+
+from __future__ import annotations
+
+import os
+
+import grpc
+import ray
+from ray._private.authentication.authentication_token_generator import (
+    generate_new_authentication_token,
+)
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+
+from ptal_ray.backends.ray.address import source
+from ptal_ray.errors import ConfigError
+from ptal_ray.storage.home import home_can_be_written
+
+ASK_WITHIN_S = 5.0
+ASK = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # every client begins with it; takes no arguments
+HINT = (
+    "set RAY_AUTH_MODE=token and give its token in ~/.ray/auth_token, in the file that "
+    "RAY_AUTH_TOKEN_PATH names or in RAY_AUTH_TOKEN"
+)
+
+
+def keep_token() -> None:
+    """Makes the token of a Ray that starts here, where Ray itself could not: it would write a new
+    one into the home directory."""
+    has = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    if not has and not home_can_be_written():
+        os.environ["RAY_AUTH_TOKEN"] = generate_new_authentication_token()
+
+
+def check_token(address: str) -> None:
+    """Asks the cluster at host:port, where a gRPC server is known to answer, to let us in.
+
+    Raises:
+        ConfigError: it wants a token, and there is none or another one here.
+    """
+    try:
+        header = AuthenticationTokenLoader.instance().get_token_for_http_header()
+    except ray.exceptions.AuthenticationError as error:
+        raise refused(address, str(error)) from error
+    with grpc.insecure_channel(address) as channel:
+        try:
+            channel.unary_unary(ASK)(b"", timeout=ASK_WITHIN_S, metadata=tuple(header.items()))
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                has = "not the one here" if header else "RAY_AUTH_MODE is not set here"
+                raise refused(address, f"it wants a token, and {has}") from error
+            # Ray itself finds out all else: this may be a version that is asked in another way.
+
+
+def refused(address: str, reason: str) -> ConfigError:
+    """The error of a client that a cluster does not let in."""
+    short = reason.splitlines()[0].partition(". ")[0]
+    return ConfigError(f"{source(address)}: not let in ({short}); {HINT}")

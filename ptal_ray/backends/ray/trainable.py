@@ -1,0 +1,58 @@
+"""A Tune trial that trains in its own process, and stays for the trials after it."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import torch
+from ray import tune
+
+from ptal_ray.space.space import Resources
+from ptal_ray.study.job import STANDBY, Job, JobRun, Result, stand_by
+
+
+class TrialProcess(tune.Trainable):
+    """Runs one job after the other; with `reuse_actors` the process and its imports stay.
+
+    Config: "job" (`Job.to_json` or STANDBY), "device", "threads".
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Makes the process ready and takes the first job."""
+        torch.set_num_threads(config["threads"])
+        self.job_run: JobRun | None = None
+        gc.freeze()  # what was imported stays; collecting between trials costs nothing then
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes the next job."""
+        if self.job_run:
+            self.job_run.job.files.leave()
+        self.job_run = None
+        release_memory()
+        if new_config["job"] != STANDBY:
+            self.job_run = JobRun(Job.from_json(new_config["job"]), new_config["device"])
+        return True
+
+    def step(self) -> Result:
+        """Trains to the next report."""
+        return self.job_run.advance() if self.job_run else stand_by()
+
+
+def release_memory() -> None:
+    """Frees what the last trial held on the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def device(resources: Resources) -> str:
+    """Where a worker with these resources trains; Ray shows it only its own GPU."""
+    return "cuda" if resources.gpus_per_worker else "cpu"
+
+
+def trial_process(resources: Resources) -> Any:
+    """The trainable of a study with one worker a trial."""
+    share = {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker}
+    return tune.with_resources(TrialProcess, share)

@@ -1,0 +1,213 @@
+"""A Tune trial that trains on several workers, which stand ready for the trials after it.
+
+A Ray Train run costs seconds to build, so each Tune actor builds one and hands its workers one
+trial after the other through a mailbox. Ray Train starts the workers again when one of them dies;
+they then go on from the checkpoint of the job that lies in the mailbox.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import ray
+import torch
+import torch.distributed as dist
+from ray import train, tune
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ptal_ray.backends.ray.mailbox import LEAVE, STOP, WAIT, Mailbox
+from ptal_ray.backends.ray.trainable import device, release_memory
+from ptal_ray.space.space import Resources
+from ptal_ray.study.job import STANDBY, Job, JobRun, Result, stand_by
+
+DRIVER_MEMORY = 300 * 2**20  # a request that is never empty and never takes a CPU from a worker
+FAREWELL_S = 3.0
+RELEASE_S = 10.0  # of standing by, after which another trial may have the workers' place
+
+
+class StandingWorkers(tune.Trainable):
+    """Hands jobs to its workers; with `reuse_actors` it and they stay for the whole study.
+
+    Workers that have stood by for a while go home, since a trial that lost its node may wait for
+    their place, and a later job calls new ones.
+
+    Config: "job" (`Job.to_json` or STANDBY), "resources" (fields of `Resources`), "scratch" (where
+    Ray Train keeps its own state).
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Takes the first job."""
+        self._resources, self._scratch = Resources(**config["resources"]), config["scratch"]
+        self._crew: Crew | None = None
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Posts the next job, to new workers where there are none."""
+        self._since = time.monotonic()
+        self._standby = new_config["job"] == STANDBY
+        if not self._standby:
+            if self._crew is None or self._crew.ended:
+                self._crew = Crew(self._resources, self._scratch)
+            self._crew.post(new_config["job"])
+        return True
+
+    def step(self) -> Result:
+        """Waits for the workers' next report.
+
+        Raises:
+            RuntimeError: there are no workers any more; a new actor must be made.
+        """
+        if not self._standby:
+            assert self._crew is not None
+            return self._crew.next()
+        if time.monotonic() - self._since > RELEASE_S:
+            self.cleanup()
+        return stand_by()
+
+    def cleanup(self) -> None:
+        """Sends the workers home."""
+        if self._crew:
+            self._crew.dismiss()
+            self._crew = None
+
+
+class Crew:
+    """The workers of one Ray Train run, and the mailbox between them and this process."""
+
+    def __init__(self, resources: Resources, scratch: str) -> None:
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._mailbox: Any = (
+            ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=here).remote()
+        )
+        self.ended = ""
+        arguments = (resources, scratch)
+        self._thread = threading.Thread(target=self._employ, args=arguments, daemon=True)
+        self._thread.start()
+
+    def post(self, job: str) -> None:
+        """Posts the next job."""
+        ray.get(self._mailbox.post.remote(job))
+
+    def next(self) -> Result:
+        """Waits for the next report.
+
+        Raises:
+            RuntimeError: the workers have left.
+        """
+        result: Result = ray.get(self._mailbox.next.remote())
+        if self.ended:
+            raise RuntimeError(self.ended)
+        return result
+
+    def dismiss(self) -> None:
+        """Sends the workers home."""
+        self._mailbox.post.remote(STOP)
+        self._thread.join(FAREWELL_S)
+
+    def _employ(self, resources: Resources, scratch: str) -> None:
+        """Runs the workers until they are sent home; in a thread of its own."""
+        try:
+            _trainer(self._mailbox, resources, scratch).fit()
+            self.ended = "the workers went home"
+        except Exception as error:  # whatever Ray Train raises ends these workers, not the study
+            self.ended = f"{type(error).__name__}: {error}"
+        ray.get(self._mailbox.fail.remote(self.ended))
+
+
+def standing_workers() -> Any:
+    """The trainable of a study with several workers a trial."""
+    return tune.with_resources(StandingWorkers, {"cpu": 0, "memory": DRIVER_MEMORY})
+
+
+def _trainer(mailbox: Any, resources: Resources, scratch: str) -> Any:
+    from ray.train.torch import TorchConfig, TorchTrainer  # seconds, in this process alone
+
+    per_worker = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
+    return TorchTrainer(
+        serve,
+        train_loop_config={
+            "mailbox": mailbox,
+            "device": device(resources),
+            "threads": resources.cpus_per_worker,
+        },
+        torch_config=TorchConfig(
+            backend="cpu:gloo,cuda:nccl" if resources.gpus_per_worker else "gloo"
+        ),
+        scaling_config=train.ScalingConfig(
+            num_workers=resources.workers,
+            use_gpu=resources.gpus_per_worker > 0,
+            resources_per_worker={k: v for k, v in per_worker.items() if v},
+            placement_strategy=resources.placement.upper(),
+        ),
+        run_config=train.RunConfig(
+            name=f"workers-{os.urandom(4).hex()}",
+            storage_path=scratch,
+            failure_config=train.FailureConfig(max_failures=-1),
+        ),
+    )
+
+
+def serve(config: dict[str, Any]) -> None:
+    """What every worker does: one job after the other, until told to stop.
+
+    Args:
+        config: "mailbox", "device", "threads".
+    """
+    torch.set_num_threads(config["threads"])
+    gc.freeze()
+    context, mailbox = train.get_context(), config["mailbox"]
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    last = 0
+    while True:
+        taken = from_first(rank, partial(_ask, mailbox.take, last))
+        if taken is None:
+            continue
+        last, text = taken
+        if text == STOP:
+            return
+        run = JobRun(Job.from_json(text), config["device"], rank, world_size)
+        try:
+            _work(run, mailbox, last)
+        except BaseException as error:
+            ray.get(mailbox.crashed.remote(last, f"{type(error).__name__}: {error}"))
+            raise
+        run.job.files.leave()
+        del run
+        release_memory()
+
+
+def _work(run: JobRun, mailbox: Any, number: int) -> None:
+    """Trains one job report by report, until it is done or the mailbox says to leave it.
+
+    Raises:
+        RuntimeError: the job failed on this worker; others may still wait for it, so all of them
+            must be started again.
+    """
+    while True:
+        result = run.advance()
+        if run.rank == 0 or result["failed"]:
+            ray.get(mailbox.report.remote(number, result))
+        if result["failed"]:
+            raise RuntimeError(result["failed"])
+        verdict = WAIT
+        while verdict == WAIT:
+            verdict = from_first(run.rank, partial(_ask, mailbox.verdict, number))
+        if verdict == LEAVE:
+            return
+
+
+def _ask(method: Any, number: int) -> Any:
+    return ray.get(method.remote(number))
+
+
+def from_first(rank: int, value: Callable[[], Any]) -> Any:
+    """What `value` returns on rank 0, on every rank."""
+    shared = [value() if rank == 0 else None]
+    dist.broadcast_object_list(shared, src=0)
+    return shared[0]

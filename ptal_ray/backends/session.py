@@ -1,0 +1,150 @@
+"""One sitting of a study: Ray and MLflow started side by side, signals, the report, and a clean
+end."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from ptal_ray.errors import StorageError
+from ptal_ray.process.interruption import INTERRUPTED
+from ptal_ray.study.mirror import Mirror
+from ptal_ray.study.study import Study
+from ptal_ray.tracking.server import default_uri, redacted
+from ptal_ray.tracking.tracker import MlflowTracker
+
+FLUSH_S = 20.0
+
+
+class Signals:
+    """The first SIGINT or SIGTERM asks for a clean stop, the next one ends the process.
+
+    A context manager: the handlers that were there before come back.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Signals:
+        self._before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+        self.install()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def install(self) -> None:
+        """Takes both signals; again after others took them."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self.asked:
+            os.write(2, b"\x1b[?25h\n" if sys.stderr.isatty() else b"\n")  # shows the cursor
+            os._exit(INTERRUPTED)  # the processes of Ray end with their driver
+        self.asked = True
+        os.write(2, b"\nstopping; once more stops at once\n")
+
+
+def run_session(
+    study: Study,
+    *,
+    created: bool,
+    address: str | None,
+    verbose: bool,
+    signals: Signals,
+    listen: Callable[[dict[str, Any]], None],
+    say: Callable[[str], None],
+    report: Callable[[], Path],
+) -> tuple[Path, tuple[str, ...]]:
+    """Runs a study, or continues it, under Ray and MLflow, and reports it.
+
+    Args:
+        study: the study, its directory absolute.
+        created: this process has just made its directory, which is removed if nothing begins.
+        address: of a Ray cluster, or None for this machine alone.
+        verbose: show what Ray and the trials write, on stderr.
+        signals: installed.
+        listen: told of every new event.
+        say: shows a line to the user.
+        report: writes the report of the finished study and returns its folder.
+
+    Returns:
+        The folder of the report, and a line for each thing that MLflow lacks.
+
+    Raises:
+        TrackingError: the tracking server does not answer; a new study is removed again.
+        KeyboardInterrupt: a signal came; everything is stopped and logged.
+        StorageError: not all of it could be mirrored.
+        PtalError: as `run_study`.
+    """
+    messages: tuple[str, ...] = ()
+    tracker, mirror, unsent = MlflowTracker(study.directory), Mirror(study), ""
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(tracker.start)  # while Ray starts
+        try:
+            mirror.start()
+            _run(study, address, verbose, signals, mirror, listen, starting.result)
+            folder = report()
+            tracker.attach(folder)
+        finally:
+            if starting.exception() is None:
+                messages = tracker.close(FLUSH_S)
+            unsent = mirror.close()
+            for message in filter(None, (*messages, unsent)):
+                say(message)
+            if created and not study.events.exists():
+                shutil.rmtree(study.directory)
+    if unsent:
+        raise StorageError(unsent)
+    return folder, messages
+
+
+def tracking_uri() -> str:
+    """Where MLflow runs go, without a password."""
+    return redacted(default_uri(None))
+
+
+def _run(
+    study: Study,
+    address: str | None,
+    verbose: bool,
+    signals: Signals,
+    mirror: Mirror,
+    listen: Callable[[dict[str, Any]], None],
+    tracker_is_up: Callable[[], None],
+) -> None:
+    from ptal_ray.backends.ray.runner import run_study  # seconds, while MLflow starts
+
+    def ready() -> None:
+        signals.install()  # Ray took them
+        tracker_is_up()
+        if signals.asked:
+            raise KeyboardInterrupt
+
+    with redirect_stdout(sys.stderr if verbose else _Nowhere()):  # Ray prints on it
+        run_study(
+            study,
+            address=address,
+            verbose=verbose,
+            listen=listen,
+            interrupted=lambda: signals.asked or mirror.lost,
+            ready=ready,
+        )
+
+
+class _Nowhere(io.TextIOBase):
+    """Drops what is written."""
+
+    def write(self, text: str) -> int:
+        """Nothing, all of it."""
+        return len(text)

@@ -1,0 +1,124 @@
+"""A study whose trials train nothing: what is left is the work of the driver, to be measured."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray import tune
+
+from ptal_ray.backends.ray.scratch import socket_folder
+
+SLEEP_S = 1.0  # between the reports of a trial
+
+
+class DummyTrial(tune.Trainable):
+    """Reports made-up objectives at every report step; imports no PyTorch.
+
+    Config: "job" (as for `TrialProcess`).
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Takes the first job."""
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes the next job."""
+        self._job: Any = json.loads(new_config["job"]) if new_config["job"] else None
+        if self._job:
+            self._plan = json.loads(self._job["config"])
+            self._steps = iter(self._plan["report_steps"])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The next report, after a pause."""
+        time.sleep(SLEEP_S if self._job else 0.2)
+        if not self._job:
+            return {"done": False, "failed": None, "standby": True}
+        step = next(self._steps)
+        done = step == self._plan["report_steps"][-1]
+        return made_up(self._plan["train"], step) | {
+            "step": step, "decode": {}, "seconds": SLEEP_S, "to_first_step_s": 0.01,
+            "done": done, "failed": None, "event": self._final(step) if self._job["final"] else {},
+        }  # fmt: skip
+
+    def _final(self, step: int) -> dict[str, Any]:
+        role, arm, seed = self._job["final"]
+        value = made_up(self._plan["train"], step)["objective"]
+        split = "test" if role == "test" else "val"
+        return {
+            "event": "final_report", "role": role, "arm": arm, "seed": seed, "step": step,
+            "params": self._plan["train"], "decode": self._plan["decode"], "detections": "",
+            "metrics": {f"{split}/mAP_avg": value},
+        }  # fmt: skip
+
+
+def made_up(train: dict[str, Any], step: int) -> dict[str, Any]:
+    """The objective and ten metrics of a trial at a step, from its parameters alone."""
+    quality = math.exp(-((math.log10(train["lr"]) + 3) ** 2) - (train["weight_decay"] - 1e-3) ** 2)
+    value = quality * (1 - math.exp(-step / 30))
+    names = ("val/mAP_avg", *(f"val/mAP_0.{k}0" for k in range(1, 8)), "train/loss", "train/lr")
+    return {"objective": value, "metrics": {n: value / k for k, n in enumerate(names, 1)}}
+
+
+def dummy_process() -> Any:
+    """The trainable: each trial takes one CPU of the cluster."""
+    return tune.with_resources(DummyTrial, {"cpu": 1})
+
+
+@contextmanager
+def many_cpus(number: int, num_gpus: int = 0) -> Iterator[str]:
+    """A node on this machine that claims `number` CPUs and some GPUs; yields its address."""
+    from ray.cluster_utils import Cluster  # what Ray tests itself with
+
+    from ptal_ray.backends.ray.cluster import loopback  # imports PyTorch, which no trial may
+
+    short = socket_folder("/r12345678")  # as the next line calls it
+    with loopback(), tempfile.TemporaryDirectory(prefix="r", dir=short) as folder:
+        node = {
+            "num_cpus": number, "num_gpus": num_gpus, "node_ip_address": "127.0.0.1",
+            "include_dashboard": False, "object_store_memory": 100_000_000,
+        }  # fmt: skip
+        # Without a folder of its own it would take the place of a cluster that runs here.
+        before = os.environ.get("RAY_TMPDIR")
+        os.environ["RAY_TMPDIR"] = folder
+        cluster = Cluster(initialize_head=True, head_node_args=node)
+        try:
+            yield str(cluster.address)
+        finally:
+            ray.shutdown()
+            cluster.shutdown()  # type: ignore[no-untyped-call]
+            del os.environ["RAY_TMPDIR"]
+            if before is not None:
+                os.environ["RAY_TMPDIR"] = before
+
+
+class Clock:
+    """CPU seconds and calls of functions of this process, by a name of their own."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.calls: dict[str, int] = {}
+
+    def watch(self, owner: Any, method: str, name: str) -> None:
+        """Counts what `owner.method` takes in its thread from now on."""
+        original: Callable[..., Any] = getattr(owner, method)
+        self.seconds.setdefault(name, 0.0)
+        self.calls.setdefault(name, 0)
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            began = time.thread_time()
+            try:
+                return original(*arguments, **named)
+            finally:
+                self.seconds[name] += time.thread_time() - began
+                self.calls[name] += 1
+
+        setattr(owner, method, timed)

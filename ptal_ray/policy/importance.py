@@ -1,0 +1,72 @@
+"""Which hyperparameters decided a study."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+
+import optuna
+from optuna.importance import FanovaImportanceEvaluator
+from optuna.trial import TrialState, create_trial
+
+from ptal_ray.policy.optuna_searcher import distribution
+from ptal_ray.space.domain import Domain
+from ptal_ray.study.view import StudyView, TrialView
+
+MIN_TRIALS = 8
+LEAST_SPREAD = 1e-6  # of the objectives: less is rounding, in which trees find nothing or noise
+
+
+def param_importance(view: StudyView) -> dict[str, float]:
+    """Share of the variance of the objective that each searched train parameter explains.
+
+    Pruned trials have no last objective, so all trials are compared at the first report step,
+    which every one of them reached.
+
+    Args:
+        view: the study.
+
+    Returns:
+        Shares by parameter, largest first, summing to 1; empty with fewer than MIN_TRIALS trials,
+        where all did equally well but for rounding, or where all had the same parameters.
+
+    Source: fANOVA (Hutter et al., 2014), as Optuna implements it.
+    """
+    domains = {
+        name: Domain.from_dict(value)
+        for name, value in view.study.get("space", {}).get("train", {}).items()
+        if isinstance(value, dict)
+    }
+    reported = [t for t in view.trials if t.reports and math.isfinite(t.reports[0].objective)]
+    if len(reported) < MIN_TRIALS or not _differ(reported, domains):
+        return {}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize")
+    distributions = {name: distribution(domain) for name, domain in domains.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        for trial in reported:
+            study.add_trial(
+                create_trial(
+                    state=TrialState.COMPLETE,
+                    value=trial.reports[0].objective,
+                    params={name: trial.params[name] for name in domains},
+                    distributions=distributions,
+                )
+            )
+        try:
+            found = FanovaImportanceEvaluator(seed=0).evaluate(study)
+        except RuntimeError:  # no tree finds a difference to explain
+            return {}
+    total = sum(found.values())
+    if not total > 0:
+        return {}
+    return {k: v / total for k, v in sorted(found.items(), key=lambda item: -item[1])}
+
+
+def _differ(trials: list[TrialView], domains: Mapping[str, Domain]) -> bool:
+    """Whether both objectives and parameters differ between trials."""
+    values = [trial.reports[0].objective for trial in trials]
+    points = {tuple(trial.params[name] for name in domains) for trial in trials}
+    return max(values) - min(values) > LEAST_SPREAD and len(points) > 1

@@ -1,0 +1,327 @@
+"""Optuna as the searcher of a study, in a journal that optuna-dashboard and optuna.importance read.
+
+The event log is what happened; the journal follows it, and is brought up to it after a kill.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import math
+import os
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import Trial, TrialState
+
+from ptal_ray.errors import ConfigError, DataError
+from ptal_ray.space.domain import Domain
+from ptal_ray.space.space import Scalar
+from ptal_ray.space.untried import Point, number_of_points, point, untried
+from ptal_ray.study.study import Study
+from ptal_ray.study.view import TrialView
+
+JOURNAL = "optuna.journal"
+_STATES = {
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+
+
+class OptunaSearcher:
+    """Suggests trials with TPE, at random or from a grid; a `study.conductor.Searcher`.
+
+    The suggestion for trial n depends on the seed, n and the history alone, so a resumed study goes
+    on as if it had not stopped. Trial 0 has the defaults that lie inside their domains (a grid has
+    none of its own). No configuration is suggested twice where they can be counted.
+
+    Args:
+        study: what to search; its journal is created, or opened and mended.
+        stop_early: `report` asks for stops by successive halving. False where a scheduler does.
+
+    Raises:
+        ConfigError: --searcher grid with more combinations than trials.
+    """
+
+    def __init__(self, study: Study, *, stop_early: bool = False) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.study = study
+        self._distributions = {k: distribution(d) for k, d in study.space.train.items()}
+        self._grid = grid(study) if study.searcher == "grid" else None
+        self._storage = open_journal(study.directory / JOURNAL)
+        self._optuna = optuna.create_study(
+            study_name=study.name,
+            storage=self._storage,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=_pruner(study) if stop_early else NopPruner(),
+        )
+        self._id = self._storage.get_study_id_from_name(study.name)
+
+    def restore(self, trials: Sequence[TrialView]) -> None:
+        """Brings the journal up to the event log of an interrupted run."""
+        for view in trials:
+            if view.number >= self._num_known():
+                self._create(view.number, view.params)
+            if self._storage.get_trial(self._trial_id(view.number)).state.is_finished():
+                continue
+            for report in view.reports:
+                self.report(view.number, report.step, report.objective)
+            if view.state != "running":
+                self.finish(view.number, view.state)
+
+    def suggest(self, number: int) -> dict[str, Scalar] | None:
+        """The parameters of trial `number`, asked for in ascending order; None after the last.
+
+        A trial that was suggested before a kill and never started is suggested again.
+        """
+        if number < self._num_known():
+            self._optuna.sampler = self._sampler(number)
+            return self._complete(self._trial(number))
+        if self._grid is not None:
+            tried = self._tried(number)
+            new = (p for p in self._grid if point(self.study.space.train, p) not in tried)
+            following = next(new, None)
+            return None if following is None else self._create(number, following)
+        points = number_of_points(self.study.space.train)
+        if points is not None and len(self._tried(number)) >= points:
+            return None
+        defaults = self._inside(self.study.space.train_defaults()) if number == 0 else {}
+        return self._create(number, defaults)
+
+    def report(self, number: int, step: int, value: float) -> bool:
+        """Takes the objective of a trial at a report step; whether to stop it."""
+        trial = self._trial(number)
+        known = self._storage.get_trial(self._trial_id(number)).intermediate_values
+        if step not in known and math.isfinite(value):
+            trial.report(value, step)
+        return trial.should_prune()
+
+    def finish(self, number: int, state: str) -> None:
+        """Takes the end of a trial; one without a finite last value is never complete."""
+        values = self._storage.get_trial(self._trial_id(number)).intermediate_values
+        last = values.get(self.study.space.budget.max_steps)
+        if state == "complete" and last is not None:
+            self._optuna.tell(number, last)
+        else:
+            told = TrialState.FAIL if state == "complete" else _STATES[state]
+            self._optuna.tell(number, state=told)
+
+    def annotate(self, number: int, **attributes: Scalar) -> None:
+        """Notes facts about a trial where optuna-dashboard shows them."""
+        for name, value in attributes.items():
+            self._trial(number).set_user_attr(name, value)
+
+    def _create(self, number: int, fixed: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """A new running trial with `fixed` parameters; the sampler chooses the rest."""
+        waiting = self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if fixed and not waiting:  # one waits where the last run was killed right here
+            self._optuna.enqueue_trial(dict(fixed))
+        self._optuna.sampler = self._sampler(number)
+        trial = self._optuna.ask()
+        assert trial.number == number, f"trial {trial.number} where {number} was due"
+        return self._complete(trial)
+
+    def _complete(self, trial: Trial) -> dict[str, Scalar]:
+        """All parameters of `trial`, drawing those it lacks, without the dust of stepping."""
+        params: dict[str, Scalar] = {}
+        for name, domain in self.study.space.train.items():
+            value = _suggest(trial, name, self._distributions[name])
+            params[name] = float(f"{value:.12g}") if domain.kind == "quniform" else value
+        return params
+
+    def _sampler(self, number: int) -> BaseSampler:
+        """What draws trial `number`."""
+        inner = _sampler(self.study.searcher, self.study.seed, number)
+        domains = self.study.space.train
+        if number_of_points(domains) is None:
+            return inner
+        rng = np.random.default_rng([self.study.seed, number, 1])
+        return _Untried(inner, self._distributions, domains, self._tried(number), rng)
+
+    def _tried(self, number: int) -> set[Point | None]:
+        """The configurations of all trials but `number`."""
+        trials = self._storage.get_all_trials(self._id, deepcopy=False)
+        found = {point(self.study.space.train, t.params) for t in trials if t.number != number}
+        return found - {None}
+
+    def _inside(self, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        domains = self.study.space.train
+        return {k: values[k] for k, domain in domains.items() if domain.contains(values[k])}
+
+    def _num_known(self) -> int:
+        """Trials handed out so far; one enqueued by a killed run was not."""
+        trials = self._storage.get_all_trials(self._id, deepcopy=False)
+        return sum(t.state != TrialState.WAITING for t in trials)
+
+    def _trial(self, number: int) -> Trial:
+        return Trial(self._optuna, self._trial_id(number))
+
+    def _trial_id(self, number: int) -> int:
+        return int(self._storage.get_trial_id_from_study_id_trial_number(self._id, number))
+
+
+class _Untried(BaseSampler):
+    """Draws as another sampler does, and a new configuration where that one was tried."""
+
+    def __init__(
+        self,
+        inner: BaseSampler,
+        distributions: Mapping[str, BaseDistribution],
+        domains: Mapping[str, Domain],
+        tried: Collection[Point | None],
+        rng: np.random.Generator,
+    ) -> None:
+        self._inner, self._distributions = inner, dict(distributions)
+        self._domains, self._tried, self._rng = domains, tried, rng
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """All parameters: they are drawn together, so that a repetition is seen."""
+        return self._distributions
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        search_space: dict[str, BaseDistribution],
+    ) -> dict[str, Any]:
+        """A new configuration."""
+        together = self._inner.infer_relative_search_space(study, trial)
+        drawn = self._inner.sample_relative(study, trial, together)
+        for name, distribution in search_space.items():
+            if name not in drawn:
+                drawn[name] = self.sample_independent(study, trial, name, distribution)
+        found = untried(self._domains, drawn, self._tried, self._rng)
+        return drawn if found is None else found  # the caller has counted, so there is one
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """One parameter."""
+        return self._inner.sample_independent(study, trial, param_name, param_distribution)
+
+
+class _Journal(JournalFileBackend):
+    """A journal with one writer, since a study has one driver: no lock at every entry. It is not
+    forced to disk either, because the event log is, from which it is brought up to date."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.path = path
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Appends whole lines."""
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with self.path.open("ab", buffering=0) as file:
+            size, data = file.tell(), lines.encode()
+            if file.write(data) < len(data):  # the disk is full
+                file.truncate(size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+
+
+def open_journal(path: Path) -> JournalStorage:
+    """The journal at `path`, mended where a killed writer left half a line or a lock.
+
+    Raises:
+        DataError: the file is something else.
+    """
+    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
+    if path.exists() and not (data := path.read_bytes()).endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(data.rfind(b"\n") + 1)
+    try:
+        return JournalStorage(_Journal(path))
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        raise DataError(
+            f"{path}: no journal of Optuna ({error}); delete it: it is made anew from events.jsonl"
+        ) from error
+
+
+def grid(study: Study) -> list[dict[str, Scalar]]:
+    """Every combination of the finest grid that has at most `num_trials` points, shuffled.
+
+    A choice gives all its values, any other domain as many evenly spread ones as fit.
+
+    Raises:
+        ConfigError: two values of each parameter are already too many.
+    """
+    domains, num = study.space.train, 1
+    if (least := _grid_size(domains, 2)) > study.num_trials:
+        raise ConfigError(
+            f"--searcher grid: the coarsest grid over {len(domains)} parameters has {least} points "
+            f"and --num-trials is {study.num_trials}; allow {least} trials, search fewer "
+            "parameters or use --searcher tpe"
+        )
+    while _grid_size(domains, num + 1) <= study.num_trials and num < study.num_trials:
+        num += 1
+    combinations = itertools.product(*(domain.grid(num) for domain in domains.values()))
+    points = [dict(zip(domains, values, strict=True)) for values in combinations]
+    return [points[k] for k in np.random.default_rng(study.seed).permutation(len(points))]
+
+
+def _grid_size(domains: Mapping[str, Domain], num: int) -> int:
+    return math.prod(len(domain.grid(num)) for domain in domains.values())
+
+
+def distribution(domain: Domain) -> BaseDistribution:
+    """The distribution from which Optuna draws what `domain` holds."""
+    if domain.kind == "choice":
+        return CategoricalDistribution(domain.args)
+    low, high = domain.args[:2]
+    if domain.kind in ("randint", "lograndint"):
+        return IntDistribution(int(low), int(high) - 1, log=domain.kind == "lograndint")
+    low, high = float(low), float(high)
+    if domain.kind == "quniform":
+        step = float(domain.args[2])
+        whole = math.floor((high - low) / step + 1e-9)
+        return FloatDistribution(low, float(f"{low + whole * step:.12g}"), step=step)
+    return FloatDistribution(low, high, log=domain.kind == "loguniform")
+
+
+def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Scalar:
+    if isinstance(distribution, CategoricalDistribution):
+        return cast(Scalar, trial.suggest_categorical(name, distribution.choices))
+    if isinstance(distribution, IntDistribution):
+        low, high = distribution.low, distribution.high
+        return trial.suggest_int(name, low, high, log=distribution.log)
+    assert isinstance(distribution, FloatDistribution)
+    step, log = distribution.step, distribution.log
+    return trial.suggest_float(name, distribution.low, distribution.high, step=step, log=log)
+
+
+def _sampler(name: str, seed: int, number: int) -> BaseSampler:
+    draw = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    if name != "tpe":
+        return RandomSampler(seed=draw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(seed=draw, multivariate=True, group=True, constant_liar=True)
+
+
+def _pruner(study: Study) -> BasePruner:
+    if study.scheduler == "none":
+        return NopPruner()
+    budget = study.space.budget
+    return SuccessiveHalvingPruner(min_resource=budget.min_steps, reduction_factor=budget.eta)

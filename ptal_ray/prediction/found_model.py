@@ -1,0 +1,104 @@
+"""Where the model file of a study, a run or a best.yaml lies."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from ptal_ray.errors import DataError, StorageError
+from ptal_ray.space.space import load_space
+from ptal_ray.storage.place import inside, kept
+from ptal_ray.storage.remote import Remote, is_remote
+from ptal_ray.study.mirror import check_out
+from ptal_ray.study.run_folder import CHECKPOINT, MODEL
+from ptal_ray.study.view import FinalRun, StudyView
+from ptal_ray.training.model_file import read_model
+
+RETRAIN = "python -m ptal_ray.train BEST.yaml --test --out DIR leaves one"
+
+
+def find_model(given: str) -> Path:
+    """The model file that a command line names.
+
+    Of a study that is the first final run of the configuration found best. Its other seeds are as
+    good: to choose the one with the best test result would be to select on the test split.
+
+    Args:
+        given: a model file, the folder of a run, a study directory or its s3:// address, or a
+            best.yaml beside a model file.
+
+    Raises:
+        ConfigError: the YAML is none of this package.
+        DataError: there is no such model.
+    """
+    if is_remote(given):
+        return _remote_model(Remote.parse(given))
+    path = Path(given).expanduser()
+    path = path if path.exists() else kept(path)
+    if not path.exists():
+        raise DataError(f"{given}: no such file or folder; give a model.pt, a study or a run")
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return _beside_yaml(path)
+    if not path.is_dir():
+        return path
+    if (path / MODEL).exists():
+        return path / MODEL
+    if (path / "events.jsonl").exists():
+        return _whole(path, inside(path, f"{_best_run(path, given)}/{MODEL}"))
+    if (path / CHECKPOINT).exists():
+        raise DataError(
+            f"{given}: has a checkpoint but no {MODEL}: a search trial, or trained before models "
+            f"were kept; {RETRAIN}"
+        )
+    raise DataError(f"{given}: neither a study nor a run; give a folder that holds {MODEL}")
+
+
+def _remote_model(remote: Remote) -> Path:
+    """The model of a study at an address, in its working copy on this machine."""
+    try:
+        directory = check_out(remote)
+        folder = _best_run(directory, str(remote))
+        path = inside(directory, f"{folder}/{MODEL}")
+        (remote / folder / MODEL).pull(path)
+    except StorageError as error:
+        raise DataError(f"{remote}: {error}") from error
+    return _whole(directory, path)
+
+
+def _best_run(directory: Path, given: str) -> str:
+    """The folder of the first finished final run of the best configuration."""
+    done = [run for run in StudyView.read(directory).runs("test", "best") if run.metrics]
+    if not done:
+        raise DataError(
+            f"{given}: no final run has finished; python -m ptal_ray.search --resume {given} "
+            "finishes them"
+        )
+    return _folder(done[0])
+
+
+def _folder(run: FinalRun) -> str:
+    return f"final/{run.arm}_seed{run.seed}"
+
+
+def _whole(study: Path, path: Path) -> Path:
+    if not path.exists():
+        raise DataError(f"{path}: missing; {study.name} ended before models were kept; {RETRAIN}")
+    return path
+
+
+def _beside_yaml(path: Path) -> Path:
+    """The model file in the folder of a best.yaml, which must be of the same configuration."""
+    beside = path.with_name(MODEL)
+    if not beside.exists():
+        raise DataError(
+            f"{path}: no {MODEL} lies beside it; give the study directory, or train it: "
+            f"python -m ptal_ray.train {path} --test --out {path.parent}"
+        )
+    space, model = load_space(path), read_model(beside)
+    asked = asdict(space.train_params())
+    if (space.method, asked) != (model.method, model.train):
+        raise DataError(
+            f"{path}: {beside.name} beside it is of another configuration ({model.method}); give "
+            "the one that you mean"
+        )
+    return beside

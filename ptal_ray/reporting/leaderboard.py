@@ -1,0 +1,74 @@
+"""A table of studies: one row each, by dataset and features, best first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ptal_ray.reporting.text import ARMS, finished, leaderboard_text
+from ptal_ray.storage.ownership import begins_with
+from ptal_ray.storage.whole import whole
+from ptal_ray.study.view import StudyView, dumps, summarise
+
+_HEAD = "# Studies\n"  # of leaderboard.md
+
+
+def labels(view: StudyView) -> str:
+    """What a study was taught by."""
+    known = view.study.get("annotated")
+    kind = f"{len(known['final'])} annotated videos" if known else "points"
+    return "; ".join(filter(None, [kind, view.study.get("external", "")]))
+
+
+def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
+    """A row a study with its test mAP as fractions: by dataset and features, best first."""
+    rows = []
+    for view in views:
+        found, default = (
+            summarise(finished(view, "test", arm)).get("test/mAP_avg") for arm in ARMS
+        )
+        rows.append(
+            {
+                **{k: view.study[k] for k in ("study", "method", "dataset", "features")},
+                "labels": labels(view),
+                "trials": len(view.trials), "seeds": len(found.values) if found else 0,
+                "mAP": found.mean if found else None, "sd": found.sd if found else None,
+                "default_mAP": default.mean if default else None,
+                "default_sd": default.sd if default else None,
+            }
+        )  # fmt: skip
+
+    def order(row: dict[str, Any]) -> tuple[str, str, float, str]:
+        value = -1.0 if row["mAP"] is None else row["mAP"]
+        return row["dataset"], row["features"], -value, row["study"]
+
+    return sorted(rows, key=order)
+
+
+def _is_leaderboard(path: Path) -> bool:
+    """Whether a JSON file is a list of studies with their mAP."""
+    try:
+        rows = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(rows, list) and all(
+        isinstance(row, dict) and {"study", "mAP"} <= row.keys() for row in rows
+    )
+
+
+FILES = {
+    "leaderboard.md": lambda path: begins_with(path, _HEAD),
+    "leaderboard.json": _is_leaderboard,
+}
+
+
+def write_leaderboard(rows: Sequence[dict[str, Any]], root: Path) -> None:
+    """Writes leaderboard.md and leaderboard.json to folder `root`."""
+    for name, text in (
+        ("leaderboard.md", f"{_HEAD}\n{leaderboard_text(rows)}\n"),
+        ("leaderboard.json", dumps(list(rows), indent=1) + "\n"),
+    ):
+        with whole(root / name) as beside:
+            beside.write_text(text, encoding="utf-8")

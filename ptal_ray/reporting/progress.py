@@ -1,0 +1,170 @@
+"""What a person sees of a running study: a live table, or one line a trial where there is no
+terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ptal_ray.space.space import Scalar
+from ptal_ray.study.study import Study
+from ptal_ray.study.view import FinalRun, StudyView, TrialView, read_events
+
+REFRESHES_PER_S = 4
+MOST_ROWS, MOST_PARAMS = 16, 5
+_COLOURS = {"running": "cyan", "complete": "green", "pruned": "yellow", "failed": "red"}
+
+
+class Progress:
+    """Follows a study event by event. Use as a context manager: the terminal is given back.
+
+    Args:
+        study: the study; what its log already holds is shown too.
+        console: where to write.
+        live: show trials in a table that is drawn again; else a line for each that ended.
+        quiet: show neither.
+    """
+
+    def __init__(self, study: Study, console: Console, *, live: bool, quiet: bool) -> None:
+        self.study, self.console = study, console
+        self._quiet = quiet
+        events = read_events(study.events) if study.events.exists() else []
+        self.view = StudyView.from_events(events)
+        self._before = sum(t.state != "running" for t in self.view.trials)
+        self._began = time.time()
+        self._live: Live | None = None
+        if live and not quiet:
+            self._live = Live(
+                console=console, refresh_per_second=REFRESHES_PER_S, get_renderable=self.render
+            )
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def event(self, event: dict[str, Any]) -> None:
+        """A new event of the study."""
+        self.view = self.view.extend([event])
+        if self._live and event["event"] == "trial_end":
+            return  # the table has it
+        if not self._quiet and (line := self._line(event)):
+            self.say(line)
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def render(self) -> Group:
+        """The table and a line on the whole study."""
+        view = self.view
+        best = view.best
+        names = list(self.study.space.train)[:MOST_PARAMS]
+        table = Table("", "trial", "state", "step", "val mAP", *names, title=self.study.name)
+        for trial in _rows(view):
+            table.add_row(
+                "★" if best and trial.number == best.number else "",
+                str(trial.number),
+                Text(trial.state, style=_COLOURS[trial.state]),
+                str(trial.reports[-1].step) if trial.reports else "",
+                _number(trial.objective),
+                *(_number(trial.params.get(name)) for name in names),
+            )
+        return Group(table, Text(self._status(view)))
+
+    def _status(self, view: StudyView) -> str:
+        """Best so far, time, and how much is left."""
+        elapsed = time.time() - self._began
+        done = sum(t.state != "running" for t in view.trials)
+        words = [f"trials {done}/{self.study.num_trials}", f"elapsed {_time(elapsed)}"]
+        if view.best:
+            words.insert(0, f"best {_number(view.best.objective)} (trial {view.best.number})")
+        if view.finals:
+            words.append(f"final runs {len(view.finals)}")
+        elif view.trials:
+            left = self.study.time_budget_s
+            rest = [] if left is None else [max(0.0, left - elapsed)]
+            if done > self._before:
+                each = elapsed / (done - self._before)
+                rest.append(each * max(0, self.study.num_trials - done))
+            words += [f"search ends in {_time(min(rest))}"] if rest else []
+        else:
+            words.append("starting")
+        return "  ·  ".join(words)
+
+    def _line(self, event: dict[str, Any]) -> str:
+        if event["event"] == "trial_end":
+            trial = next(t for t in self.view.trials if t.number == event["trial"])
+            return _trial_line(trial)
+        if event["event"] == "final_report":
+            run = self.view.runs(event["role"], event["arm"])
+            return _final_line(next(r for r in run if r.seed == event["seed"]))
+        return ""
+
+
+class _Console(Console):
+    """A console whose reader may go; Rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        """Leaves it to the search, which stops cleanly."""
+        raise  # the BrokenPipeError in whose handler Rich calls this
+
+
+def make_progress(study: Study, quiet: bool, stderr: bool) -> Progress:
+    """Live on a terminal, lines elsewhere."""
+    console = _Console(file=sys.stderr if stderr else sys.stdout)
+    return Progress(study, console, live=console.is_terminal, quiet=quiet)
+
+
+def _rows(view: StudyView) -> list[TrialView]:
+    """The newest trials, those that run and the best one."""
+    newest = {t.number for t in view.trials[-MOST_ROWS:]}
+    best = {view.best.number} if view.best else set()
+    return [t for t in view.trials if t.number in newest | best or t.state == "running"]
+
+
+def _trial_line(trial: TrialView) -> str:
+    step = trial.reports[-1].step if trial.reports else 0
+    params = " ".join(f"{name}={_number(value)}" for name, value in trial.params.items())
+    message = f"  ({trial.message})" if trial.message else ""
+    return (
+        f"trial {trial.number:4d}  {trial.state:<9} step {step:6d}  "
+        f"val mAP {_number(trial.objective)}  {params}{message}"
+    )
+
+
+def _final_line(run: FinalRun) -> str:
+    split = "test" if run.role == "test" else "val"
+    message = f"  ({run.message})" if run.message else ""
+    return (
+        f"{run.role:<9} {run.arm:<11} seed {run.seed}  "
+        f"{split} mAP {_number(run.metrics.get(f'{split}/mAP_avg'))}{message}"
+    )
+
+
+def _number(value: Scalar | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

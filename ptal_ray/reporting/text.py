@@ -1,0 +1,291 @@
+"""REPORT.md of a study, and the table that compares studies."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ptal_ray.study.view import FinalRun, StudyView, Summary, summarise
+
+ARMS = {"best": "best found", "default": "defaults"}
+PICTURES = {
+    "per_threshold": "mAP by threshold",
+    "optimisation_history": "optimisation history",
+    "importance": "hyperparameter importance",
+    "timeline": "timeline",
+}
+_THRESHOLD = re.compile(r"\w+/mAP_(\d\.\d+)$")
+_AVERAGE = re.compile(r"\w+/mAP_avg_(.+)$")
+
+
+def finished(view: StudyView, role: str, arm: str) -> tuple[FinalRun, ...]:
+    """The final runs of an arm that did not diverge."""
+    return tuple(run for run in view.runs(role, arm) if run.metrics)
+
+
+def by_threshold(view: StudyView, arm: str) -> dict[float, Summary]:
+    """Test mAP of an arm by threshold, over its seeds."""
+    found = summarise(finished(view, "test", arm))
+    return {float(m[1]): s for name, s in found.items() if (m := _THRESHOLD.match(name))}
+
+
+def data_label(view: StudyView) -> str:
+    """What every caption says of the data: nothing for real features with points."""
+    features = str(view.study["features"])
+    parts = [view.study.get("external", "")]
+    if features.startswith("simulated"):
+        parts.append(f"simulated features: {features}")
+    elif features != "real":
+        parts.append(f"{features} features")
+    if known := view.study.get("annotated"):
+        parts.append(f"{len(known['final'])} videos annotated")
+    said = "; ".join(filter(None, reversed(parts)))
+    return f" ({said})" if said else ""
+
+
+def markdown(
+    view: StudyView,
+    shares: Mapping[str, float],
+    shown: Mapping[str, str],
+    missing: Mapping[str, str],
+    commands: Sequence[str],
+) -> str:
+    """REPORT.md.
+
+    Args:
+        view: the study.
+        shares: importance by parameter.
+        shown: caption by name of each picture that was made.
+        missing: why each other picture was not made.
+        commands: that repeat the study and its best run.
+    """
+    pictures = {name: _picture(name, shown, missing) for name in PICTURES}
+    parts = [
+        f"# {view.study['study']}",
+        _setting(view),
+        _outcome(view, pictures["per_threshold"]),
+        _configuration(view),
+        _search(view, shares, pictures),
+        _incidents(view),
+        f"## Timeline\n\n{pictures['timeline']}",
+        "## Commands\n\n```\n" + "\n".join(commands) + "\n```",
+        _provenance(view),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _picture(name: str, shown: Mapping[str, str], missing: Mapping[str, str]) -> str:
+    if name in shown:
+        return f"![{PICTURES[name]}]({name}.png)\n\n{shown[name]}"
+    return f"No {PICTURES[name]}: {missing[name]}."
+
+
+def _setting(view: StudyView) -> str:
+    study = view.study
+    lines = [
+        f"Method **{study['method']}** on **{study['dataset']}**, features: {study['features']}.",
+        study["note"],
+        f"Searcher {study['searcher']}, scheduler {study['scheduler']}, seed {study['seed']}. "
+        "Configurations were selected on a fold of the training split; the test split was read "
+        "once, after the search, by the runs of the first table.",
+    ]
+    if view.end is None or view.end["state"] != "done":
+        state = view.end["state"] if view.end else "running, or killed"
+        lines.append(f"**The study is not finished: {state}.**")
+    return "\n\n".join(line for line in lines if line)
+
+
+def _outcome(view: StudyView, picture: str) -> str:
+    arms = view.arms("test")
+    title = f"## Test{data_label(view)}"
+    if not arms:
+        return f"{title}\n\nNo final run has finished."
+    rows = {arm: _named(summarise(finished(view, "test", arm))) for arm in arms}
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    body = [
+        [ARMS.get(arm, arm), _seeds(view, arm), *(_percent(row.get(c)) for c in columns)]
+        for arm, row in rows.items()
+    ]
+    each = [
+        [ARMS.get(run.arm, run.arm), str(run.seed), *_cells(run, columns)]
+        for arm in arms
+        for run in view.runs("test", arm)
+    ]
+    unit = f"test mAP in %{data_label(view)}"
+    parts = [
+        title,
+        _headline(view),
+        f"Mean ± standard deviation over seeds, {unit}:",
+        _table(["configuration", "seeds", *columns], body),
+        picture,
+        f"Every seed, {unit}:",
+        _table(["configuration", "seed", *columns], each),
+        _reselection(view),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _headline(view: StudyView) -> str:
+    """Best against defaults in one sentence, where both finished."""
+    found = {arm: summarise(finished(view, "test", arm)).get("test/mAP_avg") for arm in ARMS}
+    best, default = found["best"], found["default"]
+    if best is None or default is None:
+        return ""
+    gain = 100 * (best.mean - default.mean)
+    return (
+        f"The configuration found reaches {_percent(best)} % mAP, the defaults "
+        f"{_percent(default)} %: {gain:+.2f} points{data_label(view)}."
+    )
+
+
+def _named(found: Mapping[str, Summary]) -> dict[str, Summary]:
+    """Columns of a table of mAP: thresholds, then averages."""
+    columns = {f"@{float(m[1]):g}": s for k, s in found.items() if (m := _THRESHOLD.match(k))}
+    return columns | {m[1]: s for k, s in found.items() if (m := _AVERAGE.match(k))}
+
+
+def _cells(run: FinalRun, columns: Sequence[str]) -> list[str]:
+    if not run.metrics:
+        return [f"diverged: {_inline(run.message)}", *[""] * (len(columns) - 1)]
+    named = _named(summarise([run]))
+    return [_percent(named.get(c)) for c in columns]
+
+
+def _seeds(view: StudyView, arm: str) -> str:
+    all_runs, good = view.runs("test", arm), finished(view, "test", arm)
+    return f"{len(good)}" if len(good) == len(all_runs) else f"{len(good)} of {len(all_runs)}"
+
+
+def _reselection(view: StudyView) -> str:
+    arms = view.arms("reselect")
+    if not arms:
+        return ""
+    body = []
+    for arm in arms:
+        good = finished(view, "reselect", arm)
+        value = _percent(summarise(good).get("val/mAP_avg"))
+        body.append([arm, f"{len(good)} of {len(view.runs('reselect', arm))}", value])
+    caption = "The best trials again with new seeds, mAP on the selection fold in %"
+    return f"{caption}{data_label(view)}:\n\n" + _table(["arm", "seeds", "val mAP"], body)
+
+
+def _configuration(view: StudyView) -> str:
+    best = view.best_config()
+    if best is None:
+        return ""
+    body, defaults = [], view.study["defaults"]
+    for section, found in (("train", best[0]), ("decode", best[1])):
+        searched = view.study["space"].get(section, {})
+        for name, value in found.items():
+            default, domain = defaults[section].get(name), searched.get(name)
+            if isinstance(domain, dict) or value != default:
+                text = _domain(domain) if isinstance(domain, dict) else "fixed"
+                body.append([f"`{section}.{name}`", _value(value), _value(default), text])
+    return "\n\n".join(
+        [
+            "## Configuration",
+            f"Parameters that were searched or differ from their default{data_label(view)}; "
+            "`best.yaml` holds all:",
+            _table(["parameter", "best found", "default", "searched"], body),
+        ]
+    )
+
+
+def _search(view: StudyView, shares: Mapping[str, float], pictures: Mapping[str, str]) -> str:
+    counts = [[state, str(number)] for state, number in view.counts.items()]
+    failed = [t for t in view.trials if t.state == "failed"]
+    parts = [
+        f"## Search{data_label(view)}",
+        _table(["trials", "number"], [*counts, ["all", str(len(view.trials))]]),
+        pictures["optimisation_history"],
+        pictures["importance"],
+    ]
+    if shares:
+        body = [[f"`train.{name}`", f"{100 * share:.1f}"] for name, share in shares.items()]
+        parts.append(_table(["parameter", "share, %"], body))
+    parts += ["\n".join(f"- trial {t.number} failed: {_inline(t.message)}" for t in failed)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _incidents(view: StudyView) -> str:
+    """What was lost and taken up again; "" for a study in which nothing was."""
+    lines = [f"- {_clock(e['time'])}: {_incident(e)}" for e in view.incidents]
+    if not lines:
+        return ""
+    said = "No finished trial was lost or counted twice; what was cut short went on from its files."
+    return "\n\n".join(["## Incidents", said, "\n".join(lines)])
+
+
+def _incident(event: Mapping[str, Any]) -> str:
+    if event["event"] == "study":
+        return "the study was continued"
+    if event["event"] == "restart":
+        return f"`{event['run']}` was taken up again: {_inline(event['reason'])}"
+    reason = f": {_inline(event['message'])}" if event.get("message") else ""
+    return f"the study was interrupted{reason}"
+
+
+def _clock(time_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_s))
+
+
+def _provenance(view: StudyView) -> str:
+    study = view.study
+    machine = study["hardware"]
+    seconds = view.updated - view.started if view.started and view.updated else 0.0
+    final = study["space"]["final"]["seeds"]
+    lines = [
+        f"machine: {machine['cpus']} CPUs ({machine['cpu']}), {machine['memory_gib']} GiB, "
+        f"GPUs: {', '.join(machine['gpus']) or 'none'}",
+        f"versions: {', '.join(f'{k} {v}' for k, v in study['versions'].items() if v)}",
+        f"commit: {study['git_commit'] or 'not from a checkout'}",
+        f"data: {study['dataset']}, {study['features']}, content {study['data_hash'][:16]}",
+        f"seeds: {study['seed']} for the search, {study['seed'] + 1} to {study['seed'] + final} "
+        "for the runs after it",
+        f"from the first to the last event: {seconds:.0f} s; everything is in `result.json`, one "
+        "row a report in `trials.parquet`",
+    ]
+    return "## Provenance\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def leaderboard_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows of `leaderboard.leaderboard` as a table."""
+    names = ("dataset", "features", "method", "labels", "study", "trials", "seeds")
+    head = [*names, "test mAP, %", "defaults, %"]
+    body = [
+        [*(str(r[n]) for n in names), _spread(r["mAP"], r["sd"]),
+         _spread(r["default_mAP"], r["default_sd"])]
+        for r in rows
+    ]  # fmt: skip
+    return _table(head, body)
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _percent(summary: Summary | None) -> str:
+    return _spread(summary.mean, summary.sd) if summary else ""
+
+
+def _spread(mean: float | None, sd: float | None) -> str:
+    if mean is None:
+        return ""
+    return f"{100 * mean:.2f}" + (f" ± {100 * sd:.2f}" if sd is not None else "")
+
+
+def _domain(domain: Mapping[str, Sequence[Any]]) -> str:
+    ((kind, args),) = domain.items()
+    return f"{kind} [{', '.join(_value(a) for a in args)}]"
+
+
+def _value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) and math.isfinite(value) else str(value)
+
+
+def _inline(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

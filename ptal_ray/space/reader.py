@@ -1,0 +1,279 @@
+"""YAML nodes to typed values; every error names place, key, value and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from typing import Any, NamedTuple, NoReturn, get_type_hints
+
+import yaml
+
+from ptal_ray.errors import ConfigError
+from ptal_ray.space.domain import KINDS, Domain, Scalar
+
+_BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+class Spec(NamedTuple):
+    """What a class declares of one field."""
+
+    type: type[Any]
+    default: Any
+    allowed: tuple[Any, ...] | None
+
+    def __str__(self) -> str:
+        if self.type is bool:
+            return "true or false"
+        if self.type is str:
+            return f"one of {', '.join(self.allowed)}" if self.allowed else "text"
+        noun = "an integer" if self.type is int else "a number"
+        return f"{noun} in [{self.allowed[0]}, {self.allowed[1]}]" if self.allowed else noun
+
+    def admits(self, value: Scalar) -> bool:
+        """Whether `value`, of the right type, lies in the allowed range or among the choices."""
+        if self.allowed is None:
+            return True
+        if self.type in (int, float):
+            return bool(self.allowed[0] <= value <= self.allowed[1])
+        return value in self.allowed
+
+
+def specs_of(cls: type[Any]) -> dict[str, Spec]:
+    """The fields of a dataclass made with `methods.method.param`, by name."""
+    hints = get_type_hints(cls)
+    return {f.name: Spec(hints[f.name], f.default, f.metadata.get("allowed")) for f in fields(cls)}
+
+
+def compose(text: str, source: str) -> yaml.Node | None:
+    """The root node of a YAML text, None if it is empty.
+
+    Args:
+        text: one YAML document.
+        source: the place that errors name: a path, or "--set k=v".
+
+    Raises:
+        ConfigError: not YAML, or more than one document.
+    """
+    loader = yaml.SafeLoader(text)
+    loader.name = source  # the place in every mark, also of nodes made from --set
+    try:
+        node: yaml.Node | None = loader.get_single_node()
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
+    finally:
+        loader.dispose()
+    return node
+
+
+def children_of(node: yaml.MappingNode, section: str) -> dict[str, yaml.Node]:
+    """The nodes of a mapping by key; `section` is its own key, for errors.
+
+    Raises:
+        ConfigError: a key is not a name or is given twice (PyYAML would keep the last).
+    """
+    children: dict[str, yaml.Node] = {}
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            fail(key, section, "a key must be a name")
+        if key.value in children:
+            fail(key, _join(section, key.value), "is given twice")
+        children[key.value] = value
+    return children
+
+
+def mapping_of(children: Mapping[str, yaml.Node], near: yaml.Node) -> yaml.MappingNode:
+    """A mapping node of `children` whose place is that of `near`."""
+    pairs = [
+        (yaml.ScalarNode("tag:yaml.org,2002:str", key, node.start_mark), node)
+        for key, node in children.items()
+    ]
+    return yaml.MappingNode("tag:yaml.org,2002:map", pairs, near.start_mark)
+
+
+def override_node(top: dict[str, yaml.Node], override: str, earlier: Sequence[str]) -> None:
+    """Replaces or adds one node of the mapping `top`.
+
+    Args:
+        top: nodes by section.
+        override: "section.key=value"; the value is YAML.
+        earlier: keys that were set before.
+
+    Raises:
+        ConfigError: not of that form, or set twice.
+    """
+    place = f"--set {override}"
+    key, equals, value = override.partition("=")
+    section, _, name = (key := key.strip()).partition(".")
+    if not equals or not section or "." in name or key.endswith("."):
+        raise ConfigError(f"{place}: write section.key=value, e.g. --set train.lr=3e-4")
+    if key in earlier:
+        raise ConfigError(f"{place}: {key} is set twice")
+    node = compose(value, place)
+    if node is None:
+        raise ConfigError(f"{place}: {key} has no value")
+    if not name:
+        top[section] = node
+        return
+    old = top.get(section, mapping_of({}, node))
+    if not isinstance(old, yaml.MappingNode):
+        fail(node, key, f"{section} has no keys")
+    top[section] = mapping_of({**children_of(old, section), name: node}, node)
+
+
+def read_section(
+    node: yaml.Node | None, section: str, classes: Mapping[str, type[Any]], source: str
+) -> dict[str, Any]:
+    """One section as {field: value}; `train` and `decode` may hold domains.
+
+    Args:
+        node: the section, None where the file has none.
+        section: its key.
+        classes: the dataclass of every section.
+        source: the place of errors that have no node.
+
+    Raises:
+        ConfigError: an unknown, missing or wrong key or value.
+    """
+    specs = specs_of(classes[section])
+    if node is None or _is_null(node):
+        given: dict[str, yaml.Node] = {}
+    elif isinstance(node, yaml.MappingNode):
+        given = children_of(node, section)
+    else:
+        fail(node, section, f"must be a mapping of {', '.join(specs)}")
+    values: dict[str, Any] = {}
+    for key, child in given.items():
+        if key not in specs:
+            reject_key(child, section, key, tuple(specs), classes)
+        if section in ("train", "decode") and not isinstance(child, yaml.ScalarNode):
+            values[key] = _domain(child, specs[key], _join(section, key))
+        else:
+            values[key] = coerce(child, specs[key], _join(section, key))
+    missing = [k for k, s in specs.items() if s.default is MISSING and k not in values]
+    if missing:
+        place = _place(node) if node else source
+        raise ConfigError(f"{place}: {section}.{missing[0]}: is missing; {section} needs it")
+    return values
+
+
+def _domain(node: yaml.Node, spec: Spec, key: str) -> Domain:
+    if not isinstance(node, yaml.MappingNode):
+        fail(node, key, "a list is not a domain; write e.g. {choice: [...]} or a single value")
+    children = children_of(node, key)
+    if len(children) != 1:
+        fail(node, key, f"write one domain, e.g. {{uniform: [0, 1]}}; got {len(children)} keys")
+    ((kind, arguments),) = children.items()
+    usable = [k for k, (_, types) in KINDS.items() if spec.type in types]
+    if kind not in usable:
+        hint = did_you_mean(kind, list(KINDS)) if kind not in KINDS else ""
+        fail(
+            node,
+            key,
+            f"domain {kind!r} is not for this parameter, {spec}{hint}; "
+            f"allowed are {', '.join(usable)}",
+        )
+    if not isinstance(arguments, yaml.SequenceNode) or not arguments.value:
+        fail(arguments, key, f"{kind} takes a list {KINDS[kind][0]}")
+    plain = Spec(spec.type, MISSING, spec.allowed if spec.type is str else None)
+    args = tuple(coerce(child, plain, key) for child in arguments.value)
+    domain = Domain(kind=kind, args=args)
+    _check(domain, arguments, spec, key)
+    return domain
+
+
+def _check(domain: Domain, node: yaml.Node, spec: Spec, key: str) -> None:
+    kind, args = domain.kind, domain.args
+    if kind == "choice":
+        if len(set(args)) < len(args):
+            fail(node, key, f"choice {list(args)} holds a value twice")
+    else:
+        if len(args) != (3 if kind == "quniform" else 2):
+            fail(node, key, f"{kind} takes {KINDS[kind][0]}; got {len(args)} values")
+        numbers = [float(a) for a in args]
+        if numbers[0] >= numbers[1]:
+            fail(node, key, f"{kind} needs low < high; got low {args[0]}, high {args[1]}")
+        if kind.startswith("log") and numbers[0] <= 0:
+            fail(node, key, f"{kind} needs low > 0; got {args[0]}")
+        if kind == "quniform":
+            steps = (numbers[1] - numbers[0]) / numbers[2] if numbers[2] > 0 else 0.5
+            if abs(steps - round(steps)) > 1e-6:
+                fail(node, key, f"the step {args[2]} must be > 0 and divide high - low")
+    for value in domain.extremes():
+        if not spec.admits(value):
+            fail(node, key, f"{kind} {list(args)} holds {value}; allowed is {spec}")
+
+
+def coerce(node: yaml.Node, spec: Spec, key: str) -> Scalar:
+    """The scalar as the declared type: PyYAML itself reads `1e-4` as text and `off` as False.
+
+    Raises:
+        ConfigError: it has another type, or is not allowed.
+    """
+    if not isinstance(node, yaml.ScalarNode):
+        fail(node, key, f"must be a single value, {spec}")
+    if _is_null(node):
+        fail(node, key, f"has no value; allowed is {spec}")
+    if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
+        fail(node, key, f"the tag {node.tag} is not allowed")
+    value = _as_type(str(node.value), spec.type)
+    if value is None:
+        fail(node, key, f"{node.value!r} is not {spec}")
+    if not spec.admits(value):
+        hint = did_you_mean(str(value), list(spec.allowed or ())) if spec.type is str else ""
+        fail(node, key, f"{value!r} is not allowed{hint}; allowed is {spec}")
+    return value
+
+
+def _as_type(text: str, kind: type[Any]) -> Scalar | None:
+    if kind is str:
+        return text or None
+    if kind is bool:
+        return _BOOLS.get(text.lower())
+    try:
+        number = float(text)
+        if kind is int and number.is_integer():
+            return int(text) if text.lstrip("+-").isdigit() else int(number)
+    except ValueError:
+        return None
+    return number if kind is float and math.isfinite(number) else None
+
+
+def reject_key(
+    node: yaml.Node, section: str, key: str, known: Sequence[str], classes: Mapping[str, type[Any]]
+) -> NoReturn:
+    """Raises the ConfigError of an unknown key: the section it belongs in, or the closest one."""
+    homes = [name for name, cls in classes.items() if name != section and key in specs_of(cls)]
+    where = f" in {section}:" if section else ""
+    if homes:
+        fail(node, _join(section, key), f"{key!r} is not a key{where}; it belongs in {homes[0]}:")
+    fail(
+        node,
+        _join(section, key),
+        f"{key!r} is not a key{where}{did_you_mean(key, known)}; allowed are {', '.join(known)}",
+    )
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """The text "; did you mean ...?" with the closest of `known`, or none."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _is_null(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+
+
+def _join(section: str, key: str) -> str:
+    return f"{section}.{key}" if section else key
+
+
+def _place(node: yaml.Node) -> str:
+    mark = node.start_mark
+    return mark.name if mark.name.startswith("--set ") else f"{mark.name}:{mark.line + 1}"
+
+
+def fail(node: yaml.Node, key: str, problem: str) -> NoReturn:
+    """Raises a ConfigError at the place of `node`."""
+    raise ConfigError(f"{_place(node)}: {key}: {problem}" if key else f"{_place(node)}: {problem}")

@@ -1,0 +1,271 @@
+"""A search space: YAML in, typed domains out. Every mistake is an error that says where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ptal_ray.data.user_files import decoded
+from ptal_ray.errors import ConfigError
+from ptal_ray.methods import method as methods
+from ptal_ray.methods.method import param
+from ptal_ray.space.domain import Domain as Domain
+from ptal_ray.space.domain import Scalar as Scalar
+from ptal_ray.space.reader import (
+    Spec,
+    children_of,
+    coerce,
+    compose,
+    did_you_mean,
+    fail,
+    mapping_of,
+    override_node,
+    read_section,
+    reject_key,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much a study may train."""
+
+    trials: int = param(MISSING, doc="trials", source="PROPOSED", allowed=(1, 1_000_000))
+    max_steps: int = param(
+        MISSING, doc="optimiser steps of a full trial", source="PROPOSED", allowed=(1, 100_000_000)
+    )
+    min_steps: int = param(
+        MISSING, doc="steps before the first report", source="PROPOSED", allowed=(1, 100_000_000)
+    )
+    eta: int = param(3, doc="a rung keeps the best 1/eta", source="ASHA", allowed=(2, 100))
+
+    @property
+    def report_steps(self) -> tuple[int, ...]:
+        """min_steps * eta**k below max_steps, then max_steps."""
+        steps, step = [], self.min_steps
+        while step < self.max_steps:
+            steps.append(step)
+            step *= self.eta
+        return (*steps, self.max_steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What one trial occupies."""
+
+    workers: int = param(1, doc="processes of a trial", source="PROPOSED", allowed=(1, 4096))
+    cpus_per_worker: int = param(1, doc="CPU cores", source="PROPOSED", allowed=(1, 4096))
+    gpus_per_worker: float = param(
+        0.0, doc="share of a GPU", source="PROPOSED", allowed=(0.0, 64.0)
+    )
+    placement: str = param(
+        "pack", doc="workers of a trial on few nodes, on many, or each on another (strict_spread)",
+        source="PROPOSED", allowed=("pack", "spread", "strict_spread"),
+    )  # fmt: skip
+    precision: str = param(
+        "fp32", doc="of the forward pass", source="PROPOSED", allowed=("fp32", "bf16")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What a trial is judged by: mAP on a fold of the official training split."""
+
+    metric: str = param("val", doc="val: mAP on the fold", source="PROPOSED", allowed=("val",))
+    val_fraction: float = param(
+        0.2, doc="share of the training videos held out", source="PROPOSED", allowed=(0.01, 0.9)
+    )
+    fold_seed: int = param(0, doc="which fold", source="PROPOSED", allowed=(0, 2**31 - 1))
+    decode_settings: int = param(
+        64, doc="decode settings tried in every report", source="PROPOSED", allowed=(1, 100_000)
+    )
+    cross_fit: bool = param(
+        True, doc="tune decoding on one half, score on the other", source="PROPOSED"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Final:
+    """The runs after the search."""
+
+    top: int = param(3, doc="configurations trained again", source="PROPOSED", allowed=(1, 100))
+    seeds: int = param(3, doc="seeds of each of them", source="PROPOSED", allowed=(1, 100))
+
+
+_SECTIONS: dict[str, type[Any]] = {
+    "selection": Selection,
+    "budget": Budget,
+    "resources": Resources,
+    "final": Final,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """One YAML file, checked: every value has the type and lies in the range its class declares.
+
+    Args:
+        name: file name without .yaml.
+        train, decode: searched parameters.
+        train_fixed, decode_fixed: parameters the file fixes.
+    """
+
+    name: str
+    method: str
+    dataset: str
+    budget: Budget
+    selection: Selection = field(default_factory=Selection)
+    resources: Resources = field(default_factory=Resources)
+    final: Final = field(default_factory=Final)
+    train: dict[str, Domain] = field(default_factory=dict)
+    train_fixed: dict[str, Scalar] = field(default_factory=dict)
+    decode: dict[str, Domain] = field(default_factory=dict)
+    decode_fixed: dict[str, Scalar] = field(default_factory=dict)
+
+    def train_defaults(self) -> dict[str, Scalar]:
+        """All train parameters: the method's defaults, then the file's fixed values."""
+        return asdict(methods.load(self.method).train_params()) | self.train_fixed
+
+    def train_params(self) -> methods.TrainParams:
+        """`train_defaults` as the method's parameters."""
+        kind: Any = methods.load(self.method).train_params
+        made: methods.TrainParams = kind(**self.train_defaults())
+        return made
+
+    def decode_defaults(self) -> dict[str, Scalar]:
+        """All decode parameters: the method's defaults, then the file's fixed values."""
+        return asdict(methods.load(self.method).decode_params()) | self.decode_fixed
+
+    def resolve_train(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """All train parameters of the trial that was suggested `params`."""
+        return self.train_defaults() | dict(params)
+
+    def first_params(self) -> dict[str, Scalar] | None:
+        """The defaults as a suggestion, or None where one lies outside its searched domain."""
+        defaults = self.train_defaults()
+        inside = all(domain.contains(defaults[key]) for key, domain in self.train.items())
+        return {key: defaults[key] for key in self.train} if inside else None
+
+    def freeze(self, train: Mapping[str, Scalar], decode: Mapping[str, Scalar]) -> SearchSpace:
+        """This space with every given parameter fixed: a configuration that can be run again."""
+        return replace(
+            self,
+            train={k: d for k, d in self.train.items() if k not in train},
+            train_fixed=self.train_fixed | dict(train),
+            decode={k: d for k, d in self.decode.items() if k not in decode},
+            decode_fixed=self.decode_fixed | dict(decode),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The YAML mapping of this space; JSON-able."""
+        searched = {"train": self.train, "decode": self.decode}
+        fixed = {"train": self.train_fixed, "decode": self.decode_fixed}
+        return (
+            {"method": self.method, "dataset": self.dataset}
+            | {name: asdict(getattr(self, name)) for name in _SECTIONS}
+            | {
+                name: {k: d.as_dict() for k, d in searched[name].items()} | fixed[name]
+                for name in searched
+            }
+        )
+
+    def to_yaml(self) -> str:
+        """Text that `parse_space` reads back as this space."""
+        return yaml.safe_dump(self.as_dict(), sort_keys=False, default_flow_style=None)
+
+
+def load_space(
+    name_or_path: str | Path, overrides: Sequence[str] = (), dataset: str | None = None
+) -> SearchSpace:
+    """Read a search space.
+
+    Args:
+        name_or_path: a path that ends in .yaml, or a name looked up as search_spaces/<name>.yaml
+            in the working directory, then beside the package.
+        overrides: "train.lr=3e-4", "budget.trials=8", "train.lr={loguniform: [1e-5, 1e-3]}".
+        dataset: replaces the file's dataset.
+
+    Raises:
+        ConfigError: with file, line, key, value, what is allowed and the closest match.
+    """
+    path = find_space(str(name_or_path))
+    try:
+        text = decoded(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text: {error}") from error
+    space = parse_space(text, name=path.stem, source=str(path), overrides=overrides)
+    return replace(space, dataset=dataset) if dataset is not None else space
+
+
+def parse_space(text: str, *, name: str, source: str, overrides: Sequence[str] = ()) -> SearchSpace:
+    """As `load_space`, from text; `source` is the place that errors name."""
+    root = compose(text, source)
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{source}: a search space is a mapping with method:, dataset:, budget:")
+    top = _with_selection_mapping(children_of(root, ""))
+    for index, override in enumerate(overrides):
+        override_node(top, override, [o.partition("=")[0].strip() for o in overrides[:index]])
+        top = _with_selection_mapping(top)
+    for key in ("method", "dataset", "budget"):
+        if key not in top:
+            known = ("method", "dataset", *_SECTIONS, "train", "decode")
+            for other in (k for k in top if k not in known):
+                reject_key(top[other], "", other, known, _SECTIONS)
+            raise ConfigError(f"{source}: {key}: is missing; a search space needs it")
+    return _from_nodes(top, name, source)
+
+
+def _with_selection_mapping(top: dict[str, yaml.Node]) -> dict[str, yaml.Node]:
+    """`selection: val` written out as `selection: {metric: val}`."""
+    node = top.get("selection")
+    if not isinstance(node, yaml.ScalarNode):
+        return top
+    return top | {"selection": mapping_of({"metric": node}, node)}
+
+
+def _from_nodes(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchSpace:
+    method = str(coerce(top["method"], Spec(str, MISSING, methods.names()), "method"))
+    dataset = str(coerce(top["dataset"], Spec(str, MISSING, None), "dataset"))
+    plan = methods.load(method)
+    classes = {**_SECTIONS, "train": plan.train_params, "decode": plan.decode_params}
+    for key, node in top.items():
+        if key not in ("method", "dataset", *classes):
+            reject_key(node, "", key, ("method", "dataset", *classes), classes)
+    read = {key: read_section(top.get(key), key, classes, source) for key in classes}
+    params: dict[str, Any] = {}
+    for key in ("train", "decode"):
+        values = read[key].items()
+        params[key] = {k: v for k, v in values if isinstance(v, Domain)}
+        params[f"{key}_fixed"] = {k: v for k, v in values if not isinstance(v, Domain)}
+    sections: dict[str, Any] = {key: cls(**read[key]) for key, cls in _SECTIONS.items()}
+    space = SearchSpace(name=name, method=method, dataset=dataset, **sections, **params)
+    if (least := space.budget.min_steps) > (most := space.budget.max_steps):
+        fail(top["budget"], "budget.min_steps", f"{least} is more than max_steps = {most}")
+    return space
+
+
+def find_space(name: str) -> Path:
+    """The file of a search space: `name` itself where it is a path, else one of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        if not Path(name).is_file():
+            raise ConfigError(
+                f"{name}: there is no such file; give a path or the name of a shipped search space"
+            )
+        return Path(name)
+    package = Path(__file__).parent
+    folders = [Path("search_spaces"), package / "search_spaces", package.parent / "search_spaces"]
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    known = sorted({p.stem for folder in folders for p in folder.glob("*.yaml")})
+    raise ConfigError(
+        f"search space {name!r} is unknown{did_you_mean(name, known)}; "
+        f"known are {', '.join(known)}; or give a path that ends in .yaml"
+    )

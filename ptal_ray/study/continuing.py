@@ -1,0 +1,149 @@
+"""Whether what a command says of a study that it continues agrees with that study."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ptal_ray.errors import ConfigError
+from ptal_ray.space.space import SearchSpace, find_space, load_space
+from ptal_ray.storage.remote import Remote
+from ptal_ray.study.study import Study
+from ptal_ray.study.view import StudyView
+
+_FIXED = ("set", "dataset", "searcher", "scheduler", "seed")  # flags a study has behind it
+_ENDINGS = (".yaml", ".yml")
+DEFAULT_STORAGE = "studies"
+
+
+def check_flags(args: argparse.Namespace) -> None:
+    """Refuses flags that would make another study of it.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for flag in _FIXED:
+        if getattr(args, flag) not in (None, []):
+            raise ConfigError(
+                f"--{flag}: a resumed study keeps its own; leave it out, or start a new study "
+                "without --resume"
+            )
+
+
+def check_storage(study: Study, given: str, storage: Path | Remote) -> None:
+    """Refuses a storage in which the study does not lie.
+
+    Args:
+        study: the study that was found.
+        given: --storage as it was given.
+        storage: what that means.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    own: Path | Remote = study.directory.parent
+    if study.remote:
+        own = Remote.parse(study.remote).parent
+    if given != DEFAULT_STORAGE and str(own) != str(storage):
+        raise ConfigError(
+            f"--storage {given}: the study lies in {own} and stays there; leave --storage out"
+        )
+
+
+def check_trials(study: Study, asked: int | None) -> None:
+    """Refuses a number of trials that the study can no longer have.
+
+    Args:
+        study: as it is on disk.
+        asked: --num-trials, None where it was not given.
+
+    Raises:
+        ConfigError: its best trials are chosen, or more have begun.
+    """
+    if asked is None or not study.events.exists():
+        return
+    view = StudyView.read(study.directory)
+    if view.finals:
+        raise ConfigError("--num-trials: the best trials of this study are chosen; start a new one")
+    if asked < (begun := trials_begun(study)):
+        raise ConfigError(
+            f"--num-trials {asked}: {begun} trials of this study have begun; give {begun} for no "
+            "more of them, or more"
+        )
+
+
+def trials_begun(study: Study) -> int:
+    """How many trials of a study have numbers, whatever became of them."""
+    if not study.events.exists():
+        return 0
+    return max((t.number + 1 for t in StudyView.read(study.directory).trials), default=0)
+
+
+def is_space_file(text: str) -> bool:
+    """Whether this names the file of a space and no study."""
+    return text.endswith(_ENDINGS)
+
+
+def check_space(study: Study, given: str, command: str) -> list[str]:
+    """Compares the space of a study with the file, or the name, that the command gives.
+
+    Args:
+        study: the study; it keeps the space it began with.
+        given: the name or the file of a search space.
+        command: what continues the study without that file.
+
+    Returns:
+        A line to show where there is no such file any more.
+
+    Raises:
+        ConfigError: they differ; names each key, and what to do instead.
+    """
+    go_on = (
+        f"a resumed study keeps its own space; continue with it: {command}; or search the space of "
+        f"{given} in a new study: leave out --resume"
+    )
+    try:
+        path = find_space(given)
+    except ConfigError:
+        return [f"{given}: there is no such space any more; the study keeps its own"]
+    try:
+        space = load_space(path, study.overrides)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {go_on}") from error
+    if found := differences(study.space, space):
+        raise ConfigError(f"--resume: {path} differs from study {study.name}: {found}; {go_on}")
+    return []
+
+
+def differences(own: SearchSpace, other: SearchSpace) -> str:
+    """Each key in which two spaces differ, with both values; "" where none does."""
+    ours, theirs = _flat(own.as_dict()), _flat(other.as_dict())
+    return ", ".join(
+        f"{key} (study: {_shown(ours, key)}, file: {_shown(theirs, key)})"
+        for key in dict.fromkeys([*ours, *theirs])
+        if _shown(ours, key) != _shown(theirs, key)
+    )
+
+
+def overrides(settings: list[str], dataset: str | None) -> tuple[str, ...]:
+    """What --set and --dataset change in the file of a space, as --set alone would say it."""
+    if dataset is None:
+        return tuple(settings)
+    others = (text for text in settings if text.partition("=")[0].strip() != "dataset")
+    return (*others, f"dataset={json.dumps(dataset)}")
+
+
+def _flat(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys as --set writes them; a domain is one value."""
+    flat: dict[str, Any] = {}
+    for section, value in plain.items():
+        inner = value.items() if isinstance(value, dict) else ()
+        flat |= {f"{section}.{key}": v for key, v in inner} or {section: value}
+    return {key: value for key, value in flat.items() if value != {}}
+
+
+def _shown(flat: Mapping[str, Any], key: str) -> str:
+    return json.dumps(flat[key]) if key in flat else "not set"

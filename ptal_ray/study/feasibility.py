@@ -1,0 +1,221 @@
+"""What makes a run, or a whole study, impossible: known from its space and its data, before the
+first trial.
+
+A trial raises the same errors, from the same functions, where it meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
+from functools import cache, partial
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+
+from ptal_ray.data.sampling import BatchPlan
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.errors import ConfigError, DataError, PtalError
+from ptal_ray.methods.method import Method, load
+from ptal_ray.space.domain import Domain, Scalar
+from ptal_ray.study.study import Study, trial_config
+from ptal_ray.training.batches import check_divides
+from ptal_ray.training.config import TrialConfig
+from ptal_ray.training.optim import learning_rate
+from ptal_ray.training.selection import check_instances
+from ptal_ray.training.stages import check_folder
+from ptal_ray.training.supervision import split_ids, visible_ids
+
+DRAWN = 200  # configurations of a space that are looked at, beside the ends of its domains
+_LABELLED = ("labelled_fraction", "labelled_seed")
+
+
+def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[PtalError]:
+    """Why a study cannot be done, each once, what concerns the whole of it first.
+
+    Looks at the trials, at the final runs of the defaults on the whole training split, and at the
+    values that a trial may be given. Reads no feature and loads no model.
+
+    Args:
+        study: what would run.
+        store: its data.
+        values: look at the values too: False for a study that has begun, which keeps them.
+    """
+    space, workers = study.space, study.space.resources.workers
+    for key in _LABELLED:
+        if key in space.train:
+            return [
+                ConfigError(
+                    f"train.{key}: decides which videos are in the selection fold, so no search "
+                    "can compare its values; fix it, and run one study a value"
+                )
+            ]
+    trial = trial_config(study, {})
+    final = replace(trial, fit_on="train", score_on="test", report_steps=trial.report_steps[-1:])
+    found = [*_data_problems(trial, store), *run_problems(final, store, workers)]
+    if values and not found:
+        each = [_value_problems(run, space.train, store, workers) for run in (trial, final)]
+        found = list(islice(chain(*each), 1))
+    return list({str(error): error for error in found}.values())
+
+
+def remarks(study: Study, asked: int) -> list[str]:
+    """What of a study will not be as its space and its flags say, though it can be done.
+
+    Args:
+        study: what would run, with no more trials than it has configurations.
+        asked: the trials that were asked for.
+    """
+    space, trials, found = study.space, study.num_trials, []
+    if trials < asked:
+        what = "the grid" if study.searcher == "grid" else "train:"
+        found.append(
+            f"{what} has {_counted(trials, 'different configuration')} and "
+            f"{_counted(asked, 'trial')} were asked for; the search ends after {trials}, as none "
+            "is run twice"
+        )
+    if space.final.top > trials:
+        found.append(
+            f"final.top: {space.final.top} configurations are to be compared, and the search has "
+            f"{_counted(trials, 'trial')}"
+        )
+    if space.decode and space.selection.decode_settings == 1:
+        found.append(
+            "selection.decode_settings: 1 is the defaults alone, so the domains of decode: are not "
+            "searched"
+        )
+    return found
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def run_problems(config: TrialConfig, store: FeatureStore, workers: int = 1) -> list[PtalError]:
+    """Why one run cannot be done.
+
+    Args:
+        config: the run.
+        store: its data.
+        workers: that share its batches.
+    """
+    found = _data_problems(config, store)
+    if not found:
+        found = list(islice(_value_problems(config, {}, store, workers), 1))
+    return found
+
+
+def _data_problems(config: TrialConfig, store: FeatureStore) -> list[PtalError]:
+    """Why a run could not be done whatever its parameters: what its splits lack."""
+    method = load(config.method)
+    kind: Any = method.train_params
+    hp = kind(**config.train)
+    try:
+        fit, scored = split_ids(store, config, hp)
+    except DataError as error:
+        return [error]
+    found: list[PtalError] = []
+    for check in (
+        partial(check_instances, store, scored, config.score_on),
+        partial(_check_teaching, config, store, fit, method, hp),
+    ):
+        try:
+            check()
+        except DataError as error:
+            found.append(error)
+    return found
+
+
+def demand(found: list[PtalError]) -> None:
+    """Raises all problems as one error, of the kind of the first.
+
+    Raises:
+        PtalError: there are any.
+    """
+    if found:
+        raise type(found[0])("; also: ".join(map(str, found)))
+
+
+def _check_teaching(
+    config: TrialConfig, store: FeatureStore, fit: tuple[str, ...], method: Method, hp: Any
+) -> None:
+    """Says whether a method finds anything to learn from in the videos `fit`.
+
+    Raises:
+        DataError: it does not.
+    """
+    seen, labelled = visible_ids(store, fit, method, hp)
+    if method.supervision == "point":
+        if not any(len(store.points(i)) for i in seen):
+            raise DataError(
+                f"{store.path}: no point in the {len(seen)} videos of split {config.fit_on!r}; "
+                f"{config.method} learns from points: import some, or simulate them"
+            )
+    elif method.labels is not None:
+        check_instances(store, labelled, config.fit_on)
+
+
+def _check_parameters(
+    config: TrialConfig, store: FeatureStore, hp: Any, workers: int, videos: Callable[[str], int]
+) -> None:
+    """What of a run depends on its parameters: of the method itself, then of the stage before.
+
+    Raises:
+        ConfigError, DataError: a trial with them cannot run.
+    """
+    method = load(config.method)
+    if method.check is not None:
+        method.check(store, hp)
+    if number := videos(config.method):
+        plan = BatchPlan(groups=(np.arange(number),), asked_batch_size=hp.batch_size, seed=0)
+        check_divides(plan, workers, config.method)
+    steps = config.report_steps[-1]
+    if not any(learning_rate(hp, step, steps) for step in range(min(steps, 3))):
+        raise ConfigError(
+            f"train.warmup: {hp.warmup} of {steps} steps of {config.method} leaves none in which "
+            "lr is above 0; train longer or lower it"
+        )
+    if method.stage is not None and (before := int(getattr(hp, method.stage.steps))):
+        check_folder(config.stages)
+        stage = replace(config, method=method.stage.method, report_steps=(before,))
+        _check_parameters(stage, store, method.stage.params(hp), workers, videos)
+
+
+def _videos(store: FeatureStore, fit: tuple[str, ...], hp: Any) -> Callable[[str], int]:
+    """How many of the videos `fit` each method, or stage, trains on."""
+    return cache(lambda name: len(visible_ids(store, fit, load(name), hp)[0]))
+
+
+def _value_problems(
+    config: TrialConfig, domains: Mapping[str, Domain], store: FeatureStore, workers: int
+) -> Iterator[PtalError]:
+    """Why a run with its own values, or with others that the domains hold, could not be done."""
+    kind: Any = load(config.method).train_params
+    base = kind(**config.train)
+    fit, _ = split_ids(store, config, base)
+    videos = _videos(store, fit, base)
+    for params, named in _configurations(domains):
+        try:
+            _check_parameters(config, store, kind(**config.train | params), workers, videos)
+        except (ConfigError, DataError) as error:
+            values = ", ".join(f"train.{name}={params[name]}" for name in named)
+            given = f"a trial may be given {values}: " if named else ""
+            yield type(error)(f"{given}{error}")
+
+
+def _configurations(
+    domains: Mapping[str, Domain],
+) -> Iterator[tuple[dict[str, Scalar], Collection[str]]]:
+    """Configurations of a space, and which of their parameters are new in them: one in the middle,
+    all ends and options of each domain, then some at random."""
+    middle = {name: domain.sample(0.5) for name, domain in domains.items()}
+    yield middle, middle
+    if not middle:
+        return
+    for name, domain in domains.items():
+        for value in domain.extremes():
+            yield middle | {name: value}, (name,)
+    rng = np.random.default_rng(0)
+    for _ in range(DRAWN):
+        drawn = {name: domain.sample(float(rng.random())) for name, domain in domains.items()}
+        yield drawn, drawn

@@ -1,0 +1,82 @@
+"""The runs after a search: what each is and what it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ptal_ray.data.detections import write_detections
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.types import Segments
+from ptal_ray.errors import DivergedError
+from ptal_ray.space.space import Scalar
+from ptal_ray.training.config import TrialConfig, TrialReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalConfig:
+    """One training run after the search.
+
+    Args:
+        role: "reselect" or "test".
+        arm: "candidate1", ... (best first) for reselect; "best" and "default" for test.
+        seed: 0, 1, ...; the run itself is seeded with the study's seed + 1 + this number, so
+            that a configuration is never judged again by the seed that selected it.
+        config: what to train.
+    """
+
+    role: str
+    arm: str
+    seed: int
+    config: TrialConfig
+
+    @property
+    def folder(self) -> str:
+        """Where its files lie in the study directory."""
+        return f"final/{self.arm}_seed{self.seed}"
+
+    @property
+    def deployable(self) -> bool:
+        """Whether it leaves a model file: it is trained on the whole training split."""
+        return self.role == "test"
+
+
+def final_event(
+    directory: Path, run: FinalConfig, report: TrialReport, detections: Mapping[str, Segments]
+) -> dict[str, Any]:
+    """Writes the detections of a finished final run and returns its "final_report" event.
+
+    Args:
+        directory: the study directory.
+        run: what ran.
+        report: its last report.
+        detections: of the scored videos, by id; written in the ActivityNet layout.
+    """
+    classes = FeatureStore.open(run.config.store).info.classes
+    path = directory / run.folder / "detections.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_detections(path, detections, classes)
+    return _final_event(run, report.step, report.decode) | {
+        "metrics": report.metrics,
+        "detections": f"{run.folder}/detections.json",
+    }
+
+
+def diverged_event(run: FinalConfig, error: DivergedError) -> dict[str, Any]:
+    """The "final_report" event of a run that diverged: no metrics, and why."""
+    plain = _final_event(run, run.config.report_steps[-1], run.config.decode)
+    return plain | {"metrics": {}, "detections": "", "message": str(error)}
+
+
+def _final_event(run: FinalConfig, step: int, decode: dict[str, Scalar]) -> dict[str, Any]:
+    return {
+        "event": "final_report",
+        "arm": run.arm,
+        "role": run.role,
+        "seed": run.seed,
+        "params": run.config.train,
+        "decode": decode,
+        "step": step,
+    }

@@ -1,0 +1,204 @@
+"""One training run on its way to the process that trains it, and what that process does with it.
+
+A checkpoint always has its report beside it, and a report that never reached the driver is sent
+again. Process and driver may be on machines that share no file system: then the data has an origin
+that every machine knows, and the study a remote storage.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ptal_ray.data.datasets import present
+from ptal_ray.errors import DataError, PtalError, StorageError, full_storage_named
+from ptal_ray.storage.remote import Remote
+from ptal_ray.storage.whole import whole
+from ptal_ray.study.finals import FinalConfig, final_event
+from ptal_ray.study.run_folder import CHECKPOINT, DETECTIONS, MODEL, REPORT, SCORES, RunFolder
+from ptal_ray.study.study import working_copy
+from ptal_ray.study.view import dumps
+from ptal_ray.training.config import TrialConfig
+from ptal_ray.training.decoding import write_scores
+from ptal_ray.training.trial import Trial
+
+STANDBY = ""  # in place of a job: keep the process and its workers for a job that is not known yet
+STANDBY_S = 0.2
+Result = dict[str, Any]
+HALTS: dict[str, type[PtalError]] = {"storage": StorageError, "data": DataError}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to train, where its files go, and since when the driver waits for it.
+
+    Args:
+        config: what to train; `store` is a path on the driver's machine.
+        directory: of the study, absolute, on all machines that share a file system.
+        folder: of this run, relative to it.
+        reported_step: the last step whose report the driver has; 0 for none.
+        asked_at: seconds since 1970.
+        final: (role, arm, seed) of a run after the search; None for a search trial.
+        remote: s3:// address of the study; "" where `directory` is all there is.
+        source: where any machine finds the data, as `data.datasets.origin` says.
+        data_hash: content hash of the data; "" trusts the path in `config`.
+    """
+
+    config: TrialConfig
+    directory: str
+    folder: str
+    asked_at: float
+    reported_step: int = 0
+    final: tuple[str, str, int] | None = None
+    remote: str = ""
+    source: str = ""
+    data_hash: str = ""
+
+    @property
+    def study_directory(self) -> Path:
+        """The folder of the study on this machine."""
+        return working_copy(Remote.parse(self.remote)) if self.remote else Path(self.directory)
+
+    @property
+    def path(self) -> Path:
+        """The folder of this run on this machine."""
+        return self.study_directory / self.folder
+
+    @property
+    def files(self) -> RunFolder:
+        """The files of this run."""
+        remote = Remote.parse(self.remote) / self.folder if self.remote else None
+        return RunFolder(self.path, remote)
+
+    @property
+    def run(self) -> FinalConfig:
+        """The final run this is."""
+        assert self.final is not None
+        role, arm, seed = self.final
+        return FinalConfig(role=role, arm=arm, seed=seed, config=self.config)
+
+    def to_json(self) -> str:
+        """One JSON object; `from_json` reads it back."""
+        return json.dumps(asdict(self) | {"config": self.config.to_json()})
+
+    @staticmethod
+    def from_json(text: str) -> Job:
+        """The job that `to_json` wrote."""
+        plain = json.loads(text)
+        plain["config"] = TrialConfig.from_json(plain["config"])
+        plain["final"] = tuple(plain["final"]) if plain["final"] else None
+        return Job(**plain)
+
+
+def failure(message: str) -> Result:
+    """The last result of a job that cannot go on, however often it is tried."""
+    return {"done": True, "failed": message}
+
+
+def stand_by() -> Result:
+    """The result of a process that has waited a moment for a job; no report."""
+    time.sleep(STANDBY_S)
+    return {"done": False, "failed": None, "standby": True}
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """The files of a run that a killed process had not finished."""
+    names = (CHECKPOINT, REPORT, SCORES, DETECTIONS)
+    return [file for name in names for file in folder.glob(f".{name}.*")]
+
+
+class JobRun:
+    """A job in the process that trains it: from its checkpoint, report by report, to its end.
+
+    Args:
+        job: what to do.
+        device: "cpu", "cuda" or "cuda:k".
+        rank, world_size: as for `Trial`; rank 0 alone writes files.
+    """
+
+    def __init__(self, job: Job, device: str, rank: int = 0, world_size: int = 1) -> None:
+        self.job, self.device, self.rank, self.world_size = job, device, rank, world_size
+        self.trial: Trial | None = None
+        self._note = ""
+
+    def advance(self) -> Result:
+        """The next report: {"step", "objective", "metrics", "decode", "seconds",
+        "to_first_step_s", "done", "failed"}, the "event" of a final run, and a "note" where a
+        damaged checkpoint was passed over.
+
+        "failed" is None or why this job ended: an error that trying again would repeat. With
+        "halt" (a key of `HALTS`) it is no fault of the job, and others would meet it too: there is
+        no place for files, or the data has changed.
+        """
+        try:
+            with full_storage_named(self.job.study_directory):
+                if self.trial is None:
+                    try:
+                        self._find_data()
+                    except DataError as error:
+                        return failure(str(error)) | {"halt": "data"}
+                    self.trial = self._trial()
+                    if (unsent := self._unsent(self.trial)) is not None:
+                        return unsent
+                return self._advance(self.trial)
+        except StorageError as error:
+            return failure(str(error)) | {"halt": "storage"}
+        except PtalError as error:
+            return failure(str(error))
+
+    def _trial(self) -> Trial:
+        self.job.files.agree(self.rank, self.world_size)
+        trial = Trial(self.job.config, self.device, self.rank, self.world_size)
+        if self.job.files.report() is not None:
+            try:
+                trial.load(self.job.path / CHECKPOINT)
+            except DataError:  # training again costs time alone
+                self._note = f"{CHECKPOINT} was damaged or of another version; from the start"
+        if self.rank == 0:
+            for file in unfinished(self.job.path):
+                file.unlink()
+        return trial
+
+    def _find_data(self) -> None:
+        config = self.job.config
+        if self.job.data_hash:
+            store = present(config.store, self.job.source, self.job.data_hash)
+            self.job = replace(self.job, config=replace(config, store=str(store)))
+
+    def _unsent(self, trial: Trial) -> Result | None:
+        saved = self.job.files.report()
+        if saved is None or saved["step"] != trial.step:
+            return None
+        return saved if trial.done or trial.step > self.job.reported_step else None
+
+    def _advance(self, trial: Trial) -> Result:
+        report = trial.advance()
+        first = trial.first_step_at
+        result = asdict(report) | {
+            "to_first_step_s": first - self.job.asked_at if first else None,
+            "done": trial.done,
+            "failed": None,
+        }
+        if self.rank == 0:
+            if self.job.final:
+                directory = self.job.study_directory
+                if self.job.run.deployable:
+                    trial.save_model(self.job.path / MODEL, report.decode)
+                result["event"] = final_event(directory, self.job.run, report, trial.detections)
+            self._save(trial, result)
+        note, self._note = self._note, ""
+        return {"note": note} | result if note else result
+
+    def _save(self, trial: Trial, result: Result) -> None:
+        folder = self.job.path
+        folder.mkdir(parents=True, exist_ok=True)
+        if not self.job.final:
+            write_scores(folder / SCORES, trial.scores)
+        with whole(folder / REPORT) as beside:
+            beside.write_text(dumps(result), encoding="utf-8")
+        trial.save(folder / CHECKPOINT)
+        last = (SCORES, DETECTIONS, MODEL) if trial.done else ()
+        self.job.files.send(*last, REPORT, CHECKPOINT)

@@ -1,0 +1,221 @@
+"""The files of a study's driver, mirrored to a remote storage while it runs, and brought back.
+
+The runs of a study send their own files; see `run_folder`. One driver at a time: driver.json says
+which. An object store has no locks, so two that start within the same second on two machines can
+both get past that; the one that finds the other's name there later stops.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ptal_ray.errors import ConfigError, StorageError
+from ptal_ray.storage.remote import Remote
+from ptal_ray.study.study import Study, working_copy
+
+LOG = "events.jsonl"
+BESIDE = ("study.json", "optuna.journal", "mlflow_state.json")
+DRIVER = "driver.json"
+PAUSE_S = 1.0  # between looks at the files
+BEAT_S = 10.0  # between signs of life
+SILENCE_S = 25.0  # a driver on another machine that gives none for so long is dead
+_FINAL = re.compile(r"final/\w+/detections\.json")
+
+
+def check_out(remote: Remote) -> Path:
+    """The directory of a study on this machine, as far as the study has come.
+
+    That is what lies at `remote`, unless the directory is here already and is further, because a
+    killed driver could not send its last events.
+
+    Raises:
+        ConfigError: there is no study, or both went on from the same event.
+        StorageError: it cannot be read.
+    """
+    directory = working_copy(remote)
+    log = directory / LOG
+    here = _whole_lines(log.read_bytes() if log.exists() else b"")
+    there = _whole_lines((remote / LOG).read() or b"")
+    if (directory / "study.json").exists() and here.startswith(there):
+        return directory
+    if not there.startswith(here):
+        raise ConfigError(
+            f"{remote}: its events and those in {directory} both went on since they were the same; "
+            f"remove {directory} to go on with what lies at the address"
+        )
+    if not (remote / "study.json").pull(directory / "study.json"):
+        raise ConfigError(f"{remote}: there is no study (study.json is missing)")
+    for name in (*BESIDE, *filter(_FINAL.fullmatch, remote.names())):
+        if not (remote / name).pull(directory / name):
+            (directory / name).unlink(missing_ok=True)
+    (remote / LOG).pull(log)  # last: with it the directory counts
+    return directory
+
+
+class Mirror:
+    """Keeps the files of a study's driver up to date at its address; nothing without one.
+
+    Args:
+        study: being run by this process.
+
+    `lost` says that another driver took the study over.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._directory = study.directory
+        self._remote = Remote.parse(study.remote) if study.remote else None
+        self._me: dict[str, Any] = {
+            "host": socket.gethostname(), "pid": os.getpid(),
+            "started": psutil.Process().create_time(),
+        }  # fmt: skip
+        self._beats, self._beat_at = 0, 0.0
+        self._sent: dict[str, tuple[int, int]] = {}
+        self._trouble = ""
+        self.lost = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="mirror", daemon=True)
+
+    def start(self) -> None:
+        """Claims the study and begins to follow it.
+
+        Raises:
+            ConfigError: another process runs this study, or the storage cannot be used.
+        """
+        if self._remote is None:
+            return
+        try:
+            other = (self._remote / DRIVER).read()
+            if other is not None and self._lives(other):
+                raise ConfigError(
+                    f"{self._remote}: another process runs this study ({_who(other)}); wait for it "
+                    "or stop it"
+                )
+            self._sign()
+        except StorageError as error:
+            raise ConfigError(f"--storage: {error}") from error
+        self._thread.start()
+
+    def close(self) -> str:
+        """Sends what is left and ends; returns a line on what could not be sent, or ""."""
+        if self._remote is None or self._thread.ident is None:  # it never began
+            return ""
+        self._stop.set()
+        self._thread.join()
+        if not self.lost:
+            self._try()
+        if not self._trouble:
+            self._leave()
+        if self.lost:
+            return f"stopped: {self._remote}: {self._trouble}"
+        if self._trouble:
+            return (
+                f"not all of the study is at {self._remote} ({self._trouble}); the rest lies in "
+                f"{self._directory}; --resume {self._remote} on this machine sends it"
+            )
+        return ""
+
+    def _leave(self) -> None:
+        assert self._remote is not None
+        try:
+            (self._remote / DRIVER).remove()
+        except StorageError as error:
+            self._trouble = str(error)
+
+    def _follow(self) -> None:
+        while not self._stop.is_set() and not self.lost:
+            began = time.monotonic()
+            self._try()
+            took = time.monotonic() - began
+            # A long log is not sent all the time, but signs of life are due.
+            self._stop.wait(min(max(PAUSE_S, 4 * took), BEAT_S / 2))
+
+    def _try(self) -> None:
+        """One round; a storage that is away is tried again in the next."""
+        try:
+            if time.monotonic() >= self._beat_at:
+                self._beat()
+            self._send()
+            self._trouble = ""
+        except (StorageError, OSError) as error:
+            self._trouble = str(error)
+
+    def _send(self) -> None:
+        """Sends what changed: the log before the files that follow it, but read after them."""
+        files = {name: data for name in (*BESIDE, LOG) if (data := self._changed(name))}
+        for name in sorted(files, key=lambda name: name != LOG):
+            assert self._remote is not None
+            (self._remote / name).write(files[name][0])
+            self._sent[name] = files[name][1]
+
+    def _changed(self, name: str) -> tuple[bytes, tuple[int, int]] | None:
+        path = self._directory / name
+        if not (self._directory / LOG).exists() or not path.exists():
+            return None
+        status = path.stat()
+        stamp = (status.st_mtime_ns, status.st_size)
+        return None if self._sent.get(name) == stamp else (path.read_bytes(), stamp)
+
+    def _beat(self) -> None:
+        assert self._remote is not None
+        found = (self._remote / DRIVER).read()
+        if found is not None and not self._mine(found):
+            self.lost = True
+            raise StorageError(f"another driver took it over: {_who(found)}")
+        self._sign()
+
+    def _sign(self) -> None:
+        assert self._remote is not None
+        self._beats += 1
+        self._beat_at = time.monotonic() + BEAT_S
+        (self._remote / DRIVER).write(json.dumps(self._me | {"beat": self._beats}).encode())
+
+    def _mine(self, text: bytes) -> bool:
+        found = _parsed(text)
+        return all(found.get(key) == value for key, value in self._me.items())
+
+    def _lives(self, text: bytes) -> bool:
+        """Whether the driver that wrote `text` still runs; takes a while if it was elsewhere."""
+        found = _parsed(text)
+        if found.get("host") == self._me["host"]:
+            return _runs(int(found.get("pid", 0)), found.get("started"))
+        assert self._remote is not None
+        until = time.monotonic() + SILENCE_S
+        while time.monotonic() < until:
+            time.sleep(PAUSE_S)
+            if (now := (self._remote / DRIVER).read()) != text:
+                return now is not None
+        return False
+
+
+def _runs(pid: int, started: Any) -> bool:
+    try:
+        return bool(psutil.Process(pid).create_time() == started)
+    except psutil.Error:
+        return False
+
+
+def _who(text: bytes) -> str:
+    found = _parsed(text)
+    return f"process {found.get('pid')} on {found.get('host')}"
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    """What a driver wrote; nothing of a damaged file."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _whole_lines(data: bytes) -> bytes:
+    return data[: data.rfind(b"\n") + 1]

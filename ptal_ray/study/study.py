@@ -1,0 +1,386 @@
+"""A study: one search space on one feature store, its directory and the runs it is made of."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ptal_ray.data.datasets import present
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.errors import ConfigError, NoTrialFinished, StorageError
+from ptal_ray.space.space import Scalar, SearchSpace, parse_space
+from ptal_ray.storage.place import check_links, plain_name
+from ptal_ray.storage.remote import Remote
+from ptal_ray.storage.whole import whole
+from ptal_ray.study.finals import FinalConfig
+from ptal_ray.study.provenance import provenance
+from ptal_ray.study.run_folder import RunFolder
+from ptal_ray.study.view import StudyView, TrialView, summarise
+from ptal_ray.training.config import TrialConfig, external_note
+from ptal_ray.training.supervision import annotated_ids, fold
+
+SEARCHERS = ("tpe", "random", "grid")
+SCHEDULERS = ("asha", "none")
+MOST_SEED = 2**32  # what every generator takes, with the seeds of final runs above it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What a study searches, where, and how long.
+
+    Args:
+        name: <space>-<YYYYmmdd-HHMMSS>, the space as `place.plain_name` writes it.
+        directory: <storage>/<name>; study.json, events.jsonl, trials/ and final/ lie in it.
+        space: the resolved search space.
+        store: path of the feature store.
+        data_hash: content hash of that store when the study began.
+        seed: of the searcher and of every trial.
+        num_trials: trials to start in all.
+        time_budget_s: no trial starts later than this, and running ones stop at their next report.
+        searcher: "tpe", "random" or "grid".
+        scheduler: "asha" or "none".
+        max_concurrent: trials at a time; None for what the resources allow.
+        autoscale: the cluster grows until that many fit.
+        keep_checkpoints: of how many complete trials, the best; None for `final.top`.
+        source: where any machine finds the data: an s3:// address or a name; "" for `store` alone.
+        remote: s3:// address that mirrors `directory`; "" for none.
+        overrides: what `--set` and `--dataset` changed in the file of the space.
+    """
+
+    name: str
+    directory: Path
+    space: SearchSpace
+    store: Path
+    data_hash: str
+    num_trials: int
+    seed: int = 0
+    time_budget_s: float | None = None
+    searcher: str = "tpe"
+    scheduler: str = "asha"
+    max_concurrent: int | None = None
+    autoscale: bool = False
+    keep_checkpoints: int | None = None
+    source: str = ""
+    remote: str = ""
+    overrides: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for flag, value, known in (
+            ("searcher", self.searcher, SEARCHERS),
+            ("scheduler", self.scheduler, SCHEDULERS),
+        ):
+            if value not in known:
+                raise ConfigError(f"--{flag} {value}: unknown; allowed are {', '.join(known)}")
+        for flag, number in (
+            ("num-trials", self.num_trials),
+            ("time-budget", self.time_budget_s),
+            ("max-concurrent", self.max_concurrent),
+            ("keep-checkpoints", self.keep_checkpoints),
+        ):
+            if number is not None and not 0 < number < float("inf"):
+                raise ConfigError(f"--{flag} {number}: must be positive")
+        if self.autoscale and self.max_concurrent is None:
+            raise ConfigError(
+                "--autoscale: give --max-concurrent N too, the trials that the cluster can grow to"
+            )
+        if not 0 <= self.seed < MOST_SEED:
+            raise ConfigError(
+                f"--seed {self.seed}: must be a whole number from 0 to {MOST_SEED - 1}"
+            )
+
+    @property
+    def events(self) -> Path:
+        """The event log of this study."""
+        return self.directory / "events.jsonl"
+
+    def trial_directory(self, number: int) -> Path:
+        """Where trial `number` keeps its checkpoint and its scores."""
+        return self.directory / "trials" / f"{number:05d}"
+
+    def run_folder(self, number: int) -> RunFolder:
+        """The files of trial `number`."""
+        path = self.trial_directory(number)
+        folder = path.relative_to(self.directory).as_posix()
+        return RunFolder(path, Remote.parse(self.remote) / folder if self.remote else None)
+
+
+def working_copy(remote: Remote) -> Path:
+    """The directory of the study `remote` on this machine."""
+    return remote.parent.cache / remote.name
+
+
+def create_study(
+    space: SearchSpace, store: FeatureStore, storage: Path | Remote, **settings: Any
+) -> Study:
+    """Makes a new study directory and writes study.json into it.
+
+    Args:
+        space: the resolved search space.
+        store: the feature store it runs on.
+        storage: folder or s3:// address of all studies.
+        settings: fields of `Study` that differ from their default; `num_trials` defaults to the
+            budget of the space.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    study = Study(
+        **{"num_trials": space.budget.trials} | settings,
+        name="",
+        directory=Path(),
+        space=space,
+        store=store.path.resolve(),
+        data_hash=store.info.content_hash,
+    )
+    stamp = time.time()
+    while True:
+        name = f"{plain_name(space.name)}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(stamp))}"
+        directory, remote = study_place(storage, name)
+        try:
+            if remote and remote.names():
+                raise FileExistsError(remote)
+            directory.mkdir(parents=True)
+            break
+        except FileExistsError:
+            stamp += 1  # two studies began within one second
+        except StorageError as error:
+            raise ConfigError(f"--storage {error}") from error
+        except OSError as error:
+            raise ConfigError(
+                f"--storage {storage}: cannot be written ({error.strerror}); choose another folder"
+            ) from error
+    study = replace(study, name=name, directory=directory, remote=str(remote or ""))
+    write_study(study)
+    return study
+
+
+def study_place(storage: Path | Remote, name: str) -> tuple[Path, Remote | None]:
+    """The directory of study `name` on this machine, and its address where it is mirrored."""
+    if isinstance(storage, Path):
+        return storage / name, None
+    return working_copy(storage / name), storage / name
+
+
+def write_study(study: Study) -> None:
+    """Writes <directory>/study.json, at once or not at all."""
+    plain = asdict(study) | {
+        "directory": None,
+        "remote": "",
+        "space": study.space.as_dict(),
+        "space_name": study.space.name,
+        "store": str(study.store),
+    }
+    with whole(study.directory / "study.json") as beside:
+        beside.write_text(json.dumps(plain, indent=1), encoding="utf-8")
+
+
+def read_study(directory: Path, remote: str = "") -> Study:
+    """The study that `write_study` wrote, wherever its directory, and its data, lie now.
+
+    Args:
+        directory: of the study.
+        remote: the address that mirrors it, or "".
+
+    Raises:
+        ConfigError: there is no readable study.json, or this version does not know its space.
+        DataError: the feature store is missing or its content changed since the study began, or a
+            link in the directory leads out of it.
+    """
+    path = directory / "study.json"
+    check_links(directory)
+    try:
+        plain = json.loads(path.read_text("utf-8"))
+        space_name, space = plain.pop("space_name"), json.dumps(plain.pop("space"))
+        settings = plain | {
+            "directory": directory, "remote": remote, "store": Path(plain["store"]),
+            "overrides": tuple(plain.get("overrides", ())),
+        }  # fmt: skip
+        study = Study(**settings, space=parse_space(space, name=space_name, source=str(path)))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {error.strerror}; give the directory of a study, such as studies/<name>"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{path}: damaged or of another version ({error}); restore it or start a new study"
+        ) from error
+    store = present(str(study.store), study.source, study.data_hash)
+    return replace(study, store=store.resolve())
+
+
+def latest_study(storage: Path | Remote, space_name: str) -> str:
+    """Name of the newest study of a space, for --resume.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if isinstance(storage, Path):
+        names = [p.parent.name for p in storage.glob("*/study.json")]
+    else:
+        names = storage.names(below=False)
+    stamp = re.compile(re.escape(plain_name(space_name)) + r"-\d{8}-\d{6}")
+    found = sorted(name for name in names if stamp.fullmatch(name))
+    if not found:
+        raise ConfigError(f"--resume: {storage} holds no study of {space_name}")
+    return found[-1]
+
+
+def study_event(study: Study) -> dict[str, Any]:
+    """The "study" event: everything that is true of the whole study."""
+    store = FeatureStore.open(study.store)
+    info, space = store.info, study.space
+    external = external_note(space.train_defaults() | dict.fromkeys(space.train, "searched"))
+    return {
+        "event": "study",
+        "study": study.name,
+        "method": space.method,
+        "dataset": info.name,
+        "features": info.features,
+        "note": "; ".join(filter(None, [info.note, external])),
+        "external": external,
+        "space": space.as_dict(),
+        "defaults": {"train": space.train_defaults(), "decode": space.decode_defaults()},
+        "seed": study.seed,
+        **provenance(),
+        "data_hash": study.data_hash,
+        "searcher": study.searcher,
+        "scheduler": study.scheduler,
+        "annotated": _annotated(study, store),
+    }
+
+
+def _annotated(study: Study, store: FeatureStore) -> dict[str, list[str]]:
+    """Ids whose annotations the search and the final runs may see; empty where points supervise."""
+    hp, selection = study.space.train_params(), study.space.selection
+    known = annotated_ids(store, hp)
+    fit, _ = fold(store, hp, selection.val_fraction, selection.fold_seed)
+    return {"search": [i for i in fit if i in known], "final": list(known)} if known else {}
+
+
+def trial_config(study: Study, params: Mapping[str, Scalar]) -> TrialConfig:
+    """One search trial.
+
+    Args:
+        study: the study it belongs to.
+        params: the searched train parameters.
+    """
+    space = study.space
+    return TrialConfig(
+        method=space.method,
+        store=str(study.store),
+        train=space.resolve_train(params),
+        decode=space.decode_defaults(),
+        decode_domains=space.decode,
+        decode_settings=space.selection.decode_settings,
+        cross_fit=space.selection.cross_fit,
+        seed=study.seed,
+        report_steps=space.budget.report_steps,
+        fit_on="fit",
+        score_on="val",
+        val_fraction=space.selection.val_fraction,
+        fold_seed=space.selection.fold_seed,
+        precision=space.resources.precision,
+        stages=_stages(study),
+    )
+
+
+def _stages(study: Study) -> str:
+    """Where all studies of a storage share what earlier stages of training left."""
+    if study.remote:
+        return str(Remote.parse(study.remote).parent / ".stages")
+    return str(study.directory.resolve().parent / ".stages")
+
+
+def final_configs(study: Study, view: StudyView, role: str) -> tuple[FinalConfig, ...]:
+    """The runs after the search.
+
+    Args:
+        study: the study.
+        view: its events so far; for "test" with all reselect runs in it.
+        role: "reselect": the best configurations trained on the fit fold again, with several
+            seeds, and scored on val to choose one; none where there is no choice.
+            "test": the winner and the defaults trained on the whole training split, with several
+            seeds, decode parameters frozen, and scored on the sealed test split.
+
+    Raises:
+        NoTrialFinished: no trial reached its last report.
+    """
+    space, seeds = study.space, range(study.space.final.seeds)
+    last = (space.budget.max_steps,)
+    if role == "reselect":
+        top = _candidates(study, view)
+        arms = {
+            f"candidate{k}": replace(trial_config(study, t.params), report_steps=last)
+            for k, t in enumerate(top if len(top) > 1 else (), 1)
+        }
+    else:
+        best = winner(study, view)
+        sealed: dict[str, Any] = {"decode_domains": {}, "fit_on": "train", "score_on": "test"}
+        default = replace(trial_config(study, {}), report_steps=last, **sealed)
+        tuned = study.space.decode_defaults() | best.reports[-1].decode
+        chosen = space.resolve_train(best.params)
+        arms = {"best": replace(default, train=chosen, decode=tuned), "default": default}
+    return tuple(
+        FinalConfig(role=role, arm=arm, seed=k, config=replace(config, seed=study.seed + 1 + k))
+        for arm, config in arms.items()
+        for k in seeds
+    )
+
+
+def winner(study: Study, view: StudyView) -> TrialView:
+    """The trial whose configuration did best on val: over the reselect seeds where there are any.
+
+    Raises:
+        NoTrialFinished: no trial reached its last report.
+    """
+    top = _candidates(study, view)
+    means = [
+        summarise(view.runs("reselect", f"candidate{k}")).get("val/mAP_avg")
+        for k in range(1, len(top) + 1)
+    ]
+    judged = [(m.mean, -k) for k, m in enumerate(means) if m is not None]
+    return top[-max(judged)[1]] if judged else top[0]
+
+
+def _candidates(study: Study, view: StudyView) -> list[TrialView]:
+    """The `final.top` best complete trials with different parameters, best first."""
+    done = [t for t in view.trials if t.state == "complete" and t.finite]
+    done.sort(key=lambda t: (-t.reports[-1].objective, t.number))
+    distinct: dict[str, TrialView] = {}
+    for trial in done:
+        distinct.setdefault(json.dumps(trial.params, sort_keys=True), trial)
+    if not distinct:
+        raise NoTrialFinished(_why_none_finished(study, view))
+    return list(distinct.values())[: study.space.final.top]
+
+
+def _why_none_finished(study: Study, view: StudyView) -> str:
+    """One line: what most of the trials that failed said, else that time was too short."""
+    trials, last = len(view.trials), study.space.budget.max_steps
+    none = f"{study.name}: none of {trials} trials reached step {last}"
+    said: dict[str, list[str]] = {}
+    for trial in view.trials:
+        if trial.state == "failed":  # numbers differ where the reason is one
+            said.setdefault(re.sub(r"[\d.]+", "0", trial.message), []).append(trial.message)
+    if not said:
+        return f"{none}; allow more time or lower budget.max_steps"
+    most = max(said.values(), key=len)
+    return f"{none}; {len(most)} of {trials} failed: {most[-1]}"
+
+
+def end_event(study: Study, view: StudyView, state: str, message: str = "") -> dict[str, Any]:
+    """The "study_end" event; `state` is "done" or "interrupted"."""
+    best = winner(study, view) if view.best else None
+    return {
+        "event": "study_end",
+        "state": state,
+        "best_trial": best.number if best else None,
+        "best_params": best.params if best else {},
+        "best_decode": best.reports[-1].decode if best else {},
+        "message": message,
+    }

@@ -1,0 +1,279 @@
+"""What each MLflow run of a study gets: a pure translation of events, which no server sees.
+
+    study                   parent run: resolved space, provenance, the winner's test metrics
+    trial/<number>          child run: searched parameters, metrics as curves over steps
+    <role>/<arm>            child run of an arm of the finals: mean and sd over its seeds
+    <role>/<arm>/seed<k>    child run of that arm: metrics and detections of one seed
+
+Timestamps are those of the events, so that writing an event twice changes nothing in MLflow.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ptal_ray.study.events import Event, dumps
+from ptal_ray.study.view import FinalRun, Report, StudyView, best_yaml, summarise
+
+LONGEST = 500  # characters of a parameter or tag that every MLflow server accepts
+_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+_ILLEGAL = re.compile(r"[^\w\-. :/]")  # in the name of a metric or parameter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A file, a folder or a text that a run keeps.
+
+    Args:
+        run: key of the run.
+        name: name of a text, or the folder that a file goes into ("" for the top).
+        path: the file or folder; "" for a text.
+        text: the text.
+    """
+
+    run: str
+    name: str = ""
+    path: str = ""
+    text: str = ""
+
+
+@dataclass(kw_only=True)
+class RunUpdate:
+    """What one run gets in one round of writing; filled by `translate`.
+
+    Args:
+        key, parent: of this run and of the one it lies under (None for the study).
+        name: shown by MLflow.
+        started_ms, ended_ms: milliseconds since 1970.
+        metrics: (name, step) -> (value, milliseconds).
+        params, tags: texts of at most `LONGEST` characters.
+        status: RUNNING, FINISHED, KILLED or FAILED; None leaves it.
+        artifacts: files to upload.
+    """
+
+    key: str
+    parent: str | None
+    name: str
+    started_ms: int
+    metrics: dict[tuple[str, int], tuple[float, int]] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    status: str | None = None
+    ended_ms: int | None = None
+    artifacts: list[Artifact] = field(default_factory=list)
+
+    def add_metrics(self, values: Mapping[str, float], step: int, time_s: float) -> None:
+        """Adds metrics of one step; a later value of the same step replaces an earlier one."""
+        for name, value in values.items():
+            self.metrics[_ILLEGAL.sub("_", name), step] = float(value), _ms(time_s)
+
+    def add_params(self, values: Mapping[str, Any], prefix: str = "") -> None:
+        """Adds parameters as texts."""
+        for name, value in values.items():
+            self.params[_ILLEGAL.sub("_", prefix + name)] = _text(value)
+
+    def end(self, status: str, time_s: float) -> None:
+        """The run ended."""
+        self.status, self.ended_ms = status, _ms(time_s)
+
+    def reopen(self) -> None:
+        """The run goes on after an interruption."""
+        self.status, self.ended_ms = "RUNNING", None
+
+
+class Round:
+    """The updates of the runs that `events` touch.
+
+    Args:
+        before: the study before `events`.
+        events: new ones, oldest first.
+        study_dir: where the files of the events lie.
+    """
+
+    def __init__(self, before: StudyView, events: Iterable[Event], study_dir: Path) -> None:
+        self.view, self.study_dir = before, study_dir
+        self.updates: dict[str, RunUpdate] = {}
+        write = {
+            "study": self._study, "trial_start": self._trial_start, "report": self._report,
+            "trial_end": self._trial_end, "final_report": self._final, "study_end": self._end,
+        }  # fmt: skip
+        for event in events:
+            after = self.view.extend([event])
+            if event["event"] in write:
+                write[event["event"]](event, after)
+            self.view = after
+
+    def _run(self, key: str, parent: str | None, name: str, time_s: float) -> RunUpdate:
+        new = RunUpdate(key=key, parent=parent, name=name, started_ms=_ms(time_s))
+        return self.updates.setdefault(key, new)
+
+    def _study_run(self, event: Event) -> RunUpdate:
+        name = event.get("study") or self.view.study.get("study", "study")
+        return self._run("study", None, name, event["time"])
+
+    def _study(self, event: Event, after: StudyView) -> None:
+        run = self._study_run(event)
+        if self.view.study:
+            run.reopen()
+        else:
+            run.add_params(_resolved(event))
+        run.tags |= _provenance(event)
+        whole = {k: v for k, v in event.items() if k not in ("event", "time")}
+        run.artifacts.append(
+            Artifact(run="study", name="study.json", text=dumps(whole, indent=1) + "\n")
+        )
+
+    def _trial_run(self, event: Event) -> RunUpdate:
+        number = int(event["trial"])
+        return self._run(f"trial/{number}", "study", f"trial {number:03d}", event["time"])
+
+    def _trial_start(self, event: Event, after: StudyView) -> None:
+        run = self._trial_run(event)
+        if any(t.number == int(event["trial"]) for t in self.view.trials):
+            run.reopen()
+        else:
+            run.add_params(event["params"], "train.")
+        run.tags["state"] = "running"
+
+    def _report(self, event: Event, after: StudyView) -> None:
+        number, step = int(event["trial"]), int(event["step"])
+        old, new = (_report_of(view, number, step) for view in (self.view, after))
+        assert new is not None
+        if old and dumps([old.objective, old.metrics]) == dumps([new.objective, new.metrics]):
+            return  # trained again after a kill, with the same result
+        more = {"objective": new.objective, "seconds": new.seconds}
+        if new.to_first_step_s is not None:
+            more["to_first_step_s"] = new.to_first_step_s
+        self._trial_run(event).add_metrics(new.metrics | more, step, new.time)
+
+    def _trial_end(self, event: Event, after: StudyView) -> None:
+        run = self._trial_run(event)
+        run.end(_STATUS[event["state"]], event["time"])
+        run.tags |= {"state": event["state"], "message": _cut(event.get("message", ""))}
+        trial = next(t for t in after.trials if t.number == int(event["trial"]))
+        if trial.reports:
+            run.tags |= {f"decode.{k}": _text(v) for k, v in trial.reports[-1].decode.items()}
+
+    def _final(self, event: Event, after: StudyView) -> None:
+        final = next(
+            f for f in after.runs(event["role"], event["arm"]) if f.seed == int(event["seed"])
+        )
+        known = self.view.runs(final.role, final.arm)
+        arm, title = f"{final.role}/{final.arm}", _title(final)
+        parent = self._run(arm, "study", title, final.time)
+        if self.view.end:
+            parent.reopen()
+        if not known:
+            parent.add_params(final.train, "train.")
+            if final.role == "test":  # frozen; a reselect run tunes its own
+                parent.add_params(final.decode, "decode.")
+            parent.tags |= {"role": final.role, "arm": final.arm, "state": "running"}
+        if final.seed in [f.seed for f in known]:
+            return
+        run = self._run(f"{arm}/seed{final.seed}", arm, f"{title} seed {final.seed}", final.time)
+        run.add_params({"seed": final.seed})
+        run.add_params(final.decode, "decode.")
+        run.add_metrics(final.metrics, final.step, final.time)
+        failed = bool(final.message) and not final.metrics
+        run.tags |= {
+            "role": final.role, "arm": final.arm, "message": _cut(final.message),
+            "state": "failed" if failed else "complete",
+        }  # fmt: skip
+        run.end("FAILED" if failed else "FINISHED", final.time)
+        if final.detections:
+            path = str(self.study_dir / final.detections)
+            run.artifacts.append(Artifact(run=run.key, path=path))
+
+    def _end(self, event: Event, after: StudyView) -> None:
+        done = event["state"] == "done"
+        status = "FINISHED" if done else "KILLED"
+        run = self._study_run(event)
+        run.end(status, event["time"])
+        run.tags |= {"state": event["state"], "message": _cut(event.get("message", ""))}
+        if event.get("best_trial") is not None:
+            run.tags["best_trial"] = str(event["best_trial"])
+        if after.best and after.best.objective is not None and after.best.ended is not None:
+            run.add_metrics({"best_objective": after.best.objective}, 0, after.best.ended)
+        for trial in after.trials:
+            if trial.state == "running":
+                killed = self._trial_run({"trial": trial.number, "time": trial.started})
+                killed.end("KILLED", event["time"])
+                killed.tags["state"] = "interrupted"
+        for role in ("reselect", "test"):
+            for name in after.arms(role):
+                self._arm_end(after.runs(role, name), status, event["time"])
+        text = best_yaml(after)
+        if text:
+            run.artifacts.append(Artifact(run="study", name="best.yaml", text=text))
+
+    def _arm_end(self, runs: tuple[FinalRun, ...], status: str, time_s: float) -> None:
+        """Mean and sd over the seeds; also to the study, for the winner on the test split."""
+        first, last = runs[0], max(r.time for r in runs)
+        arm = self._run(f"{first.role}/{first.arm}", "study", _title(first), first.time)
+        finished = [r for r in runs if r.metrics]
+        arm.end(status if finished else "FAILED", time_s)
+        arm.tags["state"] = "complete" if status == "FINISHED" else "interrupted"
+        if status != "FINISHED":
+            return  # seeds are missing
+        values = over_seeds(finished)
+        arm.add_metrics(values, 0, last)
+        if (first.role, first.arm) == ("test", "best"):
+            self.updates["study"].add_metrics(values, 0, last)
+
+
+def over_seeds(runs: Iterable[FinalRun]) -> dict[str, float]:
+    """Each metric's mean over seeds, its standard deviation as `<name>_sd` (for two seeds and
+    more), and the number of `seeds`."""
+    runs = tuple(runs)
+    values: dict[str, float] = {"seeds": len(runs)}
+    for name, summary in summarise(runs).items():
+        values[name] = summary.mean
+        if summary.sd is not None:
+            values[f"{name}_sd"] = summary.sd
+    return values
+
+
+def _resolved(event: Event) -> dict[str, Any]:
+    """Everything that determines a study, flat: a searched parameter shows its domain."""
+    space = event["space"]
+    names = ("method", "dataset", "features", "note", "seed", "searcher", "scheduler", "data_hash")
+    flat = {name: event[name] for name in names if name in event}
+    sections = {k: v for k, v in space.items() if isinstance(v, dict)}
+    for name in ("train", "decode"):
+        sections[name] = event["defaults"][name] | space.get(name, {})
+    return flat | {f"{s}.{k}": v for s, keys in sections.items() for k, v in keys.items()}
+
+
+def _provenance(event: Event) -> dict[str, str]:
+    """What may differ when a study is resumed elsewhere, as tags."""
+    tags = {f"version.{k}": str(v) for k, v in event.get("versions", {}).items()}
+    tags |= {f"hardware.{k}": _text(v) for k, v in event.get("hardware", {}).items()}
+    tags |= {"git_commit": str(event.get("git_commit", "")), "state": "running"}
+    note = f"Features: {event.get('features', '?')}. {event.get('note', '')}".strip()
+    return tags | {"mlflow.note.content": _cut(note)}
+
+
+def _report_of(view: StudyView, number: int, step: int) -> Report | None:
+    reports = next((t.reports for t in view.trials if t.number == number), ())
+    return next((r for r in reports if r.step == step), None)
+
+
+def _title(run: FinalRun) -> str:
+    return f"{'benchmark' if run.role == 'test' else run.role} {run.arm}"
+
+
+def _text(value: Any) -> str:
+    return _cut(value if isinstance(value, str) else dumps(value))
+
+
+def _cut(text: str) -> str:
+    mark = "... (whole in study.json or events.jsonl)"
+    return text if len(text) <= LONGEST else text[: LONGEST - len(mark)] + mark
+
+
+def _ms(time_s: float) -> int:
+    return round(time_s * 1000)

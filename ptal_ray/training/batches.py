@@ -1,0 +1,129 @@
+"""The batches of a training split, on the device of the trial."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ptal_ray.data.batching import PackedSplit
+from ptal_ray.data.sampling import BatchPlan
+from ptal_ray.errors import ConfigError
+from ptal_ray.methods.method import Batch
+from ptal_ray.training.labels import LabelTable
+
+
+def check_divides(plan: BatchPlan, workers: int, method: str) -> None:
+    """Says whether the workers of a trial can share its batches.
+
+    Args:
+        plan: of the training split.
+        workers: of a trial.
+        method: for the message.
+
+    Raises:
+        ConfigError: a batch does not divide among them.
+    """
+    size = plan.batch_size
+    if size % workers:
+        videos, asked = max(len(rows) for rows in plan.groups), plan.asked_batch_size
+        fewer = f" ({asked} are asked for)" if videos < asked else ""
+        choose = f"a multiple of {workers} up to {videos}, or " if workers <= videos else ""
+        raise ConfigError(
+            f"batch size of {method}: {size} videos{fewer} do not divide among {workers} workers; "
+            f"choose {choose}fewer resources.workers"
+        )
+
+
+class Batches:
+    """Assembles the rows of a step into a batch.
+
+    Args:
+        split: the training videos.
+        plan: which rows and crops a step has.
+        labels: their pseudo-labels.
+        hp: train parameters.
+        rank, world_size: this worker among those of the trial.
+    """
+
+    def __init__(
+        self,
+        split: PackedSplit,
+        plan: BatchPlan,
+        labels: LabelTable,
+        hp: Any,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self.split, self.plan, self.labels, self.hp = split, plan, labels, hp
+        self.rank, self.world_size = rank, world_size
+        self.device = split.device
+        columns = (split.point_t, split.point_label, split.pair_t, split.pair_class)
+        self.point_t, self.point_label, self.pair_t, self.pair_class = (
+            torch.from_numpy(column).to(self.device) for column in columns
+        )
+
+    def mine(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """This worker's slice of the rows of a global batch."""
+        share = len(rows) // self.world_size
+        return rows[self.rank * share : (self.rank + 1) * share]
+
+    def training(self, step: int, rows: NDArray[np.int64], crop: bool = True) -> Batch:
+        """This worker's part of the global batch of `rows` at `step`."""
+        mine = self.mine(np.arange(len(rows)))
+        kept = self.split.lengths[rows]
+        start = np.zeros_like(kept)
+        if crop and (kept.max() > self.hp.max_snippets or self.hp.crop_shortest < 1):
+            start, kept = self.plan.crops(
+                step, kept, self.split.point_t[rows], self.hp.max_snippets,
+                self.hp.crop_shortest, self.hp.crop_points,
+            )  # fmt: skip
+        # A number of the global batch, so that draws have one shape however many workers share it.
+        most = self._most_pairs(rows)
+        return self._assemble(rows[mine], start[mine], kept[mine], int(kept.max()), most)
+
+    def whole(self, rows: NDArray[np.int64]) -> Batch:
+        """The uncropped videos of `rows`."""
+        lengths = self.split.lengths[rows]
+        longest, most = int(lengths.max()), self._most_pairs(rows)
+        return self._assemble(rows, np.zeros_like(rows), lengths, longest, most)
+
+    def _assemble(
+        self,
+        rows: NDArray[np.int64],
+        start: NDArray[np.int64],
+        kept: NDArray[np.int64],
+        longest: int,
+        most_pairs: int,
+    ) -> Batch:
+        index, crop_t, length = (
+            torch.from_numpy(a).to(self.device, non_blocking=True) for a in (rows, start, kept)
+        )
+        point_t = _cropped(self.point_t[index], crop_t, length)
+        pair_t = _cropped(self.pair_t[index], crop_t, length)
+        label = self.point_label[index].float() * (point_t >= 0)[..., None]
+        return Batch(
+            ids=tuple(self.split.ids[r] for r in rows),
+            features=self.split.features(rows, start, kept, longest),
+            mask=torch.arange(longest, device=self.device)[None] < length[:, None],
+            point_t=point_t,
+            point_label=label,
+            pair_t=pair_t,
+            pair_class=self.pair_class[index].masked_fill(pair_t < 0, -1),
+            most_pairs=most_pairs,
+            crop_t=crop_t,
+            pseudo=self.labels.at(index),
+        )
+
+    def _most_pairs(self, rows: NDArray[np.int64]) -> int:
+        return int((self.split.pair_t[rows] >= 0).sum(axis=1).max())
+
+
+def _cropped(moment_t: Tensor, crop_t: Tensor, length: Tensor) -> Tensor:
+    """(B, K) snippets of the whole videos, as snippets of their crops; -1 outside."""
+    moved = moment_t - crop_t[:, None]
+    outside = (moment_t < 0) | (moved < 0) | (moved >= length[:, None])
+    return moved.masked_fill(outside, -1)

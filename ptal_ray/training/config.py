@@ -1,0 +1,91 @@
+"""What a trial is told, and what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from ptal_ray.space.space import Domain, Scalar
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """Everything that determines a trial.
+
+    Args:
+        method: method name.
+        store: path of the feature store.
+        train: every train parameter.
+        decode: every decode parameter: the start of the decode search, or the frozen values.
+        decode_domains: decode parameters searched at each report; empty freezes `decode`.
+        decode_settings: settings tried in a decode search, the start included.
+        cross_fit: tune decode on one half of the videos and score on the other.
+        seed: of weights, order, crops and losses.
+        report_steps: ascending optimiser steps at which the trial reports; the last ends it.
+        fit_on: "fit" (training split without the selection fold) or "train" (all of it).
+        score_on: "val" (the selection fold) or "test".
+        val_fraction, fold_seed: the selection fold.
+        precision: "fp32" or "bf16" (autocast).
+        stages: folder where the results of earlier stages are kept for other trials; empty to
+            keep none.
+    """
+
+    method: str
+    store: str
+    train: dict[str, Scalar]
+    decode: dict[str, Scalar]
+    decode_domains: dict[str, Domain]
+    decode_settings: int
+    cross_fit: bool
+    seed: int
+    report_steps: tuple[int, ...]
+    fit_on: str = "fit"
+    score_on: str = "val"
+    val_fraction: float = 0.2
+    fold_seed: int = 0
+    precision: str = "fp32"
+    stages: str = ""
+
+    def to_json(self) -> str:
+        """One JSON object; `from_json` reads it back."""
+        plain = asdict(self) | {
+            "decode_domains": {k: d.as_dict() for k, d in self.decode_domains.items()}
+        }
+        return json.dumps(plain, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> TrialConfig:
+        """The config that `to_json` wrote."""
+        plain = json.loads(text)
+        plain["report_steps"] = tuple(plain["report_steps"])
+        plain["decode_domains"] = {
+            k: Domain.from_dict(d) for k, d in plain["decode_domains"].items()
+        }
+        return TrialConfig(**plain)
+
+
+def external_note(train: Mapping[str, Scalar]) -> str:
+    """What every table says of train parameters that let more labels in than are counted."""
+    if not train.get("external_scores"):
+        return ""
+    return "with external video scores, from classifiers that may have seen all labels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialReport:
+    """What a trial says at a report step.
+
+    Args:
+        step: optimiser steps done.
+        objective: what the search maximises, a fraction.
+        metrics: "val/mAP_avg", "val/mAP_0.50", ..., "train/loss_total", "train/loss_<term>".
+        decode: the decode parameters chosen on the selection videos (or the frozen ones).
+        seconds: training and scoring time so far, over all processes that ran the trial.
+    """
+
+    step: int
+    objective: float
+    metrics: dict[str, float]
+    decode: dict[str, Scalar]
+    seconds: float

@@ -1,0 +1,227 @@
+"""The search over decode parameters on cached scores: many settings, one trained model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.quasirandom import SobolEngine
+
+from ptal_ray.data.datasets import Protocol
+from ptal_ray.data.types import FloatArray, Grid, Scores, Segments
+from ptal_ray.errors import DataError
+from ptal_ray.ops.metrics import detection_map
+from ptal_ray.space.space import Domain, Scalar
+from ptal_ray.storage.whole import whole
+from ptal_ray.training.selection import map_metrics, objective
+
+Decode = Callable[[Scores, Grid, float, Any], Segments]
+Detections = dict[str, Segments]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeResult:
+    """What a decode search found.
+
+    Args:
+        params: the decode parameters that are best on all videos.
+        objective: mAP average; cross-fitted where `cross_fitted`.
+        per_tiou: (K,) mAP at the protocol's thresholds that `objective` averages.
+        metrics: the same by name, see `selection.map_metrics`.
+        detections: by video, made with `params`.
+        table: every setting tried and its objective on all videos, in order; the start first.
+        cross_fitted: whether each video was scored with parameters tuned on the other half.
+        ms_per_setting: milliseconds of decoding and scoring all videos once.
+    """
+
+    params: Any
+    objective: float
+    per_tiou: FloatArray
+    metrics: dict[str, float]
+    detections: Detections
+    table: tuple[tuple[dict[str, Scalar], float], ...]
+    cross_fitted: bool
+    ms_per_setting: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tried:
+    """One setting, judged on a set of videos; the detections are of all videos."""
+
+    index: int
+    objective: float
+    per_tiou: FloatArray
+    detections: Detections
+
+
+def search_decode(
+    decode: Decode,
+    scores: Sequence[Scores],
+    grids: Sequence[Grid],
+    durations: Sequence[float],
+    ground_truth: Mapping[str, Segments],
+    num_classes: int,
+    protocol: Protocol,
+    *,
+    start: Any,
+    domains: Mapping[str, Domain],
+    settings: int,
+    cross_fit: bool,
+    seed: int,
+) -> DecodeResult:
+    """Tries `start`, then the same Sobol points in every call, and keeps the best.
+
+    With `cross_fit`, each half of the videos is scored with the parameters tuned on the other
+    half, so that the objective does not reward a lucky setting; with fewer than two videos or
+    no instance in a half it is the plain one. Where the halves chose different settings, their
+    score scales differ and every score becomes its rank per video before the halves are pooled.
+
+    Args:
+        decode: the method's decode.
+        scores, grids, durations: one a video; durations in seconds.
+        ground_truth: instances by video id; their labels are below `num_classes`.
+        protocol: thresholds and averages of the dataset.
+        start: decode parameters tried first, and the value of every parameter not searched.
+        domains: searched parameters; empty scores `start` alone.
+        settings: settings tried in all.
+        cross_fit: see above.
+        seed: of the Sobol sequence and of the halves.
+    """
+    truth = {s.id: ground_truth[s.id] for s in scores}
+    candidates = decode_settings(start, domains, settings, seed)
+    halves = _halves(truth, num_classes, seed) if cross_fit and len(candidates) > 1 else ()
+    groups = [tuple(truth), *halves]
+    videos = list(zip(scores, grids, durations, strict=True))
+    best: list[_Tried] = []
+    table, began = [], time.perf_counter()
+    for index, hp in enumerate(candidates):
+        found = {s.id: decode(s, grid, duration_s, hp) for s, grid, duration_s in videos}
+        tried = [_judge(index, truth, found, ids, num_classes, protocol) for ids in groups]
+        table.append((asdict(hp), tried[0].objective))
+        pairs = zip(best or tried, tried, strict=True)
+        best = [new if new.objective > old.objective else old for old, new in pairs]
+    per_tiou = best[0].per_tiou
+    if pooled := _out_of_half(halves, best[1:]) if halves else None:
+        per_tiou = _judge(0, truth, pooled, groups[0], num_classes, protocol).per_tiou
+    metrics = map_metrics(per_tiou, protocol)
+    return DecodeResult(
+        params=candidates[best[0].index],
+        objective=objective(metrics),
+        per_tiou=per_tiou,
+        metrics=metrics,
+        detections=best[0].detections,
+        table=tuple(table),
+        cross_fitted=bool(halves),
+        ms_per_setting=1000 * (time.perf_counter() - began) / len(candidates),
+    )
+
+
+def decode_settings(
+    start: Any, domains: Mapping[str, Domain], settings: int, seed: int
+) -> tuple[Any, ...]:
+    """`start`, then up to `settings` - 1 different others: the same for the same arguments."""
+    found = {tuple(asdict(start).values()): start}
+    if domains and settings > 1:
+        names = sorted(domains)
+        sobol = SobolEngine(len(names), scramble=True, seed=seed)  # type: ignore[no-untyped-call]
+        for point in sobol.draw(settings - 1).double().tolist():
+            units = zip(names, point, strict=True)
+            hp = replace(start, **{n: domains[n].sample(min(u, 1 - 1e-9)) for n, u in units})
+            found.setdefault(tuple(asdict(hp).values()), hp)
+    return tuple(found.values())
+
+
+def write_scores(path: Path, scores: Sequence[Scores]) -> None:
+    """Caches scores in one .npz file, at once or not at all."""
+    arrays: dict[str, Any] = {
+        f"{i}/{name}": array for i, s in enumerate(scores) for name, array in s.arrays.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as beside, beside.open("wb") as file:
+        np.savez(file, ids=np.array([s.id for s in scores], dtype=np.str_), **arrays)
+
+
+def read_scores(path: Path) -> list[Scores]:
+    """The scores that `write_scores` wrote.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            ids = [str(i) for i in file["ids"]]
+            arrays: list[dict[str, NDArray[Any]]] = [{} for _ in ids]
+            for key in file.files:
+                index, slash, name = key.partition("/")
+                if slash:
+                    arrays[int(index)][name] = file[key]
+    except (BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: damaged scores; delete the file to have them made anew"
+        ) from error
+    return [Scores(id=i, arrays=a) for i, a in zip(ids, arrays, strict=True)]
+
+
+def _judge(
+    index: int,
+    truth: Mapping[str, Segments],
+    found: Detections,
+    ids: Sequence[str],
+    num_classes: int,
+    protocol: Protocol,
+) -> _Tried:
+    """Setting `index`, which found `found`, judged on the videos `ids`."""
+    part = {i: truth[i] for i in ids}
+    result = detection_map(part, {i: found[i] for i in ids}, num_classes, protocol.tiou)
+    value = objective(map_metrics(result.per_tiou, protocol))
+    return _Tried(index=index, objective=value, per_tiou=result.per_tiou, detections=found)
+
+
+def _halves(
+    truth: Mapping[str, Segments], num_classes: int, seed: int
+) -> tuple[tuple[str, ...], ...]:
+    """Two halves of the videos in which each class has about as many instances; () if too few."""
+    ids = sorted(truth)
+    counts = np.stack([np.bincount(truth[i].label, minlength=num_classes) for i in ids])
+    weight = counts / np.maximum(counts.sum(0), 1)  # a rare class weighs as much as a common one
+    order = np.random.default_rng(seed).permutation(len(ids))
+    order = order[np.argsort(-weight[order].sum(1), kind="stable")]
+    difference, sides = np.zeros(num_classes), ([], [])  # type: ignore[var-annotated]
+    for video in order:
+        full = [len(side) >= (len(ids) + 1) // 2 for side in sides]
+        heavier = (
+            np.abs(difference + weight[video]).sum() > np.abs(difference - weight[video]).sum()
+        )
+        side = int(full[0] or (bool(heavier) and not full[1]))
+        difference += weight[video] if side == 0 else -weight[video]
+        sides[side].append(int(video))
+    if any(len(side) < 2 or counts[side].sum() == 0 for side in sides):
+        return ()
+    return tuple(tuple(ids[v] for v in sorted(side)) for side in sides)
+
+
+def _out_of_half(halves: Sequence[tuple[str, ...]], best: Sequence[_Tried]) -> Detections:
+    """Detections of each half made with the setting that was best on the other one."""
+    first = {i: best[1].detections[i] for i in halves[0]}
+    second = {i: best[0].detections[i] for i in halves[1]}
+    if best[0].index == best[1].index:
+        return first | second
+    return _ranked(first) | _ranked(second)
+
+
+def _ranked(detections: Detections) -> Detections:
+    """Every score replaced by one that depends only on its rank per video: comparable scales."""
+    score = np.concatenate([d.score for d in detections.values()])
+    _, dense = np.unique(-score, return_inverse=True)  # equal scores stay equal
+    first = np.cumsum(np.bincount(dense)) - np.bincount(dense)
+    rank = first[dense] / len(detections)
+    parts = np.split(1 / (1 + rank), np.cumsum([len(d) for d in detections.values()])[:-1])
+    return {
+        i: replace(d, score=part) for (i, d), part in zip(detections.items(), parts, strict=True)
+    }

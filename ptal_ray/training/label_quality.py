@@ -1,0 +1,131 @@
+"""How good pseudo-labels are: a diagnosis with annotations that no training and no search sees."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ptal_ray.data.batching import PackedSplit
+from ptal_ray.data.datasets import protocol
+from ptal_ray.data.types import Segments
+from ptal_ray.errors import ConfigError
+from ptal_ray.methods.method import Method, Pseudo
+from ptal_ray.ops.metrics import detection_map
+from ptal_ray.ops.segments import tiou
+from ptal_ray.training.scoring import SCORE_SNIPPETS, by_length, whole_videos
+from ptal_ray.training.selection import ground_truth, map_metrics
+
+GOOD_TIOU = 0.5  # above it a label of the right class counts as right
+
+
+def label_quality(
+    method: Method,
+    model: nn.Module,
+    split: PackedSplit,
+    hp: Any,
+    made: Pseudo | None = None,
+    annotated: Collection[str] = (),
+) -> dict[str, float]:
+    """How right the pseudo-labels are that the present weights give videos of a training split.
+
+    Args:
+        method: one with pseudo-labels.
+        model: its module; left in evaluation mode.
+        split: videos with points, and with annotations.
+        hp: train parameters.
+        made: the labels of every row, where an earlier stage made them; else the model refreshes
+            them.
+        annotated: ids of videos whose labels are annotations; they are left out.
+
+    Returns:
+        "mAP_0.50", ..., as `selection.map_metrics`; every instance has the score 1. And those of
+        `label_accuracy`. Nothing where all videos are annotated.
+
+    Raises:
+        ConfigError: the method has no pseudo-labels, or the split holds test videos.
+        DataError: no video has an annotated instance.
+
+    Source: APN Table 4; APL Figure 3c.
+    """
+    if method.label_segments is None or (method.refresh is None and made is None):
+        raise ConfigError(f"{method.name}: has no pseudo-labels whose quality could be measured")
+    model.eval()
+    found: dict[str, Segments] = {}
+    for part in by_length(split.lengths, SCORE_SNIPPETS):
+        rows = np.array([row for row in part if split.ids[row] not in annotated], np.int64)
+        if not len(rows):
+            continue
+        with torch.no_grad():
+            instances = _instances(method, model, split, hp, made, rows)
+        for row, instance in zip(rows, instances, strict=True):
+            grid = split.grids[row]
+            found[split.ids[row]] = Segments(
+                start_s=grid.seconds(instance[:, 0]),
+                end_s=grid.seconds(instance[:, 1] + 1),
+                label=instance[:, 2],
+                score=np.ones(len(instance)),
+            )
+    if not found:
+        return {}
+    truth = ground_truth(split.store, [id for id in split.ids if id in found], "val")
+    rules = protocol(split.store.info.name)
+    result = detection_map(truth, found, split.store.info.num_classes, rules.tiou)
+    return map_metrics(result.per_tiou, rules) | label_accuracy(truth, found)
+
+
+def label_accuracy(
+    truth: Mapping[str, Segments], found: Mapping[str, Segments]
+) -> dict[str, float]:
+    """Shares of the labels of all videos, judged by the instance each overlaps most.
+
+    Args:
+        truth, found: instances and labels by video.
+
+    Returns:
+        "class_accuracy": its class is right; "mean_tiou": mean overlap with it; and
+        "positive_accuracy": both the class is right and the overlap above 0.5. Labels that
+        overlap nothing are wrong. "number" of the labels; only that where there is none.
+
+    Source: APL Figure 3c; that the instance is the one of highest overlap is PROPOSED.
+    """
+    right, overlap = [np.zeros(0, bool)], [np.zeros(0)]
+    for id, own in found.items():
+        every = truth[id]
+        shared = tiou(own.start_s, own.end_s, every.start_s, every.end_s)
+        shared = np.concatenate([shared, np.zeros((len(own), 1))], axis=1)
+        best = shared.argmax(axis=1)
+        overlap.append(shared.max(axis=1))
+        label = np.append(every.label, -1)
+        right.append((label[best] == own.label) & (overlap[-1] > 0))
+    correct, shares = np.concatenate(right), np.concatenate(overlap)
+    if not len(shares):
+        return {"number": 0.0}
+    return {
+        "class_accuracy": float(correct.mean()),
+        "mean_tiou": float(shares.mean()),
+        "positive_accuracy": float((correct & (shares > GOOD_TIOU)).mean()),
+        "number": float(len(shares)),
+    }
+
+
+def _instances(
+    method: Method,
+    model: nn.Module,
+    split: PackedSplit,
+    hp: Any,
+    made: Pseudo | None,
+    rows: NDArray[np.int64],
+) -> list[NDArray[Any]]:
+    """What the labels of these videos state, see `Method.label_segments`."""
+    assert method.label_segments is not None
+    if made is not None:
+        index = torch.from_numpy(rows).to(next(iter(made.values())).device)
+        return method.label_segments({name: table[index] for name, table in made.items()}, None)
+    assert method.refresh is not None
+    batch = whole_videos(split, rows)
+    return method.label_segments(method.refresh(model, batch, hp), batch)

@@ -1,0 +1,153 @@
+"""The file that finds actions in new videos: weights, and all else that this takes.
+
+A dict of tensors and plain values that `torch.load(..., weights_only=True)` reads:
+
+    kind, format, version   what it is, the layout of this dict, the ptal_ray that wrote it
+    method, train, decode   the name of the method and all its parameters (train.resample_to too)
+    precision               "fp32" or "bf16"
+    data                    name, classes, feature_dim, content_hash, ...
+    grid                    stride_s and offset_s; where training videos differ, their medians
+    dtype                   as the features of the data are stored; new ones are rounded alike
+    texts                   embeddings of the classes by text encoder; empty where none is used
+    weights                 of the network, the moving average where that is judged
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ptal_ray import __version__
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.text import class_embeddings
+from ptal_ray.data.types import DatasetInfo, Grid
+from ptal_ray.errors import DataError
+from ptal_ray.space.space import Scalar
+from ptal_ray.training.checkpoint import write_whole
+from ptal_ray.training.config import TrialConfig
+
+KIND, FORMAT = "ptal_ray model", 1
+LEARNED = "learned"  # the value of train.text_encoder that uses no embeddings from elsewhere
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """What a model file holds, see the head of this module.
+
+    Args:
+        version: of ptal_ray that wrote it.
+        method: name for `ptal_ray.methods.method.load`.
+        train, decode: every parameter.
+        precision: "fp32" or "bf16".
+        data: of the store it was trained on.
+        grid: of the training videos; where they differ, their median stride and offset.
+        dtype: of the features in that store.
+        texts: (C, d) by text encoder.
+        weights: by name, on the CPU.
+    """
+
+    method: str
+    train: dict[str, Scalar]
+    decode: dict[str, Scalar]
+    precision: str
+    data: DatasetInfo
+    grid: Grid
+    dtype: str
+    texts: dict[str, Tensor]
+    weights: dict[str, Tensor]
+    version: str = __version__
+
+
+def model_file(
+    config: TrialConfig, store: FeatureStore, judged: nn.Module, decode: Mapping[str, Scalar]
+) -> ModelFile:
+    """What a run leaves for new videos.
+
+    Args:
+        config: of the run.
+        store: what it was trained on.
+        judged: the network whose scores count.
+        decode: every decode parameter.
+    """
+    encoder = str(config.train.get("text_encoder", LEARNED))
+    texts = {} if encoder == LEARNED else {encoder: class_embeddings(store, encoder)}
+    return ModelFile(
+        method=config.method,
+        train=dict(config.train),
+        decode=dict(decode),
+        precision=config.precision,
+        data=store.info,
+        grid=store.info.grid or _median(store),
+        dtype=store.dtype,
+        texts={name: torch.from_numpy(rows) for name, rows in texts.items()},
+        weights={name: value.detach().cpu() for name, value in judged.state_dict().items()},
+    )
+
+
+def _median(store: FeatureStore) -> Grid:
+    grids = [store.grid(id) for id in store.ids("train")]
+    return Grid(
+        stride_s=float(np.median([grid.stride_s for grid in grids])),
+        offset_s=float(np.median([grid.offset_s for grid in grids])),
+    )
+
+
+def write_model(path: Path, model: ModelFile) -> None:
+    """Writes a model file, at once or not at all.
+
+    Raises:
+        OSError: it cannot be written; nothing of it stays.
+    """
+    plain = {field.name: getattr(model, field.name) for field in fields(model)}
+    data = asdict(model.data) | {"classes": list(model.data.classes)}
+    grids = {"data": data, "grid": asdict(model.grid)}
+    write_whole(path, {"kind": KIND, "format": FORMAT} | plain | grids)
+
+
+def read_model(path: Path) -> ModelFile:
+    """The model that `write_model` wrote.
+
+    Raises:
+        DataError: the file is missing, damaged, no model file, or of a newer version.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise DataError(
+            f"{path}: damaged or no model file; give the model.pt of a run, or copy it again"
+        ) from error
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        raise DataError(f"{path}: no model file; give the {_hint(content)} of a finished run")
+    if not isinstance(written := content.get("format"), int) or written > FORMAT:
+        raise DataError(
+            f"{path}: written by ptal_ray {content.get('version')} in format {written}, and "
+            f"{__version__} reads up to {FORMAT}; install that version or a newer one"
+        )
+    try:
+        return _parsed(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: damaged model file ({error!r}); copy it again") from error
+
+
+def _parsed(content: dict[str, Any]) -> ModelFile:
+    data = dict(content["data"])
+    data |= {
+        "classes": tuple(data["classes"]),
+        "grid": Grid(**data["grid"]) if data["grid"] else None,
+    }
+    names = [field.name for field in fields(ModelFile)]
+    parsed = {"data": DatasetInfo(**data), "grid": Grid(**content["grid"])}
+    return ModelFile(**{name: content[name] for name in names} | parsed)
+
+
+def _hint(content: Any) -> str:
+    beside = isinstance(content, dict) and "optimizer" in content
+    return "model.pt beside this checkpoint" if beside else "model.pt"

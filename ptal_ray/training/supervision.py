@@ -1,0 +1,93 @@
+"""Which videos a trial trains on and is scored on, and what training may see of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ptal_ray.data import splits
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.types import Points, Segments
+from ptal_ray.errors import DataError
+from ptal_ray.methods.method import Method
+from ptal_ray.training.config import TrialConfig
+
+
+def fold(
+    store: FeatureStore, hp: Any, fraction: float, seed: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Ids to fit and ids to select on; labelled videos are as frequent among both.
+
+    Args:
+        store: the dataset.
+        hp: train parameters; those of a method that learns from annotations say of which videos.
+        fraction, seed: see `splits.fold`.
+
+    Raises:
+        DataError: such a method, and no training video is annotated.
+    """
+    return splits.fold(store, fraction, seed, set(annotated_ids(store, hp)))
+
+
+def annotated_ids(store: FeatureStore, hp: Any) -> tuple[str, ...]:
+    """Training videos whose annotations may be read; none for methods supervised by points.
+
+    Raises:
+        DataError: no training video is annotated.
+    """
+    if not hasattr(hp, "labelled_fraction"):
+        return ()
+    return _labelled(store, hp.labelled_fraction, hp.labelled_seed)
+
+
+_labelled = lru_cache(maxsize=4)(splits.labelled)  # asked many times of one store, which is fixed
+
+
+def split_ids(
+    store: FeatureStore, config: TrialConfig, hp: Any
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Training ids and ids to score.
+
+    Raises:
+        DataError: one of them is empty.
+    """
+    fit, val = fold(store, hp, config.val_fraction, config.fold_seed)
+    training = store.ids("train") if config.fit_on == "train" else fit
+    scored = store.ids("test") if config.score_on == "test" else val
+    for name, ids in ((config.fit_on, training), (config.score_on, scored)):
+        if not ids:
+            fix = "import videos of that subset"
+            if name == "val":  # no subset of a file, but a part of one
+                fix = "trials are judged on a part of the training videos: import 2 or more of them"
+            raise DataError(f"{store.path}: split {name!r} is empty; {fix}")
+    return tuple(training), tuple(scored)
+
+
+def visible_ids(
+    store: FeatureStore, ids: tuple[str, ...], method: Method, hp: Any
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Ids that training sees, and those of them whose annotations it may see."""
+    if method.supervision == "point":
+        return ids, ids
+    if method.labels is None:  # learns from features alone
+        return ids, ()
+    known = set(annotated_ids(store, hp))
+    labelled = tuple(i for i in ids if i in known)
+    return (ids if method.supervision == "semi" else labelled), labelled
+
+
+def visible_points(
+    store: FeatureStore,
+    ids: tuple[str, ...],
+    method: Method,
+    truth: Callable[[], dict[str, Segments]],
+) -> list[Points]:
+    """Annotated points of each video, or the centres of the instances it is annotated with."""
+    if method.supervision == "point":
+        return [store.points(i) for i in ids]
+    if method.labels is None:
+        return [Points(time_s=np.zeros(0), label=np.zeros(0, np.int64)) for _ in ids]
+    return splits.centres(ids, truth())
