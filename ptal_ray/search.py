@@ -261,7 +261,7 @@ def _check_place(flag: str, folder: Path) -> None:
 
 
 def _report(study: Study, reports: Path) -> Path:
-    from ptal_ray.report import write_report  # plotting is slow to import
+    from ptal_ray.reporting.report import write_report  # plotting is slow to import
 
     return write_report(study.directory, reports)
 
@@ -272,7 +272,7 @@ def _check_report(study: Study, reports: Path) -> None:
     Raises:
         DataError: something else lies there.
     """
-    from ptal_ray.report import check_report  # plotting is slow to import
+    from ptal_ray.reporting.report import check_report  # plotting is slow to import
 
     check_report(study.directory, reports)
 
