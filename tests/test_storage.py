@@ -32,7 +32,7 @@ from ptal_ray.study.mirror import Mirror, check_out
 from ptal_ray.study.retention import Retention
 from ptal_ray.study.run_folder import CHECKPOINT, REPORT, SCORES
 from ptal_ray.study.study import Study, create_study, latest_study, mirror, read_study
-from ptal_ray.study.study import job as jobs
+from ptal_ray.study import job as jobs
 from ptal_ray.study.view import StudyView
 from ptal_ray.training.stages import entry, stage_result
 
