@@ -21,8 +21,8 @@ LEVELS = (
     {"training"},
     {"study"},
     {"policy", "tracking"},
-    {"backends"},
     {"prediction", "reporting"},
+    {"backends"},
     {"benchmarks"},
     {
         "ablate",
@@ -32,7 +32,6 @@ LEVELS = (
         "profile",
         "report",
         "search",
-        "search_flags",
         "train",
     },
 )
