@@ -13,7 +13,7 @@ written after each variant, so an ablation that is stopped keeps those that are 
 
 from __future__ import annotations
 
-from ptal_ray.process.interruption import interruptible
+from ptal_ray.process.console import exit_code, run_main
 
 # isort: split
 import argparse
@@ -22,14 +22,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptal_ray.errors import PtalError
-from ptal_ray.process.console import run_main
-from ptal_ray.study.ablation import ablate
 
-
-@interruptible
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ptal_ray.ablate",
         description=__doc__,
@@ -42,14 +36,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
     parser.add_argument("--out", type=Path, required=True, help="where the report goes")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    args = _parser().parse_args(argv)
     args.argv = list(argv) if argv is not None else sys.argv[1:]
-    try:
+    from ptal_ray.study.ablation import ablate
+
+    def work() -> int:
         print(ablate(args))
-    except PtalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+        return 0
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ counted in the last line and explained on standard error.
 
 from __future__ import annotations
 
-from ptal_ray.process.interruption import interruptible
+from ptal_ray.process.console import exit_code, run_main
 
 # isort: split
 import argparse
@@ -22,14 +22,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptal_ray.data.evaluation import evaluate, parse_tiou, table
-from ptal_ray.errors import PtalError
-from ptal_ray.process.console import run_main
 
-
-@interruptible
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ptal_ray.evaluate",
         description=__doc__,
@@ -46,8 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="leave out values that are not finite and segments whose end is not after their "
         "start, except instances of length 0 and detections equal to one",
     )
-    args = parser.parse_args(argv)
-    try:
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    args = _parser().parse_args(argv)
+    from ptal_ray.data.evaluation import evaluate, parse_tiou, table
+
+    def work() -> int:
         result = evaluate(
             args.truth,
             args.predictions,
@@ -55,13 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.subset,
             drop_degenerate=args.drop_degenerate,
         )
-    except PtalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(json.dumps(result) if args.json else table(result))
-    for text in result["notes"]:
-        print(f"note: {text}", file=sys.stderr)
-    return 0
+        print(json.dumps(result) if args.json else table(result))
+        for text in result["notes"]:
+            print(f"note: {text}", file=sys.stderr)
+        return 0
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

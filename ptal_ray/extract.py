@@ -16,45 +16,44 @@ videos; 1 storage full, 2 flags, 3 no video could be read, 130 interrupted.
 
 from __future__ import annotations
 
-from ptal_ray.process.interruption import INTERRUPTED, interruptible
+from ptal_ray.process.console import exit_code, run_main
 
 # isort: split
 import argparse
 import sys
 from collections.abc import Sequence
 
-from ptal_ray.backends.extract import extract
-from ptal_ray.errors import PtalError, full_storage_named
-from ptal_ray.process.console import run_main
+from ptal_ray.errors import full_storage_named
 from ptal_ray.video.flags import add_flags
-from ptal_ray.video.manifest import FREE_SPACE
 
 
-@interruptible
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ptal_ray.extract",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_flags(parser)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    args = _parser().parse_args(argv)
     args.address = None if args.address == "local" else args.address  # Ray's word for none
-    try:
+    from ptal_ray.backends.extract import extract
+    from ptal_ray.video.manifest import FREE_SPACE
+
+    def work() -> int:
         with full_storage_named(args.out, FREE_SPACE):
             outcomes = extract(args)
-    except PtalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; repeat the command to continue", file=sys.stderr)
-        return INTERRUPTED
-    broken = [outcome.broken for outcome in outcomes if outcome.broken]
-    for line in broken:
-        print(f"left out: {line}", file=sys.stderr)
-    print(f"{len(outcomes) - len(broken)} videos extracted, {len(broken)} left out: {args.out}")
-    return 0
+        broken = [outcome.broken for outcome in outcomes if outcome.broken]
+        for line in broken:
+            print(f"left out: {line}", file=sys.stderr)
+        print(f"{len(outcomes) - len(broken)} videos extracted, {len(broken)} left out: {args.out}")
+        return 0
+
+    return exit_code(work, lambda: "repeat the command to continue")
 
 
 if __name__ == "__main__":

@@ -9,26 +9,25 @@ python -m ptal_ray.profile driver --trials 1000 --concurrent 64
 
 from __future__ import annotations
 
-from ptal_ray.process.interruption import interruptible
+from ptal_ray.process.console import exit_code, run_main
 
 # isort: split
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 
-from ptal_ray.benchmarks.timings import measure, table
-from ptal_ray.errors import PtalError
-from ptal_ray.methods.method import names
-from ptal_ray.process.console import run_main
+OTHERS = ("evaluation", "suppression", "tracking", "driver")  # targets that are no methods
 
 
-@interruptible
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m ptal_ray.profile", description=__doc__)
-    others = ["evaluation", "suppression", "tracking", "driver"]
-    parser.add_argument("target", choices=[*names(), *others])
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ptal_ray.profile",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "target", metavar="TARGET", help=f"the name of a method, or {', '.join(OTHERS)}"
+    )
     parser.add_argument("--batch", type=int, default=16, help="videos per batch")
     parser.add_argument("--snippets", type=int, default=100, help="T of every video")
     parser.add_argument("--dim", type=int, default=2048, help="D")
@@ -50,15 +49,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--trials", type=int, default=1000, help="of `driver`: that train nothing")
     parser.add_argument("--concurrent", type=int, default=64, help="of `driver`: at a time")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    args = parser.parse_args(argv)
-    try:
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    args = _parser().parse_args(argv)
+    from ptal_ray.benchmarks.timings import measure, table
+
+    def work() -> int:
         result = measure(args)
-    except PtalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    as_json = args.json or args.target == "driver"
-    print(json.dumps(result, indent=1) if as_json else table(result))
-    return 0
+        as_json = args.json or args.target == "driver"
+        print(json.dumps(result, indent=1) if as_json else table(result))
+        return 0
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

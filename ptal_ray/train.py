@@ -11,7 +11,7 @@ split at the end.
 
 from __future__ import annotations
 
-from ptal_ray.process.interruption import INTERRUPTED, interruptible
+from ptal_ray.process.console import exit_code, run_main
 
 # isort: split
 import argparse
@@ -19,22 +19,11 @@ import dataclasses
 import json
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 
-from ptal_ray.errors import PtalError
-from ptal_ray.process.console import run_main
-from ptal_ray.study.footprint import size
-from ptal_ray.study.run_folder import MODEL
-from ptal_ray.study.single_run import run
-
-
-@interruptible
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ptal_ray.train",
         description=__doc__,
@@ -51,28 +40,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="also print the mAP of the pseudo-labels against the training annotations",
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", help="cpu, cuda or cuda:K (default: cuda where there is one)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     parser.add_argument("--out", type=Path, default=Path("runs/train"), help="where results go")
     parser.add_argument("--resume", action="store_true", help="continue from OUT/checkpoint.pt")
     parser.add_argument("--json", action="store_true", help="print the last report as JSON")
-    args = parser.parse_args(argv)
-    try:
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    args = _parser().parse_args(argv)
+    from ptal_ray.study.footprint import size
+    from ptal_ray.study.run_folder import MODEL
+    from ptal_ray.study.single_run import run
+
+    def work() -> int:
         report = run(args)
-    except PtalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
+        if args.json:
+            print(json.dumps(dataclasses.asdict(report)))
+        else:
+            model = size((args.out / MODEL).stat().st_size)
+            print(f"detections, checkpoint, report and model ({model}): {args.out}")
+        return 0
+
+    def advice() -> str:
         begun = (args.out / "checkpoint.pt").exists()
-        then = f"; --out {shlex.quote(str(args.out))} --resume continues" if begun else ""
-        print(f"interrupted{then}", file=sys.stderr)
-        return INTERRUPTED
-    if args.json:
-        print(json.dumps(dataclasses.asdict(report)))
-    else:
-        model = size((args.out / MODEL).stat().st_size)
-        print(f"detections, checkpoint, report and model ({model}): {args.out}")
-    return 0
+        return f"--out {shlex.quote(str(args.out))} --resume continues" if begun else ""
+
+    return exit_code(work, advice)
 
 
 if __name__ == "__main__":

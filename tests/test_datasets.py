@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ptal_ray.data.datasets import DATASETS, import_hint, note, protocol
-from ptal_ray.data.flags import parser
+from ptal_ray.data.flags import parse
 
 
 def test_thumos_like_thresholds_and_averages():
@@ -34,7 +34,7 @@ def test_import_hints_are_commands_that_parse(name):
     commands = import_hint(name).split("`")[1::2]
     assert commands[0].startswith(f"python -m ptal_ray.data import {name} ")
     for command in commands:
-        parser().parse_args(command.split()[3:])
+        parse(command.split()[3:])
 
 
 def test_what_simulates_and_what_is_noted():

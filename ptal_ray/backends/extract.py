@@ -14,10 +14,9 @@ from ptal_ray.errors import ConfigError, DataError, StorageError
 from ptal_ray.video.encoders.encoder import make_encoder
 from ptal_ray.video.extractor import Extractor, Outcome
 from ptal_ray.video.files import find_videos
-from ptal_ray.video.flags import settings_of
 from ptal_ray.video.manifest import Manifest
 from ptal_ray.video.probe import check_installed
-from ptal_ray.video.settings import Settings
+from ptal_ray.video.settings import Settings, settings_of
 
 
 def extract(args: argparse.Namespace) -> list[Outcome]:
@@ -30,6 +29,7 @@ def extract(args: argparse.Namespace) -> list[Outcome]:
     """
     check_installed()
     settings, videos = settings_of(args), find_videos(args.videos)
+    args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if args.device == "cuda" and args.address is None and not torch.cuda.is_available():
         raise ConfigError("--device cuda: torch finds no GPU here; give --device cpu")
     make_encoder(settings.encoder, torch.device("cpu"))  # before anything is started or written

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from ptal_ray.benchmarks.random_store import random_store
-from ptal_ray.methods.method import load
+from ptal_ray.errors import ConfigError
+from ptal_ray.methods.method import load, names
 from ptal_ray.ops import workloads
 from ptal_ray.ops.metrics import detection_map
 from ptal_ray.ops.nms import batched_nms
@@ -30,7 +31,11 @@ MATRIX_PRODUCTS = ("mm", "conv", "attention", "gemm", "linear")
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """What `python -m ptal_ray.profile` measures for its flags, JSON-able."""
+    """What `python -m ptal_ray.profile` measures for its flags, JSON-able.
+
+    Raises:
+        ConfigError: the target is unknown.
+    """
     torch.set_num_threads(args.threads)
     if args.target == "evaluation":
         return profile_evaluation(args.repeats)
@@ -42,6 +47,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         from ptal_ray.benchmarks.driver import profile_driver  # starts Ray, which no other does
 
         return profile_driver(args.trials, args.concurrent)
+    if args.target not in names():
+        known = ", ".join([*names(), "evaluation", "suppression", "tracking", "driver"])
+        raise ConfigError(f"profile: target {args.target!r} is unknown; known are {known}")
     return profile_method(args)
 
 

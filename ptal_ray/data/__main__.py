@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from ptal_ray.process.interruption import interruptible
+from ptal_ray.process.console import exit_code, run_main
 
 # isort: split
 import argparse
 import sys
 from collections.abc import Sequence
 
-from ptal_ray.data.datasets import find
-from ptal_ray.data.flags import parser
-from ptal_ray.data.types import Segments
-from ptal_ray.errors import PtalError
-from ptal_ray.process.console import run_main
+from ptal_ray.data.flags import parse
 
 
-@interruptible
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0 done, 2 flags, 3 data, 130 interrupted."""
-    flags = parser().parse_args(arguments)
-    try:
-        code = int(flags.run(flags))
+    flags = parse(arguments)
+    from ptal_ray.data.commands import COMMANDS
+
+    def work() -> int:
+        code = COMMANDS[flags.command](flags)
         if getattr(flags, "plot", None):
             _plot(flags)
         return code
-    except PtalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+
+    return exit_code(work)
 
 
 def _plot(flags: argparse.Namespace) -> None:
     """Draws the durations and counts of a store."""
-    from ptal_ray.reporting.plots import (  # the other commands need no matplotlib
-        data_statistics,
-        save_as,
-    )
+    from ptal_ray.data.datasets import find
+    from ptal_ray.data.types import Segments
+    from ptal_ray.reporting.plots import data_statistics, save_as  # matplotlib, for this alone
 
     store = find(flags.name)
     instances = {

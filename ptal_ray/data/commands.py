@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -193,3 +193,12 @@ def _remark(plan: Plan) -> None:
 def _progress(done: int, total: int) -> None:
     if sys.stderr.isatty() and (done % 50 == 0 or done == total):
         print(f"\r{done}/{total} videos", end="\n" if done == total else "", file=sys.stderr)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "import": run_import,
+    "validate": run_validate,
+    "points": run_points,
+    "info": run_info,
+    "simulate": run_simulate,
+}

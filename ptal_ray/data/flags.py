@@ -4,42 +4,48 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from ptal_ray.data.commands import run_import, run_info, run_points, run_simulate, run_validate
 from ptal_ray.data.points import KINDS
 from ptal_ray.data.rates import RateSource, rate_source
 from ptal_ray.data.readers.flags import add_flags
 from ptal_ray.data.survey import AUTO, DTYPES
 
 
-def parser() -> argparse.ArgumentParser:
-    """The flags of each command; `flags.run` checks those that depend on each other, then works."""
-    all_flags = argparse.ArgumentParser(prog="python -m ptal_ray.data", description=__doc__)
-    commands = all_flags.add_subparsers(required=True, metavar="COMMAND")
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The flags of a command, which is `command`; those that contradict end the process."""
+    flags = _parser().parse_args(arguments)
+    if flags.check is not None:
+        flags.check(flags)
+    return flags
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ptal_ray.data", description=__doc__)
+    parser.set_defaults(check=None)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     command = commands.add_parser("import", help="features, annotations and points into a store")
     _source_flags(command)
     _out_flags(command)
-    command.set_defaults(run=_checked(command, run_import, needs_source=True))
+    command.set_defaults(check=partial(_check, command, True))
     command = commands.add_parser(
         "validate", help="list all problems of an import, or verify a store by its hash"
     )
     _source_flags(command)
-    command.set_defaults(run=_checked(command, run_validate))
+    command.set_defaults(check=partial(_check, command, False))
     command = commands.add_parser("points", help="write the points of a store, or others, as CSV")
     command.add_argument("name", help="dataset name or path of a store")
     command.add_argument("--kind", choices=KINDS, help="simulate them; default: those it has")
     command.add_argument("--seed", type=_seed, default=0, help="of --kind")
     command.add_argument("--out", type=Path, required=True, metavar="CSV")
     command.add_argument("--replace", action="store_true", help="a CSV of points that is there")
-    command.set_defaults(run=run_points)
     command = commands.add_parser("info", help="what a store holds")
     command.add_argument("name", help="dataset name or path of a store")
     command.add_argument("--json", action="store_true", help="statistics too")
     command.add_argument("--plot", type=Path, metavar="FILE.png", help="a picture of durations "
                          "and counts")  # fmt: skip
-    command.set_defaults(run=run_info)
     command = commands.add_parser("simulate", help="a store of simulated features")
     command.add_argument("name", help="dataset name, e.g. thumos14")
     command.add_argument("--annotations", type=Path, required=True, metavar="GT.json")
@@ -53,8 +59,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--workers", type=_positive_int, default=os.cpu_count() or 1)
     _list_flags(command)
     _out_flags(command)
-    command.set_defaults(run=_checked(command, run_simulate))
-    return all_flags
+    command.set_defaults(check=partial(_check, command, False))
+    return parser
 
 
 def _source_flags(command: argparse.ArgumentParser) -> None:
@@ -106,35 +112,25 @@ def _out_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, metavar="DIR", help="default: the name in the cache")
 
 
-def _checked(
-    command: argparse.ArgumentParser,
-    run: Callable[[argparse.Namespace], int],
-    *,
-    needs_source: bool = False,
-) -> Callable[[argparse.Namespace], int]:
-    """`run` after a check of the flags that depend on each other.
+def _check(command: argparse.ArgumentParser, needs_source: bool, flags: argparse.Namespace) -> None:
+    """Ends the command where flags that depend on each other contradict.
 
     Args:
         command: whose flags they are.
-        run: the command.
         needs_source: whether it always reads features and annotations.
+        flags: as they were given.
     """
-
-    def checked(flags: argparse.Namespace) -> int:
-        if (flags.train_list is None) != (flags.test_list is None):
-            command.error("--train-list and --test-list go together")
-        if getattr(flags, "layout", None) == ["plain"] and (needs_source or flags.features):
-            missing = [n for n in ("features", "annotations", "fps") if not getattr(flags, n)]
-            missing += ["stride"] if not flags.stride and isinstance(flags.fps, float) else []
-            if missing:
-                command.error(f"--{missing[0]} is needed")
-            if flags.points is None and not flags.simulate_points:
-                command.error("one of --points CSV and --simulate-points KIND is needed")
-        if getattr(flags, "simulate_points", "") and flags.points:
-            command.error("one of --points CSV and --simulate-points KIND is needed, not both")
-        return run(flags)
-
-    return checked
+    if (flags.train_list is None) != (flags.test_list is None):
+        command.error("--train-list and --test-list go together")
+    if getattr(flags, "layout", None) == ["plain"] and (needs_source or flags.features):
+        missing = [n for n in ("features", "annotations", "fps") if not getattr(flags, n)]
+        missing += ["stride"] if not flags.stride and isinstance(flags.fps, float) else []
+        if missing:
+            command.error(f"--{missing[0]} is needed")
+        if flags.points is None and not flags.simulate_points:
+            command.error("one of --points CSV and --simulate-points KIND is needed")
+    if getattr(flags, "simulate_points", "") and flags.points:
+        command.error("one of --points CSV and --simulate-points KIND is needed, not both")
 
 
 def _positive(text: str) -> float:

@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM at a command: one line, exit code 130, and nothing half done stays.
 
-A command imports this module before all others, some of which take seconds. From then on either
-signal ends the process with a line, and within `interruptible` it is a KeyboardInterrupt.
+A command imports this module first. From then on, also while it imports what takes seconds, either
+signal ends the process with a line; within `interruptible` it is a KeyboardInterrupt.
 """
 
 from __future__ import annotations

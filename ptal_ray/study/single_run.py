@@ -168,7 +168,13 @@ def _map_line(metrics: dict[str, float], prefix: str) -> str:
     return f"{prefix.rstrip('/')} mAP {metrics[f'{prefix}mAP_avg']:.4f}  {thresholds}".lstrip()
 
 
-def _device(name: str) -> str:
+def _device(name: str | None) -> str:
+    """The device that --device names, else a GPU where there is one.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
