@@ -20,7 +20,7 @@ from ptal_ray.data.page import page, review, verdict
 from ptal_ray.data.plan import Plan
 from ptal_ray.data.points import simulate_points, write_points_csv
 from ptal_ray.data.publication import published
-from ptal_ray.data.readers.flags import source
+from ptal_ray.data.readers.source import source
 from ptal_ray.data.staging import check_place
 from ptal_ray.data.statistics import statistics, stored_videos, table
 from ptal_ray.data.store import FeatureStore

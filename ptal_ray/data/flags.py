@@ -7,11 +7,13 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ptal_ray.data.points import KINDS
-from ptal_ray.data.rates import RateSource, rate_source
+from ptal_ray.data.choices import AUTO, DTYPES, KINDS
 from ptal_ray.data.readers.flags import add_flags
-from ptal_ray.data.survey import AUTO, DTYPES
+
+if TYPE_CHECKING:
+    from ptal_ray.data.rates import RateSource
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -154,6 +156,8 @@ def _positive_int(text: str) -> int:
 
 
 def _rates(text: str) -> RateSource:
+    from ptal_ray.data.rates import rate_source  # numpy, which --help does without
+
     try:
         return rate_source(text)
     except ValueError as error:
