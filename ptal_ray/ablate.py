@@ -29,14 +29,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from ptal_ray.data.datasets import note
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DivergedError, PtalError
-from ptal_ray.methods.method import load
+from ptal_ray.methods.method import load, with_values
 from ptal_ray.process.console import run_main
 from ptal_ray.process.pool import process_pool
 from ptal_ray.space.space import load_space
@@ -127,13 +127,11 @@ def _labelled(configs: Sequence[TrialConfig]) -> str:
     first, method = configs[0], load(configs[0].method)
     if method.supervision == "point":
         return ""
-    store, kind = FeatureStore.open(first.store), cast(Any, method.train_params)
-    asked = {
-        (c.train["labelled_fraction"], c.train["labelled_seed"], c.fold_seed): c for c in configs
-    }
+    store = FeatureStore.open(first.store)
+    params = [with_values(method.train_params, c.train) for c in configs]
+    asked = {(hp.labelled(), c.fold_seed): (hp, c) for hp, c in zip(params, configs, strict=True)}
     found = []
-    for config in asked.values():
-        hp = kind(**config.train)
+    for hp, config in asked.values():
         fit, _ = fold(store, hp, config.val_fraction, config.fold_seed)
         found.append(f"{len(set(annotated_ids(store, hp)) & set(fit))} of {len(fit)}")
     return "annotated: " + ", ".join(dict.fromkeys(found)) + " training videos"

@@ -12,7 +12,7 @@ from torch import Tensor
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.sampling import BatchPlan
 from ptal_ray.errors import ConfigError
-from ptal_ray.methods.method import Batch
+from ptal_ray.methods.method import Batch, TrainParams
 from ptal_ray.training.labels import LabelTable
 
 
@@ -54,7 +54,7 @@ class Batches:
         split: PackedSplit,
         plan: BatchPlan,
         labels: LabelTable,
-        hp: Any,
+        hp: TrainParams,
         rank: int,
         world_size: int,
     ) -> None:

@@ -14,7 +14,7 @@ from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.datasets import protocol
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError
-from ptal_ray.methods.method import Method, Pseudo
+from ptal_ray.methods.method import AnyMethod, Pseudo, TrainParams
 from ptal_ray.ops.metrics import detection_map
 from ptal_ray.ops.segments import tiou
 from ptal_ray.training.scoring import SCORE_SNIPPETS, by_length, whole_videos
@@ -24,10 +24,10 @@ GOOD_TIOU = 0.5  # above it a label of the right class counts as right
 
 
 def label_quality(
-    method: Method,
+    method: AnyMethod,
     model: nn.Module,
     split: PackedSplit,
-    hp: Any,
+    hp: TrainParams,
     made: Pseudo | None = None,
     annotated: Collection[str] = (),
 ) -> dict[str, float]:
@@ -114,10 +114,10 @@ def label_accuracy(
 
 
 def _instances(
-    method: Method,
+    method: AnyMethod,
     model: nn.Module,
     split: PackedSplit,
-    hp: Any,
+    hp: TrainParams,
     made: Pseudo | None,
     rows: NDArray[np.int64],
 ) -> list[NDArray[Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,14 +12,18 @@ from torch import nn
 
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.types import Scores
-from ptal_ray.methods.method import Batch, Method
+from ptal_ray.methods.method import AnyMethod, Batch, TrainParams
 
 Shared = TypeVar("Shared")
 SCORE_SNIPPETS = 4096  # padded snippets scored at once; bounds memory
 
 
 def score_videos(
-    method: Method, model: nn.Module, split: PackedSplit, hp: Any, precision: str = "fp32"
+    method: AnyMethod,
+    model: nn.Module,
+    split: PackedSplit,
+    hp: TrainParams,
+    precision: str = "fp32",
 ) -> list[Scores]:
     """The method's scores of every video of `split`, in its order, without gradients."""
     model.eval()

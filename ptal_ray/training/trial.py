@@ -23,14 +23,17 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Scores, Segments
 from ptal_ray.errors import DivergedError
 from ptal_ray.methods.method import (
+    AnyMethod,
     Batch,
+    DecodeParams,
     Known,
-    Method,
     Pseudo,
     Stage,
     StageResult,
     Step,
+    TrainParams,
     load,
+    with_values,
 )
 from ptal_ray.space.space import Scalar
 from ptal_ray.training.batches import Batches, check_divides
@@ -49,7 +52,7 @@ from ptal_ray.training.supervision import split_ids, visible_ids, visible_points
 class _Objective(nn.Module):
     """The loss as a module, so that DDP sees one forward pass."""
 
-    def __init__(self, method: Method, model: nn.Module, hp: Any, bf16: bool) -> None:
+    def __init__(self, method: AnyMethod, model: nn.Module, hp: TrainParams, bf16: bool) -> None:
         super().__init__()
         self.model = model
         self._loss, self._hp, self._bf16 = method.loss, hp, bf16
@@ -81,8 +84,7 @@ class Trial:
         self.config, self.rank, self.world_size = config, rank, world_size
         self.device = torch.device(device)
         self.method = load(config.method)
-        train_params: Any = self.method.train_params
-        self.hp = train_params(**config.train)
+        self.hp = with_values(self.method.train_params, config.train)
         self.store = FeatureStore.open(config.store)
         fit_ids, self.score_ids = split_ids(self.store, config, self.hp)
         seen, labelled = visible_ids(self.store, fit_ids, self.method, self.hp)
@@ -256,7 +258,7 @@ class Trial:
                 raise DivergedError(f"train/loss_{name}: {value} by step {self.step}; lower lr")
         return losses
 
-    def _score(self) -> DecodeResult | None:
+    def _score(self) -> DecodeResult[DecodeParams] | None:
         """Scores the selection videos and decodes them, on rank 0."""
         self.scores = self._all_scores(self.score_ids)
         if self.rank:
@@ -286,7 +288,7 @@ class Trial:
         check_divides(plan, self.world_size, self.config.method)
         return plan
 
-    def _stage_result(self, stage: Stage) -> StageResult | None:
+    def _stage_result(self, stage: Stage[TrainParams]) -> StageResult | None:
         """What the stage before leaves, trained or found in the cache; None without any step.
 
         Raises:
@@ -344,7 +346,7 @@ class Trial:
         split = PackedSplit(self.store, ids, self.device, resample_to=self.hp.resample_to)
         return score_videos(self.method, self.judged, split, self.hp, self.config.precision)
 
-    def decode(self, scores: list[Scores]) -> DecodeResult:
+    def decode(self, scores: list[Scores]) -> DecodeResult[DecodeParams]:
         """The decode search of this trial on `scores`, one per video of `score_ids`."""
         return search_decode(
             self.method.decode,
@@ -354,14 +356,16 @@ class Trial:
             ground_truth(self.store, self.score_ids, self.config.score_on),
             self.store.info.num_classes,
             protocol(self.store.info.name),
-            start=self.method.decode_params(**self.config.decode),
+            start=with_values(self.method.decode_params, self.config.decode),
             domains=self.config.decode_domains,
             settings=self.config.decode_settings,
             cross_fit=self.config.cross_fit,
             seed=self.config.fold_seed,
         )
 
-    def _report(self, losses: dict[str, float], decoded: DecodeResult | None) -> TrialReport | None:
+    def _report(
+        self, losses: dict[str, float], decoded: DecodeResult[DecodeParams] | None
+    ) -> TrialReport | None:
         if decoded is None:
             return None
         on = self.config.score_on
@@ -386,7 +390,7 @@ class Trial:
         )
 
 
-def _build(method: Method, store: FeatureStore, hp: Any, seed: int) -> nn.Module:
+def _build(method: AnyMethod, store: FeatureStore, hp: TrainParams, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return method.build(store, hp)
