@@ -47,8 +47,8 @@ from ptal_ray.study.provenance import provenance
 from ptal_ray.train import one_trial
 from ptal_ray.training.config import TrialConfig, external_note
 from ptal_ray.training.label_quality import label_quality
+from ptal_ray.training.stages import start
 from ptal_ray.training.supervision import annotated_ids, fold
-from ptal_ray.training.trial import Trial
 
 _HEAD = "# Variants of "  # of REPORT.md
 LABEL_COLUMNS = ("mAP_avg", "mAP_0.50", "class_accuracy", "mean_tiou", "positive_accuracy")
@@ -79,15 +79,15 @@ def run(config: TrialConfig) -> dict[str, Any]:
     """Trains one run to its end; its metrics, among them those of its pseudo-labels."""
     torch.set_num_threads(1)
     try:
-        trial = Trial(config)  # trains earlier stages
+        trial = start(config)  # trains earlier stages
         while not trial.done:
             report = trial.advance()
     except DivergedError as error:
         return {"diverged": str(error)}
     metrics = dict(report.metrics)
-    if trial.method.label_segments is not None:
+    if trial.task.method.label_segments is not None:
         found = label_quality(
-            trial.method, trial.model, trial.split, trial.hp, trial.made_labels, trial.annotated
+            trial.task, trial.learner.model, trial.batches.split, trial.made_labels
         )
         metrics |= {f"labels/{name}": value for name, value in found.items()}
     return {"metrics": metrics, "decode": report.decode, "seconds": report.seconds}

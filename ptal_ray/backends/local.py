@@ -16,6 +16,7 @@ from ptal_ray.study.study import Study, end_event, final_configs, study_event, t
 from ptal_ray.study.view import StudyView
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.decoding import write_scores
+from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 
 
@@ -23,7 +24,7 @@ def run_local(
     study: Study,
     searcher: Searcher,
     log: EventLog,
-    trial_factory: Callable[[TrialConfig, str], Trial] = Trial,
+    trial_factory: Callable[[TrialConfig, str], Trial] = start,
     device: str = "cpu",
 ) -> StudyView:
     """Runs a study in this process, one trial after the other, or continues it.

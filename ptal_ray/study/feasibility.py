@@ -22,7 +22,7 @@ from ptal_ray.training.batches import check_divides
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.optim import learning_rate
 from ptal_ray.training.selection import check_instances
-from ptal_ray.training.stages import check_folder
+from ptal_ray.training.stage_cache import check_folder
 from ptal_ray.training.supervision import split_ids, visible_ids
 
 DRAWN = 200  # configurations of a space that are looked at, beside the ends of its domains
