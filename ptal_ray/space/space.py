@@ -137,9 +137,7 @@ class SearchSpace:
 
     def train_params(self) -> methods.TrainParams:
         """`train_defaults` as the method's parameters."""
-        kind: Any = methods.load(self.method).train_params
-        made: methods.TrainParams = kind(**self.train_defaults())
-        return made
+        return methods.with_values(methods.load(self.method).train_params, self.train_defaults())
 
     def decode_defaults(self) -> dict[str, Scalar]:
         """All decode parameters: the method's defaults, then the file's fixed values."""
