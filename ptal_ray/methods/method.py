@@ -18,6 +18,7 @@ from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.errors import ConfigError
+from ptal_ray.methods.rules import Rule
 
 Pseudo = dict[
     str, Tensor
@@ -317,6 +318,7 @@ class Method:
             where scores depend on which candidates a video has.
         network_lengths: hp -> (least, step), the lengths T that `network` is exported for: least,
             least + step, ...; with step 0 the least alone. None for any.
+        rules: values of a search space for data of one's own that follow from the data.
         groups: (labels, hp) -> rows of the split, one array for each kind of video that every
             batch holds `batch_size` of; the last one counts for epochs. None for all rows.
     """
@@ -338,6 +340,7 @@ class Method:
     groups: Callable[[Pseudo, Any], list[NDArray[Any]]] | None = None
     network: Callable[[Any, Tensor, Tensor, Any], dict[str, Tensor]] | None = None
     network_lengths: Callable[[Any], tuple[int, int]] | None = None
+    rules: tuple[Rule, ...] = ()
 
 
 def names() -> tuple[str, ...]:

@@ -123,7 +123,12 @@ def override_node(top: dict[str, yaml.Node], override: str, earlier: Sequence[st
 
 
 def read_section(
-    node: yaml.Node | None, section: str, classes: Mapping[str, type[Any]], source: str
+    node: yaml.Node | None,
+    section: str,
+    classes: Mapping[str, type[Any]],
+    source: str,
+    *,
+    partial: bool = False,
 ) -> dict[str, Any]:
     """One section as {field: value}; `train` and `decode` may hold domains.
 
@@ -132,6 +137,7 @@ def read_section(
         section: its key.
         classes: the dataclass of every section.
         source: the place of errors that have no node.
+        partial: whether keys that the section needs may be missing.
 
     Raises:
         ConfigError: an unknown, missing or wrong key or value.
@@ -152,7 +158,7 @@ def read_section(
         else:
             values[key] = coerce(child, specs[key], _join(section, key))
     missing = [k for k, s in specs.items() if s.default is MISSING and k not in values]
-    if missing:
+    if missing and not partial:
         place = _place(node) if node else source
         raise ConfigError(f"{place}: {section}.{missing[0]}: is missing; {section} needs it")
     return values

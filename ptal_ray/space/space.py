@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ptal_ray.data.datasets import data_place, find, imported
 from ptal_ray.data.user_files import decoded
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods import method as methods
 from ptal_ray.methods.method import param
+from ptal_ray.space.adapt import Derived, derive, flat, known_of, rules_of
 from ptal_ray.space.domain import Domain as Domain
 from ptal_ray.space.domain import Scalar as Scalar
 from ptal_ray.space.reader import (
@@ -26,6 +29,7 @@ from ptal_ray.space.reader import (
     override_node,
     read_section,
     reject_key,
+    specs_of,
 )
 
 
@@ -111,6 +115,7 @@ class SearchSpace:
         name: file name without .yaml.
         train, decode: searched parameters.
         train_fixed, decode_fixed: parameters the file fixes.
+        derived: what of all this followed from the data, and why; for people, not kept in files.
     """
 
     name: str
@@ -124,6 +129,7 @@ class SearchSpace:
     train_fixed: dict[str, Scalar] = field(default_factory=dict)
     decode: dict[str, Domain] = field(default_factory=dict)
     decode_fixed: dict[str, Scalar] = field(default_factory=dict)
+    derived: tuple[Derived, ...] = field(default=(), compare=False)
 
     def train_defaults(self) -> dict[str, Scalar]:
         """All train parameters: the method's defaults, then the file's fixed values."""
@@ -178,44 +184,110 @@ class SearchSpace:
 
 
 def load_space(
-    name_or_path: str | Path, overrides: Sequence[str] = (), dataset: str | None = None
+    name_or_path: str | Path,
+    overrides: Sequence[str] = (),
+    dataset: str | None = None,
+    *,
+    kept: SearchSpace | None = None,
 ) -> SearchSpace:
-    """Read a search space.
+    """Read a search space; one without a dataset takes from the data what it does not state.
 
     Args:
         name_or_path: a path that ends in .yaml, or a name looked up as search_spaces/<name>.yaml
             in the working directory, then beside the package.
         overrides: "train.lr=3e-4", "budget.trials=8", "train.lr={loguniform: [1e-5, 1e-3]}".
         dataset: replaces the file's dataset.
+        kept: the space of a study that began with this file: its values stand for those that the
+            rules gave then.
 
     Raises:
         ConfigError: with file, line, key, value, what is allowed and the closest match.
+        DataError: what the data says is asked for, and the dataset is missing.
     """
     path = find_space(str(name_or_path))
     try:
         text = decoded(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text: {error}") from error
-    space = parse_space(text, name=path.stem, source=str(path), overrides=overrides)
-    return replace(space, dataset=dataset) if dataset is not None else space
+    top = _sections(text, str(path))
+    open_ended = "dataset" not in top
+    top = _overridden(top, overrides)
+    if dataset is not None:
+        mark = next(iter(top.values())).start_mark
+        top["dataset"] = yaml.ScalarNode("tag:yaml.org,2002:str", dataset, mark)
+    if not open_ended:
+        return _whole(top, path.stem, str(path))
+    if "dataset" not in top:
+        raise ConfigError(
+            f"{path}: dataset: is missing; this space is for data of your own: give "
+            f"--dataset NAME; in {data_place()} are {', '.join(imported())}"
+        )
+    derived = _derived(top, str(path), kept)
+    for one in derived:
+        override_node(top, f"{one.key}={json.dumps(one.value)}", ())
+    return replace(_whole(top, path.stem, str(path)), derived=derived)
 
 
 def parse_space(text: str, *, name: str, source: str, overrides: Sequence[str] = ()) -> SearchSpace:
-    """As `load_space`, from text; `source` is the place that errors name."""
+    """A whole space, from text; `source` is the place that errors name."""
+    return _whole(_overridden(_sections(text, source), overrides), name, source)
+
+
+def _sections(text: str, source: str) -> dict[str, yaml.Node]:
     root = compose(text, source)
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{source}: a search space is a mapping with method:, dataset:, budget:")
-    top = _with_selection_mapping(children_of(root, ""))
+    return _with_selection_mapping(children_of(root, ""))
+
+
+def _overridden(top: dict[str, yaml.Node], overrides: Sequence[str]) -> dict[str, yaml.Node]:
     for index, override in enumerate(overrides):
         override_node(top, override, [o.partition("=")[0].strip() for o in overrides[:index]])
         top = _with_selection_mapping(top)
-    for key in ("method", "dataset", "budget"):
+    return top
+
+
+def _whole(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchSpace:
+    _check_keys(top, ("method", "dataset", "budget"), source)
+    return _from_nodes(top, name, source)
+
+
+def _check_keys(top: Mapping[str, yaml.Node], needed: Collection[str], source: str) -> None:
+    for key in needed:
         if key not in top:
             known = ("method", "dataset", *_SECTIONS, "train", "decode")
             for other in (k for k in top if k not in known):
                 reject_key(top[other], "", other, known, _SECTIONS)
             raise ConfigError(f"{source}: {key}: is missing; a search space needs it")
-    return _from_nodes(top, name, source)
+
+
+def _derived(
+    top: Mapping[str, yaml.Node], source: str, kept: SearchSpace | None
+) -> tuple[Derived, ...]:
+    """What the data says of a space that does not state it, or said when a study began."""
+    _check_keys(top, ("method",), source)
+    method, classes = _classes(top)
+    stated = flat({key: read_section(top.get(key), key, classes, source, partial=True)
+                   for key in classes})  # fmt: skip
+    if kept is not None:
+        then = flat({key: kept.as_dict()[key] for key in classes})
+        return tuple(
+            Derived(key=rule.key, value=then[rule.key], why="as when the study began")
+            for rule in rules_of(method)
+            if rule.key not in stated and rule.key in then
+        )
+    specs = {key: specs_of(cls) for key, cls in classes.items()}
+    defaults = flat({key: {n: s.default for n, s in own.items()} for key, own in specs.items()})
+    values = defaults | {key: _one(value, defaults[key]) for key, value in stated.items()}
+    store = find(str(coerce(top["dataset"], Spec(str, MISSING, None), "dataset")))
+    return derive(method, known_of(method, store, values), values, stated)
+
+
+def _one(value: Domain | Scalar, default: Scalar) -> Scalar:
+    """A value of a parameter: the stated one, or one that a domain holds, best the default."""
+    if not isinstance(value, Domain):
+        return value
+    return default if value.contains(default) else value.sample(0.5)
 
 
 def _with_selection_mapping(top: dict[str, yaml.Node]) -> dict[str, yaml.Node]:
@@ -226,11 +298,18 @@ def _with_selection_mapping(top: dict[str, yaml.Node]) -> dict[str, yaml.Node]:
     return top | {"selection": mapping_of({"metric": node}, node)}
 
 
+def _classes(top: Mapping[str, yaml.Node]) -> tuple[methods.Method, dict[str, type[Any]]]:
+    """The method of a space, and the dataclass of each of its sections."""
+    name = str(coerce(top["method"], Spec(str, MISSING, methods.names()), "method"))
+    method = methods.load(name)
+    own = {"train": method.train_params, "decode": method.decode_params}
+    return method, {**_SECTIONS, **own}
+
+
 def _from_nodes(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchSpace:
     method = str(coerce(top["method"], Spec(str, MISSING, methods.names()), "method"))
     dataset = str(coerce(top["dataset"], Spec(str, MISSING, None), "dataset"))
-    plan = methods.load(method)
-    classes = {**_SECTIONS, "train": plan.train_params, "decode": plan.decode_params}
+    _, classes = _classes(top)
     for key, node in top.items():
         if key not in ("method", "dataset", *classes):
             reject_key(node, "", key, ("method", "dataset", *classes), classes)

@@ -11,7 +11,9 @@ from ptal_ray.methods.apl.actionformer_params import ActionFormerDecode, ActionF
 from ptal_ray.methods.apl.apl_params import AplTrain
 from ptal_ray.methods.apl.detector import Detector
 from ptal_ray.methods.apl.instances import annotated
+from ptal_ray.methods.apl.rules import ACTIONFORMER
 from ptal_ray.methods.method import Method
+from ptal_ray.methods.rules import steps
 
 
 def label_rules(hp: Any) -> ActionFormerDecode:
@@ -38,6 +40,7 @@ DETECTOR = Detector(
     network=network,
     network_lengths=network_lengths,
     label_rules=label_rules,
+    rules=ACTIONFORMER,
 )
 METHOD = Method(
     name="apl.actionformer",
@@ -52,4 +55,5 @@ METHOD = Method(
     network_lengths=network_lengths,
     decode=decode,
     labels=annotated,
+    rules=(*ACTIONFORMER, steps(60, 300, 10_000)),
 )

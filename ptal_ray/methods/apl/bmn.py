@@ -14,7 +14,9 @@ from ptal_ray.methods.apl.bmn_network import Bmn, BmnOutput, build, check
 from ptal_ray.methods.apl.bmn_params import BmnDecode, BmnTrain
 from ptal_ray.methods.apl.detector import Detector
 from ptal_ray.methods.apl.instances import CENTRE_T, annotated, instances
+from ptal_ray.methods.apl.rules import BMN
 from ptal_ray.methods.method import Batch, Method, Pseudo, Step
+from ptal_ray.methods.rules import steps
 
 
 def run(model: Bmn, batch: Batch, step: Step) -> BmnOutput:
@@ -61,6 +63,7 @@ DETECTOR = Detector(
     network=network,
     network_lengths=network_lengths,
     label_rules=lambda hp: BmnDecode(video_classes=hp.label_classes),
+    rules=BMN,
 )
 METHOD = Method(
     name="apl.bmn",
@@ -75,4 +78,5 @@ METHOD = Method(
     network=network,
     network_lengths=network_lengths,
     labels=annotated,
+    rules=(*BMN, steps(100, 300, 6000)),
 )

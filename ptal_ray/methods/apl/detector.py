@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.methods.method import Batch, DecodeParams, Pseudo, Step, TrainParams
+from ptal_ray.methods.rules import Rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class Detector:
         scores, decode: see `Method`.
         network, network_lengths: see `Method`.
         label_rules: hp -> the decode parameters of predictions that may become labels.
+        rules: its sizes that follow from the data, see `Method`.
     """
 
     train_params: type[TrainParams]
@@ -44,3 +46,4 @@ class Detector:
     label_rules: Callable[[Any], DecodeParams]
     network: Callable[[Any, Tensor, Tensor, Any], dict[str, Tensor]] | None = None
     network_lengths: Callable[[Any], tuple[int, int]] | None = None
+    rules: tuple[Rule, ...] = ()

@@ -14,6 +14,7 @@ from ptal_ray.data.types import Segments
 from ptal_ray.methods.apl.apl_params import LAST, early_params
 from ptal_ray.methods.apl.detector import Detector
 from ptal_ray.methods.apl.instances import instances, label_segments, table
+from ptal_ray.methods.apl.rules import STAGES
 from ptal_ray.methods.apl.selection import select
 from ptal_ray.methods.apl.supervised import contrast_term
 from ptal_ray.methods.method import Batch, Known, Method, Pseudo, Stage, Step
@@ -76,6 +77,7 @@ def joint(detector: Detector, name: str, before: str) -> Method:
         label_segments=label_segments,
         labels=pseudo_labels,
         groups=groups,
+        rules=(*detector.rules, *STAGES),
         stage=Stage(
             method=before,
             params=partial(early_params, unseen=LAST),
