@@ -28,6 +28,7 @@ from typing import Any
 from ptal_ray.backends.ray.address import given_address
 from ptal_ray.backends.ray.scratch import socket_folder
 from ptal_ray.backends.session import Signals, run_session, tracking_uri
+from ptal_ray.benchmarks.duration import explained, readable
 from ptal_ray.data.datasets import find, origin
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError, PtalError, StorageError, full_storage_named
@@ -218,7 +219,7 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
         "storage": files,
         "mlflow": tracking_uri(),
         "reports": str(kept(args.reports)),
-    }
+    } | explained(study, here or study.max_concurrent or 1)
 
 
 def distinct(study: Study) -> tuple[Study, list[str]]:
@@ -300,7 +301,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
     if args.dry_run:
         plan = dry_run(study, args) | {"notes": notes}
         say(study.space.to_yaml())
-        shown = plan | {"storage": plan["storage"]["text"]}
+        shown = plan | {"storage": plan["storage"]["text"]} | readable(plan)
         say("\n".join(f"{k:<18}{v}" for k, v in shown.items() if k not in ("space", "notes")))
         return plan
     room(study, args)

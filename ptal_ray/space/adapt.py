@@ -72,7 +72,7 @@ def gpus_per_worker(facts: Facts, values: Values) -> Found:
 def min_steps(facts: Facts, values: Values) -> Found:
     """A trial first reports early enough that two rungs follow."""
     most, eta = int(values["budget.max_steps"]), int(values["budget.eta"])
-    return Found(max(most // eta**2, 1), f"{most} steps / {eta}^2")
+    return Found(-(-most // eta**2), f"{most} steps / {eta}^2, rounded up")
 
 
 BEFORE = (
