@@ -36,7 +36,7 @@ RULES = (
     width("train.base_embed_dim", 128, 2048, 512),
     steps(200, 400, 4000, size="train.base_batch_size", key="train.base_steps"),
     learning_rate("train.base_lr", 0.4, "train.base_steps"),  # C: 4,000 steps at 1e-4
-    batch(32, 32_000, 40),  # C: 4 of THUMOS14, 64 of ActivityNet
+    batch(32, 32_000, 36),  # C: 4 of THUMOS14, 64 of ActivityNet
     width("train.width", 64, 512, 128, share=2),
     Rule(key="train.levels", find=levels),
     window(5, 19),
