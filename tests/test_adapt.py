@@ -11,7 +11,7 @@ import pytest
 from conftest import make_store
 
 from ptal_ray import search
-from ptal_ray.benchmarks import duration
+from ptal_ray.study import duration
 from ptal_ray.data.facts import Facts, facts
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
