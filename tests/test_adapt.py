@@ -11,7 +11,6 @@ import pytest
 from conftest import make_store
 
 from ptal_ray import search
-from ptal_ray.study import duration
 from ptal_ray.data.facts import Facts, facts
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
@@ -20,6 +19,7 @@ from ptal_ray.space import adapt
 from ptal_ray.space import space as spaces
 from ptal_ray.space.reader import specs_of
 from ptal_ray.space.space import SearchSpace, load_space, parse_space
+from ptal_ray.study import duration
 from ptal_ray.study.continuing import check_space, overrides
 from ptal_ray.study.feasibility import problems
 from ptal_ray.study.study import Study, create_study, read_study
@@ -361,7 +361,7 @@ def test_the_range_of_the_time_is_that_of_stopped_and_of_full_trials(
     stopped = 9 * (10 + 10) + 3 * (20 + 10) + 1 * (60 + 10)
     assert found["high_s"] == pytest.approx((full + finals) / 2)
     assert found["low_s"] == pytest.approx((stopped + finals) / 2)
-    assert "14 min to 20 min" in found["text"]
+    assert "15 min to 22 min" in found["text"]
 
 
 def test_the_time_on_a_gpu_that_is_not_here_is_unknown(
