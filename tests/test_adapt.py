@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import MISSING, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from conftest import make_store
 
-from ptal_ray import search
+from ptal_ray import ablate, search, train
 from ptal_ray.data.facts import Facts, facts
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
@@ -239,13 +240,21 @@ def test_the_study_of_any_method_can_be_done(folder: Path, name: str) -> None:
     assert read_study(study.directory).space == space
 
 
-@pytest.mark.parametrize("command", [["lacp"], ["lacp", "--dry-run"]])
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        (search, []),
+        (search, ["--dry-run"]),
+        (train, []),
+        (ablate, ["--out", "ablation", "--variant", "as it is:"]),
+    ],
+)
 def test_without_a_dataset_those_that_are_there_are_named(
-    folder: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+    folder: Path, command: ModuleType, flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_store(folder / "other")
     (folder / "no_store").mkdir()
-    assert search.main(command) == 2
+    assert command.main(["lacp", *flags]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert "lacp.yaml: dataset: is missing" in told

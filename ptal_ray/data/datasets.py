@@ -156,7 +156,8 @@ def imported() -> tuple[str, ...]:
             names = Remote.parse(place).names()
         except StorageError as error:
             raise DataError(f"PTAL_DATA: {error}") from error
-        found = {name.partition("/")[0] for name in names if name.endswith("/store.json")}
+        found = {name.removesuffix("/store.json") for name in names if name.endswith("/store.json")}
+        found = {name for name in found if "/" not in name}
     else:
         found = {path.parent.name for path in Path(place).glob("*/store.json")}
     return tuple(sorted({"watch", *(name for name in found if not name.startswith("."))}))

@@ -85,6 +85,7 @@ def duration(study: Study, concurrent: int) -> dict[str, Any]:
         costs = measured(study, "cuda" if on_gpu else "cpu")
     except PtalError as error:
         return {"text": f"unknown: a step could not be measured ({error})"}
+    concurrent = min(concurrent, study.num_trials)
     low, high = (_total(study, costs, concurrent, stopped) for stopped in (True, False))
     text = (
         f"{spoken(low)} to {spoken(high)}, {concurrent} trials at a time, at {costs.step:.2g} s a "
