@@ -279,6 +279,41 @@ def test_what_the_flags_state_is_not_derived(folder: Path) -> None:
         load_space("lacp", ["train.batch_size=0"], "mine")
 
 
+@pytest.mark.parametrize(
+    ("text", "settings", "message"),
+    [
+        ("{}", [], "method: is missing"),
+        ("method: lacp\ndatset: mine", [], "did you mean 'dataset'"),
+        ("method: lacp\ntrian: {lr: 1}", [], "did you mean 'train'"),
+        ("method: lacp\ntrain: {lrr: 1}", [], "did you mean 'lr'"),
+        (
+            "method: lacp\nbudget: {trials: 2}",
+            ["budget.min_steps=5000"],
+            "min_steps=5000: budget.min_s",
+        ),
+    ],
+)
+def test_a_mistake_in_a_space_without_a_dataset_is_named(
+    folder: Path, text: str, settings: list[str], message: str
+) -> None:
+    (folder / "own.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_space("own.yaml", settings, "mine")
+    if "dat" not in message and not settings:
+        with pytest.raises(ConfigError, match="is missing|did you mean"):
+            load_space("own.yaml")
+
+
+def test_sections_that_are_empty_are_filled(folder: Path) -> None:
+    (folder / "own.yaml").write_text("method: lacp\ntrain:\ndecode:\nbudget: {trials: 2}\n")
+    space = load_space("own.yaml", dataset="mine")
+    assert space.budget.trials == 2
+    assert space.train_fixed["batch_size"] == 4
+    (folder / "own.yaml").write_text("method: lacp\n")
+    with pytest.raises(ConfigError, match="budget.trials: is missing"):
+        load_space("own.yaml", dataset="mine")
+
+
 def test_a_space_with_a_dataset_derives_nothing(folder: Path) -> None:
     there = load_space("lacp_gtea")
     here = load_space("lacp_gtea", dataset="mine")

@@ -7,7 +7,7 @@ method's own (`Method.rules`) and those here, which hold for every method.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -93,10 +93,10 @@ def known_of(method: Method, store: FeatureStore, values: Values) -> Facts:
     """The facts of a dataset that a method may know.
 
     Args:
-        method: points alone, where it learns from points; else also the annotations of the videos
-            that `values` say are annotated for it.
+        method: one that learns from points knows no annotation, another one those of the videos
+            that are annotated for it.
         store: the dataset.
-        values: of the search space, the method's defaults among them.
+        values: of the search space, the method's defaults among them; they say which videos.
 
     Raises:
         DataError: it learns from annotations, and no training video is annotated.
@@ -131,10 +131,10 @@ def derive(
     return tuple(found)
 
 
-def flat(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """Dataclasses, or mappings, by section as one mapping by "section.key"."""
+def flat(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Mappings by section as one mapping by "section.key"."""
     return {
         f"{section}.{key}": value
         for section, values in sections.items()
-        for key, value in (values if isinstance(values, Mapping) else asdict(values)).items()
+        for key, value in values.items()
     }

@@ -209,22 +209,23 @@ def load_space(
         text = decoded(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text: {error}") from error
-    top = _sections(text, str(path))
-    open_ended = "dataset" not in top
-    top = _overridden(top, overrides)
+    stated = _sections(text, str(path))
+    top = _overridden(stated, overrides)
+    _check_keys(top, ("method",), str(path))
     if dataset is not None:
-        mark = next(iter(top.values())).start_mark
+        mark = top["method"].start_mark
         top["dataset"] = yaml.ScalarNode("tag:yaml.org,2002:str", dataset, mark)
-    if not open_ended:
+    if "dataset" in stated:
         return _whole(top, path.stem, str(path))
     if "dataset" not in top:
+        _reject_unknown(top)
         raise ConfigError(
             f"{path}: dataset: is missing; this space is for data of your own: give "
             f"--dataset NAME; in {data_place()} are {', '.join(imported())}"
         )
     derived = _derived(top, str(path), kept)
     for one in derived:
-        override_node(top, f"{one.key}={json.dumps(one.value)}", ())
+        top = _with_value(top, one, f"{path}, from the data")
     return replace(_whole(top, path.stem, str(path)), derived=derived)
 
 
@@ -240,7 +241,8 @@ def _sections(text: str, source: str) -> dict[str, yaml.Node]:
     return _with_selection_mapping(children_of(root, ""))
 
 
-def _overridden(top: dict[str, yaml.Node], overrides: Sequence[str]) -> dict[str, yaml.Node]:
+def _overridden(stated: dict[str, yaml.Node], overrides: Sequence[str]) -> dict[str, yaml.Node]:
+    top = dict(stated)
     for index, override in enumerate(overrides):
         override_node(top, override, [o.partition("=")[0].strip() for o in overrides[:index]])
         top = _with_selection_mapping(top)
@@ -255,17 +257,30 @@ def _whole(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchSpace:
 def _check_keys(top: Mapping[str, yaml.Node], needed: Collection[str], source: str) -> None:
     for key in needed:
         if key not in top:
-            known = ("method", "dataset", *_SECTIONS, "train", "decode")
-            for other in (k for k in top if k not in known):
-                reject_key(top[other], "", other, known, _SECTIONS)
+            _reject_unknown(top)
             raise ConfigError(f"{source}: {key}: is missing; a search space needs it")
+
+
+def _reject_unknown(top: Mapping[str, yaml.Node]) -> None:
+    known = ("method", "dataset", *_SECTIONS, "train", "decode")
+    for other in (key for key in top if key not in known):
+        reject_key(top[other], "", other, known, _SECTIONS)
+
+
+def _with_value(top: dict[str, yaml.Node], one: Derived, source: str) -> dict[str, yaml.Node]:
+    """`top` with one more value; its section keeps its place."""
+    section, _, name = one.key.partition(".")
+    node = compose(json.dumps(one.value), source)
+    assert node is not None
+    old = top.get(section, node)
+    inner = children_of(old, section) if isinstance(old, yaml.MappingNode) else {}
+    return top | {section: mapping_of({**inner, name: node}, old)}
 
 
 def _derived(
     top: Mapping[str, yaml.Node], source: str, kept: SearchSpace | None
 ) -> tuple[Derived, ...]:
     """What the data says of a space that does not state it, or said when a study began."""
-    _check_keys(top, ("method",), source)
     method, classes = _classes(top)
     stated = flat({key: read_section(top.get(key), key, classes, source, partial=True)
                    for key in classes})  # fmt: skip
@@ -307,9 +322,8 @@ def _classes(top: Mapping[str, yaml.Node]) -> tuple[methods.Method, dict[str, ty
 
 
 def _from_nodes(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchSpace:
-    method = str(coerce(top["method"], Spec(str, MISSING, methods.names()), "method"))
+    method, classes = _classes(top)
     dataset = str(coerce(top["dataset"], Spec(str, MISSING, None), "dataset"))
-    _, classes = _classes(top)
     for key, node in top.items():
         if key not in ("method", "dataset", *classes):
             reject_key(node, "", key, ("method", "dataset", *classes), classes)
@@ -320,7 +334,7 @@ def _from_nodes(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchS
         params[key] = {k: v for k, v in values if isinstance(v, Domain)}
         params[f"{key}_fixed"] = {k: v for k, v in values if not isinstance(v, Domain)}
     sections: dict[str, Any] = {key: cls(**read[key]) for key, cls in _SECTIONS.items()}
-    space = SearchSpace(name=name, method=method, dataset=dataset, **sections, **params)
+    space = SearchSpace(name=name, method=method.name, dataset=dataset, **sections, **params)
     if (least := space.budget.min_steps) > (most := space.budget.max_steps):
         fail(top["budget"], "budget.min_steps", f"{least} is more than max_steps = {most}")
     return space
