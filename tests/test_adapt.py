@@ -16,7 +16,7 @@ from ptal_ray.data.facts import Facts, facts
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods import method as methods
-from ptal_ray.space import adapt
+from ptal_ray.space import adapt, fill
 from ptal_ray.space import space as spaces
 from ptal_ray.space.reader import specs_of
 from ptal_ray.space.space import SearchSpace, load_space, parse_space
@@ -57,11 +57,17 @@ def classes(name: str) -> dict[str, Any]:
     return {**spaces._SECTIONS, **own}
 
 
+def defaults(name: str) -> dict[str, Any]:
+    specs = {section: specs_of(own) for section, own in classes(name).items()}
+    return {f"{s}.{n}": spec.default for s, own in specs.items() for n, spec in own.items()}
+
+
 def derived(name: str, known: Facts, **given: Any) -> dict[str, Any]:
     """Every value of a space by key: the rules' where there is one, else the default."""
-    sections = {k: {n: s.default for n, s in specs_of(c).items()} for k, c in classes(name).items()}
-    values = adapt.flat(sections) | given
-    found = adapt.derive(methods.load(name), known, values, given)
+    values = defaults(name) | given
+    method = methods.load(name)
+    wanted = {rule.key for rule in adapt.rules_of(method)} - given.keys()
+    found = adapt.derive(method, known, values, wanted)
     return values | {one.key: one.value for one in found}
 
 
@@ -72,7 +78,7 @@ def test_every_rule_gives_a_valid_value_on_any_data(data: str, name: str, gpu: b
     values = derived(name, shape(data, gpu))
     specs = {s: specs_of(c) for s, c in classes(name).items()}
     for key, value in values.items():
-        section, _, field = key.partition(".")
+        section, field = key.removesuffix(".default").split(".")
         spec = specs[section][field]
         assert value is not MISSING or key == "budget.trials"
         if value is not MISSING:
@@ -89,9 +95,7 @@ def test_a_rule_has_a_key_of_its_own_and_says_why(name: str) -> None:
     keys = [rule.key for rule in adapt.rules_of(method)]
     assert len(set(keys)) == len(keys)
     assert {"budget.max_steps", "train.batch_size", "train.resample_to"} <= set(keys)
-    values = adapt.flat({k: {n: s.default for n, s in specs_of(c).items()}
-                         for k, c in classes(name).items()})  # fmt: skip
-    for one in adapt.derive(method, shape("hapt"), values, ()):
+    for one in adapt.derive(method, shape("hapt"), defaults(name), keys):
         assert one.why and "\n" not in one.why
 
 
@@ -339,7 +343,7 @@ def test_a_study_keeps_what_the_data_gave_and_resumes_without_asking_again(
         raise AssertionError("the data was asked again")
 
     monkeypatch.setattr(adapt, "facts", asked)
-    monkeypatch.setattr(spaces, "find", asked)
+    monkeypatch.setattr(fill, "find", asked)
     assert read_study(study.directory).space == study.space
     assert check_space(study, "lacp", "") == []
 
@@ -423,3 +427,18 @@ def test_a_gpu_decides_widths_and_shares(folder: Path, monkeypatch: pytest.Monke
     space = load_space("apn", dataset="mine")
     assert space.resources.gpus_per_worker == 0.5
     assert space.train_fixed["encoder_layers"] == 2
+
+
+def test_the_default_of_a_searched_rate_follows_from_the_steps(folder: Path) -> None:
+    space = load_space("lacp", ["budget.max_steps=500"], "mine")
+    assert space.train["lr"].default == space.train_defaults()["lr"] == 0.2 / 500
+    assert space.derived[-2].key == "train.lr.default"
+    first = space.first_params()
+    assert first is not None and first["lr"] == 0.2 / 500
+    stated = load_space("lacp", ["train.lr={loguniform: [1e-5, 1e-2], default: 2e-3}"], "mine")
+    assert stated.train["lr"].default == 2e-3
+    assert load_space("lacp", ["train.lr=2e-3"], "mine").train_fixed["lr"] == 2e-3
+    outside = load_space("lacp", ["train.lr={loguniform: [1e-5, 1e-4]}"], "mine")
+    assert outside.train["lr"].default is None
+    study = begin(folder, "budget.max_steps=500")
+    assert check_space(study, "lacp", "") == []

@@ -33,7 +33,8 @@ class Rule:
     """One value that follows from the data.
 
     Args:
-        key: "section.key" of a search space.
+        key: "section.key" of a search space, or "section.key.default" of a searched parameter, for
+            spaces that search it and state no default.
         find: (facts, values) -> the value and its reason. Has `values` of every other key of the
             method and of the rules before.
     """
@@ -211,17 +212,19 @@ def window(least: int, most: int) -> Rule:
     return Rule(key="train.window", find=find)
 
 
-def learning_rate(key: str, product: float, steps_key: str) -> Rule:
-    """The rate of a training that is not searched: so that rate times steps is what was published.
+def learning_rate(
+    product: float, *, key: str = "train.lr.default", size: str = "budget.max_steps"
+) -> Rule:
+    """A learning rate by which rate times steps is what was published: fewer steps, larger ones.
 
     Args:
-        key: what it sets.
         product: rate times steps.
-        steps_key: the key of the steps.
+        key: what it sets.
+        size: the key of the steps.
     """
 
     def find(facts: Facts, values: Values) -> Found:
-        number = int(values[steps_key])
+        number = int(values[size])
         value = float(f"{bounded(product / max(number, 1), 1e-4, 1e-3):.3g}")
         return Found(value, f"{product:g} / {number} steps, in [1e-4, 1e-3]")
 

@@ -6,9 +6,8 @@ method's own (`Method.rules`) and those here, which hold for every method.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -26,7 +25,7 @@ class Derived:
     """A value of a search space that followed from its data.
 
     Args:
-        key: "section.key".
+        key: "section.key", or "section.key.default" of a searched parameter.
         value: as the space has it.
         why: what it follows from, with its inputs.
     """
@@ -109,7 +108,7 @@ def known_of(method: Method, store: FeatureStore, values: Values) -> Facts:
 
 
 def derive(
-    method: Method, facts: Facts, values: Values, given: Collection[str]
+    method: Method, facts: Facts, values: Values, wanted: Collection[str]
 ) -> tuple[Derived, ...]:
     """The values that follow from the data.
 
@@ -117,24 +116,15 @@ def derive(
         method: whose rules apply.
         facts: of the dataset.
         values: of the search space by "section.key", those that are not stated at their defaults.
-        given: keys that are stated; no rule changes them.
+        wanted: keys that the space leaves to the rules; no other one is changed.
 
     Returns:
-        One for each rule whose key is not given, in the order in which they apply.
+        One for each rule whose key is wanted, in the order in which they apply.
     """
     known, found = dict(values), []
     for rule in rules_of(method):
-        if rule.key not in given:
+        if rule.key in wanted:
             value, why = rule.find(facts, known)
             known[rule.key] = value
             found.append(Derived(key=rule.key, value=value, why=why))
     return tuple(found)
-
-
-def flat(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Mappings by section as one mapping by "section.key"."""
-    return {
-        f"{section}.{key}": value
-        for section, values in sections.items()
-        for key, value in values.items()
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,14 +9,15 @@ from typing import Any
 
 import yaml
 
-from ptal_ray.data.datasets import data_place, find, imported
+from ptal_ray.data.datasets import data_place, imported
 from ptal_ray.data.user_files import decoded
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods import method as methods
 from ptal_ray.methods.method import param
-from ptal_ray.space.adapt import Derived, derive, flat, known_of, rules_of
+from ptal_ray.space.adapt import Derived
 from ptal_ray.space.domain import Domain as Domain
 from ptal_ray.space.domain import Scalar as Scalar
+from ptal_ray.space.fill import derived_values, with_value
 from ptal_ray.space.reader import (
     Spec,
     children_of,
@@ -29,7 +29,6 @@ from ptal_ray.space.reader import (
     override_node,
     read_section,
     reject_key,
-    specs_of,
 )
 
 
@@ -230,9 +229,9 @@ def load_space(
             f"{path}: dataset: is missing; this space is for data of your own: give "
             f"--dataset NAME; in {data_place()} are {', '.join(imported())}"
         )
-    derived = _derived(top, str(path), kept)
+    derived = derived_values(top, *_classes(top), str(path), kept.as_dict() if kept else None)
     for one in derived:
-        top = _with_value(top, one, f"{path}, from the data")
+        top = with_value(top, one, f"{path}, from the data")
     return replace(_whole(top, path.stem, str(path)), derived=derived)
 
 
@@ -272,44 +271,6 @@ def _reject_unknown(top: Mapping[str, yaml.Node]) -> None:
     known = ("method", "dataset", *_SECTIONS, "train", "decode")
     for other in (key for key in top if key not in known):
         reject_key(top[other], "", other, known, _SECTIONS)
-
-
-def _with_value(top: dict[str, yaml.Node], one: Derived, source: str) -> dict[str, yaml.Node]:
-    """`top` with one more value; its section keeps its place."""
-    section, _, name = one.key.partition(".")
-    node = compose(json.dumps(one.value), source)
-    assert node is not None
-    old = top.get(section, node)
-    inner = children_of(old, section) if isinstance(old, yaml.MappingNode) else {}
-    return top | {section: mapping_of({**inner, name: node}, old)}
-
-
-def _derived(
-    top: Mapping[str, yaml.Node], source: str, kept: SearchSpace | None
-) -> tuple[Derived, ...]:
-    """What the data says of a space that does not state it, or said when a study began."""
-    method, classes = _classes(top)
-    stated = flat({key: read_section(top.get(key), key, classes, source, partial=True)
-                   for key in classes})  # fmt: skip
-    if kept is not None:
-        then = flat({key: kept.as_dict()[key] for key in classes})
-        return tuple(
-            Derived(key=rule.key, value=then[rule.key], why="as when the study began")
-            for rule in rules_of(method)
-            if rule.key not in stated and rule.key in then
-        )
-    specs = {key: specs_of(cls) for key, cls in classes.items()}
-    defaults = flat({key: {n: s.default for n, s in own.items()} for key, own in specs.items()})
-    values = defaults | {key: _one(value, defaults[key]) for key, value in stated.items()}
-    store = find(str(coerce(top["dataset"], Spec(str, MISSING, None), "dataset")))
-    return derive(method, known_of(method, store, values), values, stated)
-
-
-def _one(value: Domain | Scalar, default: Scalar) -> Scalar:
-    """A value of a parameter: the stated one, or one that a domain holds, best the default."""
-    if not isinstance(value, Domain):
-        return value
-    return default if value.contains(default) else value.sample(0.5)
 
 
 def _with_selection_mapping(top: dict[str, yaml.Node]) -> dict[str, yaml.Node]:

@@ -13,7 +13,7 @@ from ptal_ray.methods.apl.detector import Detector
 from ptal_ray.methods.apl.instances import annotated
 from ptal_ray.methods.apl.rules import ACTIONFORMER
 from ptal_ray.methods.method import Method
-from ptal_ray.methods.rules import steps
+from ptal_ray.methods.rules import learning_rate, steps
 
 
 def label_rules(hp: Any) -> ActionFormerDecode:
@@ -26,6 +26,7 @@ def label_rules(hp: Any) -> ActionFormerDecode:
     )
 
 
+RATE = learning_rate(0.4)  # C: 1e-4, 4,000 steps
 DETECTOR = Detector(
     train_params=AplTrain,
     decode_params=ActionFormerDecode,
@@ -41,6 +42,7 @@ DETECTOR = Detector(
     network_lengths=network_lengths,
     label_rules=label_rules,
     rules=ACTIONFORMER,
+    rates=(RATE,),
 )
 METHOD = Method(
     name="apl.actionformer",
@@ -55,5 +57,5 @@ METHOD = Method(
     network_lengths=network_lengths,
     decode=decode,
     labels=annotated,
-    rules=(*ACTIONFORMER, steps(60, 300, 10_000)),
+    rules=(*ACTIONFORMER, steps(60, 300, 10_000), RATE),
 )

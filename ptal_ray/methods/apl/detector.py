@@ -30,7 +30,7 @@ class Detector:
         scores, decode: see `Method`.
         network, network_lengths: see `Method`.
         label_rules: hp -> the decode parameters of predictions that may become labels.
-        rules: its sizes that follow from the data, see `Method`.
+        rules, rates: its sizes, and its learning rate, that follow from the data, see `Method`.
     """
 
     train_params: type[TrainParams]
@@ -47,3 +47,4 @@ class Detector:
     network: Callable[[Any, Tensor, Tensor, Any], dict[str, Tensor]] | None = None
     network_lengths: Callable[[Any], tuple[int, int]] | None = None
     rules: tuple[Rule, ...] = ()
+    rates: tuple[Rule, ...] = ()

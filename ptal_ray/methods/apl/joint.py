@@ -77,7 +77,7 @@ def joint(detector: Detector, name: str, before: str) -> Method:
         label_segments=label_segments,
         labels=pseudo_labels,
         groups=groups,
-        rules=(*detector.rules, *STAGES),
+        rules=(*detector.rules, *STAGES, *detector.rates),
         stage=Stage(
             method=before,
             params=partial(early_params, unseen=LAST),

@@ -75,6 +75,6 @@ BMN = (
 STAGES = (  # of APL on either detector
     steps(15, 60, 9400, key="train.pretrain_steps", every=True),  # P: 15 passes
     steps(150, 200, 5000, key="train.supervised_steps"),
-    learning_rate("train.early_lr", 0.2, "train.supervised_steps"),  # P: 1e-4, 2,000 steps
+    learning_rate(0.2, key="train.early_lr", size="train.supervised_steps"),  # P: 1e-4, 2,000 steps
     steps(60, 300, 10_000, every=True),
 )

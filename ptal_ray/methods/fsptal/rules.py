@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ptal_ray.methods.rules import batch, part, resampling, steps, width
+from ptal_ray.methods.rules import batch, learning_rate, part, resampling, steps, width
 
 RULES = (
     resampling(200),  # as LACP, which it extends
@@ -11,4 +11,5 @@ RULES = (
     part("train.separation_hidden", "train.embed_dim", 1 / 4, 64, 512),
     part("train.separation_dim", "train.embed_dim", 1 / 16, 32, 128),
     steps(200, 400, 20_000),
+    learning_rate(0.2),
 )

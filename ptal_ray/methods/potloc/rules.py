@@ -35,10 +35,11 @@ RULES = (
     batch(16, 32_000, key="train.base_batch_size", whole=True),
     width("train.base_embed_dim", 128, 2048, 512),
     steps(200, 400, 4000, size="train.base_batch_size", key="train.base_steps"),
-    learning_rate("train.base_lr", 0.4, "train.base_steps"),  # C: 4,000 steps at 1e-4
+    learning_rate(0.4, key="train.base_lr", size="train.base_steps"),  # C: 4,000 steps at 1e-4
     batch(32, 32_000, 36),  # C: 4 of THUMOS14, 64 of ActivityNet
     width("train.width", 64, 512, 128, share=2),
     Rule(key="train.levels", find=levels),
     window(5, 19),
     steps(60, 300, 4000),  # C: 50 passes
+    learning_rate(0.2),  # C: 1e-4, 2,000 steps
 )
