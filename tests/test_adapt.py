@@ -19,7 +19,7 @@ from ptal_ray.methods import method as methods
 from ptal_ray.space import adapt, fill
 from ptal_ray.space import space as spaces
 from ptal_ray.space.reader import specs_of
-from ptal_ray.space.space import SearchSpace, load_space, parse_space
+from ptal_ray.space.space import load_space, parse_space
 from ptal_ray.study import duration
 from ptal_ray.study.continuing import check_space, overrides
 from ptal_ray.study.feasibility import problems
@@ -387,35 +387,49 @@ def test_time_counts_stages_and_needs_no_names_of_classes(
     monkeypatch.setattr(duration, "LEARN_S", 0.05)
     store = FeatureStore.open(folder / "mine")
     study = create_study(load_space(name, dataset="mine"), store, folder / "studies")
-    costs = duration.measured(study, "cpu")
-    assert costs.step > 0 and costs.report > 0
-    assert (costs.before > 0) == (methods.load(study.space.method).stage is not None)
+    fast, slow = duration.measured(study, "cpu")
+    assert 0 < fast.step <= slow.step and fast.report > 0
+    assert fast.before <= slow.before
+    assert (fast.before > 0) == (methods.load(study.space.method).stage is not None)
 
 
-def made(folder: Path, *settings: str) -> tuple[Study, SearchSpace]:
-    study = begin(folder, "budget.trials=9", "budget.max_steps=90", "final.seeds=2", *settings)
-    return study, study.space
+def made(folder: Path, *settings: str) -> Study:
+    return begin(folder, "budget.trials=9", "budget.max_steps=90", "final.seeds=2", *settings)
+
+
+FAST = duration.Costs(step=1.0, report=10.0, before=100.0)
+SLOW = duration.Costs(step=2.0, report=10.0, before=200.0)
+
+
+@pytest.fixture
+def costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duration, "measured", lambda *_: (FAST, SLOW))
 
 
 def test_the_range_of_the_time_is_that_of_stopped_and_of_full_trials(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, costs: None
 ) -> None:
-    study, _ = made(folder, "final.top=3")
-    costs = duration.Costs(step=1.0, report=10.0, before=100.0)
-    monkeypatch.setattr(duration, "measured", lambda *_: costs)
+    study = made(folder, "final.top=3", "policy=simple")
     found = duration.duration(study, 2)
-    finals = 2 * (2 + 3) * (90 + 10) + 100 * (1 + 2 * 2)
-    full = 9 * (90 + 3 * 10)
     stopped = 9 * (10 + 10) + 3 * (20 + 10) + 1 * (60 + 10)
-    assert found["high_s"] == pytest.approx((full + finals) / 2)
-    assert found["low_s"] == pytest.approx((stopped + finals) / 2)
-    assert "15 min to 22 min" in found["text"]
+    low = stopped + 2 * (2 + 3) * (90 + 10) + 100 * (1 + 2 * 2)
+    high = 9 * (180 + 3 * 10) + 2 * (2 + 3) * (180 + 10) + 200 * (1 + 2 * 2)
+    assert found["low_s"] == pytest.approx(low / 2)
+    assert found["high_s"] == pytest.approx(high / 2)
+    assert found["text"].startswith(f"{low / 120:.0f} min to {high / 120:.0f} min, 2 trials")
+
+
+def test_the_budget_of_a_race_is_that_of_full_trials(folder: Path, costs: None) -> None:
+    study = made(folder, "final.top=3")
+    found = duration.duration(study, 20)  # no more at a time than there are
+    low = 9 * (90 + 3 * 10) + 2 * 2 * (90 + 10) + 100 * (study.num_folds + 2)
+    assert found["low_s"] == pytest.approx(low / 9)
 
 
 def test_the_time_on_a_gpu_that_is_not_here_is_unknown(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study, _ = made(folder, "resources.gpus_per_worker=1")
+    study = made(folder, "resources.gpus_per_worker=1")
     monkeypatch.setattr(duration.torch.cuda, "is_available", lambda: False)
     found = duration.duration(study, 1)
     assert found["text"].startswith("unknown: ")

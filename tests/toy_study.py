@@ -69,6 +69,7 @@ TOY = Method(
 SPACE = """
 method: toy
 dataset: tiny
+policy: simple
 selection: {metric: val, val_fraction: 0.3, decode_settings: 4}
 budget: {trials: 6, min_steps: 2, max_steps: 8, eta: 2}
 train: {lr: {loguniform: [1e-3, 1e-1]}, batch_size: 4}

@@ -98,6 +98,8 @@ class Final:
     seeds: int = param(3, doc="seeds of each of them", source="PROPOSED", allowed=(1, 100))
 
 
+POLICIES = ("race", "simple")
+_NAMES = ("method", "dataset", "policy")
 _SECTIONS: dict[str, type[Any]] = {
     "selection": Selection,
     "budget": Budget,
@@ -112,6 +114,8 @@ class SearchSpace:
 
     Args:
         name: file name without .yaml.
+        policy: "race" (see policy/README.md) or "simple": every configuration on one fold, the best
+            ones again with several seeds.
         train, decode: searched parameters, some with a default of this file.
         train_fixed, decode_fixed: parameters the file fixes.
         derived: what of all this followed from the data, and why; for people, not kept in files.
@@ -124,6 +128,7 @@ class SearchSpace:
     selection: Selection = field(default_factory=Selection)
     resources: Resources = field(default_factory=Resources)
     final: Final = field(default_factory=Final)
+    policy: str = "race"
     train: dict[str, Domain] = field(default_factory=dict)
     train_fixed: dict[str, Scalar] = field(default_factory=dict)
     decode: dict[str, Domain] = field(default_factory=dict)
@@ -145,6 +150,12 @@ class SearchSpace:
         """All decode parameters: the method's defaults, then the file's defaults and values."""
         plan = methods.load(self.method).decode_params
         return asdict(plan()) | _own_defaults(self.decode) | self.decode_fixed
+
+    def decode_params(self) -> methods.DecodeParams:
+        """`decode_defaults` as the method's parameters."""
+        kind: Any = methods.load(self.method).decode_params
+        made: methods.DecodeParams = kind(**self.decode_defaults())
+        return made
 
     def resolve_train(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """All train parameters of the trial that was suggested `params`."""
@@ -171,7 +182,7 @@ class SearchSpace:
         searched = {"train": self.train, "decode": self.decode}
         fixed = {"train": self.train_fixed, "decode": self.decode_fixed}
         return (
-            {"method": self.method, "dataset": self.dataset}
+            {"method": self.method, "dataset": self.dataset, "policy": self.policy}
             | {name: asdict(getattr(self, name)) for name in _SECTIONS}
             | {
                 name: {k: d.as_dict() for k, d in searched[name].items()} | fixed[name]
@@ -268,7 +279,7 @@ def _check_keys(top: Mapping[str, yaml.Node], needed: Collection[str], source: s
 
 
 def _reject_unknown(top: Mapping[str, yaml.Node]) -> None:
-    known = ("method", "dataset", *_SECTIONS, "train", "decode")
+    known = (*_NAMES, *_SECTIONS, "train", "decode")
     for other in (key for key in top if key not in known):
         reject_key(top[other], "", other, known, _SECTIONS)
 
@@ -292,9 +303,12 @@ def _classes(top: Mapping[str, yaml.Node]) -> tuple[methods.Method, dict[str, ty
 def _from_nodes(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchSpace:
     method, classes = _classes(top)
     dataset = str(coerce(top["dataset"], Spec(str, MISSING, None), "dataset"))
+    policy = "race"
+    if node := top.get("policy"):
+        policy = str(coerce(node, Spec(str, MISSING, POLICIES), "policy"))
     for key, node in top.items():
-        if key not in ("method", "dataset", *classes):
-            reject_key(node, "", key, ("method", "dataset", *classes), classes)
+        if key not in (*_NAMES, *classes):
+            reject_key(node, "", key, (*_NAMES, *classes), classes)
     read = {key: read_section(top.get(key), key, classes, source) for key in classes}
     params: dict[str, Any] = {}
     for key in ("train", "decode"):
@@ -302,7 +316,9 @@ def _from_nodes(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchS
         params[key] = {k: v for k, v in values if isinstance(v, Domain)}
         params[f"{key}_fixed"] = {k: v for k, v in values if not isinstance(v, Domain)}
     sections: dict[str, Any] = {key: cls(**read[key]) for key, cls in _SECTIONS.items()}
-    space = SearchSpace(name=name, method=method.name, dataset=dataset, **sections, **params)
+    space = SearchSpace(
+        name=name, method=method.name, dataset=dataset, policy=policy, **sections, **params
+    )
     if (least := space.budget.min_steps) > (most := space.budget.max_steps):
         fail(top["budget"], "budget.min_steps", f"{least} is more than max_steps = {most}")
     return space

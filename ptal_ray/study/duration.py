@@ -29,6 +29,7 @@ WHOLE_BATCH_S = 2.0  # a batch that one video says takes longer is not measured,
 STEPS = 2  # measured, after as many that warm up
 LEARN_S = 3.0  # before decoding: an untrained model finds an action everywhere, which takes long
 LEARN_STEPS = 200
+Range = tuple[float, float]  # the least and the most
 LEARN = {"lr": 3e-3, "warmup": 0.0, "cosine": False}
 DECODED = 4  # decode settings that are measured
 
@@ -76,20 +77,21 @@ def readable(plan: Mapping[str, Any]) -> dict[str, str]:
 
 
 def duration(study: Study, concurrent: int) -> dict[str, Any]:
-    """Seconds from the first trial to the last final run: as if the scheduler stopped all it may,
-    and as if it stopped none."""
+    """Seconds from the first trial to the last final run: with the fastest steps that were
+    measured and as many trials stopped as may be, and with the slowest ones and none stopped."""
     on_gpu = study.space.resources.gpus_per_worker > 0
     if on_gpu and not torch.cuda.is_available():
         return {"text": "unknown: trials train on a GPU, and this machine has none to measure on"}
     try:
-        costs = measured(study, "cuda" if on_gpu else "cpu")
+        fast, slow = measured(study, "cuda" if on_gpu else "cpu")
     except PtalError as error:
         return {"text": f"unknown: a step could not be measured ({error})"}
     concurrent = min(concurrent, study.num_trials)
-    low, high = (_total(study, costs, concurrent, stopped) for stopped in (True, False))
+    low = _total(study, fast, stopped=True) / concurrent
+    high = _total(study, slow, stopped=False) / concurrent
     text = (
-        f"{spoken(low)} to {spoken(high)}, {concurrent} trials at a time, at {costs.step:.2g} s a "
-        f"step and {costs.report:.2g} s a report on this machine"
+        f"{spoken(low)} to {spoken(high)}, {concurrent} trials at a time, at {fast.step:.2g} to "
+        f"{slow.step:.2g} s a step and {slow.report:.2g} s a report on this machine"
     )
     return {"text": text, "low_s": low, "high_s": high}
 
@@ -101,25 +103,33 @@ def spoken(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _total(study: Study, costs: Costs, concurrent: int, stopped: bool) -> float:
-    """Seconds of a study; `stopped`: each rung ends all trials but one in `eta`."""
-    space = study.space
-    steps, reports = 0.0, 0.0
-    share, last = 1.0, 0
-    for rung in space.budget.report_steps:
-        steps += share * (rung - last)
-        reports += share
-        share, last = (share / space.budget.eta if stopped else 1.0), rung
+def _total(study: Study, costs: Costs, *, stopped: bool) -> float:
+    """Seconds of a study, one trial at a time."""
+    space, race = study.space, study.space.policy == "race"
+    steps, reports = _trial_parts(study, stopped and not race)  # a race has a budget of full trials
     trials = study.num_trials * (steps * costs.step + reports * costs.report)
     seeds, top = space.final.seeds, min(space.final.top, study.num_trials)
-    finals = seeds * (2 + (top if top > 1 else 0))
+    again = 0 if race or top == 1 else top
     run = space.budget.max_steps * costs.step + costs.report
-    before = costs.before * (1 + seeds * (2 if top > 1 else 1))
-    return (trials + finals * run + before) / concurrent
+    cells = study.num_folds if race else 1  # each has a fold and a seed, and stages of its own
+    before = cells + seeds * (2 if again else 1)
+    return trials + seeds * (2 + again) * run + before * costs.before
 
 
-def measured(study: Study, device: str) -> Costs:
-    """The seconds of the defaults' parts, on as many of the study's videos as a batch needs."""
+def _trial_parts(study: Study, stopped: bool) -> tuple[float, float]:
+    """Steps and reports of a trial, the mean; `stopped`: each rung ends all but one in `eta`."""
+    budget = study.space.budget
+    steps, reports, share, last = 0.0, 0.0, 1.0, 0
+    for rung in budget.report_steps:
+        steps += share * (rung - last)
+        reports += share
+        share, last = (share / budget.eta if stopped else 1.0), rung
+    return steps, reports
+
+
+def measured(study: Study, device: str) -> tuple[Costs, Costs]:
+    """The seconds of the defaults' parts, on as many of the study's videos as a batch needs: with
+    the fastest and with the slowest of the measured steps."""
     store, config = FeatureStore.open(study.store), trial_config(study, {})
     number = max(int(config.train["batch_size"]), 4) + 2
     ids = spread(store, number)
@@ -129,16 +139,20 @@ def measured(study: Study, device: str) -> Costs:
         step, trial = _step(few, study.space.resources.workers, device)
         select = selected(len(store.ids("train")), config.val_fraction)
         report = select * _video(trial, config)
-        return Costs(step=step, report=report, before=_before(few, device))
+        before = _before(few, device)
+        fast, slow = (
+            Costs(step=s, report=report, before=b) for s, b in zip(step, before, strict=True)
+        )
+    return fast, slow
 
 
-def _step(config: TrialConfig, workers: int, device: str) -> tuple[float, Trial]:
+def _step(config: TrialConfig, workers: int, device: str) -> tuple[Range, Trial]:
     """Seconds of a step of one of the workers that share a batch, and a trial of one video."""
     batch = max(int(config.train["batch_size"]) // workers, 1)
     trial = _trial(config, 1, device)
     one = _seconds(trial)
-    if batch == 1 or one * batch > WHOLE_BATCH_S:
-        return one * batch, trial
+    if batch == 1 or one[1] * batch > WHOLE_BATCH_S:
+        return (one[0] * batch, one[1] * batch), trial
     return _seconds(_trial(config, batch, device)), trial
 
 
@@ -159,22 +173,24 @@ def _stage_steps(name: str) -> Iterator[str]:
         name = stage.method
 
 
-def _before(config: TrialConfig, device: str) -> float:
+def _before(config: TrialConfig, device: str) -> Range:
     """Seconds of the stages before a trial."""
     method = load(config.method)
     if method.stage is None:
-        return 0.0
+        return 0.0, 0.0
     kind: Any = method.train_params
     hp = kind(**config.train)
     train, steps = asdict(method.stage.params(hp)), int(getattr(hp, method.stage.steps))
     before = replace(config, method=method.stage.method, train=train, decode={}, decode_domains={})
-    return steps * _step(before, 1, device)[0] + _before(before, device)
+    (low, high), _ = _step(before, 1, device)
+    earlier = _before(before, device)
+    return steps * low + earlier[0], steps * high + earlier[1]
 
 
-def _seconds(trial: Trial) -> float:
-    """Seconds of a step, past those that only warm up."""
-    taken = [_timed(trial, trial.train_step) for _ in range(2 * STEPS)]
-    return float(np.median(taken[STEPS:]))
+def _seconds(trial: Trial) -> Range:
+    """Seconds of the fastest and of the slowest step, past those that only warm up."""
+    taken = [_timed(trial, trial.train_step) for _ in range(2 * STEPS)][STEPS:]
+    return min(taken), max(taken)
 
 
 def _video(trial: Trial, config: TrialConfig) -> float:

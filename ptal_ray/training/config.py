@@ -86,6 +86,7 @@ class TrialReport:
         metrics: "val/mAP_avg", "val/mAP_0.50", ..., "train/loss_total", "train/loss_<term>".
         decode: the decode parameters chosen on the selection videos (or the frozen ones).
         seconds: training and scoring time so far, over all processes that ran the trial.
+        settings: objective of every decode setting on all scored videos, the default first.
     """
 
     step: int
@@ -93,3 +94,4 @@ class TrialReport:
     metrics: dict[str, float]
     decode: dict[str, Scalar]
     seconds: float
+    settings: tuple[float, ...] = ()

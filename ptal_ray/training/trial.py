@@ -373,6 +373,7 @@ class Trial:
             metrics=metrics,
             decode=asdict(decoded.params),
             seconds=self.seconds,
+            settings=tuple(value for _, value in decoded.table),
         )
 
     def _wrap(self) -> nn.Module:
