@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ptal_ray.data.datasets import DATASETS, import_hint, note, protocol
+from ptal_ray.data.datasets import DATASETS, data_place, import_hint, imported, note, protocol
 from ptal_ray.data.flags import parse
 
 
@@ -43,3 +43,23 @@ def test_what_simulates_and_what_is_noted():
     assert "simulate features" not in import_hint("gtea_scores")
     assert "data import other --features DIR" in import_hint("other")
     assert "trained with full labels" in note("gtea_scores") and note("other") == ""
+
+
+def test_the_stores_that_are_there_are_listed(tmp_path, monkeypatch):
+    monkeypatch.setenv("PTAL_DATA", str(tmp_path))
+    assert imported() == ("watch",)  # made on first use
+    for name in ("b", "a", ".staging"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "store.json").write_text("{}")
+    (tmp_path / "empty").mkdir()
+    assert imported() == ("a", "b", "watch")
+    assert data_place() == str(tmp_path)
+
+
+def test_the_stores_at_an_address_are_listed(shelf, machine, monkeypatch):
+    monkeypatch.setenv("PTAL_DATA", str(shelf))
+    (shelf / "mine" / "store.json").write(b"{}")
+    (shelf / "mine" / "0123" / "videos.arrow").write(b"")
+    (shelf / "half" / "0123" / "videos.arrow").write(b"")
+    assert imported() == ("mine", "watch")
+    assert data_place() == str(shelf)

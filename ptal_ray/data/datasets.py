@@ -138,6 +138,31 @@ def data_root() -> Path:
     return Path(place) if place and not is_remote(place) else cache_root()
 
 
+def data_place() -> str:
+    """Where stores lie, as `PTAL_DATA` says it: a folder or an s3:// address."""
+    place = os.environ.get("PTAL_DATA", "")
+    return place if is_remote(place) else str(data_root())
+
+
+def imported() -> tuple[str, ...]:
+    """Names of the stores at `data_place`, and of those that are made on first use.
+
+    Raises:
+        DataError: the address cannot be listed.
+    """
+    place = data_place()
+    if is_remote(place):
+        try:
+            names = Remote.parse(place).names()
+        except StorageError as error:
+            raise DataError(f"PTAL_DATA: {error}") from error
+        found = {name.removesuffix("/store.json") for name in names if name.endswith("/store.json")}
+        found = {name for name in found if "/" not in name}
+    else:
+        found = {path.parent.name for path in Path(place).glob("*/store.json")}
+    return tuple(sorted({"watch", *(name for name in found if not name.startswith("."))}))
+
+
 def origin(name_or_path: str) -> str:
     """What tells any machine where to find a store: an s3:// address or a name; "" for a path.
 

@@ -18,6 +18,7 @@ from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.errors import ConfigError
+from ptal_ray.methods.rules import Rule
 
 Pseudo = dict[
     str, Tensor
@@ -343,6 +344,7 @@ class Method(Generic[TrainT, DecodeT]):
             where scores depend on which candidates a video has.
         network_lengths: hp -> (least, step), the lengths T that `network` is exported for: least,
             least + step, ...; with step 0 the least alone. None for any.
+        rules: values of a search space for data of one's own that follow from the data.
         groups: (labels, hp) -> rows of the split, one array for each kind of video that every
             batch holds `batch_size` of; the last one counts for epochs. None for all rows.
     """
@@ -364,6 +366,7 @@ class Method(Generic[TrainT, DecodeT]):
     groups: Callable[[Pseudo, TrainT], list[NDArray[Any]]] | None = None
     network: Callable[[Any, Tensor, Tensor, TrainT], dict[str, Tensor]] | None = None
     network_lengths: Callable[[TrainT], tuple[int, int]] | None = None
+    rules: tuple[Rule, ...] = ()
 
 
 AnyMethod: TypeAlias = Method[TrainParams, DecodeParams]  # what parts that know no method see

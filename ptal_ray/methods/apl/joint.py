@@ -14,6 +14,7 @@ from ptal_ray.data.types import Segments
 from ptal_ray.methods.apl.apl_params import LAST, AplStages, early_params
 from ptal_ray.methods.apl.detector import AplT, Detector, Unlabelled
 from ptal_ray.methods.apl.instances import instances, label_segments, table
+from ptal_ray.methods.apl.rules import STAGES
 from ptal_ray.methods.apl.selection import select
 from ptal_ray.methods.apl.supervised import contrast_term
 from ptal_ray.methods.method import Batch, DecodeT, Known, Method, Pseudo, Stage, Step
@@ -77,6 +78,7 @@ def joint(detector: Detector[AplT, DecodeT], name: str, before: str) -> Method[A
         label_segments=label_segments,
         labels=pseudo_labels,
         groups=groups,
+        rules=(*detector.rules, *STAGES, *detector.rates),
         stage=Stage(
             method=before,
             params=partial(early_params, unseen=LAST),
