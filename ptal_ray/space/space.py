@@ -109,7 +109,7 @@ class SearchSpace:
 
     Args:
         name: file name without .yaml.
-        train, decode: searched parameters.
+        train, decode: searched parameters, some with a default of this file.
         train_fixed, decode_fixed: parameters the file fixes.
     """
 
@@ -126,8 +126,9 @@ class SearchSpace:
     decode_fixed: dict[str, Scalar] = field(default_factory=dict)
 
     def train_defaults(self) -> dict[str, Scalar]:
-        """All train parameters: the method's defaults, then the file's fixed values."""
-        return asdict(methods.load(self.method).train_params()) | self.train_fixed
+        """All train parameters: the method's defaults, then the file's defaults and values."""
+        plan = methods.load(self.method).train_params
+        return asdict(plan()) | _own_defaults(self.train) | self.train_fixed
 
     def train_params(self) -> methods.TrainParams:
         """`train_defaults` as the method's parameters."""
@@ -136,8 +137,9 @@ class SearchSpace:
         return made
 
     def decode_defaults(self) -> dict[str, Scalar]:
-        """All decode parameters: the method's defaults, then the file's fixed values."""
-        return asdict(methods.load(self.method).decode_params()) | self.decode_fixed
+        """All decode parameters: the method's defaults, then the file's defaults and values."""
+        plan = methods.load(self.method).decode_params
+        return asdict(plan()) | _own_defaults(self.decode) | self.decode_fixed
 
     def resolve_train(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """All train parameters of the trial that was suggested `params`."""
@@ -175,6 +177,11 @@ class SearchSpace:
     def to_yaml(self) -> str:
         """Text that `parse_space` reads back as this space."""
         return yaml.safe_dump(self.as_dict(), sort_keys=False, default_flow_style=None)
+
+
+def _own_defaults(domains: Mapping[str, Domain]) -> dict[str, Scalar]:
+    """The defaults that searched parameters have in this file."""
+    return {key: d.default for key, d in domains.items() if d.default is not None}
 
 
 def load_space(
