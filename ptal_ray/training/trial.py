@@ -89,10 +89,10 @@ class Trial:
         self.annotated = () if self.method.supervision == "point" else labelled
         truth = partial(ground_truth, self.store, labelled, "val")
         points = visible_points(self.store, seen, self.method, truth)
-        resample_to = self.hp.resample_to
         self.split = PackedSplit(
-            self.store, seen, self.device, points=points, resample_to=resample_to
-        )
+            self.store, seen, self.device, points=points,
+            resample_to=self.hp.resample_to, sampling=self.hp.resampling,
+        )  # fmt: skip
         self.plan = self._plan([np.arange(len(seen))])
         self.model = _build(self.method, self.store, self.hp, config.seed).to(self.device)
         stage = self._stage_result(self.method.stage) if self.method.stage else None
@@ -341,7 +341,10 @@ class Trial:
 
     def score(self, ids: tuple[str, ...]) -> list[Scores]:
         """The method's scores of `ids` with the present weights."""
-        split = PackedSplit(self.store, ids, self.device, resample_to=self.hp.resample_to)
+        split = PackedSplit(
+            self.store, ids, self.device,
+            resample_to=self.hp.resample_to, sampling=self.hp.resampling,
+        )  # fmt: skip
         return score_videos(self.method, self.judged, split, self.hp, self.config.precision)
 
     def decode(self, scores: list[Scores]) -> DecodeResult:
