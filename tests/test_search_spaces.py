@@ -23,7 +23,8 @@ def test_the_space_loads_and_reads_back(path):
     space = load_space(path)
     assert space.name == path.stem
     assert space.method in methods.names()
-    assert space.name.rpartition("_")[0] == space.method.rpartition(".")[2]
+    method, _, data = space.name.removesuffix("_paper").rpartition("_")
+    assert method == space.method.rpartition(".")[2] and data
     assert space.dataset in DATASETS
     assert parse_space(space.to_yaml(), name=space.name, source="again") == space
 
