@@ -356,7 +356,7 @@ class Trial:
             [self.store.duration_s(i) for i in self.score_ids],
             ground_truth(self.store, self.score_ids, self.config.score_on),
             self.store.info.num_classes,
-            protocol(self.store.info.name),
+            protocol(self.store.info.name, self.method.supervision),
             start=self.method.decode_params(**self.config.decode),
             domains=self.config.decode_domains,
             settings=self.config.decode_settings,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ptal_ray.data.snippet_stride import check_snippets
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.apl import external
@@ -163,9 +164,10 @@ def check(store: FeatureStore, hp: Any) -> None:
 
     Raises:
         ConfigError: the channels do not divide among the heads, or external scores leak labels.
-        DataError: external scores cannot be read.
+        DataError: external scores cannot be read, or snippets have another stride.
     """
     external.check(store, hp)
+    check_snippets(store, hp)
     if hp.width % hp.heads:
         raise ConfigError(
             f"train.width: {hp.width} does not divide among {hp.heads} heads; choose a multiple"
