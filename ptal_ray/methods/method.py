@@ -76,6 +76,13 @@ class TrainParams:
         source="P (ActivityNet: 100)",
         allowed=(0, 100000),
     )
+    resampling: str = param(
+        "linear",
+        doc="how a video is resampled: interpolated, or to one snippet of each part: its first, "
+        "or in training a random one",
+        source="PROPOSED (LACP's code: uniform, random)",
+        allowed=("linear", "uniform", "random"),
+    )
     crop_shortest: float = param(
         1.0,
         doc="a crop is at least this share of a video's length, of random length from there on",

@@ -25,7 +25,10 @@ LABELLED, UNLABELLED, UNUSED = 0, 1, -1  # kinds of video
 def loss(
     detector: Detector[AplT, DecodeT], model: nn.Module, batch: Batch, hp: AplT, step: Step
 ) -> dict[str, Tensor]:
-    """The detector's terms over both kinds of video, and "contrast" with labels of both kinds."""
+    """The detector's terms over both kinds of video, and "contrast" with labels of both kinds.
+
+    Source: APL Eq. 12.
+    """
     output = detector.run(model, batch, step)
     assert batch.pseudo is not None
     guessed = batch.pseudo["kind"] == UNLABELLED
@@ -33,7 +36,10 @@ def loss(
     with torch.autocast(batch.mask.device.type, enabled=False):
         own = instances(batch)
         terms = detector.terms(model, output, batch, own, hp, step, unlabelled)
-        return terms | contrast_term(detector.levels(output), batch, own, hp, step)
+        kinds = [(~guessed, 1.0)]
+        if hp.contrast_videos == "all":
+            kinds.append((guessed, hp.unlabelled_weight))
+        return terms | contrast_term(detector.levels(output), batch, own, hp, step, kinds)
 
 
 def pseudo_labels(known: Known, hp: AplStages) -> Pseudo:
