@@ -10,7 +10,7 @@ import numpy as np
 
 from ptal_ray.data.sampling import BatchPlan
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.methods.method import AnyMethod, load
+from ptal_ray.methods.method import AnyMethod, TrainParams, load
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.supervision import split_ids, visible_ids
 
@@ -47,7 +47,7 @@ def on_whole_split(config: TrialConfig, store: FeatureStore) -> TrialConfig:
 def steps_on(
     steps: int,
     method: AnyMethod,
-    hp: Any,
+    hp: TrainParams,
     store: FeatureStore,
     fit: tuple[str, ...],
     whole: tuple[str, ...],
@@ -65,7 +65,7 @@ def steps_on(
 
 
 def _steps_per_epoch(
-    method: AnyMethod, hp: Any, store: FeatureStore, ids: tuple[str, ...]
+    method: AnyMethod, hp: TrainParams, store: FeatureStore, ids: tuple[str, ...]
 ) -> float:
     """Videos by the size of a batch; of two kinds of video the unlabelled ones make an epoch."""
     seen, labelled = visible_ids(store, ids, method, hp)
@@ -76,7 +76,7 @@ def _steps_per_epoch(
     return number / plan.group_size
 
 
-def _stages(method: AnyMethod, hp: Any) -> Iterator[tuple[str, AnyMethod, Any]]:
+def _stages(method: AnyMethod, hp: TrainParams) -> Iterator[tuple[str, AnyMethod, Any]]:
     """The parameter that says the steps of each earlier stage, that stage and its parameters."""
     while method.stage is not None:
         name, hp = method.stage.steps, method.stage.params(hp)
