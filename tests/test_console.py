@@ -23,7 +23,7 @@ from ptal_ray.backends.ray import cluster
 from ptal_ray.backends.ray.address import given_address
 from ptal_ray.backends.ray.scratch import LONGEST, socket_folder
 from ptal_ray.errors import ConfigError
-from ptal_ray.storage.home import expanded, home
+from ptal_ray.storage.user_directories import expanded, home
 
 PACKAGE = Path(ptal_ray.__file__).parent
 TRUTH = (

@@ -1,4 +1,4 @@
-"""A user's home directory, which a container's user may lack or be unable to write."""
+"""The home and cache directories of a user, which may be missing or read-only in a container."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ptal_ray.errors import ConfigError
 
-_LENT = "ptal_ray_home_"  # begins the name of a directory that goes with the process
+_TEMPORARY = "ptal_ray_home_"  # prefix of a directory that is removed with the process
 
 
 def home(instead: str) -> Path:
@@ -25,7 +25,7 @@ def home(instead: str) -> Path:
         ConfigError: there is none.
     """
     found = Path(os.path.expanduser("~"))
-    if not found.is_absolute() or found.name.startswith(_LENT):
+    if not found.is_absolute() or found.name.startswith(_TEMPORARY):
         raise ConfigError(
             f"user {os.getuid()} has no home directory; set {instead}, or HOME, to a folder to "
             "write in"
@@ -48,23 +48,23 @@ def expanded(path: str | Path) -> Path:
         ) from error
 
 
-def lend_home() -> None:
+def ensure_home() -> None:
     """Sets HOME for this process and its children where a user has no directory and cannot make it:
     MLflow, Ray and others need one to start. It is removed when the process ends."""
     found = Path(os.path.expanduser("~"))
     if found.is_dir() or _can_be_written(found):
         return
-    os.environ["HOME"] = tempfile.mkdtemp(prefix=_LENT)
+    os.environ["HOME"] = tempfile.mkdtemp(prefix=_TEMPORARY)
     atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
 
 
-def home_can_be_written() -> bool:
+def home_is_writable() -> bool:
     """Whether files can be made in the home directory."""
     return _can_be_written(Path(os.path.expanduser("~")))
 
 
 @contextmanager
-def lent_cache() -> Iterator[None]:
+def writable_cache() -> Iterator[None]:
     """For the time of a `with` block the home directory has a cache: where it cannot be written, an
     empty folder that goes with the block."""
     given = os.environ.get("XDG_CACHE_HOME")
@@ -72,14 +72,14 @@ def lent_cache() -> Iterator[None]:
         yield
         return
     with tempfile.TemporaryDirectory() as folder:
-        lent = {"XDG_CACHE_HOME": folder}
+        replaced = {"XDG_CACHE_HOME": folder}
         if "MPLCONFIGDIR" not in os.environ:
-            lent["MPLCONFIGDIR"] = folder
-        os.environ.update(lent)
+            replaced["MPLCONFIGDIR"] = folder
+        os.environ.update(replaced)
         try:
             yield
         finally:
-            for name in lent:
+            for name in replaced:
                 del os.environ[name]
 
 
