@@ -176,7 +176,8 @@ class Conductor:
             live.failures = 0  # it gets on, however often a node is lost
         live.step, live.objective = result["step"], result["objective"]
         fields = ("step", "objective", "metrics", "decode", "seconds", "to_first_step_s")
-        self._write("report", trial=live.number, **{k: result[k] for k in fields})
+        values = {k: result[k] for k in fields} | {"losses": result.get("losses", {})}
+        self._write("report", trial=live.number, **values)
         self._searcher.report(live.number, live.step, result["objective"])
 
     def ended(self, trial_id: str, result: Result, error: str = "") -> None:

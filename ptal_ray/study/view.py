@@ -40,7 +40,8 @@ _KINDS = ("study", "trial_start", "report", "trial_end", "final_report", "study_
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """One report of a trial; `seconds` of training and scoring so far, `to_first_step_s` from the
-    start of the trial to its first step (None where it was not measured)."""
+    start of the trial to its first step (None where it was not measured), `losses` the points
+    [step, value] of each term since the report before."""
 
     time: float
     step: int
@@ -49,6 +50,7 @@ class Report:
     decode: dict[str, Scalar]
     seconds: float
     to_first_step_s: float | None = None
+    losses: dict[str, list[list[float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,6 +285,7 @@ def _after(trial: TrialView, event: Event) -> TrialView:
             decode=event["decode"],
             seconds=event["seconds"],
             to_first_step_s=event.get("to_first_step_s"),
+            losses=event.get("losses", {}),
         )
     )
 

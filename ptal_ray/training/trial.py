@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -38,6 +36,7 @@ from ptal_ray.training.checkpoint import read_checkpoint, write_checkpoint
 from ptal_ray.training.config import TrialConfig, TrialReport
 from ptal_ray.training.decoding import DecodeResult, search_decode
 from ptal_ray.training.labels import LabelTable
+from ptal_ray.training.loss_sums import Curves, LossSums
 from ptal_ray.training.model_file import model_file, write_model
 from ptal_ray.training.optim import averaged, make_optimizer, move_average, update
 from ptal_ray.training.scoring import from_first, gathered, not_finite, score_videos
@@ -112,6 +111,7 @@ class Trial:
         self.step = 0
         self.seconds = 0.0
         self.first_step_at: float | None = None
+        self.losses: Curves = {}  # since the report before
         self.scores: list[Scores] = []
         self.detections: dict[str, Segments] = {}
 
@@ -140,12 +140,12 @@ class Trial:
         Raises:
             DivergedError: one is not finite.
         """
-        sums: dict[str, Tensor] = {}
-        first = self.step
+        sums = LossSums(self.step, step)
         while self.step < step:
-            for name, term in self.train_step().items():
-                sums[name] = sums[name] + term if name in sums else term
-        return self._mean_losses(sums, step - first)
+            terms = self.train_step()
+            sums.add(self.step, terms)
+        means, self.losses = sums.read(self.world_size)
+        return means
 
     @property
     def made_labels(self) -> Pseudo | None:
@@ -243,18 +243,6 @@ class Trial:
             rank=self.rank,
             world_size=self.world_size,
         )
-
-    def _mean_losses(self, sums: Mapping[str, Tensor], steps: int) -> dict[str, float]:
-        """Mean of each term over steps and workers; the only place a loss reaches the host."""
-        stacked = torch.stack([v.float() for v in sums.values()]) / steps
-        if self.world_size > 1:
-            dist.all_reduce(stacked)
-            stacked /= self.world_size
-        losses = dict(zip(sums, stacked.tolist(), strict=True))
-        for name, value in losses.items():
-            if not np.isfinite(value):
-                raise DivergedError(f"train/loss_{name}: {value} by step {self.step}; lower lr")
-        return losses
 
     def _score(self) -> DecodeResult | None:
         """Scores the selection videos and decodes them, on rank 0."""
@@ -373,6 +361,7 @@ class Trial:
             metrics=metrics,
             decode=asdict(decoded.params),
             seconds=self.seconds,
+            losses=self.losses,
         )
 
     def _wrap(self) -> nn.Module:
