@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def register(client: Any, uri: str, name: str, run_id: str, path: Path) -> None:
         run_id: the run that left the file.
         path: the file.
     """
+    # MLflow says this of its own classes while it imports them; nothing a user can mend.
+    warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType", UserWarning)
     import mlflow
     from mlflow.exceptions import MlflowException
 

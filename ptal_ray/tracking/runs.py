@@ -94,7 +94,7 @@ class RunUpdate:
     def add_curves(self, losses: Mapping[str, Any], time_s: float) -> None:
         """Adds the points of each term of the loss between two reports, the last one included."""
         for name, points in losses.items():
-            if (f"train/loss_{name}", points[-1][0]) in self.metrics:
+            if points and (f"train/loss_{name}", points[-1][0]) in self.metrics:
                 for step, value in points:
                     self.add_metrics({f"train/loss_{name}": value}, int(step), time_s)
 

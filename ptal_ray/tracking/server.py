@@ -214,7 +214,8 @@ class Server:
         Args:
             update: what to write.
             source: tags that every run of the study carries.
-            dataset: input of every run of the study, see `experiments.dataset_input`.
+            dataset: input of the study and of its final runs, see `experiments.dataset_input`; a
+                search has too many trials for one more request each.
 
         Raises:
             Refused: MLflow declines the values.
@@ -227,7 +228,7 @@ class Server:
                 self.runs[update.key] = self._create(update, dict(source) | tags)
                 tags = {}
             run = self.runs[update.key]
-            if dataset is not None and run in self._without_input:
+            if dataset is not None and update.kind != "trial" and run in self._without_input:
                 self._client.log_inputs(run, datasets=[dataset])
                 self._without_input.discard(run)
             metrics = [Metric(n, v, ms, s) for (n, s), (v, ms) in update.metrics.items()]

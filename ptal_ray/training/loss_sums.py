@@ -23,21 +23,18 @@ class LossSums:
 
     def __init__(self, first: int, last: int) -> None:
         self._first, self._every = first, max(1, math.ceil((last - first) / POINTS))
-        self._names: tuple[str, ...] = ()
-        self._sums: list[list[Tensor]] = []
+        self._sums: list[dict[str, Tensor]] = []
         self._ends: list[int] = []
 
     def add(self, step: int, terms: dict[str, Tensor]) -> None:
-        """Takes the terms of the step after which `step` steps are done."""
+        """Takes the terms of the step after which `step` steps are done; they may change."""
         stretch = (step - 1 - self._first) // self._every
-        if stretch < len(self._sums):
-            old = self._sums[stretch]
-            self._sums[stretch] = [a + b for a, b in zip(old, terms.values(), strict=True)]
-            self._ends[stretch] = step
-        else:
-            self._names = tuple(terms)
-            self._sums.append(list(terms.values()))
+        if stretch == len(self._sums):
+            self._sums.append({})
             self._ends.append(step)
+        sums, self._ends[stretch] = self._sums[stretch], step
+        for name, term in terms.items():
+            sums[name] = sums[name] + term if name in sums else term
 
     def read(self, world_size: int) -> tuple[dict[str, float], Curves]:
         """Mean of each term over steps and workers, and [step, mean of a stretch] of each; the only
@@ -46,21 +43,26 @@ class LossSums:
         Raises:
             DivergedError: a mean is not finite.
         """
-        sums = torch.stack([torch.stack(row).float() for row in self._sums])
+        names = list(dict.fromkeys(name for sums in self._sums for name in sums))
+        zero = torch.zeros_like(self._sums[-1][names[0]])
+        rows = [torch.stack([sums.get(name, zero) for name in names]) for sums in self._sums]
+        table = torch.stack(rows).float()
         if world_size > 1:
-            dist.all_reduce(sums)
-            sums /= world_size
-        counts = torch.tensor(self._ends) - torch.tensor([self._first, *self._ends[:-1]])
-        plain = sums.cpu()
-        means = dict(zip(self._names, (plain.sum(0) / counts.sum()).tolist(), strict=True))
+            dist.all_reduce(table)
+            table /= world_size
+        steps = torch.tensor(self._ends) - torch.tensor([self._first, *self._ends[:-1]])
+        table = table.cpu()
+        means = dict(zip(names, (table.sum(0) / steps.sum()).tolist(), strict=True))
         for name, value in means.items():
             if not math.isfinite(value):
-                raise DivergedError(
-                    f"train/loss_{name}: {value} by step {self._ends[-1]}; lower lr"
-                )
-        columns = (plain / counts[:, None]).T.tolist()
-        rows = zip(self._names, columns, strict=True)
-        return means, {
-            name: [[step, value] for step, value in zip(self._ends, column, strict=True)]
-            for name, column in rows
+                by = self._ends[-1]
+                raise DivergedError(f"train/loss_{name}: {value} by step {by}; lower lr")
+        return means, self._curves(names, (table / steps[:, None]).tolist())
+
+    def _curves(self, names: list[str], values: list[list[float]]) -> Curves:
+        """A point a stretch in which the term was part of the loss."""
+        stretches = list(zip(self._ends, self._sums, values, strict=True))
+        return {
+            name: [[end, row[k]] for end, sums, row in stretches if name in sums]
+            for k, name in enumerate(names)
         }
