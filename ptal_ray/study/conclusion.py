@@ -99,5 +99,10 @@ def tested_difference(view: StudyView) -> Interval | None:
     return interval([best[s] - default[s] for s in both]) if both else None
 
 
+def test_reads(view: StudyView) -> int:
+    """How often a study has read the annotations of the test split: once a test run."""
+    return sum(run.role == "test" for run in view.finals)
+
+
 def _by_seed(runs: Sequence[FinalRun]) -> dict[int, float]:
     return {run.seed: run.metrics[MEASURE] for run in runs if MEASURE in run.metrics}

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.study.conclusion import conclusion, interval
+from ptal_ray.study.conclusion import conclusion, interval, test_reads
 from ptal_ray.study.events import Event, dumps
 from ptal_ray.study.view import FinalRun, Report, StudyView, TrialView, best_yaml, summarise
 from ptal_ray.tracking.naming import (
@@ -221,7 +221,7 @@ class Round:
         for name in ("best_trial", "verdict"):
             if event.get(name) is not None:
                 run.tags[name] = str(event[name])
-        run.tags[NOTE] = note(after)
+        run.tags |= {NOTE: note(after), "ptal.test_reads": str(test_reads(after))}
         for trial in after.trials:
             if trial.state == "running":
                 killed = self._trial_run(trial, trial.started)

@@ -7,7 +7,7 @@ from typing import Any
 from ptal_ray.reporting.html.page import COLOURS, GREY, Figure, Section, paragraph, table
 from ptal_ray.reporting.resampling import Resampled
 from ptal_ray.reporting.text import ARMS, by_threshold, data_label, finished
-from ptal_ray.study.conclusion import MEASURE, conclusion, interval
+from ptal_ray.study.conclusion import MEASURE, conclusion, interval, test_reads
 from ptal_ray.study.view import StudyView, summarise
 
 
@@ -75,9 +75,7 @@ def test_table(view: StudyView, resampled: Resampled | None, missing: str) -> Se
         _thresholds(view),
         note(f"Bars are one standard deviation over seeds{data_label(view)}."),
     ]
-    reads = (view.end or {}).get("test_reads")
-    if reads is not None:
-        parts.append(note(f"The sealed test split was read {reads} times by this study."))
+    parts.append(note(f"The sealed test split was read {test_reads(view)} times, once a run."))
     return Section(key="test", title=f"Test{data_label(view)}", parts=parts)
 
 
