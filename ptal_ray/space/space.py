@@ -13,6 +13,7 @@ from ptal_ray.data.user_files import decoded
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods import method as methods
 from ptal_ray.methods.method import param
+from ptal_ray.space.catalog import space_folders
 from ptal_ray.space.domain import Domain as Domain
 from ptal_ray.space.domain import Scalar as Scalar
 from ptal_ray.space.reader import (
@@ -259,8 +260,7 @@ def find_space(name: str) -> Path:
                 f"{name}: there is no such file; give a path or the name of a shipped search space"
             )
         return Path(name)
-    package = Path(__file__).parent.parent
-    folders = [Path("search_spaces"), package / "search_spaces", package.parent / "search_spaces"]
+    folders = space_folders()
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"

@@ -23,6 +23,8 @@ from ptal_ray.reporting.html.page import BLUE, Figure, Section, page, paragraph,
 from ptal_ray.reporting.papers import Compared, compare, numbers_file, read_numbers
 from ptal_ray.study.view import StudyView
 
+_TITLE = "Methods compared by ptal_ray"
+
 
 def leaderboard_html(studies: Mapping[Path, StudyView]) -> str:
     """The whole file.
@@ -38,7 +40,13 @@ def leaderboard_html(studies: Mapping[Path, StudyView]) -> str:
     sections = [
         _tables(found), _differences(found, differences(found)), _ranks(found), _papers(papers)
     ]  # fmt: skip
-    return page("Leaderboard", sections)
+    return page(_TITLE, sections)
+
+
+def is_leaderboard_page(path: Path) -> bool:
+    """Whether a file is such a page, which a new one may replace."""
+    with path.open("rb") as file:
+        return f"<title>{_TITLE}</title>".encode() in file.read(400)
 
 
 def _tables(found: Mapping[Place, Sequence[Entry]]) -> Section:
@@ -83,9 +91,7 @@ def _said(place: Place) -> str:
     return f"{dataset}, {features} features, {taught}"
 
 
-def _differences(
-    found: Mapping[Place, Sequence[Entry]], pairs: Sequence[Difference]
-) -> Section:
+def _differences(found: Mapping[Place, Sequence[Entry]], pairs: Sequence[Difference]) -> Section:
     parts: list[str | Figure] = []
     for place in dict.fromkeys(pair.place for pair in pairs):
         lines = "".join(f"<li>{escape(p.text)}</li>" for p in pairs if p.place == place)
@@ -117,7 +123,17 @@ def _ranks(found: Mapping[Place, Sequence[Entry]]) -> Section:
 
 
 def _papers(compared: Sequence[Compared]) -> Section:
-    head = ["method", "data", "table", "average", "paper, %", "ours, %", "", "protocol", "known issues"]
+    head = [
+        "method",
+        "data",
+        "table",
+        "average",
+        "paper, %",
+        "ours, %",
+        "",
+        "protocol",
+        "known issues",
+    ]
     names = "".join(f"<th>{escape(h)}</th>" for h in head)
     rows = "".join(_paper_row(own) for own in compared)
     body = (
