@@ -22,6 +22,7 @@ from ptal_ray.errors import DataError, PtalError, full_storage_named
 from ptal_ray.policy.importance import MIN_TRIALS, param_importance
 from ptal_ray.reporting import plots
 from ptal_ray.reporting.html.report import report_html
+from ptal_ray.reporting.outcome import recommendation
 from ptal_ray.reporting.text import (
     ARMS,
     by_threshold,
@@ -133,7 +134,7 @@ def result(view: StudyView, shares: Mapping[str, float]) -> dict[str, Any]:
         "study": view.study,
         "end": view.end,
         "counts": view.counts,
-        "best_trial": view.best.number if view.best else None,
+        **recommendation(view),
         "best": {"train": best[0], "decode": best[1]} if best else None,
         **{
             role: {
@@ -209,7 +210,7 @@ def _timeline(view: StudyView, study_dir: Path, label: str) -> tuple[Any, str]:
     """
     runs = {arm: finished(view, "test", arm) for arm in view.arms("test")}
     first = {arm: r[0].detections for arm, r in runs.items() if r and r[0].detections}
-    if "best" not in first:
+    if not first:
         raise DataError("no final run has finished")
     place = Path(_settings(study_dir).get("store", ""))
     if not (place / "store.json").exists():

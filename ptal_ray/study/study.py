@@ -382,4 +382,5 @@ def end_event(state: str, view: StudyView, message: str = "") -> dict[str, Any]:
     if (best := view.recommended) is None:
         return event
     said = {key: best[key] for key in ("verdict", "difference", "arms")}
+    said["best_trial"] = best["trial"]
     return event | said | {"recommended": {k: best[k] for k in RECOMMENDED}}
