@@ -10,13 +10,12 @@ import json
 import re
 from pathlib import Path
 
-from filelock import FileLock
-
 from ptal_ray.data.publication import tables
 from ptal_ray.data.staging import staged
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.store_files import DESCRIPTION, STORE, STORE_FILES
 from ptal_ray.errors import DataError, StorageError
+from ptal_ray.storage.lock import locked
 from ptal_ray.storage.remote import Remote
 
 
@@ -36,7 +35,7 @@ def local_copy(source: Remote, content_hash: str) -> Path:
     path = source.cache / f"{source.name}-{content_hash[:16]}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        with locked(path.with_suffix(".lock"), wait=True):
             if not _opens(path):
                 _copy(source, path, content_hash)
     except StorageError as error:

@@ -15,7 +15,7 @@ from ptal_ray.data.annotations import same_id
 from ptal_ray.data.types import Segments
 from ptal_ray.data.user_files import read_json
 from ptal_ray.errors import DataError
-from ptal_ray.storage.whole import whole
+from ptal_ray.storage.whole import write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,10 +241,8 @@ def write_detections(
         ]
         for video, found in detections.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as beside:
-        content = {"version": "1.3", "external_data": {}, "results": results}
-        beside.write_text(json.dumps(content), encoding="utf-8")
+    content = {"version": "1.3", "external_data": {}, "results": results}
+    write_whole(path, json.dumps(content))
 
 
 def _reason(

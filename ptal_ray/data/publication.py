@@ -6,12 +6,10 @@ one step, says which store is there. So a process that is killed leaves the old 
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +18,10 @@ from typing import Any
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.store_files import DESCRIPTION, STORE, STORE_FILES, describes_store
 from ptal_ray.errors import DataError, StorageError
+from ptal_ray.storage.lock import locked
 from ptal_ray.storage.remote import Remote
 
-_WORK = ".upload-"
+_WORK, _LOCK = ".upload-", ".lock"
 _TABLE = re.compile(rf"[0-9a-f]{{16}}/({'|'.join(map(re.escape, STORE_FILES))})")
 
 
@@ -116,33 +115,28 @@ def _described(target: Remote) -> dict[str, Any]:
 
 @contextmanager
 def _workshop(cache: Path) -> Iterator[Path]:
-    """A new folder in `cache`, removed at the end; those of killed processes are removed now."""
+    """A new folder in `cache`, removed at the end; those of killed processes are removed now.
+
+    The lock of a folder is taken before the folder is made, and both go while it is held.
+    """
     cache.mkdir(parents=True, exist_ok=True)
-    with _held(cache, wait=True):
-        for left in cache.glob(f"{_WORK}*"):
-            with _held(left, wait=False) as free:
-                if free:
-                    shutil.rmtree(left)
-        folder = Path(tempfile.mkdtemp(prefix=_WORK, dir=cache))
-        handle = os.open(folder, os.O_RDONLY)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
+    for name in sorted({left.name.removesuffix(_LOCK) for left in cache.glob(f"{_WORK}*")}):
+        with _held(cache / name):
+            pass
+    folder = cache / f"{_WORK}{secrets.token_hex(8)}"
+    with _held(folder):
+        folder.mkdir()
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
 
 
 @contextmanager
-def _held(folder: Path, *, wait: bool) -> Iterator[bool]:
-    """Holds a lock on a folder, which ends with the process; yields whether it was free."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+def _held(folder: Path) -> Iterator[None]:
+    """Removes a folder of `_workshop` at the end, and its lock; nothing where another has it."""
+    lock = folder.with_name(f"{folder.name}{_LOCK}")
+    with locked(lock, wait=False) as free:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(handle)
+            yield
+        finally:
+            if free:
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pyarrow import fs
 
 from ptal_ray.errors import ConfigError, StorageError
 from ptal_ray.storage.home import home
+from ptal_ray.storage.whole import whole
 
 SCHEME = "s3://"
 CHUNK_BYTES = 16 << 20
@@ -97,16 +97,11 @@ class Remote:
     def pull(self, path: Path) -> bool:
         """Copies this file to `path`, which appears whole or not at all; False: there is none."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            with beside.open("wb") as file:
-                for chunk in self._chunks():
-                    file.write(chunk)
-            os.replace(beside, path)
+            with whole(path) as beside, beside.open("wb") as file:
+                file.writelines(self._chunks())
         except FileNotFoundError:
             return False
-        finally:
-            beside.unlink(missing_ok=True)
         return True
 
     def push(self, path: Path) -> None:

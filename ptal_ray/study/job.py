@@ -16,7 +16,7 @@ from typing import Any
 from ptal_ray.data.datasets import present
 from ptal_ray.errors import DataError, PtalError, StorageError, full_storage_named
 from ptal_ray.storage.remote import Remote
-from ptal_ray.storage.whole import whole
+from ptal_ray.storage.whole import write_whole
 from ptal_ray.study.finals import FinalConfig, final_event
 from ptal_ray.study.run_folder import CHECKPOINT, DETECTIONS, MODEL, REPORT, SCORES, RunFolder
 from ptal_ray.study.study import working_copy
@@ -197,8 +197,7 @@ class JobRun:
         folder.mkdir(parents=True, exist_ok=True)
         if not self.job.final:
             write_scores(folder / SCORES, trial.scores)
-        with whole(folder / REPORT) as beside:
-            beside.write_text(dumps(result), encoding="utf-8")
+        write_whole(folder / REPORT, dumps(result))
         trial.save(folder / CHECKPOINT)
         last = (SCORES, DETECTIONS, MODEL) if trial.done else ()
         self.job.files.send(*last, REPORT, CHECKPOINT)

@@ -16,7 +16,7 @@ from ptal_ray.errors import ConfigError, NoTrialFinished, StorageError
 from ptal_ray.space.space import Scalar, SearchSpace, parse_space
 from ptal_ray.storage.place import check_links, plain_name
 from ptal_ray.storage.remote import Remote
-from ptal_ray.storage.whole import whole
+from ptal_ray.storage.whole import write_whole
 from ptal_ray.study.finals import FinalConfig
 from ptal_ray.study.provenance import provenance
 from ptal_ray.study.run_folder import RunFolder
@@ -175,8 +175,7 @@ def write_study(study: Study) -> None:
         "space_name": study.space.name,
         "store": str(study.store),
     }
-    with whole(study.directory / "study.json") as beside:
-        beside.write_text(json.dumps(plain, indent=1), encoding="utf-8")
+    write_whole(study.directory / "study.json", json.dumps(plain, indent=1))
 
 
 def read_study(directory: Path, remote: str = "") -> Study:

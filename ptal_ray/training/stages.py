@@ -12,10 +12,10 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.method import StageResult
+from ptal_ray.storage.lock import locked
 from ptal_ray.storage.remote import Remote, is_remote
 from ptal_ray.training.checkpoint import read_checkpoint, write_checkpoint
 from ptal_ray.training.config import TrialConfig
@@ -55,8 +55,7 @@ def stage_result(
     there = Remote.parse(key[0].stages) if is_remote(key[0].stages) else None
     if path and rank == 0:
         _make_folder(path.parent)
-    lock = FileLock(path.with_suffix(".lock")) if path and rank == 0 else nullcontext()
-    with lock:
+    with locked(path.with_suffix(".lock"), wait=True) if path and rank == 0 else nullcontext():
         if path and rank == 0 and not path.exists():
             _pull(path, there)
         kept = _read(path, scored) if path and rank == 0 and path.exists() else None
