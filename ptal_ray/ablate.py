@@ -19,7 +19,6 @@ from ptal_ray.process.interruption import interruptible
 import argparse
 import dataclasses
 import json
-import os
 import shlex
 import statistics
 import sys
@@ -38,6 +37,7 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DivergedError, PtalError
 from ptal_ray.methods.method import load
 from ptal_ray.process.console import run_main
+from ptal_ray.process.cpus import usable_cpus
 from ptal_ray.process.pool import process_pool
 from ptal_ray.space.space import load_space
 from ptal_ray.storage.ownership import begins_with, check_files, read_object
@@ -196,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dataset", help="another imported dataset than the YAML names")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+    parser.add_argument("--jobs", type=int, default=usable_cpus(), help="runs at a time")
     parser.add_argument("--out", type=Path, required=True, help="where the report goes")
     args = parser.parse_args(argv)
     args.argv = list(argv) if argv is not None else sys.argv[1:]

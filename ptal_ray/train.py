@@ -17,7 +17,6 @@ from ptal_ray.process.interruption import INTERRUPTED, interruptible
 import argparse
 import dataclasses
 import json
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,7 @@ from ptal_ray.data.detections import write_detections
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, PtalError
 from ptal_ray.process.console import run_main
+from ptal_ray.process.cpus import usable_cpus
 from ptal_ray.space.space import SearchSpace, load_space
 from ptal_ray.storage.ownership import begins_with, check_files, read_object
 from ptal_ray.storage.whole import folder_made, write_whole
@@ -181,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="also print the mAP of the pseudo-labels against the training annotations",
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    parser.add_argument("--threads", type=int, default=usable_cpus(), help="CPU threads")
     parser.add_argument("--out", type=Path, default=Path("runs/train"), help="where results go")
     parser.add_argument("--resume", action="store_true", help="continue from OUT/checkpoint.pt")
     parser.add_argument("--json", action="store_true", help="print the last report as JSON")

@@ -7,7 +7,6 @@ from ptal_ray.process.interruption import interruptible
 # isort: split
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from ptal_ray.data.survey import AUTO, DTYPES
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError, DataError, PtalError
 from ptal_ray.process.console import run_main
+from ptal_ray.process.cpus import usable_cpus
 from ptal_ray.storage.remote import Remote, is_remote
 
 
@@ -262,7 +262,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--limit", type=_positive_int, metavar="VIDEOS", help="about so many")
     command.add_argument("--stride-s", type=_positive, help="default: that of the dataset")
-    command.add_argument("--workers", type=_positive_int, default=os.cpu_count() or 1)
+    command.add_argument("--workers", type=_positive_int, default=usable_cpus())
     _list_flags(command)
     _out_flags(command)
     command.set_defaults(run=_checked(command, _simulate))
