@@ -22,7 +22,7 @@ from ptal_ray.data.datasets import find
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.reporting.report import check_report, write_report
-from ptal_ray.storage.remote import Remote
+from ptal_ray.storage.folder import Folder
 
 NAME = "apn_demo-20260801-120000"
 
@@ -379,7 +379,7 @@ def test_an_ablation_overwrites_only_an_ablation(name, tmp_path, monkeypatch, ca
     {"thesis.tex": b"mine"}, {"store.json": b'{"shop": 1}'}, {"features.arrow": b"mine"},
     {"deep/er/thesis.tex": b"mine"},
 ])  # fmt: skip
-def test_objects_of_others_stay(files, shelf: Remote, source, monkeypatch, capsys):
+def test_objects_of_others_stay(files, shelf: Folder, source, monkeypatch, capsys):
     monkeypatch.setenv("PTAL_DATA", str(shelf))
     for name, data in files.items():
         (shelf / "x" / name).write(data)
@@ -392,30 +392,30 @@ def test_objects_of_others_stay(files, shelf: Remote, source, monkeypatch, capsy
 
 @pytest.mark.usefixtures("machine")
 def test_an_address_holds_the_old_store_until_the_new_one_is_whole(
-    shelf: Remote, source, monkeypatch, machine
+    shelf: Folder, source, monkeypatch, machine
 ):
     monkeypatch.setenv("PTAL_DATA", str(shelf))
     assert run("import", "x", *source["import"]) == 0
     before, names = find("x").info, sorted((shelf / "x").names())
-    push, again = Remote.push, [*source["import"], "--replace", "--note", "again"]
+    push, again = Folder.push, [*source["import"], "--replace", "--note", "again"]
 
     def interrupted(self, path):
         if self.name == "points.arrow":
             raise KeyboardInterrupt
         push(self, path)
 
-    monkeypatch.setattr(Remote, "push", interrupted)
+    monkeypatch.setattr(Folder, "push", interrupted)
     assert run("import", "x", *again) == 130
     assert sorted((shelf / "x").names()) == names
-    monkeypatch.setattr(Remote, "push", push)
+    monkeypatch.setattr(Folder, "push", push)
     (shelf / "x" / ("0" * 16) / "points.arrow").write(b"of a killed process")
-    (shelf / "x").cache.joinpath(".upload-dead").mkdir()
+    (shelf / "x").here.joinpath(".upload-dead").mkdir()
     monkeypatch.setenv("PTAL_CACHE", str(machine.with_name("other")))
     assert find("x").info == before
     monkeypatch.setenv("PTAL_CACHE", str(machine))
     assert run("import", "x", *again) == 0
     assert find("x").info.note.startswith("again") and len((shelf / "x").names()) == 5
-    assert not list((shelf / "x").cache.glob(".upload-*"))
+    assert not list((shelf / "x").here.glob(".upload-*"))
 
 
 def test_a_trial_removes_only_what_a_killed_one_left_unfinished(tmp_path):

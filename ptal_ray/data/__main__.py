@@ -34,7 +34,7 @@ from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError, DataError, PtalError
 from ptal_ray.process.console import run_main
 from ptal_ray.process.cpus import usable_cpus
-from ptal_ray.storage.remote import Remote, is_remote
+from ptal_ray.storage.folder import Folder
 
 
 @interruptible
@@ -142,14 +142,14 @@ def _simulate(flags: argparse.Namespace) -> int:
 def _target(flags: argparse.Namespace) -> Iterator[Path]:
     """Where to write a new store; it goes to $PTAL_DATA afterwards where that is an address."""
     where = origin(check_name(flags.name))
-    if flags.out or not is_remote(where):
+    if flags.out or not (place := Folder.parse(where)).remote:
         if str(flags.out).startswith("s3:/"):  # a path has no two slashes
             raise ConfigError(f"--out {flags.out}: give a folder of this machine, or set PTAL_DATA")
         out = flags.out or data_root() / flags.name
         check_place(out, STORE, replace=flags.replace)  # before the work; and again after it
         yield out
         return
-    with published(Remote.parse(where), replace=flags.replace) as path:
+    with published(place, replace=flags.replace) as path:
         yield path
     print(f"stored    {where}")
 

@@ -12,7 +12,7 @@ from ptal_ray.data.names import check_name
 from ptal_ray.data.publication import published
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError, StorageError
-from ptal_ray.storage.remote import Remote, cache_root, is_remote
+from ptal_ray.storage.folder import Folder, cache_root
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,7 @@ def import_hint(name: str) -> str:
 def data_root() -> Path:
     """Where stores lie on this machine: $PTAL_DATA where it is a path, else the cache directory."""
     place = os.environ.get("PTAL_DATA", "")
-    return Path(place) if place and not is_remote(place) else cache_root()
+    return Path(place) if place and not Folder.parse(place).remote else cache_root()
 
 
 def origin(name_or_path: str) -> str:
@@ -144,13 +144,13 @@ def origin(name_or_path: str) -> str:
     Raises:
         ConfigError: PTAL_DATA is no address, or a text without "/" is no name.
     """
-    if is_remote(name_or_path):
-        return str(Remote.parse(name_or_path))
-    place = os.environ.get("PTAL_DATA", "")
+    if (given := Folder.parse(name_or_path)).remote:
+        return str(given)
     if "/" in name_or_path:
         return ""
     check_name(name_or_path)
-    return str(Remote.parse(place) / name_or_path) if is_remote(place) else name_or_path
+    root = Folder.parse(os.environ.get("PTAL_DATA", ""))
+    return str(root / name_or_path) if root.remote else name_or_path
 
 
 def find(name_or_path: str) -> FeatureStore:
@@ -162,8 +162,8 @@ def find(name_or_path: str) -> FeatureStore:
         DataError: there is none; says how to import it.
     """
     where = origin(name_or_path)
-    if is_remote(where):
-        return FeatureStore.open(_remote_copy(Remote.parse(where)))
+    if (place := Folder.parse(where)).remote:
+        return FeatureStore.open(_remote_copy(place))
     path = data_root() / name_or_path if where else Path(name_or_path)
     if name_or_path == "watch" and not (path / "store.json").exists():
         _assemble_watch(path)
@@ -189,8 +189,8 @@ def present(store: str, source: str, content_hash: str) -> Path:
         DataError: naming this machine: it is not there, or its content is another one.
     """
     try:
-        if is_remote(source):
-            path = local_copy(Remote.parse(source), content_hash)
+        if (place := Folder.parse(source)).remote:
+            path = local_copy(place, content_hash)
         elif source and not Path(store).exists():
             path = find(source).path
         else:
@@ -206,7 +206,7 @@ def present(store: str, source: str, content_hash: str) -> Path:
     return path
 
 
-def _remote_copy(source: Remote) -> Path:
+def _remote_copy(source: Folder) -> Path:
     try:
         found = remote_hash(source)
         if not found and source.name == "watch":

@@ -2,6 +2,8 @@
 
 The tables of a store lie in a folder named by its content hash, and store.json, written last and in
 one step, says which store is there. So a process that is killed leaves the old one or the new one.
+Two imports to one name are not locked: an object store has no locks, and Arrow's client cannot make
+a write depend on what is there. Each writes a whole store; the last one to write store.json stays.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ from typing import Any
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.store_files import DESCRIPTION, STORE, STORE_FILES, describes_store
 from ptal_ray.errors import DataError, StorageError
+from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.lock import locked
-from ptal_ray.storage.remote import Remote
 
 _WORK, _LOCK = ".upload-", ".lock"
 _TABLE = re.compile(rf"[0-9a-f]{{16}}/({'|'.join(map(re.escape, STORE_FILES))})")
 
 
-def tables(source: Remote, content_hash: str) -> Remote:
+def tables(source: Folder, content_hash: str) -> Folder:
     """The folder of the tables of a store: that of its hash, or that of store.json itself.
 
     Raises:
@@ -36,7 +38,7 @@ def tables(source: Remote, content_hash: str) -> Remote:
 
 
 @contextmanager
-def published(target: Remote, *, replace: bool) -> Iterator[Path]:
+def published(target: Folder, *, replace: bool) -> Iterator[Path]:
     """A path for a new store on this machine; it goes to `target` when the block ends well.
 
     Raises:
@@ -45,7 +47,7 @@ def published(target: Remote, *, replace: bool) -> Iterator[Path]:
     """
     try:
         _check(target, replace)
-        with _workshop(target.cache) as folder:
+        with _workshop(target.here) as folder:
             path = folder / target.name
             yield path
             before = _check(target, replace)  # others may have written there meanwhile
@@ -54,7 +56,7 @@ def published(target: Remote, *, replace: bool) -> Iterator[Path]:
         raise DataError(str(error)) from error
 
 
-def _send(store: FeatureStore, target: Remote, before: list[str]) -> None:
+def _send(store: FeatureStore, target: Folder, before: list[str]) -> None:
     """Sends a store to `target`, where the files `before` are; afterwards they are gone."""
     mine = store.info.content_hash[:16]
     sent = [f"{mine}/{name}" for name in STORE_FILES]
@@ -70,17 +72,17 @@ def _send(store: FeatureStore, target: Remote, before: list[str]) -> None:
         _remove(target, set(before) - {DESCRIPTION, *sent})
 
 
-def _remove(target: Remote, names: Iterable[str]) -> None:
+def _remove(target: Folder, names: Iterable[str]) -> None:
     for name in names:
         (target / name).remove()
 
 
-def _hash(target: Remote) -> str:
+def _hash(target: Folder) -> str:
     info = _described(target).get("info")
     return str(info.get("content_hash", "")) if isinstance(info, dict) else ""
 
 
-def _check(target: Remote, replace: bool) -> list[str]:
+def _check(target: Folder, replace: bool) -> list[str]:
     """The files at `target`, which are those of a store, or what a killed process left of one.
 
     Raises:
@@ -104,7 +106,7 @@ def _check(target: Remote, replace: bool) -> list[str]:
     return names
 
 
-def _described(target: Remote) -> dict[str, Any]:
+def _described(target: Folder) -> dict[str, Any]:
     """store.json at `target`; {} where there is none, or none of a store."""
     try:
         found = json.loads((target / DESCRIPTION).read() or b"")

@@ -15,11 +15,10 @@ from typing import Any
 
 from ptal_ray.data.datasets import present
 from ptal_ray.errors import DataError, PtalError, StorageError, full_storage_named
-from ptal_ray.storage.remote import Remote
+from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.whole import write_whole
 from ptal_ray.study.finals import FinalConfig, final_event
 from ptal_ray.study.run_folder import CHECKPOINT, DETECTIONS, MODEL, REPORT, SCORES, RunFolder
-from ptal_ray.study.study import working_copy
 from ptal_ray.study.view import dumps
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.decoding import write_scores
@@ -60,7 +59,7 @@ class Job:
     @property
     def study_directory(self) -> Path:
         """The folder of the study on this machine."""
-        return working_copy(Remote.parse(self.remote)) if self.remote else Path(self.directory)
+        return self._place.here
 
     @property
     def path(self) -> Path:
@@ -70,8 +69,11 @@ class Job:
     @property
     def files(self) -> RunFolder:
         """The files of this run."""
-        remote = Remote.parse(self.remote) / self.folder if self.remote else None
-        return RunFolder(self.path, remote)
+        return RunFolder(self._place / self.folder)
+
+    @property
+    def _place(self) -> Folder:
+        return Folder.parse(self.remote or self.directory)
 
     @property
     def run(self) -> FinalConfig:
