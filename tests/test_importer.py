@@ -8,6 +8,7 @@ import pytest
 from conftest import shared
 
 from ptal_ray.data.importer import examine, import_dataset, plan_import
+from ptal_ray.data.page import review
 from ptal_ray.data.plan import Source
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError
@@ -293,12 +294,28 @@ def test_points_of_videos_that_are_on_no_list(layout):
     assert plan.remarks["points of videos of no chosen subset, left out"] == 1
 
 
-@pytest.mark.parametrize("subset", ["train", "test"])
-def test_an_empty_split(layout, subset):
-    for id in "ab" if subset == "train" else "c":
+def test_an_empty_training_split(layout):
+    for id in "ab":
         del layout.database[id]
-    layout.lines = layout.lines[:1] if subset == "train" else layout.lines
-    layout.refused(f"gt.json: the {subset} split is empty")
+    layout.lines = layout.lines[:1]
+    layout.refused("gt.json: the train split is empty")
+
+
+def test_a_test_split_that_is_asked_for_and_empty(layout):
+    for name, ids in (("train", "a\nb"), ("test", "")):
+        (layout.path / name).write_text(ids)
+    lists = {name: layout.path / name for name in ("train", "test")}
+    layout.refused("test", lists=lists)
+
+
+def test_a_dataset_without_a_test_split(layout):
+    del layout.database["c"]
+    plan, store = layout.run()
+    assert (store.ids("train"), store.ids("test")) == (("a", "b"), ())
+    assert store.info.note == "no test split"
+    said = "training videos and no test split; a search reports cross-validated numbers, and "
+    assert plan.remarks == {f"{said}nothing is sealed": 2}
+    assert review(store)[1] == plan.remarks
 
 
 @pytest.mark.parametrize("id", ["x/y", "../a", ".a"])

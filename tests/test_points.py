@@ -124,6 +124,13 @@ def test_points_in_the_centre_and_at_the_boundaries():
     assert found[early].max() <= 1.4 and found[~early].min() >= 4.6
 
 
+def test_human_points_are_early_and_hardly_at_an_edge():
+    many = instances(np.zeros(20000), np.full(20000, 4.0))
+    found = simulate_points(many, np.random.default_rng(0), "human").time_s
+    assert 1.5 < found.mean() < 1.7
+    assert ((found < 0.1) | (found > 3.9)).mean() < 0.01
+
+
 def test_simulated_points_are_seeded_and_kinds_are_checked():
     one = instances([0.0], [1.0])
     draw = [simulate_points(one, np.random.default_rng(s)).time_s[0] for s in (0, 0, 1)]

@@ -21,12 +21,13 @@ from ptal_ray.data.importer import examine, import_dataset
 from ptal_ray.data.names import check_name
 from ptal_ray.data.page import page, review, verdict
 from ptal_ray.data.plan import Plan
+from ptal_ray.data.point_noise import add_noise_flags, disturbed, given_noise
 from ptal_ray.data.points import KINDS, simulate_points, write_points_csv
 from ptal_ray.data.publication import published
 from ptal_ray.data.rates import RateSource, rate_source
 from ptal_ray.data.readers.flags import add_flags, source
 from ptal_ray.data.staging import check_place
-from ptal_ray.data.statistics import statistics, stored_videos, table
+from ptal_ray.data.statistics import NOT_SEALED, statistics, stored_videos, table
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.store_files import STORE
 from ptal_ray.data.survey import AUTO, DTYPES
@@ -78,14 +79,17 @@ def _validate(flags: argparse.Namespace) -> int:
 
 
 def _points(flags: argparse.Namespace) -> int:
+    noise = given_noise(flags, bool(flags.kind), "--kind")
     store = find(flags.name)
     rng = np.random.default_rng(flags.seed)
+    classes = len(store.info.classes)
     points = {
-        id: simulate_points(store.annotations(id), rng, flags.kind)
+        id: disturbed(simulate_points(store.annotations(id), rng, flags.kind), noise, rng,
+                      store.duration_s(id), classes)
         if flags.kind
         else store.points(id)
         for id in store.ids("train")
-    }
+    }  # fmt: skip
     write_points_csv(flags.out, points, store.info.classes, replace=flags.replace)
     print(f"{sum(map(len, points.values()))} points of {len(points)} videos: {flags.out}")
     return 0
@@ -208,7 +212,9 @@ def _show(store: FeatureStore) -> None:
         (
             subset,
             f"{n['videos']} videos, {n['hours']:.2f} h, {n['snippets']} snippets, "
-            f"{n['instances']} instances, {n['points']} points",
+            f"{n['instances']} instances, {n['points']} points"
+            if n["videos"] or subset == "train"
+            else f"no videos; {NOT_SEALED}",
         )
         for subset, n in facts["subsets"].items()
     ]
@@ -242,6 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("points", help="write the points of a store, or others, as CSV")
     command.add_argument("name", help="dataset name or path of a store")
     command.add_argument("--kind", choices=KINDS, help="simulate them; default: those it has")
+    add_noise_flags(command)
     command.add_argument("--seed", type=_seed, default=0, help="of --kind")
     command.add_argument("--out", type=Path, required=True, metavar="CSV")
     command.add_argument("--replace", action="store_true", help="a CSV of points that is there")
@@ -285,6 +292,7 @@ def _source_flags(command: argparse.ArgumentParser) -> None:
     add("--points", type=Path, metavar="CSV")
     _point_flags(command)
     add("--simulate-points", "--point-kind", choices=KINDS, default="", help="in place of --points")
+    add_noise_flags(command)
     add("--seed", type=_seed, default=0, help="of --simulate-points")
     _list_flags(command)
     add("--drop-invalid", action="store_true", help="leave out instances with end <= start "

@@ -13,6 +13,7 @@ from ptal_ray.data.agreement import Placed, agreement
 from ptal_ray.data.annotations import Annotations, same_id
 from ptal_ray.data.findings import Problem, Remarks
 from ptal_ray.data.plan import STRAY, Source
+from ptal_ray.data.point_noise import disturbed
 from ptal_ray.data.points import PointRow, point_rows, simulate_points, sorted_points
 from ptal_ray.data.rates import Frames, RateSource, given_frames
 from ptal_ray.data.types import Points, Segments
@@ -44,7 +45,10 @@ def imported_points(
         if video.subset == "train":
             rng = np.random.default_rng([source.seed, zlib.crc32(video.id.encode())])
             inside = _clip(video.instances, video.duration_s)
-            found[video.id] = simulate_points(inside, rng, source.simulated_points)
+            points = simulate_points(inside, rng, source.simulated_points)
+            found[video.id] = disturbed(
+                points, source.point_noise, rng, video.duration_s, len(annotations.classes)
+            )
     return found
 
 
