@@ -166,7 +166,7 @@ def test_info_as_text_and_as_json(tmp_path, capsys):
     assert facts["subsets"]["test"]["videos"] == 3 and facts["subsets"]["test"]["points"] == 0
     assert facts["content_hash"] == FeatureStore.open(path).info.content_hash
     assert run("info", "anet13") == 3
-    assert "--dataset watch" in capsys.readouterr().err
+    assert "python -m ptal_ray.search SPACE --dataset watch" in capsys.readouterr().err
 
 
 def simulated(folder, *more):

@@ -229,5 +229,5 @@ def _assemble_watch(path: Path) -> None:
 def _not_imported(name: str, place: str) -> DataError:
     return DataError(
         f"dataset {name!r} is not imported ({place} is missing); {import_hint(name)}; "
-        "`--dataset watch` tries the same space at once"
+        "or try a search space at once: python -m ptal_ray.search SPACE --dataset watch"
     )

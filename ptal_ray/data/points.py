@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from ptal_ray.data.findings import Problem
 from ptal_ray.data.types import Points, Segments
 from ptal_ray.data.user_files import read_csv
 from ptal_ray.errors import DataError
-from ptal_ray.storage.ownership import begins_with
+from ptal_ray.storage.ownership import begins_with, check_file
 from ptal_ray.storage.whole import whole
 
 KINDS = ("gaussian", "uniform", "human", "centre", "boundary")
@@ -33,7 +32,7 @@ class PointRow:
         line: its number in the file.
         video: video id as written.
         label: class index.
-        value: frame number, or seconds where `in_seconds`.
+        value: frame number, or seconds where `in_seconds`; may be before the video.
     """
 
     line: int
@@ -79,7 +78,7 @@ def point_rows(
             near = known(plain["class"], classes)
             text = f"{place}: class {plain['class']!r} is unknown; {near}"
             problems.append(Problem(text, "points of unknown classes"))
-        elif not 0 <= value < np.inf:
+        elif not np.isfinite(value):
             text = f"{place}: point {plain['value']!r}; a number from 0 on is needed"
             problems.append(Problem(text, "points that are no numbers from 0 on"))
         else:
@@ -154,7 +153,8 @@ def write_points_csv(
     Raises:
         DataError: the file cannot be written, or another one lies there.
     """
-    _check_target(path, replace)
+    head = ",".join(_HEAD) + "\r\n"
+    check_file(path, lambda there: begins_with(there, head), replace=replace)
     rows = [
         (classes[label], video, time_s)
         for video, labelled in points.items()
@@ -167,23 +167,6 @@ def write_points_csv(
         raise DataError(
             f"{path}: cannot be written ({error.strerror}); choose another file"
         ) from error
-
-
-def _check_target(path: Path, replace: bool) -> None:
-    """Finds out whether points can be written to `path`.
-
-    Raises:
-        DataError: something lies there that is not replaced.
-    """
-    if not os.path.lexists(path):
-        return
-    plain = path.is_file() and not path.is_symlink()
-    if not plain or not begins_with(path, ",".join(_HEAD) + "\r\n"):
-        raise DataError(
-            f"{path}: is no CSV that this command wrote, and stays as it is; choose another file"
-        )
-    if not replace:
-        raise DataError(f"{path}: exists already; pass --replace to write it anew")
 
 
 def sorted_points(pairs: list[tuple[float, int]]) -> Points:

@@ -22,6 +22,7 @@ from ptal_ray.data.store_files import DESCRIPTION, STORE, STORE_FILES, describes
 from ptal_ray.errors import DataError, StorageError
 from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.lock import locked
+from ptal_ray.storage.ownership import EXISTS
 
 _WORK, _LOCK = ".upload-", ".lock"
 _TABLE = re.compile(rf"[0-9a-f]{{16}}/({'|'.join(map(re.escape, STORE_FILES))})")
@@ -102,7 +103,7 @@ def _check(target: Folder, replace: bool) -> list[str]:
             "choose another name or PTAL_DATA"
         )
     if DESCRIPTION in there and not replace:
-        raise DataError(f"{target}: exists already; pass --replace to write it anew")
+        raise DataError(f"{target}: {EXISTS}")
     return names
 
 
