@@ -35,7 +35,7 @@ from ptal_ray.tracking.runs import Artifact, RunUpdate
 
 ANSWER_WITHIN_S = 3.0
 _LOG = logging.getLogger(__name__)
-_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_POSTGRES_PORT = 5432
 _ENVIRONMENT = {  # read by MLflow at every request; what a user has set stays
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the tracker itself waits and repeats
@@ -97,13 +97,13 @@ def _problem(uri: str) -> str:
         if scheme in ("http", "https"):
             health = f"{redacted(uri).rstrip('/')}/health"
             urllib.request.urlopen(health, timeout=ANSWER_WITHIN_S).close()
-        elif scheme in _PORTS:
-            address = (parts.hostname or "localhost", parts.port or _PORTS[scheme])
+        elif scheme == "postgresql":
+            address = (parts.hostname or "localhost", parts.port or _POSTGRES_PORT)
             socket.create_connection(address, timeout=ANSWER_WITHIN_S).close()
         elif scheme == "sqlite":
             return database_problem(sqlite_path(uri))
-        elif not scheme.startswith("databricks"):
-            return "MLflow stores runs at sqlite:///FILE, postgresql://, mysql:// or http(s)://"
+        elif not uri.startswith("databricks"):  # which MLflow reaches by its own profiles
+            return "write sqlite:///FILE, postgresql://, http(s):// or databricks"
     except urllib.error.HTTPError:
         return ""  # it answers; whether it lets us in shows with the first request
     except ValueError:  # of the port; its text might show a password
