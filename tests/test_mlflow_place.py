@@ -16,7 +16,8 @@ from synthetic_study import SyntheticStudy
 
 from ptal_ray.errors import TrackingError
 from ptal_ray.tracking import place as mlflow_place
-from ptal_ray.tracking.server import check, default_uri
+from ptal_ray.tracking.reach import check
+from ptal_ray.tracking.server import default_uri
 from ptal_ray.tracking.tracker import MlflowTracker
 
 NAME = "apn_demo-20260801-120000"

@@ -142,7 +142,7 @@ def test_files_that_come_during_the_work_stay(tmp_path, source, monkeypatch, dat
     def meanwhile(done, total):
         (data_folder / "x" / "notes.txt").write_text("mine")
 
-    monkeypatch.setattr("ptal_ray.data.__main__._progress", meanwhile)
+    monkeypatch.setattr("ptal_ray.data.commands._progress", meanwhile)
     assert run("import", "x", *source["import"], "--replace") == 3
     assert (data_folder / "x" / "notes.txt").read_text() == "mine"
     assert [p.name for p in data_folder.iterdir()] == ["x"]

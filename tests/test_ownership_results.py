@@ -10,6 +10,7 @@ from test_ownership import NAME, tree
 from ptal_ray import ablate, report, train
 from ptal_ray.errors import DataError
 from ptal_ray.reporting.report import check_report, write_report
+from ptal_ray.study import ablation
 
 
 @pytest.fixture
@@ -85,8 +86,10 @@ def test_a_run_is_repeated_in_its_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["REPORT.md", "result.json"])
 def test_an_ablation_overwrites_only_an_ablation(name, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(ablate, "_run_all", lambda planned, jobs: iter([{"a": [{"metrics": {}}]}]))
-    monkeypatch.setattr(ablate, "report", lambda *args: "# Variants of lacp\n")
+    monkeypatch.setattr(
+        ablation, "_run_all", lambda planned, jobs: iter([{"a": [{"metrics": {}}]}])
+    )
+    monkeypatch.setattr(ablation, "report", lambda *args: "# Variants of lacp\n")
     words = ["lacp_watch", "--dataset", str(make_store(tmp_path / "tiny")), "--variant", "a:",
              "--seeds", "1", "--out", str(tmp_path / "out")]  # fmt: skip
     assert [ablate.main(words), ablate.main(words)] == [0, 0]

@@ -6,7 +6,8 @@ from conftest import shared
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptal_ray.data.points import KINDS, point_rows, simulate_points, write_points_csv
+from ptal_ray.data.choices import KINDS
+from ptal_ray.data.points import point_rows, simulate_points, write_points_csv
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import DataError
 
@@ -61,7 +62,7 @@ def test_points_are_read_in_seconds_and_the_answer_is_dropped(tmp_path):
         ),
         (["class,video_id,point", "open,v,ten"], ":2: video v: point 'ten'; a number"),
         (["class,video_id,point", "open,v,nan"], "point 'nan'"),
-        (["class,video_id,point", "open,v,-1"], "point '-1'"),
+        (["class,video_id,point", "open,v,-inf"], "point '-inf'"),
         (["class,video_id,point", "open,v"], "point ''"),
         (["class,video,frame", "open,v,1"], "no column point, video_id"),
     ],

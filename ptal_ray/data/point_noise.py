@@ -77,18 +77,6 @@ def disturbed(
     return sorted_points(list(pairs))
 
 
-def add_noise_flags(command: argparse.ArgumentParser) -> None:
-    """Adds the flags of `given_noise`."""
-    for name, metavar, what in (
-        ("jitter", "SECONDS", "standard deviation of a shift of each simulated point"),
-        ("dropout", "SHARE", "of the simulated points, left out"),
-        ("label-noise", "SHARE", "of the simulated points, given another class"),
-    ):
-        command.add_argument(
-            f"--point-{name}", type=float, default=0.0, metavar=metavar, help=f"{what}; default: 0"
-        )
-
-
 def given_noise(flags: argparse.Namespace, simulated: bool, needs: str) -> PointNoise:
     """The noise that the flags ask for.
 

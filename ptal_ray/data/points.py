@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ptal_ray.data.choices import KINDS
 from ptal_ray.data.class_names import known
 from ptal_ray.data.findings import Problem
 from ptal_ray.data.types import Points, Segments
@@ -17,7 +18,6 @@ from ptal_ray.errors import DataError
 from ptal_ray.storage.ownership import begins_with, check_file
 from ptal_ray.storage.whole import whole
 
-KINDS = ("gaussian", "uniform", "human", "centre", "boundary")
 HUMAN = (2.0, 3.0)  # PROPOSED: parameters of a beta distribution, of mean 0.4
 EDGE = 0.1  # share of an instance at either end in which a boundary point lies
 _HEAD = ("class", "video_id", "time_s")

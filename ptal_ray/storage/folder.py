@@ -18,7 +18,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from ptal_ray.errors import ConfigError, StorageError
-from ptal_ray.storage.home import home
+from ptal_ray.storage.user_directories import home
 from ptal_ray.storage.whole import whole, write_whole
 
 SCHEME = "s3://"

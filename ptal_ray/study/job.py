@@ -22,6 +22,7 @@ from ptal_ray.study.run_folder import CHECKPOINT, DETECTIONS, MODEL, REPORT, SCO
 from ptal_ray.study.view import dumps
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.decoding import write_scores
+from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 
 STANDBY = ""  # in place of a job: keep the process and its workers for a job that is not known yet
@@ -153,7 +154,7 @@ class JobRun:
 
     def _trial(self) -> Trial:
         self.job.files.agree(self.rank, self.world_size)
-        trial = Trial(self.job.config, self.device, self.rank, self.world_size)
+        trial = start(self.job.config, self.device, self.rank, self.world_size)
         if self.job.files.report() is not None:
             try:
                 trial.load(self.job.path / CHECKPOINT)
