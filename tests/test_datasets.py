@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ptal_ray.data.datasets import DATASETS, data_place, import_hint, imported, note, protocol
+from ptal_ray.data.flags import parse
 
 
 def test_thumos_like_thresholds_and_averages():
@@ -11,8 +12,27 @@ def test_thumos_like_thresholds_and_averages():
     assert list(found.averages) == ["0.10-0.70", "0.10-0.50", "0.30-0.70"]
     assert found.averages["0.10-0.50"] == (0.1, 0.2, 0.3, 0.4, 0.5)
     assert found.averages["0.30-0.70"] == (0.3, 0.4, 0.5, 0.6, 0.7)
-    for name in ("watch", "gtea", "gtea_scores", "salads50_scores", "beoid", "an unknown one"):
+    for name in (
+        "thumos14_stride4",
+        "watch",
+        "gtea",
+        "gtea_scores",
+        "salads50_scores",
+        "beoid",
+        "an unknown one",
+    ):
         assert protocol(name) == found
+
+
+@pytest.mark.parametrize("supervision", ["semi", "full"])
+@pytest.mark.parametrize("name", ["thumos14", "thumos14_stride4"])
+def test_detectors_on_thumos14_are_chosen_by_another_average(name, supervision):
+    found = protocol(name, supervision)
+    assert list(found.averages) == ["0.30-0.70", "0.10-0.70", "0.10-0.50"]
+    assert found.averages.items() == protocol(name).averages.items()
+    assert found.tiou == protocol(name).tiou
+    for other in ("gtea", "anet13", "watch", "an unknown one"):
+        assert protocol(other, supervision) == protocol(other)
 
 
 @pytest.mark.parametrize("name", ["anet12", "anet13"])
@@ -30,12 +50,10 @@ def test_averages_use_reported_thresholds(name):
 
 @pytest.mark.parametrize("name", [n for n in DATASETS if n != "watch"])
 def test_import_hints_are_commands_that_parse(name):
-    from ptal_ray.data.__main__ import _parser
-
     commands = import_hint(name).split("`")[1::2]
     assert commands[0].startswith(f"python -m ptal_ray.data import {name} ")
     for command in commands:
-        _parser().parse_args(command.split()[3:])
+        parse(command.split()[3:])
 
 
 def test_what_simulates_and_what_is_noted():

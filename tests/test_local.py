@@ -23,7 +23,7 @@ from ptal_ray.study.events import read_events
 from ptal_ray.study.study import create_study, read_study
 from ptal_ray.study.view import StudyView
 from ptal_ray.training.config import TrialReport
-from ptal_ray.training.trial import Trial
+from ptal_ray.training.stages import start
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +78,7 @@ class FakeTrial:
 def run(study, factory=FakeTrial, scheduler="asha"):
     study = replace(study, scheduler=scheduler)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "Trial", factory)
+        patch.setattr(jobs, "start", factory)
         return run_local(study, make_policy(study))
 
 
@@ -223,17 +223,17 @@ def test_a_search_never_reads_the_annotations_of_the_test_split(store, study, mo
 
     monkeypatch.setattr(FeatureStore, "annotations", guarded)
     with pytest.raises(Read):
-        run(study, Trial)
+        run(study, start)
     view = StudyView.read(study.directory)
     assert len(view.trials) == 6 and view.counts["running"] == 0
     assert {f.role for f in view.finals} == {"reselect"}
     monkeypatch.setattr(FeatureStore, "annotations", read)
-    assert len(run(study, Trial).runs("test", "best")) == 2
+    assert len(run(study, start).runs("test", "best")) == 2
 
 
 def test_the_sequential_search_learns(store, study):
     torch.manual_seed(0)
-    view = run(study, Trial)
+    view = run(study, start)
     assert view.best.objective > 0.2
     tested = [f.metrics["test/mAP_avg"] for f in view.runs("test", "best")]
     assert min(tested) > 0.2

@@ -41,7 +41,8 @@ def test_the_space_loads_and_reads_back(path, space, store):
         assert (space.method, space.dataset) == (OWN[path.stem], str(store))
         assert space.derived
     else:
-        assert space.name.rpartition("_")[0] == space.method.rpartition(".")[2]
+        method, _, data = space.name.removesuffix("_paper").rpartition("_")
+        assert method == space.method.rpartition(".")[2] and data
         assert space.dataset in DATASETS
         assert not space.derived
     assert space.method in methods.names()

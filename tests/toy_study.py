@@ -98,7 +98,7 @@ def use_toy(monkeypatch):
     """Makes it the only method."""
     monkeypatch.setattr(methods, "load", lambda name: TOY)
     monkeypatch.setattr(methods, "names", lambda: ("toy",))
-    monkeypatch.setattr("ptal_ray.training.trial.load", lambda name: TOY)
+    monkeypatch.setattr("ptal_ray.training.task.load", lambda name: TOY)
     monkeypatch.setattr(studies, "provenance", lambda: {"git_commit": "", "versions": {}})
 
 

@@ -14,7 +14,7 @@ import torch
 from ptal_ray.data.facts import Facts, facts
 from ptal_ray.data.splits import labelled
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.methods.method import Method
+from ptal_ray.methods.method import AnyMethod
 from ptal_ray.methods.rules import Found, Rule, Values, bounded, selected
 
 CROSS_FITTED = 200  # fewer videos than this that select are too few to tune decoding on
@@ -85,12 +85,12 @@ BEFORE = (
 AFTER = (Rule(key="budget.min_steps", find=min_steps),)
 
 
-def rules_of(method: Method) -> tuple[Rule, ...]:
+def rules_of(method: AnyMethod) -> tuple[Rule, ...]:
     """All rules of a method, in the order in which they apply."""
     return (*BEFORE, *method.rules, *AFTER)
 
 
-def known_of(method: Method, store: FeatureStore, values: Values) -> Facts:
+def known_of(method: AnyMethod, store: FeatureStore, values: Values) -> Facts:
     """The facts of a dataset that a method may know.
 
     Args:
@@ -110,7 +110,7 @@ def known_of(method: Method, store: FeatureStore, values: Values) -> Facts:
 
 
 def derive(
-    method: Method, facts: Facts, values: Values, wanted: Collection[str]
+    method: AnyMethod, facts: Facts, values: Values, wanted: Collection[str]
 ) -> tuple[Derived, ...]:
     """The values that follow from the data.
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from ptal_ray.data.datasets import find
-from ptal_ray.methods.method import Method
+from ptal_ray.methods.method import AnyMethod
 from ptal_ray.space.adapt import Derived, derive, known_of, rules_of
 from ptal_ray.space.domain import DEFAULT, Domain, Scalar
 from ptal_ray.space.reader import (
@@ -26,7 +26,7 @@ from ptal_ray.space.reader import (
 
 def derived_values(
     top: Mapping[str, yaml.Node],
-    method: Method,
+    method: AnyMethod,
     classes: Mapping[str, type[Any]],
     source: str,
     kept: Mapping[str, Any] | None,

@@ -15,6 +15,7 @@ from ptal_ray.errors import ConfigError
 from ptal_ray.methods import method as methods
 from ptal_ray.methods.method import param
 from ptal_ray.space.adapt import Derived
+from ptal_ray.space.catalog import space_folders
 from ptal_ray.space.domain import Domain as Domain
 from ptal_ray.space.domain import Scalar as Scalar
 from ptal_ray.space.fill import derived_values, with_value
@@ -142,9 +143,7 @@ class SearchSpace:
 
     def train_params(self) -> methods.TrainParams:
         """`train_defaults` as the method's parameters."""
-        kind: Any = methods.load(self.method).train_params
-        made: methods.TrainParams = kind(**self.train_defaults())
-        return made
+        return methods.with_values(methods.load(self.method).train_params, self.train_defaults())
 
     def decode_defaults(self) -> dict[str, Scalar]:
         """All decode parameters: the method's defaults, then the file's defaults and values."""
@@ -292,7 +291,7 @@ def _with_selection_mapping(top: dict[str, yaml.Node]) -> dict[str, yaml.Node]:
     return top | {"selection": mapping_of({"metric": node}, node)}
 
 
-def _classes(top: Mapping[str, yaml.Node]) -> tuple[methods.Method, dict[str, type[Any]]]:
+def _classes(top: Mapping[str, yaml.Node]) -> tuple[methods.AnyMethod, dict[str, type[Any]]]:
     """The method of a space, and the dataclass of each of its sections."""
     name = str(coerce(top["method"], Spec(str, MISSING, methods.names()), "method"))
     method = methods.load(name)
@@ -336,8 +335,7 @@ def find_space(name: str) -> Path:
                 f"{name}: there is no such file; give a path or the name of a shipped search space"
             )
         return Path(name)
-    package = Path(__file__).parent.parent
-    folders = [Path("search_spaces"), package / "search_spaces", package.parent / "search_spaces"]
+    folders = space_folders()
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"

@@ -14,17 +14,11 @@ from ptal_ray.errors import ConfigError, StorageError
 from ptal_ray.space.space import load_space
 from ptal_ray.storage.place import kept, plain_name, results_root
 from ptal_ray.storage.remote import Remote, is_remote
+from ptal_ray.study.choices import SCHEDULERS, SEARCHERS
 from ptal_ray.study.continuing import check_flags, check_storage, check_trials, overrides
 from ptal_ray.study.feasibility import demand, problems
 from ptal_ray.study.mirror import check_out
-from ptal_ray.study.study import (
-    SCHEDULERS,
-    SEARCHERS,
-    Study,
-    latest_study,
-    read_study,
-    study_place,
-)
+from ptal_ray.study.study import Study, latest_study, read_study, study_place
 
 
 def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:

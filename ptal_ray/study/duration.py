@@ -23,6 +23,7 @@ from ptal_ray.methods.rules import selected
 from ptal_ray.study.study import Study, trial_config
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.decoding import decode_settings
+from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 
 WHOLE_BATCH_S = 2.0  # a batch that one video says takes longer is not measured, but multiplied
@@ -163,7 +164,7 @@ def _trial(config: TrialConfig, batch: int, device: str) -> Trial:
     train |= LEARN | {name: 1 for name in _stage_steps(config.method) if name in train}
     if "text_encoder" in train:
         train["text_encoder"] = "learned"  # others load for long, and train no faster
-    return Trial(replace(config, method=method.name, train=train, report_steps=(10**6,)), device)
+    return start(replace(config, method=method.name, train=train, report_steps=(10**6,)), device)
 
 
 def _stage_steps(name: str) -> Iterator[str]:
@@ -198,14 +199,14 @@ def _video(trial: Trial, config: TrialConfig) -> float:
     began = time.perf_counter()
     while time.perf_counter() - began < LEARN_S and trial.step < LEARN_STEPS:
         trial.train_step()
-    ids = trial.score_ids[:1]
+    task, ids = trial.task, trial.task.score_ids[:1]
     scoring = _timed(trial, lambda: trial.score(ids))
     (scores,) = trial.score(ids)
-    grid = stored_grid(trial.store, ids[0], trial.hp.resample_to)
-    seconds = trial.store.duration_s(ids[0])
-    kind: Any = trial.method.decode_params
+    grid = stored_grid(task.store, ids[0], task.hp.resample_to)
+    seconds = task.store.duration_s(ids[0])
+    kind: Any = task.method.decode_params
     tried = decode_settings(kind(**config.decode), config.decode_domains, DECODED, config.seed)
-    each = [partial(trial.method.decode, scores, grid, seconds, hp) for hp in tried]
+    each = [partial(task.method.decode, scores, grid, seconds, hp) for hp in tried]
     _timed(trial, each[0])  # compiles what is compiled
     settings = config.decode_settings if config.decode_domains else 1
     return scoring + settings * float(np.mean([_timed(trial, call) for call in each]))
@@ -214,8 +215,9 @@ def _video(trial: Trial, config: TrialConfig) -> float:
 def _timed(trial: Trial, call: Callable[[], object]) -> float:
     began = time.perf_counter()
     call()
-    if trial.device.type == "cuda":
-        torch.cuda.synchronize(trial.device)
+    device = trial.worker.device
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return time.perf_counter() - began
 
 

@@ -7,9 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptal_ray.space.space import POLICIES
-from ptal_ray.study.continuing import DEFAULT_STORAGE, is_space_file
-from ptal_ray.study.study import SCHEDULERS, SEARCHERS
+from ptal_ray.study.choices import DEFAULT_STORAGE, POLICIES, SCHEDULERS, SEARCHERS
 
 
 def seconds(text: str) -> float:
@@ -77,7 +75,7 @@ def parse(argv: Sequence[str] | None, description: str = "") -> argparse.Namespa
     add("--quiet", action="store_true", help="print the summary alone")
     add("-v", "--verbose", action="store_true", help="show what Ray and the trials write")
     args = parser.parse_args(argv)
-    if args.space is None and args.resume and is_space_file(args.resume):
+    if args.space is None and args.resume and args.resume.endswith((".yaml", ".yml")):
         args.space, args.resume = args.resume, ""
     if args.space is None and not args.resume:
         parser.error("give the name or the file of a search space, or --resume STUDY")

@@ -17,6 +17,7 @@ from ptal_ray.space.space import Scalar, SearchSpace, parse_space
 from ptal_ray.storage.place import check_links, plain_name
 from ptal_ray.storage.remote import Remote
 from ptal_ray.storage.whole import whole
+from ptal_ray.study.choices import SCHEDULERS, SEARCHERS
 from ptal_ray.study.finals import FinalConfig
 from ptal_ray.study.provenance import provenance
 from ptal_ray.study.run_folder import RunFolder
@@ -24,8 +25,6 @@ from ptal_ray.study.view import StudyView, TrialView
 from ptal_ray.training.config import TrialConfig, external_note
 from ptal_ray.training.supervision import annotated_ids, fold
 
-SEARCHERS = ("tpe", "random", "grid", "gp", "cmaes")
-SCHEDULERS = ("asha", "none")
 MOST_SEED = 2**32  # what every generator takes, with the seeds of final runs above it
 
 
