@@ -165,3 +165,14 @@ def test_what_is_here_is_shown_fast(place):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+@pytest.mark.parametrize("name, is_command", [("ptal", True), ("another", False)])
+def test_signals_end_the_script_too(name, is_command, tmp_path):
+    (tmp_path / name).write_text(
+        "import signal\nfrom ptal_ray.process import interruption\n"
+        "print(signal.getsignal(signal.SIGINT) is interruption._end)\n"
+    )
+    command = [sys.executable, str(tmp_path / name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{is_command}\n"

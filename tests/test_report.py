@@ -49,10 +49,11 @@ def report(tmp_path_factory, study_dir):
 def test_its_files_are_complete_and_small(report):
     assert re.fullmatch(rf"{NAME}_2cpu_\d{{4}}-\d\d-\d\d", report.name)
     pictures = {f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")}
-    texts = {"REPORT.md", "result.json", "trials.parquet", "best.yaml", "space.yaml"}
+    texts = {"REPORT.md", "report.html", "result.json", "trials.parquet", "best.yaml", "space.yaml"}
     assert {p.name for p in report.iterdir()} == texts | pictures
     for path in report.iterdir():
-        assert 0 < path.stat().st_size < 150_000, path.name
+        most = 7_000_000 if path.name == "report.html" else 150_000  # plotly.js is 5 MB
+        assert 0 < path.stat().st_size < most, path.name
     assert [p.name for p in report.parent.iterdir()] == [report.name]
 
 

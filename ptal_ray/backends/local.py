@@ -48,7 +48,7 @@ def run_local(
         message = f"{type(error).__name__}: {error}"
         raise
     finally:
-        log.append(**end_event(state, message))
+        log.append(**end_event(state, StudyView.read(study.directory), message))
     return StudyView.read(study.directory)
 
 

@@ -380,17 +380,17 @@ AnyMethod: TypeAlias = Method[TrainParams, DecodeParams]  # what parts that know
 
 
 def names() -> tuple[str, ...]:
-    """Names of the methods that have a folder here, and of detectors in it that train alone.
+    """Names of the methods that have a folder here, and of the variants in it.
 
-    A folder names these in `ALONE`: the modules that have a METHOD of their own.
+    `VARIANTS` of a folder names the modules whose METHOD users may search.
     """
     folders = sorted(p.parent.name for p in Path(__file__).parent.glob("*/__init__.py"))
-    alone = (
+    variants = (
         f"{name}.{module}"
         for name in folders
-        for module in getattr(import_module(f"ptal_ray.methods.{name}"), "ALONE", ())
+        for module in getattr(import_module(f"ptal_ray.methods.{name}"), "VARIANTS", ())
     )
-    return tuple(sorted([*folders, *alone]))
+    return tuple(sorted([*folders, *variants]))
 
 
 def load(name: str) -> AnyMethod:

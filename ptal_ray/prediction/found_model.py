@@ -70,8 +70,8 @@ def _remote_model(remote: Remote) -> Path:
 
 
 def _best_run(directory: Path, given: str) -> str:
-    """The folder of the first finished final run of the best configuration."""
-    done = [run for run in StudyView.read(directory).runs("test", "best") if run.metrics]
+    """The folder of the first finished test run of what is recommended."""
+    done = [run for run in StudyView.read(directory).tested() if run.metrics]
     if not done:
         raise DataError(
             f"{given}: no final run has finished; python -m ptal_ray.search --resume {given} "

@@ -19,7 +19,7 @@ from typing import NoReturn, TextIO
 
 from ptal_ray.errors import ConfigError, PtalError, StorageError
 from ptal_ray.process.interruption import INTERRUPTED, interruptible
-from ptal_ray.storage.home import lend_home
+from ptal_ray.storage.user_directories import ensure_home
 
 CLOSED_PIPE = 141  # what a shell reports of a program whose reader has gone
 
@@ -67,7 +67,7 @@ def exit_code(work: Callable[[], int], advice: Callable[[], str] | None = None) 
 def _ended(main: Callable[[], int]) -> int | str | None:
     """The exit code of `main`, whatever ends it."""
     try:
-        lend_home()
+        ensure_home()
         try:
             code: int | str | None = main()
         except SystemExit as leaving:  # argparse

@@ -156,11 +156,9 @@ class Conductor:
             live.failures = 0  # it gets on, however often a node is lost
         live.step, live.objective = result["step"], result["objective"]
         live.settings = tuple(result["settings"])
-        self._write(
-            "report",
-            trial=live.number,
-            **{k: result[k] for k in _REPORTED} | {"settings": list(live.settings)},
-        )
+        values = {k: result[k] for k in _REPORTED} | {"settings": list(live.settings)}
+        values |= {"losses": result.get("losses", {})}
+        self._write("report", trial=live.number, **values)
         live.stopped = self._policy.report(live.number, live.step, live.objective)
 
     def ended(self, trial_id: str, result: Result, error: str = "") -> None:

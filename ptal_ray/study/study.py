@@ -25,6 +25,7 @@ from ptal_ray.study.view import StudyView, TrialView
 from ptal_ray.training.config import TrialConfig, external_note
 from ptal_ray.training.supervision import annotated_ids, fold
 
+RECOMMENDED = ("arm", "trial", "params", "decode")  # of the event, in short
 MOST_SEED = 2**32  # what every generator takes, with the seeds of final runs above it
 
 
@@ -375,6 +376,11 @@ def why_none_finished(study: Study, view: StudyView) -> str:
     return f"{none}; {len(most)} of {trials} failed: {most[-1]}"
 
 
-def end_event(state: str, message: str = "") -> dict[str, Any]:
-    """The "study_end" event; `state` is "done" or "interrupted"."""
-    return {"event": "study_end", "state": state, "message": message}
+def end_event(state: str, view: StudyView, message: str = "") -> dict[str, Any]:
+    """The "study_end" event, with what is recommended; `state` is "done" or "interrupted"."""
+    event = {"event": "study_end", "state": state, "message": message}
+    if (best := view.recommended) is None:
+        return event
+    said = {key: best[key] for key in ("verdict", "difference", "arms")}
+    said["best_trial"] = best["trial"]
+    return event | said | {"recommended": {k: best[k] for k in RECOMMENDED}}

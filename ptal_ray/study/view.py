@@ -43,7 +43,8 @@ _KINDS = (
 class Report:
     """One report of a trial; `seconds` of training and scoring so far, `to_first_step_s` from the
     start of the trial to its first step (None where it was not measured), `settings` the objective
-    of every decode setting, the default first (empty in logs of earlier versions)."""
+    of every decode setting, the default first (empty in logs of earlier versions), `losses` the
+    points [step, value] of each term since the report before."""
 
     time: float
     step: int
@@ -53,6 +54,7 @@ class Report:
     seconds: float
     to_first_step_s: float | None = None
     settings: tuple[float, ...] = ()
+    losses: dict[str, list[list[float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -325,6 +327,7 @@ def _after(trial: TrialView, event: Event) -> TrialView:
             seconds=event["seconds"],
             to_first_step_s=event.get("to_first_step_s"),
             settings=tuple(event.get("settings", ())),
+            losses=event.get("losses", {}),
         )
     )
 

@@ -101,7 +101,8 @@ def _noted(study: Study, log: EventLog, listen: Listener) -> Iterator[None]:
         raise
     finally:
         try:
-            _write(log, listen, **end_event(state, message))
+            view = StudyView.read(study.directory)
+            _write(log, listen, **end_event(state, view, message))
         except StorageError:
             if state == "done":  # otherwise a log without an end says enough
                 raise
