@@ -17,6 +17,7 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods import method as methods
 from ptal_ray.space import adapt, fill
+from ptal_ray.space.catalog import catalog
 from ptal_ray.space.space import load_space, parse_space
 from ptal_ray.study import duration
 from ptal_ray.study.continuing import check_space, overrides
@@ -290,3 +291,10 @@ def test_the_default_of_a_searched_rate_follows_from_the_steps(folder: Path) -> 
     assert outside.train["lr"].default is None
     study = begin(folder, "budget.max_steps=500")
     assert check_space(study, "lacp", "") == []
+
+
+def test_the_catalog_lists_spaces_without_a_dataset() -> None:
+    listed = {space.name: space for space in catalog()}
+    assert {name: listed[name].method for name in OWN} == OWN
+    assert {listed[name].dataset for name in OWN} == {""}
+    assert listed["lacp_gtea"].dataset == "gtea"
