@@ -10,6 +10,7 @@ from ptal_ray.backends.ray.scratch import socket_folder
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.policy.optuna_searcher import grid
+from ptal_ray.policy.race import gate_cells
 from ptal_ray.space.untried import number_of_points
 from ptal_ray.storage.place import kept
 from ptal_ray.study.continuing import trials_begun
@@ -68,6 +69,7 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
     return {
         "space": space.as_dict(),
         "num_trials": study.num_trials,
+        "plan": _plan(study),
         "time_budget_s": study.time_budget_s,
         "report_steps": list(space.budget.report_steps),
         "searcher": study.searcher,
@@ -88,6 +90,20 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
     } | explained(study, here or study.max_concurrent or 1)
 
 
+def _plan(study: Study) -> str:
+    """One line on how the trials are used, and what is trained after them."""
+    final = study.space.final
+    last = f"then {final.seeds} to {2 * final.seeds} test runs on the whole training split"
+    if study.space.policy == "simple":
+        again = f"the best {final.top} again with {final.seeds} seeds, " if final.top > 1 else ""
+        return f"every configuration on one fold, {again}{last}"
+    cells = gate_cells(study.num_trials)
+    return (
+        f"race over {study.num_folds} folds: many configurations on one fold, the better ones on "
+        f"more; the best of them and the defaults meet on {cells} new folds and seeds; {last}"
+    )
+
+
 def distinct(study: Study) -> tuple[Study, list[str]]:
     """The study with no more trials than it has different configurations, and what to note of it.
 
@@ -95,6 +111,8 @@ def distinct(study: Study) -> tuple[Study, list[str]]:
         ConfigError: --searcher grid with more combinations than trials.
     """
     space, asked = study.space, study.num_trials
+    if space.policy == "race":  # which trains one configuration on several folds
+        return study, remarks(study, asked)
     gridded = study.searcher == "grid"
     points = len(grid(study)) if gridded else number_of_points(space.train)
     if points is not None and points < asked:

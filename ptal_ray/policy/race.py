@@ -73,6 +73,11 @@ class Verdict:
     finalist_setting: int
 
 
+def gate_cells(budget: float) -> int:
+    """Cells of each side of the gate of a race with a budget of so many full runs."""
+    return min(max(round(budget * (1 - RACED) / 2), FEWEST_GATE_CELLS), MOST_GATE_CELLS)
+
+
 class Race:
     """Says which cell is next, takes outcomes, recommends.
 
@@ -106,8 +111,7 @@ class Race:
     @property
     def gate_cells(self) -> int:
         """Cells of each side of the gate."""
-        wanted = round(self.budget * (1 - RACED) / 2)
-        return min(max(wanted, FEWEST_GATE_CELLS), MOST_GATE_CELLS, self._most_cells - 1)
+        return min(gate_cells(self.budget), self._most_cells - 1)
 
     @property
     def progress(self) -> float:
