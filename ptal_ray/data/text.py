@@ -80,12 +80,23 @@ def class_embeddings(store: FeatureStore, encoder: str) -> Embeddings:
     if encoder.endswith(".npy"):
         return _read_matrix(expanded(encoder), len(classes))
     embed = _sentence_encoder(encoder)
-    path = store.path / f"text_{_key(encoder, classes)}.npy"
+    path = _kept(store, encoder)
     if path.exists():
         return _read_matrix(path, len(classes))
     result = _average_prompts(embed, classes)
     _keep(path, result)
     return result
+
+
+def keep_embeddings(store: FeatureStore, encoder: str, embeddings: Embeddings) -> None:
+    """Makes `class_embeddings` of an encoder return these, whatever it would compute.
+
+    Args:
+        store: gets a file, unless it cannot be written to.
+        encoder: as for `class_embeddings`; no .npy file.
+        embeddings: (C, d_text) float32.
+    """
+    _keep(_kept(store, encoder), embeddings)
 
 
 def check_encoder(store: FeatureStore, encoder: str) -> None:
@@ -100,7 +111,7 @@ def check_encoder(store: FeatureStore, encoder: str) -> None:
         return
     _sentence_encoder(encoder)
     package = encoder.partition(":")[0]
-    kept = store.path / f"text_{_key(encoder, store.info.classes)}.npy"
+    kept = _kept(store, encoder)
     if not kept.exists() and package not in sys.modules and find_spec(package) is None:
         raise _not_installed(package)
 
@@ -196,6 +207,11 @@ def _read_matrix(path: Path, num_classes: int) -> Embeddings:
     if matrix.dtype.kind not in "fiu" or not np.isfinite(matrix).all():
         raise DataError(f"text embeddings {path}: {matrix.dtype} with NaN, infinite or no numbers")
     return matrix.astype(np.float32)
+
+
+def _kept(store: FeatureStore, encoder: str) -> Path:
+    """Where the embeddings of an encoder are kept."""
+    return store.path / f"text_{_key(encoder, store.info.classes)}.npy"
 
 
 def _key(encoder: str, classes: Sequence[str]) -> str:
