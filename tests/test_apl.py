@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +20,13 @@ from ptal_ray.data.splits import centres, labelled
 from ptal_ray.data.store import FeatureStore, StoreWriter
 from ptal_ray.data.types import Grid, Segments
 from ptal_ray.errors import ConfigError, DataError
-from ptal_ray.methods.apl.actionformer_losses import edge_quality, soft_focal
-from ptal_ray.methods.apl.actionformer_network import ActionFormer, joint_quality
+from ptal_ray.methods.apl.actionformer_losses import (
+    edge_quality,
+    quality_error,
+    soft_focal,
+    true_quality,
+)
+from ptal_ray.methods.apl.actionformer_network import ActionFormer, class_scores, joint_quality
 from ptal_ray.methods.apl.apl_params import AplBmnTrain, AplTrain, early_params
 from ptal_ray.methods.apl.detector_params import PRETRAINING, SUPERVISED
 from ptal_ray.methods.apl.external import video_scores
@@ -168,8 +174,8 @@ def test_videos_without_annotations_are_an_error(tmp_path: Path, store: Path) ->
 
 
 def test_the_heads_and_the_discriminator_have_the_published_size() -> None:
-    plain = ActionFormer(32, 20, AplTrain(alqa=False, levels=1))
-    aware = ActionFormer(32, 20, AplTrain(alqa=True, levels=1))
+    plain = ActionFormer(32, 20, AplTrain(alqa="none", levels=1))
+    aware = ActionFormer(32, 20, AplTrain(alqa="both", levels=1))
     count = [sum(p.numel() for p in m.parameters()) for m in (plain, aware)]
     assert count[1] - count[0] == 2 * (512 * 3 + 1)
     assert sum(p.numel() for p in Discriminator(2048, 128).parameters()) == 524545
@@ -186,6 +192,63 @@ def test_quality_is_that_of_the_segments() -> None:
     np.testing.assert_allclose(tnd, (apart / whole) ** 2, atol=1e-12)
     joint = joint_quality(torch.stack([tiou, tnd], dim=1), 0.2)
     assert joint.min() == 0.2 and torch.all(joint <= tiou.clamp(min=0.2))
+
+
+@pytest.mark.parametrize(("alqa", "want"), [("tiou", [0.6]), ("diou", [0.5]), ("both", [0.6, 0.1])])
+def test_heads_of_table_3_predict_what_their_name_says(alqa: str, want: list[float]) -> None:
+    rated = true_quality(torch.tensor([0.6]), torch.tensor([0.1]), alqa)
+    torch.testing.assert_close(rated, torch.tensor([want]))
+    torch.testing.assert_close(
+        joint_quality(rated, 1e-3), torch.tensor([0.6 if alqa == "tiou" else 0.5])
+    )
+    model = ActionFormer(16, 3, AplTrain(alqa=alqa, levels=1, width=16, heads=2))
+    made = model(torch.randn(1, 8, 16), torch.ones(1, 8, dtype=torch.bool))
+    assert made.quality is not None and made.quality.shape == (1, 12, len(want))
+    expected = torch.sigmoid(made.logit) * joint_quality(made.quality, 1e-3)[..., None]
+    torch.testing.assert_close(class_scores(made, 1e-3), expected)
+
+
+def test_far_edges_have_no_negative_quality() -> None:
+    assert true_quality(torch.tensor([0.1]), torch.tensor([0.4]), "diou").tolist() == [[0.0]]
+
+
+@pytest.mark.parametrize("alqa", ["none", "tiou", "diou", "both"])
+@pytest.mark.parametrize("quality_loss", ["bce", "kl"])
+def test_every_form_of_the_heads_trains(store: Path, alqa: str, quality_loss: str) -> None:
+    train = {"alqa": alqa, "quality_loss": quality_loss, "pretrain_steps": 0, "supervised_steps": 2}
+    trial = start(config(store, "apl", train=train))
+    terms = trial.train_step()
+    assert ("quality" in terms) == (alqa != "none")
+    assert all(torch.isfinite(v) for v in terms.values())
+
+
+def test_divergence_of_the_heads_is_that_of_shares_over_positives() -> None:
+    truth = torch.tensor([[[0.2], [0.6], [0.9], [0.0]]])
+    positive = torch.tensor([[True, True, False, True]])
+    found = torch.tensor([[[0.5], [0.25], [0.1], [0.25]]])
+    made = quality_error(found, truth, positive, "kl")[0, :2]
+    torch.testing.assert_close(made, 3 * torch.tensor([0.25, 0.75]) * torch.tensor([0.5, 3]).log())
+    alike = quality_error(truth / 2, truth, positive, "kl")
+    torch.testing.assert_close(alike[positive], torch.zeros(3))
+    assert quality_error(found, truth, positive, "bce")[0, 0] > 0
+
+
+def test_the_contrast_of_unlabelled_videos_has_the_weight_beta(store: Path) -> None:
+    trial = start(config(store, "apl"))
+    rows = trial.batches.plan.rows(0)
+    batch = trial.batches.training(trial.step, rows)
+    assert batch.pseudo is not None and len(batch.pseudo["kind"].unique()) == 2
+
+    def contrast(**changes: Any) -> float:
+        hp = dataclasses.replace(trial.task.hp, **changes)
+        trial.learner.model.load_state_dict(before)
+        terms = trial.task.method.loss(trial.learner.model, batch, hp, trial.step_context())
+        return terms["contrast"].item()
+
+    before = {k: v.clone() for k, v in trial.learner.model.state_dict().items()}
+    none, two, four = (contrast(unlabelled_weight=beta) for beta in (0.0, 2.0, 4.0))
+    assert four - none == pytest.approx(2 * (two - none), rel=1e-4) and two > none > 0
+    assert contrast(contrast_videos="labelled", unlabelled_weight=4.0) == pytest.approx(none)
 
 
 @pytest.mark.parametrize("variant", ["sigmoid", "quality"])

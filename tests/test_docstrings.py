@@ -13,6 +13,7 @@ import ptal_ray
 
 PACKAGE = Path(ptal_ray.__file__).parent
 CITED = re.compile(r"`([A-Za-z_]\w*(?:\.\w+)*)`")
+SECTIONS = {"selection", "budget", "resources", "final", "train", "decode"}  # of a search space
 OTHERS = {"reuse_actors", "start_frame", "point_gaussian"}  # of Ray and of released label files
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -74,5 +75,6 @@ def test_names_in_docstrings_exist() -> None:
             elif first in known and rest != ["json"]:  # else of another package, or of an object
                 seen += 1
                 for owner, name in zip((first, *rest), rest, strict=False):
-                    assert owner not in known or name in known[owner], missing
+                    stated = owner in SECTIONS and name in every
+                    assert stated or owner not in known or name in known[owner], missing
     assert seen > 30

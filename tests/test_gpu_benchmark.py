@@ -17,7 +17,7 @@ import torch
 from ptal_ray.benchmarks import gpu
 from ptal_ray.benchmarks.__main__ import main
 from ptal_ray.benchmarks.packing import Pair, pair
-from ptal_ray.benchmarks.timing import synchronisations, warm
+from ptal_ray.benchmarks.step_times import synchronisations, warm
 from ptal_ray.benchmarks.workload import Sizes, workload
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.text import class_embeddings

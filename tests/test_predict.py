@@ -19,12 +19,11 @@ from test_trial import SMALL, config
 from ptal_ray.backends.local import run_local
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.methods.method import load, names
-from ptal_ray.policy.random_searcher import RandomSearcher
+from ptal_ray.policy.policies import make_policy
 from ptal_ray.predict import main
 from ptal_ray.prediction import run as prediction_run
 from ptal_ray.prediction.trained import TrainedModel
 from ptal_ray.reporting.outcome import show_summary, summary
-from ptal_ray.study.events import EventLog
 from ptal_ray.study.view import best_yaml
 from ptal_ray.train import main as train_main
 from ptal_ray.training.model_file import read_model, write_model
@@ -129,7 +128,7 @@ def test_a_study_predicts_as_its_own_final_run_without_its_store(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = small_study(tmp_path, "budget.trials=2", "budget.max_steps=20")
-    view = run_local(study, RandomSearcher(study.space, 0, 2), EventLog(study.events))
+    view = run_local(study, make_policy(study))
     features = export_features(FeatureStore.open(study.store), tmp_path / "features")
     shutil.rmtree(study.store)
     for arm in ("best", "default"):

@@ -16,8 +16,9 @@ from synthetic_study import SyntheticStudy
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError
 from ptal_ray.policy.importance import param_importance
-from ptal_ray.report import main, report_name, write_report
+from ptal_ray.report import main
 from ptal_ray.reporting.leaderboard import leaderboard
+from ptal_ray.reporting.report import report_name, write_report
 from ptal_ray.space.space import load_space
 from ptal_ray.study.events import loads
 from ptal_ray.study.view import StudyView
@@ -48,10 +49,11 @@ def report(tmp_path_factory, study_dir):
 def test_its_files_are_complete_and_small(report):
     assert re.fullmatch(rf"{NAME}_2cpu_\d{{4}}-\d\d-\d\d", report.name)
     pictures = {f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")}
-    texts = {"REPORT.md", "result.json", "trials.parquet", "best.yaml", "space.yaml"}
+    texts = {"REPORT.md", "report.html", "result.json", "trials.parquet", "best.yaml", "space.yaml"}
     assert {p.name for p in report.iterdir()} == texts | pictures
     for path in report.iterdir():
-        assert 0 < path.stat().st_size < 150_000, path.name
+        most = 7_000_000 if path.name == "report.html" else 150_000  # plotly.js is 5 MB
+        assert 0 < path.stat().st_size < most, path.name
     assert [p.name for p in report.parent.iterdir()] == [report.name]
 
 
@@ -133,7 +135,7 @@ def test_an_earlier_report_is_replaced_and_a_failure_leaves_it(study_dir, tmp_pa
     stale.write_text("old")
     assert write_report(study_dir, tmp_path) == folder
     assert not stale.exists() or stale.read_bytes() != b"old"
-    monkeypatch.setattr("ptal_ray.report.trial_table", lambda view: 1 / 0)
+    monkeypatch.setattr("ptal_ray.reporting.report.trial_table", lambda view: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report(study_dir, tmp_path)
     assert (folder / "REPORT.md").exists()
@@ -268,11 +270,10 @@ def test_several_studies_make_a_leaderboard(study_dir, tmp_path, capsys):
     assert [r["study"] for r in rows] == [NAME, weak.directory.name]
     assert rows[0]["mAP"] == pytest.approx(0.448) and rows[0]["default_mAP"] == pytest.approx(0.328)
     assert rows[1]["mAP"] is None
+    assert [r["average"] for r in rows] == ["0.10-0.70", ""]
     table = (root / "leaderboard.md").read_text()
-    assert (
-        f"| demo | {SIMULATED} | apn | points | {NAME} | 16 | 3 | 44.80 ± 0.80 | 32.80 ± 0.80 |"
-        in table
-    )
+    row = f"| demo | {SIMULATED} | 0.10-0.70 | apn | points | {NAME} | 16 | 3 |"
+    assert f"{row} 44.80 ± 0.80 | 32.80 ± 0.80 |" in table
     assert main([*dirs, "--reports", str(root)]) == 0
     assert "44.80 ± 0.80" in capsys.readouterr().out
     assert leaderboard([]) == []

@@ -14,6 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from conftest import make_store
 
+from ptal_ray.data import datasets
 from ptal_ray.data.store import FeatureStore, StoreWriter
 from ptal_ray.data.types import Grid
 from ptal_ray.errors import ConfigError, DataError, DivergedError
@@ -126,6 +127,19 @@ def test_it_learns_the_training_videos(store: Path, method: str) -> None:
     if not semi:  # else the stage before has learned most of it
         least = max(least, early.metrics["test/mAP_0.30"])
     assert late.metrics["test/mAP_0.30"] >= least
+
+
+@pytest.mark.parametrize(
+    ("method", "average"), [("lacp", "0.10-0.70"), ("apl.actionformer", "0.30-0.70")]
+)
+def test_detectors_maximise_the_average_of_their_papers(
+    store: Path, monkeypatch: pytest.MonkeyPatch, method: str, average: str
+) -> None:
+    monkeypatch.setitem(datasets.DATASETS, "tiny", datasets.DATASETS["thumos14"])
+    report = start(config(store, method, report_steps=(24,))).advance()
+    found = report.metrics
+    assert report.objective == found["val/mAP_avg"] == found[f"val/mAP_avg_{average}"] > 0
+    assert found["val/mAP_avg_0.10-0.70"] != found["val/mAP_avg_0.30-0.70"]
 
 
 def stretched(store: Path, path: Path) -> Path:

@@ -13,8 +13,8 @@ from ptal_ray.data.types import Scores, Segments
 from ptal_ray.methods import method as methods
 from ptal_ray.methods.method import DecodeParams, Method, TrainParams, param
 from ptal_ray.space.space import parse_space
+from ptal_ray.study import study as studies
 from ptal_ray.study.events import EventLog
-from ptal_ray.study.study import study as studies
 from ptal_ray.study.view import StudyView
 
 
@@ -69,6 +69,7 @@ TOY = Method(
 SPACE = """
 method: toy
 dataset: tiny
+policy: simple
 selection: {metric: val, val_fraction: 0.3, decode_settings: 4}
 budget: {trials: 6, min_steps: 2, max_steps: 8, eta: 2}
 train: {lr: {loguniform: [1e-3, 1e-1]}, batch_size: 4}

@@ -20,7 +20,7 @@ import torch
 
 from ptal_ray import __version__
 from ptal_ray.benchmarks.packing import Pair, pair
-from ptal_ray.benchmarks.timing import median_ms, operators, synchronisations, wait, warm
+from ptal_ray.benchmarks.step_times import median_ms, operators, synchronisations, wait, warm
 from ptal_ray.benchmarks.workload import Sizes, workload
 from ptal_ray.errors import ConfigError, PtalError
 from ptal_ray.storage.whole import whole

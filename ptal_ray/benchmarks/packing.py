@@ -14,7 +14,7 @@ from multiprocessing.context import SpawnProcess
 
 import torch
 
-from ptal_ray.benchmarks.timing import wait, warm
+from ptal_ray.benchmarks.step_times import wait, warm
 from ptal_ray.errors import NoTrialFinished, PtalError
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.stages import start

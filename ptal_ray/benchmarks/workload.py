@@ -6,17 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ptal_ray.benchmarks.random_store import random_store
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.data.text import keep_embeddings
+from ptal_ray.data.text import keep_random_embeddings
 from ptal_ray.methods.method import TrainParams, load, with_values
 from ptal_ray.space.domain import Scalar
 from ptal_ray.training.config import TrialConfig
 
 LONGEST_T = 2304  # of videos that a method would take whole
-TEXT_DIM = 256  # of random class embeddings
 MANY_STEPS = 10**6
 
 
@@ -80,6 +77,5 @@ def _make_store(path: Path, hp: TrainParams, sizes: Sizes) -> None:
         points=sizes.points,
         snippets=sizes.snippets or hp.resample_to or min(hp.max_snippets, LONGEST_T),
     )  # fmt: skip
-    if encoder := hp.texts():  # its package need not be installed here
-        texts = np.random.default_rng(0).standard_normal((sizes.classes, TEXT_DIM), np.float32)
-        keep_embeddings(FeatureStore.open(path), encoder, texts)
+    if encoder := hp.texts():
+        keep_random_embeddings(FeatureStore.open(path), encoder)

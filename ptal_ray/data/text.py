@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ptal_ray.data.new_videos import NewVideos
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError
-from ptal_ray.storage.home import expanded
+from ptal_ray.storage.user_directories import expanded
 
 Embeddings = NDArray[np.float32]
 
@@ -37,6 +37,7 @@ PROMPTS = (
     "footage of {}",
 )
 
+RANDOM_DIM = 256  # as wordllama
 ALLOWED = "allowed: wordllama, open_clip:<model>:<weights file>, a .npy file of shape (C, d)"
 
 _SEPARATORS = re.compile(r"[\s_\-/]+")
@@ -88,15 +89,16 @@ def class_embeddings(store: FeatureStore, encoder: str) -> Embeddings:
     return result
 
 
-def keep_embeddings(store: FeatureStore, encoder: str, embeddings: Embeddings) -> None:
-    """Makes `class_embeddings` of an encoder return these, whatever it would compute.
+def keep_random_embeddings(store: FeatureStore, encoder: str) -> None:
+    """Makes `class_embeddings` of an encoder return random ones: times need neither it nor names.
 
     Args:
         store: gets a file, unless it cannot be written to.
-        encoder: as for `class_embeddings`; no .npy file.
-        embeddings: (C, d_text) float32.
+        encoder: as for `class_embeddings`; nothing happens for a .npy file, which is read anyway.
     """
-    _keep(_kept(store, encoder), embeddings)
+    shape = (store.info.num_classes, RANDOM_DIM)
+    if not encoder.endswith(".npy"):
+        _keep(_kept(store, encoder), np.random.default_rng(0).standard_normal(shape, np.float32))
 
 
 def check_encoder(store: FeatureStore, encoder: str) -> None:

@@ -18,6 +18,7 @@ from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.errors import ConfigError
+from ptal_ray.methods.rules import Rule
 
 Pseudo = dict[
     str, Tensor
@@ -88,6 +89,13 @@ class TrainParams:
         doc="snippets every video is linearly resampled to; 0 keeps its length",
         source="P (ActivityNet: 100)",
         allowed=(0, 100000),
+    )
+    resampling: str = param(
+        "linear",
+        doc="how a video is resampled: interpolated, or to one snippet of each part: its first, "
+        "or in training a random one",
+        source="PROPOSED (LACP's code: uniform, random)",
+        allowed=("linear", "uniform", "random"),
     )
     crop_shortest: float = param(
         1.0,
@@ -377,6 +385,7 @@ class Method(Generic[TrainT, DecodeT]):
             where scores depend on which candidates a video has.
         network_lengths: hp -> (least, step), the lengths T that `network` is exported for: least,
             least + step, ...; with step 0 the least alone. None for any.
+        rules: values of a search space for data of one's own that follow from the data.
         groups: (labels, hp) -> rows of the split, one array for each kind of video that every
             batch holds `batch_size` of; the last one counts for epochs. None for all rows.
     """
@@ -398,23 +407,24 @@ class Method(Generic[TrainT, DecodeT]):
     groups: Callable[[Pseudo, TrainT], list[NDArray[Any]]] | None = None
     network: Callable[[Any, Tensor, Tensor, TrainT], dict[str, Tensor]] | None = None
     network_lengths: Callable[[TrainT], tuple[int, int]] | None = None
+    rules: tuple[Rule, ...] = ()
 
 
 AnyMethod: TypeAlias = Method[TrainParams, DecodeParams]  # what parts that know no method see
 
 
 def names() -> tuple[str, ...]:
-    """Names of the methods that have a folder here, and of detectors in it that train alone.
+    """Names of the methods that have a folder here, and of the variants in it.
 
-    A folder names these in `ALONE`: the modules that have a METHOD of their own.
+    `VARIANTS` of a folder names the modules whose METHOD users may search.
     """
     folders = sorted(p.parent.name for p in Path(__file__).parent.glob("*/__init__.py"))
-    alone = (
+    variants = (
         f"{name}.{module}"
         for name in folders
-        for module in getattr(import_module(f"ptal_ray.methods.{name}"), "ALONE", ())
+        for module in getattr(import_module(f"ptal_ray.methods.{name}"), "VARIANTS", ())
     )
-    return tuple(sorted([*folders, *alone]))
+    return tuple(sorted([*folders, *variants]))
 
 
 def load(name: str) -> AnyMethod:

@@ -85,7 +85,10 @@ class TrainedModel:
         loaded = NewVideos(
             self.videos.path, self.videos.info, self.file.dtype, tuple(videos), videos
         )
-        split = PackedSplit(loaded, tuple(videos), self.device, resample_to=self.train.resample_to)
+        split = PackedSplit(
+            loaded, tuple(videos), self.device,
+            resample_to=self.train.resample_to, sampling=self.train.resampling,
+        )  # fmt: skip
         scores = score_videos(self.method, self.network, split, self.train, self.file.precision)
         found: dict[str, Segments] = {}
         broken: dict[str, str] = {}

@@ -82,7 +82,10 @@ class Batches:
             )  # fmt: skip
         # A number of the global batch, so that draws have one shape however many workers share it.
         most = self._most_pairs(rows)
-        return self._assemble(rows[mine], start[mine], kept[mine], int(kept.max()), most)
+        draw = None
+        if self.hp.resample_to and self.hp.resampling == "random":
+            draw = self.plan.draws(step, self.hp.resample_to)[mine]
+        return self._assemble(rows[mine], start[mine], kept[mine], int(kept.max()), most, draw)
 
     def whole(self, rows: NDArray[np.int64]) -> Batch:
         """The uncropped videos of `rows`."""
@@ -97,6 +100,7 @@ class Batches:
         kept: NDArray[np.int64],
         longest: int,
         most_pairs: int,
+        draw: NDArray[np.float64] | None = None,
     ) -> Batch:
         index, crop_t, length = (
             torch.from_numpy(a).to(self.device, non_blocking=True) for a in (rows, start, kept)
@@ -106,7 +110,7 @@ class Batches:
         label = self.point_label[index].float() * (point_t >= 0)[..., None]
         return Batch(
             ids=tuple(self.split.ids[r] for r in rows),
-            features=self.split.features(rows, start, kept, longest),
+            features=self.split.features(rows, start, kept, longest, draw),
             mask=torch.arange(longest, device=self.device)[None] < length[:, None],
             point_t=point_t,
             point_label=label,

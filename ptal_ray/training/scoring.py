@@ -80,7 +80,7 @@ def best_decoding(task: Task, scores: list[Scores]) -> DecodeResult[DecodeParams
         [store.duration_s(i) for i in ids],
         ground_truth(store, ids, config.score_on),
         store.info.num_classes,
-        protocol(store.info.name),
+        protocol(store.info.name, task.method.supervision),
         start=with_values(task.method.decode_params, config.decode),
         domains=config.decode_domains,
         settings=config.decode_settings,

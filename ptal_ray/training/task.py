@@ -66,9 +66,13 @@ class Task:
         """The training videos with the points that they teach."""
         points = visible_points(self.store, self.ids, self.method, self.truth)
         return PackedSplit(
-            self.store, self.ids, device, points=points, resample_to=self.hp.resample_to
-        )
+            self.store, self.ids, device, points=points,
+            resample_to=self.hp.resample_to, sampling=self.hp.resampling,
+        )  # fmt: skip
 
     def split(self, ids: tuple[str, ...], device: torch.device) -> PackedSplit:
         """Videos to score."""
-        return PackedSplit(self.store, ids, device, resample_to=self.hp.resample_to)
+        return PackedSplit(
+            self.store, ids, device,
+            resample_to=self.hp.resample_to, sampling=self.hp.resampling,
+        )  # fmt: skip

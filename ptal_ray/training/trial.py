@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptal_ray.data.types import Scores, Segments
-from ptal_ray.errors import DivergedError
 from ptal_ray.methods.method import DecodeParams, Pseudo, StageResult, Step
 from ptal_ray.space.domain import Scalar
 from ptal_ray.training.batches import batches_of
@@ -21,6 +19,7 @@ from ptal_ray.training.checkpoint import read_checkpoint, write_checkpoint
 from ptal_ray.training.config import TrialReport
 from ptal_ray.training.decoding import DecodeResult
 from ptal_ray.training.learner import Learner
+from ptal_ray.training.loss_sums import Curves, LossSums
 from ptal_ray.training.model_file import model_file, write_model
 from ptal_ray.training.scoring import best_decoding, scores_of
 from ptal_ray.training.task import Task
@@ -53,6 +52,7 @@ class Trial:
         self.step = 0
         self.seconds = 0.0
         self.first_step_at: float | None = None
+        self.losses: Curves = {}  # since the report before
         self.scores: list[Scores] = []
         self.detections: dict[str, Segments] = {}
 
@@ -86,12 +86,12 @@ class Trial:
         Raises:
             DivergedError: one is not finite.
         """
-        sums: dict[str, Tensor] = {}
-        first = self.step
+        sums = LossSums(self.step, step)
         while self.step < step:
-            for name, term in self.train_step().items():
-                sums[name] = sums[name] + term if name in sums else term
-        return self._mean_losses(sums, step - first)
+            terms = self.train_step()
+            sums.add(self.step, terms)
+        means, self.losses = sums.read(self.worker.world_size)
+        return means
 
     def train_step(self) -> dict[str, Tensor]:
         """One optimiser step; returns the detached terms of the loss and their total."""
@@ -178,15 +178,6 @@ class Trial:
         content = self.task.store.info.content_hash
         return replace(self.task.config, stages="", store=content).to_json()
 
-    def _mean_losses(self, sums: Mapping[str, Tensor], steps: int) -> dict[str, float]:
-        """Mean of each term over steps and workers; the only place a loss reaches the host."""
-        stacked = torch.stack([v.float() for v in sums.values()]) / steps
-        losses = dict(zip(sums, self.worker.mean(stacked).tolist(), strict=True))
-        for name, value in losses.items():
-            if not np.isfinite(value):
-                raise DivergedError(f"train/loss_{name}: {value} by step {self.step}; lower lr")
-        return losses
-
     def _score(self) -> DecodeResult[DecodeParams] | None:
         """Scores the selection videos and decodes them, on rank 0."""
         self.scores = self.score(self.task.score_ids)
@@ -206,4 +197,6 @@ class Trial:
             metrics=metrics,
             decode=asdict(decoded.params),
             seconds=self.seconds,
+            settings=tuple(value for _, value in decoded.table),
+            losses=self.losses,
         )

@@ -9,7 +9,9 @@ from ptal_ray.methods.apl.actionformer_params import ActionFormerDecode, ActionF
 from ptal_ray.methods.apl.apl_params import AplTrain
 from ptal_ray.methods.apl.detector import Detector
 from ptal_ray.methods.apl.instances import annotated
+from ptal_ray.methods.apl.rules import ACTIONFORMER
 from ptal_ray.methods.method import Method
+from ptal_ray.methods.rules import learning_rate, steps
 
 
 def label_rules(hp: AplTrain) -> ActionFormerDecode:
@@ -22,6 +24,7 @@ def label_rules(hp: AplTrain) -> ActionFormerDecode:
     )
 
 
+RATE = learning_rate(0.4)  # C: 1e-4, 4,000 steps
 DETECTOR = Detector(
     train_params=AplTrain,
     decode_params=ActionFormerDecode,
@@ -36,6 +39,8 @@ DETECTOR = Detector(
     network=network,
     network_lengths=network_lengths,
     label_rules=label_rules,
+    rules=ACTIONFORMER,
+    rates=(RATE,),
 )
 METHOD = Method(
     name="apl.actionformer",
@@ -50,4 +55,5 @@ METHOD = Method(
     network_lengths=network_lengths,
     decode=decode,
     labels=annotated,
+    rules=(*ACTIONFORMER, steps(60, 300, 10_000), RATE),
 )

@@ -90,10 +90,11 @@ def detection_losses(
     edges, target = output.edges, taught.edges
     tiou, tnd = edge_quality(edges.detach(), target)
     label = smoothed(taught.label, hp.label_smoothing)
+    rated = true_quality(tiou, tnd, hp.alqa)  # without effect where no head predicts it
     if output.quality is None:
         focal = sigmoid_focal(output.logit, label)
     else:
-        quality = joint_quality(torch.stack([tiou, tnd], dim=2), hp.quality_floor)
+        quality = joint_quality(rated, hp.quality_floor)
         label = label * torch.where(positive, quality, 0.0)[..., None]
         focal = soft_focal(class_scores(output, hp.quality_floor), label, hp.focal)
     counted = output.mask & ~taught.ignored
@@ -103,7 +104,7 @@ def detection_losses(
         "edges": hp.regression_weight * _weighted(regressed, positive, weight),
     }
     if output.quality is not None:
-        wrong = mil.cross_entropy(output.quality, torch.stack([tiou, tnd], dim=2)).sum(dim=2)
+        wrong = quality_error(output.quality, rated, positive, hp.quality_loss)
         terms["quality"] = hp.quality_weight * _weighted(wrong, positive, weight)
     return terms
 
@@ -192,6 +193,38 @@ def edge_quality(edges: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     tiou = shared / union.clamp(min=SMALL)
     tnd = (apart / enclosing.clamp(min=SMALL)).square()
     return tiou.clamp(0, 1), tnd.clamp(0, 1)
+
+
+def true_quality(tiou: Tensor, tnd: Tensor, alqa: str) -> Tensor:
+    """(..., K) what the heads of `alqa` are to predict: tIoU, tIoU - tND from 0 on, or both."""
+    if alqa == "both":
+        return torch.stack([tiou, tnd], dim=-1)
+    return (tiou if alqa == "tiou" else (tiou - tnd).clamp(min=0))[..., None]
+
+
+def quality_error(found: Tensor, truth: Tensor, positive: Tensor, kind: str) -> Tensor:
+    """(B, N) error of the heads at each position; without a meaning where it is not positive.
+
+    Args:
+        found, truth: (B, N, K) in [0, 1].
+        positive: (B, N) bool.
+        kind: "bce", or "kl": of each video and head, the divergence of both as distributions over
+            its positives, times their number.
+
+    Source: APL Eq. 3; Table S1 (KL divergence; over what is PROPOSED).
+    """
+    if kind == "bce":
+        return mil.cross_entropy(found, truth).sum(dim=2)
+    share, own = (_distribution(value, positive) for value in (truth, found))
+    number = positive.sum(dim=1)[:, None, None]
+    return (number * share * (share.clamp(min=CLAMP).log() - own.clamp(min=CLAMP).log())).sum(dim=2)
+
+
+def _distribution(value: Tensor, positive: Tensor) -> Tensor:
+    """(B, N, K) -> shares of each value in the sum over the positives of its video."""
+    kept = torch.where(positive[..., None], value, 0.0)
+    shares: Tensor = kept / kept.sum(dim=1, keepdim=True).clamp(min=SMALL)
+    return shares
 
 
 def regression_loss(edges: Tensor, target: Tensor) -> Tensor:

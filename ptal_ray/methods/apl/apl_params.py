@@ -30,6 +30,10 @@ class AplStages:
         "both", doc="action and background apart in a video, classes apart in a batch, or both",
         source="P (Table 5)", allowed=("coarse", "fine", "both"),
     )  # fmt: skip
+    contrast_videos: str = param(
+        "all", doc="whose snippets the last stage contrasts: of all videos, or of labelled ones",
+        source="P (Table S4)", allowed=("all", "labelled"), since=JOINT,
+    )  # fmt: skip
     clusters: int = param(
         4, doc="B, clusters of a batch in pre-training", source="P (ActivityNet: 2)",
         allowed=(2, 64),
@@ -110,7 +114,10 @@ class AplTrain(AplStages, ActionFormerTrain):
     weight_decay: float = param(
         1e-4, doc="AdamW weight decay", source="P", allowed=(0.0, 1.0), since=JOINT
     )
-    alqa: bool = param(True, doc="heads for tIoU and tND; they scale class scores", source="P")
+    alqa: str = param(
+        "both", doc="what heads predict of the quality of edges, and scale class scores by",
+        source="P (Table 3)", allowed=("none", "tiou", "diou", "both"),
+    )  # fmt: skip
     label_multiclass: bool = param(
         True,
         doc="classes are suppressed apart in that",

@@ -12,7 +12,9 @@ from ptal_ray.methods.apl.bmn_network import Bmn, BmnOutput, build, check
 from ptal_ray.methods.apl.bmn_params import BmnDecode, BmnTrain
 from ptal_ray.methods.apl.detector import Detector, Unlabelled
 from ptal_ray.methods.apl.instances import CENTRE_T, annotated, instances
+from ptal_ray.methods.apl.rules import BMN
 from ptal_ray.methods.method import Batch, Method, Pseudo, Step
+from ptal_ray.methods.rules import steps
 
 
 def run(model: Bmn, batch: Batch, step: Step) -> BmnOutput:
@@ -59,6 +61,7 @@ DETECTOR = Detector(
     network=network,
     network_lengths=network_lengths,
     label_rules=lambda hp: BmnDecode(video_classes=hp.label_classes),
+    rules=BMN,
 )
 METHOD = Method(
     name="apl.bmn",
@@ -73,4 +76,5 @@ METHOD = Method(
     network=network,
     network_lengths=network_lengths,
     labels=annotated,
+    rules=(*BMN, steps(100, 300, 6000)),
 )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ptal_ray.data.snippet_stride import check_snippets
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.apl import external
@@ -139,9 +140,10 @@ def check(store: FeatureStore, hp: BmnTrain) -> None:
 
     Raises:
         ConfigError: sizes do not fit each other, or external scores leak labels.
-        DataError: external scores cannot be read.
+        DataError: external scores cannot be read, or snippets have another stride.
     """
     external.check(store, hp)
+    check_snippets(store, hp)
     if hp.base_dim % GROUPS:
         raise ConfigError(f"train.base_dim: {hp.base_dim} is no multiple of {GROUPS}; choose one")
     if not hp.window and not hp.resample_to:

@@ -12,6 +12,7 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.methods.apl.apl_params import AplT
 from ptal_ray.methods.method import Batch, DecodeT, Pseudo, Step
+from ptal_ray.methods.rules import Rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class Detector(Generic[AplT, DecodeT]):
         scores, decode: see `Method`.
         network, network_lengths: see `Method`.
         label_rules: hp -> the decode parameters of predictions that may become labels.
+        rules, rates: its sizes, and its learning rate, that follow from the data, see `Method`.
     """
 
     train_params: type[AplT]
@@ -58,3 +60,5 @@ class Detector(Generic[AplT, DecodeT]):
     label_rules: Callable[[AplT], DecodeT]
     network: Callable[[Any, Tensor, Tensor, AplT], dict[str, Tensor]] | None = None
     network_lengths: Callable[[AplT], tuple[int, int]] | None = None
+    rules: tuple[Rule, ...] = ()
+    rates: tuple[Rule, ...] = ()

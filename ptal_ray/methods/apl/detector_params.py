@@ -22,6 +22,10 @@ class DetectorTrain(TrainParams):
         1.0, doc="share of the training videos whose annotations are read", source="P",
         allowed=(0.001, 1.0), fixed=FOLD,
     )  # fmt: skip
+    snippet_s: float = param(
+        0.0, doc="seconds from a snippet to the next that lengths and windows are for; data of "
+        "another stride is refused; 0 for any", source="PROPOSED", allowed=(0.0, 60.0),
+    )  # fmt: skip
     external_scores: str = param(
         "", doc="JSON file of video id -> class scores; they replace the detector's classes",
         source="C (ActivityNet)", since=SUPERVISED, file=True,

@@ -15,6 +15,7 @@ from ptal_ray.methods.apl.apl_params import AplStages, AplT, early_params
 from ptal_ray.methods.apl.detector import Detector, Unlabelled
 from ptal_ray.methods.apl.detector_params import SUPERVISED
 from ptal_ray.methods.apl.instances import instances, label_segments, table
+from ptal_ray.methods.apl.rules import STAGES
 from ptal_ray.methods.apl.selection import select
 from ptal_ray.methods.apl.supervised import contrast_term
 from ptal_ray.methods.method import Batch, DecodeT, Known, Method, Pseudo, Stage, Step
@@ -25,7 +26,10 @@ LABELLED, UNLABELLED, UNUSED = 0, 1, -1  # kinds of video
 def loss(
     detector: Detector[AplT, DecodeT], model: nn.Module, batch: Batch, hp: AplT, step: Step
 ) -> dict[str, Tensor]:
-    """The detector's terms over both kinds of video, and "contrast" with labels of both kinds."""
+    """The detector's terms over both kinds of video, and "contrast" with labels of both kinds.
+
+    Source: APL Eq. 12.
+    """
     output = detector.run(model, batch, step)
     assert batch.pseudo is not None
     guessed = batch.pseudo["kind"] == UNLABELLED
@@ -33,7 +37,10 @@ def loss(
     with torch.autocast(batch.mask.device.type, enabled=False):
         own = instances(batch)
         terms = detector.terms(model, output, batch, own, hp, step, unlabelled)
-        return terms | contrast_term(detector.levels(output), batch, own, hp, step)
+        kinds = [(~guessed, 1.0)]
+        if hp.contrast_videos == "all":
+            kinds.append((guessed, hp.unlabelled_weight))
+        return terms | contrast_term(detector.levels(output), batch, own, hp, step, kinds)
 
 
 def pseudo_labels(known: Known, hp: AplStages) -> Pseudo:
@@ -78,6 +85,7 @@ def joint(detector: Detector[AplT, DecodeT], name: str, before: str) -> Method[A
         label_segments=label_segments,
         labels=pseudo_labels,
         groups=groups,
+        rules=(*detector.rules, *STAGES, *detector.rates),
         stage=Stage(
             method=before,
             params=partial(early_params, stage=SUPERVISED),

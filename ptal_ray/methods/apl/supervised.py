@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
@@ -33,13 +34,21 @@ def loss(
 
 
 def contrast_term(
-    levels: list[Tensor], batch: Batch, own: Pseudo, hp: AplStages, step: Step
+    levels: list[Tensor],
+    batch: Batch,
+    own: Pseudo,
+    hp: AplStages,
+    step: Step,
+    kinds: Sequence[tuple[Tensor, float]] = (),
 ) -> dict[str, Tensor]:
-    """The weighted "contrast" of labelled snippets; nothing where its weight is 0."""
+    """The weighted "contrast" of labelled snippets; nothing where its weight is 0.
+
+    See `batch_contrast`.
+    """
     if not hp.contrast_weight:
         return {}
     length = batch.mask.sum(dim=1)
-    found = batch_contrast(levels, batch.features, length, own, hp, step)
+    found = batch_contrast(levels, batch.features, length, own, hp, step, kinds)
     return {"contrast": hp.contrast_weight * found}
 
 

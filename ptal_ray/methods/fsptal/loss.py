@@ -21,7 +21,7 @@ def loss(model: Fsptal, batch: Batch, hp: FsptalTrain, step: Step) -> dict[str, 
 
     The last two wait until segments of a trained model exist, `refresh_every` steps.
 
-    Source: FS-PTAL Eq. 13.
+    Source: FS-PTAL Eq. 15.
     """
     video = extend(batch, tau1=hp.tau1, tau2=hp.tau2, reach=hp.label_reach)
     kept = _dropout(model, video.mask, hp, step)
@@ -47,7 +47,8 @@ def loss(model: Fsptal, batch: Batch, hp: FsptalTrain, step: Step) -> dict[str, 
             number = segment_numbers(start, end, video.mask)
             apart = model.separation(embedded, video.mask, number)
             draw = step.rand(*video.mask.shape)
-            terms["separation"] = separation_loss(apart, mined, action, draw, hp)
+            acted = video.label if hp.separation_actions == "points" else action
+            terms["separation"] = separation_loss(apart, mined, acted, draw, hp)
     weight = {
         "video": hp.video_weight, "point": hp.point_weight, "score": hp.score_weight,
         "separation": hp.separation_weight,
@@ -77,7 +78,7 @@ def video_loss(
 ) -> Tensor:
     """(B,) cross entropy of Q_f with (y, 0) and of Q_v with (y, 1).
 
-    Source: FS-PTAL Eq. 3, over all C + 1 channels.
+    Source: FS-PTAL Eq. 2 to 4, over all C + 1 channels.
     """
     foreground = model.foreground_scores(embedded, mask, present.sum(dim=1) > 1)
     best = mil.video_scores(score, mask, hp.r_act)
@@ -89,7 +90,7 @@ def video_loss(
 def point_loss(fused: Tensor, mined: Tensor, action: Tensor) -> Tensor:
     """(B,) focal losses of action and background snippets, original and mined.
 
-    Source: FS-PTAL Eq. 6 and 7.
+    Source: FS-PTAL Eq. 5 to 7.
     """
     target = F.pad(action, (0, 1))
     rest = F.pad(torch.zeros_like(action), (0, 1), value=1.0)
@@ -130,15 +131,15 @@ def segment_numbers(start: Tensor, end: Tensor, mask: Tensor) -> Tensor:
 def separation_loss(
     apart: Tensor, mined: Tensor, action: Tensor, draw: Tensor, hp: FsptalTrain
 ) -> Tensor:
-    """(B,) hinge losses: alike within background and within a class, unlike across.
+    """(B,) hinge losses: alike within background and within action, unlike across.
 
     Args:
         apart: (B, T, D_ebd) of norm 1.
         mined: (B, T) background snippets.
-        action: (B, T, C) classes of action snippets.
+        action: (B, T, C) classes of the action snippets that are compared.
         draw: (B, T) uniform; the snippets with the highest are compared where there are many.
 
-    Source: FS-PTAL Eq. 11 and 12.
+    Source: FS-PTAL Eq. 10 to 14.
     """
     rows = torch.arange(len(apart), device=apart.device)[:, None]
     most = min(hp.separation_points, apart.shape[1])
@@ -148,7 +149,9 @@ def separation_loss(
         chosen.append((index, best > 0))
     (rest, is_rest), (acted, is_acted) = chosen
     e_rest, e_acted, label = apart[rows, rest], apart[rows, acted], action[rows, acted]
-    alike = (label @ label.mT > 0) & is_acted[:, None]
+    alike = is_acted[:, None].expand(-1, most, -1)
+    if hp.separation_pairs == "class":
+        alike = alike & (label @ label.mT > 0)
     return (
         _together(e_rest, is_rest[:, None].expand(-1, most, -1), is_rest, hp.psi_same)
         + _together(e_acted, alike, is_acted, hp.psi_same)

@@ -81,7 +81,8 @@ def scores(model: Base, batch: Batch, hp: BaseTrain, grids: list[Grid]) -> list[
 def decode(found: Scores, grid: Grid, duration_s: float, hp: BaseDecode) -> Segments:
     """Proposals: runs above thresholds, rated by outer-inner contrast, then suppression."""
     low, high = np.arange(0, hp.score_stop, 0.025), np.arange(hp.action_start, 1, 0.025)
-    return hard_nms(detections(found, grid, duration_s, hp, low, high), hp.nms_tiou)
+    proposals = detections(found, grid, duration_s, hp, low, high)
+    return hard_nms(proposals, hp.nms_tiou, hp.nms_plus_one_second)
 
 
 METHOD = Method(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ptal_ray.data.snippet_stride import check_snippets
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.potloc.params import PotlocTrain
@@ -68,7 +69,9 @@ def check(store: FeatureStore, hp: PotlocTrain) -> None:
 
     Raises:
         ConfigError: the channels do not divide among the heads.
+        DataError: snippets have another stride.
     """
+    check_snippets(store, hp)
     if hp.backbone == "transformer" and hp.width % hp.heads:
         raise ConfigError(
             f"train.width: {hp.width} does not divide among {hp.heads} heads; choose a multiple"
