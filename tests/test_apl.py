@@ -27,7 +27,8 @@ from ptal_ray.methods.apl.actionformer_losses import (
     true_quality,
 )
 from ptal_ray.methods.apl.actionformer_network import ActionFormer, class_scores, joint_quality
-from ptal_ray.methods.apl.apl_params import LABELS, LAST, AplBmnTrain, AplTrain, early_params
+from ptal_ray.methods.apl.apl_params import AplBmnTrain, AplTrain, early_params
+from ptal_ray.methods.apl.detector_params import PRETRAINING, SUPERVISED
 from ptal_ray.methods.apl.external import video_scores
 from ptal_ray.methods.apl.icd import Discriminator, instance_vectors, likeness, partners
 from ptal_ray.methods.apl.instances import cropped
@@ -36,7 +37,6 @@ from ptal_ray.methods.method import load
 from ptal_ray.ops.segments import paired_tiou
 from ptal_ray.space.space import load_space
 from ptal_ray.study.study import create_study, study_event
-from ptal_ray.training.config import external_note
 from ptal_ray.training.stages import start
 from ptal_ray.training.supervision import annotated_ids, fold, visible_ids
 from ptal_ray.training.trial import Trial
@@ -216,7 +216,7 @@ def test_far_edges_have_no_negative_quality() -> None:
 @pytest.mark.parametrize("quality_loss", ["bce", "kl"])
 def test_every_form_of_the_heads_trains(store: Path, alqa: str, quality_loss: str) -> None:
     train = {"alqa": alqa, "quality_loss": quality_loss, "pretrain_steps": 0, "supervised_steps": 2}
-    trial = Trial(config(store, "apl", train=train))
+    trial = start(config(store, "apl", train=train))
     terms = trial.train_step()
     assert ("quality" in terms) == (alqa != "none")
     assert all(torch.isfinite(v) for v in terms.values())
@@ -234,18 +234,18 @@ def test_divergence_of_the_heads_is_that_of_shares_over_positives() -> None:
 
 
 def test_the_contrast_of_unlabelled_videos_has_the_weight_beta(store: Path) -> None:
-    trial = Trial(config(store, "apl"))
-    rows = trial.plan.rows(0)
-    batch = trial.batch(rows)
+    trial = start(config(store, "apl"))
+    rows = trial.batches.plan.rows(0)
+    batch = trial.batches.training(trial.step, rows)
     assert batch.pseudo is not None and len(batch.pseudo["kind"].unique()) == 2
 
     def contrast(**changes: Any) -> float:
-        hp = dataclasses.replace(trial.hp, **changes)
-        trial.model.load_state_dict(before)
-        terms = trial.method.loss(trial.model, batch, hp, trial.step_context())
+        hp = dataclasses.replace(trial.task.hp, **changes)
+        trial.learner.model.load_state_dict(before)
+        terms = trial.task.method.loss(trial.learner.model, batch, hp, trial.step_context())
         return terms["contrast"].item()
 
-    before = {k: v.clone() for k, v in trial.model.state_dict().items()}
+    before = {k: v.clone() for k, v in trial.learner.model.state_dict().items()}
     none, two, four = (contrast(unlabelled_weight=beta) for beta in (0.0, 2.0, 4.0))
     assert four - none == pytest.approx(2 * (two - none), rel=1e-4) and two > none > 0
     assert contrast(contrast_videos="labelled", unlabelled_weight=4.0) == pytest.approx(none)
@@ -370,26 +370,21 @@ def test_earlier_stages_see_what_is_theirs(params: type) -> None:
     hp = params(
         lr=0.5, early_lr=0.25, tau_neg=0.2, labelled_fraction=0.3, sampled=7, contrast_weight=0.5
     )
-    middle = early_params(hp, LAST)
+    middle = early_params(hp, SUPERVISED)
     assert (middle.lr, middle.tau_neg, middle.labelled_fraction) == (0.25, params().tau_neg, 0.3)
-    first = early_params(middle, LABELS)
+    first = early_params(middle, PRETRAINING)
     assert (first.lr, first.contrast_weight, first.sampled) == (0.25, params().contrast_weight, 7)
     assert first.labelled_fraction == 0.3  # it decides which videos are in the fold
-    known = {f.name for p in (AplTrain, AplBmnTrain) for f in dataclasses.fields(p)}
-    assert known >= LABELS > LAST
 
 
 def test_detectors_alone_train_on_their_share_of_the_videos(store: Path) -> None:
     for method in ("apl.actionformer", "apl.bmn"):
         part = start(config(store, method, train={"labelled_fraction": 0.5}))
-        fit, _ = fold(
-            part.task.store, part.task.hp, part.task.config.val_fraction, part.task.config.fold_seed
-        )
-        half = labelled(part.task.store, 0.5, 0)
-        assert (
-            part.batches.split.ids == part.task.annotated == tuple(id for id in fit if id in half)
-        )
-        assert len(half) == 5 > len(part.task.annotated) > 2
+        task, made = part.task, part.task.config
+        fit, _ = fold(task.store, task.hp, made.val_fraction, made.fold_seed)
+        half = labelled(task.store, 0.5, 0)
+        assert task.ids == task.annotated == tuple(id for id in fit if id in half)
+        assert len(half) == 5 > len(task.annotated) > 2
 
 
 def test_without_any_label_training_goes_on_with_the_annotated_videos(store: Path) -> None:
@@ -432,8 +427,8 @@ def test_external_scores_are_refused_where_they_leak_and_else_used(
     made = trial()
     made.advance()
     assert {int(c) for found in made.detections.values() for c in found.label} == {1, 2}
-    assert "external video scores" in external_note(made.task.config.train)
-    assert external_note(config(store, method).train) == ""
+    assert "external video scores" in made.task.hp.remark()
+    assert load(method).train_params().remark() == ""
 
 
 def test_a_study_records_which_videos_are_labelled(store: Path, tmp_path: Path) -> None:
@@ -454,6 +449,12 @@ def test_how_much_is_labelled_is_not_searched(
     setting = "train.labelled_fraction={choice: [0.2, 0.5]}"
     assert search.main(["apl_watch", "--dataset", store.name, "--set", setting, "--dry-run"]) == 2
     assert "train.labelled_fraction: decides which videos" in capsys.readouterr().err
+
+
+def test_a_space_that_may_use_external_scores_says_so() -> None:
+    searched = "train.external_scores={choice: [one.json, two.json]}"
+    assert "external video scores" in load_space("actionformer_watch", [searched]).remark()
+    assert load_space("actionformer_watch", []).remark() == ""
 
 
 def test_stages_know_their_parameters() -> None:

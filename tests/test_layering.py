@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import ptal_ray
+from ptal_ray.methods.method import DecodeParams, TrainParams, load, names
 
 PACKAGE = Path(ptal_ray.__file__).parent
 # A module may import from its own level and from those before it.
@@ -146,3 +148,41 @@ def test_annotations_are_read_for_scoring_in_one_place():
                     f"{path}:{node.lineno} reads annotations; use selection.ground_truth, which "
                     "keeps the test split sealed"
                 )
+
+
+def test_the_core_names_no_parameter_of_a_method():
+    """What parameters mean, their classes say: `TrainParams.labelled`, `param(file=True)`, ..."""
+    shared = {f.name for kind in (TrainParams, DecodeParams) for f in fields(kind)}
+    own = {
+        f.name
+        for name in names()
+        for kind in (load(name).train_params, load(name).decode_params)
+        for f in fields(kind)
+    }
+    own = {name for name in own - shared if "_" in name}  # others are words of many meanings
+    assert len(own) > 50
+    core = {"space", "training", "study", "policy", "tracking", "backends"}
+    for path in FILES:
+        if part(path) in core:
+            for line, word in words(path):
+                assert word not in own, f"{path}:{line} names {word}, which a method declares"
+
+
+def written(tree: ast.Module) -> Iterator[ast.Attribute]:
+    """What a module assigns to: attributes, also those of which an element is replaced."""
+    for node in ast.walk(tree):
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if isinstance(node, ast.AugAssign | ast.AnnAssign):
+            targets = [node.target]
+        for target in targets:
+            while isinstance(target, ast.Subscript):
+                target = target.value
+            if isinstance(target, ast.Attribute):
+                yield target
+
+
+def test_nothing_outside_writes_into_a_trial():
+    for path in FILES:
+        for target in written(ast.parse(path.read_text())):
+            whose = ast.unparse(target.value).split(".")
+            assert "trial" not in whose, f"{path}:{target.lineno} writes {ast.unparse(target)}"

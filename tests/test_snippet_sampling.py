@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +15,9 @@ from test_trial import config
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.snippet_sampling import sampled_places
 from ptal_ray.data.store import FeatureStore
+from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
+from ptal_ray.training.worker import Worker
 
 GOLDEN = SHARED / "golden" / "lacp_sampling" / "cases.json"
 CASES = json.loads(GOLDEN.read_text())["cases"] if GOLDEN.exists() else []
@@ -61,9 +63,9 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_store(tmp_path_factory.mktemp("data") / "tiny", train=8)
 
 
-def trial(path: Path, resampling: str, **more: Any) -> Trial:
+def trial(path: Path, resampling: str) -> Trial:
     changes = {"resample_to": 20, "resampling": resampling, "dropout": 0.0}
-    return Trial(config(path, "lacp", train=changes), **more)
+    return start(config(path, "lacp", train=changes))
 
 
 @pytest.mark.parametrize("resident", [False, True])
@@ -84,24 +86,24 @@ def test_a_sampled_video_holds_stored_snippets(
 
 def test_training_draws_other_snippets_at_every_step_and_scoring_none(path: Path) -> None:
     own = trial(path, "random")
-    rows = own.plan.rows(0)
-    first = own.batch(rows).features
-    assert torch.equal(first, own.batch(rows).features)
-    own.step = 1
-    assert not torch.equal(first, own.batch(rows).features)
+    rows = own.batches.plan.rows(0)
+    first = own.batches.training(0, rows).features
+    assert torch.equal(first, own.batches.training(0, rows).features)
+    assert not torch.equal(first, own.batches.training(1, rows).features)
     uniform = trial(path, "uniform").batches.whole(rows).features
     assert torch.equal(own.batches.whole(rows).features, uniform)
     assert not torch.equal(trial(path, "linear").batches.whole(rows).features, uniform)
 
 
 def test_workers_share_one_draw(path: Path) -> None:
-    own = trial(path, "random")
+    own = trial(path, "random").batches
     rows = own.plan.rows(0)
-    every = own.batch(rows).features
-    own.batches.world_size = 2
+    every = own.training(0, rows).features
     halves = []
-    for own.batches.rank in (0, 1):
-        halves.append(own.batch(rows).features)
+    for rank in (0, 1):
+        part = copy.copy(own)
+        part.worker = Worker(rank=rank, world_size=2)
+        halves.append(part.training(0, rows).features)
     assert torch.equal(torch.cat(halves), every)
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,6 +156,75 @@ def test_trials_share_a_stage_and_its_result_does_not_depend_on_that(
             assert torch.equal(table, trial.batches.labels.tables[name])
     start(config(store, method, stages=str(tmp_path), seed=1))
     assert trained == before * 2
+
+
+def other_value(field: dataclasses.Field[Any]) -> Any:
+    """Another allowed value of a parameter than its default; None where any text is allowed."""
+    if isinstance(field.default, bool):
+        return not field.default
+    allowed = field.metadata["allowed"]
+    return next(v for v in allowed if v != field.default) if allowed else None
+
+
+@pytest.mark.parametrize("method", STAGED)
+def test_parameters_of_later_stages_change_nothing_in_an_earlier_one(
+    store: Path, method: str
+) -> None:
+    number = len(chain(method))
+    stage, hp = load(method).stage, start(config(store, method)).task.hp
+    while stage is not None:
+        number -= 1
+        hp = stage.params(hp)
+        late = [f for f in dataclasses.fields(hp) if f.metadata["since"] > number]
+        own = {"lr", "weight_decay"}  # stages have their own, early_lr, ...
+        other = {f.name: v for f in late if (v := other_value(f)) is not None}
+        made = dataclasses.replace(
+            config(store, method), method=stage.method, train=dataclasses.asdict(hp),
+            decode={}, report_steps=(3,),
+        )  # fmt: skip
+        changed = {k: v for k, v in other.items() if k not in own}
+        assert changed or type(hp) is not load(method).train_params
+        one, two = (
+            start(dataclasses.replace(made, train=made.train | new)) for new in ({}, changed)
+        )
+        assert one.train_until(3) == two.train_until(3)
+        for a, b in zip(
+            one.learner.judged.parameters(), two.learner.judged.parameters(), strict=True
+        ):
+            assert torch.equal(a, b)
+        stage = load(stage.method).stage
+
+
+def test_what_a_named_file_holds_is_part_of_the_entry(store: Path, tmp_path: Path) -> None:
+    named = [f.name for f in dataclasses.fields(load("apl").train_params) if f.metadata["file"]]
+    assert named
+    file = tmp_path / "file.json"
+    made = config(store, "apl", stages=str(tmp_path), train=dict.fromkeys(named, str(file)))
+    entries = []
+    for text in ("{}", "[]", "{}"):
+        file.write_text(text)
+        entries.append(entry((made, "hash", ())))
+    assert entries[0] == entries[2] != entries[1]
+
+
+@pytest.mark.parametrize("method", sorted(names()))
+def test_making_a_trial_trains_nothing(
+    store: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Trial] = []
+    plain = Trial.train_step
+
+    def counted(self: Trial) -> dict[str, torch.Tensor]:
+        made.append(self)
+        return plain(self)
+
+    monkeypatch.setattr(Trial, "train_step", counted)
+    trial = start(config(store, method))
+    assert {t.task.method.name for t in made} == set(chain(method))
+    made.clear()
+    if not chain(method):
+        Trial(trial.task)
+    assert not made and trial.step == 0 and len(vars(trial)) <= 10
 
 
 @pytest.mark.parametrize(

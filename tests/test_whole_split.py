@@ -11,8 +11,8 @@ from test_trial import config
 
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.methods.method import load
+from ptal_ray.training.stages import start
 from ptal_ray.training.supervision import annotated_ids, fold
-from ptal_ray.training.trial import Trial
 from ptal_ray.training.whole_split import on_whole_split, steps_on
 
 
@@ -43,8 +43,10 @@ def test_a_video_is_seen_as_often(path: Path) -> None:
     final = on_whole_split(made, store)
     seen = []
     for own in (made, final):
-        trial = Trial(own)
-        seen.append(own.report_steps[-1] * trial.plan.batch_size / len(trial.split.ids))
+        trial = start(own)
+        seen.append(
+            own.report_steps[-1] * trial.batches.plan.batch_size / len(trial.batches.split.ids)
+        )
     assert seen[0] == pytest.approx(seen[1], rel=0.01)
 
 

@@ -6,11 +6,7 @@ import argparse
 import json
 import resource
 import statistics
-import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,17 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ptal_ray.benchmarks.random_store import random_store
+from ptal_ray.benchmarks.step_times import median_ms, operators, warm
+from ptal_ray.benchmarks.workload import Sizes, workload
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.method import load, names
 from ptal_ray.ops import workloads
 from ptal_ray.ops.metrics import detection_map
 from ptal_ray.ops.nms import batched_nms
-from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
-
-MATRIX_PRODUCTS = ("mm", "conv", "attention", "gemm", "linear")
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -54,64 +48,23 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return profile_method(args)
 
 
-def median_ms(call: Callable[[], object], repeats: int, device: torch.device) -> dict[str, float]:
-    """Median, minimum and maximum milliseconds of `call` after one warm-up."""
-    print(f"timing {repeats + 1} calls ...", file=sys.stderr, flush=True)
-    taken = []
-    for _ in range(repeats + 1):
-        _wait(device)
-        began = time.perf_counter()
-        call()
-        _wait(device)
-        taken.append((time.perf_counter() - began) * 1e3)
-    rest = taken[1:]
-    return {"median": statistics.median(rest), "min": min(rest), "max": max(rest)}
-
-
 def profile_method(args: argparse.Namespace) -> dict[str, Any]:
     """Times the parts of a training step, scoring and decoding of `args.target`."""
-    device = torch.device(args.device)
-    method = load(args.target)
-    with tempfile.TemporaryDirectory() as directory:
-        store = random_store(
-            Path(directory) / "store",
-            videos=max(args.batch, 4),
-            snippets=args.snippets,
-            dim=args.dim,
-            classes=args.classes,
-            points=args.points,
-        )
-        train = asdict(method.train_params()) | {
-            "batch_size": args.batch,
-            "refresh_every": 100_000,  # none is due once the first epoch has made them
-        }
-        if method.stage is not None:
-            train[method.stage.steps] = 1  # what is timed comes after it
-        if "text_encoder" in train:
-            train["text_encoder"] = "learned"  # needs no names of classes
-        train |= {k: v for k, v in (_pair(p) for p in args.set) if k in train}
-        config = TrialConfig(
-            method=args.target,
-            store=str(store),
-            train=train,
-            decode=asdict(method.decode_params()),
-            decode_domains={},
-            decode_settings=1,
-            cross_fit=False,
-            seed=0,
-            report_steps=(10**6,),
-            fit_on="train",
-            score_on="test",
-            precision=args.precision,
-        )
-        return _time_trial(start(config, args.device), args.repeats, device)
+    known = load(args.target).train_params()
+    sizes = Sizes(
+        dim=args.dim, classes=args.classes, points=args.points, snippets=args.snippets,
+        batch=args.batch,
+    )  # fmt: skip
+    given = {k: v for k, v in map(_pair, args.set) if hasattr(known, k)}
+    with tempfile.TemporaryDirectory() as folder:
+        config = workload(Path(folder), args.target, sizes, precision=args.precision, train=given)
+        return _time_trial(start(config, args.device), args.repeats)
 
 
-def _time_trial(trial: Trial, repeats: int, device: torch.device) -> dict[str, Any]:
-    plan = trial.batches.plan
-    for _ in range(3 * plan.steps_per_epoch):  # past those, and past a start that trains less
-        trial.train_step()
-    rows = plan.rows(trial.step)
+def _time_trial(trial: Trial, repeats: int) -> dict[str, Any]:
+    device = trial.worker.device
+    warm(trial)
+    rows = trial.batches.plan.rows(trial.step)
     videos, scored = len(rows), len(trial.task.score_ids)
     timings = {"step, no refresh due": median_ms(trial.train_step, repeats, device)}
     if trial.task.method.refresh is not None:
@@ -143,7 +96,7 @@ def _time_trial(trial: Trial, repeats: int, device: torch.device) -> dict[str, A
         "videos per batch": videos,
         "test videos": scored,
         "steps per second": 1e3 / timings["step, no refresh due"]["median"],
-        "operators": _operators(trial, device),
+        "operators": operators(trial),
     }
     if trial.task.method.refresh is not None:
         result["refresh ms per video"] = timings["refresh of a batch"]["median"] / videos
@@ -151,31 +104,6 @@ def _time_trial(trial: Trial, repeats: int, device: torch.device) -> dict[str, A
         result["peak device MiB"] = torch.cuda.max_memory_allocated(device) / 2**20
     result["peak resident MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     return result
-
-
-def _operators(trial: Trial, device: torch.device) -> dict[str, Any]:
-    """Time by operator in three steps, and the share of it spent in matrix products."""
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    if device.type == "cuda":
-        activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities) as profiler:
-        for _ in range(3):
-            trial.train_step()
-        _wait(device)
-    on_device = device.type == "cuda"
-    times: dict[str, float] = {}
-    for event in profiler.key_averages():
-        micros = event.self_device_time_total if on_device else event.self_cpu_time_total
-        if micros and (not on_device or event.device_type.name == "CUDA"):
-            times[event.key] = times.get(event.key, 0.0) + micros / 3e3
-    total = sum(times.values())
-    matrix = sum(t for k, t in times.items() if any(m in k.lower() for m in MATRIX_PRODUCTS))
-    top = sorted(times.items(), key=lambda kv: -kv[1])[:12]
-    return {
-        "total ms": total,
-        "share in matrix products": matrix / total if total else 0.0,
-        "top ms": {k[:60]: round(t, 3) for k, t in top},
-    }
 
 
 def profile_evaluation(repeats: int) -> dict[str, Any]:
@@ -224,11 +152,6 @@ def profile_tracking(args: argparse.Namespace) -> dict[str, Any]:
             for name, v in rates.items()
         },
     }
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _pair(text: str) -> tuple[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from typing import Any
+from typing import Protocol
 
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError
@@ -11,12 +11,24 @@ from ptal_ray.errors import DataError
 NEAR = 1.5  # a stride within this factor is the expected one: 4 frames at 25 or at 30 a second
 
 
-def check_snippets(store: FeatureStore, hp: Any) -> None:
+class SnippetParams(Protocol):
+    """The train parameters of a method whose settings count snippets."""
+
+    @property
+    def snippet_s(self) -> float:
+        """Seconds between snippets that the settings are for; 0 for any."""
+
+    @property
+    def resample_to(self) -> int:
+        """Snippets that every video is resampled to; 0 keeps its length."""
+
+
+def check_snippets(store: FeatureStore, hp: SnippetParams) -> None:
     """Says whether the stride of a dataset fits; resampled videos fit whatever it is.
 
     Args:
         store: the dataset.
-        hp: train parameters, with `snippet_s` and `resample_to`.
+        hp: train parameters.
 
     Raises:
         DataError: the median stride of the training videos differs by more than a factor of 1.5.

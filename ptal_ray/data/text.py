@@ -36,6 +36,7 @@ PROMPTS = (
     "footage of {}",
 )
 
+RANDOM_DIM = 256  # as wordllama
 ALLOWED = "allowed: wordllama, open_clip:<model>:<weights file>, a .npy file of shape (C, d)"
 
 _SEPARATORS = re.compile(r"[\s_\-/]+")
@@ -79,12 +80,24 @@ def class_embeddings(store: FeatureStore, encoder: str) -> Embeddings:
     if encoder.endswith(".npy"):
         return _read_matrix(expanded(encoder), len(classes))
     embed = _sentence_encoder(encoder)
-    path = store.path / f"text_{_key(encoder, classes)}.npy"
+    path = _kept(store, encoder)
     if path.exists():
         return _read_matrix(path, len(classes))
     result = _average_prompts(embed, classes)
     _keep(path, result)
     return result
+
+
+def keep_random_embeddings(store: FeatureStore, encoder: str) -> None:
+    """Makes `class_embeddings` of an encoder return random ones: times need neither it nor names.
+
+    Args:
+        store: gets a file, unless it cannot be written to.
+        encoder: as for `class_embeddings`; nothing happens for a .npy file, which is read anyway.
+    """
+    shape = (store.info.num_classes, RANDOM_DIM)
+    if not encoder.endswith(".npy"):
+        _keep(_kept(store, encoder), np.random.default_rng(0).standard_normal(shape, np.float32))
 
 
 def check_encoder(store: FeatureStore, encoder: str) -> None:
@@ -99,7 +112,7 @@ def check_encoder(store: FeatureStore, encoder: str) -> None:
         return
     _sentence_encoder(encoder)
     package = encoder.partition(":")[0]
-    kept = store.path / f"text_{_key(encoder, store.info.classes)}.npy"
+    kept = _kept(store, encoder)
     if not kept.exists() and package not in sys.modules and find_spec(package) is None:
         raise _not_installed(package)
 
@@ -195,6 +208,11 @@ def _read_matrix(path: Path, num_classes: int) -> Embeddings:
     if matrix.dtype.kind not in "fiu" or not np.isfinite(matrix).all():
         raise DataError(f"text embeddings {path}: {matrix.dtype} with NaN, infinite or no numbers")
     return matrix.astype(np.float32)
+
+
+def _kept(store: FeatureStore, encoder: str) -> Path:
+    """Where the embeddings of an encoder are kept."""
+    return store.path / f"text_{_key(encoder, store.info.classes)}.npy"
 
 
 def _key(encoder: str, classes: Sequence[str]) -> str:

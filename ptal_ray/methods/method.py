@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
@@ -25,7 +25,16 @@ Pseudo = dict[
 ]  # named tensors, each (B, ...): the labels a refresh made, one row a video
 
 
-def param(default: Any, *, doc: str, source: str, allowed: tuple[Any, ...] | None = None) -> Any:
+def param(
+    default: Any,
+    *,
+    doc: str,
+    source: str,
+    allowed: tuple[Any, ...] | None = None,
+    since: int = 0,
+    file: bool = False,
+    fixed: str = "",
+) -> Any:
     """A documented hyperparameter of a params class.
 
     Args:
@@ -33,8 +42,13 @@ def param(default: Any, *, doc: str, source: str, allowed: tuple[Any, ...] | Non
         doc: one line with the unit and the paper's symbol.
         source: P (stated in the paper), C (its code), BSN, ... or PROPOSED (ours).
         allowed: for a number (low, high), both included; for a string or bool, the choices.
+        since: the first of the method's stages of training that sees it, counted from 0; trials
+            that differ in it share the stages before, see `seen_by`.
+        file: whether its value is the path of a file, whose content decides, not its name.
+        fixed: why no search can vary it; empty where one can.
     """
-    return field(default=default, metadata={"doc": doc, "source": source, "allowed": allowed})
+    metadata = {"doc": doc, "source": source, "allowed": allowed, "since": since, "file": file}
+    return field(default=default, metadata=metadata | {"fixed": fixed})
 
 
 class Labelled(NamedTuple):
@@ -122,6 +136,14 @@ class TrainParams:
         """Which training videos are annotated; None for a method that points supervise."""
         return None
 
+    def texts(self) -> str:
+        """The text encoder whose class embeddings the network is built with; empty for none."""
+        return ""
+
+    def remark(self) -> str:
+        """What every table must say of a run with these parameters; empty for nothing."""
+        return ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeParams:
@@ -136,6 +158,18 @@ Params = TypeVar("Params", bound=TrainParams | DecodeParams)
 def with_values(kind: type[Params], values: Mapping[str, Any]) -> Params:
     """Parameters of a class, from values that a search space or `asdict` has checked."""
     return kind(**values)
+
+
+def seen_by(hp: Params, stage: int) -> Params:
+    """Parameters as a stage sees them: those of later stages have their defaults.
+
+    Args:
+        hp: of the whole training.
+        stage: its number, counted from 0.
+    """
+    own = fields(hp)
+    late = {f.name: f.default for f in own if f.metadata["since"] > stage}
+    return with_values(type(hp), {f.name: getattr(hp, f.name) for f in own} | late)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import torch
 from ptal_ray.data.facts import Facts, facts
 from ptal_ray.data.splits import labelled
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.methods.method import AnyMethod
+from ptal_ray.methods.method import AnyMethod, with_values
 from ptal_ray.methods.rules import Found, Rule, Values, bounded, selected
 
 CROSS_FITTED = 200  # fewer videos than this that select are too few to tune decoding on
@@ -104,8 +104,9 @@ def known_of(method: AnyMethod, store: FeatureStore, values: Values) -> Facts:
     """
     annotated: tuple[str, ...] = ()
     if method.supervision != "point":
-        share, seed = values["train.labelled_fraction"], values["train.labelled_seed"]
-        annotated = labelled(store, float(share), int(seed))
+        train = {k.removeprefix("train."): v for k, v in values.items() if k.startswith("train.")}
+        own = with_values(method.train_params, train).labelled()
+        annotated = labelled(store, *own) if own else ()
     return facts(store, annotated, torch.cuda.is_available())
 
 

@@ -145,6 +145,14 @@ class SearchSpace:
         """`train_defaults` as the method's parameters."""
         return methods.with_values(methods.load(self.method).train_params, self.train_defaults())
 
+    def remark(self) -> str:
+        """What every table must say of some of its runs, see `TrainParams.remark`."""
+        kind, defaults = methods.load(self.method).train_params, self.train_defaults()
+        ends = [(key, value) for key, domain in self.train.items() for value in domain.extremes()]
+        every = [defaults, *(defaults | {key: value} for key, value in ends)]
+        said = [methods.with_values(kind, values).remark() for values in every]
+        return "; ".join(dict.fromkeys(filter(None, said)))
+
     def decode_defaults(self) -> dict[str, Scalar]:
         """All decode parameters: the method's defaults, then the file's defaults and values."""
         plan = methods.load(self.method).decode_params

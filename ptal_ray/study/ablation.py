@@ -21,7 +21,7 @@ import torch
 from ptal_ray.data.datasets import note
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DivergedError, PtalError
-from ptal_ray.methods.method import load, with_values
+from ptal_ray.methods.method import TrainParams, load, with_values
 from ptal_ray.process.pool import process_pool
 from ptal_ray.space.space import load_space
 from ptal_ray.storage.ownership import begins_with, check_files, read_object
@@ -29,7 +29,7 @@ from ptal_ray.storage.whole import folder_made, write_whole
 from ptal_ray.study.feasibility import demand, run_problems
 from ptal_ray.study.provenance import provenance
 from ptal_ray.study.single_run import one_trial
-from ptal_ray.training.config import TrialConfig, external_note
+from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.label_quality import label_quality
 from ptal_ray.training.stages import start
 from ptal_ray.training.supervision import annotated_ids, fold
@@ -137,14 +137,20 @@ def _spread(values: list[float], sign: str = "") -> str:
     return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
 
 
+def _params(configs: Sequence[TrialConfig]) -> list[TrainParams]:
+    """The train parameters of each run, all of one method."""
+    kind = load(configs[0].method).train_params
+    return [with_values(kind, c.train) for c in configs]
+
+
 def _labelled(configs: Sequence[TrialConfig]) -> str:
     """How many videos are annotated, for each share and fold; empty where points supervise."""
     first, method = configs[0], load(configs[0].method)
     if method.supervision == "point":
         return ""
     store = FeatureStore.open(first.store)
-    params = [with_values(method.train_params, c.train) for c in configs]
-    asked = {(hp.labelled(), c.fold_seed): (hp, c) for hp, c in zip(params, configs, strict=True)}
+    pairs = zip(_params(configs), configs, strict=True)
+    asked = {(hp.labelled(), c.fold_seed): (hp, c) for hp, c in pairs}
     found = []
     for hp, config in asked.values():
         fit, _ = fold(store, hp, config.val_fraction, config.fold_seed)
@@ -164,7 +170,7 @@ def report(
     metrics: dict[str, float] = next(
         (r["metrics"] for runs in rows.values() for r in runs if "metrics" in r), {}
     )
-    known, *rest = info.note, note(info.name), *sorted({external_note(c.train) for c in configs})
+    known, *rest = info.note, note(info.name), *sorted({hp.remark() for hp in _params(configs)})
     notes = [known, *(text for text in rest if not known.startswith(text)), _labelled(configs)]
     columns = ["val/mAP_avg", *(k for k in metrics if k.startswith("val/mAP_0"))]
     columns += [f"labels/{k}" for k in LABEL_COLUMNS if f"labels/{k}" in metrics]

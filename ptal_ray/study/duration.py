@@ -17,6 +17,7 @@ import torch
 from ptal_ray.data.batching import stored_grid
 from ptal_ray.data.part import spread, write_part
 from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.text import keep_random_embeddings
 from ptal_ray.errors import PtalError
 from ptal_ray.methods.method import load, with_values
 from ptal_ray.methods.rules import selected
@@ -162,8 +163,9 @@ def _trial(config: TrialConfig, batch: int, device: str) -> Trial:
     method = load(config.method)
     train = config.train | {"batch_size": batch}
     train |= LEARN | {name: 1 for name in _stage_steps(config.method) if name in train}
-    if "text_encoder" in train:
-        train["text_encoder"] = "learned"  # others load for long, and train no faster
+    encoder = with_values(method.train_params, train).texts()
+    if encoder:  # real ones load for long, and train no faster
+        keep_random_embeddings(FeatureStore.open(config.store), encoder)
     return start(replace(config, method=method.name, train=train, report_steps=(10**6,)), device)
 
 

@@ -6,7 +6,7 @@ A trial raises the same errors, from the same functions, where it meets them."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache, partial
 from itertools import chain, islice
 
@@ -27,7 +27,6 @@ from ptal_ray.training.stage_cache import check_folder
 from ptal_ray.training.supervision import split_ids, visible_ids
 
 DRAWN = 200  # configurations of a space that are looked at, beside the ends of its domains
-_LABELLED = ("labelled_fraction", "labelled_seed")
 
 
 def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[PtalError]:
@@ -42,14 +41,10 @@ def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[
         values: look at the values too: False for a study that has begun, which keeps them.
     """
     space, workers = study.space, study.space.resources.workers
-    for key in _LABELLED:
-        if key in space.train:
-            return [
-                ConfigError(
-                    f"train.{key}: decides which videos are in the selection fold, so no search "
-                    "can compare its values; fix it, and run one study a value"
-                )
-            ]
+    for field in fields(space.train_params()):
+        if field.name in space.train and (reason := field.metadata["fixed"]):
+            advice = "fix it, and run one study a value"
+            return [ConfigError(f"train.{field.name}: {reason}; {advice}")]
     trial = trial_config(study, {})
     final = replace(trial, fit_on="train", score_on="test", report_steps=trial.report_steps[-1:])
     found = [*_data_problems(trial, store), *run_problems(final, store, workers)]

@@ -22,7 +22,7 @@ from ptal_ray.study.finals import FinalConfig
 from ptal_ray.study.provenance import provenance
 from ptal_ray.study.run_folder import RunFolder
 from ptal_ray.study.view import StudyView, TrialView
-from ptal_ray.training.config import TrialConfig, external_note
+from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.supervision import annotated_ids, fold
 
 RECOMMENDED = ("arm", "trial", "params", "decode")  # of the event, in short
@@ -242,7 +242,7 @@ def study_event(study: Study) -> dict[str, Any]:
     """The "study" event: everything that is true of the whole study."""
     store = FeatureStore.open(study.store)
     info, space = store.info, study.space
-    external = external_note(space.train_defaults() | dict.fromkeys(space.train, "searched"))
+    external = space.remark()
     return {
         "event": "study",
         "study": study.name,

@@ -1,6 +1,6 @@
 """What readers see of a study: its trials, its final runs and the best of them, from its events.
 
-MLflow, reports, resume and the live table all read the same log (`eventlog.py`) through this view.
+MLflow, reports, resume and the live table all read the same log (`events.py`) through this view.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Artifact:
 
 @dataclass(kw_only=True)
 class RunUpdate:
-    """What one run gets in one round of writing; filled by `translate`.
+    """What one run gets in one round of writing; filled by `Round`.
 
     Args:
         key, parent: of this run and of the one it lies under (None for the study).

@@ -48,7 +48,7 @@ class _State:
         tracking_uri: without password.
         experiment: its name.
         offset: bytes of the log that MLflow has.
-        runs: run id of each key of `mlflow_runs`.
+        runs: run id of each `RunUpdate.key`.
         waiting: artifacts not uploaded yet.
         refused: what MLflow declined and will never have.
         experiment_id: of the experiment.

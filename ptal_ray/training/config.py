@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from ptal_ray.space.space import Domain, Scalar
+from ptal_ray.space.domain import Domain, Scalar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +66,6 @@ class TrialConfig:
             k: Domain.from_dict(d) for k, d in plain["decode_domains"].items()
         }
         return TrialConfig(**plain)
-
-
-def external_note(train: Mapping[str, Scalar]) -> str:
-    """What every table says of train parameters that let more labels in than are counted."""
-    if not train.get("external_scores"):
-        return ""
-    return "with external video scores, from classifiers that may have seen all labels"
 
 
 @dataclass(frozen=True, kw_only=True)

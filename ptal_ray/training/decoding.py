@@ -18,7 +18,7 @@ from ptal_ray.data.types import FloatArray, Grid, Scores, Segments
 from ptal_ray.errors import DataError
 from ptal_ray.methods.method import DecodeT
 from ptal_ray.ops.metrics import detection_map
-from ptal_ray.space.space import Domain, Scalar
+from ptal_ray.space.domain import Domain, Scalar
 from ptal_ray.storage.whole import whole
 from ptal_ray.training.selection import map_metrics, objective
 

@@ -28,12 +28,11 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.text import class_embeddings
 from ptal_ray.data.types import DatasetInfo, Grid
 from ptal_ray.errors import DataError
-from ptal_ray.space.space import Scalar
+from ptal_ray.space.domain import Scalar
 from ptal_ray.training.checkpoint import write_tensors
-from ptal_ray.training.config import TrialConfig
+from ptal_ray.training.task import Task
 
 KIND, FORMAT = "ptal_ray model", 1
-LEARNED = "learned"  # the value of train.text_encoder that uses no embeddings from elsewhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +63,16 @@ class ModelFile:
     version: str = __version__
 
 
-def model_file(
-    config: TrialConfig, store: FeatureStore, judged: nn.Module, decode: Mapping[str, Scalar]
-) -> ModelFile:
+def model_file(task: Task, judged: nn.Module, decode: Mapping[str, Scalar]) -> ModelFile:
     """What a run leaves for new videos.
 
     Args:
-        config: of the run.
-        store: what it was trained on.
+        task: of the run.
         judged: the network whose scores count.
         decode: every decode parameter.
     """
-    encoder = str(config.train.get("text_encoder", LEARNED))
-    texts = {} if encoder == LEARNED else {encoder: class_embeddings(store, encoder)}
+    config, store, encoder = task.config, task.store, task.hp.texts()
+    texts = {encoder: class_embeddings(store, encoder)} if encoder else {}
     return ModelFile(
         method=config.method,
         train=dict(config.train),

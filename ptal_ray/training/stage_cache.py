@@ -7,17 +7,18 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import replace
-from functools import cache
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ptal_ray.errors import ConfigError
-from ptal_ray.methods.method import StageResult
+from ptal_ray.methods.method import StageResult, load
 from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.lock import locked
 from ptal_ray.training.checkpoint import read_checkpoint, write_checkpoint
+from ptal_ray.training.code_hash import code_hash
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.decoding import read_scores, write_scores
 from ptal_ray.training.worker import Worker
@@ -97,13 +98,12 @@ def entry(key: Key) -> Path | None:
     config, data_hash, ids = key
     if not config.stages:
         return None
-    depends = {
-        "code": _code(), "data": data_hash, "ids": ids, "method": config.method,
-        "train": config.train, "decode": config.decode, "steps": config.report_steps,
-        "seed": config.seed, "precision": config.precision, "fit_on": config.fit_on,
+    depends: dict[str, Any] = {
+        "code": code_hash(f"ptal_ray.methods.{config.method}", "ptal_ray.training.stages"),
+        "data": data_hash, "ids": ids, "method": config.method, "train": config.train,
+        "decode": config.decode, "steps": config.report_steps, "seed": config.seed,
+        "precision": config.precision, "fit_on": config.fit_on, "files": _named_files(config),
     }  # fmt: skip
-    if external := config.train.get("external_scores"):
-        depends["external"] = hashlib.sha256(Path(str(external)).read_bytes()).hexdigest()
     if config.fit_on == "fit":
         depends |= {"fold": [config.val_fraction, config.fold_seed, config.num_folds, config.fold]}
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
@@ -131,10 +131,8 @@ def _make_folder(folder: Path) -> None:
         raise ConfigError(f"{folder}: cannot be made; earlier stages are kept there")
 
 
-@cache
-def _code() -> str:
-    """A hash of this package's source: a stage may depend on any of it."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+def _named_files(config: TrialConfig) -> dict[str, str]:
+    """Hashes of the files that train parameters name."""
+    named = [f.name for f in fields(load(config.method).train_params) if f.metadata["file"]]
+    paths = {name: Path(str(config.train[name])) for name in named if config.train.get(name)}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}

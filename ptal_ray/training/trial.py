@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ptal_ray.data.types import Scores, Segments
 from ptal_ray.methods.method import DecodeParams, Pseudo, StageResult, Step
-from ptal_ray.space.space import Scalar
+from ptal_ray.space.domain import Scalar
 from ptal_ray.training.batches import batches_of
 from ptal_ray.training.checkpoint import read_checkpoint, write_checkpoint
 from ptal_ray.training.config import TrialReport
@@ -170,8 +170,7 @@ class Trial:
 
     def save_model(self, path: Path, decode: dict[str, Scalar]) -> None:
         """Writes the file by which `decode` finds actions in new videos, at once or not at all."""
-        task = self.task
-        write_model(path, model_file(task.config, task.store, self.learner.judged, decode))
+        write_model(path, model_file(self.task, self.learner.judged, decode))
 
     @property
     def _identity(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ptal_ray.methods.apl.detector_params import DetectorTrain
+from ptal_ray.methods.apl.detector_params import SUPERVISED, DetectorTrain
 from ptal_ray.methods.method import DecodeParams, param
 
 
@@ -65,22 +65,22 @@ class ActionFormerTrain(DetectorTrain):
     )  # fmt: skip
     first_range: float = param(
         4.0, doc="longest reach of an instance that level 0 regresses, snippets; doubles by level",
-        source="C", allowed=(0.5, 1000.0),
+        source="C", allowed=(0.5, 1000.0), since=SUPERVISED,
     )  # fmt: skip
     center_radius: float = param(
         1.5, doc="positives lie this many positions around the centre", source="C",
-        allowed=(0.1, 100.0),
+        allowed=(0.1, 100.0), since=SUPERVISED,
     )  # fmt: skip
     regression_weight: float = param(
-        1.0, doc="lambda_reg", source="C (ActivityNet: 2)", allowed=(0.0, 100.0)
+        1.0, doc="lambda_reg", source="C (ActivityNet: 2)", allowed=(0.0, 100.0), since=SUPERVISED
     )
     label_smoothing: float = param(
         0.0, doc="share of a target spread over all classes", source="C (ActivityNet: 0.1)",
-        allowed=(0.0, 0.9),
+        allowed=(0.0, 0.9), since=SUPERVISED,
     )  # fmt: skip
     first_positives: float = param(
         100.0, doc="positives a batch is taken to have before the first", source="C "
-        "(ActivityNet: 200)", allowed=(1.0, 100000.0),
+        "(ActivityNet: 200)", allowed=(1.0, 100000.0), since=SUPERVISED,
     )  # fmt: skip
     alqa: str = param(
         "none", doc="what heads predict of the quality of edges, and scale class scores by: "
@@ -88,18 +88,27 @@ class ActionFormerTrain(DetectorTrain):
         allowed=("none", "tiou", "diou", "both"),
     )  # fmt: skip
     quality_weight: float = param(
-        0.1, doc="lambda_locq, of the two heads", source="P", allowed=(0.0, 100.0)
+        0.1,
+        doc="lambda_locq, of the two heads",
+        source="P",
+        allowed=(0.0, 100.0),
+        since=SUPERVISED,
     )
     quality_loss: str = param(
         "bce", doc="of the heads: cross entropy, or the divergence of their distributions over "
         "the positives of a video", source="P (Table S1)", allowed=("bce", "kl"),
+        since=SUPERVISED,
     )  # fmt: skip
     quality_floor: float = param(
-        1e-3, doc="eps, the least tIoU - tND", source="PROPOSED", allowed=(1e-8, 0.5)
+        1e-3,
+        doc="eps, the least tIoU - tND",
+        source="PROPOSED",
+        allowed=(1e-8, 0.5),
+        since=SUPERVISED,
     )
     focal: str = param(
         "sigmoid", doc="soft focal loss with tIoU heads: sigmoid, or quality (|y - p|^2 BCE)",
-        source="P", allowed=("sigmoid", "quality"),
+        source="P", allowed=("sigmoid", "quality"), since=SUPERVISED,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ptal_ray.methods.apl.detector_params import DetectorTrain
+from ptal_ray.methods.apl.detector_params import SUPERVISED, DetectorTrain
 from ptal_ray.methods.method import DecodeParams, param
 
 
@@ -44,25 +44,39 @@ class BmnTrain(DetectorTrain):
         0.5, doc="context on either side / proposal length", source="C", allowed=(0.0, 2.0)
     )
     boundary_weight: float = param(
-        1.0, doc="weight of the boundary loss", source="C", allowed=(0.0, 100.0)
+        1.0, doc="weight of the boundary loss", source="C", allowed=(0.0, 100.0), since=SUPERVISED
     )
     regression_weight: float = param(
-        10.0, doc="weight of the tIoU regression", source="C", allowed=(0.0, 100.0)
+        10.0,
+        doc="weight of the tIoU regression",
+        source="C",
+        allowed=(0.0, 100.0),
+        since=SUPERVISED,
     )
     classification_weight: float = param(
-        1.0, doc="weight of the tIoU classification", source="C", allowed=(0.0, 100.0)
+        1.0,
+        doc="weight of the tIoU classification",
+        source="C",
+        allowed=(0.0, 100.0),
+        since=SUPERVISED,
     )
     tnd: bool = param(False, doc="a third map predicts tND, as APL", source="PROPOSED")
     tnd_weight: float = param(
-        0.1, doc="lambda_locq, weight of its loss", source="P", allowed=(0.0, 100.0)
+        0.1,
+        doc="lambda_locq, weight of its loss",
+        source="P",
+        allowed=(0.0, 100.0),
+        since=SUPERVISED,
     )
     joint: bool = param(
         False, doc="score and soft target tIoU - tND, as APL; needs tnd", source="PROPOSED"
     )
-    eps: float = param(1e-3, doc="least tIoU - tND", source="PROPOSED", allowed=(1e-6, 0.1))
+    eps: float = param(
+        1e-3, doc="least tIoU - tND", source="PROPOSED", allowed=(1e-6, 0.1), since=SUPERVISED
+    )
     video_weight: float = param(
         1.0, doc="weight of the classification of the video", source="PROPOSED",
-        allowed=(0.0, 100.0),
+        allowed=(0.0, 100.0), since=SUPERVISED,
     )  # fmt: skip
     r_act: int = param(
         8, doc="a video's score is the mean of its T // r_act best", source="PROPOSED",

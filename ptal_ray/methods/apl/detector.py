@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from torch import Tensor, nn
 
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Grid, Scores, Segments
-from ptal_ray.methods.apl.apl_params import AplBmnTrain, AplTrain
+from ptal_ray.methods.apl.apl_params import AplT
 from ptal_ray.methods.method import Batch, DecodeT, Pseudo, Step
 from ptal_ray.methods.rules import Rule
-
-AplT = TypeVar("AplT", AplTrain, AplBmnTrain)
 
 
 @dataclass(frozen=True, kw_only=True)

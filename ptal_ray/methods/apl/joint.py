@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ptal_ray.data.types import Segments
-from ptal_ray.methods.apl.apl_params import LAST, AplStages, early_params
-from ptal_ray.methods.apl.detector import AplT, Detector, Unlabelled
+from ptal_ray.methods.apl.apl_params import AplStages, AplT, early_params
+from ptal_ray.methods.apl.detector import Detector, Unlabelled
+from ptal_ray.methods.apl.detector_params import SUPERVISED
 from ptal_ray.methods.apl.instances import instances, label_segments, table
 from ptal_ray.methods.apl.rules import STAGES
 from ptal_ray.methods.apl.selection import select
@@ -87,7 +88,7 @@ def joint(detector: Detector[AplT, DecodeT], name: str, before: str) -> Method[A
         rules=(*detector.rules, *STAGES, *detector.rates),
         stage=Stage(
             method=before,
-            params=partial(early_params, unseen=LAST),
+            params=partial(early_params, stage=SUPERVISED),
             steps="supervised_steps",
             rules=detector.label_rules,
             starts=True,

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.methods.apl.actionformer import DETECTOR
+from ptal_ray.methods.apl.apl_params import AplT
 from ptal_ray.methods.apl.contrast import batch_contrast
-from ptal_ray.methods.apl.detector import AplT, Detector
+from ptal_ray.methods.apl.detector import Detector
 from ptal_ray.methods.apl.icd import Discriminator
 from ptal_ray.methods.method import Batch, DecodeT, Method, Step
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ptal_ray.methods.apl.actionformer import DETECTOR
-from ptal_ray.methods.apl.apl_params import LABELS, AplBmnTrain, AplStages, AplTrain, early_params
+from ptal_ray.methods.apl.apl_params import AplBmnTrain, AplStages, AplT, AplTrain, early_params
 from ptal_ray.methods.apl.contrast import batch_contrast
-from ptal_ray.methods.apl.detector import AplT, Detector
+from ptal_ray.methods.apl.detector import Detector
+from ptal_ray.methods.apl.detector_params import PRETRAINING
 from ptal_ray.methods.apl.icd import Discriminator, bank, discriminator_loss, places
 from ptal_ray.methods.apl.instances import annotated, instances
 from ptal_ray.methods.apl.pretrain import build
@@ -73,7 +74,7 @@ def supervised(detector: Detector[AplT, DecodeT], name: str, before: str) -> Met
         bank=bank,
         stage=Stage(
             method=before,
-            params=partial(early_params, unseen=LABELS),
+            params=partial(early_params, stage=PRETRAINING),
             steps="pretrain_steps",
             scored=False,
             starts=True,

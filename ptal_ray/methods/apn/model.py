@@ -142,13 +142,13 @@ def check(store: FeatureStore, hp: ApnTrain) -> None:
         ConfigError: it is unknown, or its package or its weights are missing.
         DataError: its file is no matrix with one row a class.
     """
-    if hp.text_encoder != "learned":
-        text.check_encoder(store, hp.text_encoder)
+    if encoder := hp.texts():
+        text.check_encoder(store, encoder)
 
 
 def build(store: FeatureStore, hp: ApnTrain) -> Apn:
     """The network for a dataset; class embeddings come from the text encoder of `hp`."""
     embedding = None
-    if hp.text_encoder != "learned":
-        embedding = torch.from_numpy(text.class_embeddings(store, hp.text_encoder))
+    if encoder := hp.texts():
+        embedding = torch.from_numpy(text.class_embeddings(store, encoder))
     return Apn(store.info.feature_dim, store.info.num_classes, embedding, hp)

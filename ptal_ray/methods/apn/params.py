@@ -110,6 +110,10 @@ class ApnTrain(TrainParams):
     contrast_weight: float = param(0.1, doc="lambda_2", source="P", allowed=(0.0, 100.0))
     contrast_temperature: float = param(0.1, doc="tau", source="P", allowed=(0.01, 10.0))
 
+    def texts(self) -> str:
+        """The text encoder, unless the class vectors are learned."""
+        return "" if self.text_encoder == "learned" else self.text_encoder
+
 
 @dataclass(frozen=True, kw_only=True)
 class ApnDecode(DecodeParams):
