@@ -20,13 +20,14 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ptal_ray.data.choice import PROTOCOLS, named_ids
 from ptal_ray.data.detection_notes import Note, detection_notes, zero_cause
 from ptal_ray.data.detections import DetectionFile, GroundTruth, read_detections, read_ground_truth
 from ptal_ray.data.types import Segments
@@ -69,6 +70,8 @@ def evaluate(
     subset: str | None,
     *,
     drop_degenerate: bool = False,
+    exclude: Set[str] = frozenset(),
+    drop_labels: Set[str] = frozenset(),
 ) -> dict[str, Any]:
     """The object that --json prints.
 
@@ -78,11 +81,15 @@ def evaluate(
         subset: which subset of the ground truth; None where the file has one.
         drop_degenerate: leave out what is not finite, reversed or of length zero, except
             instances of length zero and detections that equal one.
+        exclude, drop_labels: videos, and classes with their instances, to leave out.
 
     Raises:
         DataError: a file is unreadable or of another layout.
     """
-    truth = read_ground_truth(truth_path, subset, drop_degenerate=drop_degenerate)
+    truth = read_ground_truth(
+        truth_path, subset, drop_degenerate=drop_degenerate, exclude=exclude,
+        drop_labels=drop_labels,
+    )  # fmt: skip
     found = read_detections(predictions_path, truth, drop_degenerate=drop_degenerate)
     overlap = paired_tiou if drop_degenerate else official_tiou
     result = detection_map(truth.segments, found.segments, len(truth.classes), tiou, overlap)
@@ -161,6 +168,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="leave out values that are not finite and segments whose end is not after their "
         "start, except instances of length 0 and detections equal to one",
     )
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="NAME|FILE|ID,..",
+        help="videos to leave out of both files: those of a protocol, such as thumos14-210 "
+        f"({', '.join(PROTOCOLS)}), ids, or a file of one a line",
+    )
+    parser.add_argument(
+        "--drop-label",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a class to leave out with its instances and detections, e.g. Ambiguous",
+    )
     args = parser.parse_args(argv)
     try:
         result = evaluate(
@@ -169,6 +191,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             parse_tiou(args.tiou),
             args.subset,
             drop_degenerate=args.drop_degenerate,
+            exclude=frozenset[str]().union(*map(named_ids, args.exclude)),
+            drop_labels=frozenset(args.drop_label),
         )
     except PtalError as error:
         print(f"error: {error}", file=sys.stderr)
