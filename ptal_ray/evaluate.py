@@ -40,12 +40,28 @@ def _parser() -> argparse.ArgumentParser:
         help="leave out values that are not finite and segments whose end is not after their "
         "start, except instances of length 0 and detections equal to one",
     )
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="NAME|FILE|ID,..",
+        help="videos to leave out of both files: those of a protocol, such as thumos14-210, ids, "
+        "or a file of one a line",
+    )
+    parser.add_argument(
+        "--drop-label",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a class to leave out with its instances and detections, e.g. Ambiguous",
+    )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     args = _parser().parse_args(argv)
+    from ptal_ray.data.choice import named_ids
     from ptal_ray.data.evaluation import evaluate, parse_tiou, table
 
     def work() -> int:
@@ -55,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             parse_tiou(args.tiou),
             args.subset,
             drop_degenerate=args.drop_degenerate,
+            exclude=frozenset[str]().union(*map(named_ids, args.exclude)),
+            drop_labels=frozenset(args.drop_label),
         )
         print(json.dumps(result) if args.json else table(result))
         for text in result["notes"]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +29,17 @@ def shared(path: str) -> Path:
     if not (SHARED / path).exists():
         pytest.skip(f"reference material {path} is not beside the repository (../shared)")
     return SHARED / path
+
+
+def golden_names(path: str, key: str = "cases") -> list[Any]:
+    """The names of the cases in a file of golden values; one that skips where it is absent."""
+    file = SHARED / "golden" / path
+    if not file.exists():
+        reason = f"reference material golden/{path} is not beside the repository (../shared)"
+        return [pytest.param("absent", marks=pytest.mark.skip(reason=reason))]
+    found = [str(case.get("name", k)) for k, case in enumerate(json.loads(file.read_text())[key])]
+    assert found, f"{file}: no case under {key!r}"
+    return found
 
 
 def make_store(

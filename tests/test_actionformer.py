@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import reference_actionformer as reference
 import torch
-from conftest import shared
+from conftest import golden_names, shared
 from torch.nn import functional as F
 
 from ptal_ray.data.types import Grid, Scores
@@ -26,7 +26,7 @@ from ptal_ray.methods.apl.actionformer_targets import level_points, targets
 from ptal_ray.methods.apl.instances import cropped
 from ptal_ray.methods.method import Step
 
-CASES = ("a1", "a2_label_smoothing", "a4_full_attention")
+CASES = golden_names("actionformer/tiny_model.json")
 
 
 def golden(name: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -216,10 +216,10 @@ def close(found: Any, a: dict[str, torch.Tensor], name: str) -> None:
     assert (apart.min(axis=0) < 2e-3).all() and (apart.min(axis=1) < 2e-3).all()
 
 
-@pytest.mark.parametrize("number", range(4))
-def test_crops_keep_instances_that_lie_in_them_by_half(number: int) -> None:
-    case = json.loads((shared("golden/actionformer") / "truncate_feats.json").read_text())
-    case = case["cases"][number]
+@pytest.mark.parametrize("number", golden_names("actionformer/truncate_feats.json"))
+def test_crops_keep_instances_that_lie_in_them_by_half(number: str) -> None:
+    cases = json.loads((shared("golden/actionformer") / "truncate_feats.json").read_text())
+    case = next(c for k, c in enumerate(cases["cases"]) if str(c.get("name", k)) == number)
     edges = torch.tensor(case["segments"])
     pseudo = {
         "start_t": edges[None, :, 0], "end_t": edges[None, :, 1],

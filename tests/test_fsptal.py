@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import shared
+from conftest import golden_names, shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -87,7 +87,7 @@ def test_no_extension_changes_nothing() -> None:
     assert made.first_t.tolist() == made.last_t.tolist() == [[0, 7, 11]]
 
 
-@pytest.mark.parametrize("name", ["f1", "f2", "f3"])
+@pytest.mark.parametrize("name", golden_names("facnet/cases.json"))
 def test_foreground_branch(name: str) -> None:
     with np.load(shared("golden/facnet/cases.npz")) as file:
         case = {k.removeprefix(f"{name}/"): torch.from_numpy(file[k]) for k in file.files

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import shared
+from conftest import golden_names, shared
 
 from ptal_ray.data.sampling import first_place
 from ptal_ray.data.types import Grid, Points, Scores, Segments
@@ -189,7 +189,7 @@ def renamed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return made
 
 
-MAIN = ["t1", "t2_four_levels", "t3_radius1"]
+MAIN = golden_names("potloc_model/cases.json", "main_model")
 
 
 def main_case(name: str) -> tuple[dict[str, Any], dict[str, torch.Tensor], Potloc]:

@@ -214,7 +214,7 @@ EVENTS = [
     event("trial_start", trial=1, params={"lr": 0.009, "weight_decay": 1e-4}, from_step=0),
     event("trial_end", trial=1, state="failed", message="loss is nan"),
     event("final_report", role="test", arm="best", seed=1, params={}, decode={}, step=40,
-          metrics={"test/mAP_avg": 0.25}, detections=""),
+          metrics={"test/mAP_avg": 0.25, "test/num_videos": 7.0}, detections=""),
     event("final_report", role="test", arm="best", seed=2, params={}, decode={}, step=40,
           metrics={}, detections="", message="loss is nan"),
 ]  # fmt: skip
@@ -231,7 +231,7 @@ def test_lines_where_there_is_no_terminal(
     assert lines == [
         "trial    0  complete  step     40  val mAP 0.4322  lr=0.002 weight_decay=1e-05",
         "trial    1  failed    step      0  val mAP -  lr=0.009 weight_decay=0.0001  (loss is nan)",
-        "test      best        seed 1  test mAP 0.25",
+        "test      best        seed 1  test mAP 0.25 of 7 videos",
         "test      best        seed 2  test mAP -  (loss is nan)",
     ]
     with Progress(study, Console(file=sys.stdout), live=False, quiet=True) as progress:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ptal_ray.data.choice import without
 from ptal_ray.data.types import Segments
 from ptal_ray.data.user_files import read_json
 from ptal_ray.data.video_ids import same_id, spellings
@@ -28,6 +29,7 @@ class GroundTruth:
         durations: seconds by video, NaN where the file does not say.
         elsewhere: ids of the videos of other subsets.
         ignored: what was left out, by reason.
+        excluded: ids of videos left out by wish, without "v_".
     """
 
     classes: tuple[str, ...]
@@ -35,6 +37,7 @@ class GroundTruth:
     durations: dict[str, float]
     elsewhere: frozenset[str]
     ignored: dict[str, int]
+    excluded: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,12 @@ class DetectionFile:
 
 
 def read_ground_truth(
-    path: Path, subset: str | None = None, *, drop_degenerate: bool = False
+    path: Path,
+    subset: str | None = None,
+    *,
+    drop_degenerate: bool = False,
+    exclude: Set[str] = frozenset(),
+    drop_labels: Set[str] = frozenset(),
 ) -> GroundTruth:
     """Instances of {"database": {id: {"subset", "annotations": [{"segment", "label"}]}}}.
 
@@ -65,11 +73,15 @@ def read_ground_truth(
         path: the file.
         subset: compared without regard to case; None where the file has one subset.
         drop_degenerate: leave out instances that end before they start or are not finite.
+        exclude: ids of videos to leave out, with or without "v_".
+        drop_labels: classes to leave out with their instances, such as ambiguous ones.
 
     Raises:
         DataError: unreadable, of another layout, several subsets and none chosen, or no instance.
     """
-    database = _mapping(read_json(path), "database", path)
+    whole_file = {"database": _mapping(read_json(path), "database", path)}
+    content, left_out = without(whole_file, exclude, drop_labels, path)
+    database = content["database"]
     found = Counter(str(_entry(v, i, path).get("subset", "")).lower() for i, v in database.items())
     if subset is None and len(found) > 1:
         names = ", ".join(f"{name or '(none)'} ({n} videos)" for name, n in sorted(found.items()))
@@ -77,6 +89,7 @@ def read_ground_truth(
     if subset is not None and subset.lower() not in found:
         raise DataError(f"{path}: no video of subset {subset!r}; there are {', '.join(found)}")
     ignored: Counter[str] = Counter(ground_truth_end_before_start=0, ground_truth_not_finite=0)
+    ignored.update({what.replace(" ", "_"): number for what, number in left_out.items()})
     rows: dict[str, list[tuple[float, float, str]]] = {}
     for video, entry in database.items():
         if subset is not None and str(entry.get("subset", "")).lower() != subset.lower():
@@ -104,6 +117,7 @@ def read_ground_truth(
         durations={video: _duration_s(database[video]) for video in rows},
         elsewhere=frozenset(database) - frozenset(rows),
         ignored=dict(ignored),
+        excluded=frozenset(id.removeprefix("v_") for id in exclude),
     )
 
 
@@ -112,9 +126,9 @@ def read_detections(
 ) -> DetectionFile:
     """Detections of {"results": {id: [{"segment", "label", "score"}]}}.
 
-    Labels the ground truth lacks are left out. Ids are matched with and without "v_". Scores are
-    what the official code makes of them: null is NaN, and where all scores of a class are text
-    they are ordered as text.
+    Labels the ground truth lacks are left out, and the videos that it leaves out by wish. Ids are
+    matched with and without "v_". Scores are what the official code makes of them: null is NaN,
+    and where all scores of a class are text they are ordered as text.
 
     Args:
         path: the file.
@@ -126,7 +140,8 @@ def read_detections(
         DataError: unreadable or of another layout, two ids of one video, no score, or scores of a
             class that are both text and numbers.
     """
-    results = _mapping(read_json(path), "results", path)
+    every = _mapping(read_json(path), "results", path)
+    results = {i: v for i, v in every.items() if i.removeprefix("v_") not in truth.excluded}
     ids = _matched_ids(results, truth, path)
     reader = _Reader(path, truth, drop_degenerate)
     rows = {ids[video]: reader.rows(video, ids[video], items) for video, items in results.items()}
@@ -136,7 +151,8 @@ def read_detections(
         renamed={name: id for name, id in ids.items() if name != id},
         unknown_labels=dict(reader.unknown_labels),
         text_scores=text,
-        ignored=dict(reader.ignored),
+        ignored=dict(reader.ignored)
+        | ({"detection_videos_excluded": number} if (number := len(every) - len(results)) else {}),
     )
 
 

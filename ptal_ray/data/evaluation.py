@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,8 @@ def evaluate(
     subset: str | None,
     *,
     drop_degenerate: bool = False,
+    exclude: Set[str] = frozenset(),
+    drop_labels: Set[str] = frozenset(),
 ) -> dict[str, Any]:
     """The object that --json prints.
 
@@ -60,11 +62,15 @@ def evaluate(
         subset: which subset of the ground truth; None where the file has one.
         drop_degenerate: leave out what is not finite, reversed or of length zero, except
             instances of length zero and detections that equal one.
+        exclude, drop_labels: videos, and classes with their instances, to leave out.
 
     Raises:
         DataError: a file is unreadable or of another layout.
     """
-    truth = read_ground_truth(truth_path, subset, drop_degenerate=drop_degenerate)
+    truth = read_ground_truth(
+        truth_path, subset, drop_degenerate=drop_degenerate, exclude=exclude,
+        drop_labels=drop_labels,
+    )  # fmt: skip
     found = read_detections(predictions_path, truth, drop_degenerate=drop_degenerate)
     overlap = paired_tiou if drop_degenerate else official_tiou
     result = detection_map(truth.segments, found.segments, len(truth.classes), tiou, overlap)

@@ -152,9 +152,11 @@ def _trial_line(trial: TrialView) -> str:
 def _final_line(run: FinalRun) -> str:
     split = "test" if run.role == "test" else "val"
     message = f"  ({run.message})" if run.message else ""
+    number = run.metrics.get(f"{split}/num_videos")
+    of = "" if number is None else f" of {number:.0f} videos"
     return (
         f"{run.role:<9} {run.arm:<11} seed {run.seed}  "
-        f"{split} mAP {_number(run.metrics.get(f'{split}/mAP_avg'))}{message}"
+        f"{split} mAP {_number(run.metrics.get(f'{split}/mAP_avg'))}{of}{message}"
     )
 
 

@@ -115,7 +115,7 @@ def _outcome(view: StudyView, picture: str) -> str:
         for arm in arms
         for run in view.runs("test", arm)
     ]
-    unit = f"test mAP in %{data_label(view)}"
+    unit = f"test mAP in %{_videos(view)}{data_label(view)}"
     parts = [
         title,
         _headline(view),
@@ -127,6 +127,13 @@ def _outcome(view: StudyView, picture: str) -> str:
         _reselection(view),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _videos(view: StudyView) -> str:
+    """On how many videos the final runs were tested; nothing where the log does not say."""
+    runs = [run for arm in view.arms("test") for run in view.runs("test", arm)]
+    found = {run.metrics["test/num_videos"] for run in runs if "test/num_videos" in run.metrics}
+    return f" of {min(found):.0f} videos" if len(found) == 1 else ""
 
 
 def _headline(view: StudyView) -> str:

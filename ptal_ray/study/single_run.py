@@ -163,7 +163,9 @@ def _map_line(metrics: dict[str, float], prefix: str) -> str:
         for name, value in metrics.items()
         if name.startswith(f"{prefix}mAP_0")
     )
-    return f"{prefix.rstrip('/')} mAP {metrics[f'{prefix}mAP_avg']:.4f}  {thresholds}".lstrip()
+    number = metrics.get(f"{prefix}num_videos")
+    of = "" if number is None else f"  of {number:.0f} videos"
+    return f"{prefix.rstrip('/')} mAP {metrics[f'{prefix}mAP_avg']:.4f}  {thresholds}{of}".lstrip()
 
 
 def _device(name: str | None) -> str:

@@ -22,8 +22,9 @@ def add_flags(command: argparse.ArgumentParser) -> None:
         "default: 1")  # fmt: skip
     add("--task", choices=("verb", "noun"), default="", help="of epic; default: verb")
     add("--background", default="", metavar="NAME,..", help="frame labels that are no action")
-    add("--exclude", action="append", default=[], metavar="FILE|ID,..",
-        help="videos to leave out: ids, or a file of one a line")  # fmt: skip
+    add("--exclude", action="append", default=[], metavar="NAME|FILE|ID,..",
+        help="videos to leave out: those of a protocol (thumos14-210 without the three of THUMOS14 "
+        "that most papers leave out), ids, or a file of one a line")  # fmt: skip
     add("--drop-label", action="append", default=[], metavar="NAME",
         help="a class to leave out, with its instances and points, e.g. Ambiguous")  # fmt: skip
     add("--normalize", choices=("none", "train"), help="train: z-scores by mean and spread of the "

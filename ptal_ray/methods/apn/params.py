@@ -20,7 +20,7 @@ class ApnTrain(TrainParams):
     kappa: float = param(
         1.0,
         doc="kappa, background is rejected below this times the mean intra-cluster distance",
-        source="PROPOSED",
+        source="measured",
         allowed=(0.0, 10.0),
     )
     kmedoid_iterations: int = param(
