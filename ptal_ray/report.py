@@ -5,9 +5,9 @@
     python -m ptal_ray.report studies/* --html leaderboard.html        (methods against each other)
     python -m ptal_ray.report --log studies/X     (and sends MLflow the events it does not have)
 
-Writes reports/<study>_<hardware>_<date>/ with REPORT.md, report.html, result.json, trials.parquet, best.yaml
-(which `python -m ptal_ray.train` reads), space.yaml (which `python -m ptal_ray.search` reads) and
-pictures; for several studies also reports/leaderboard.md and leaderboard.json.
+Writes reports/<study>_<hardware>_<date>/ with REPORT.md, report.html (all of it on one page),
+result.json, trials.parquet, best.yaml (which `python -m ptal_ray.train` reads), space.yaml (which
+`python -m ptal_ray.search` reads) and pictures; for several studies also reports/leaderboard.md and leaderboard.json.
 """
 
 from __future__ import annotations
