@@ -7,7 +7,8 @@
 
 Writes reports/<study>_<hardware>_<date>/ with REPORT.md, report.html (all of it on one page),
 result.json, trials.parquet, best.yaml (which `python -m ptal_ray.train` reads), space.yaml (which
-`python -m ptal_ray.search` reads) and pictures; for several studies also reports/leaderboard.md and leaderboard.json.
+`python -m ptal_ray.search` reads) and pictures; for several studies also reports/leaderboard.md
+and leaderboard.json.
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ COMMANDS = {  # exit code and what passes through the code of a command at the l
     "profile suppression --repeats 1": 0,
 }
 NAMES = (
-    "data", "evaluate", "extract", "predict", "search", "train", "ablate", "report", "profile",
+    "data", "evaluate", "extract", "predict", "search", "train", "ablate", "decode",
+    "report", "profile",
 )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ LEVELS = (
     {"benchmarks"},
     {
         "ablate",
+        "decode",
         "evaluate",
         "extract",
         "predict",
