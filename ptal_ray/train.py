@@ -19,6 +19,7 @@ import dataclasses
 import json
 import os
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,12 +52,13 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     args = _parser().parse_args(argv)
+    from ptal_ray.reporting.run_progress import following
     from ptal_ray.study.footprint import size
     from ptal_ray.study.run_folder import MODEL
     from ptal_ray.study.single_run import run
 
     def work() -> int:
-        report = run(args)
+        report = run(args, lambda trial, last: following(trial, last, sys.stderr))
         if args.json:
             print(json.dumps(dataclasses.asdict(report)))
         else:

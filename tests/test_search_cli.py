@@ -248,10 +248,10 @@ def test_a_live_table_on_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixtur
         console.print(progress.render())
         progress.event(EVENTS[5])
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out)
-    assert re.search(r"★ │ 0 +│ complete +│ 40 +│ 0\.4322", text)
-    assert re.search(r"│ 1 +│ failed", text)
-    assert "best 0.4322 (trial 0)  ·  trials 2/4" in text
-    assert "search ends in" in text
+    assert re.search(r"★ │ +0 │ complete +│ 40/40 │ +43\.2", text)
+    assert re.search(r"│ +1 │ failed", text)
+    assert "best 0.4322 (trial 0) · trials 2/4" in text
+    assert re.search(r"about \d+:\d\d left", text)
     assert "test mAP 0.25" in text
 
 
