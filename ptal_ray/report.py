@@ -2,11 +2,12 @@
 
     python -m ptal_ray.report studies/apn_watch-20261121-120000
     python -m ptal_ray.report studies/*           (and a table that compares them)
+    python -m ptal_ray.report studies/* --html leaderboard.html        (methods against each other)
     python -m ptal_ray.report --log studies/X     (and sends MLflow the events it does not have)
 
-Writes reports/<study>_<hardware>_<date>/ with REPORT.md, result.json, trials.parquet, best.yaml
-(which `python -m ptal_ray.train` reads), space.yaml (which `python -m ptal_ray.search` reads) and
-pictures; for several studies also reports/leaderboard.md and leaderboard.json.
+Writes reports/<study>_<hardware>_<date>/ with REPORT.md, report.html, result.json, trials.parquet,
+best.yaml (which `python -m ptal_ray.train` reads), space.yaml (which `python -m ptal_ray.search`
+reads) and pictures; for several studies also reports/leaderboard.md and leaderboard.json.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY_DIR")
     parser.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="compare the methods on one page")
     parser.add_argument("--log", action="store_true", help="send MLflow what it does not have")
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     return parser
@@ -37,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     from ptal_ray.reporting.command import report
 
-    return exit_code(lambda: report(args.studies, args.reports, log=args.log, as_json=args.json))
+    return exit_code(
+        lambda: report(args.studies, args.reports, html=args.html, log=args.log, as_json=args.json)
+    )
 
 
 if __name__ == "__main__":

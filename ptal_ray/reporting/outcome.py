@@ -10,6 +10,7 @@ from typing import Any
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView, summarise
 from ptal_ray.tracking.server import tracking_uri
+from ptal_ray.tracking.tracker import view_links
 
 
 def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
         "note": view.study.get("note", ""),
         "report": str(report),
         "mlflow": tracking_uri(),
+        "views": view_links(study.directory),
         "unlogged": list(unlogged),
     }
 
@@ -61,4 +63,5 @@ def show_summary(outcome: dict[str, Any]) -> str:
         model = shlex.quote(outcome["storage"] or outcome["directory"])
         command = f"python -m ptal_ray.predict {model} --features DIR --out detections.json"
         server = f"{server}\npredict {command}"
-    return "\n".join([*lines, f"runs    {server}"])
+    found = [f"{what:<7} {link}" for what, link in outcome["views"].items()]
+    return "\n".join([*lines, f"runs    {server}", *found])

@@ -21,6 +21,7 @@ from ptal_ray.data.types import Segments
 from ptal_ray.errors import DataError, PtalError, full_storage_named
 from ptal_ray.policy.importance import MIN_TRIALS, param_importance
 from ptal_ray.reporting import plots
+from ptal_ray.reporting.html.report import report_html
 from ptal_ray.reporting.text import (
     ARMS,
     by_threshold,
@@ -35,7 +36,7 @@ from ptal_ray.training.selection import ground_truth
 
 FLUSH_S = 600.0  # for --log: everything, with time for a server to wake up
 _PICTURES = ("optimisation_history", "per_threshold", "importance", "timeline")
-_FILES = ("REPORT.md", "result.json", "space.yaml", "best.yaml", "trials.parquet")
+_FILES = ("REPORT.md", "report.html", "result.json", "space.yaml", "best.yaml", "trials.parquet")
 _REPORT = Kind(
     name="report of a study",
     has={*_FILES, *(f"{name}.{end}" for name in _PICTURES for end in ("png", "svg"))}.__contains__,
@@ -98,6 +99,8 @@ def _write(view: StudyView, study_dir: Path, folder: Path, name: str) -> None:
     commands = _commands(view, study_dir, name)
     text = markdown(view, shares, shown, missing, commands)
     (folder / "REPORT.md").write_text(text, encoding="utf-8")
+    whole = report_html(view, study_dir, commands)
+    (folder / "report.html").write_text(whole, encoding="utf-8")
     (folder / "result.json").write_text(
         dumps(result(view, shares), indent=1) + "\n", encoding="utf-8"
     )
