@@ -1,14 +1,13 @@
-"""Reports of studies, and what MLflow still lacks of them.
+"""Writes reports of studies, and sends MLflow what it lacks.
 
     python -m ptal_ray.report studies/apn_watch-20261121-120000
     python -m ptal_ray.report studies/*           (and a table that compares them)
     python -m ptal_ray.report studies/* --html leaderboard.html        (methods against each other)
     python -m ptal_ray.report --log studies/X     (and sends MLflow the events it does not have)
 
-Writes reports/<study>_<hardware>_<date>/ with REPORT.md, report.html (all of it on one page),
-result.json, trials.parquet, best.yaml (which `python -m ptal_ray.train` reads), space.yaml (which
-`python -m ptal_ray.search` reads) and pictures; for several studies also reports/leaderboard.md
-and leaderboard.json.
+Writes reports/<study>_<hardware>_<date>/ with REPORT.md, report.html, result.json, trials.parquet,
+best.yaml (which `python -m ptal_ray.train` reads), space.yaml (which `python -m ptal_ray.search`
+reads) and pictures; for several studies also reports/leaderboard.md and leaderboard.json.
 """
 
 from __future__ import annotations
@@ -30,7 +29,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY_DIR")
     parser.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR")
     parser.add_argument("--html", type=Path, metavar="FILE", help="compare the methods on one page")
-    parser.add_argument("--log", action="store_true", help="send MLflow what it does not have")
+    parser.add_argument(
+        "--log", action="store_true", help="send MLflow the events and reports that it lacks"
+    )
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     return parser
 

@@ -23,7 +23,7 @@ dataset: demo
 budget: {trials: 12, min_steps: 10, max_steps: 90, eta: 3}
 train:
   batch_size: 4
-  lr: {loguniform: [1e-4, 1e-1]}
+  lr: {loguniform: [1e-4, 1e-1], default: 1e-4}
   refresh_every: {choice: [1, 5, 10]}
 decode:
   nms_tiou: {uniform: [0.3, 0.9]}

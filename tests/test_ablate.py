@@ -83,7 +83,7 @@ def test_a_run_whose_earlier_stage_diverges_is_a_row(monkeypatch: pytest.MonkeyP
     def trial(config: object) -> None:
         raise DivergedError("train/loss_contrast: nan by step 3; lower lr")
 
-    monkeypatch.setattr(ablation, "Trial", trial)
+    monkeypatch.setattr(ablation, "start", trial)
     config = TrialConfig(
         method="apl", store="none", train={}, decode={}, decode_domains={}, decode_settings=1,
         cross_fit=False, seed=0, report_steps=(1,),

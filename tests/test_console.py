@@ -241,7 +241,7 @@ def test_a_home_that_is_unknown(monkeypatch):
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     with pytest.raises(ConfigError, match="has no home directory; set PTAL_CACHE, or HOME"):
         home("PTAL_CACHE")
-    with pytest.raises(ConfigError, match="~/x: ~ is no home directory here"):
+    with pytest.raises(ConfigError, match="~/x: ~ has no home directory on this machine"):
         expanded("~/x")
 
 

@@ -111,7 +111,7 @@ def test_what_is_no_store_stays(command, flags, make, source, tmp_path, capsys):
     assert run(command, "x", *source[command], "--out", place / "out", *flags) == 3
     assert tree(place) == before
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "stays as it is" in error and "--replace" not in error
+    assert error.count("\n") == 1 and "is not replaced" in error and "--replace" not in error
 
 
 @pytest.mark.parametrize("command", ["import", "simulate"])
@@ -284,7 +284,9 @@ def test_hidden_folders_of_others_stay(tmp_path):
         (tmp_path / name / "thesis.tex").write_text("mine")
     (tmp_path / ".e.partial" / "lock").touch()
     before = tree(tmp_path)
-    with pytest.raises(DataError, match=r"\.d\.partial/thesis\.tex: is not of this program"):
+    with pytest.raises(
+        DataError, match=r"\.d\.partial/thesis\.tex: was not written by this program"
+    ):
         write(tmp_path / "d")
     assert tree(tmp_path) == before
     write(tmp_path / "f")
@@ -320,7 +322,7 @@ def test_a_report_replaces_a_report_alone(change, study, tmp_path, capsys):
     change(folder)
     before = tree(tmp_path)
     assert report.main([str(study), "--reports", str(tmp_path / "reports")]) == 3
-    assert "stays as it is" in capsys.readouterr().err
+    assert "is not replaced" in capsys.readouterr().err
     with pytest.raises(DataError, match="report of a study"):  # a resumed search asks first
         check_report(study, tmp_path / "reports")
     assert tree(tmp_path) == before
@@ -332,7 +334,7 @@ def test_a_leaderboard_of_others_stays(name, study, tmp_path, capsys):
     words = [str(study), str(study), "--reports", str(root)]
     assert [report.main(words), report.main(words)] == [0, 0]
     (root / name).write_text('["mine"]')
-    assert report.main(words) == 2 and f"{name} there is not of" in capsys.readouterr().err
+    assert report.main(words) == 2 and f"{name} there was not written by" in capsys.readouterr().err
     assert (root / name).read_text() == '["mine"]'
 
 
@@ -348,7 +350,9 @@ def test_a_run_overwrites_only_a_run(name, tmp_path, capsys):
     (tmp_path / "out" / name).write_text('{"results": {}}')
     before = tree(tmp_path)
     assert train.main([*words, "--label-quality", "--out", str(tmp_path / "out")]) == 2
-    assert tree(tmp_path) == before and f"{name} there is not of" in capsys.readouterr().err
+    assert (
+        tree(tmp_path) == before and f"{name} there was not written by" in capsys.readouterr().err
+    )
 
 
 def test_a_run_is_repeated_in_its_folder(tmp_path, monkeypatch):
@@ -373,7 +377,7 @@ def test_an_ablation_overwrites_only_an_ablation(name, tmp_path, monkeypatch, ca
              "--seeds", "1", "--out", str(tmp_path / "out")]  # fmt: skip
     assert [ablate.main(words), ablate.main(words)] == [0, 0]
     (tmp_path / "out" / name).write_text('{"study": {"metrics": 1}}')
-    assert ablate.main(words) == 2 and f"{name} there is not of" in capsys.readouterr().err
+    assert ablate.main(words) == 2 and f"{name} there was not written by" in capsys.readouterr().err
     assert (tmp_path / "out" / name).read_text() == '{"study": {"metrics": 1}}'
 
 
@@ -389,7 +393,7 @@ def test_objects_of_others_stay(files, shelf: Remote, source, monkeypatch, capsy
     for flags in ([], ["--replace"]):
         assert run("import", "x", *source["import"], *flags) == 3
         error = capsys.readouterr().err
-        assert "stays as it is" in error and "--replace" not in error
+        assert "is not replaced" in error and "--replace" not in error
     assert {name: (shelf / "x" / name).read() for name in (shelf / "x").names()} == files
 
 

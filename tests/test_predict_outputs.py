@@ -131,7 +131,7 @@ def test_only_files_of_a_prediction_are_replaced(
 ) -> None:
     store = make_store(tmp_path / "tiny", train=8)
     trial = run_leaving_model(store, METHOD, tmp_path / "run")
-    features = export_features(trial.store, tmp_path / "features")
+    features = export_features(trial.task.store, tmp_path / "features")
     out = tmp_path / "found" / (suffix if suffix in ("srt", "vtt") else f"found.{suffix}")
     flags = ("--format", suffix)
     assert predict(tmp_path / "run", features, out, *flags) == 0
@@ -139,7 +139,7 @@ def test_only_files_of_a_prediction_are_replaced(
     file = sorted(out.iterdir())[0] if out.is_dir() else out
     file.write_text("mine")
     assert predict(tmp_path / "run", features, out, *flags) == 2
-    assert "is not of this command, and stays as it is" in capsys.readouterr().err
+    assert "was not written by this command and is not replaced" in capsys.readouterr().err
     assert file.read_text() == "mine"
     assert not [path for path in out.parent.rglob(".*")]
 
@@ -147,7 +147,7 @@ def test_only_files_of_a_prediction_are_replaced(
 def test_an_export_replaces_an_export_alone(tmp_path: Path) -> None:
     out = tmp_path / "model.pt2"
     out.write_text("mine")
-    with pytest.raises(ConfigError, match="model.pt2 there is not of this command"):
+    with pytest.raises(ConfigError, match="model.pt2 there was not written by this command"):
         check_export(out, "ptal_ray.json")
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("model/extra/ptal_ray.json", "{}")
@@ -158,7 +158,7 @@ def test_an_export_replaces_an_export_alone(tmp_path: Path) -> None:
 def test_the_command_writes_each_format(suffix: str, tmp_path: Path) -> None:
     store = make_store(tmp_path / "tiny", train=8)
     trial = run_leaving_model(store, METHOD, tmp_path / "run")
-    features = export_features(trial.store, tmp_path / "features")
+    features = export_features(trial.task.store, tmp_path / "features")
     out = tmp_path / f"found.{suffix}"
     assert predict(tmp_path / "run", features, out) == 0
     files = sorted(out.iterdir()) if out.is_dir() else [out]

@@ -270,11 +270,10 @@ def test_several_studies_make_a_leaderboard(study_dir, tmp_path, capsys):
     assert [r["study"] for r in rows] == [NAME, weak.directory.name]
     assert rows[0]["mAP"] == pytest.approx(0.448) and rows[0]["default_mAP"] == pytest.approx(0.328)
     assert rows[1]["mAP"] is None
+    assert [r["average"] for r in rows] == ["0.10-0.70", ""]
     table = (root / "leaderboard.md").read_text()
-    assert (
-        f"| demo | {SIMULATED} | apn | points | {NAME} | 16 | 3 | 44.80 ± 0.80 | 32.80 ± 0.80 |"
-        in table
-    )
+    row = f"| demo | {SIMULATED} | 0.10-0.70 | apn | points | {NAME} | 16 | 3 |"
+    assert f"{row} 44.80 ± 0.80 | 32.80 ± 0.80 |" in table
     assert main([*dirs, "--reports", str(root)]) == 0
     assert "44.80 ± 0.80" in capsys.readouterr().out
     assert leaderboard([]) == []

@@ -13,6 +13,7 @@ from ptal_ray.policy.optuna_searcher import grid
 from ptal_ray.space.untried import number_of_points
 from ptal_ray.storage.place import kept
 from ptal_ray.study.continuing import trials_begun
+from ptal_ray.study.duration import explained
 from ptal_ray.study.feasibility import remarks
 from ptal_ray.study.footprint import check_room, footprint, size
 from ptal_ray.study.study import Study
@@ -23,12 +24,12 @@ def places(study: Study, args: argparse.Namespace) -> int | None:
     """Trials at a time, None where only the cluster knows.
 
     Raises:
-        ConfigError: not even one trial fits this machine, which does not grow.
+        ConfigError: not even one trial fits this machine.
     """
     from ptal_ray.backends.ray.cluster import local_nodes, trials_at_once  # Ray is slow to import
 
     if study.autoscale and args.address is None:
-        raise ConfigError("--autoscale: this machine does not grow; give --address of a cluster")
+        raise ConfigError("--autoscale requires a cluster; pass --address")
     known = args.address is None or study.autoscale
     return trials_at_once(study, local_nodes()) if known else None
 
@@ -37,8 +38,7 @@ def room(study: Study, args: argparse.Namespace) -> tuple[int | None, dict[str, 
     """Trials at a time, None where only the cluster knows, and what their files take, JSON-able.
 
     Raises:
-        ConfigError: not even one trial fits this machine, which does not grow, or the files do not
-            fit the storage.
+        ConfigError: not even one trial fits this machine, or the files do not fit the storage.
     """
     if args.address is None:
         socket_folder()  # says what Ray could not use
@@ -84,7 +84,7 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
         "storage": files,
         "mlflow": tracking_uri(),
         "reports": str(kept(args.reports)),
-    }
+    } | explained(study, here or study.max_concurrent or 1)
 
 
 def distinct(study: Study) -> tuple[Study, list[str]]:

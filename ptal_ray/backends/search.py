@@ -19,11 +19,13 @@ from ptal_ray.reporting.progress import make_progress
 from ptal_ray.storage.place import kept, make_results_root
 from ptal_ray.study.asked import planned, resume_command, resumed, storage
 from ptal_ray.study.continuing import check_space
+from ptal_ray.study.duration import readable
 from ptal_ray.study.feasibility import demand, problems
 from ptal_ray.study.study import Study, create_study
 
 _SETTINGS = (
-    "num_trials", "time_budget_s", "searcher", "scheduler", "max_concurrent", "autoscale", "seed",
+    "num_trials", "time_budget_s", "gpu_hours", "searcher", "scheduler", "max_concurrent",
+    "autoscale", "seed",
     "keep_checkpoints", "source", "overrides",
 )  # fmt: skip
 
@@ -53,7 +55,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
     if args.dry_run:
         plan = dry_run(study, args) | {"notes": notes}
         say(study.space.to_yaml())
-        shown = plan | {"storage": plan["storage"]["text"]}
+        shown = plan | {"storage": plan["storage"]["text"]} | readable(plan)
         say("\n".join(f"{k:<18}{v}" for k, v in shown.items() if k not in ("space", "notes")))
         return plan
     room(study, args)
@@ -84,7 +86,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         raise StorageError(f"{error}: {resume_command(study, args)}") from error
     except DataError as error:
         then = resume_command(study, args)
-        raise DataError(f"{error}; once it is as it was, continue with: {then}") from error
+        raise DataError(f"{error}; restore the original data, then run: {then}") from error
     outcome = summary(study, report, unlogged)
     say(show_summary(outcome))
     return outcome
@@ -98,7 +100,7 @@ def _check_place(flag: str, folder: Path) -> None:
     """
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ConfigError(f"{flag} {folder}: {there} is no folder to write in; choose another")
+        raise ConfigError(f"{flag} {folder}: {there} is not a writable folder; choose another")
 
 
 def _write_report(study: Study, reports: Path) -> Path:

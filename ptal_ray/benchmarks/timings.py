@@ -25,6 +25,7 @@ from ptal_ray.ops import workloads
 from ptal_ray.ops.metrics import detection_map
 from ptal_ray.ops.nms import batched_nms
 from ptal_ray.training.config import TrialConfig
+from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 
 MATRIX_PRODUCTS = ("mm", "conv", "attention", "gemm", "linear")
@@ -82,7 +83,7 @@ def profile_method(args: argparse.Namespace) -> dict[str, Any]:
         )
         train = asdict(method.train_params()) | {
             "batch_size": args.batch,
-            "refresh_every": 1,  # losses that wait for labels then count from the second step on
+            "refresh_every": 100_000,  # none is due once the first epoch has made them
         }
         if method.stage is not None:
             train[method.stage.steps] = 1  # what is timed comes after it
@@ -103,35 +104,39 @@ def profile_method(args: argparse.Namespace) -> dict[str, Any]:
             score_on="test",
             precision=args.precision,
         )
-        return _time_trial(Trial(config, args.device), args.repeats, device)
+        return _time_trial(start(config, args.device), args.repeats, device)
 
 
 def _time_trial(trial: Trial, repeats: int, device: torch.device) -> dict[str, Any]:
-    plan = trial.plan
-    for _ in range(3 * plan.steps_per_epoch):  # past a first stage that trains less
+    plan = trial.batches.plan
+    for _ in range(3 * plan.steps_per_epoch):  # past those, and past a start that trains less
         trial.train_step()
     rows = plan.rows(trial.step)
-    videos, scored = len(rows), len(trial.score_ids)
-    timings = {"step, no refresh due": median_ms(lambda: _fresh_step(trial), repeats, device)}
-    if trial.method.refresh is not None:
+    videos, scored = len(rows), len(trial.task.score_ids)
+    timings = {"step, no refresh due": median_ms(trial.train_step, repeats, device)}
+    if trial.task.method.refresh is not None:
         timings["refresh of a batch"] = median_ms(
             lambda: trial.refresh(rows, np.ones(videos, bool)), repeats, device
         )
-    batch = trial.batch(rows)
-    timings["batch assembly"] = median_ms(lambda: trial.batch(rows), repeats, device)
-    timings["scores of the test videos"] = median_ms(
-        lambda: trial.score(trial.score_ids), max(1, repeats // 3), device
+    batch = trial.batches.training(trial.step, rows)
+    timings["batch assembly"] = median_ms(
+        lambda: trial.batches.training(trial.step, rows), repeats, device
     )
-    scores = trial.score(trial.score_ids)
-    hp = trial.method.decode_params()
-    grid = trial.split.grids[0]
+    timings["scores of the test videos"] = median_ms(
+        lambda: trial.score(trial.task.score_ids), max(1, repeats // 3), device
+    )
+    scores = trial.score(trial.task.score_ids)
+    hp = trial.task.method.decode_params()
+    grid = trial.batches.split.grids[0]
     timings["decode of a video"] = median_ms(
-        lambda: trial.method.decode(scores[0], grid, trial.store.duration_s(scores[0].id), hp),
+        lambda: trial.task.method.decode(
+            scores[0], grid, trial.task.store.duration_s(scores[0].id), hp
+        ),
         repeats,
         device,
     )
     timings["loss forward"] = median_ms(
-        lambda: trial.objective(batch, trial.step_context()), repeats, device
+        lambda: trial.learner.objective(batch, trial.step_context()), repeats, device
     )
     result: dict[str, Any] = {
         "ms": timings,
@@ -140,18 +145,12 @@ def _time_trial(trial: Trial, repeats: int, device: torch.device) -> dict[str, A
         "steps per second": 1e3 / timings["step, no refresh due"]["median"],
         "operators": _operators(trial, device),
     }
-    if trial.method.refresh is not None:
+    if trial.task.method.refresh is not None:
         result["refresh ms per video"] = timings["refresh of a batch"]["median"] / videos
     if device.type == "cuda":
         result["peak device MiB"] = torch.cuda.max_memory_allocated(device) / 2**20
     result["peak resident MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     return result
-
-
-def _fresh_step(trial: Trial) -> None:
-    """A training step in which no label is due."""
-    trial.labels.renewed_at[:] = trial.step
-    trial.train_step()
 
 
 def _operators(trial: Trial, device: torch.device) -> dict[str, Any]:
@@ -161,7 +160,7 @@ def _operators(trial: Trial, device: torch.device) -> dict[str, Any]:
         activities.append(torch.profiler.ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=activities) as profiler:
         for _ in range(3):
-            _fresh_step(trial)
+            trial.train_step()
         _wait(device)
     on_device = device.type == "cuda"
     times: dict[str, float] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from ptal_ray.data.copies import local_copy, remote_hash
@@ -40,6 +41,10 @@ THUMOS_LIKE = Protocol(
         "0.30-0.70": _steps(30, 70),
     },
 )
+THUMOS_DETECTORS = Protocol(  # the same numbers; the objective is another average
+    tiou=THUMOS_LIKE.tiou,
+    averages={name: THUMOS_LIKE.averages[name] for name in ("0.30-0.70", "0.10-0.70", "0.10-0.50")},
+)
 ACTIVITYNET = Protocol(tiou=_steps(50, 95, 5), averages={"0.50-0.95": _steps(50, 95, 5)})
 
 EPIC = Protocol(tiou=_steps(10, 50), averages={"0.10-0.50": _steps(10, 50)})
@@ -54,12 +59,18 @@ class Dataset:
         flags: what `import` needs beside features and annotations.
         simulated: flags of `simulate` where it makes the dataset from its annotations, else "".
         note: a line on the data, shown wherever results on it are.
+        assembled_by: the module of `readers` whose `assemble(path)` writes the store from what is
+            installed, on first use; "" where features must be imported.
+        detectors: how methods that learn from annotated instances are judged, where their papers
+            average other thresholds than those of point supervision; None for `protocol`.
     """
 
     protocol: Protocol
-    flags: str
+    flags: str = ""
     simulated: str = ""
     note: str = ""
+    assembled_by: str = ""
+    detectors: Protocol | None = None
 
 
 _GT = "--annotations GT.json"
@@ -71,7 +82,7 @@ _HAPT = (
 _SUPERVISED = "real video; features are class scores of models trained with full labels"
 
 DATASETS = {
-    "watch": Dataset(protocol=THUMOS_LIKE, flags=""),
+    "watch": Dataset(protocol=THUMOS_LIKE, assembled_by="watch"),
     "gtea": Dataset(protocol=THUMOS_LIKE, flags=f"{_CSV} --fps 15 --stride 16", simulated=_CSV),
     "gtea_scores": Dataset(
         protocol=THUMOS_LIKE,
@@ -89,7 +100,18 @@ DATASETS = {
         note=_HAPT,
     ),
     "beoid": Dataset(protocol=THUMOS_LIKE, flags=f"{_CSV} --fps 30 --stride 16", simulated=_CSV),
-    "thumos14": Dataset(protocol=THUMOS_LIKE, flags=f"{_CSV} --fps 25 --stride 16", simulated=_CSV),
+    "thumos14": Dataset(
+        protocol=THUMOS_LIKE,
+        flags=f"{_CSV} --fps 25 --stride 16",
+        simulated=_CSV,
+        detectors=THUMOS_DETECTORS,
+    ),
+    "thumos14_stride4": Dataset(
+        protocol=THUMOS_LIKE,
+        flags=f"{_CSV} --fps json --stride 4 --window 16",
+        simulated=_CSV,
+        detectors=THUMOS_DETECTORS,
+    ),
     "anet12": Dataset(
         protocol=ACTIVITYNET,
         flags=f"{_GT} --simulate-points gaussian --fps 25 --stride 16 --drop-invalid",
@@ -109,9 +131,17 @@ DATASETS = {
 }
 
 
-def protocol(name: str) -> Protocol:
-    """How detections on dataset `name` are judged; an unknown one like THUMOS14."""
-    return DATASETS[name].protocol if name in DATASETS else THUMOS_LIKE
+def protocol(name: str, supervision: str = "point") -> Protocol:
+    """How detections on dataset `name` are judged; an unknown one like THUMOS14.
+
+    Args:
+        name: of the dataset.
+        supervision: of the method that is judged; all but "point" learn from instances.
+    """
+    if name not in DATASETS:
+        return THUMOS_LIKE
+    own = DATASETS[name]
+    return own.protocol if supervision == "point" else own.detectors or own.protocol
 
 
 def note(name: str) -> str:
@@ -132,10 +162,40 @@ def import_hint(name: str) -> str:
     return hint
 
 
+def embedded() -> tuple[str, ...]:
+    """Names of the datasets that need no import."""
+    return tuple(name for name, dataset in DATASETS.items() if dataset.assembled_by)
+
+
 def data_root() -> Path:
     """Where stores lie on this machine: $PTAL_DATA where it is a path, else the cache directory."""
     place = os.environ.get("PTAL_DATA", "")
     return Path(place) if place and not is_remote(place) else cache_root()
+
+
+def data_place() -> str:
+    """Where stores lie, as `PTAL_DATA` says it: a folder or an s3:// address."""
+    place = os.environ.get("PTAL_DATA", "")
+    return place if is_remote(place) else str(data_root())
+
+
+def imported() -> tuple[str, ...]:
+    """Names of the stores at `data_place`, and of those that are made on first use.
+
+    Raises:
+        DataError: the address cannot be listed.
+    """
+    place = data_place()
+    if is_remote(place):
+        try:
+            names = Remote.parse(place).names()
+        except StorageError as error:
+            raise DataError(f"PTAL_DATA: {error}") from error
+        found = {name.removesuffix("/store.json") for name in names if name.endswith("/store.json")}
+        found = {name for name in found if "/" not in name}
+    else:
+        found = {path.parent.name for path in Path(place).glob("*/store.json")}
+    return tuple(sorted({"watch", *(name for name in found if not name.startswith("."))}))
 
 
 def origin(name_or_path: str) -> str:
@@ -154,7 +214,7 @@ def origin(name_or_path: str) -> str:
 
 
 def find(name_or_path: str) -> FeatureStore:
-    """A store by name under $PTAL_DATA, or by path; "watch" is assembled on first use.
+    """A store by name under $PTAL_DATA, or by path; an embedded dataset is assembled on first use.
 
     What lies at an s3:// address is copied to this machine first, once.
 
@@ -165,8 +225,8 @@ def find(name_or_path: str) -> FeatureStore:
     if is_remote(where):
         return FeatureStore.open(_remote_copy(Remote.parse(where)))
     path = data_root() / name_or_path if where else Path(name_or_path)
-    if name_or_path == "watch" and not (path / "store.json").exists():
-        _assemble_watch(path)
+    if name_or_path in embedded() and not (path / "store.json").exists():
+        _assemble(name_or_path, path)
     if not path.exists() and not where:
         raise DataError(
             f"{name_or_path}: there is no feature store; a text with / is taken for the folder of "
@@ -209,9 +269,9 @@ def present(store: str, source: str, content_hash: str) -> Path:
 def _remote_copy(source: Remote) -> Path:
     try:
         found = remote_hash(source)
-        if not found and source.name == "watch":
+        if not found and source.name in embedded():
             with published(source, replace=False) as path:
-                _assemble_watch(path)
+                _assemble(source.name, path)
             found = remote_hash(source)
     except StorageError as error:
         raise DataError(f"PTAL_DATA: {error}") from error
@@ -220,14 +280,13 @@ def _remote_copy(source: Remote) -> Path:
     return local_copy(source, found)
 
 
-def _assemble_watch(path: Path) -> None:
-    from ptal_ray.data.watch import assemble  # needs seglearn, which nothing else does
-
-    assemble(path)
+def _assemble(name: str, path: Path) -> None:
+    """Writes the store of an embedded dataset."""
+    import_module(f"ptal_ray.data.readers.{DATASETS[name].assembled_by}").assemble(path)
 
 
 def _not_imported(name: str, place: str) -> DataError:
     return DataError(
         f"dataset {name!r} is not imported ({place} is missing); {import_hint(name)}; "
-        "`--dataset watch` tries the same space at once"
+        f"`--dataset {embedded()[0]}` needs no import and tries the same space at once"
     )

@@ -40,7 +40,7 @@ def page(
     return [*lines, ""]
 
 
-def verdict(problems: Sequence[str]) -> str:
+def summary_line(problems: Sequence[str]) -> str:
     """One line on problems: how many, of which kinds."""
     kinds = by_kind(problems)
     noun = "problem" if len(problems) == 1 else "problems"

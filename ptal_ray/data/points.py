@@ -175,10 +175,10 @@ def _check_target(path: Path, replace: bool) -> None:
     plain = path.is_file() and not path.is_symlink()
     if not plain or not begins_with(path, ",".join(_HEAD) + "\r\n"):
         raise DataError(
-            f"{path}: is no CSV that this command wrote, and stays as it is; choose another file"
+            f"{path}: not a CSV that this command wrote, and is not replaced; choose another file"
         )
     if not replace:
-        raise DataError(f"{path}: exists already; pass --replace to write it anew")
+        raise DataError(f"{path}: already exists; pass --replace to replace it")
 
 
 def sorted_points(pairs: list[tuple[float, int]]) -> Points:

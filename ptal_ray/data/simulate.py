@@ -26,6 +26,7 @@ from ptal_ray.process.pool import process_pool
 
 STRIDE_S = {  # 16 frames a snippet, at the frame rate of the usual features
     "thumos14": 16 / 25,
+    "thumos14_stride4": 4 / 30,
     "anet12": 16 / 25,
     "anet13": 16 / 25,
     "gtea": 16 / 15,
@@ -203,7 +204,7 @@ def _check(recipe: Recipe, limit: int | None, workers: int) -> None:
         known = ", ".join(SIGMA)
         raise ConfigError(f"simulate: difficulty {recipe.difficulty!r}; allowed are {known}")
     if not 0 < recipe.stride_s < float("inf"):
-        raise ConfigError(f"simulate: stride {recipe.stride_s} s; a positive number is needed")
+        raise ConfigError(f"simulate: stride {recipe.stride_s} s; must be a positive number")
     for key, value, least in (
         ("dim", recipe.dim, 1),
         ("seed", recipe.seed, 0),

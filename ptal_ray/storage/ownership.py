@@ -62,9 +62,9 @@ def check_target(path: Path, kind: Kind, *, replace: bool) -> None:
     if not os.path.lexists(path):
         return
     if reason := foreign(path, kind):
-        raise DataError(f"{path}: {reason}, and stays as it is; move it away or choose another")
+        raise DataError(f"{path}: {reason}; it is not replaced; move it away or choose another")
     if not replace:
-        raise DataError(f"{path}: exists already; pass --replace to write it anew")
+        raise DataError(f"{path}: already exists; pass --replace to replace it")
 
 
 def check_files(flag: str, folder: Path, files: Mapping[str, Callable[[Path], bool]]) -> None:
@@ -84,8 +84,8 @@ def check_files(flag: str, folder: Path, files: Mapping[str, Callable[[Path], bo
             continue
         if path.is_symlink() or not path.is_file() or not known(path):
             raise ConfigError(
-                f"{flag} {folder}: {name} there is not of this command, and stays as it is; move "
-                "it away or choose another folder"
+                f"{flag} {folder}: {name} there was not written by this command and is not "
+                "replaced; move it away or choose another folder"
             )
 
 

@@ -152,7 +152,7 @@ class Remote:
             while left > 0:
                 with self._named("read"):
                     if not (chunk := file.read(min(left, CHUNK_BYTES))):
-                        raise OSError(f"{left} bytes are missing at its end")
+                        raise OSError(f"{left} bytes are missing at the end")
                 left -= len(chunk)
                 yield chunk
 
@@ -183,7 +183,9 @@ def is_remote(text: str) -> bool:
     """
     scheme, mark, _ = text.partition(":/")
     if mark and scheme.isalnum() and not text.startswith(SCHEME):
-        raise ConfigError(f"{text}: write a path or s3://bucket/prefix; nothing else is known")
+        raise ConfigError(
+            f"{text}: write a path or s3://bucket/prefix; other schemes are not supported"
+        )
     return text.startswith(SCHEME)
 
 

@@ -14,14 +14,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from ptal_ray.data.datasets import note
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DivergedError, PtalError
-from ptal_ray.methods.method import load
+from ptal_ray.methods.method import load, with_values
 from ptal_ray.process.pool import process_pool
 from ptal_ray.space.space import load_space
 from ptal_ray.storage.ownership import begins_with, check_files, read_object
@@ -31,8 +31,8 @@ from ptal_ray.study.provenance import provenance
 from ptal_ray.study.single_run import one_trial
 from ptal_ray.training.config import TrialConfig, external_note
 from ptal_ray.training.label_quality import label_quality
+from ptal_ray.training.stages import start
 from ptal_ray.training.supervision import annotated_ids, fold
-from ptal_ray.training.trial import Trial
 
 _HEAD = "# Variants of "  # of REPORT.md
 LABEL_COLUMNS = ("mAP_avg", "mAP_0.50", "class_accuracy", "mean_tiou", "positive_accuracy")
@@ -94,15 +94,15 @@ def run(config: TrialConfig) -> dict[str, Any]:
     """Trains one run to its end; its metrics, among them those of its pseudo-labels."""
     torch.set_num_threads(1)
     try:
-        trial = Trial(config)  # trains earlier stages
+        trial = start(config)  # trains earlier stages
         while not trial.done:
             report = trial.advance()
     except DivergedError as error:
         return {"diverged": str(error)}
     metrics = dict(report.metrics)
-    if trial.method.label_segments is not None:
+    if trial.task.method.label_segments is not None:
         found = label_quality(
-            trial.method, trial.model, trial.split, trial.hp, trial.made_labels, trial.annotated
+            trial.task, trial.learner.model, trial.batches.split, trial.made_labels
         )
         metrics |= {f"labels/{name}": value for name, value in found.items()}
     return {"metrics": metrics, "decode": report.decode, "seconds": report.seconds}
@@ -142,13 +142,11 @@ def _labelled(configs: Sequence[TrialConfig]) -> str:
     first, method = configs[0], load(configs[0].method)
     if method.supervision == "point":
         return ""
-    store, kind = FeatureStore.open(first.store), cast(Any, method.train_params)
-    asked = {
-        (c.train["labelled_fraction"], c.train["labelled_seed"], c.fold_seed): c for c in configs
-    }
+    store = FeatureStore.open(first.store)
+    params = [with_values(method.train_params, c.train) for c in configs]
+    asked = {(hp.labelled(), c.fold_seed): (hp, c) for hp, c in zip(params, configs, strict=True)}
     found = []
-    for config in asked.values():
-        hp = kind(**config.train)
+    for hp, config in asked.values():
         fit, _ = fold(store, hp, config.val_fraction, config.fold_seed)
         found.append(f"{len(set(annotated_ids(store, hp)) & set(fit))} of {len(fit)}")
     return "annotated: " + ", ".join(dict.fromkeys(found)) + " training videos"

@@ -29,10 +29,13 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
         DataError: the dataset is missing or lacks a split.
     """
     space = load_space(args.space, args.set, args.dataset)
+    if args.policy:
+        space = replace(space, policy=args.policy)
     store = find(space.dataset)
     settings = {
         "num_trials": space.budget.trials if args.num_trials is None else args.num_trials,
         "time_budget_s": args.time_budget,
+        "gpu_hours": args.gpu_hours,
         "searcher": args.searcher or SEARCHERS[0],
         "scheduler": args.scheduler or SCHEDULERS[0],
         "max_concurrent": args.max_concurrent,
@@ -70,6 +73,7 @@ def resumed(args: argparse.Namespace) -> Study:
     changes = {
         "num_trials": args.num_trials,
         "time_budget_s": args.time_budget,
+        "gpu_hours": args.gpu_hours,
         "max_concurrent": args.max_concurrent,
         "autoscale": args.autoscale,
         "keep_checkpoints": args.keep_checkpoints,

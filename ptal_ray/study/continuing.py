@@ -104,7 +104,7 @@ def check_space(study: Study, given: str, command: str) -> list[str]:
     except ConfigError:
         return [f"{given}: there is no such space any more; the study keeps its own"]
     try:
-        space = load_space(path, study.overrides)
+        space = load_space(path, study.overrides, kept=study.space)
     except ConfigError as error:
         raise ConfigError(f"{error}; {go_on}") from error
     if found := differences(study.space, space):

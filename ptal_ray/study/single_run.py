@@ -23,6 +23,7 @@ from ptal_ray.study.run_folder import MODEL
 from ptal_ray.study.study import Study, trial_config
 from ptal_ray.training.config import TrialConfig, TrialReport
 from ptal_ray.training.label_quality import label_quality
+from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 
 Watch = Callable[[Trial, int], AbstractContextManager[None]]
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace, watch: Watch = _unwatched) -> TrialReport:
     if not args.resume:
         _check_out(args.out)
     with _out(args.out):
-        trial = Trial(config, _device(args.device))
+        trial = start(config, _device(args.device))
         if args.resume:
             trial.load(args.out / "checkpoint.pt")
             if trial.done:
@@ -112,16 +113,16 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
         _judge_labels(trial, out, quiet)
     while True:
         report = trial.advance()
-        said = dataclasses.asdict(report) | {"annotated": trial.annotated}
+        said = dataclasses.asdict(report) | {"annotated": trial.task.annotated}
         with whole(out / "report.json") as beside:  # first: it says whose the others are
             beside.write_text(json.dumps(said, indent=1), encoding="utf-8")
-        write_detections(out / "detections.json", trial.detections, trial.store.info.classes)
+        write_detections(out / "detections.json", trial.detections, trial.task.store.info.classes)
         if trial.done:
             trial.save_model(out / MODEL, report.decode)
         trial.save(checkpoint)
         if not quiet:
             loss = f"loss {report.metrics['train/loss_total']:7.4f}"
-            what = _map_line(report.metrics, f"{trial.config.score_on}/")
+            what = _map_line(report.metrics, f"{trial.task.config.score_on}/")
             print(f"step {report.step:6d}  {loss}  {what}  {report.seconds:.1f} s", flush=True)
         if judge_labels:
             _judge_labels(trial, out, quiet)
@@ -160,9 +161,7 @@ def _out(out: Path) -> Iterator[None]:
 
 
 def _judge_labels(trial: Trial, out: Path, quiet: bool) -> None:
-    metrics = label_quality(
-        trial.method, trial.model, trial.split, trial.hp, trial.made_labels, trial.annotated
-    )
+    metrics = label_quality(trial.task, trial.learner.model, trial.batches.split, trial.made_labels)
     with (out / "label_quality.jsonl").open("a", encoding="utf-8") as file:
         print(json.dumps({"step": trial.step, **metrics}), file=file)
     if metrics and not quiet:

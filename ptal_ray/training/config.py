@@ -25,7 +25,9 @@ class TrialConfig:
         report_steps: ascending optimiser steps at which the trial reports; the last ends it.
         fit_on: "fit" (training split without the selection fold) or "train" (all of it).
         score_on: "val" (the selection fold) or "test".
-        val_fraction, fold_seed: the selection fold.
+        val_fraction, fold_seed: the selection fold; with `num_folds` only the seed counts.
+        num_folds, fold: the selection fold is part `fold` of `num_folds` disjoint ones, see
+            `splits.kfold`; 0 for one by `val_fraction`.
         precision: "fp32" or "bf16" (autocast).
         stages: folder where the results of earlier stages are kept for other trials; empty to
             keep none.
@@ -46,6 +48,8 @@ class TrialConfig:
     fold_seed: int = 0
     precision: str = "fp32"
     stages: str = ""
+    num_folds: int = 0
+    fold: int = 0
 
     def to_json(self) -> str:
         """One JSON object; `from_json` reads it back."""
@@ -82,6 +86,7 @@ class TrialReport:
         metrics: "val/mAP_avg", "val/mAP_0.50", ..., "train/loss_total", "train/loss_<term>".
         decode: the decode parameters chosen on the selection videos (or the frozen ones).
         seconds: training and scoring time so far, over all processes that ran the trial.
+        settings: objective of every decode setting on all scored videos, the default first.
         losses: [step, mean of the steps since the point before] by term, since the last report.
     """
 
@@ -90,4 +95,5 @@ class TrialReport:
     metrics: dict[str, float]
     decode: dict[str, Scalar]
     seconds: float
+    settings: tuple[float, ...] = ()
     losses: dict[str, list[list[float]]] = field(default_factory=dict)
