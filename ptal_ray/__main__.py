@@ -36,6 +36,7 @@ COMMANDS = {
     "search": "ptal_ray.search",
     "train": "ptal_ray.train",
     "ablate": "ptal_ray.ablate",
+    "decode": "ptal_ray.decode",
     "evaluate": "ptal_ray.evaluate",
     "predict": "ptal_ray.predict",
     "extract": "ptal_ray.extract",

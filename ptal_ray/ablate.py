@@ -4,11 +4,11 @@
         --variant 'base: train.score_weight=0 train.feature_weight=0' \\
         --variant '+ score contrast: train.feature_weight=0' --variant '+ feature contrast:'
 
-Each variant is a name and settings on top of the search space. Every run trains with what these
-fix and the method's defaults for the rest, on the training split without a fold, and is judged on
-that fold with the decode parameters searched alike (cross-fitted where the space says so). Seed k
-takes fold k, for every variant. The test split is never read. The report is
-written after each variant, so an ablation that is stopped keeps those that are done.
+A variant is a name and settings that override the search space. Each run trains with the values
+that the space and the settings fix, and with the method's defaults for the others, on the training
+split without one fold. It is evaluated on that fold; the decode parameters are searched the same
+way for all variants (cross-fitted if the space says so). Seed k uses fold k. The test split is
+never read. The report is written after each variant, so a stopped ablation keeps the finished ones.
 """
 
 from __future__ import annotations
@@ -30,13 +30,16 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("space", help="a search space (name or YAML)")
+    parser.add_argument("space", help="name or file of a search space")
     parser.add_argument("--variant", action="append", required=True, metavar="'NAME: SETTINGS'")
-    parser.add_argument("--dataset", help="another imported dataset than the YAML names")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each variant")
-    parser.add_argument("--jobs", type=int, default=usable_cpus(), help="runs at a time")
-    parser.add_argument("--out", type=Path, required=True, help="where the report goes")
+    parser.add_argument("--dataset", help="use this dataset in place of the one in the space")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
+                        help="override a value of the space, in all variants")  # fmt: skip
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each variant (default: 3)")
+    parser.add_argument(
+        "--jobs", type=int, default=usable_cpus(), help="concurrent runs (default: all CPUs)"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the report")
     return parser
 
 

@@ -5,7 +5,7 @@ PtalError
  │    └── TrackingError   the MLflow server does not answer             exit 2
  ├── DataError        a file, a feature array or an annotation is wrong exit 3
  ├── NoTrialFinished  the search ended without one finished trial       exit 4
- ├── StorageError     the storage of a study is full or out of reach    exit 1
+ ├── StorageError     the storage of a study is full or unreachable     exit 1
  └── DivergedError    a loss or a score became NaN or infinite          (fails one trial)
 
 A message is one line: place, value, what is allowed, what to do.
@@ -52,7 +52,7 @@ class DivergedError(PtalError):
 
 
 class StorageError(PtalError):
-    """A storage is full or out of reach; what finished is kept, and a study can be resumed."""
+    """A storage is full or unreachable; finished work is kept, and a study can be resumed."""
 
 
 @contextmanager

@@ -3,12 +3,12 @@
     python -m ptal_ray.evaluate GT.json PRED.json --tiou 0.1:0.7:0.1 --subset test
 
 Classes are the labels of the evaluated ground truth. Values are those of the official ActivityNet
-code, on degenerate segments too: detections of no length or with an end before the start count, as
-do such instances; a score of NaN ranks first, and an overlap of 0/0 is a match. --drop-degenerate
-leaves them out. Two things differ: detections of labels the ground truth lacks are left out (the
-official code stops), and video ids are matched with and without "v_". Equal scores keep the order
-of the file. Detections in videos the ground truth lacks are false positives. What was noticed is
-counted in the last line and explained on standard error.
+code, also on degenerate segments: instances and detections of length zero, or with an end before
+the start, count; a score of NaN ranks first; an overlap of 0/0 is a match. --drop-degenerate
+removes them. There are two differences: detections with a label that the ground truth lacks are
+ignored (the official code stops), and video ids match with and without "v_". Equal scores keep the
+order of the file. Detections in videos that the ground truth lacks are false positives. The last
+line counts anomalies; standard error explains them.
 """
 
 from __future__ import annotations

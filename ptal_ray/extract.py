@@ -5,13 +5,13 @@
 Encoders:
   efficientnet-lite0   an image classifier (ImageNet): 1280 numbers a frame, averaged over a window
   transnetv2           a detector of shot boundaries: 1024 numbers a frame, averaged over a window
-  FILE.pt, FILE.pt2    a network of yours, TorchScript or torch.export: of frames or of clips; it
-                       is run as a program, so take one that you trust
+  FILE.pt, FILE.pt2    your own network, TorchScript or torch.export, of frames or of clips; it is
+                       executed, so use only files that you trust
 These are not the I3D features of published tables. Nothing is downloaded.
 
-Repeat a command that was interrupted: finished videos are left out. A video that cannot be read is
-listed at the end, and the others are extracted. Exit codes: 0 done, also with some unreadable
-videos; 1 storage full, 2 flags, 3 no video could be read, 130 interrupted.
+Repeat an interrupted command to continue; finished videos are skipped. Unreadable videos are listed
+at the end, and the others are extracted. Exit codes: 0 done, also with some unreadable videos;
+1 storage full, 2 flags, 3 no video could be read, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
     python -m ptal_ray.predict runs/best --export model.pt2
 
 MODEL is a study (the first final run of its best configuration), the folder of a run, a model.pt,
-a best.yaml beside one, or models:/NAME/VERSION of the MLflow registry. DIR holds one <id>.npy of
-shape (T, D) a video. An interrupted prediction continues with the same command. Videos whose
-features cannot be used are listed at the end.
+the best.yaml beside one, or models:/NAME/VERSION of the MLflow registry. DIR holds one <id>.npy of
+shape (T, D) per video. Repeat an interrupted command to continue. Videos with unusable features are
+listed at the end.
 """
 
 from __future__ import annotations
@@ -35,25 +35,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="a study, a run, a model.pt, a best.yaml or models:/...")
-    add("--features", type=Path, metavar="DIR", help="folder of <id>.npy, each (T, D)")
-    add("--out", type=Path, metavar="PATH", help="the file to write; for srt and vtt a folder")
+    add("--features", type=Path, metavar="DIR", help="folder of <id>.npy, each of shape (T, D)")
+    add("--out", type=Path, metavar="PATH", help="output file; for srt and vtt a folder")
     add("--format", choices=FORMATS, help="default: by the suffix of --out, else json")
-    add("--min-score", type=float, metavar="S", help="leave out detections with a lower score")
-    add("--top", type=int, metavar="N", help="of each video the N best detections alone")
+    add("--min-score", type=float, metavar="S", help="drop detections with a score below S")
+    add("--top", type=int, metavar="N", help="keep the N best detections of each video")
     add("--durations", type=Path, metavar="CSV", help="columns video and duration, in seconds; "
-        "default: what the snippets cover")  # fmt: skip
-    add("--fps", type=float, metavar="F", help="frames per second that --stride counts")
-    add("--stride", type=float, metavar="N", help="frames from snippet to snippet (default: the "
+        "default: the time that the snippets cover")  # fmt: skip
+    add(
+        "--fps",
+        type=float,
+        metavar="F",
+        help="frame rate of the videos; --stride counts these frames",
+    )
+    add("--stride", type=float, metavar="N", help="frames between snippets (default: the "
         "stride of training)")  # fmt: skip
-    add("--window", type=float, metavar="N", help="frames that a snippet sees (default: in the "
-        "proportion of training)")  # fmt: skip
-    add("--allow-stride", action="store_true", help="accept another stride than that of training, "
+    add("--window", type=float, metavar="N", help="frames per snippet (default: as in training, "
+        "in proportion to the stride)")  # fmt: skip
+    add("--allow-stride", action="store_true", help="accept a stride that differs from training, "
         "and durations that contradict it")  # fmt: skip
     add("--device", help="cpu, cuda or cuda:K (default: cuda where there is one)")
     add("--threads", type=int, metavar="N", help="CPU threads (default: all)")
-    add("--export", type=Path, metavar="FILE.pt2", help="instead write the network by "
-        "torch.export and compare its scores")  # fmt: skip
-    add("--json", action="store_true", help="print one JSON object, all else to stderr")
+    add("--export", type=Path, metavar="FILE.pt2", help="write the network by torch.export "
+        "and compare its scores, in place of a prediction")  # fmt: skip
+    add("--json", action="store_true", help="print one JSON object; everything else goes to stderr")
     return parser
 
 
@@ -70,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(outcome))
         return 0
 
-    return exit_code(work, lambda: "the same command continues")
+    return exit_code(work, lambda: "repeat the command to continue")
 
 
 def _progress(done: int, total: int) -> None:

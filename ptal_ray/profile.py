@@ -1,4 +1,4 @@
-"""Milliseconds and memory of a method's parts on this machine.
+"""Measures the time and memory of a method's parts on this machine.
 
 python -m ptal_ray.profile apn --snippets 750 --dim 2048 --device cuda --precision bf16
 python -m ptal_ray.profile evaluation
@@ -28,8 +28,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "target", metavar="TARGET", help=f"the name of a method, or {', '.join(OTHERS)}"
     )
-    parser.add_argument("--batch", type=int, default=16, help="videos per batch")
-    parser.add_argument("--snippets", type=int, default=100, help="T of every video")
+    parser.add_argument("--batch", type=int, default=16, help="videos per batch (default: 16)")
+    parser.add_argument(
+        "--snippets", type=int, default=100, help="snippets per video (default: 100)"
+    )
     parser.add_argument("--dim", type=int, default=2048, help="D")
     parser.add_argument("--classes", type=int, default=20, help="C")
     parser.add_argument("--points", type=int, default=10, help="points per video")
@@ -38,16 +40,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--set", action="append", default=[], metavar="train.KEY=JSON")
-    parser.add_argument("--uri", help="tracking: where to write (default: a new SQLite file)")
-    parser.add_argument("--writers", type=int, default=1, help="tracking: processes, a study each")
-    parser.add_argument("--runs", type=int, default=40, help="tracking: trials of each writer")
-    parser.add_argument("--reports", type=int, default=20, help="tracking: of each trial")
-    parser.add_argument("--metrics", type=int, default=10, help="tracking: of each report")
+    parser.add_argument("--uri", help="tracking: server or database (default: a new SQLite file)")
     parser.add_argument(
-        "--one-by-one", action="store_true", help="tracking: send each report alone"
+        "--writers", type=int, default=1, help="tracking: concurrent processes, one study each"
     )
-    parser.add_argument("--trials", type=int, default=1000, help="of `driver`: that train nothing")
-    parser.add_argument("--concurrent", type=int, default=64, help="of `driver`: at a time")
+    parser.add_argument("--runs", type=int, default=40, help="tracking: trials per writer")
+    parser.add_argument("--reports", type=int, default=20, help="tracking: reports per trial")
+    parser.add_argument("--metrics", type=int, default=10, help="tracking: metrics per report")
+    parser.add_argument(
+        "--one-by-one",
+        action="store_true",
+        help="tracking: send each report in a request of its own",
+    )
+    parser.add_argument(
+        "--trials", type=int, default=1000, help="driver: trials, which train nothing"
+    )
+    parser.add_argument("--concurrent", type=int, default=64, help="driver: concurrent trials")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 

@@ -1,4 +1,4 @@
-"""Reports of studies, and what MLflow still lacks of them.
+"""Writes reports of studies, and sends MLflow what it lacks.
 
     python -m ptal_ray.report studies/apn_watch-20261121-120000
     python -m ptal_ray.report studies/*           (and a table that compares them)
@@ -29,7 +29,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY_DIR")
     parser.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR")
     parser.add_argument("--html", type=Path, metavar="FILE", help="compare the methods on one page")
-    parser.add_argument("--log", action="store_true", help="send MLflow what it does not have")
+    parser.add_argument(
+        "--log", action="store_true", help="send MLflow the events and reports that it lacks"
+    )
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     return parser
 

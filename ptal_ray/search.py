@@ -6,7 +6,7 @@
 
 Trials run under Ray. The best configuration and the defaults are then trained on the whole
 training split with several seeds, and the test split is read once. Everything is written to a study
-directory, to MLflow and to a report. Ctrl-C stops cleanly, a second one at once.
+directory, to MLflow and to a report. Ctrl-C stops cleanly; a second Ctrl-C stops immediately.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             outcome, code = {"error": str(error), "exit_code": error.exit_code}, error.exit_code
         except KeyboardInterrupt as error:
             command = str(error)
-            what = f"continue with\n  {command}" if command else "nothing was started"
+            what = f"to continue, run\n  {command}" if command else "nothing was started"
             print(f"interrupted; {what}", file=sys.stderr)
             outcome, code = {"state": "interrupted", "resume": command}, INTERRUPTED
         if args.json:

@@ -1,11 +1,11 @@
-"""One trial here, without Ray.
+"""Trains one configuration in this process, without Ray.
 
     python -m ptal_ray.train apn_watch --set train.lr=3e-4
     python -m ptal_ray.train reports/STUDY/best.yaml --test --out runs/best
 
-Trains with the values a search-space YAML fixes and the method's defaults for the rest, tunes the
-decode parameters it searches on the validation fold, and prints one line a report. With --test it
-trains on the whole training split with the decode parameters as they stand and scores the test
+Trains with the values that a search space fixes and the method's defaults for the others, tunes
+the searched decode parameters on the validation fold, and prints one line per report. With --test
+it trains on the whole training split, keeps the decode parameters fixed and evaluates the test
 split at the end.
 """
 
@@ -18,6 +18,7 @@ import argparse
 import dataclasses
 import json
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,12 +31,18 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("space", help="a search space (name or YAML), or a report's best.yaml")
-    parser.add_argument("--dataset", help="another imported dataset than the YAML names")
+    parser.add_argument(
+        "space", help="name or file of a search space, or the best.yaml of a report"
+    )
+    parser.add_argument("--dataset", help="use this dataset in place of the one in the space")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--test", action="store_true", help="train on all, score the test split")
-    parser.add_argument("--reports", type=int, metavar="N", help="report N times, evenly spaced")
+    parser.add_argument(
+        "--test",
+        action="store_true",
+        help="train on the whole training split, evaluate the test split",
+    )
+    parser.add_argument("--reports", type=int, metavar="N", help="number of reports, evenly spaced")
     parser.add_argument(
         "--label-quality",
         action="store_true",
@@ -43,8 +50,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:K (default: cuda where there is one)")
     parser.add_argument("--threads", type=int, default=usable_cpus(), help="CPU threads")
-    parser.add_argument("--out", type=Path, default=Path("runs/train"), help="where results go")
-    parser.add_argument("--resume", action="store_true", help="continue from OUT/checkpoint.pt")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/train"),
+        help="folder of the results (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from checkpoint.pt in --out"
+    )
     parser.add_argument("--json", action="store_true", help="print the last report as JSON")
     return parser
 
@@ -52,12 +66,13 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     args = _parser().parse_args(argv)
+    from ptal_ray.reporting.run_progress import following
     from ptal_ray.study.footprint import size
     from ptal_ray.study.run_folder import MODEL
     from ptal_ray.study.single_run import run
 
     def work() -> int:
-        report = run(args)
+        report = run(args, lambda trial, last: following(trial, last, sys.stderr))
         if args.json:
             print(json.dumps(dataclasses.asdict(report)))
         else:
@@ -67,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def advice() -> str:
         begun = (args.out / "checkpoint.pt").exists()
-        return f"--out {shlex.quote(str(args.out))} --resume continues" if begun else ""
+        return f"--out {shlex.quote(str(args.out))} --resume continues the run" if begun else ""
 
     return exit_code(work, advice)
 

@@ -47,7 +47,8 @@ COMMANDS = {  # exit code and what passes through the code of a command at the l
     "profile suppression --repeats 1": 0,
 }
 NAMES = (
-    "data", "evaluate", "extract", "predict", "search", "train", "ablate", "report", "profile",
+    "data", "evaluate", "extract", "predict", "search", "train", "ablate", "decode",
+    "report", "profile",
 )  # fmt: skip
 
 
@@ -240,7 +241,7 @@ def test_a_home_that_is_unknown(monkeypatch):
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     with pytest.raises(ConfigError, match="has no home directory; set PTAL_CACHE, or HOME"):
         home("PTAL_CACHE")
-    with pytest.raises(ConfigError, match="~/x: ~ is no home directory here"):
+    with pytest.raises(ConfigError, match="~/x: ~ has no home directory on this machine"):
         expanded("~/x")
 
 

@@ -72,7 +72,7 @@ def test_a_second_import_needs_replace_and_validate_accepts_both(capsys):
     assert run("validate", *words) == 0
     assert run("import", *words) == 0
     assert run("import", *words) == 3
-    assert capsys.readouterr().err.count("exists already; pass --replace") == 1
+    assert capsys.readouterr().err.count("already exists; pass --replace") == 1
     assert run("import", *words, "--replace", "--dtype", "float32") == 0
     assert find("gtea_scores").dtype == "float32"
     assert run("validate", "gtea_scores") == 0
@@ -141,7 +141,7 @@ RATES = ["--fps", "1", "--stride", "1"]
         ([*PLAIN, "--fps", "1", "--points", "p"], "--stride is needed"),
         ([*PLAIN, *RATES, "--points", "p", "--point-fps", "nan"], "invalid value 'nan'"),
         ([*PLAIN, *RATES], "one of --points CSV and --simulate-points"),
-        ([*PLAIN, *RATES, "--points", "p", "--train-list", "l"], "go together"),
+        ([*PLAIN, *RATES, "--points", "p", "--train-list", "l"], "must be given together"),
         (["validate", "x", "--features", "f"], "--annotations is needed"),
         (["points", "x", "--kind", "middle", "--out", "o"], "invalid choice"),
         (["points", "x", "--kind", "uniform", "--seed", "-1", "--out", "o"], "from 0 on"),

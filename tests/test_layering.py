@@ -28,6 +28,7 @@ LEVELS = (
     {"benchmarks"},
     {
         "ablate",
+        "decode",
         "evaluate",
         "extract",
         "predict",

@@ -108,7 +108,7 @@ def test_what_is_no_store_stays(command, flags, make, source, tmp_path, capsys):
     assert run(command, "x", *source[command], "--out", place / "out", *flags) == 3
     assert tree(place) == before
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "stays as it is" in error and "--replace" not in error
+    assert error.count("\n") == 1 and "is not replaced" in error and "--replace" not in error
 
 
 @pytest.mark.parametrize("command", ["import", "simulate"])
@@ -281,7 +281,9 @@ def test_hidden_folders_of_others_stay(tmp_path):
         (tmp_path / name / "thesis.tex").write_text("mine")
     (tmp_path / ".e.partial" / "lock").touch()
     before = tree(tmp_path)
-    with pytest.raises(DataError, match=r"\.d\.partial/thesis\.tex: is not of this program"):
+    with pytest.raises(
+        DataError, match=r"\.d\.partial/thesis\.tex: was not written by this program"
+    ):
         write(tmp_path / "d")
     assert tree(tmp_path) == before
     write(tmp_path / "f")
@@ -301,7 +303,7 @@ def test_objects_of_others_stay(files, shelf: Folder, source, monkeypatch, capsy
     for flags in ([], ["--replace"]):
         assert run("import", "x", *source["import"], *flags) == 3
         error = capsys.readouterr().err
-        assert "stays as it is" in error and "--replace" not in error
+        assert "is not replaced" in error and "--replace" not in error
     assert {name: (shelf / "x" / name).read() for name in (shelf / "x").names()} == files
 
 

@@ -306,7 +306,7 @@ def test_an_interrupted_prediction_continues(
 
     monkeypatch.setattr(TrainedModel, "detect", stopping)
     assert predict(trained / "run", features, out) == 130
-    assert "the same command continues" in capsys.readouterr().err
+    assert "repeat the command to continue" in capsys.readouterr().err
     assert not out.exists() and len(seen) == 2
     partial = tmp_path / ".found.json.partial"
     partial.write_text(partial.read_text() + '{"id": "half')

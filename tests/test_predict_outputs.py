@@ -139,7 +139,7 @@ def test_only_files_of_a_prediction_are_replaced(
     file = sorted(out.iterdir())[0] if out.is_dir() else out
     file.write_text("mine")
     assert predict(tmp_path / "run", features, out, *flags) == 2
-    assert "is not of this command, and stays as it is" in capsys.readouterr().err
+    assert "was not written by this command and is not replaced" in capsys.readouterr().err
     assert file.read_text() == "mine"
     assert not [path for path in out.parent.rglob(".*")]
 
@@ -147,7 +147,7 @@ def test_only_files_of_a_prediction_are_replaced(
 def test_an_export_replaces_an_export_alone(tmp_path: Path) -> None:
     out = tmp_path / "model.pt2"
     out.write_text("mine")
-    with pytest.raises(ConfigError, match="model.pt2 there is not of this command"):
+    with pytest.raises(ConfigError, match="model.pt2 there was not written by this command"):
         check_export(out, "ptal_ray.json")
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("model/extra/ptal_ray.json", "{}")

@@ -76,7 +76,7 @@ def test_flags_of_other_layouts_are_refused(root, words, capsys):
     more = ["--features", root, "--annotations", root, "--point-kind", "centre"]
     more += ["--fps", 1, "--stride", 1] if layout == "plain" else []
     message = refused(capsys, "--layout", layout, root, flag, value, *more, code=2)
-    assert message == f"error: {flag} is no flag of --layout {layout}; leave it out\n"
+    assert message == f"error: {flag} does not apply to --layout {layout}; remove it\n"
 
 
 # signals

@@ -260,7 +260,7 @@ def test_imports_go_to_the_address(
     assert data.main(["info", "mine", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["subsets"]["train"]["points"] == 1
     assert data.main(words) == 3
-    assert f"{shelf}/mine: exists already; pass --replace" in capsys.readouterr().err
+    assert f"{shelf}/mine: already exists; pass --replace" in capsys.readouterr().err
     assert data.main([*words, "--replace", "--note", "again"]) == 0
     assert find("mine").info.note.startswith("again")
     assert sorted(p.suffix for p in (shelf / "mine").here.iterdir()) == ["", "", ".lock", ".lock"]

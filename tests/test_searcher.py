@@ -305,3 +305,11 @@ def test_a_grid_that_grows_when_resumed_leaves_out_what_was_tried(make):
     later = [p for n in range(3, 8) if (p := more.suggest(n)) is not None]
     assert sorted(p["lr"] for p in first) == [0.0, 0.5, 1.0]
     assert sorted(p["lr"] for p in later) == [0.25, 0.75]
+
+
+def test_the_objective_has_its_name_in_the_dashboard(make):
+    study = make()
+    for _ in range(2):  # a resumed study names it again
+        OptunaSearcher(study)
+    journal = open_journal(study.directory / JOURNAL)
+    assert optuna.load_study(study_name=study.name, storage=journal).metric_names == ["mAP"]

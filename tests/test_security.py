@@ -270,7 +270,7 @@ def test_links_that_lead_out_of_a_study_are_refused(
     (study.directory / name).symlink_to(outside)
     assert search.main(["--resume", str(study.directory)]) == 3
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ") and "lies elsewhere" in line
+    assert line.startswith("error: ") and "which is outside" in line
     assert (outside / ".precious").exists()
 
 

@@ -258,7 +258,7 @@ def test_an_error_leaves_nothing_and_keeps_the_old_store(tmp_path):
 
 def test_an_existing_store_is_replaced_only_when_asked(tmp_path):
     write(tmp_path / "d")
-    with pytest.raises(DataError, match="exists already; pass --replace"), writer(tmp_path / "d"):
+    with pytest.raises(DataError, match="already exists; pass --replace"), writer(tmp_path / "d"):
         pass
     assert write(tmp_path / "d", {"duration_s": 4.0}, replace=True).duration_s("a") == 4.0
     assert [p.name for p in tmp_path.iterdir()] == ["d"]
@@ -294,7 +294,7 @@ def test_a_killed_writer_leaves_a_hidden_folder_that_the_next_one_removes(tmp_pa
 def test_a_replacement_killed_between_its_renames_is_undone(tmp_path):
     before = write(tmp_path / "d").info.content_hash
     os.rename(tmp_path / "d", tmp_path / ".d.old")
-    with pytest.raises(DataError, match="exists already"), writer(tmp_path / "d"):
+    with pytest.raises(DataError, match="already exists"), writer(tmp_path / "d"):
         pass
     assert FeatureStore.open(tmp_path / "d").info.content_hash == before
 

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from ptal_ray.data import watch
 from ptal_ray.data.datasets import find, protocol
+from ptal_ray.data.readers import watch
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptal_ray.data import watch, windows
+from ptal_ray.data import windows
 from ptal_ray.data.normalize import Scale, training_scale
+from ptal_ray.data.readers import watch
 from ptal_ray.data.windows import window_features, window_shape
 
 

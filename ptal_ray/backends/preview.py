@@ -25,12 +25,12 @@ def places(study: Study, args: argparse.Namespace) -> int | None:
     """Trials at a time, None where only the cluster knows.
 
     Raises:
-        ConfigError: not even one trial fits this machine, which does not grow.
+        ConfigError: not even one trial fits this machine.
     """
     from ptal_ray.backends.ray.cluster import local_nodes, trials_at_once  # Ray is slow to import
 
     if study.autoscale and args.address is None:
-        raise ConfigError("--autoscale: this machine does not grow; give --address of a cluster")
+        raise ConfigError("--autoscale requires a cluster; pass --address")
     known = args.address is None or study.autoscale
     return trials_at_once(study, local_nodes()) if known else None
 
@@ -39,8 +39,7 @@ def room(study: Study, args: argparse.Namespace) -> tuple[int | None, dict[str, 
     """Trials at a time, None where only the cluster knows, and what their files take, JSON-able.
 
     Raises:
-        ConfigError: not even one trial fits this machine, which does not grow, or the files do not
-            fit the storage.
+        ConfigError: not even one trial fits this machine, or the files do not fit the storage.
     """
     if args.address is None:
         socket_folder()  # says what Ray could not use

@@ -86,7 +86,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         raise StorageError(f"{error}: {resume_command(study, args)}") from error
     except DataError as error:
         then = resume_command(study, args)
-        raise DataError(f"{error}; once it is as it was, continue with: {then}") from error
+        raise DataError(f"{error}; restore the original data, then run: {then}") from error
     outcome = summary(study, report, unlogged)
     say(show_summary(outcome))
     return outcome
@@ -100,7 +100,7 @@ def _check_place(flag: str, folder: Path) -> None:
     """
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ConfigError(f"{flag} {folder}: {there} is no folder to write in; choose another")
+        raise ConfigError(f"{flag} {folder}: {there} is not a writable folder; choose another")
 
 
 def _write_report(study: Study, reports: Path) -> Path:

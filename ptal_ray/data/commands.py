@@ -16,7 +16,7 @@ from ptal_ray.data.datasets import data_root, find, origin
 from ptal_ray.data.findings import remark_lines
 from ptal_ray.data.importer import examine, import_dataset
 from ptal_ray.data.names import check_name
-from ptal_ray.data.page import page, review, verdict
+from ptal_ray.data.page import page, review, summary_line
 from ptal_ray.data.plan import Plan
 from ptal_ray.data.point_noise import disturbed, given_noise
 from ptal_ray.data.points import simulate_points, write_points_csv
@@ -56,7 +56,7 @@ def run_validate(flags: argparse.Namespace) -> int:
         lines = page(plan.videos, plan.classes, problems, plan.remarks, plan.examples)
     print("\n".join(lines))
     if problems:
-        raise DataError(f"{place}: {verdict(problems)}")
+        raise DataError(f"{place}: {summary_line(problems)}")
     print(f"{place}: sound{rest}")
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from ptal_ray.data.copies import local_copy, remote_hash
@@ -58,14 +59,17 @@ class Dataset:
         flags: what `import` needs beside features and annotations.
         simulated: flags of `simulate` where it makes the dataset from its annotations, else "".
         note: a line on the data, shown wherever results on it are.
+        assembled_by: the module of `readers` whose `assemble(path)` writes the store from what is
+            installed, on first use; "" where features must be imported.
         detectors: how methods that learn from annotated instances are judged, where their papers
             average other thresholds than those of point supervision; None for `protocol`.
     """
 
     protocol: Protocol
-    flags: str
+    flags: str = ""
     simulated: str = ""
     note: str = ""
+    assembled_by: str = ""
     detectors: Protocol | None = None
 
 
@@ -78,7 +82,7 @@ _HAPT = (
 _SUPERVISED = "real video; features are class scores of models trained with full labels"
 
 DATASETS = {
-    "watch": Dataset(protocol=THUMOS_LIKE, flags=""),
+    "watch": Dataset(protocol=THUMOS_LIKE, assembled_by="watch"),
     "gtea": Dataset(protocol=THUMOS_LIKE, flags=f"{_CSV} --fps 15 --stride 16", simulated=_CSV),
     "gtea_scores": Dataset(
         protocol=THUMOS_LIKE,
@@ -158,6 +162,11 @@ def import_hint(name: str) -> str:
     return hint
 
 
+def embedded() -> tuple[str, ...]:
+    """Names of the datasets that need no import."""
+    return tuple(name for name, dataset in DATASETS.items() if dataset.assembled_by)
+
+
 def data_root() -> Path:
     """Where stores lie on this machine: $PTAL_DATA where it is a path, else the cache directory."""
     place = os.environ.get("PTAL_DATA", "")
@@ -205,7 +214,7 @@ def origin(name_or_path: str) -> str:
 
 
 def find(name_or_path: str) -> FeatureStore:
-    """A store by name under $PTAL_DATA, or by path; "watch" is assembled on first use.
+    """A store by name under $PTAL_DATA, or by path; an embedded dataset is assembled on first use.
 
     What lies at an s3:// address is copied to this machine first, once.
 
@@ -216,8 +225,8 @@ def find(name_or_path: str) -> FeatureStore:
     if (place := Folder.parse(where)).remote:
         return FeatureStore.open(_remote_copy(place))
     path = data_root() / name_or_path if where else Path(name_or_path)
-    if name_or_path == "watch" and not (path / "store.json").exists():
-        _assemble_watch(path)
+    if name_or_path in embedded() and not (path / "store.json").exists():
+        _assemble(name_or_path, path)
     if not path.exists() and not where:
         raise DataError(
             f"{name_or_path}: there is no feature store; a text with / is taken for the folder of "
@@ -260,9 +269,9 @@ def present(store: str, source: str, content_hash: str) -> Path:
 def _remote_copy(source: Folder) -> Path:
     try:
         found = remote_hash(source)
-        if not found and source.name == "watch":
+        if not found and source.name in embedded():
             with published(source, replace=False) as path:
-                _assemble_watch(path)
+                _assemble(source.name, path)
             found = remote_hash(source)
     except StorageError as error:
         raise DataError(f"PTAL_DATA: {error}") from error
@@ -271,14 +280,13 @@ def _remote_copy(source: Folder) -> Path:
     return local_copy(source, found)
 
 
-def _assemble_watch(path: Path) -> None:
-    from ptal_ray.data.watch import assemble  # needs seglearn, which nothing else does
-
-    assemble(path)
+def _assemble(name: str, path: Path) -> None:
+    """Writes the store of an embedded dataset."""
+    import_module(f"ptal_ray.data.readers.{DATASETS[name].assembled_by}").assemble(path)
 
 
 def _not_imported(name: str, place: str) -> DataError:
     return DataError(
         f"dataset {name!r} is not imported ({place} is missing); {import_hint(name)}; "
-        "or try a search space at once: python -m ptal_ray.search SPACE --dataset watch"
+        f"or try a search space at once: python -m ptal_ray.search SPACE --dataset {embedded()[0]}"
     )

@@ -25,39 +25,52 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m ptal_ray.data", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m ptal_ray.data",
+        description="Imports, validates, shows and simulates datasets.",
+    )
     parser.set_defaults(check=None)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    command = commands.add_parser("import", help="features, annotations and points into a store")
+    command = commands.add_parser(
+        "import", help="write a store of features, annotations and points"
+    )
     _source_flags(command)
     _out_flags(command)
     command.set_defaults(check=partial(_check, command, True))
     command = commands.add_parser(
-        "validate", help="list all problems of an import, or verify a store by its hash"
+        "validate", help="list all problems of an import, or verify the hash of a store"
     )
     _source_flags(command)
     command.set_defaults(check=partial(_check, command, False))
-    command = commands.add_parser("points", help="write the points of a store, or others, as CSV")
+    command = commands.add_parser(
+        "points", help="write point labels as CSV: those of a store, or simulated ones"
+    )
     command.add_argument("name", help="dataset name or path of a store")
-    command.add_argument("--kind", choices=KINDS, help="simulate them; default: those it has")
+    command.add_argument(
+        "--kind", choices=KINDS, help="simulate points (default: those of the store)"
+    )
     add_noise_flags(command)
-    command.add_argument("--seed", type=_seed, default=0, help="of --kind")
+    command.add_argument("--seed", type=_seed, default=0, help="seed of --kind")
     command.add_argument("--out", type=Path, required=True, metavar="CSV")
-    command.add_argument("--replace", action="store_true", help="a CSV of points that is there")
-    command = commands.add_parser("info", help="what a store holds")
+    command.add_argument("--replace", action="store_true", help="replace an existing CSV of points")
+    command = commands.add_parser("info", help="show the contents of a store")
     command.add_argument("name", help="dataset name or path of a store")
-    command.add_argument("--json", action="store_true", help="statistics too")
-    command.add_argument("--plot", type=Path, metavar="FILE.png", help="a picture of durations "
+    command.add_argument(
+        "--json", action="store_true", help="print one JSON object, with statistics"
+    )
+    command.add_argument("--plot", type=Path, metavar="FILE.png", help="plot durations "
                          "and counts")  # fmt: skip
-    command = commands.add_parser("simulate", help="a store of simulated features")
+    command = commands.add_parser("simulate", help="write a store of simulated features")
     command.add_argument("name", help="dataset name, e.g. thumos14")
     command.add_argument("--annotations", type=Path, required=True, metavar="GT.json")
     command.add_argument("--points", type=Path, metavar="CSV", help="default: simulated")
-    _point_flags(command, "json, and for a video without, what stop_frame of --points gives")
+    _point_flags(command, "json, else derived from stop_frame of --points")
     command.add_argument("--dim", type=_positive_int, default=128)
     command.add_argument("--difficulty", choices=("easy", "standard", "hard"), default="standard")
     command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--limit", type=_positive_int, metavar="VIDEOS", help="about so many")
+    command.add_argument(
+        "--limit", type=_positive_int, metavar="VIDEOS", help="approximate number of videos"
+    )
     command.add_argument("--stride-s", type=_positive, help="default: that of the dataset")
     command.add_argument("--workers", type=_positive_int, default=usable_cpus())
     _list_flags(command)
@@ -70,27 +83,51 @@ def _source_flags(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("name", help="dataset name")
     add_flags(command)
-    add("--features", "--signals", type=Path, metavar="DIR", help="<id>.npy, each (T, D)")
+    add(
+        "--features",
+        "--signals",
+        type=Path,
+        metavar="DIR",
+        help="folder of <id>.npy, each of shape (T, D)",
+    )
     add("--annotations", type=Path, metavar="GT.json")
-    add("--fps", "--rate", type=_rates, metavar="json|CSV|NUMBER", help="that --stride "
-        "and --window count: json: the one that GT.json gives each video; CSV: columns video,fps "
-        "and, where videos differ in them, stride,window; or one for all")  # fmt: skip
-    add("--stride", type=_positive, default=0.0, metavar="FRAMES", help="unless CSV or json has it")
-    add("--window", type=_positive, default=0.0, metavar="FRAMES", help="default: the stride")
+    add("--fps", "--rate", type=_rates, metavar="json|CSV|NUMBER", help="frame rate, "
+        "in which --stride and --window count: json: the rate that GT.json gives each video; CSV: "
+        "columns video,fps and, if they differ, stride,window; NUMBER: one for all")  # fmt: skip
+    add(
+        "--stride",
+        type=_positive,
+        default=0.0,
+        metavar="FRAMES",
+        help="frames between snippets, unless --fps gives it",
+    )
+    add(
+        "--window",
+        type=_positive,
+        default=0.0,
+        metavar="FRAMES",
+        help="frames per snippet (default: the stride)",
+    )
     add("--allow-length", action="store_true",
-        help="go on with features that cover another time than their video lasts")  # fmt: skip
+        help="accept features that are shorter or longer than their video")  # fmt: skip
     add("--points", type=Path, metavar="CSV")
     _point_flags(command)
-    add("--simulate-points", "--point-kind", choices=KINDS, default="", help="in place of --points")
+    add(
+        "--simulate-points",
+        "--point-kind",
+        choices=KINDS,
+        default="",
+        help="simulate points, in place of --points",
+    )
     add_noise_flags(command)
-    add("--seed", type=_seed, default=0, help="of --simulate-points")
+    add("--seed", type=_seed, default=0, help="seed of --simulate-points")
     _list_flags(command)
-    add("--drop-invalid", action="store_true", help="leave out instances with end <= start "
+    add("--drop-invalid", action="store_true", help="drop instances with end <= start "
         "or start < 0")  # fmt: skip
     add("--transpose", action="store_true", help="the feature files hold (D, T); "
         "with --layout mstcn (T, D)")  # fmt: skip
-    add("--dtype", choices=DTYPES, default=AUTO, help="of the store; auto: float16 where it loses "
-        "nothing that matters")  # fmt: skip
+    add("--dtype", choices=DTYPES, default=AUTO, help="of stored features; auto: float16 unless it "
+        "loses precision that matters")  # fmt: skip
     add("--note", default="", help="one line on the data, shown with every result")
 
 
@@ -109,14 +146,14 @@ def add_noise_flags(command: argparse.ArgumentParser) -> None:
 def _point_flags(command: argparse.ArgumentParser, default: str = "json") -> None:
     add = command.add_argument
     add("--point-fps", type=_rates, metavar="json|CSV|NUMBER",
-        help=f"of the frame numbers in --points; a CSV has columns video,fps; default: {default}"
+        help=f"frame rate of --points; a CSV has columns video,fps (default: {default})"
         )  # fmt: skip
     add("--allow-points", action="store_true",
-        help="go on with points of which many lie in no instance of their class")  # fmt: skip
+        help="accept points of which many lie in no instance of their class")  # fmt: skip
 
 
 def _list_flags(command: argparse.ArgumentParser) -> None:
-    help = "ids of the {} videos, one a line, in place of the subsets in GT.json"
+    help = "file of {} video ids, one per line, in place of the subsets in GT.json"
     for subset in ("train", "test"):
         command.add_argument(
             f"--{subset}-list", type=Path, metavar="FILE", help=help.format(subset)
@@ -124,8 +161,10 @@ def _list_flags(command: argparse.ArgumentParser) -> None:
 
 
 def _out_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--replace", action="store_true", help="an existing store")
-    command.add_argument("--out", type=Path, metavar="DIR", help="default: the name in the cache")
+    command.add_argument("--replace", action="store_true", help="replace an existing store")
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the store (default: NAME in $PTAL_DATA)"
+    )
 
 
 def _check(command: argparse.ArgumentParser, needs_source: bool, flags: argparse.Namespace) -> None:
@@ -137,7 +176,7 @@ def _check(command: argparse.ArgumentParser, needs_source: bool, flags: argparse
         flags: as they were given.
     """
     if (flags.train_list is None) != (flags.test_list is None):
-        command.error("--train-list and --test-list go together")
+        command.error("--train-list and --test-list must be given together")
     if getattr(flags, "layout", None) == ["plain"] and (needs_source or flags.features):
         missing = [n for n in ("features", "annotations", "fps") if not getattr(flags, n)]
         missing += ["stride"] if not flags.stride and isinstance(flags.fps, float) else []
@@ -146,26 +185,26 @@ def _check(command: argparse.ArgumentParser, needs_source: bool, flags: argparse
         if flags.points is None and not flags.simulate_points:
             command.error("one of --points CSV and --simulate-points KIND is needed")
     if getattr(flags, "simulate_points", "") and flags.points:
-        command.error("one of --points CSV and --simulate-points KIND is needed, not both")
+        command.error("--points CSV and --simulate-points KIND exclude each other")
 
 
 def _positive(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: a positive number is needed")
+        raise argparse.ArgumentTypeError(f"{text}: must be a positive number")
     return value
 
 
 def _seed(text: str) -> int:
     if (value := int(text)) < 0:
-        raise argparse.ArgumentTypeError(f"{text}: a whole number from 0 on is needed")
+        raise argparse.ArgumentTypeError(f"{text}: must be an integer of 0 or more")
     return value
 
 
 def _positive_int(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: a whole number from 1 on is needed")
+        raise argparse.ArgumentTypeError(f"{text}: must be an integer of 1 or more")
     return value
 
 

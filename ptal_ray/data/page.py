@@ -41,7 +41,7 @@ def page(
     return [*lines, ""]
 
 
-def verdict(problems: Sequence[str]) -> str:
+def summary_line(problems: Sequence[str]) -> str:
     """One line on problems: how many, of which kinds."""
     kinds = by_kind(problems)
     return f"{counted(len(problems), 'problem')} ({', '.join(kinds)}); correct them, then import"

@@ -195,5 +195,5 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 def _number(place: str, name: str, row: Mapping[str, str]) -> float:
     found = positive(row[name])
     if found is None:
-        raise DataError(f"{place}: {name} {row[name]!r}; a positive number is needed")
+        raise DataError(f"{place}: {name} {row[name]!r}; must be a positive number")
     return found

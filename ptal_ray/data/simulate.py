@@ -206,7 +206,7 @@ def _check(recipe: Recipe, limit: int | None, workers: int) -> None:
         known = ", ".join(SIGMA)
         raise ConfigError(f"simulate: difficulty {recipe.difficulty!r}; allowed are {known}")
     if not 0 < recipe.stride_s < float("inf"):
-        raise ConfigError(f"simulate: stride {recipe.stride_s} s; a positive number is needed")
+        raise ConfigError(f"simulate: stride {recipe.stride_s} s; must be a positive number")
     for key, value, least in (
         ("dim", recipe.dim, 1),
         ("seed", recipe.seed, 0),

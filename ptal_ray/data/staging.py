@@ -147,7 +147,9 @@ def _check_ours(partial: Path, kind: Kind) -> None:
     ours |= {partial / _LOCK, partial / _NEW}
     others = sorted({entry for folder in places for entry in folder.iterdir()} - ours)
     if others:
-        raise DataError(f"{others[0]}: is not of this program, but in its way; move it away")
+        raise DataError(
+            f"{others[0]}: was not written by this program and blocks its folder; move it away"
+        )
 
 
 def _sweep(folder: Path, mine: Path, kind: Kind) -> None:

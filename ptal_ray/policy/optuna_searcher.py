@@ -36,6 +36,7 @@ from ptal_ray.space.untried import Point, number_of_points, point, untried
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import TrialView
 
+METRIC = "mAP"  # what optuna-dashboard calls the objective
 JOURNAL = "optuna.journal"
 _STATES = {
     "complete": TrialState.COMPLETE,
@@ -71,6 +72,9 @@ class OptunaSearcher:
             load_if_exists=True,
             pruner=NopPruner(),
         )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._optuna.set_metric_names([METRIC])
         self._id = self._storage.get_study_id_from_name(study.name)
 
     def restore(self, trials: Sequence[TrialView]) -> None:

@@ -37,7 +37,7 @@ def output_format(out: Path, asked: str | None) -> str:
         raise ConfigError(f"--out {out}: format {kind} is {needed}; give another path")
     there = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not os.access(there, os.W_OK):
-        raise ConfigError(f"--out {out}: {there} cannot be written; choose another place")
+        raise ConfigError(f"--out {out}: {there} cannot be written; choose another folder")
     return kind
 
 

@@ -83,6 +83,8 @@ def show_summary(outcome: dict[str, Any]) -> str:
         model = shlex.quote(outcome["storage"] or outcome["directory"])
         command = f"python -m ptal_ray.predict {model} --features DIR --out detections.json"
         server = f"{server}\npredict {command}"
+    journal = Path(outcome["directory"]) / "optuna.journal"
+    lines.append(f"optuna  optuna-dashboard {shlex.quote(str(journal))}")
     found = [f"{what:<7} {link}" for what, link in outcome["views"].items()]
     return "\n".join([*lines, f"runs    {server}", *found])
 

@@ -10,13 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.data.datasets import DATASETS, data_root, import_hint
+from ptal_ray.data.datasets import DATASETS, data_root, embedded, import_hint
 from ptal_ray.space.catalog import SpaceFile, catalog
 from ptal_ray.storage.place import kept
 from ptal_ray.study.recent import RecentStudy, recent_studies
 
 STUDIES = 5  # the newest, that are shown
-EMBEDDED = "watch"  # is assembled on first use
 _OPEN = ("interrupted", "unfinished", "not started")
 
 
@@ -58,8 +57,8 @@ def show(found: dict[str, Any]) -> str:
 
 
 def _present() -> list[str]:
-    """The stores on this machine, in the order of `DATASETS`, then others; `watch` is always."""
-    stored = {path.parent.name for path in data_root().glob("*/store.json")} | {EMBEDDED}
+    """The stores on this machine and embedded datasets, in the order of `DATASETS`, then others."""
+    stored = {path.parent.name for path in data_root().glob("*/store.json")} | set(embedded())
     known = [name for name in DATASETS if name in stored]
     return known + sorted(stored - set(known))
 
@@ -72,7 +71,7 @@ def _next(
         return f"python -m ptal_ray.search --resume {shlex.quote(str(studies[0].directory))}"
     searched = {study.space for study in studies}
     left = [s for s in spaces if s.dataset in present and s.name not in searched]
-    left.sort(key=lambda space: space.dataset != EMBEDDED)  # needs no import
+    left.sort(key=lambda space: space.dataset not in embedded())  # needs no import
     if left:
         return f"python -m ptal_ray.search {left[0].name}"
     missing = next((name for name in DATASETS if name not in present), "NAME")

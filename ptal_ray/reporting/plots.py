@@ -174,7 +174,7 @@ def save_as(figure: Figure, path: Path) -> None:
     if path.suffix.lstrip(".").lower() not in known:
         raise ConfigError(f"--plot {path}: a picture's name ends in one of {', '.join(known)}")
     if os.path.lexists(path):
-        raise DataError(f"{path}: exists already, and stays as it is; choose another name")
+        raise DataError(f"{path}: already exists and is not replaced; choose another name")
     try:
         with plt.rc_context(STYLE), whole(path) as beside:
             figure.savefig(beside, format=path.suffix.lstrip(".").lower())

@@ -10,15 +10,19 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ptal_ray.reporting.remaining import influential, seconds_left, work
 from ptal_ray.space.space import Scalar
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import FinalRun, StudyView, TrialView, read_events
 
 REFRESHES_PER_S = 4
 MOST_ROWS, MOST_PARAMS = 16, 5
+_PARAM_WIDTH, _OTHER_WIDTH = 12, 44  # columns of the terminal: of a parameter, of all the others
 _COLOURS = {"running": "cyan", "complete": "green", "pruned": "yellow", "failed": "red"}
 
 
@@ -37,7 +41,7 @@ class Progress:
         self._quiet = quiet
         events = read_events(study.events) if study.events.exists() else []
         self.view = StudyView.from_events(events)
-        self._before = sum(t.state != "running" for t in self.view.trials)
+        self._steps_before = work(self.view, study.space, study.num_trials).done
         self._began = time.time()
         self._live: Live | None = None
         if live and not quiet:
@@ -72,41 +76,50 @@ class Progress:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def render(self) -> Group:
-        """The table and a line on the whole study."""
-        view = self.view
-        best = view.best
-        names = list(self.study.space.train)[:MOST_PARAMS]
-        table = Table("", "trial", "state", "step", "val mAP", *names, title=self.study.name)
+        """The table, and a bar and a line on the whole study."""
+        view, best = self.view, self.view.best
+        last = self.study.space.budget.max_steps
+        names = self._shown_params()
+        table = Table(title=self.study.name, title_justify="left")
+        for title in ("", "trial", "state", "step", "mAP, %"):
+            table.add_column(title, no_wrap=True, justify="left" if title == "state" else "right")
+        for name in names:
+            table.add_column(name, no_wrap=True, max_width=_PARAM_WIDTH - 3, overflow="ellipsis")
         for trial in _rows(view):
+            step = trial.reports[-1].step if trial.reports else 0
             table.add_row(
                 "★" if best and trial.number == best.number else "",
                 str(trial.number),
                 Text(trial.state, style=_COLOURS[trial.state]),
-                str(trial.reports[-1].step) if trial.reports else "",
-                _number(trial.objective),
-                *(_number(trial.params.get(name)) for name in names),
+                f"{step}/{last}",
+                f"{100 * trial.objective:.1f}" if trial.objective is not None else "",
+                *(_short(trial.params.get(name)) for name in names),
             )
-        return Group(table, Text(self._status(view)))
+        share = work(view, self.study.space, self.study.num_trials).share
+        bar = Padding(ProgressBar(total=1.0, completed=share), 0)  # on a line of its own
+        return Group(table, bar, Text(self._status(view)))
+
+    def _shown_params(self) -> list[str]:
+        """The parameters that matter, as many as the terminal has room for."""
+        room = max(1, (self.console.width - _OTHER_WIDTH) // _PARAM_WIDTH)
+        names = influential(self.view.trials, list(self.study.space.train))
+        return names[: min(MOST_PARAMS, room)]
 
     def _status(self, view: StudyView) -> str:
         """Best so far, time, and how much is left."""
         elapsed = time.time() - self._began
         done = sum(t.state != "running" for t in view.trials)
-        words = [f"trials {done}/{self.study.num_trials}", f"elapsed {_time(elapsed)}"]
+        words = [f"trials {done}/{self.study.num_trials}", _time(elapsed)]
         if view.best:
             words.insert(0, f"best {_number(view.best.objective)} (trial {view.best.number})")
         if view.finals:
             words.append(f"final runs {len(view.finals)}")
-        elif view.trials:
-            left = self.study.time_budget_s
-            rest = [] if left is None else [max(0.0, left - elapsed)]
-            if done > self._before:
-                each = elapsed / (done - self._before)
-                rest.append(each * max(0, self.study.num_trials - done))
-            words += [f"search ends in {_time(min(rest))}"] if rest else []
-        else:
-            words.append("starting")
-        return "  ·  ".join(words)
+        budget = self.study.time_budget_s
+        left = None if budget is None else budget - elapsed
+        own = work(view, self.study.space, self.study.num_trials)
+        rest = seconds_left(own, self._steps_before, elapsed, left)
+        words.append("starting" if rest is None else f"about {_time(rest)} left")
+        return " · ".join(words)
 
     def _line(self, event: dict[str, Any]) -> str:
         if event["event"] == "trial_end":
@@ -158,6 +171,11 @@ def _final_line(run: FinalRun) -> str:
         f"{run.role:<9} {run.arm:<11} seed {run.seed}  "
         f"{split} mAP {_number(run.metrics.get(f'{split}/mAP_avg'))}{of}{message}"
     )
+
+
+def _short(value: Scalar | None) -> str:
+    """A parameter in few characters."""
+    return f"{value:.2g}" if isinstance(value, float) else _number(value)
 
 
 def _number(value: Scalar | None) -> str:

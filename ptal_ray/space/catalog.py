@@ -51,8 +51,8 @@ def catalog() -> list[SpaceFile]:
 
 def _space_file(path: Path) -> SpaceFile:
     try:
-        # The loader in C is ten times faster than the one in Python, and as safe.
-        plain = yaml.load(path.read_text("utf-8"), yaml.CSafeLoader)
+        # The safe loader in C, which is ten times faster than the one in Python.
+        plain = yaml.CSafeLoader(path.read_text("utf-8")).get_single_data()
         return SpaceFile(name=path.stem, method=plain["method"], dataset=plain.get("dataset", ""))
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         line = str(error).splitlines()[0]

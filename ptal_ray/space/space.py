@@ -339,9 +339,7 @@ def find_space(name: str) -> Path:
     """
     if name.endswith((".yaml", ".yml")) or "/" in name:
         if not Path(name).is_file():
-            raise ConfigError(
-                f"{name}: there is no such file; give a path or the name of a shipped search space"
-            )
+            raise ConfigError(f"{name}: no such file; give a path or the name of a search space")
         return Path(name)
     folders = space_folders()
     for folder in folders:

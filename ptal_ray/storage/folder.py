@@ -175,7 +175,7 @@ class Folder:
             while left > 0:
                 with self._named("read"):
                     if not (chunk := file.read(min(left, CHUNK_BYTES))):
-                        raise OSError(f"{left} bytes are missing at its end")
+                        raise OSError(f"{left} bytes are missing at the end")
                 left -= len(chunk)
                 yield chunk
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ptal_ray.errors import ConfigError, DataError
 
-EXISTS = "exists already; pass --replace to write it anew"
+EXISTS = "already exists; pass --replace to replace it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def check_target(path: Path, kind: Kind, *, replace: bool) -> None:
     if not os.path.lexists(path):
         return
     if reason := foreign(path, kind):
-        raise DataError(f"{path}: {reason}, and stays as it is; move it away or choose another")
+        raise DataError(f"{path}: {reason}; it is not replaced; move it away or choose another")
     if not replace:
         raise DataError(f"{path}: {EXISTS}")
 
@@ -84,8 +84,8 @@ def check_files(flag: str, folder: Path, files: Mapping[str, Callable[[Path], bo
         path = folder / name
         if os.path.lexists(path) and not _is_plain(path, known):
             raise ConfigError(
-                f"{flag} {folder}: {name} there is not of this command, and stays as it is; move "
-                "it away or choose another folder"
+                f"{flag} {folder}: {name} there was not written by this command and is not "
+                "replaced; move it away or choose another folder"
             )
 
 

@@ -44,8 +44,8 @@ def make_results_root() -> None:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"{RESULTS} {root}: cannot be made ({error.strerror}); set {RESULTS} to a folder to "
-            "write in"
+            f"{RESULTS} {root}: cannot be made ({error.strerror}); set {RESULTS} to a "
+            "writable folder"
         ) from error
 
 
@@ -69,10 +69,12 @@ def inside(folder: Path, relative: str) -> Path:
         path = (folder / relative).resolve()
         path.exists()  # says whether a name is too long
     except (OSError, ValueError) as error:  # too long, a circle of links, or a zero byte
-        raise DataError(f"{folder}: names {relative[:80]!r}, which is no path ({error})") from error
+        raise DataError(
+            f"{folder}: names {relative[:80]!r}, which is not a valid path ({error})"
+        ) from error
     if not path.is_relative_to(folder.resolve()) or Path(relative).is_absolute():
         raise DataError(
-            f"{folder}: names {relative[:80]!r}, which lies elsewhere; paths must stay inside"
+            f"{folder}: names {relative[:80]!r}, which is outside; paths must stay inside it"
         )
     return folder / relative
 

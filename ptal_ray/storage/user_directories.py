@@ -27,8 +27,7 @@ def home(instead: str) -> Path:
     found = Path(os.path.expanduser("~"))
     if not found.is_absolute() or found.name.startswith(_TEMPORARY):
         raise ConfigError(
-            f"user {os.getuid()} has no home directory; set {instead}, or HOME, to a folder to "
-            "write in"
+            f"user {os.getuid()} has no home directory; set {instead} or HOME to a writable folder"
         )
     return found
 
@@ -44,7 +43,7 @@ def expanded(path: str | Path) -> Path:
     except RuntimeError as error:
         user = Path(path).parts[0]
         raise ConfigError(
-            f"{path}: {user} is no home directory here; write a whole path"
+            f"{path}: {user} has no home directory on this machine; write an absolute path"
         ) from error
 
 

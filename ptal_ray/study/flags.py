@@ -24,59 +24,81 @@ def seconds(text: str) -> float:
 
 
 def parse(argv: Sequence[str] | None, description: str = "") -> argparse.Namespace:
-    """The flags, below a `description` of the command."""
+    """The parsed flags; `description` is shown by --help."""
     parser = argparse.ArgumentParser(
         prog="python -m ptal_ray.search",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="exit codes: 0 done, 1 storage full or gone, 2 configuration, 3 data, "
+        epilog="exit codes: 0 done, 1 storage full or unreachable, 2 configuration, 3 data, "
         "4 no trial finished, 130 interrupted",
     )
     add = parser.add_argument
-    add("space", nargs="?", metavar="NAME_OR_YAML", help="a search space: its name or its file")
+    add("space", nargs="?", metavar="NAME_OR_YAML", help="name or file of a search space")
     add(
         "--num-trials",
         type=int,
         metavar="N",
-        help="full trials to train in all; "
-        "one that ends early counts its share (default: the space's budget)",
+        help="total number of full trials; "
+        "a trial stopped early counts in part (default: the budget of the space)",
     )
-    add("--time-budget", type=seconds, metavar="TIME", help="for the search alone: 300s, 10m, 2h")
-    add("--gpu-hours", type=float, metavar="H", help="for the search alone, over all GPUs")
+    add(
+        "--time-budget",
+        type=seconds,
+        metavar="TIME",
+        help="of the search, without final runs: 300s, 10m, 2h",
+    )
+    add("--gpu-hours", type=float, metavar="H", help="of the search, summed over all GPUs")
     add(
         "--policy",
         choices=POLICIES,
         help="how configurations are compared: race over folds and "
         "seeds against the defaults, or simple: on one fold (default: the space's policy)",
     )
-    add("--searcher", choices=SEARCHERS, help="what to try next (default: tpe)")
+    add("--searcher", choices=SEARCHERS, help="suggests configurations (default: tpe)")
     add(
         "--scheduler",
         choices=SCHEDULERS,
         help="asha: stop bad trials early, in a race only "
-        "where early objectives were seen to tell; none: never (default: asha)",
+        "if early objectives predict late ones; none: never (default: asha)",
     )
-    add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change the space")
-    add("--dataset", metavar="NAME", help="another imported dataset than the space names")
-    add("--max-concurrent", type=int, metavar="N", help="trials at a time (default: what fits)")
-    add("--autoscale", action="store_true", default=None, help="the cluster starts nodes until "
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override a value of the space",
+    )
+    add("--dataset", metavar="NAME", help="use this dataset in place of the one in the space")
+    add(
+        "--max-concurrent",
+        type=int,
+        metavar="N",
+        help="concurrent trials (default: as many as fit)",
+    )
+    add("--autoscale", action="store_true", default=None, help="let the cluster start nodes until "
         "--max-concurrent trials fit")  # fmt: skip
-    add("--seed", type=int, help="of the searcher and of every trial (default: 0)")
-    add("--resume", nargs="?", const="", metavar="STUDY", help="continue a study: its directory "
-        "or name; alone, or with a YAML, the newest one of that space")  # fmt: skip
-    add("--storage", default=DEFAULT_STORAGE, metavar="DIR", help="where studies lie: a folder or "
-        "s3://bucket/prefix")  # fmt: skip
-    add("--keep-checkpoints", type=int, metavar="K", help="of the best complete trials (default: "
-        "final.top of the space)")  # fmt: skip
-    add("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where reports go")
-    add("--address", help="of a running Ray cluster (default: RAY_ADDRESS; local: none)")
-    add("--dry-run", action="store_true", help="say what would happen, and do nothing")
-    add("--json", action="store_true", help="print one JSON object, all else to stderr")
-    add("--quiet", action="store_true", help="print the summary alone")
-    add("-v", "--verbose", action="store_true", help="show what Ray and the trials write")
+    add("--seed", type=int, help="seed of the searcher and of every trial (default: 0)")
+    add("--resume", nargs="?", const="", metavar="STUDY", help="continue a study, given its "
+        "directory or name; without STUDY, the newest study of the space")  # fmt: skip
+    add("--storage", default=DEFAULT_STORAGE, metavar="DIR", help="folder of studies, or "
+        "s3://bucket/prefix (default: %(default)s)")  # fmt: skip
+    add("--keep-checkpoints", type=int, metavar="K", help="keep checkpoints of the K best complete "
+        "trials (default: final.top of the space)")  # fmt: skip
+    add(
+        "--reports",
+        type=Path,
+        default=Path("reports"),
+        metavar="DIR",
+        help="folder of reports (default: %(default)s)",
+    )
+    add("--address", help="address of a Ray cluster (default: RAY_ADDRESS; local: no cluster)")
+    add("--dry-run", action="store_true", help="print the plan and exit")
+    add("--json", action="store_true", help="print one JSON object; everything else goes to stderr")
+    add("--quiet", action="store_true", help="print only the summary")
+    add("-v", "--verbose", action="store_true", help="show the output of Ray and of the trials")
     args = parser.parse_args(argv)
     if args.space is None and args.resume and args.resume.endswith((".yaml", ".yml")):
         args.space, args.resume = args.resume, ""
     if args.space is None and not args.resume:
-        parser.error("give the name or the file of a search space, or --resume STUDY")
+        parser.error("a search space (name or file) or --resume STUDY is required")
     return args

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -26,9 +26,19 @@ from ptal_ray.training.label_quality import label_quality
 from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 
+Watch = Callable[[Trial, int], AbstractContextManager[None]]
 
-def run(args: argparse.Namespace) -> TrialReport:
+
+def _unwatched(trial: Trial, last: int) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def run(args: argparse.Namespace, watch: Watch = _unwatched) -> TrialReport:
     """Trains the run that the flags of `python -m ptal_ray.train` ask for; its last report.
+
+    Args:
+        args: the flags.
+        watch: what shows how far a trial is on its way to a step, while a block runs.
 
     Raises:
         ConfigError: a flag or a YAML value is wrong, or the run is complete.
@@ -47,7 +57,8 @@ def run(args: argparse.Namespace) -> TrialReport:
             trial.load(args.out / "checkpoint.pt")
             if trial.done:
                 raise ConfigError(f"--resume: {args.out} is complete at step {trial.step}")
-        return train(trial, args.out, quiet=args.json, judge_labels=args.label_quality)
+        with watch(trial, config.report_steps[-1]):
+            return train(trial, args.out, quiet=args.json, judge_labels=args.label_quality)
 
 
 def resolve(args: argparse.Namespace) -> TrialConfig:

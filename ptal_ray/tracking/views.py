@@ -57,6 +57,7 @@ class View:
             "modelVersionFilter": "All Runs",
             "selectedColumns": list(self.columns),
             "columnOrder": list(self.columns),
+            "columnWidths": {name: _width(name) for name in self.columns},
             "viewMaximized": False,
             "runListHidden": False,
         }
@@ -138,6 +139,11 @@ def opens_views(server: str) -> bool:
         except OSError:  # it does not say
             return False
     return version.split(".")[:2] == [str(part) for part in TRIED]
+
+
+def _width(column: str) -> int:
+    """Pixels in which the name of a column can be read."""
+    return 34 + 7 * len(column.partition("`")[2].rstrip("`"))
 
 
 def _column(section: str, name: str) -> str:

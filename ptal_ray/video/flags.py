@@ -40,14 +40,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def _positive(text: str) -> float:
     value = _number(float, text)
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: a positive number is needed")
+        raise argparse.ArgumentTypeError(f"{text}: must be a positive number")
     return value
 
 
 def _count(text: str) -> int:
     value = _number(int, text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: a whole number from 1 on is needed")
+        raise argparse.ArgumentTypeError(f"{text}: must be an integer of 1 or more")
     return int(value)
 
 

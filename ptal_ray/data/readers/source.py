@@ -37,7 +37,7 @@ def source(flags: argparse.Namespace) -> Source:
     layout, root = (*flags.layout, None)[:2]
     for name, layouts in _TAKEN.items():
         if getattr(flags, name) and layout not in layouts:
-            raise ConfigError(f"--{name} is no flag of --layout {layout}; leave it out")
+            raise ConfigError(f"--{name} does not apply to --layout {layout}; remove it")
     release = read(layout, Given(
         root=Path(root) if root else None, features=flags.features,
         annotations=flags.annotations, points=flags.points, fps=flags.fps, stride=flags.stride,

@@ -154,5 +154,5 @@ def _paper_row(own: Compared) -> str:
     issues = "; ".join(filter(None, [own.why, paper.issues]))
     cells = [paper.method, paper.dataset, paper.table, paper.average, f"{paper.value:.1f}", ours]
     plain = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-    rest = f"<td>{escape(paper.protocol)}</td><td>{escape(issues)}</td>"
+    rest = "".join(f'<td class="text">{escape(cell)}</td>' for cell in (paper.protocol, issues))
     return f"<tr>{plain}<td>{badge}</td>{rest}</tr>"

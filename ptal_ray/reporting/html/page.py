@@ -27,7 +27,7 @@ a { color: #0072B2; }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { padding: 3px 9px; border-bottom: 1px solid #ddd; text-align: left;
   white-space: nowrap; }
-td.number, th.number { text-align: right; }
+td.number, th.number { text-align: right; } td.text { white-space: normal; min-width: 150px; }
 table.sortable th { cursor: pointer; } table.sortable th[aria-sort]::after { content: " \\25be"; }
 table.sortable th[aria-sort=ascending]::after { content: " \\25b4"; }
 pre { overflow-x: auto; background: #f5f5f5; padding: 8px 12px; font-size: 13px; }

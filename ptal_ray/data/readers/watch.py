@@ -1,4 +1,4 @@
-"""`watch`: real smartwatch recordings on an assembled timeline, the embedded default data set.
+"""`watch`: real smartwatch recordings on an assembled timeline, an embedded dataset.
 
 The package seglearn ships 140 recordings of the Shoulder Physiotherapy Activity Recognition data
 (Burns et al., 2018): 10 subjects, 2 arms, 7 exercises, 6 channels at 50 Hz, one exercise each.

@@ -1,0 +1,117 @@
+"""How much of a study is done, and how long the rest takes at the pace so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ptal_ray.space.space import SearchSpace
+from ptal_ray.study.view import StudyView, TrialView
+
+SOME = 3  # ended trials from which the length of the others is estimated
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Training steps of a study.
+
+    Args:
+        done: steps that are done.
+        search: steps that its search takes in all, as far as is known.
+        total: the same with the runs after the search.
+        begun: whether any report has come.
+    """
+
+    done: int
+    search: int
+    total: int
+    begun: bool
+
+    @property
+    def share(self) -> float:
+        """Of the whole study, 0 to 1."""
+        return min(1.0, self.done / max(1, self.total))
+
+
+def work(view: StudyView, space: SearchSpace, num_trials: int) -> Work:
+    """The steps of a study: a trial that has not ended is taken to be as long as those that have.
+
+    Args:
+        view: the study so far.
+        space: its space, which says how many runs follow the search.
+        num_trials: trials of the search.
+    """
+    last = space.budget.max_steps
+    steps = [_steps(trial) for trial in view.trials]
+    ended = [own for own, t in zip(steps, view.trials, strict=True) if t.state != "running"]
+    each = sum(ended) / len(ended) if len(ended) >= SOME else last
+    left = 0 if view.finals or view.end else max(0, num_trials - len(ended))
+    search = sum(steps) if not left else round(sum(ended) + left * each)
+    finals = sum(_final_runs(view, space)) * last
+    done = sum(steps) + sum(run.step for run in view.finals)
+    whole = max(search + finals, done)
+    begun = any(trial.reports for trial in view.trials) or bool(view.finals)
+    return Work(done=done, search=search, total=whole, begun=begun)
+
+
+def seconds_left(
+    own: Work, before: int, elapsed_s: float, budget_left_s: float | None
+) -> float | None:
+    """Seconds to the end of the study; None before anything is known.
+
+    Args:
+        own: the steps now.
+        before: steps that were done when this process began.
+        elapsed_s: seconds since then.
+        budget_left_s: seconds that the search may still take; None where there is no limit.
+    """
+    if not own.begun or own.done <= before:
+        return None
+    pace = elapsed_s / (own.done - before)
+    finals = own.total - own.search
+    search = pace * max(0, own.search - own.done)
+    if budget_left_s is not None:
+        search = min(search, max(0.0, budget_left_s))
+    after = min(finals, own.total - own.done)
+    return search + pace * max(0, after)
+
+
+def influential(trials: Sequence[TrialView], names: Sequence[str]) -> list[str]:
+    """Parameters by how much the first reports rise or fall with them, the most first.
+
+    As given before enough trials have reported. Choices count by their order of appearance.
+    """
+    seen = [t for t in trials if t.reports and t.finite]
+    if len(seen) < 2 * SOME:
+        return list(names)
+    value = _ranks([t.reports[0].objective for t in seen])
+    found = {}
+    for name in names:
+        column = [t.params.get(name) for t in seen]
+        numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in column)
+        places = list(dict.fromkeys(map(str, column)))
+        own = _ranks([
+            float(v) if numeric and v is not None else places.index(str(v)) for v in column
+        ])  # fmt: skip
+        found[name] = abs(sum(a * b for a, b in zip(own, value, strict=True)))
+    return sorted(names, key=lambda name: -found[name])
+
+
+def _steps(trial: TrialView) -> int:
+    return trial.reports[-1].step if trial.reports else 0
+
+
+def _final_runs(view: StudyView, space: SearchSpace) -> tuple[int, int]:
+    """Runs of each role; a search whose trials are cells trains no candidate again."""
+    cells = any(getattr(t, "fold", None) is not None for t in view.trials)
+    seeds, candidates = space.final.seeds, 0 if cells else space.final.top
+    return candidates * seeds, 2 * seeds
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    """Ranks around zero; equal values share theirs."""
+    order = sorted(values)
+    first = {value: k for k, value in reversed(list(enumerate(order)))}
+    last = {value: k for k, value in enumerate(order)}
+    middle = (len(values) - 1) / 2
+    return [(first[v] + last[v]) / 2 - middle for v in values]

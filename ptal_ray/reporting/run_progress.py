@@ -1,0 +1,68 @@
+"""Says how far a training is that reports at its end alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, TextIO
+
+EVERY_S = 10.0
+
+
+class Steps(Protocol):
+    """What counts its steps, like a trial."""
+
+    step: int
+
+
+@contextmanager
+def following(trial: Steps, last: int, to: TextIO, every_s: float = EVERY_S) -> Iterator[None]:
+    """Writes a line every few seconds while the block runs, where something has changed.
+
+    On a terminal each line takes the place of the one before.
+
+    Args:
+        trial: what is trained in the block.
+        last: its last step.
+        to: where lines go.
+        every_s: seconds between them.
+    """
+    ended = threading.Event()
+    follower = threading.Thread(target=_follow, args=(trial, last, to, every_s, ended), daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        follower.join()
+
+
+def _follow(trial: Steps, last: int, to: TextIO, every_s: float, ended: threading.Event) -> None:
+    began, first, said = time.monotonic(), trial.step, -1
+    live = to.isatty()
+    while not ended.wait(every_s):
+        step = trial.step
+        if step != said or live:
+            line = _line(step, first, last, time.monotonic() - began)
+            to.write(f"\r\x1b[K{line}" if live else f"{line}\n")
+            to.flush()
+        said = step
+    if live and said >= 0:
+        to.write("\r\x1b[K")
+        to.flush()
+
+
+def _line(step: int, first: int, last: int, elapsed_s: float) -> str:
+    words = f"step {step} of {last}, {_time(elapsed_s)} so far"
+    if step >= last:
+        return f"{words}, scoring"
+    if step > first:
+        return f"{words}, about {_time(elapsed_s * (last - step) / (step - first))} left"
+    return f"{words}, preparing"
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

@@ -1,0 +1,130 @@
+"""Methods against each other and against the papers: leaderboard.html."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from browser import Page, chromium
+from conftest import make_store
+from synthetic_study import SyntheticStudy
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.report import main
+from ptal_ray.reporting import papers
+from ptal_ray.reporting.comparison import differences, entries, ranks, unequal
+from ptal_ray.reporting.html.leaderboard import leaderboard_html
+from ptal_ray.reporting.papers import compare, numbers_file, read_numbers
+from ptal_ray.study.view import StudyView
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    """Two studies of one method and one of another, on the same store; one on another data set."""
+    root = tmp_path_factory.mktemp("studies")
+    store = FeatureStore.open(make_store(tmp_path_factory.mktemp("data") / "store", test=6))
+    plan = (
+        ("apn_a", "apn", "demo", 12),
+        ("apn_b", "apn", "demo", 12),
+        ("lacp_a", "lacp", "demo", 4),
+        ("lacp_b", "lacp", "gtea", 4),
+    )
+    found = {}
+    for name, method, dataset, trials in plan:
+        directory = root / f"{name}-20260801-120000"
+        study = SyntheticStudy(directory, store, method=method, dataset=dataset)
+        study.random = np.random.default_rng(len(found))
+        study.whole(trials)
+        found[directory] = StudyView.read(directory)
+    return found
+
+
+@pytest.fixture(scope="module")
+def found(studies):
+    return entries(studies)
+
+
+def test_repeated_studies_are_pooled_and_unequal_budgets_said(found):
+    (demo, gtea) = found
+    assert (demo[0], gtea[0]) == ("demo", "gtea")
+    by_method = {entry.method: entry for entry in found[demo]}
+    assert (len(by_method["apn"].studies), len(by_method["apn"].values)) == (2, 6)
+    assert len(by_method["apn"].matches) == 6
+    assert by_method["apn"].reads == 12  # three seeds of two configurations in each
+    assert unequal(found[demo]) and not unequal(found[gtea])
+
+
+def test_differences_are_paired_and_corrected(found):
+    (pair,) = differences(found)
+    assert {pair.one, pair.other} == {"apn", "lacp"}
+    assert pair.text.startswith(f"{pair.one} - {pair.other}: ")
+    assert pair.text.endswith("no difference shown")  # the same quality, other noise
+    assert pair.found.low < 0 < pair.found.high
+
+
+def test_ranks_need_two_methods(found):
+    table = ranks(found)
+    assert set(table) == {"apn", "lacp"}
+    assert all(len(own) == 1 for own in table.values())
+
+
+def number(**changes):
+    plain = {"method": "lacp", "dataset": "gtea", "table": "T", "average": "0.10-0.70",
+             "value": 43.5, "protocol": "points"}  # fmt: skip
+    return papers.PaperNumber(**plain | changes)
+
+
+def test_badges(studies):
+    views = list(studies.values())
+    asked = [number(), number(value=60.0), number(dataset="beoid"), number(average="0.50-0.95")]
+    badges = [own.badge for own in compare(asked, views)]
+    assert badges == ["reproduced", "not reproduced", "not run", "not comparable"]
+
+
+def test_simulated_features_are_not_comparable(tmp_path):
+    study = SyntheticStudy(tmp_path / "lacp_c-20260801-120000", features="simulated-v1",
+                           method="lacp", dataset="gtea")  # fmt: skip
+    (own,) = compare([number()], [StudyView.read(study.whole(2))])
+    assert (own.badge, own.why) == ("not comparable", "features: simulated-v1")
+    assert own.ours is not None
+
+
+def test_the_registry_covers_all_five_papers():
+    known = read_numbers(numbers_file())
+    assert {n.method for n in known} == {"apn", "lacp", "fsptal", "potloc", "apl", "apl.apl_bmn"}
+    assert all(0 < n.value < 100 and n.table and n.protocol for n in known)
+    keys = [(n.method, n.dataset, n.table, n.average, n.share) for n in known]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_damaged_registry_is_said(tmp_path):
+    path = tmp_path / "numbers.yaml"
+    path.write_text(yaml.safe_dump([{"method": "x"}]))
+    with pytest.raises(papers.DataError, match="no registry of numbers"):
+        read_numbers(path)
+
+
+def test_the_command_writes_the_page_and_replaces_no_other_file(studies, tmp_path, capsys):
+    page = tmp_path / "pages" / "leaderboard.html"
+    flags = ["--reports", str(tmp_path / "reports"), "--html", str(page), "--json"]
+    few = [str(directory) for directory in studies][1:3]
+    assert main([*few, *flags]) == 0
+    assert json.loads(capsys.readouterr().out)["html"] == str(page)
+    assert main([*few, *flags]) == 0  # its own page may be replaced
+    page.write_text("mine")
+    assert main([*few, *flags]) == 2
+    assert page.read_text() == "mine"
+
+
+def test_a_browser_shows_the_page_without_errors(studies, tmp_path):
+    path = tmp_path / "leaderboard.html"
+    path.write_text(leaderboard_html(studies))
+    with chromium() as browser:
+        for width in (1280, 400):
+            shown = Page(browser, width)
+            shown.page.goto(path.as_uri())
+            assert shown.page.locator(".badge.reproduced").count() >= 1
+            assert shown.page.evaluate("document.documentElement.scrollWidth") <= width
+            assert shown.errors == []

@@ -1,0 +1,78 @@
+"""`python -m ptal_ray.decode`: decode parameters tuned again on the scores of a study."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+from ptal_ray.policy.random_searcher import RandomSearcher
+from small_study import small_study
+
+from ptal_ray.backends.local import run_local
+from ptal_ray.decode import main
+from ptal_ray.reporting.decode_again import decode_again
+from ptal_ray.study.events import EventLog
+from ptal_ray.study.view import StudyView
+
+DOMAINS = (
+    "decode.peak_threshold={uniform: [0.2, 0.9]}",
+    "decode.nms_tiou={uniform: [0.3, 0.9]}",
+    "decode.nms_kind={choice: [hard, soft]}",
+)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    made = small_study(tmp_path_factory.mktemp("study"), "budget.trials=2", "budget.max_steps=20",
+                       "selection.decode_settings=4", *DOMAINS)  # fmt: skip
+    run_local(made, RandomSearcher(made.space, 0, 2), EventLog(made.events))
+    return made
+
+
+def test_it_finds_a_setting_that_is_as_good_as_the_defaults(study, tmp_path, capsys):
+    page = tmp_path / "decode.html"
+    assert main([str(study.directory), "--settings", "24", "--out", str(page), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["settings"] == 24
+    assert found["best"] >= found["default"]
+    view = StudyView.read(study.directory)
+    assert found["trials"] == [view.end["best_trial"]]
+    assert set(found["searched"]) == {"peak_threshold", "nms_tiou", "nms_kind"}
+    text = page.read_text()
+    assert '"type": "heatmap"' in text and "cross-fitted" in text
+    assert main([str(study.directory), "--settings", "4", "--out", str(page)]) == 0  # replaced
+    said = capsys.readouterr().out
+    assert "--set decode.nms_tiou=" in said and "settings, " in said
+    page.write_text("mine")
+    assert main([str(study.directory), "--settings", "4", "--out", str(page)]) == 2
+
+
+def test_the_landscape_is_the_objective_around_the_best_setting(study):
+    found = decode_again(study.directory, None, 8)
+    own = found.landscape
+    assert own is not None and own.names == found.searched[:2]
+    table = np.array(own.objective)
+    assert table.shape == (len(own.values[1]), len(own.values[0]))
+    assert table.max() >= 0 and np.isfinite(table).all()
+
+
+def test_one_trial_can_be_chosen_and_a_wrong_one_is_said(study, capsys):
+    assert decode_again(study.directory, 1, 2).trials == (1,)
+    assert main([str(study.directory), "--trial", "9"]) == 2
+    assert "--trial 9: has no scores; trials that have: 0, 1" in capsys.readouterr().err
+    assert main([str(study.directory), "--settings", "1"]) == 2
+    assert "--settings 1: allowed is 2 or more" in capsys.readouterr().err
+
+
+def test_a_study_without_scores_or_data_is_exit_3(study, tmp_path, capsys):
+    assert main([str(tmp_path)]) == 3
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_forty_settings_a_second_of_one_core(study):
+    began = time.process_time()
+    found = decode_again(study.directory, 0, 64)
+    settings = found.settings + sum(len(row) for row in found.landscape.objective)
+    assert settings / (time.process_time() - began) > 40

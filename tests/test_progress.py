@@ -1,0 +1,109 @@
+"""What a person sees of a running study: a table that fits, and how long it still takes."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+from small_study import small_study
+from synthetic_study import SyntheticStudy
+
+from ptal_ray.reporting.progress import Progress
+from ptal_ray.reporting.remaining import Work, influential, seconds_left, work
+from ptal_ray.reporting.run_progress import following
+from ptal_ray.study.view import StudyView
+
+NAME = "apn_demo-20260801-120000"
+
+
+def shown(study, view, width):
+    """The lines of the live table of a study that is at `view`."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+    progress = Progress(study, console, live=False, quiet=True)
+    progress.view = view
+    console.print(progress.render())
+    return console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_fits_and_cuts_no_number(tmp_path, width):
+    made = SyntheticStudy(tmp_path / NAME)
+    made.begin()
+    made.trials(20)
+    made.start(20)
+    study = replace(small_study(tmp_path / "x"), space=made.space, num_trials=24)
+    lines = shown(study, StudyView.read(made.directory), width)
+    text = "\n".join(lines)
+    assert max(map(len, lines)) <= width
+    assert "…" not in re.sub("refresh_…|refresh…", "", text)
+    assert "running" in text and "complete" in text and "90/90" in text and "0/90" in text
+    assert re.match(r"best 0\.\d+ \(trial \d+\) · trials 20/24 · ", lines[-1])
+    (row,) = [line for line in lines if "★" in line]
+    assert re.search(r"│ +\d+ │ complete +│ +90/90 │ +\d\d\.\d │ +0\.\d+ +│", row)
+
+
+def test_parameters_that_matter_come_first(tmp_path):
+    made = SyntheticStudy(tmp_path / NAME)
+    made.begin()
+    made.trials(3)
+    trials = StudyView.read(made.directory).trials
+    assert influential(trials, ["refresh_every", "lr"]) == ["refresh_every", "lr"]  # too early
+    made.trials(20)
+    trials = StudyView.read(made.directory).trials
+    assert influential(trials, ["refresh_every", "lr"]) == ["lr", "refresh_every"]
+
+
+def test_the_bar_goes_on_through_the_final_runs_to_the_end(tmp_path):
+    made = SyntheticStudy(tmp_path / NAME)
+    made.begin()
+    shares = [work(StudyView.read(made.directory), made.space, 6).share]
+    for number in range(6):
+        made.trial(number)
+        shares.append(work(StudyView.read(made.directory), made.space, 6).share)
+    made.finals()
+    made.end()
+    shares.append(work(StudyView.read(made.directory), made.space, 6).share)
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
+    assert shares[-2] == pytest.approx(6 * 90 / (6 * 90 + 12 * 90))
+
+
+def test_time_left_is_known_from_the_first_report_and_a_budget_limits_the_search():
+    own = Work(done=100, search=300, total=400, begun=True)
+    assert seconds_left(own, 0, 50.0, None) == pytest.approx(0.5 * 200 + 0.5 * 100)
+    assert seconds_left(own, 0, 50.0, 20.0) == pytest.approx(20 + 0.5 * 100)
+    assert seconds_left(own, 100, 50.0, None) is None
+    assert seconds_left(replace(own, begun=False), 0, 50.0, None) is None
+
+
+class Training:
+    """Stands in for a trial."""
+
+    step = 0
+
+
+def test_a_long_run_says_how_far_it_is():
+    text = io.StringIO()
+    trial = Training()
+    with following(trial, 100, text, every_s=0.05):
+        for step in (10, 50, 100):
+            trial.step = step
+            time.sleep(0.12)
+    lines = text.getvalue().splitlines()
+    assert any(
+        re.fullmatch(r"step 50 of 100, \d+:\d\d so far, about \d+:\d\d left", x) for x in lines
+    )
+    assert any(re.fullmatch(r"step 100 of 100, \d+:\d\d so far, scoring", x) for x in lines)
+    assert len(lines) == len(set(lines))
+
+
+def test_a_run_that_fails_ends_its_lines():
+    text = io.StringIO()
+    with pytest.raises(KeyboardInterrupt), following(Training(), 100, text, every_s=0.01):
+        raise KeyboardInterrupt
+    before = text.getvalue()
+    time.sleep(0.05)
+    assert text.getvalue() == before
