@@ -157,7 +157,7 @@ def _target(flags: argparse.Namespace) -> Iterator[Path]:
 def _facts(store: FeatureStore) -> dict[str, Any]:
     info = store.info
     grids = [store.grid(i) for i in store.ids("train") + store.ids("test")]
-    subsets = {}
+    subsets, groups = {}, store.groups()
     for subset in ("train", "test"):
         ids = store.ids(subset)
         subsets[subset] = {
@@ -166,6 +166,7 @@ def _facts(store: FeatureStore) -> dict[str, Any]:
             "snippets": sum(map(store.length, ids)),
             "instances": sum(len(store.annotations(i)) for i in ids),
             "points": sum(len(store.points(i)) for i in ids),
+            "groups": len({groups[i] for i in ids if i in groups}),
         }
     return {
         "name": info.name,
@@ -208,7 +209,8 @@ def _show(store: FeatureStore) -> None:
         (
             subset,
             f"{n['videos']} videos, {n['hours']:.2f} h, {n['snippets']} snippets, "
-            f"{n['instances']} instances, {n['points']} points",
+            f"{n['instances']} instances, {n['points']} points"
+            + (f", {n['groups']} groups" if n["groups"] else ""),
         )
         for subset, n in facts["subsets"].items()
     ]

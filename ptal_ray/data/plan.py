@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ptal_ray.data.feature_file import FeatureFile
+from ptal_ray.data.groups import GroupSource
 from ptal_ray.data.normalize import Scale
 from ptal_ray.data.rates import Frames, RateSource
 from ptal_ray.data.survey import AUTO
@@ -47,6 +48,7 @@ class Source:
         exclude: ids of videos to leave out.
         drop_labels: classes to leave out, with their instances and points.
         normalize: store z-scores of the features, by mean and spread of the training split.
+        group: which videos belong together: a CSV, or a regular expression on the ids.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Source:
     exclude: frozenset[str] = frozenset()
     drop_labels: frozenset[str] = frozenset()
     normalize: bool = False
+    group: GroupSource | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,7 @@ class PlannedVideo:
     frames: Frames
     feature_s: float
     stated_fps: float | None
+    group: str = ""
 
     @property
     def file(self) -> Path:

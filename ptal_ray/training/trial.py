@@ -358,7 +358,7 @@ class Trial:
             domains=self.config.decode_domains,
             settings=self.config.decode_settings,
             cross_fit=self.config.cross_fit,
-            seed=self.config.fold_seed,
+            seed=self.config.fold_seed if (own := self.config.decode_seed) is None else own,
         )
 
     def _report(self, losses: dict[str, float], decoded: DecodeResult | None) -> TrialReport | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ptal_ray.data.choice import named_ids
+from ptal_ray.data.groups import GroupSource, group_source
 from ptal_ray.data.plan import Source
 from ptal_ray.data.readers.layouts import LAYOUTS, read
 from ptal_ray.data.readers.release import Given
@@ -45,6 +46,9 @@ def add_flags(command: argparse.ArgumentParser) -> None:
         help="videos to leave out: ids, or a file of one a line")  # fmt: skip
     add("--drop-label", action="append", default=[], metavar="NAME",
         help="a class to leave out, with its instances and points, e.g. Ambiguous")  # fmt: skip
+    add("--group", type=_group, metavar="FILE.csv|REGEX", help="which videos belong together, as "
+        "those of one person: a CSV with columns video,group, or a regular expression on the ids "
+        "with one capture group; folds of a search keep them together")  # fmt: skip
     add("--normalize", choices=("none", "train"), help="train: z-scores by mean and spread of the "
         "training split; default: none, but train for --layout signals")  # fmt: skip
 
@@ -81,12 +85,20 @@ def source(flags: argparse.Namespace) -> Source:
         content=release.content, files=release.files, point_columns=release.point_columns,
         exclude=frozenset().union(*map(named_ids, flags.exclude)),
         drop_labels=frozenset(map(nfc, flags.drop_label)),
+        group=flags.group or release.group,
         normalize=(flags.normalize or _default(layout)) == "train",
     )  # fmt: skip
 
 
 def _default(layout: str) -> str:
     return "train" if layout in _NORMALIZED else "none"
+
+
+def _group(text: str) -> GroupSource:
+    try:
+        return group_source(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 class _Layout(argparse.Action):
