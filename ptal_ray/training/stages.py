@@ -145,6 +145,6 @@ def _make_folder(folder: Path) -> None:
 def _code() -> str:
     """A hash of this package's source: a stage may depend on any of it."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in sorted(Path(__file__).parent.parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
