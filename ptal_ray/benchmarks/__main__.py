@@ -1,6 +1,7 @@
 """Measurements that many runs together make: recorded searches, and policies replayed on them.
 
 python -m ptal_ray.benchmarks record apn_watch --out reports/search_tables/apn_watch
+python -m ptal_ray.benchmarks replay reports/search_tables/*/ --policies all --searches 300
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from ptal_ray.process.interruption import interruptible  # before what takes sec
 
 # isort: split
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ptal_ray.benchmarks.policies import POLICIES
 from ptal_ray.benchmarks.recording import record
+from ptal_ray.benchmarks.replay import replay
+from ptal_ray.benchmarks.replay_text import lines
 from ptal_ray.errors import PtalError
 from ptal_ray.process.console import run_main
 from ptal_ray.space.space import load_space
@@ -41,6 +46,15 @@ def _record(flags: argparse.Namespace) -> int:
     return 0
 
 
+def _replay(flags: argparse.Namespace) -> int:
+    found = replay(
+        flags.tables, flags.policies, searches=flags.searches, budget=flags.budget,
+        workers=flags.workers, progress=lambda line: print(line, file=sys.stderr, flush=True),
+    )  # fmt: skip
+    print(json.dumps(found) if flags.json else "\n".join(lines(found)))
+    return 0
+
+
 def _progress(done: int, total: int) -> None:
     end = "\r" if sys.stderr.isatty() and done < total else "\n"
     if end == "\r" or done % 20 == 0 or done == total:
@@ -57,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         "record", help="train many configurations on every fold with every seed, for replay; a "
         "recording that was interrupted goes on",
     ))  # fmt: skip
+    _add_replay(commands.add_parser(
+        "replay", help="run policies many times on recorded searches, and score what they recommend"
+    ))  # fmt: skip
     return parser
 
 
@@ -67,7 +84,7 @@ def _add_record(command: argparse.ArgumentParser) -> None:
         help="number 0 is the defaults, the others are random (default: 48)")  # fmt: skip
     add("--folds", type=_at_least(2), default=4, metavar="K", help="of the training videos "
         "(default: 4)")  # fmt: skip
-    add("--seeds", type=_at_least(1), default=3, metavar="N", help="trainings of a configuration "
+    add("--seeds", type=_at_least(2), default=3, metavar="N", help="trainings of a configuration "
         "on a fold, and on the whole training split (default: 3)")  # fmt: skip
     add("--dataset", metavar="NAME", help="another imported dataset than the space names")
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change the space")
@@ -77,6 +94,30 @@ def _add_record(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=_record)
 
 
+def _add_replay(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("tables", nargs="+", type=Path, metavar="DIR", help="folders that record wrote")
+    add("--policies", type=_policies, default=list(POLICIES), metavar="all|NAME,..",
+        help=f"of {', '.join(POLICIES)} (default: all)")  # fmt: skip
+    add("--searches", type=_at_least(10), default=300, metavar="N", help="of each policy on each "
+        "table (default: 300)")  # fmt: skip
+    add("--budget", type=_at_least(4), default=20, metavar="N", help="full runs of a search "
+        "(default: 20)")  # fmt: skip
+    add("--workers", type=_at_least(1), default=os.cpu_count() or 1, metavar="N",
+        help="processes (default: the number of cores)")  # fmt: skip
+    add("--json", action="store_true", help="print one JSON object")
+    command.set_defaults(run=_replay)
+
+
+def _policies(text: str) -> list[str]:
+    names = list(POLICIES) if text == "all" else list(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in POLICIES]:
+        raise argparse.ArgumentTypeError(
+            f"{unknown[0]!r} is no policy; give all, or names of {', '.join(POLICIES)}"
+        )
+    return names
+
+
 class _at_least:
     """The type of a whole number from `least` on."""
 
@@ -84,7 +125,7 @@ class _at_least:
         self.least = least
 
     def __call__(self, text: str) -> int:
-        value = int(text) if text.lstrip("-").isdigit() else self.least - 1
+        value = int(text) if text.isdecimal() else -1
         if value < self.least:
             raise argparse.ArgumentTypeError(
                 f"{text}: a whole number from {self.least} on is needed"

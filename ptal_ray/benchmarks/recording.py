@@ -4,7 +4,7 @@ A table is a folder:
     table.json       what was recorded: space, data, configurations, steps, decode settings
     cells.parquet    a row for each configuration, fold, seed and report step
     test.parquet     a row for each configuration and seed, trained on the whole training split;
-                     only `scorer.test_values` reads it
+                     only `scorer.sealed_values` reads it
     .cells           while it is being recorded: a file for each training that is done
 """
 
@@ -141,7 +141,7 @@ def plan(
         "version": VERSION, "name": space.name, "space": space.as_dict(),
         "data_hash": store.info.content_hash, "note": store.info.note,
         "steps": list(base.report_steps), "settings": [asdict(hp) for hp in settings],
-        "configurations": params,
+        "configurations": params, "defaults": space.train_defaults(),
     }  # fmt: skip
 
 

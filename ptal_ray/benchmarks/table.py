@@ -1,0 +1,160 @@
+"""A recorded search in memory: the scores on the folds, as arrays. Test values are not in it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ptal_ray.benchmarks.recording import CELLS, described
+from ptal_ray.errors import DataError
+from ptal_ray.space.domain import Domain, Scalar
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What trainings of C configurations on F folds with S seeds were worth at R report steps.
+
+    Args:
+        name: of its folder.
+        steps: (R,) optimiser steps of the reports.
+        objective: (C, F, S, R, J) at each decode setting, the default first; fractions of mAP. A
+            training that diverged is worth 0 from there on. Configuration 0 is the defaults.
+        cross_fitted: (C, F, S, R) with decode settings chosen on the other half of the fold.
+        seconds: (C, F, S, R) from the start of the training.
+        coordinates: (C, D) place of each configuration, about [0, 1] in each direction.
+        eta, top, seeds: of the recorded space: `budget.eta`, `final.top`, `final.seeds`.
+    """
+
+    name: str
+    steps: Floats
+    objective: Floats
+    cross_fitted: Floats
+    seconds: Floats
+    coordinates: Floats
+    eta: int
+    top: int
+    seeds: int
+
+
+def read_table(folder: Path) -> Table:
+    """The table in a folder, without its test values.
+
+    Raises:
+        DataError: it is missing, unfinished, damaged or of another version.
+    """
+    about = described(folder)
+    try:
+        steps, settings, params = about["steps"], about["settings"], about["configurations"]
+        space, shape = about["space"], (len(params), about["folds"], about["seeds"], len(steps))
+        eta, final = space["budget"]["eta"], space["final"]
+        places = coordinates(params, space["train"], about["defaults"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder}: table.json: no {error}; record the table again") from error
+    found = columns(folder / CELLS, ("configuration", "fold", "seed", "step"))
+    row = {step: k for k, step in enumerate(steps)}
+    index = [*(found[name] for name in ("configuration", "fold", "seed"))]
+    index.append(np.array([row.get(step, -1) for step in found["step"]]))
+    filled = arranged(folder / CELLS, found, index, shape, len(settings))
+    return Table(
+        name=folder.resolve().name, steps=np.array(steps, float), coordinates=places, eta=int(eta),
+        top=int(final["top"]), seeds=int(final["seeds"]), **filled,
+    )  # fmt: skip
+
+
+def columns(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """The columns of a Parquet file of trainings.
+
+    Args:
+        path: the file.
+        keys: columns of whole numbers that it must have, beside those of values.
+
+    Raises:
+        DataError: it is not there, no Parquet file, or a column is missing.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path}: no such file; the recording is not finished: run the command record again"
+        ) from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: no Parquet file that can be read; record it again") from error
+    wanted = (*keys, "objective", "cross_fitted", "seconds")
+    if missing := [name for name in wanted if name not in table.column_names]:
+        raise DataError(f"{path}: no column {', '.join(missing)}; record the table again")
+    lists = table["objective"].to_pylist()
+    if len({len(values) for values in lists}) > 1:
+        raise DataError(f"{path}: rows with different numbers of settings; record the table again")
+    plain = {name: table[name].to_numpy() for name in wanted if name != "objective"}
+    return plain | {"objective": np.array(lists, float).reshape(len(lists), -1)}
+
+
+def arranged(
+    path: Path,
+    found: dict[str, NDArray[Any]],
+    index: list[NDArray[Any]],
+    shape: tuple[int, ...],
+    settings: int,
+) -> dict[str, Floats]:
+    """The values of `columns` as arrays of `shape`; each place of it once in `index`.
+
+    Raises:
+        DataError: a place is missing or there twice, or there are other numbers of settings.
+    """
+    place = np.stack(index, axis=1)
+    inside = ((place >= 0) & (place < shape)).all()
+    rows = {tuple(row) for row in place.tolist()}
+    if not inside or not len(rows) == len(place) == math.prod(shape):
+        raise DataError(
+            f"{path}: {len(place)} rows of {len(rows)} trainings and steps, "
+            f"{math.prod(shape)} expected ({' x '.join(map(str, shape))}); record the table again"
+        )
+    if found["objective"].shape[1] != settings:
+        raise DataError(
+            f"{path}: {found['objective'].shape[1]} decode settings, {settings} expected; record "
+            "the table again"
+        )
+    filled = {}
+    for name in ("objective", "cross_fitted", "seconds"):
+        value = np.nan_to_num(found[name].astype(float))
+        filled[name] = np.zeros((*shape, *value.shape[1:]))
+        filled[name][tuple(place.T)] = value
+    return filled
+
+
+def coordinates(
+    configurations: list[dict[str, Scalar]],
+    train: dict[str, Any],
+    defaults: dict[str, Scalar],
+) -> Floats:
+    """(C, D) the place of each configuration: where in its range a number lies, on its scale; the
+    options of a choice 1 apart.
+
+    Args:
+        configurations: searched values; what one lacks is the default.
+        train: the section of the space, in which a mapping is a domain.
+        defaults: every train parameter.
+    """
+    domains = {k: Domain.from_dict(d) for k, d in train.items() if isinstance(d, dict)}
+    full = [defaults | own for own in configurations]
+    parts = [_axis(domain, [own[key] for own in full]) for key, domain in domains.items()]
+    return np.hstack([np.zeros((len(full), 0)), *parts])
+
+
+def _axis(domain: Domain, values: list[Scalar]) -> Floats:
+    if domain.kind == "choice":
+        return np.array([[value == a for a in domain.args] for value in values]) / math.sqrt(2)
+    low, high = (float(a) for a in domain.args[:2])
+    numbers = np.array(values, float)
+    if domain.kind in ("loguniform", "lograndint"):
+        low, high, numbers = math.log(low), math.log(high), np.log(np.maximum(numbers, 1e-12))
+    return ((numbers - low) / (high - low))[:, None]
