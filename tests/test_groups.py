@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from conftest import make_store, shared
 from test_importer import layout  # noqa: F401  a fixture
+from test_splits import trial_config
 
 from ptal_ray.data import watch
 from ptal_ray.data.__main__ import main
@@ -17,6 +18,8 @@ from ptal_ray.data.splits import kfold
 from ptal_ray.data.store import FeatureStore, StoreWriter
 from ptal_ray.data.types import DatasetInfo, Grid, Points, Segments
 from ptal_ray.errors import DataError
+from ptal_ray.methods.method import load
+from ptal_ray.training.supervision import split_ids
 
 GOLDEN = "1c731723dcae309cd12a2b4e9c59518f547c33a16c700060a0307d6b2ad7a113"  # of the first version
 
@@ -63,6 +66,15 @@ def test_a_store_keeps_the_groups(tmp_path):
     store.verify()
     folds = kfold(store, 2, 0, groups=store.groups())
     assert {frozenset(f) for f in folds} == {frozenset({"v0", "v2"}), frozenset({"v1"})}
+
+
+def test_the_folds_of_a_trial_keep_the_groups(tmp_path):
+    watch.assemble(tmp_path / "watch")
+    store = FeatureStore.open(tmp_path / "watch")
+    config = trial_config(store, num_folds=3, fold=1)
+    fit, val = split_ids(store, config, load("lacp").train_params())
+    subjects = [{id.split("_")[0] for id in ids} for ids in (fit, val)]
+    assert all(subjects) and not subjects[0] & subjects[1]
 
 
 def test_watch_groups_by_subject(tmp_path):
