@@ -37,6 +37,8 @@ from ptal_ray.study.provenance import provenance
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.decoding import decode_settings
 from ptal_ray.training.scoring import not_finite
+from ptal_ray.training.selection import check_instances
+from ptal_ray.training.supervision import split_ids
 from ptal_ray.training.trial import Trial
 
 VERSION = 1
@@ -108,7 +110,8 @@ def plan(
     """The trainings of a table, and what table.json says of them; all of one seed come first.
 
     Raises:
-        DataError: the data set is not there.
+        DataError: the data set is not there, has too few videos for the folds, or a fold or the
+            test split has no annotated instance.
     """
     store = find(space.dataset)
     searcher = RandomSearcher(space, 0, configurations)
@@ -125,6 +128,9 @@ def plan(
     whole_split = replace(
         base, fit_on="train", score_on="test", report_steps=base.report_steps[-1:], num_folds=0
     )
+    for config in (whole_split, *(replace(base, fold=k) for k in range(folds))):
+        _, scored = split_ids(store, config, space.train_params())
+        check_instances(store, scored, config.score_on)
     cells = [
         Cell(
             configuration=k, fold=fold, seed=seed,
