@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 
 from ptal_ray.study.events import Event, dumps, read_events
 
+STUDENT = {2: 12.706204736174694, 3: 4.302652729749462}  # 97.5 % quantile by number of seeds
 Curves = dict[tuple[str, int], list[float]]  # (metric, step) -> its values, mostly one
 
 
@@ -46,6 +47,8 @@ def logged_numbers(uri: str, directory: Path) -> dict[str, Curves]:
     for key, run in runs.items():
         curves: Curves = defaultdict(list)
         for name in run.data.metrics:
+            if name.startswith("system/"):
+                continue  # of the machine
             for point in client.get_metric_history(run.info.run_id, name):
                 curves[name, point.step].append(point.value)
         found[key] = dict(curves)
@@ -55,41 +58,44 @@ def logged_numbers(uri: str, directory: Path) -> dict[str, Curves]:
 def expected_numbers(directory: Path) -> dict[str, Curves]:
     """Every number that the log of a study says."""
     events = read_events(directory / "events.jsonl")
+    last_step = events[0]["space"]["budget"]["max_steps"]
     found: dict[str, Curves] = {"study": {}}
     for event in events:
         if event["event"] == "trial_start":
             found.setdefault(f"trial/{event['trial']}", {})
         elif event["event"] == "report":
-            _add(found[f"trial/{event['trial']}"], event["step"], _of_report(event))
+            run = found[f"trial/{event['trial']}"]
+            _add(run, event["step"], _of_report(event, last_step))
+            for term, points in event.get("losses", {}).items():
+                for step, value in points:
+                    run[f"train/loss_{term}", step] = [value]
         elif event["event"] == "final_report":
             run = found.setdefault(f"{event['role']}/{event['arm']}/seed{event['seed']}", {})
-            _add(run, event["step"], event["metrics"])
-        elif event["event"] == "study_end":
-            _add_best(found["study"], events[: events.index(event)])
+            _add(run, event["step"], _shown(event["metrics"]))
     if events[-1]["event"] == "study_end":
         _add_summaries(found, events)
     return found
 
 
-def _of_report(event: Event) -> dict[str, float]:
-    more = {name: event[name] for name in ("objective", "seconds", "to_first_step_s")}
-    return event["metrics"] | {k: v for k, v in more.items() if v is not None}
+def _shown(metrics: dict[str, float]) -> dict[str, float]:
+    """No mAP at one threshold, and the first average under its short name only."""
+    left = [k for k in metrics if "/mAP_0." not in k and "/mAP_1." not in k]
+    averages = [k for k in left if "/mAP_avg_" in k]
+    return {k: metrics[k] for k in left if k not in averages[:1]}
+
+
+def _of_report(event: Event, last_step: int) -> dict[str, float]:
+    metrics = _shown(event["metrics"])
+    metrics.pop("val/mAP_avg", None)  # it is the objective
+    metrics["objective" if event["step"] == last_step else "objective_last"] = event["objective"]
+    more = {name: event[name] for name in ("seconds", "to_first_step_s")}
+    return metrics | {k: v for k, v in more.items() if v is not None}
 
 
 def _add(curves: Curves, step: int, values: dict[str, float]) -> None:
     """Adds what is new; a trial that was repeated after a kill reports the same again."""
     for name, value in values.items():
         curves.setdefault((name, step), [value])
-
-
-def _add_best(study: Curves, events: list[Event]) -> None:
-    """The best objective when the study ended or was interrupted; a later one comes beside it."""
-    done = {e["trial"] for e in events if e["event"] == "trial_end" and e["state"] == "complete"}
-    last = {e["trial"]: e["objective"] for e in events if e["event"] == "report"}
-    best = max((last[t] for t in done if math.isfinite(last[t])), default=None)
-    values = study.setdefault(("best_objective", 0), []) if best is not None else []
-    if best is not None and best not in values:
-        values.append(best)
 
 
 def _add_summaries(found: dict[str, Curves], events: list[Event]) -> None:
@@ -100,11 +106,19 @@ def _add_summaries(found: dict[str, Curves], events: list[Event]) -> None:
             arms[f"{event['role']}/{event['arm']}"].setdefault(event["seed"], event)
     for arm, seeds in arms.items():
         found[arm] = {("seeds", 0): [float(len(seeds))]}
-        for name in next(iter(seeds.values()))["metrics"]:
+        for name in _shown(next(iter(seeds.values()))["metrics"]):
+            if name.startswith("train/"):
+                continue
             values = [event["metrics"][name] for event in seeds.values()]
-            found[arm][name, 0] = [statistics.fmean(values)]
+            mean = statistics.fmean(values)
+            found[arm][name, 0] = [mean]
             if len(values) > 1:
-                found[arm][f"{name}_sd", 0] = [statistics.stdev(values)]
+                sd = statistics.stdev(values)
+                found[arm][f"{name}_sd", 0] = [sd]
+                if name.endswith("/mAP_avg"):
+                    half = STUDENT[len(values)] * sd / math.sqrt(len(values))
+                    found[arm][f"{name}_low", 0] = [mean - half]
+                    found[arm][f"{name}_high", 0] = [mean + half]
         if arm == "test/best":
             found["study"] |= found[arm]
 
@@ -138,9 +152,10 @@ def assert_runs_are_right(uri: str, directory: Path) -> None:
     """Names, parents, parameters, states and times of the runs of a finished study."""
     runs, _ = logged_runs(uri, directory)
     events = read_events(directory / "events.jsonl")
-    assert runs["study"].info.run_name == directory.name
+    space, _, time = directory.name.split("-")
+    assert runs["study"].info.run_name == f"{time} {space}"
     assert runs["study"].info.status == "FINISHED"
-    states = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+    states = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
     for event in events:
         if event["event"] == "trial_start":
             run = runs[f"trial/{event['trial']}"]
@@ -148,7 +163,8 @@ def assert_runs_are_right(uri: str, directory: Path) -> None:
             assert run.data.tags["mlflow.parentRunId"] == runs["study"].info.run_id
             said = {f"train.{k}": v for k, v in event["params"].items()}
             said = {k: v if isinstance(v, str) else dumps(v) for k, v in said.items()}
-            assert run.data.params == said
+            decode = {k: v for k, v in run.data.params.items() if k.startswith("decode.")}
+            assert run.data.params == said | decode
         elif event["event"] == "trial_end":
             run = runs[f"trial/{event['trial']}"]
             assert run.info.status == states[event["state"]]

@@ -38,7 +38,7 @@ def made_table(
     (folder / "table.json").write_text(json.dumps({
         "version": 1, "steps": STEPS, "settings": [{}] * len(settings), "folds": folds,
         "seeds": seeds, "configurations": [{}, *params], "space": SPACE,
-        "defaults": {"lr": 1e-3, "kind": "a", "fixed": 3},
+        "defaults": {"lr": 1e-3, "kind": "a", "fixed": 3, "refresh_every": 2},
     }))  # fmt: skip
     cells, test = [], []
     for row, value in enumerate(truth):

@@ -23,7 +23,7 @@ dataset: demo
 budget: {trials: 12, min_steps: 10, max_steps: 90, eta: 3}
 train:
   batch_size: 4
-  lr: {loguniform: [1e-4, 1e-1]}
+  lr: {loguniform: [1e-4, 1e-1], default: 1e-4}
   refresh_every: {choice: [1, 5, 10]}
 decode:
   nms_tiou: {uniform: [0.3, 0.9]}
@@ -47,12 +47,19 @@ class SyntheticStudy:
         directory: the study directory.
         store: what the finals detect in; their detections are empty without it.
         features: of the data.
+        method, dataset: their names; the space stays that of apn.
     """
 
     def __init__(
-        self, directory: Path, store: FeatureStore | None = None, features: str = "real"
+        self,
+        directory: Path,
+        store: FeatureStore | None = None,
+        features: str = "real",
+        method: str = "apn",
+        dataset: str = "demo",
     ) -> None:
         self.directory, self.store, self.features = directory, store, features
+        self.method, self.dataset = method, dataset
         self.log = EventLog(directory / "events.jsonl")
         self.space = parse_space(SPACE, name="apn_demo", source="synthetic")
         self.time = 1_790_000_000.0
@@ -72,7 +79,7 @@ class SyntheticStudy:
         (self.directory / "study.json").write_text(json.dumps(plain))
         info = self.store.info if self.store else None
         self.append(
-            "study", study=self.directory.name, method="apn", dataset="demo",
+            "study", study=self.directory.name, method=self.method, dataset=self.dataset,
             features=self.features, note="Made up for a test.", space=space.as_dict(),
             defaults={"train": space.train_defaults(), "decode": space.decode_defaults()},
             seed=7, git_commit="f" * 40, versions={"python": "3.11", "torch": "2.13.0"},

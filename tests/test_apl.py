@@ -20,8 +20,13 @@ from ptal_ray.data.splits import centres, labelled
 from ptal_ray.data.store import FeatureStore, StoreWriter
 from ptal_ray.data.types import Grid, Segments
 from ptal_ray.errors import ConfigError, DataError
-from ptal_ray.methods.apl.actionformer_losses import edge_quality, soft_focal
-from ptal_ray.methods.apl.actionformer_network import ActionFormer, joint_quality
+from ptal_ray.methods.apl.actionformer_losses import (
+    edge_quality,
+    quality_error,
+    soft_focal,
+    true_quality,
+)
+from ptal_ray.methods.apl.actionformer_network import ActionFormer, class_scores, joint_quality
 from ptal_ray.methods.apl.apl_params import LABELS, LAST, AplBmnTrain, AplTrain, early_params
 from ptal_ray.methods.apl.external import video_scores
 from ptal_ray.methods.apl.icd import Discriminator, instance_vectors, likeness, partners
@@ -32,6 +37,7 @@ from ptal_ray.ops.segments import paired_tiou
 from ptal_ray.space.space import load_space
 from ptal_ray.study.study import create_study, study_event
 from ptal_ray.training.config import external_note
+from ptal_ray.training.stages import start
 from ptal_ray.training.supervision import annotated_ids, fold, visible_ids
 from ptal_ray.training.trial import Trial
 
@@ -69,17 +75,19 @@ def test_annotations_of_unlabelled_videos_change_nothing(
     store: Path, tmp_path: Path, method: str
 ) -> None:
     every = {"tau_neg": 0.0}  # some predictions become labels
-    first = Trial(config(store, method, train=every))
-    kind = first.labels.tables["kind"].numpy()  # type: ignore[index]
-    free = {id for id, k in zip(first.split.ids, kind, strict=True) if k != 0}
+    first = start(config(store, method, train=every))
+    kind = first.batches.labels.tables["kind"].numpy()  # type: ignore[index]
+    free = {id for id, k in zip(first.batches.split.ids, kind, strict=True) if k != 0}
     assert free and set(kind) >= {0, 1}
-    other = Trial(config(changed(store, tmp_path / "changed", free), method, train=every))
-    known = {id for id, k in zip(first.split.ids, kind, strict=True) if k == 0}
-    third = Trial(config(changed(store, tmp_path / "known", known), method, train=every))
+    other = start(config(changed(store, tmp_path / "changed", free), method, train=every))
+    known = {id for id, k in zip(first.batches.split.ids, kind, strict=True) if k == 0}
+    third = start(config(changed(store, tmp_path / "known", known), method, train=every))
     for _ in range(3):
         mine, same, not_same = (t.train_step()["total"].item() for t in (first, other, third))
         assert mine == same != not_same
-    for a, b in zip(first.model.parameters(), other.model.parameters(), strict=True):
+    for a, b in zip(
+        first.learner.model.parameters(), other.learner.model.parameters(), strict=True
+    ):
         assert torch.equal(a, b)
 
 
@@ -132,13 +140,13 @@ def test_a_class_of_one_video_is_labelled_first(tmp_path: Path) -> None:
 
 def test_each_stage_counts_positives_anew(store: Path) -> None:
     made = config(store, "apl", train={"first_positives": 55.0, "tau_neg": 0.0})
-    trial = Trial(made)
-    assert trial.model.positives.tolist() == [55, 55]
+    trial = start(made)
+    assert trial.learner.model.positives.tolist() == [55, 55]
     trial.train_step()
-    assert (trial.model.positives != 55).all()
-    alone = Trial(config(store, "apl.actionformer", train={"first_positives": 55.0}))
+    assert (trial.learner.model.positives != 55).all()
+    alone = start(config(store, "apl.actionformer", train={"first_positives": 55.0}))
     alone.train_step()
-    assert alone.model.positives[1] == 55 != alone.model.positives[0]
+    assert alone.learner.model.positives[1] == 55 != alone.learner.model.positives[0]
 
 
 def test_ignored_instances_stay_ignored_at_the_edge_of_a_crop() -> None:
@@ -166,8 +174,8 @@ def test_videos_without_annotations_are_an_error(tmp_path: Path, store: Path) ->
 
 
 def test_the_heads_and_the_discriminator_have_the_published_size() -> None:
-    plain = ActionFormer(32, 20, AplTrain(alqa=False, levels=1))
-    aware = ActionFormer(32, 20, AplTrain(alqa=True, levels=1))
+    plain = ActionFormer(32, 20, AplTrain(alqa="none", levels=1))
+    aware = ActionFormer(32, 20, AplTrain(alqa="both", levels=1))
     count = [sum(p.numel() for p in m.parameters()) for m in (plain, aware)]
     assert count[1] - count[0] == 2 * (512 * 3 + 1)
     assert sum(p.numel() for p in Discriminator(2048, 128).parameters()) == 524545
@@ -184,6 +192,63 @@ def test_quality_is_that_of_the_segments() -> None:
     np.testing.assert_allclose(tnd, (apart / whole) ** 2, atol=1e-12)
     joint = joint_quality(torch.stack([tiou, tnd], dim=1), 0.2)
     assert joint.min() == 0.2 and torch.all(joint <= tiou.clamp(min=0.2))
+
+
+@pytest.mark.parametrize(("alqa", "want"), [("tiou", [0.6]), ("diou", [0.5]), ("both", [0.6, 0.1])])
+def test_heads_of_table_3_predict_what_their_name_says(alqa: str, want: list[float]) -> None:
+    rated = true_quality(torch.tensor([0.6]), torch.tensor([0.1]), alqa)
+    torch.testing.assert_close(rated, torch.tensor([want]))
+    torch.testing.assert_close(
+        joint_quality(rated, 1e-3), torch.tensor([0.6 if alqa == "tiou" else 0.5])
+    )
+    model = ActionFormer(16, 3, AplTrain(alqa=alqa, levels=1, width=16, heads=2))
+    made = model(torch.randn(1, 8, 16), torch.ones(1, 8, dtype=torch.bool))
+    assert made.quality is not None and made.quality.shape == (1, 12, len(want))
+    expected = torch.sigmoid(made.logit) * joint_quality(made.quality, 1e-3)[..., None]
+    torch.testing.assert_close(class_scores(made, 1e-3), expected)
+
+
+def test_far_edges_have_no_negative_quality() -> None:
+    assert true_quality(torch.tensor([0.1]), torch.tensor([0.4]), "diou").tolist() == [[0.0]]
+
+
+@pytest.mark.parametrize("alqa", ["none", "tiou", "diou", "both"])
+@pytest.mark.parametrize("quality_loss", ["bce", "kl"])
+def test_every_form_of_the_heads_trains(store: Path, alqa: str, quality_loss: str) -> None:
+    train = {"alqa": alqa, "quality_loss": quality_loss, "pretrain_steps": 0, "supervised_steps": 2}
+    trial = Trial(config(store, "apl", train=train))
+    terms = trial.train_step()
+    assert ("quality" in terms) == (alqa != "none")
+    assert all(torch.isfinite(v) for v in terms.values())
+
+
+def test_divergence_of_the_heads_is_that_of_shares_over_positives() -> None:
+    truth = torch.tensor([[[0.2], [0.6], [0.9], [0.0]]])
+    positive = torch.tensor([[True, True, False, True]])
+    found = torch.tensor([[[0.5], [0.25], [0.1], [0.25]]])
+    made = quality_error(found, truth, positive, "kl")[0, :2]
+    torch.testing.assert_close(made, 3 * torch.tensor([0.25, 0.75]) * torch.tensor([0.5, 3]).log())
+    alike = quality_error(truth / 2, truth, positive, "kl")
+    torch.testing.assert_close(alike[positive], torch.zeros(3))
+    assert quality_error(found, truth, positive, "bce")[0, 0] > 0
+
+
+def test_the_contrast_of_unlabelled_videos_has_the_weight_beta(store: Path) -> None:
+    trial = Trial(config(store, "apl"))
+    rows = trial.plan.rows(0)
+    batch = trial.batch(rows)
+    assert batch.pseudo is not None and len(batch.pseudo["kind"].unique()) == 2
+
+    def contrast(**changes: Any) -> float:
+        hp = dataclasses.replace(trial.hp, **changes)
+        trial.model.load_state_dict(before)
+        terms = trial.method.loss(trial.model, batch, hp, trial.step_context())
+        return terms["contrast"].item()
+
+    before = {k: v.clone() for k, v in trial.model.state_dict().items()}
+    none, two, four = (contrast(unlabelled_weight=beta) for beta in (0.0, 2.0, 4.0))
+    assert four - none == pytest.approx(2 * (two - none), rel=1e-4) and two > none > 0
+    assert contrast(contrast_videos="labelled", unlabelled_weight=4.0) == pytest.approx(none)
 
 
 @pytest.mark.parametrize("variant", ["sigmoid", "quality"])
@@ -316,19 +381,23 @@ def test_earlier_stages_see_what_is_theirs(params: type) -> None:
 
 def test_detectors_alone_train_on_their_share_of_the_videos(store: Path) -> None:
     for method in ("apl.actionformer", "apl.bmn"):
-        part = Trial(config(store, method, train={"labelled_fraction": 0.5}))
-        fit, _ = fold(part.store, part.hp, part.config.val_fraction, part.config.fold_seed)
-        half = labelled(part.store, 0.5, 0)
-        assert part.split.ids == part.annotated == tuple(id for id in fit if id in half)
-        assert len(half) == 5 > len(part.annotated) > 2
+        part = start(config(store, method, train={"labelled_fraction": 0.5}))
+        fit, _ = fold(
+            part.task.store, part.task.hp, part.task.config.val_fraction, part.task.config.fold_seed
+        )
+        half = labelled(part.task.store, 0.5, 0)
+        assert (
+            part.batches.split.ids == part.task.annotated == tuple(id for id in fit if id in half)
+        )
+        assert len(half) == 5 > len(part.task.annotated) > 2
 
 
 def test_without_any_label_training_goes_on_with_the_annotated_videos(store: Path) -> None:
-    trial = Trial(config(store, "apl", train={"tau_neg": 1.0}))
-    assert len(trial.plan.groups) == 1
-    assert {trial.split.ids[row] for row in trial.plan.groups[0]} == {
+    trial = start(config(store, "apl", train={"tau_neg": 1.0}))
+    assert len(trial.batches.plan.groups) == 1
+    assert {trial.batches.split.ids[row] for row in trial.batches.plan.groups[0]} == {
         id
-        for id, k in zip(trial.split.ids, trial.labels.tables["kind"], strict=True)
+        for id, k in zip(trial.batches.split.ids, trial.batches.labels.tables["kind"], strict=True)
         if k == 0  # type: ignore[index]
     }
     assert torch.isfinite(trial.train_step()["total"])
@@ -343,7 +412,7 @@ def test_external_scores_are_refused_where_they_leak_and_else_used(
 
     def trial(**train: Any) -> Trial:
         video_scores.cache_clear()
-        return Trial(config(store, method, train={"external_scores": str(path)} | train))
+        return start(config(store, method, train={"external_scores": str(path)} | train))
 
     with pytest.raises(DataError, match=r"no JSON object of video id -> list"):
         trial()
@@ -363,7 +432,7 @@ def test_external_scores_are_refused_where_they_leak_and_else_used(
     made = trial()
     made.advance()
     assert {int(c) for found in made.detections.values() for c in found.label} == {1, 2}
-    assert "external video scores" in external_note(made.config.train)
+    assert "external video scores" in external_note(made.task.config.train)
     assert external_note(config(store, method).train) == ""
 
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from ptal_ray.methods.apl.contrast import contrast, kmeans, snippet_classes, snippets
+from ptal_ray.methods.apl.contrast import (
+    batch_contrast,
+    contrast,
+    kmeans,
+    snippet_classes,
+    snippets,
+)
+from ptal_ray.methods.method import Step
 
 
 def brute_contrast(value: torch.Tensor, cluster: list[int], temperature: float) -> float:
@@ -69,3 +78,33 @@ def test_snippets_take_the_class_of_the_shortest_instance() -> None:
     }  # fmt: skip
     found = snippet_classes(own, torch.tensor([[1, 5, 15, 22]]))
     assert found.tolist() == [[0, 1, -1, -2]]
+
+
+@pytest.mark.parametrize("form", ["coarse", "fine", "both"])
+def test_kinds_of_videos_are_contrasted_apart(form: str) -> None:
+    hp = SimpleNamespace(sampled=6, temperature=0.2, contrast=form)
+    draw = torch.Generator().manual_seed(3)
+    levels = [torch.randn(4, 12, 5, generator=draw), torch.randn(4, 6, 5, generator=draw)]
+    length = torch.tensor([12, 10, 12, 9])
+    own = {
+        "start_t": torch.tensor([[2.0], [1.0], [4.0], [3.0]]),
+        "end_t": torch.tensor([[7.0], [6.0], [9.0], [8.0]]),
+        "label": torch.tensor([[0], [1], [1], [0]]),
+        "ignored": torch.zeros(4, 1, dtype=torch.bool),
+    }
+    first = torch.tensor([True, False, True, False])
+
+    def made(*kinds: tuple[torch.Tensor, float], levels: list[torch.Tensor] = levels) -> float:
+        step = Step(index=0, epoch=0.0, generator=torch.Generator().manual_seed(0))
+        return float(batch_contrast(levels, torch.zeros(4, 12, 2), length, own, hp, step, kinds))
+
+    one, two = made((first, 1.0)), made((~first, 1.0))
+    assert made((first, 1.0), (~first, 3.0)) == pytest.approx(one + 3 * two, rel=1e-5)
+    other = [value + (~first)[:, None, None] * torch.randn_like(value) for value in levels]
+    assert made((first, 1.0), levels=other) == pytest.approx(one, rel=1e-5)
+    assert made((~first, 1.0), levels=other) != pytest.approx(two, rel=1e-3)
+    assert made((torch.zeros(4, dtype=torch.bool), 1.0)) == 0
+    whole = made((torch.ones(4, dtype=torch.bool), 1.0))
+    assert made() == whole
+    if form == "coarse":
+        assert whole == pytest.approx((one + two) / 2, rel=1e-5)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from ptal_ray.data.datasets import DATASETS, import_hint, note, protocol
+from ptal_ray.data.datasets import DATASETS, data_place, import_hint, imported, note, protocol
+from ptal_ray.data.flags import parse
 
 
 def test_thumos_like_thresholds_and_averages():
@@ -11,8 +12,27 @@ def test_thumos_like_thresholds_and_averages():
     assert list(found.averages) == ["0.10-0.70", "0.10-0.50", "0.30-0.70"]
     assert found.averages["0.10-0.50"] == (0.1, 0.2, 0.3, 0.4, 0.5)
     assert found.averages["0.30-0.70"] == (0.3, 0.4, 0.5, 0.6, 0.7)
-    for name in ("watch", "gtea", "gtea_scores", "salads50_scores", "beoid", "an unknown one"):
+    for name in (
+        "thumos14_stride4",
+        "watch",
+        "gtea",
+        "gtea_scores",
+        "salads50_scores",
+        "beoid",
+        "an unknown one",
+    ):
         assert protocol(name) == found
+
+
+@pytest.mark.parametrize("supervision", ["semi", "full"])
+@pytest.mark.parametrize("name", ["thumos14", "thumos14_stride4"])
+def test_detectors_on_thumos14_are_chosen_by_another_average(name, supervision):
+    found = protocol(name, supervision)
+    assert list(found.averages) == ["0.30-0.70", "0.10-0.70", "0.10-0.50"]
+    assert found.averages.items() == protocol(name).averages.items()
+    assert found.tiou == protocol(name).tiou
+    for other in ("gtea", "anet13", "watch", "an unknown one"):
+        assert protocol(other, supervision) == protocol(other)
 
 
 @pytest.mark.parametrize("name", ["anet12", "anet13"])
@@ -30,12 +50,10 @@ def test_averages_use_reported_thresholds(name):
 
 @pytest.mark.parametrize("name", [n for n in DATASETS if n != "watch"])
 def test_import_hints_are_commands_that_parse(name):
-    from ptal_ray.data.__main__ import _parser
-
     commands = import_hint(name).split("`")[1::2]
     assert commands[0].startswith(f"python -m ptal_ray.data import {name} ")
     for command in commands:
-        _parser().parse_args(command.split()[3:])
+        parse(command.split()[3:])
 
 
 def test_what_simulates_and_what_is_noted():
@@ -44,3 +62,23 @@ def test_what_simulates_and_what_is_noted():
     assert "simulate features" not in import_hint("gtea_scores")
     assert "data import other --features DIR" in import_hint("other")
     assert "trained with full labels" in note("gtea_scores") and note("other") == ""
+
+
+def test_the_stores_that_are_there_are_listed(tmp_path, monkeypatch):
+    monkeypatch.setenv("PTAL_DATA", str(tmp_path))
+    assert imported() == ("watch",)  # made on first use
+    for name in ("b", "a", ".staging"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "store.json").write_text("{}")
+    (tmp_path / "empty").mkdir()
+    assert imported() == ("a", "b", "watch")
+    assert data_place() == str(tmp_path)
+
+
+def test_the_stores_at_an_address_are_listed(shelf, machine, monkeypatch):
+    monkeypatch.setenv("PTAL_DATA", str(shelf))
+    (shelf / "mine" / "store.json").write(b"{}")
+    (shelf / "mine" / "0123" / "videos.arrow").write(b"")
+    (shelf / "half" / "0123" / "videos.arrow").write(b"")
+    assert imported() == ("mine", "watch")
+    assert data_place() == str(shelf)

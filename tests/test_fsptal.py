@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from itertools import pairwise
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 from ptal_ray.data.batching import label_pairs
 from ptal_ray.methods.fsptal.extension import extend, interpolate, positions
 from ptal_ray.methods.fsptal.loss import (
+    loss,
     point_loss,
     score_loss,
     segment_numbers,
@@ -25,7 +27,7 @@ from ptal_ray.methods.fsptal.loss import (
 from ptal_ray.methods.fsptal.mining import mine
 from ptal_ray.methods.fsptal.model import Fsptal, foreground_logits
 from ptal_ray.methods.fsptal.params import FsptalTrain
-from ptal_ray.methods.method import Batch
+from ptal_ray.methods.method import Batch, Step
 from ptal_ray.ops import mil
 
 
@@ -173,10 +175,10 @@ def test_score_loss_clips_at_neighbours() -> None:
     runs = mil.runs_from_actions(
         torch.tensor([[4, 9]]), torch.tensor([[7, 12]]), torch.tensor([[0, 0]]), length
     )
-    hp = FsptalTrain(delta=0.5)
+    hp = FsptalTrain(delta=0.5, clipped="both")
     made = score_loss(score, runs, length, hp).item()  # both surroundings hold zeros alone
     assert made == pytest.approx((1 - 0.85) ** 2, rel=1e-5)
-    reaching = score_loss(score, runs, length, FsptalTrain(delta=0.5, clipped="none")).item()
+    reaching = score_loss(score, runs, length, FsptalTrain(delta=0.5)).item()
     assert reaching > made
 
 
@@ -200,7 +202,8 @@ def slow_separation(e: np.ndarray, mined: np.ndarray, action: np.ndarray, hp: An
         ])  # fmt: skip
     terms = []
     for i in acted:
-        partners = [j for j in acted if j != i and (action[i] * action[j]).any()]
+        across = hp.separation_pairs == "all"
+        partners = [j for j in acted if j != i and (across or (action[i] * action[j]).any())]
         if partners:
             terms.append(max(hp.psi_same - min(similar[i, j] for j in partners), 0))
     total += np.mean(terms) if terms else 0.0
@@ -209,15 +212,16 @@ def slow_separation(e: np.ndarray, mined: np.ndarray, action: np.ndarray, hp: An
     return float(total)
 
 
+@pytest.mark.parametrize("pairs", ["all", "class"])
 @given(st.integers(0, 2**32 - 1), st.integers(1, 25))
 @settings(deadline=None, max_examples=40)
-def test_separation(seed: int, length: int) -> None:
+def test_separation(pairs: str, seed: int, length: int) -> None:
     rng = np.random.default_rng(seed)
     e = rng.standard_normal((1, length, 5))
     e /= np.linalg.norm(e, axis=2, keepdims=True)
     kind = rng.integers(0, 5, length)  # 0: background, 1 to 3: a class, 4: neither
     action = np.stack([kind == c for c in (1, 2, 3)], axis=1).astype(np.float32)[None]
-    hp = FsptalTrain(psi_same=0.8, psi_diff=0.1)
+    hp = FsptalTrain(psi_same=0.8, psi_diff=0.1, separation_pairs=pairs)
     made = separation_loss(
         torch.from_numpy(e), torch.from_numpy(kind == 0)[None], torch.from_numpy(action),
         torch.rand(1, length), hp,
@@ -238,3 +242,24 @@ def test_attention_stays_inside_segments() -> None:
     moved = (model.separation(changed, mask, segment) - made).abs().amax(dim=2)[0] > 1e-6
     assert moved[6:10].all()  # the whole segment
     assert not moved[:6].any() and not moved[10:].any()
+
+
+def test_separation_compares_annotated_snippets_or_mined_ones_too() -> None:
+    torch.manual_seed(0)
+    batch = batch_of(30, [(6, 0), (20, 0)], classes=1)
+    batch = dataclasses.replace(batch, features=torch.randn(1, 30, 2))
+    found = {}
+    for actions, threshold in (("points", 0.0), ("points", 1.0), ("mined", 0.0), ("mined", 1.0)):
+        hp = FsptalTrain(
+            embed_dim=16, separation_hidden=8, separation_dim=4, dropout=0.0, refresh_every=1,
+            background_threshold=1.0, action_threshold=threshold, separation_actions=actions,
+        )  # fmt: skip
+        torch.manual_seed(1)
+        model = Fsptal(2, 1, hp)
+        none = torch.full_like(batch.pair_t, -1)
+        pseudo = {"start_t": none, "end_t": none, "label": batch.pair_class}
+        taught = dataclasses.replace(batch, pseudo=pseudo)
+        step = Step(index=1, epoch=0.0, generator=torch.Generator())
+        found[actions, threshold] = loss(model, taught, hp, step)["separation"].item()
+    assert found["points", 0.0] == found["points", 1.0] == found["mined", 0.0]
+    assert found["mined", 1.0] != found["mined", 0.0]

@@ -15,11 +15,12 @@ from conftest import shared
 
 from ptal_ray.data.sampling import first_place
 from ptal_ray.data.types import Grid, Points, Scores, Segments
+from ptal_ray.methods.potloc import base
 from ptal_ray.methods.potloc.decode import decode
 from ptal_ray.methods.potloc.labels import pseudo_labels
 from ptal_ray.methods.potloc.loss import cropped, level_losses, mined_background, targets
 from ptal_ray.methods.potloc.model import Potloc
-from ptal_ray.methods.potloc.params import BaseTrain, PotlocDecode, PotlocTrain
+from ptal_ray.methods.potloc.params import BaseTrain, PotlocDecode, PotlocTrain, base_decode
 from ptal_ray.ops import mil
 from ptal_ray.ops.point_losses import snippet_losses
 from ptal_ray.ops.pyramid import local_attention
@@ -375,3 +376,16 @@ def test_computing_again_changes_no_gradient() -> None:
         grads.append(torch.autograd.grad(total, list(model.parameters())))
     for one, other in zip(*grads, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_proposals_of_the_base_model_may_count_one_second_more() -> None:
+    score = np.full((40, 1), 0.02, np.float32)
+    score[4:8], score[10:14] = 0.9, 0.8
+    action = score[:, 0].copy()
+    found = Scores(id="v", arrays={"video": np.ones(1), "score": score, "action": action})
+    numbers = []
+    for more in (False, True):
+        hp = base_decode(PotlocTrain(pseudo_plus_one_second=more, pseudo_nms_tiou=0.05))
+        assert hp.nms_plus_one_second == more
+        numbers.append(len(base.decode(found, Grid(stride_s=0.1), 4.0, hp)))
+    assert numbers[0] > numbers[1]  # of 0.4 s and 0.2 s apart, they touch with one second more

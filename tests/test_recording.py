@@ -20,14 +20,16 @@ from small_study import small_space
 
 from ptal_ray.benchmarks import recording
 from ptal_ray.benchmarks.__main__ import main
-from ptal_ray.benchmarks.recording import plan, record, trained
+from ptal_ray.benchmarks.recording import drawn, plan, record, trained
 from ptal_ray.benchmarks.replay import replay
 from ptal_ray.benchmarks.scorer import sealed_values
 from ptal_ray.benchmarks.table import read_table
 from ptal_ray.data.splits import kfold
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DivergedError
-from ptal_ray.policy.random_searcher import RandomSearcher
+from ptal_ray.training.scoring import best_decoding
+from ptal_ray.training.task import Task
+from ptal_ray.training.trial import Trial
 
 SIZES = {"configurations": 3, "folds": 2, "seeds": 2}
 STEPS = ["budget.min_steps=1", "budget.max_steps=2", "selection.decode_settings=3",
@@ -77,8 +79,7 @@ def test_a_table_holds_every_training(space, tmp_path, threads):
 
 def test_the_trainings_are_those_of_a_search(space):
     cells, about = plan(space, **SIZES)
-    searcher = RandomSearcher(space, 0, 3)
-    assert about["configurations"] == [{}, searcher.suggest(1), searcher.suggest(2)]
+    assert about["configurations"][0] == {} and about["configurations"] == drawn(space, 3)
     assert len(cells) == 3 * (2 + 1) * 2 and [c.seed for c in cells] == [0] * 9 + [1] * 9
     store = FeatureStore.open(space.dataset)
     folds = kfold(store, 2, space.selection.fold_seed)
@@ -90,14 +91,28 @@ def test_the_trainings_are_those_of_a_search(space):
             assert (config.fit_on, config.score_on, config.report_steps) == ("train", "test", (2,))
         else:
             assert (config.num_folds, config.fold, config.score_on) == (2, cell.fold, "val")
-            assert recording.Trial(config).score_ids == folds[cell.fold]
+            assert Task.of(config).score_ids == folds[cell.fold]
+
+
+def test_configurations_are_random_points_of_the_space(space):
+    many = drawn(space, 200)
+    assert many[:50] == drawn(space, 50)
+    for own in many[1:]:
+        assert all(domain.contains(own[name]) for name, domain in space.train.items())
+    rate = np.log10([own["lr"] for own in many[1:]])
+    assert abs(rate.mean() + 2.5) < 0.1 and rate.min() < -2.95 and rate.max() > -2.05
+
+
+def test_configurations_that_can_be_counted_come_once(space):
+    few = replace(space, train={k: d for k, d in space.train.items() if k == "weight_decay"})
+    assert drawn(few, 9) == [{}, {"weight_decay": 1e-5}] or len(drawn(few, 9)) == 3
 
 
 def test_every_training_tries_the_same_decode_settings(space):
     cells, about = plan(space, **SIZES)
     for cell in cells[:: len(cells) - 1]:
-        trial = recording.Trial(cell.config)
-        tried = trial.decode(trial.score(trial.score_ids)).table
+        trial = recording.start(cell.config)
+        tried = best_decoding(trial.task, trial.score(trial.task.score_ids)).table
         assert [setting for setting, _ in tried] == about["settings"]
 
 
@@ -164,14 +179,14 @@ def test_other_files_are_left_alone(space, tmp_path):
 
 
 def test_a_training_that_diverges_has_no_value_from_there_on(space, tmp_path, threads, monkeypatch):
-    until = recording.Trial.train_until
+    until = Trial.train_until
 
     def diverges(trial, step):
-        if trial.config.fold == 1 and step == 2:
+        if trial.task.config.fold == 1 and step == 2:
             raise DivergedError("loss: nan")
         return until(trial, step)
 
-    monkeypatch.setattr(recording.Trial, "train_until", diverges)
+    monkeypatch.setattr(Trial, "train_until", diverges)
     record(space, tmp_path / "out", workers=1, **SIZES)
     rows = pq.read_table(tmp_path / "out" / "cells.parquet").to_pylist()
     for row in rows:

@@ -90,19 +90,27 @@ def test_without_noise_the_best_of_the_affordable_ones_is_found(certain, policy)
     assert found.setting == 2
 
 
-def test_successive_halving_spends_its_budget(certain, monkeypatch):
-    table = read_table(certain)
-    search, rows = drawn(table, 5, 0)  # 1 for two again with one seed, 3 for the search
-    poor = np.array(search.cross_fitted)
-    poor[0] += 1  # the defaults come first, and nobody else goes on
-    found = simple(replace(search, cross_fitted=poor))
-    assert found["simple"].arm == 0
-    spent = []
-    monkeypatch.setattr("ptal_ray.benchmarks.policies._goes_on",
-                        lambda rung, value, eta: spent.append(value) or False)  # fmt: skip
-    with pytest.raises(IndexError):
-        simple(search)
-    assert len(spent) == 25  # 3 full runs are 27 first rungs
+def test_successive_halving_spends_its_budget(certain):
+    """1 of 5 full runs trains two again with one seed each; 3 are left for the search."""
+    search, _ = drawn(read_table(certain), 5, 0)
+    falling = np.array(search.cross_fitted)
+    falling[:, 0] -= np.arange(25)[:, None]  # nobody but the defaults goes on
+    found = simple(replace(search, cross_fitted=falling))["simple"]
+    assert found.arm == 0
+    rising = np.array(search.cross_fitted)
+    rising[:, 0] += np.arange(25)[:, None]  # everybody goes on: 3 full runs
+    found = simple(replace(search, cross_fitted=rising))["simple"]
+    assert found.arm in (1, 2)
+
+
+def test_a_race_stops_early_where_early_scores_told_the_last_ones(certain):
+    search, _ = drawn(read_table(certain), 44, 0)
+    done = raced(search)
+    stopped = [arm for arm in done.arms if arm.stopped]
+    assert stopped and all(not arm.cells for arm in stopped)
+    assert not done.arms[0].stopped
+    later = replace(search, earliest=np.full(25, 99.0))
+    assert not any(arm.stopped for arm in raced(later).arms)
 
 
 def test_a_race_is_driven_within_its_budget(certain):

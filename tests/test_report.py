@@ -49,10 +49,11 @@ def report(tmp_path_factory, study_dir):
 def test_its_files_are_complete_and_small(report):
     assert re.fullmatch(rf"{NAME}_2cpu_\d{{4}}-\d\d-\d\d", report.name)
     pictures = {f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")}
-    texts = {"REPORT.md", "result.json", "trials.parquet", "best.yaml", "space.yaml"}
+    texts = {"REPORT.md", "report.html", "result.json", "trials.parquet", "best.yaml", "space.yaml"}
     assert {p.name for p in report.iterdir()} == texts | pictures
     for path in report.iterdir():
-        assert 0 < path.stat().st_size < 150_000, path.name
+        most = 7_000_000 if path.name == "report.html" else 150_000  # plotly.js is 5 MB
+        assert 0 < path.stat().st_size < most, path.name
     assert [p.name for p in report.parent.iterdir()] == [report.name]
 
 
@@ -269,11 +270,10 @@ def test_several_studies_make_a_leaderboard(study_dir, tmp_path, capsys):
     assert [r["study"] for r in rows] == [NAME, weak.directory.name]
     assert rows[0]["mAP"] == pytest.approx(0.448) and rows[0]["default_mAP"] == pytest.approx(0.328)
     assert rows[1]["mAP"] is None
+    assert [r["average"] for r in rows] == ["0.10-0.70", ""]
     table = (root / "leaderboard.md").read_text()
-    assert (
-        f"| demo | {SIMULATED} | apn | points | {NAME} | 16 | 3 | 44.80 ± 0.80 | 32.80 ± 0.80 |"
-        in table
-    )
+    row = f"| demo | {SIMULATED} | 0.10-0.70 | apn | points | {NAME} | 16 | 3 |"
+    assert f"{row} 44.80 ± 0.80 | 32.80 ± 0.80 |" in table
     assert main([*dirs, "--reports", str(root)]) == 0
     assert "44.80 ± 0.80" in capsys.readouterr().out
     assert leaderboard([]) == []

@@ -6,12 +6,14 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from conftest import make_store
 
 from ptal_ray.data.datasets import DATASETS
 from ptal_ray.methods import method as methods
 from ptal_ray.space.space import load_space, parse_space
 
 FILES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
+OWN = {name.rpartition(".")[2]: name for name in methods.names()}  # without a dataset
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.stem)
@@ -19,17 +21,35 @@ def path(request):
     return request.param
 
 
-def test_the_space_loads_and_reads_back(path):
-    space = load_space(path)
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("own") / "tiny", train=9)
+
+
+@pytest.fixture
+def space(path, store):
+    return load_space(path, dataset=str(store) if path.stem in OWN else None)
+
+
+def test_every_method_has_a_space_for_data_of_ones_own():
+    assert OWN.keys() <= {path.stem for path in FILES}
+
+
+def test_the_space_loads_and_reads_back(path, space, store):
     assert space.name == path.stem
+    if path.stem in OWN:
+        assert (space.method, space.dataset) == (OWN[path.stem], str(store))
+        assert space.derived
+    else:
+        method, _, data = space.name.removesuffix("_paper").rpartition("_")
+        assert method == space.method.rpartition(".")[2] and data
+        assert space.dataset in DATASETS
+        assert not space.derived
     assert space.method in methods.names()
-    assert space.name.rpartition("_")[0] == space.method.rpartition(".")[2]
-    assert space.dataset in DATASETS
     assert parse_space(space.to_yaml(), name=space.name, source="again") == space
 
 
-def test_the_defaults_lie_inside_the_ranges(path):
-    space = load_space(path)
+def test_the_defaults_lie_inside_the_ranges(space):
     assert space.train and space.decode
     assert space.first_params() is not None
     defaults = space.decode_defaults()
@@ -37,8 +57,7 @@ def test_the_defaults_lie_inside_the_ranges(path):
         assert domain.contains(defaults[key]), f"decode.{key}: {defaults[key]}"
 
 
-def test_every_corner_of_the_space_is_a_valid_configuration(path):
-    space = load_space(path)
+def test_every_corner_of_the_space_is_a_valid_configuration(space):
     plan = methods.load(space.method)
     for unit in (0.0, 0.5, 1 - 1e-9):
         train = {key: domain.sample(unit) for key, domain in space.train.items()}
@@ -47,27 +66,27 @@ def test_every_corner_of_the_space_is_a_valid_configuration(path):
         dataclasses.replace(plan.decode_params(**space.decode_defaults()), **decode)
 
 
-def test_batches_divide_among_the_workers(path):
-    space = load_space(path)
+def test_batches_divide_among_the_workers(space):
     sizes = space.train["batch_size"].args if "batch_size" in space.train else [
         space.train_defaults()["batch_size"]
     ]  # fmt: skip
     assert all(size % space.resources.workers == 0 for size in sizes)
 
 
-def test_rungs_grow_by_about_eta(path):
-    steps = load_space(path).budget.report_steps
+def test_rungs_grow_by_about_eta(space):
+    steps = space.budget.report_steps
     assert len(steps) >= 3
     assert steps[-1] / steps[-2] > 1.3, "the last two reports are nearly the same"
 
 
-def test_the_header_says_how_to_run_it(path):
+def test_the_header_says_how_to_run_it(path, space):
     lines = path.read_text().splitlines()
-    header = "\n".join(line for line in lines[: lines.index(f"method: {load_space(path).method}")])
+    header = "\n".join(line for line in lines[: lines.index(f"method: {space.method}")])
     assert f"python -m ptal_ray.search {path.stem}" in header
     assert "Expect:" in header and "Searches:" in header
-    space = load_space(path)
-    if space.dataset != "watch":
+    if path.stem in OWN:
+        assert f"python -m ptal_ray.search {path.stem} --dataset NAME" in header
+    elif space.dataset != "watch":
         assert f"python -m ptal_ray.data import {space.dataset} --features DIR" in header
         for flag in DATASETS[space.dataset].flags.split():
             assert flag in header

@@ -91,6 +91,32 @@ def test_a_resolved_space_reads_back_from_json_and_from_yaml():
     assert read(space.to_yaml()) == space
 
 
+DEFAULTED = HEAD + (
+    "train: {lr: {loguniform: [1e-5, 1e-1], default: 0.01}, residual: {choice: [yes, no], "
+    "default: no}, width: {randint: [8, 99]}}\ndecode: {top: {randint: [1, 9], default: 5}}\n"
+)
+
+
+def test_a_searched_parameter_may_have_a_default_of_its_own():
+    space = read(DEFAULTED)
+    assert space.train["lr"] == Domain(kind="loguniform", args=(1e-5, 1e-1), default=0.01)
+    assert space.first_params() == {"lr": 0.01, "residual": False, "width": 64}
+    assert space.train_params().lr == 0.01
+    assert space.decode_defaults() == {"nms_tiou": 0.5, "top": 5}
+    assert space.resolve_train({"lr": 0.02})["residual"] is False
+    assert read(DEFAULTED, "train.lr={uniform: [1e-5, 1]}").train_defaults()["lr"] == 1e-4
+
+
+def test_defaults_of_searched_parameters_survive_writing_and_freezing():
+    space = read(DEFAULTED)
+    assert read(json.dumps(space.as_dict())) == space
+    assert read(space.to_yaml()) == space
+    assert Domain.from_dict(space.train["residual"].as_dict()) == space.train["residual"]
+    frozen = space.freeze({"lr": 0.02}, {"top": 3})
+    assert (frozen.train_defaults()["lr"], frozen.decode_defaults()["top"]) == (0.02, 3)
+    assert frozen.train_defaults()["residual"] is False
+
+
 def test_a_frozen_space_runs_again_with_these_values():
     space = read(HEAD + "train: {lr: {uniform: [0.1, 0.5]}}\ndecode: {top: {randint: [1, 9]}}\n")
     again = read(space.freeze({"lr": 0.25}, {"top": 3}).to_yaml())
@@ -147,7 +173,19 @@ MISTAKES = [
     ("train: {distance: {choice: [cosine, cosin]}}", ["train.distance", "'cosin'"]),
     ("train: {lr: [1e-4, 1e-3]}", ["train.lr", "a list is not a domain"]),
     ("train: {lr: {}}", ["train.lr", "write one domain"]),
-    ("train: {lr: {uniform: [0.1, 0.2], choice: [1]}}", ["write one domain", "2 keys"]),
+    ("train: {lr: {uniform: [0.1, 0.2], choice: [1]}}", ["write one domain", "2 domains"]),
+    ("train: {lr: {default: 0.1}}", ["train.lr", "write one domain", "0 domains"]),
+    ("train: {lr: {uniform: [0.1, 0.2], default: 0.3}}", ["train.lr.default: 0.3", "[0.1, 0.2]"]),
+    ("train: {lr: {uniform: [0.1, 0.2], default: x}}", ["train.lr.default: 'x' is not a number"]),
+    ("train: {lr: {uniform: [0.1, 0.2], default: 2}}", ["train.lr.default: 2.0 is not allowed"]),
+    ("train: {lr: {uniform: [0.1, 0.2], default:}}", ["train.lr.default: has no value"]),
+    ("train: {lr: {uniform: [0.1, 0.2], default: [0.1]}}", ["train.lr.default: must be a single"]),
+    (
+        "train: {width: {choice: [32, 64], default: 48}}",
+        ["default: 48 lies outside choice [32, 64]"],
+    ),
+    ("decode: {top: {randint: [1, 9], default: 9}}", ["decode.top.default: 9 lies outside"]),
+    ("train: {lr: {uniform: [0.1, 0.2], defualt: 0.1}}", ["write one domain", "2 domains"]),
     ("train: {lr: {logunifrm: [0.1, 0.2]}}", ["did you mean 'loguniform'"]),
     ("train: {lr: {randint: [1, 5]}}", ["'randint' is not for this parameter", "loguniform"]),
     ("train: {width: {uniform: [16, 64]}}", ["'uniform' is not for", "randint"]),

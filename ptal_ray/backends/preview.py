@@ -13,6 +13,7 @@ from ptal_ray.policy.optuna_searcher import grid
 from ptal_ray.space.untried import number_of_points
 from ptal_ray.storage.place import kept
 from ptal_ray.study.continuing import trials_begun
+from ptal_ray.study.duration import explained
 from ptal_ray.study.feasibility import remarks
 from ptal_ray.study.footprint import check_room, footprint, size
 from ptal_ray.study.study import Study
@@ -84,7 +85,7 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
         "storage": files,
         "mlflow": tracking_uri(),
         "reports": str(kept(args.reports)),
-    }
+    } | explained(study, here or study.max_concurrent or 1)
 
 
 def distinct(study: Study) -> tuple[Study, list[str]]:

@@ -19,11 +19,13 @@ from ptal_ray.reporting.progress import make_progress
 from ptal_ray.storage.place import kept, make_results_root
 from ptal_ray.study.asked import planned, resume_command, resumed, storage
 from ptal_ray.study.continuing import check_space
+from ptal_ray.study.duration import readable
 from ptal_ray.study.feasibility import demand, problems
 from ptal_ray.study.study import Study, create_study
 
 _SETTINGS = (
-    "num_trials", "time_budget_s", "searcher", "scheduler", "max_concurrent", "autoscale", "seed",
+    "num_trials", "time_budget_s", "gpu_hours", "searcher", "scheduler", "max_concurrent",
+    "autoscale", "seed",
     "keep_checkpoints", "source", "overrides",
 )  # fmt: skip
 
@@ -53,7 +55,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
     if args.dry_run:
         plan = dry_run(study, args) | {"notes": notes}
         say(study.space.to_yaml())
-        shown = plan | {"storage": plan["storage"]["text"]}
+        shown = plan | {"storage": plan["storage"]["text"]} | readable(plan)
         say("\n".join(f"{k:<18}{v}" for k, v in shown.items() if k not in ("space", "notes")))
         return plan
     room(study, args)

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptal_ray.benchmarks.table import Floats, Table
-from ptal_ray.policy.race import Cell, Race, Verdict
+from ptal_ray.policy.early_stop import EarlyStop
+from ptal_ray.policy.halving import Halving
+from ptal_ray.policy.race import SCREEN, Cell, Race, Verdict
 
 SCREENING = 0.5  # of the budget, of the policy `one_cell`
 KEPT = 0.25  # of the configurations that it screened
@@ -27,7 +29,8 @@ class Search:
             settings; configuration 0 is the defaults, setting 0 the default one.
         cross_fitted: (A, K, R) with decode settings chosen on the other half of the fold.
         coordinates: (A, D) places of the configurations.
-        share: (R,) of a full run that is over at each report step; the last is 1.
+        steps: (R,) optimiser steps of the reports.
+        earliest: (A,) steps before which a race stops no training of a configuration.
         folds: cell k is scored on fold k modulo this.
         budget: full runs.
         seed: of the choices of the policy.
@@ -37,13 +40,20 @@ class Search:
     objective: Floats
     cross_fitted: Floats
     coordinates: Floats
-    share: Floats
+    steps: Floats
+    earliest: Floats
     folds: int
     budget: float
     seed: int
     eta: int
     top: int
     seeds: int
+
+    @property
+    def share(self) -> Floats:
+        """(R,) of a full run that is over at each report step."""
+        found: Floats = self.steps / self.steps[-1]
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +87,8 @@ def drawn(table: Table, budget: float, seed: int) -> tuple[Search, NDArray[np.in
     cell = (slice(None), fold, own[fold, np.repeat(np.arange(seeds), folds)])
     search = Search(
         objective=table.objective[arms][cell], cross_fitted=table.cross_fitted[arms][cell],
-        coordinates=table.coordinates[arms], share=table.steps / table.steps[-1], folds=folds,
-        budget=budget, seed=seed, eta=table.eta, top=table.top, seeds=table.seeds,
+        coordinates=table.coordinates[arms], steps=table.steps, earliest=table.earliest[arms],
+        folds=folds, budget=budget, seed=seed, eta=table.eta, top=table.top, seeds=table.seeds,
     )  # fmt: skip
     return search, arms
 
@@ -108,38 +118,40 @@ def one_cell(search: Search) -> dict[str, Recommendation]:
 
 
 def simple(search: Search) -> dict[str, Recommendation]:
-    """Successive halving on one cell, then the `top` best again with other seeds on its fold.
+    """The policy of one fold, see `policy/simple.py`, with configurations drawn at random.
 
-    Configurations come at random, after the defaults. One goes on where its objective is among the
-    best 1/eta of those at the same step so far. The re-trained one with the best mean wins; its
-    decode setting is the one of its first run. There are as many other seeds as the space asks
-    for, the table has, and half of the budget pays for.
+    Successive halving on one cell, which does not stop the defaults; then the `top` best again with
+    other seeds on its fold, and the best mean of these. The decode setting is that of the first
+    run. There are as many other seeds as the space asks for, the table has, and half of the budget
+    pays for.
     """
     others = list(range(search.folds, search.objective.shape[1], search.folds))
     again = others[: min(search.seeds, int(search.budget / 2 / search.top))]
-    left = search.budget - search.top * len(again)
-    rungs: list[list[float]] = [[] for _ in search.share]
-    complete: list[int] = []
-    for arm in range(len(search.objective)):
-        if left < search.share[0]:
-            break
-        value, step = search.cross_fitted[arm, 0], 0
-        while _goes_on(rungs[step], float(value[step]), search.eta) and step + 1 < len(rungs):
-            step += 1
-        left -= float(search.share[step])
-        if step + 1 == len(rungs):
-            complete.append(arm)
+    complete = _halved(search, search.budget - search.top * len(again))
     complete.sort(key=lambda arm: -search.cross_fitted[arm, 0, -1])
     if not again or len(complete) < 2:
-        return {
-            "simple": _with_own_setting(
-                search, complete[0], search.cross_fitted[complete[0], 0, -1]
-            )
-        }
+        believed = float(search.cross_fitted[complete[0], 0, -1])
+        return {"simple": _with_own_setting(search, complete[0], believed)}
     top = complete[: search.top]
     means = search.cross_fitted[top][:, again, -1].mean(axis=1)
     best = int(means.argmax())
     return {"simple": _with_own_setting(search, top[best], float(means[best]))}
+
+
+def _halved(search: Search, budget: float) -> list[int]:
+    """The configurations that reach the last step within `budget` full runs; the defaults do."""
+    halving, complete, last = Halving(search.eta), [], len(search.steps) - 1
+    for arm in range(len(search.objective)):
+        if arm and budget < search.share[0]:
+            break
+        for row, step in enumerate(search.steps.astype(int)):
+            stopped = halving.take(arm, int(step), float(search.cross_fitted[arm, 0, row]))
+            if row == last:
+                complete.append(arm)
+            elif stopped and arm:
+                break
+        budget -= float(search.share[row])
+    return complete
 
 
 def race(search: Search) -> dict[str, Recommendation]:
@@ -164,31 +176,41 @@ def race(search: Search) -> dict[str, Recommendation]:
 
 
 def raced(search: Search) -> Race:
-    """A whole race on the cells of a search; a configuration comes as the search drew it."""
+    """A whole race on the cells of a search, with its early stopping.
+
+    Configurations come at random, in the order of the search.
+    """
     arms, cells = search.objective.shape[:2]
     plan = Race(
         budget=search.budget, num_folds=search.folds, seed=search.seed, most_cells=cells,
         propose=lambda number, believed: search.coordinates[number] if number < arms else None,
     )  # fmt: skip
+    early, number = EarlyStop(search.steps.astype(int).tolist(), search.eta), 0
     while (cell := plan.next()) is not None:
-        plan.tell(cell, _outcome(search, cell))
+        row = _stopped(search, early, cell, number)
+        if row is None:
+            plan.tell(cell, search.objective[cell.arm, cell.index, -1])
+        else:
+            plan.drop(cell, float(search.share[row]))
+        number += 1
     return plan
 
 
-def _outcome(search: Search, cell: Cell) -> Floats:
-    values: Floats = search.objective[cell.arm, cell.index, -1]
-    return values
+def _stopped(search: Search, early: EarlyStop, cell: Cell, number: int) -> int | None:
+    """The report at which training `number` stops early; None where it reaches its end."""
+    if cell.stage != SCREEN or cell.arm == 0:
+        return None
+    earliest = int(search.earliest[cell.arm])
+    for row, step in enumerate(search.steps.astype(int)):
+        value = float(search.cross_fitted[cell.arm, cell.index, row])
+        if early.take(number, int(step), value, earliest):
+            return row
+    return None
 
 
 def _affordable(search: Search, budget: float) -> int:
     """Configurations that get one full run each, the defaults among them."""
     return max(1, min(len(search.objective), int(budget)))
-
-
-def _goes_on(rung: list[float], value: float, eta: int) -> bool:
-    """Takes a report into its rung; whether fewer than 1/eta of the others are as good."""
-    rung.append(value)
-    return sum(other > value for other in rung) < max(1, len(rung) // eta)
 
 
 def _with_own_setting(search: Search, arm: int, believed: float) -> Recommendation:

@@ -29,17 +29,16 @@ import torch
 from ptal_ray.data.datasets import find
 from ptal_ray.errors import ConfigError, DataError, DivergedError
 from ptal_ray.methods.method import load
-from ptal_ray.policy.random_searcher import RandomSearcher
 from ptal_ray.process.pool import process_pool
 from ptal_ray.space.space import Scalar, SearchSpace
+from ptal_ray.space.untried import number_of_points, point, untried
 from ptal_ray.storage.whole import whole
 from ptal_ray.study.provenance import provenance
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.decoding import decode_settings
-from ptal_ray.training.scoring import not_finite
 from ptal_ray.training.selection import check_instances
+from ptal_ray.training.stages import start
 from ptal_ray.training.supervision import split_ids
-from ptal_ray.training.trial import Trial
 
 VERSION = 1
 DESCRIPTION, CELLS, TEST, WORK = "table.json", "cells.parquet", "test.parquet", ".cells"
@@ -114,9 +113,7 @@ def plan(
             test split has no annotated instance.
     """
     store = find(space.dataset)
-    searcher = RandomSearcher(space, 0, configurations)
-    drawn = [searcher.suggest(k) for k in range(configurations)]
-    params: list[dict[str, Scalar]] = [{}, *(p for p in drawn[1:] if p is not None)]
+    params = drawn(space, configurations)
     fold_seed = space.selection.fold_seed
     base = TrialConfig(
         method=space.method, store=str(store.path), train=space.train_defaults(),
@@ -151,21 +148,36 @@ def plan(
     }  # fmt: skip
 
 
+def drawn(space: SearchSpace, number: int) -> list[dict[str, Scalar]]:
+    """The defaults, as {}, and random configurations; each depends on its number alone, and on
+    those before where they can be counted: none comes twice."""
+    found: list[dict[str, Scalar]] = [{}]
+    taken = {point(space.train, space.train_defaults())}
+    for k in range(1, number):
+        units = np.random.default_rng([0, k]).random(len(space.train))
+        pairs = zip(space.train.items(), units, strict=True)
+        own = {key: domain.sample(float(unit)) for (key, domain), unit in pairs}
+        if number_of_points(space.train) is not None:
+            other = untried(space.train, own, taken, np.random.default_rng([0, k, 1]))
+            if other is None:
+                break
+            own = other
+            taken.add(point(space.train, own))
+        found.append(own)
+    return found
+
+
 def trained(config: TrialConfig) -> list[dict[str, Any]]:
     """Trains one cell; a row for each report step, without a value from where it diverged on."""
     torch.set_num_threads(1)
     began, rows = time.perf_counter(), list[dict[str, Any]]()
     with suppress(DivergedError):  # the steps that are missing say so
-        trial = Trial(config)
-        for step in config.report_steps:
-            trial.train_until(step)
-            scores = trial.score(trial.score_ids)
-            if not_finite(scores) is not None:
-                break
-            found = trial.decode(scores)
+        trial = start(config)
+        while not trial.done:
+            report = trial.advance()
             rows.append({
-                "step": step, "objective": [value for _, value in found.table],
-                "cross_fitted": found.objective, "seconds": time.perf_counter() - began,
+                "step": report.step, "objective": report.settings,
+                "cross_fitted": report.objective, "seconds": time.perf_counter() - began,
             })  # fmt: skip
     return rows
 

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from ptal_ray.benchmarks.recording import CELLS, described
 from ptal_ray.errors import DataError
-from ptal_ray.space.domain import Domain, Scalar
+from ptal_ray.policy.coordinates import coordinates
+from ptal_ray.policy.race_policy import REFRESHES
+from ptal_ray.space.domain import Domain
 
 Floats = NDArray[np.float64]
 
@@ -31,6 +33,7 @@ class Table:
         cross_fitted: (C, F, S, R) with decode settings chosen on the other half of the fold.
         seconds: (C, F, S, R) from the start of the training.
         coordinates: (C, D) place of each configuration, about [0, 1] in each direction.
+        earliest: (C,) optimiser steps before which a search stops no training of it.
         eta, top, seeds: of the recorded space: `budget.eta`, `final.top`, `final.seeds`.
     """
 
@@ -40,6 +43,7 @@ class Table:
     cross_fitted: Floats
     seconds: Floats
     coordinates: Floats
+    earliest: Floats
     eta: int
     top: int
     seeds: int
@@ -56,7 +60,10 @@ def read_table(folder: Path) -> Table:
         steps, settings, params = about["steps"], about["settings"], about["configurations"]
         space, shape = about["space"], (len(params), about["folds"], about["seeds"], len(steps))
         eta, final = space["budget"]["eta"], space["final"]
-        places = coordinates(params, space["train"], about["defaults"])
+        domains = {k: Domain.from_dict(d) for k, d in space["train"].items() if _searched(d)}
+        full = [about["defaults"] | own for own in params]
+        places = np.stack([coordinates(domains, own) for own in full])
+        refresh = np.array([float(own.get("refresh_every", 0)) for own in full])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder}: table.json: no {error}; record the table again") from error
     found = columns(folder / CELLS, ("configuration", "fold", "seed", "step"))
@@ -66,8 +73,12 @@ def read_table(folder: Path) -> Table:
     filled = arranged(folder / CELLS, found, index, shape, len(settings))
     return Table(
         name=folder.resolve().name, steps=np.array(steps, float), coordinates=places, eta=int(eta),
-        top=int(final["top"]), seeds=int(final["seeds"]), **filled,
+        earliest=REFRESHES * refresh, top=int(final["top"]), seeds=int(final["seeds"]), **filled,
     )  # fmt: skip
+
+
+def _searched(value: Any) -> bool:
+    return isinstance(value, dict)  # a domain; the others are fixed values
 
 
 def columns(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
@@ -129,32 +140,3 @@ def arranged(
         filled[name] = np.zeros((*shape, *value.shape[1:]))
         filled[name][tuple(place.T)] = value
     return filled
-
-
-def coordinates(
-    configurations: list[dict[str, Scalar]],
-    train: dict[str, Any],
-    defaults: dict[str, Scalar],
-) -> Floats:
-    """(C, D) the place of each configuration: where in its range a number lies, on its scale; the
-    options of a choice 1 apart.
-
-    Args:
-        configurations: searched values; what one lacks is the default.
-        train: the section of the space, in which a mapping is a domain.
-        defaults: every train parameter.
-    """
-    domains = {k: Domain.from_dict(d) for k, d in train.items() if isinstance(d, dict)}
-    full = [defaults | own for own in configurations]
-    parts = [_axis(domain, [own[key] for own in full]) for key, domain in domains.items()]
-    return np.hstack([np.zeros((len(full), 0)), *parts])
-
-
-def _axis(domain: Domain, values: list[Scalar]) -> Floats:
-    if domain.kind == "choice":
-        return np.array([[value == a for a in domain.args] for value in values]) / math.sqrt(2)
-    low, high = (float(a) for a in domain.args[:2])
-    numbers = np.array(values, float)
-    if domain.kind in ("loguniform", "lograndint"):
-        low, high, numbers = math.log(low), math.log(high), np.log(np.maximum(numbers, 1e-12))
-    return ((numbers - low) / (high - low))[:, None]

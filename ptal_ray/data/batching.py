@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ptal_ray.data.snippet_sampling import sampled_places
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Grid, Points
 
@@ -105,6 +106,7 @@ class PackedSplit:
         ids: V video ids, in the order of the rows used below.
         device: where batches go.
         resample_to: snippets every video is resampled to; 0 keeps lengths.
+        sampling: how: "linear" interpolation, "uniform" or "random" snippets (`sampled_places`).
         points: the point labels of each video; None for a split that is only scored.
     """
 
@@ -116,8 +118,10 @@ class PackedSplit:
         *,
         points: Sequence[Points] | None = None,
         resample_to: int = 0,
+        sampling: str = "linear",
     ) -> None:
         self.store, self.ids, self.device, self.resample_to = store, tuple(ids), device, resample_to
+        self.sampling = sampling
         self._stored = np.array([store.length(i) for i in self.ids], np.int64)
         self.lengths = np.full_like(self._stored, resample_to) if resample_to else self._stored
         self.grids = [stored_grid(store, id, resample_to) for id in self.ids]
@@ -139,21 +143,26 @@ class PackedSplit:
         start_t: NDArray[np.int64],
         kept: NDArray[np.int64],
         length: int,
+        draw: NDArray[np.float64] | None = None,
     ) -> Tensor:
-        """(B, length, D) float32: `kept` snippets of each row from `start_t` on, then zero."""
+        """(B, length, D) float32: `kept` snippets of each row from `start_t` on, then zero.
+
+        `draw` (B, resample_to), uniform in [0, 1), picks the snippets of a random sampling; without
+        it they are those of a uniform one.
+        """
         if self._packed is not None:
             return self._gather(rows, start_t, kept, length)
         if self.resample_to:
             stored = self._stored[rows]
             whole = self._stage(rows, np.zeros_like(rows), stored, int(stored.max()))
             lengths = torch.from_numpy(stored).to(self.device, non_blocking=True)
-            return cropped(
-                resample(whole.float(), lengths, self.resample_to), start_t, kept, length
-            )
+            return cropped(self._resampled(whole.float(), lengths, draw), start_t, kept, length)
         return self._stage(rows, start_t, kept, length).float()
 
     def _fits(self) -> bool:
         if self.device.type != "cuda":  # the page cache already shares the mapped file
+            return False
+        if self.resample_to and self.sampling == "random":  # every step picks other snippets
             return False
         size = int(self.lengths.sum()) * self.store.info.feature_dim * 4
         free, _ = torch.cuda.mem_get_info(self.device)
@@ -168,9 +177,19 @@ class PackedSplit:
             video = torch.tensor(self.store.video(self.ids[row]).features, device=self.device)
             if self.resample_to:
                 length = torch.tensor([len(video)], device=self.device)
-                video = resample(video[None].float(), length, self.resample_to)[0]
+                video = self._resampled(video[None].float(), length, None)[0]
             packed[first : first + len(video)] = video.to(dtype)
         return packed
+
+    def _resampled(
+        self, features: Tensor, lengths: Tensor, draw: NDArray[np.float64] | None
+    ) -> Tensor:
+        """(B, T, D) of stored videos -> (B, resample_to, D)."""
+        if self.sampling == "linear":
+            return resample(features, lengths, self.resample_to)
+        chance = None if draw is None else torch.from_numpy(draw).to(self.device)
+        place = sampled_places(lengths, self.resample_to, chance)
+        return features[torch.arange(len(features), device=features.device)[:, None], place]
 
     def _gather(
         self,

@@ -40,6 +40,10 @@ THUMOS_LIKE = Protocol(
         "0.30-0.70": _steps(30, 70),
     },
 )
+THUMOS_DETECTORS = Protocol(  # the same numbers; the objective is another average
+    tiou=THUMOS_LIKE.tiou,
+    averages={name: THUMOS_LIKE.averages[name] for name in ("0.30-0.70", "0.10-0.70", "0.10-0.50")},
+)
 ACTIVITYNET = Protocol(tiou=_steps(50, 95, 5), averages={"0.50-0.95": _steps(50, 95, 5)})
 
 EPIC = Protocol(tiou=_steps(10, 50), averages={"0.10-0.50": _steps(10, 50)})
@@ -54,12 +58,15 @@ class Dataset:
         flags: what `import` needs beside features and annotations.
         simulated: flags of `simulate` where it makes the dataset from its annotations, else "".
         note: a line on the data, shown wherever results on it are.
+        detectors: how methods that learn from annotated instances are judged, where their papers
+            average other thresholds than those of point supervision; None for `protocol`.
     """
 
     protocol: Protocol
     flags: str
     simulated: str = ""
     note: str = ""
+    detectors: Protocol | None = None
 
 
 _GT = "--annotations GT.json"
@@ -89,7 +96,18 @@ DATASETS = {
         note=_HAPT,
     ),
     "beoid": Dataset(protocol=THUMOS_LIKE, flags=f"{_CSV} --fps 30 --stride 16", simulated=_CSV),
-    "thumos14": Dataset(protocol=THUMOS_LIKE, flags=f"{_CSV} --fps 25 --stride 16", simulated=_CSV),
+    "thumos14": Dataset(
+        protocol=THUMOS_LIKE,
+        flags=f"{_CSV} --fps 25 --stride 16",
+        simulated=_CSV,
+        detectors=THUMOS_DETECTORS,
+    ),
+    "thumos14_stride4": Dataset(
+        protocol=THUMOS_LIKE,
+        flags=f"{_CSV} --fps json --stride 4 --window 16",
+        simulated=_CSV,
+        detectors=THUMOS_DETECTORS,
+    ),
     "anet12": Dataset(
         protocol=ACTIVITYNET,
         flags=f"{_GT} --simulate-points gaussian --fps 25 --stride 16 --drop-invalid",
@@ -109,9 +127,17 @@ DATASETS = {
 }
 
 
-def protocol(name: str) -> Protocol:
-    """How detections on dataset `name` are judged; an unknown one like THUMOS14."""
-    return DATASETS[name].protocol if name in DATASETS else THUMOS_LIKE
+def protocol(name: str, supervision: str = "point") -> Protocol:
+    """How detections on dataset `name` are judged; an unknown one like THUMOS14.
+
+    Args:
+        name: of the dataset.
+        supervision: of the method that is judged; all but "point" learn from instances.
+    """
+    if name not in DATASETS:
+        return THUMOS_LIKE
+    own = DATASETS[name]
+    return own.protocol if supervision == "point" else own.detectors or own.protocol
 
 
 def note(name: str) -> str:
@@ -136,6 +162,31 @@ def data_root() -> Path:
     """Where stores lie on this machine: $PTAL_DATA where it is a path, else the cache directory."""
     place = os.environ.get("PTAL_DATA", "")
     return Path(place) if place and not is_remote(place) else cache_root()
+
+
+def data_place() -> str:
+    """Where stores lie, as `PTAL_DATA` says it: a folder or an s3:// address."""
+    place = os.environ.get("PTAL_DATA", "")
+    return place if is_remote(place) else str(data_root())
+
+
+def imported() -> tuple[str, ...]:
+    """Names of the stores at `data_place`, and of those that are made on first use.
+
+    Raises:
+        DataError: the address cannot be listed.
+    """
+    place = data_place()
+    if is_remote(place):
+        try:
+            names = Remote.parse(place).names()
+        except StorageError as error:
+            raise DataError(f"PTAL_DATA: {error}") from error
+        found = {name.removesuffix("/store.json") for name in names if name.endswith("/store.json")}
+        found = {name for name in found if "/" not in name}
+    else:
+        found = {path.parent.name for path in Path(place).glob("*/store.json")}
+    return tuple(sorted({"watch", *(name for name in found if not name.startswith("."))}))
 
 
 def origin(name_or_path: str) -> str:

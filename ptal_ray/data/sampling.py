@@ -74,6 +74,11 @@ class BatchPlan:
         start = step * size - first * number
         return passes[start : start + size]
 
+    def draws(self, step: int, number: int) -> NDArray[np.float64]:
+        """(batch_size, number) uniform in [0, 1), for snippets sampled at random at `step`."""
+        generator = np.random.default_rng([self.seed, 5, step])
+        return generator.random((self.batch_size, number))
+
     def crops(
         self,
         step: int,

@@ -26,6 +26,7 @@ from ptal_ray.process.pool import process_pool
 
 STRIDE_S = {  # 16 frames a snippet, at the frame rate of the usual features
     "thumos14": 16 / 25,
+    "thumos14_stride4": 4 / 30,
     "anet12": 16 / 25,
     "anet13": 16 / 25,
     "gtea": 16 / 15,

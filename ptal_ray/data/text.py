@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ptal_ray.data.new_videos import NewVideos
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError
-from ptal_ray.storage.home import expanded
+from ptal_ray.storage.user_directories import expanded
 
 Embeddings = NDArray[np.float32]
 

@@ -279,3 +279,49 @@ def _average_precision(
         c, k = divmod(int(cell[begin]), num_levels)
         average[c, k] = envelope.sum() / positives[c]
     return average
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matches:
+    """Which of N detections are right, best score first; of V videos and C classes.
+
+    Args:
+        videos: their ids, those of the ground truth first.
+        video, label: (N,) index of the video and of the class.
+        hit: (N, K) whether it takes an instance, at each threshold.
+        positives: (V, C) instances.
+    """
+
+    videos: tuple[str, ...]
+    video: Ints
+    label: Ints
+    hit: NDArray[np.bool_]
+    positives: Ints
+
+
+def match_detections(
+    truth: Mapping[str, Segments],
+    predictions: Mapping[str, Segments],
+    num_classes: int,
+    tiou: Sequence[float],
+) -> Matches:
+    """The matching from which `detection_map` computes mAP; arguments as there."""
+    videos = {name: row for row, name in enumerate(truth)}
+    for name in predictions:
+        videos.setdefault(name, len(videos))
+    real = _flatten(truth, videos, num_classes)
+    found = _flatten(predictions, videos, num_classes)
+    real = _take(real, np.argsort(real.group, kind="stable"))
+    found = _take(found, _ranking(found.score))
+    level, held = _match(real, found, np.asarray(tiou, np.float64), official_tiou)
+    hit = np.zeros((len(found.start), len(tiou)), bool)
+    hit[held, level] = True
+    positives = np.zeros((len(videos), num_classes), np.int64)
+    np.add.at(positives, (real.group // num_classes, real.label), 1)
+    return Matches(
+        videos=tuple(videos),
+        video=found.group // num_classes,
+        label=found.label,
+        hit=hit,
+        positives=positives,
+    )

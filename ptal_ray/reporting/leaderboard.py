@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ptal_ray.reporting.text import ARMS, finished, leaderboard_text
 from ptal_ray.storage.ownership import begins_with
 from ptal_ray.storage.whole import whole
-from ptal_ray.study.view import StudyView, dumps, summarise
+from ptal_ray.study.view import StudyView, Summary, dumps, summarise
 
 _HEAD = "# Studies\n"  # of leaderboard.md
 
@@ -23,15 +23,19 @@ def labels(view: StudyView) -> str:
 
 
 def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
-    """A row a study with its test mAP as fractions: by dataset and features, best first."""
+    """A row a study with its test mAP as fractions: by dataset, features and average, best first.
+
+    The average is that of the thresholds which the study maximised: on one dataset methods may
+    differ in it, and then their rows do not compare.
+    """
     rows = []
     for view in views:
-        found, default = (
-            summarise(finished(view, "test", arm)).get("test/mAP_avg") for arm in ARMS
-        )
+        every = [summarise(finished(view, "test", arm)) for arm in ARMS]
+        found, default = (own.get("test/mAP_avg") for own in every)
         rows.append(
             {
                 **{k: view.study[k] for k in ("study", "method", "dataset", "features")},
+                "average": _average(every[0]),
                 "labels": labels(view),
                 "trials": len(view.trials), "seeds": len(found.values) if found else 0,
                 "mAP": found.mean if found else None, "sd": found.sd if found else None,
@@ -40,11 +44,19 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
             }
         )  # fmt: skip
 
-    def order(row: dict[str, Any]) -> tuple[str, str, float, str]:
+    def order(row: dict[str, Any]) -> tuple[str, str, bool, str, float, str]:
         value = -1.0 if row["mAP"] is None else row["mAP"]
-        return row["dataset"], row["features"], -value, row["study"]
+        place = (row["dataset"], row["features"], not row["average"], row["average"])
+        return *place, -value, row["study"]
 
     return sorted(rows, key=order)
+
+
+def _average(metrics: Mapping[str, Summary]) -> str:
+    """The thresholds that "test/mAP_avg" is an average of; "" before any final run."""
+    whole_name, named = "test/mAP_avg", "test/mAP_avg_"
+    same = (k for k, v in metrics.items() if k.startswith(named) and v == metrics[whole_name])
+    return next(same, "").removeprefix(named)
 
 
 def _is_leaderboard(path: Path) -> bool:

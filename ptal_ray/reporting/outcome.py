@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.study.study import Study
+from ptal_ray.study.conclusion import tested_difference
+from ptal_ray.study.study import RECOMMENDED, Study
 from ptal_ray.study.view import StudyView, summarise
 from ptal_ray.tracking.server import tracking_uri
+
+_ARMS = (("best", "recommended"), ("default", "defaults"))
 
 
 def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, Any]:
@@ -23,17 +27,14 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
         }
         for arm in view.arms("test")
     }
-    end = view.end or {}
     return {
         "study": study.name,
         "directory": str(study.directory),
         "storage": study.remote,
-        "state": end.get("state"),
+        "state": (view.end or {}).get("state"),
         "trials": view.counts,
-        "best_trial": end.get("best_trial"),
-        "best_params": end.get("best_params", {}),
-        "best_decode": end.get("best_decode", {}),
-        "test": tests,
+        **recommendation(view),
+        "test": tests if "best" in tests or not tests else {"best": tests["default"]} | tests,
         "note": view.study.get("note", ""),
         "report": str(report),
         "mlflow": tracking_uri(),
@@ -41,15 +42,34 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
     }
 
 
+def recommendation(view: StudyView) -> dict[str, Any]:
+    """What the study recommends, JSON-able: "recommended", "verdict", "difference" (fractions of
+    mAP, on folds of the training videos), "test_difference" (paired by seed) and "best_trial"; a
+    null for what is not known."""
+    best = view.recommended or {}
+    tested = tested_difference(view)
+    return {
+        "recommended": {k: best[k] for k in RECOMMENDED} if best else None,
+        "verdict": best.get("verdict") or None,
+        "difference": best.get("difference") or None,
+        "test_difference": asdict(tested) if tested else None,
+        "best_trial": view.best.number if view.best else None,
+    }
+
+
 def show_summary(outcome: dict[str, Any]) -> str:
     """The lines a person reads at the end."""
-    lines = []
-    for arm, name in (("best", "best found"), ("default", "defaults")):
-        if found := outcome["test"].get(arm, {}).get("test/mAP_avg"):
-            spread = f" ± {found['sd']:.4f}" if found["sd"] is not None else ""
-            runs = len(found["values"])
+    lines = [f"verdict {text}"] if (text := _verdict(outcome)) else []
+    found = outcome["recommended"]
+    same = found is not None and outcome["test"].get("best") == outcome["test"].get("default")
+    for arm, name in (("default", "defaults"),) if same else _ARMS:
+        if run := outcome["test"].get(arm, {}).get("test/mAP_avg"):
+            spread = f" ± {100 * run['sd']:.1f}" if run["sd"] is not None else ""
+            runs = len(run["values"])
             seeds = f"{runs} seed{'s' if runs > 1 else ''}"
-            lines.append(f"test mAP, {name:<10}  {found['mean']:.4f}{spread}  ({seeds})")
+            lines.append(f"test mAP, {name:<12} {100 * run['mean']:5.1f}{spread}  ({seeds})")
+    if (paired := outcome["test_difference"]) and not same:
+        lines.append(f"test mAP, difference   {_interval(paired)}  (paired by seed)")
     uri = outcome["mlflow"]
     server = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
     lines += [f"note    {outcome['note']}"] if outcome["note"] else []
@@ -61,4 +81,30 @@ def show_summary(outcome: dict[str, Any]) -> str:
         model = shlex.quote(outcome["storage"] or outcome["directory"])
         command = f"python -m ptal_ray.predict {model} --features DIR --out detections.json"
         server = f"{server}\npredict {command}"
-    return "\n".join([*lines, f"runs    {server}"])
+    found = [f"{what:<7} {link}" for what, link in outcome["views"].items()]
+    return "\n".join([*lines, f"runs    {server}", *found])
+
+
+def _verdict(outcome: dict[str, Any]) -> str:
+    """One line on what is recommended and why; "" where no verdict was come to."""
+    best, difference = outcome["recommended"], outcome["difference"]
+    kind = outcome["verdict"]
+    if not kind or not best or not difference:
+        return ""
+    if kind == "better":
+        what = "the defaults with tuned decoding are"
+        if best["trial"] is not None:
+            what = f"the configuration of trial {best['trial']} is"
+        return f"{what} better than the defaults by {_interval(difference)} mAP on held-out folds"
+    if kind == "tie":
+        return (
+            f"the best found is not distinguishable from the defaults: {_interval(difference)} mAP "
+            "on held-out folds; the defaults are kept"
+        )
+    return "the defaults are the best found"
+
+
+def _interval(found: Mapping[str, float]) -> str:
+    low, high = (100 * found[k] for k in ("low", "high"))
+    said = f"{100 * found['mean']:+.1f}"
+    return said if low != low else f"{said} [{low:.1f}, {high:.1f}]"

@@ -11,11 +11,11 @@ import numpy as np
 
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError, DataError
-from ptal_ray.storage.home import lent_cache
+from ptal_ray.storage.user_directories import writable_cache
 from ptal_ray.storage.whole import whole
 from ptal_ray.study.view import StudyView, Summary
 
-with lent_cache():  # in which Matplotlib lists the fonts
+with writable_cache():  # in which Matplotlib lists the fonts
     import matplotlib
 
     matplotlib.use("Agg")

@@ -21,6 +21,8 @@ from ptal_ray.data.types import Segments
 from ptal_ray.errors import DataError, PtalError, full_storage_named
 from ptal_ray.policy.importance import MIN_TRIALS, param_importance
 from ptal_ray.reporting import plots
+from ptal_ray.reporting.html.report import report_html
+from ptal_ray.reporting.outcome import recommendation
 from ptal_ray.reporting.text import (
     ARMS,
     by_threshold,
@@ -35,7 +37,7 @@ from ptal_ray.training.selection import ground_truth
 
 FLUSH_S = 600.0  # for --log: everything, with time for a server to wake up
 _PICTURES = ("optimisation_history", "per_threshold", "importance", "timeline")
-_FILES = ("REPORT.md", "result.json", "space.yaml", "best.yaml", "trials.parquet")
+_FILES = ("REPORT.md", "report.html", "result.json", "space.yaml", "best.yaml", "trials.parquet")
 _REPORT = Kind(
     name="report of a study",
     has={*_FILES, *(f"{name}.{end}" for name in _PICTURES for end in ("png", "svg"))}.__contains__,
@@ -98,6 +100,8 @@ def _write(view: StudyView, study_dir: Path, folder: Path, name: str) -> None:
     commands = _commands(view, study_dir, name)
     text = markdown(view, shares, shown, missing, commands)
     (folder / "REPORT.md").write_text(text, encoding="utf-8")
+    whole = report_html(view, study_dir, commands)
+    (folder / "report.html").write_text(whole, encoding="utf-8")
     (folder / "result.json").write_text(
         dumps(result(view, shares), indent=1) + "\n", encoding="utf-8"
     )
@@ -130,7 +134,7 @@ def result(view: StudyView, shares: Mapping[str, float]) -> dict[str, Any]:
         "study": view.study,
         "end": view.end,
         "counts": view.counts,
-        "best_trial": view.best.number if view.best else None,
+        **recommendation(view),
         "best": {"train": best[0], "decode": best[1]} if best else None,
         **{
             role: {
@@ -206,7 +210,7 @@ def _timeline(view: StudyView, study_dir: Path, label: str) -> tuple[Any, str]:
     """
     runs = {arm: finished(view, "test", arm) for arm in view.arms("test")}
     first = {arm: r[0].detections for arm, r in runs.items() if r and r[0].detections}
-    if "best" not in first:
+    if not first:
         raise DataError("no final run has finished")
     place = Path(_settings(study_dir).get("store", ""))
     if not (place / "store.json").exists():

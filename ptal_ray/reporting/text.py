@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ptal_ray.space.domain import Domain
 from ptal_ray.study.view import FinalRun, StudyView, Summary, summarise
 
 ARMS = {"best": "best found", "default": "defaults"}
@@ -253,7 +254,7 @@ def _provenance(view: StudyView) -> str:
 
 def leaderboard_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows of `leaderboard.leaderboard` as a table."""
-    names = ("dataset", "features", "method", "labels", "study", "trials", "seeds")
+    names = ("dataset", "features", "average", "method", "labels", "study", "trials", "seeds")
     head = [*names, "test mAP, %", "defaults, %"]
     body = [
         [*(str(r[n]) for n in names), _spread(r["mAP"], r["sd"]),
@@ -278,9 +279,10 @@ def _spread(mean: float | None, sd: float | None) -> str:
     return f"{100 * mean:.2f}" + (f" ± {100 * sd:.2f}" if sd is not None else "")
 
 
-def _domain(domain: Mapping[str, Sequence[Any]]) -> str:
-    ((kind, args),) = domain.items()
-    return f"{kind} [{', '.join(_value(a) for a in args)}]"
+def _domain(domain: Mapping[str, Any]) -> str:
+    """Its values; the default stands in a column of its own."""
+    found = Domain.from_dict(domain)
+    return f"{found.kind} [{', '.join(_value(a) for a in found.args)}]"
 
 
 def _value(value: Any) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 Scalar = bool | int | float | str
 
@@ -16,6 +17,7 @@ KINDS = {  # Ray Tune's names -> (what the arguments are, types of a parameter t
     "lograndint": ("[low, high), high excluded", (int,)),
     "choice": ("[value, ...]", (bool, int, float, str)),
 }
+DEFAULT = "default"  # the key of a searched parameter's own default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +28,12 @@ class Domain:
         kind: a name of Ray Tune: uniform, loguniform, quniform, randint, lograndint or choice.
         args: (low, high), (low, high, step) for quniform, or the options of a choice. `high` is
             included for floats and excluded for integers.
+        default: the value of the parameter where nothing is searched; None for the method's own.
     """
 
     kind: str
     args: tuple[Scalar, ...]
+    default: Scalar | None = None
 
     def sample(self, unit: float) -> Scalar:
         """The value at `unit` in [0, 1), so that uniform units give this domain's distribution."""
@@ -105,15 +109,16 @@ class Domain:
             return (self.args[0], int(self.args[1]) - 1)
         return self.args if self.kind == "choice" else self.args[:2]
 
-    def as_dict(self) -> dict[str, list[Scalar]]:
-        """As in the YAML: {kind: args}; JSON-able."""
-        return {self.kind: list(self.args)}
+    def as_dict(self) -> dict[str, Any]:
+        """As in the YAML: {kind: args}, with "default" where it has its own; JSON-able."""
+        own = {} if self.default is None else {DEFAULT: self.default}
+        return {self.kind: list(self.args)} | own
 
     @staticmethod
-    def from_dict(mapping: Mapping[str, Sequence[Scalar]]) -> Domain:
+    def from_dict(mapping: Mapping[str, Any]) -> Domain:
         """The inverse of `as_dict`."""
-        ((kind, args),) = mapping.items()
-        return Domain(kind=kind, args=tuple(args))
+        ((kind, args),) = ((k, v) for k, v in mapping.items() if k != DEFAULT)
+        return Domain(kind=kind, args=tuple(args), default=mapping.get(DEFAULT))
 
     def _bounds(self) -> tuple[float, float]:
         return float(self.args[0]), float(self.args[1])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from typing import Any, NamedTuple, NoReturn, get_type_hints
 
 import yaml
 
 from ptal_ray.errors import ConfigError
-from ptal_ray.space.domain import KINDS, Domain, Scalar
+from ptal_ray.space.domain import DEFAULT, KINDS, Domain, Scalar
 
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -123,7 +123,12 @@ def override_node(top: dict[str, yaml.Node], override: str, earlier: Sequence[st
 
 
 def read_section(
-    node: yaml.Node | None, section: str, classes: Mapping[str, type[Any]], source: str
+    node: yaml.Node | None,
+    section: str,
+    classes: Mapping[str, type[Any]],
+    source: str,
+    *,
+    partial: bool = False,
 ) -> dict[str, Any]:
     """One section as {field: value}; `train` and `decode` may hold domains.
 
@@ -132,6 +137,7 @@ def read_section(
         section: its key.
         classes: the dataclass of every section.
         source: the place of errors that have no node.
+        partial: whether keys that the section needs may be missing.
 
     Raises:
         ConfigError: an unknown, missing or wrong key or value.
@@ -152,7 +158,7 @@ def read_section(
         else:
             values[key] = coerce(child, specs[key], _join(section, key))
     missing = [k for k, s in specs.items() if s.default is MISSING and k not in values]
-    if missing:
+    if missing and not partial:
         place = _place(node) if node else source
         raise ConfigError(f"{place}: {section}.{missing[0]}: is missing; {section} needs it")
     return values
@@ -162,8 +168,15 @@ def _domain(node: yaml.Node, spec: Spec, key: str) -> Domain:
     if not isinstance(node, yaml.MappingNode):
         fail(node, key, "a list is not a domain; write e.g. {choice: [...]} or a single value")
     children = children_of(node, key)
+    default = children.pop(DEFAULT, None)
     if len(children) != 1:
-        fail(node, key, f"write one domain, e.g. {{uniform: [0, 1]}}; got {len(children)} keys")
+        given = ", ".join(children) or "none"
+        fail(
+            node,
+            key,
+            "write one domain, e.g. {uniform: [0, 1]}, and at most a default: beside it; "
+            f"got {len(children)} domains: {given}",
+        )
     ((kind, arguments),) = children.items()
     usable = [k for k, (_, types) in KINDS.items() if spec.type in types]
     if kind not in usable:
@@ -180,7 +193,22 @@ def _domain(node: yaml.Node, spec: Spec, key: str) -> Domain:
     args = tuple(coerce(child, plain, key) for child in arguments.value)
     domain = Domain(kind=kind, args=args)
     _check(domain, arguments, spec, key)
-    return domain
+    return (
+        domain if default is None else replace(domain, default=_default(default, domain, spec, key))
+    )
+
+
+def _default(node: yaml.Node, domain: Domain, spec: Spec, key: str) -> Scalar:
+    """The value of `default:` beside a domain."""
+    value = coerce(node, spec, key := f"{key}.{DEFAULT}")
+    if not domain.contains(value):
+        fail(
+            node,
+            key,
+            f"{value} lies outside {domain.kind} {list(domain.args)}; choose a default that the "
+            "search can suggest, or widen the domain",
+        )
+    return value
 
 
 def _check(domain: Domain, node: yaml.Node, spec: Spec, key: str) -> None:

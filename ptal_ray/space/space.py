@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ptal_ray.data.datasets import data_place, imported
 from ptal_ray.data.user_files import decoded
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods import method as methods
 from ptal_ray.methods.method import param
+from ptal_ray.space.adapt import Derived
+from ptal_ray.space.catalog import space_folders
 from ptal_ray.space.domain import Domain as Domain
 from ptal_ray.space.domain import Scalar as Scalar
+from ptal_ray.space.fill import derived_values, with_value
 from ptal_ray.space.reader import (
     Spec,
     children_of,
@@ -95,6 +99,8 @@ class Final:
     seeds: int = param(3, doc="seeds of each of them", source="PROPOSED", allowed=(1, 100))
 
 
+POLICIES = ("race", "simple")
+_NAMES = ("method", "dataset", "policy")
 _SECTIONS: dict[str, type[Any]] = {
     "selection": Selection,
     "budget": Budget,
@@ -109,8 +115,11 @@ class SearchSpace:
 
     Args:
         name: file name without .yaml.
-        train, decode: searched parameters.
+        policy: "race" (see policy/README.md) or "simple": every configuration on one fold, the best
+            ones again with several seeds.
+        train, decode: searched parameters, some with a default of this file.
         train_fixed, decode_fixed: parameters the file fixes.
+        derived: what of all this followed from the data, and why; for people, not kept in files.
     """
 
     name: str
@@ -120,24 +129,32 @@ class SearchSpace:
     selection: Selection = field(default_factory=Selection)
     resources: Resources = field(default_factory=Resources)
     final: Final = field(default_factory=Final)
+    policy: str = "race"
     train: dict[str, Domain] = field(default_factory=dict)
     train_fixed: dict[str, Scalar] = field(default_factory=dict)
     decode: dict[str, Domain] = field(default_factory=dict)
     decode_fixed: dict[str, Scalar] = field(default_factory=dict)
+    derived: tuple[Derived, ...] = field(default=(), compare=False)
 
     def train_defaults(self) -> dict[str, Scalar]:
-        """All train parameters: the method's defaults, then the file's fixed values."""
-        return asdict(methods.load(self.method).train_params()) | self.train_fixed
+        """All train parameters: the method's defaults, then the file's defaults and values."""
+        plan = methods.load(self.method).train_params
+        return asdict(plan()) | _own_defaults(self.train) | self.train_fixed
 
     def train_params(self) -> methods.TrainParams:
         """`train_defaults` as the method's parameters."""
-        kind: Any = methods.load(self.method).train_params
-        made: methods.TrainParams = kind(**self.train_defaults())
-        return made
+        return methods.with_values(methods.load(self.method).train_params, self.train_defaults())
 
     def decode_defaults(self) -> dict[str, Scalar]:
-        """All decode parameters: the method's defaults, then the file's fixed values."""
-        return asdict(methods.load(self.method).decode_params()) | self.decode_fixed
+        """All decode parameters: the method's defaults, then the file's defaults and values."""
+        plan = methods.load(self.method).decode_params
+        return asdict(plan()) | _own_defaults(self.decode) | self.decode_fixed
+
+    def decode_params(self) -> methods.DecodeParams:
+        """`decode_defaults` as the method's parameters."""
+        kind: Any = methods.load(self.method).decode_params
+        made: methods.DecodeParams = kind(**self.decode_defaults())
+        return made
 
     def resolve_train(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """All train parameters of the trial that was suggested `params`."""
@@ -164,7 +181,7 @@ class SearchSpace:
         searched = {"train": self.train, "decode": self.decode}
         fixed = {"train": self.train_fixed, "decode": self.decode_fixed}
         return (
-            {"method": self.method, "dataset": self.dataset}
+            {"method": self.method, "dataset": self.dataset, "policy": self.policy}
             | {name: asdict(getattr(self, name)) for name in _SECTIONS}
             | {
                 name: {k: d.as_dict() for k, d in searched[name].items()} | fixed[name]
@@ -177,45 +194,93 @@ class SearchSpace:
         return yaml.safe_dump(self.as_dict(), sort_keys=False, default_flow_style=None)
 
 
+def _own_defaults(domains: Mapping[str, Domain]) -> dict[str, Scalar]:
+    """The defaults that searched parameters have in this file."""
+    return {key: d.default for key, d in domains.items() if d.default is not None}
+
+
 def load_space(
-    name_or_path: str | Path, overrides: Sequence[str] = (), dataset: str | None = None
+    name_or_path: str | Path,
+    overrides: Sequence[str] = (),
+    dataset: str | None = None,
+    *,
+    kept: SearchSpace | None = None,
 ) -> SearchSpace:
-    """Read a search space.
+    """Read a search space; one without a dataset takes from the data what it does not state.
 
     Args:
         name_or_path: a path that ends in .yaml, or a name looked up as search_spaces/<name>.yaml
             in the working directory, then beside the package.
         overrides: "train.lr=3e-4", "budget.trials=8", "train.lr={loguniform: [1e-5, 1e-3]}".
         dataset: replaces the file's dataset.
+        kept: the space of a study that began with this file: its values stand for those that the
+            rules gave then.
 
     Raises:
         ConfigError: with file, line, key, value, what is allowed and the closest match.
+        DataError: what the data says is asked for, and the dataset is missing.
     """
     path = find_space(str(name_or_path))
     try:
         text = decoded(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text: {error}") from error
-    space = parse_space(text, name=path.stem, source=str(path), overrides=overrides)
-    return replace(space, dataset=dataset) if dataset is not None else space
+    stated = _sections(text, str(path))
+    top = _overridden(stated, overrides)
+    _check_keys(top, ("method",), str(path))
+    if dataset is not None:
+        mark = top["method"].start_mark
+        top["dataset"] = yaml.ScalarNode("tag:yaml.org,2002:str", dataset, mark)
+    if "dataset" in stated:
+        return _whole(top, path.stem, str(path))
+    if "dataset" not in top:
+        _reject_unknown(top)
+        raise ConfigError(
+            f"{path}: dataset: is missing; this space is for data of your own: give "
+            f"--dataset NAME; in {data_place()} are {', '.join(imported())}"
+        )
+    derived = derived_values(top, *_classes(top), str(path), kept.as_dict() if kept else None)
+    for one in derived:
+        top = with_value(top, one, f"{path}, from the data")
+    return replace(_whole(top, path.stem, str(path)), derived=derived)
 
 
 def parse_space(text: str, *, name: str, source: str, overrides: Sequence[str] = ()) -> SearchSpace:
-    """As `load_space`, from text; `source` is the place that errors name."""
+    """A whole space, from text; `source` is the place that errors name."""
+    return _whole(_overridden(_sections(text, source), overrides), name, source)
+
+
+def _sections(text: str, source: str) -> dict[str, yaml.Node]:
     root = compose(text, source)
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{source}: a search space is a mapping with method:, dataset:, budget:")
-    top = _with_selection_mapping(children_of(root, ""))
+    return _with_selection_mapping(children_of(root, ""))
+
+
+def _overridden(stated: dict[str, yaml.Node], overrides: Sequence[str]) -> dict[str, yaml.Node]:
+    top = dict(stated)
     for index, override in enumerate(overrides):
         override_node(top, override, [o.partition("=")[0].strip() for o in overrides[:index]])
         top = _with_selection_mapping(top)
-    for key in ("method", "dataset", "budget"):
-        if key not in top:
-            known = ("method", "dataset", *_SECTIONS, "train", "decode")
-            for other in (k for k in top if k not in known):
-                reject_key(top[other], "", other, known, _SECTIONS)
-            raise ConfigError(f"{source}: {key}: is missing; a search space needs it")
+    return top
+
+
+def _whole(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchSpace:
+    _check_keys(top, ("method", "dataset", "budget"), source)
     return _from_nodes(top, name, source)
+
+
+def _check_keys(top: Mapping[str, yaml.Node], needed: Collection[str], source: str) -> None:
+    for key in needed:
+        if key not in top:
+            _reject_unknown(top)
+            raise ConfigError(f"{source}: {key}: is missing; a search space needs it")
+
+
+def _reject_unknown(top: Mapping[str, yaml.Node]) -> None:
+    known = (*_NAMES, *_SECTIONS, "train", "decode")
+    for other in (key for key in top if key not in known):
+        reject_key(top[other], "", other, known, _SECTIONS)
 
 
 def _with_selection_mapping(top: dict[str, yaml.Node]) -> dict[str, yaml.Node]:
@@ -226,14 +291,23 @@ def _with_selection_mapping(top: dict[str, yaml.Node]) -> dict[str, yaml.Node]:
     return top | {"selection": mapping_of({"metric": node}, node)}
 
 
+def _classes(top: Mapping[str, yaml.Node]) -> tuple[methods.AnyMethod, dict[str, type[Any]]]:
+    """The method of a space, and the dataclass of each of its sections."""
+    name = str(coerce(top["method"], Spec(str, MISSING, methods.names()), "method"))
+    method = methods.load(name)
+    own = {"train": method.train_params, "decode": method.decode_params}
+    return method, {**_SECTIONS, **own}
+
+
 def _from_nodes(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchSpace:
-    method = str(coerce(top["method"], Spec(str, MISSING, methods.names()), "method"))
+    method, classes = _classes(top)
     dataset = str(coerce(top["dataset"], Spec(str, MISSING, None), "dataset"))
-    plan = methods.load(method)
-    classes = {**_SECTIONS, "train": plan.train_params, "decode": plan.decode_params}
+    policy = "race"
+    if node := top.get("policy"):
+        policy = str(coerce(node, Spec(str, MISSING, POLICIES), "policy"))
     for key, node in top.items():
-        if key not in ("method", "dataset", *classes):
-            reject_key(node, "", key, ("method", "dataset", *classes), classes)
+        if key not in (*_NAMES, *classes):
+            reject_key(node, "", key, (*_NAMES, *classes), classes)
     read = {key: read_section(top.get(key), key, classes, source) for key in classes}
     params: dict[str, Any] = {}
     for key in ("train", "decode"):
@@ -241,7 +315,9 @@ def _from_nodes(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchS
         params[key] = {k: v for k, v in values if isinstance(v, Domain)}
         params[f"{key}_fixed"] = {k: v for k, v in values if not isinstance(v, Domain)}
     sections: dict[str, Any] = {key: cls(**read[key]) for key, cls in _SECTIONS.items()}
-    space = SearchSpace(name=name, method=method, dataset=dataset, **sections, **params)
+    space = SearchSpace(
+        name=name, method=method.name, dataset=dataset, policy=policy, **sections, **params
+    )
     if (least := space.budget.min_steps) > (most := space.budget.max_steps):
         fail(top["budget"], "budget.min_steps", f"{least} is more than max_steps = {most}")
     return space
@@ -259,8 +335,7 @@ def find_space(name: str) -> Path:
                 f"{name}: there is no such file; give a path or the name of a shipped search space"
             )
         return Path(name)
-    package = Path(__file__).parent.parent
-    folders = [Path("search_spaces"), package / "search_spaces", package.parent / "search_spaces"]
+    folders = space_folders()
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"

@@ -8,7 +8,7 @@ import unicodedata
 from pathlib import Path
 
 from ptal_ray.errors import ConfigError, DataError
-from ptal_ray.storage.home import expanded, home
+from ptal_ray.storage.user_directories import expanded, home
 
 RESULTS = "PTAL_RESULTS"
 NAME_BYTES = 134  # a study adds its time, a report its machine and date, to at most 255

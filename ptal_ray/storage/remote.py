@@ -20,7 +20,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from ptal_ray.errors import ConfigError, StorageError
-from ptal_ray.storage.home import home
+from ptal_ray.storage.user_directories import home
 
 SCHEME = "s3://"
 CHUNK_BYTES = 16 << 20

@@ -11,12 +11,11 @@ from typing import Any
 from ptal_ray.errors import ConfigError
 from ptal_ray.space.space import SearchSpace, find_space, load_space
 from ptal_ray.storage.remote import Remote
+from ptal_ray.study.choices import DEFAULT_STORAGE
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView
 
 _FIXED = ("set", "dataset", "searcher", "scheduler", "seed")  # flags a study has behind it
-_ENDINGS = (".yaml", ".yml")
-DEFAULT_STORAGE = "studies"
 
 
 def check_flags(args: argparse.Namespace) -> None:
@@ -82,11 +81,6 @@ def trials_begun(study: Study) -> int:
     return max((t.number + 1 for t in StudyView.read(study.directory).trials), default=0)
 
 
-def is_space_file(text: str) -> bool:
-    """Whether this names the file of a space and no study."""
-    return text.endswith(_ENDINGS)
-
-
 def check_space(study: Study, given: str, command: str) -> list[str]:
     """Compares the space of a study with the file, or the name, that the command gives.
 
@@ -110,7 +104,7 @@ def check_space(study: Study, given: str, command: str) -> list[str]:
     except ConfigError:
         return [f"{given}: there is no such space any more; the study keeps its own"]
     try:
-        space = load_space(path, study.overrides)
+        space = load_space(path, study.overrides, kept=study.space)
     except ConfigError as error:
         raise ConfigError(f"{error}; {go_on}") from error
     if found := differences(study.space, space):

@@ -1,9 +1,11 @@
 """What each MLflow run of a study gets: a pure translation of events, which no server sees.
 
-    study                   parent run: resolved space, provenance, the winner's test metrics
+    study                   parent run: resolved space, provenance, what is recommended
     trial/<number>          child run: searched parameters, metrics as curves over steps
-    <role>/<arm>            child run of an arm of the finals: mean and sd over its seeds
+    <role>/<arm>            child run of an arm of the finals: mean, sd, interval over its seeds
     <role>/<arm>/seed<k>    child run of that arm: metrics and detections of one seed
+
+Their kind, a tag, is study, trial, arm or seed.
 
 Timestamps are those of the events, so that writing an event twice changes nothing in MLflow.
 """
@@ -16,11 +18,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ptal_ray.study.conclusion import conclusion, interval, test_reads
 from ptal_ray.study.events import Event, dumps
-from ptal_ray.study.view import FinalRun, Report, StudyView, best_yaml, summarise
+from ptal_ray.study.view import FinalRun, Report, StudyView, TrialView, best_yaml, summarise
+from ptal_ray.tracking.naming import (
+    arm_name,
+    cell,
+    chosen,
+    of_report,
+    study_name,
+    trial_name,
+)
+from ptal_ray.tracking.note import note
 
 LONGEST = 500  # characters of a parameter or tag that every MLflow server accepts
-_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+NOTE = "mlflow.note.content"
+_STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
 _ILLEGAL = re.compile(r"[^\w\-. :/]")  # in the name of a metric or parameter
 
 
@@ -48,6 +61,7 @@ class RunUpdate:
     Args:
         key, parent: of this run and of the one it lies under (None for the study).
         name: shown by MLflow.
+        kind: "study", "trial", "arm" or "seed".
         started_ms, ended_ms: milliseconds since 1970.
         metrics: (name, step) -> (value, milliseconds).
         params, tags: texts of at most `LONGEST` characters.
@@ -58,6 +72,7 @@ class RunUpdate:
     key: str
     parent: str | None
     name: str
+    kind: str
     started_ms: int
     metrics: dict[tuple[str, int], tuple[float, int]] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
@@ -75,6 +90,13 @@ class RunUpdate:
         """Adds parameters as texts."""
         for name, value in values.items():
             self.params[_ILLEGAL.sub("_", prefix + name)] = _text(value)
+
+    def add_curves(self, losses: Mapping[str, Any], time_s: float) -> None:
+        """Adds the points of each term of the loss between two reports, the last one included."""
+        for name, points in losses.items():
+            if points and (f"train/loss_{name}", points[-1][0]) in self.metrics:
+                for step, value in points:
+                    self.add_metrics({f"train/loss_{name}": value}, int(step), time_s)
 
     def end(self, status: str, time_s: float) -> None:
         """The run ended."""
@@ -107,13 +129,13 @@ class Round:
                 write[event["event"]](event, after)
             self.view = after
 
-    def _run(self, key: str, parent: str | None, name: str, time_s: float) -> RunUpdate:
-        new = RunUpdate(key=key, parent=parent, name=name, started_ms=_ms(time_s))
+    def _run(self, key: str, parent: str | None, name: str, kind: str, at: float) -> RunUpdate:
+        new = RunUpdate(key=key, parent=parent, name=name, kind=kind, started_ms=_ms(at))
         return self.updates.setdefault(key, new)
 
     def _study_run(self, event: Event) -> RunUpdate:
         name = event.get("study") or self.view.study.get("study", "study")
-        return self._run("study", None, name, event["time"])
+        return self._run("study", None, study_name(name), "study", event["time"])
 
     def _study(self, event: Event, after: StudyView) -> None:
         run = self._study_run(event)
@@ -127,16 +149,17 @@ class Round:
             Artifact(run="study", name="study.json", text=dumps(whole, indent=1) + "\n")
         )
 
-    def _trial_run(self, event: Event) -> RunUpdate:
-        number = int(event["trial"])
-        return self._run(f"trial/{number}", "study", f"trial {number:03d}", event["time"])
+    def _trial_run(self, trial: TrialView, at: float) -> RunUpdate:
+        return self._run(f"trial/{trial.number}", "study", trial_name(trial), "trial", at)
 
     def _trial_start(self, event: Event, after: StudyView) -> None:
-        run = self._trial_run(event)
-        if any(t.number == int(event["trial"]) for t in self.view.trials):
+        trial = _trial_of(after, event)
+        run = self._trial_run(trial, event["time"])
+        if any(t.number == trial.number for t in self.view.trials):
             run.reopen()
         else:
             run.add_params(event["params"], "train.")
+            run.add_params(cell(trial))
         run.tags["state"] = "running"
 
     def _report(self, event: Event, after: StudyView) -> None:
@@ -145,26 +168,26 @@ class Round:
         assert new is not None
         if old and dumps([old.objective, old.metrics]) == dumps([new.objective, new.metrics]):
             return  # trained again after a kill, with the same result
-        more = {"objective": new.objective, "seconds": new.seconds}
-        if new.to_first_step_s is not None:
-            more["to_first_step_s"] = new.to_first_step_s
-        self._trial_run(event).add_metrics(new.metrics | more, step, new.time)
+        run = self._trial_run(_trial_of(after, event), event["time"])
+        last_step = int(after.study["space"]["budget"]["max_steps"])
+        run.add_metrics(of_report(new, last_step), step, new.time)
+        run.add_curves(new.losses, new.time)
 
     def _trial_end(self, event: Event, after: StudyView) -> None:
-        run = self._trial_run(event)
+        trial = _trial_of(after, event)
+        run = self._trial_run(trial, event["time"])
         run.end(_STATUS[event["state"]], event["time"])
         run.tags |= {"state": event["state"], "message": _cut(event.get("message", ""))}
-        trial = next(t for t in after.trials if t.number == int(event["trial"]))
         if trial.reports:
-            run.tags |= {f"decode.{k}": _text(v) for k, v in trial.reports[-1].decode.items()}
+            run.add_params(trial.reports[-1].decode, "decode.")
 
     def _final(self, event: Event, after: StudyView) -> None:
         final = next(
             f for f in after.runs(event["role"], event["arm"]) if f.seed == int(event["seed"])
         )
         known = self.view.runs(final.role, final.arm)
-        arm, title = f"{final.role}/{final.arm}", _title(final)
-        parent = self._run(arm, "study", title, final.time)
+        arm, title = f"{final.role}/{final.arm}", arm_name(final, after)
+        parent = self._run(arm, "study", title, "arm", final.time)
         if self.view.end:
             parent.reopen()
         if not known:
@@ -174,10 +197,11 @@ class Round:
             parent.tags |= {"role": final.role, "arm": final.arm, "state": "running"}
         if final.seed in [f.seed for f in known]:
             return
-        run = self._run(f"{arm}/seed{final.seed}", arm, f"{title} seed {final.seed}", final.time)
+        name = f"seed {final.seed} of {title}"
+        run = self._run(f"{arm}/seed{final.seed}", arm, name, "seed", final.time)
         run.add_params({"seed": final.seed})
         run.add_params(final.decode, "decode.")
-        run.add_metrics(final.metrics, final.step, final.time)
+        run.add_metrics(chosen(final.metrics), final.step, final.time)
         failed = bool(final.message) and not final.metrics
         run.tags |= {
             "role": final.role, "arm": final.arm, "message": _cut(final.message),
@@ -194,26 +218,29 @@ class Round:
         run = self._study_run(event)
         run.end(status, event["time"])
         run.tags |= {"state": event["state"], "message": _cut(event.get("message", ""))}
-        if event.get("best_trial") is not None:
-            run.tags["best_trial"] = str(event["best_trial"])
-        if after.best and after.best.objective is not None and after.best.ended is not None:
-            run.add_metrics({"best_objective": after.best.objective}, 0, after.best.ended)
+        for name in ("best_trial", "verdict"):
+            if event.get(name) is not None:
+                run.tags[name] = str(event[name])
+        run.tags |= {NOTE: note(after), "ptal.test_reads": str(test_reads(after))}
         for trial in after.trials:
             if trial.state == "running":
-                killed = self._trial_run({"trial": trial.number, "time": trial.started})
+                killed = self._trial_run(trial, trial.started)
                 killed.end("KILLED", event["time"])
                 killed.tags["state"] = "interrupted"
         for role in ("reselect", "test"):
             for name in after.arms(role):
-                self._arm_end(after.runs(role, name), status, event["time"])
+                self._arm_end(after, after.runs(role, name), status, event["time"])
         text = best_yaml(after)
         if text:
             run.artifacts.append(Artifact(run="study", name="best.yaml", text=text))
 
-    def _arm_end(self, runs: tuple[FinalRun, ...], status: str, time_s: float) -> None:
-        """Mean and sd over the seeds; also to the study, for the winner on the test split."""
+    def _arm_end(
+        self, view: StudyView, runs: tuple[FinalRun, ...], status: str, time_s: float
+    ) -> None:
+        """Mean, sd and interval over the seeds; also to the study, for what it recommends."""
         first, last = runs[0], max(r.time for r in runs)
-        arm = self._run(f"{first.role}/{first.arm}", "study", _title(first), first.time)
+        key = f"{first.role}/{first.arm}"
+        arm = self._run(key, "study", arm_name(first, view), "arm", first.time)
         finished = [r for r in runs if r.metrics]
         arm.end(status if finished else "FAILED", time_s)
         arm.tags["state"] = "complete" if status == "FINISHED" else "interrupted"
@@ -221,20 +248,37 @@ class Round:
             return  # seeds are missing
         values = over_seeds(finished)
         arm.add_metrics(values, 0, last)
-        if (first.role, first.arm) == ("test", "best"):
+        if first.role != "test":
+            return
+        found = conclusion(view)
+        arm.tags["recommended"] = str(first.arm == found.arm).lower()
+        if found.verdict:
+            arm.tags["verdict"] = found.verdict
+        if first.arm == found.arm:
             self.updates["study"].add_metrics(values, 0, last)
+            self.updates["study"].tags["recommended"] = first.arm
 
 
 def over_seeds(runs: Iterable[FinalRun]) -> dict[str, float]:
-    """Each metric's mean over seeds, its standard deviation as `<name>_sd` (for two seeds and
-    more), and the number of `seeds`."""
+    """Each metric's mean over seeds; of mAP also the standard deviation as `<name>_sd`, of its
+    average the interval as `_low` and `_high` (for two seeds and more); the number of `seeds`."""
     runs = tuple(runs)
     values: dict[str, float] = {"seeds": len(runs)}
-    for name, summary in summarise(runs).items():
-        values[name] = summary.mean
-        if summary.sd is not None:
-            values[f"{name}_sd"] = summary.sd
+    named = summarise(runs)
+    for name in chosen({k: s.mean for k, s in named.items()}):
+        if name.startswith("train/"):
+            continue
+        values[name] = named[name].mean
+        if (sd := named[name].sd) is not None:
+            values[f"{name}_sd"] = sd
+        if name.endswith("/mAP_avg") and sd is not None:
+            found = interval(named[name].values)
+            values |= {f"{name}_low": found.low, f"{name}_high": found.high}
     return values
+
+
+def _trial_of(view: StudyView, event: Event) -> TrialView:
+    return next(t for t in view.trials if t.number == int(event["trial"]))
 
 
 def _resolved(event: Event) -> dict[str, Any]:
@@ -253,17 +297,12 @@ def _provenance(event: Event) -> dict[str, str]:
     tags = {f"version.{k}": str(v) for k, v in event.get("versions", {}).items()}
     tags |= {f"hardware.{k}": _text(v) for k, v in event.get("hardware", {}).items()}
     tags |= {"git_commit": str(event.get("git_commit", "")), "state": "running"}
-    note = f"Features: {event.get('features', '?')}. {event.get('note', '')}".strip()
-    return tags | {"mlflow.note.content": _cut(note)}
+    return tags | {NOTE: note(StudyView(study=event))}
 
 
 def _report_of(view: StudyView, number: int, step: int) -> Report | None:
     reports = next((t.reports for t in view.trials if t.number == number), ())
     return next((r for r in reports if r.step == step), None)
-
-
-def _title(run: FinalRun) -> str:
-    return f"{'benchmark' if run.role == 'test' else run.role} {run.arm}"
 
 
 def _text(value: Any) -> str:

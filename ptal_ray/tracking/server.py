@@ -7,24 +7,19 @@ import itertools
 import logging
 import os
 import re
-import socket
-import threading
-import urllib.error
-import urllib.request
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from ptal_ray.errors import TrackingError
 from ptal_ray.storage.lock import locked
 from ptal_ray.storage.place import results_root
+from ptal_ray.tracking import model, views
+from ptal_ray.tracking.experiments import living, new_experiment
 from ptal_ray.tracking.place import (
-    LOCKED_WITHIN_S,
     artifact_location,
-    database_problem,
     follow_move,
     is_file,
     shown_file,
@@ -33,9 +28,7 @@ from ptal_ray.tracking.place import (
 )
 from ptal_ray.tracking.runs import Artifact, RunUpdate
 
-ANSWER_WITHIN_S = 3.0
 _LOG = logging.getLogger(__name__)
-_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _ENVIRONMENT = {  # read by MLflow at every request; what a user has set stays
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the tracker itself waits and repeats
@@ -70,49 +63,6 @@ def redacted(uri: str) -> str:
     return scheme + mark + re.sub(secret, r"\1***", rest)
 
 
-def check(uri: str) -> None:
-    """Asks the server for a sign of life; takes at most a few seconds.
-
-    Raises:
-        TrackingError: it does not answer, or MLflow cannot write to such an address.
-    """
-    problem: list[str] = []
-    worker = threading.Thread(target=lambda: problem.append(_problem(uri)), daemon=True)
-    worker.start()  # a thread, because the time that names take to resolve cannot be limited
-    worker.join((LOCKED_WITHIN_S if is_file(uri) else ANSWER_WITHIN_S) + 1)
-    found = problem[0] if problem else "no answer"
-    if found and not is_file(uri):
-        found += "; start the server, or unset MLFLOW_TRACKING_URI to log to ./mlflow.db"
-    if found:
-        raise TrackingError(f"MLflow at {redacted(uri)}: {found}")
-
-
-def _problem(uri: str) -> str:
-    """Why MLflow cannot be reached there; empty where it seems so."""
-    parts = urlsplit(uri)
-    scheme = parts.scheme.partition("+")[0]
-    if scheme != "sqlite" and not uri.count("@") == parts.netloc.count("@") <= 1:
-        return "an @ : / ? or # in the password is written %40 %3A %2F %3F or %23"
-    try:
-        if scheme in ("http", "https"):
-            health = f"{redacted(uri).rstrip('/')}/health"
-            urllib.request.urlopen(health, timeout=ANSWER_WITHIN_S).close()
-        elif scheme in _PORTS:
-            address = (parts.hostname or "localhost", parts.port or _PORTS[scheme])
-            socket.create_connection(address, timeout=ANSWER_WITHIN_S).close()
-        elif scheme == "sqlite":
-            return database_problem(sqlite_path(uri))
-        elif not scheme.startswith("databricks"):
-            return "MLflow stores runs at sqlite:///FILE, postgresql://, mysql:// or http(s)://"
-    except urllib.error.HTTPError:
-        return ""  # it answers; whether it lets us in shows with the first request
-    except ValueError:  # of the port; its text might show a password
-        return "the address is not scheme://user:password@host:port/name"
-    except OSError as error:
-        return one_line(error)
-    return ""
-
-
 class Refused(Exception):
     """MLflow declines a write, and would decline it again."""
 
@@ -129,6 +79,7 @@ class Server:
 
     def __init__(self, uri: str) -> None:
         self.study_id, self.runs = "", dict[str, str]()
+        self._without_input = set[str]()  # run ids
         self._uri, self._experiment = uri, ""
         try:
             self._client = _client(uri)
@@ -190,19 +141,52 @@ class Server:
         """
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            return _new_experiment(self._client, name, artifact_location(self._uri, name))
-        id = _living(found)
+            return self._new(name)
+        id = living(found)
         if is_file(self._uri):
             moved = follow_move(sqlite_path(self._uri), id, str(found.artifact_location))
             if moved:
                 _LOG.warning("MLflow at %s: %s", redacted(self._uri), moved)
         return id
 
+    def _new(self, name: str) -> str:
+        location = artifact_location(self._uri, name)
+        return new_experiment(self._client, name, location, dict([views.KIND]))
+
+    def save_views(self, saved: Iterable[views.View], time_ms: int) -> str:
+        """Makes saved views of the experiment; returns its id.
+
+        Args:
+            saved: the views; one of the same key is replaced.
+            time_ms: when, milliseconds since 1970.
+        """
+        for view in saved:
+            self._client.set_experiment_tag(self._experiment, *view.tag(time_ms))
+        return self._experiment
+
+    def add_metrics(self, key: str, values: Mapping[tuple[str, int], tuple[float, int]]) -> None:
+        """Adds (name, step) -> (value, milliseconds) to the run `key` where it exists."""
+        from mlflow.entities import Metric
+
+        if values and key in self.runs:
+            metrics = [Metric(n, v, ms, s) for (n, s), (v, ms) in values.items()]
+            self._client.log_batch(self.runs[key], metrics=metrics)
+
+    def register(self, key: str, name: str, path: Path) -> None:
+        """Registers the model file of a run.
+
+        Raises:
+            Refused: MLflow declines it.
+        """
+        with _refusals(f"model {name}"):
+            model.register(self._client, self._uri, name, self.runs[key], path)
+
     def find_runs(self, study_id: str = "") -> None:
         """Reads from the server which runs exist: one may have been made unnoticed. Of runs made
         twice, because the server was slow to answer, the one that was written to stays."""
         mine = f"tags.`ptal.study_id` = '{study_id or self.study_id}'"
         found, twice = dict[str, str](), list[str]()
+        self._without_input = set()
         token: str | None = ""
         while token is not None:
             page = self._client.search_runs(
@@ -211,6 +195,8 @@ class Server:
             )  # fmt: skip
             for run in page:
                 key, id = run.data.tags["ptal.run"], run.info.run_id
+                if not run.inputs.dataset_inputs:
+                    self._without_input.add(id)
                 first = found.setdefault(key, id)
                 if first != id:
                     found[key] = id if self.runs.get(key) == id else first
@@ -220,12 +206,16 @@ class Server:
             self._client.delete_run(id)
         self.runs = found
 
-    def write(self, update: RunUpdate, source: Mapping[str, str]) -> None:
+    def write(
+        self, update: RunUpdate, source: Mapping[str, str], dataset: Any | None = None
+    ) -> None:
         """Makes the run where it is missing and adds what it gets.
 
         Args:
             update: what to write.
             source: tags that every run of the study carries.
+            dataset: input of the study and of its final runs, see `experiments.dataset_input`; a
+                search has too many trials for one more request each.
 
         Raises:
             Refused: MLflow declines the values.
@@ -238,6 +228,9 @@ class Server:
                 self.runs[update.key] = self._create(update, dict(source) | tags)
                 tags = {}
             run = self.runs[update.key]
+            if dataset is not None and update.kind != "trial" and run in self._without_input:
+                self._client.log_inputs(run, datasets=[dataset])
+                self._without_input.discard(run)
             metrics = [Metric(n, v, ms, s) for (n, s), (v, ms) in update.metrics.items()]
             params = [Param(k, v) for k, v in update.params.items()]
             columns = (
@@ -271,6 +264,7 @@ class Server:
 
     def _create(self, update: RunUpdate, tags: dict[str, str]) -> str:
         fixed = {"ptal.study_id": self.study_id, "ptal.run": update.key, "mlflow.user": _user()}
+        fixed["kind"] = update.kind
         fixed |= {"mlflow.source.name": "ptal_ray.search", "mlflow.source.type": "LOCAL"}
         if "git_commit" in tags:
             fixed["mlflow.source.git.commit"] = tags["git_commit"]
@@ -279,6 +273,7 @@ class Server:
         run = self._client.create_run(
             self._experiment, start_time=update.started_ms, tags=tags | fixed, run_name=update.name
         )
+        self._without_input.add(run.info.run_id)
         return str(run.info.run_id)
 
 
@@ -348,31 +343,6 @@ def _postgres_lock(uri: str) -> Iterator[None]:
     with engine.begin() as connection:  # the end of the transaction gives it back
         connection.execute(sqlalchemy.text("select pg_advisory_xact_lock(7067425)"))  # ours alone
         yield
-
-
-def _new_experiment(client: Any, name: str, location: str | None) -> str:
-    try:
-        return str(client.create_experiment(name, artifact_location=location))
-    except _mlflow_exception():
-        found = client.get_experiment_by_name(name)  # another study may just have made it
-        if found is None:
-            raise
-        return _living(found)
-
-
-def _living(experiment: Any) -> str:
-    """The id of an experiment.
-
-    Raises:
-        TrackingError: it is deleted.
-    """
-    if experiment.lifecycle_stage == "deleted":
-        raise TrackingError(
-            f"MLflow: experiment {experiment.name!r} is deleted; restore it with `mlflow "
-            f"experiments restore --experiment-id {experiment.experiment_id}`, remove it with "
-            "`mlflow gc`, or name another with MLFLOW_EXPERIMENT_NAME"
-        )
-    return str(experiment.experiment_id)
 
 
 def _mlflow_exception() -> type[Exception]:

@@ -25,8 +25,13 @@ from ptal_ray.storage.whole import whole
 from ptal_ray.study.events import Event, loads
 from ptal_ray.study.view import StudyView
 from ptal_ray.tracking import server as mlflow_server
+from ptal_ray.tracking.experiments import dataset_input
+from ptal_ray.tracking.machine import Machine
+from ptal_ray.tracking.model import model_path, recommended_run, registered_name
+from ptal_ray.tracking.reach import check
 from ptal_ray.tracking.runs import Artifact, Round
 from ptal_ray.tracking.server import Refused, Server, one_line
+from ptal_ray.tracking.views import links, of_study, opens_views
 
 POLL_S = 0.5  # between looks at the log
 LONGEST_PAUSE_S = 30.0  # between attempts while the server is away
@@ -46,6 +51,8 @@ class _State:
         runs: run id of each key of `mlflow_runs`.
         waiting: artifacts not uploaded yet.
         refused: what MLflow declined and will never have.
+        experiment_id: of the experiment.
+        views: whether this MLflow is known to open saved views.
     """
 
     study_id: str = ""
@@ -55,6 +62,8 @@ class _State:
     runs: dict[str, str] = field(default_factory=dict)
     waiting: tuple[Artifact, ...] = ()
     refused: tuple[str, ...] = ()
+    experiment_id: str = ""
+    views: bool = False
 
 
 class MlflowTracker:
@@ -77,6 +86,10 @@ class MlflowTracker:
         self._state = _State(tracking_uri=mlflow_server.redacted(self.uri))
         self._view = StudyView()
         self._server: Server | None = None
+        self._machine = Machine()
+        self._source: dict[str, str] = {}  # tags of every run
+        self._dataset_input: Any = None  # input of every run
+        self._registered = False
         self._trouble = ""  # why the last attempt failed; empty where it did not
         self._doubtful = False  # a request that failed may have been served nevertheless
         self._stop_at = float("inf")  # no attempt begins later (monotonic seconds)
@@ -97,7 +110,7 @@ class MlflowTracker:
         if self._log.exists():
             check_links(self.study_dir)  # what they lead to would be uploaded
             StudyView.read(self.study_dir)
-        mlflow_server.check(self.uri)
+        check(self.uri)
         self.study_dir.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             lock = locked(self.study_dir / ".mlflow.lock", wait=False)
@@ -194,13 +207,40 @@ class MlflowTracker:
             self._restore(study_id, self._experiment_name(str(loads(first)["dataset"])))
         if self._server.study_id != study_id:
             self._server.open(study_id, self._state.experiment, self._state.runs)
+            self._describe(loads(first), study_id)
         elif self._trouble:
             self._server.find_runs()
         events, offset = self._next_events()
         if events:
             self._write(events, offset)
             return True
-        return self._upload() or self._settled()
+        self._server.add_metrics("study", self._machine.look())
+        return self._upload() or self._register() or self._settled()
+
+    def _describe(self, study: Event, study_id: str) -> None:
+        """What every run of the study gets, and the saved views of the study."""
+        assert self._server is not None
+        names = ("method", "dataset", "study", "features", "git_commit")
+        self._source = {name: str(study.get(name, "")) for name in names}
+        self._dataset_input = dataset_input(study)
+        views = of_study(study, study_id)
+        id = self._server.save_views(views, round(study["time"] * 1000))
+        with self._guard:
+            self._save(experiment_id=id, views=opens_views(self._state.tracking_uri))
+
+    def _register(self) -> bool:
+        """Registers the recommended model once the study is done; returns whether it did."""
+        assert self._server is not None
+        key, path = recommended_run(self._view), model_path(self._view, self.study_dir)
+        if self._registered or path is None or key not in self._server.runs:
+            return False
+        self._registered = True
+        try:
+            self._server.register(key, registered_name(self._view), path)
+        except Refused as error:
+            with self._guard:
+                self._save(refused=(*self._state.refused, str(error)))
+        return True
 
     def _experiment_name(self, dataset: str) -> str:
         assert self._server is not None
@@ -260,12 +300,10 @@ class MlflowTracker:
         """One round of events; the position moves only when all of it is written."""
         assert self._server is not None
         todo = Round(self._view, events, self.study_dir)
-        features = str(todo.view.study.get("features", ""))
-        git = str(todo.view.study.get("git_commit", ""))
         refused = []
         for update in todo.updates.values():
             try:
-                self._server.write(update, {"features": features, "git_commit": git})
+                self._server.write(update, self._source, self._dataset_input)
             except Refused as error:
                 refused.append(str(error))
         files = tuple(a for u in todo.updates.values() for a in u.artifacts)
@@ -299,6 +337,15 @@ class MlflowTracker:
         if self._state.study_id:
             with whole(self.study_dir / "mlflow_state.json") as beside:
                 beside.write_text(json.dumps(asdict(self._state)), encoding="utf-8")
+
+
+def view_links(study_dir: Path) -> dict[str, str]:
+    """Addresses of the table of MLflow by what they show; empty before a study is logged."""
+    path = Path(study_dir) / "mlflow_state.json"
+    state = _read_state(path) if path.exists() else _State()
+    if not state.experiment_id:
+        return {}
+    return links(state.tracking_uri, state.experiment_id, state.study_id, state.views)
 
 
 def _read_state(path: Path) -> _State:

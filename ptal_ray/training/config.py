@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from ptal_ray.space.space import Domain, Scalar
 
@@ -88,6 +88,8 @@ class TrialReport:
         metrics: "val/mAP_avg", "val/mAP_0.50", ..., "train/loss_total", "train/loss_<term>".
         decode: the decode parameters chosen on the selection videos (or the frozen ones).
         seconds: training and scoring time so far, over all processes that ran the trial.
+        settings: objective of every decode setting on all scored videos, the default first.
+        losses: [step, mean of the steps since the point before] by term, since the last report.
     """
 
     step: int
@@ -95,3 +97,5 @@ class TrialReport:
     metrics: dict[str, float]
     decode: dict[str, Scalar]
     seconds: float
+    settings: tuple[float, ...] = ()
+    losses: dict[str, list[list[float]]] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 from zipfile import BadZipFile
 
 import numpy as np
@@ -16,17 +16,18 @@ from torch.quasirandom import SobolEngine
 from ptal_ray.data.datasets import Protocol
 from ptal_ray.data.types import FloatArray, Grid, Scores, Segments
 from ptal_ray.errors import DataError
+from ptal_ray.methods.method import DecodeT
 from ptal_ray.ops.metrics import detection_map
 from ptal_ray.space.space import Domain, Scalar
 from ptal_ray.storage.whole import whole
 from ptal_ray.training.selection import map_metrics, objective
 
-Decode = Callable[[Scores, Grid, float, Any], Segments]
+Decode = Callable[[Scores, Grid, float, DecodeT], Segments]
 Detections = dict[str, Segments]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeResult:
+class DecodeResult(Generic[DecodeT]):
     """What a decode search found.
 
     Args:
@@ -40,7 +41,7 @@ class DecodeResult:
         ms_per_setting: milliseconds of decoding and scoring all videos once.
     """
 
-    params: Any
+    params: DecodeT
     objective: float
     per_tiou: FloatArray
     metrics: dict[str, float]
@@ -61,7 +62,7 @@ class _Tried:
 
 
 def search_decode(
-    decode: Decode,
+    decode: Decode[DecodeT],
     scores: Sequence[Scores],
     grids: Sequence[Grid],
     durations: Sequence[float],
@@ -69,12 +70,12 @@ def search_decode(
     num_classes: int,
     protocol: Protocol,
     *,
-    start: Any,
+    start: DecodeT,
     domains: Mapping[str, Domain],
     settings: int,
     cross_fit: bool,
     seed: int,
-) -> DecodeResult:
+) -> DecodeResult[DecodeT]:
     """Tries `start`, then the same Sobol points in every call, and keeps the best.
 
     With `cross_fit`, each half of the videos is scored with the parameters tuned on the other
@@ -123,8 +124,8 @@ def search_decode(
 
 
 def decode_settings(
-    start: Any, domains: Mapping[str, Domain], settings: int, seed: int
-) -> tuple[Any, ...]:
+    start: DecodeT, domains: Mapping[str, Domain], settings: int, seed: int
+) -> tuple[DecodeT, ...]:
     """`start`, then up to `settings` - 1 different others: the same for the same arguments."""
     found = {tuple(asdict(start).values()): start}
     if domains and settings > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,33 +14,27 @@ from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.datasets import protocol
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError
-from ptal_ray.methods.method import Method, Pseudo
+from ptal_ray.methods.method import Pseudo
 from ptal_ray.ops.metrics import detection_map
 from ptal_ray.ops.segments import tiou
 from ptal_ray.training.scoring import SCORE_SNIPPETS, by_length, whole_videos
 from ptal_ray.training.selection import ground_truth, map_metrics
+from ptal_ray.training.task import Task
 
 GOOD_TIOU = 0.5  # above it a label of the right class counts as right
 
 
 def label_quality(
-    method: Method,
-    model: nn.Module,
-    split: PackedSplit,
-    hp: Any,
-    made: Pseudo | None = None,
-    annotated: Collection[str] = (),
+    task: Task, model: nn.Module, split: PackedSplit, made: Pseudo | None = None
 ) -> dict[str, float]:
     """How right the pseudo-labels are that the present weights give videos of a training split.
 
     Args:
-        method: one with pseudo-labels.
+        task: of a method with pseudo-labels. Videos that are annotated for it are left out.
         model: its module; left in evaluation mode.
         split: videos with points, and with annotations.
-        hp: train parameters.
         made: the labels of every row, where an earlier stage made them; else the model refreshes
             them.
-        annotated: ids of videos whose labels are annotations; they are left out.
 
     Returns:
         "mAP_0.50", ..., as `selection.map_metrics`; every instance has the score 1. And those of
@@ -52,6 +46,7 @@ def label_quality(
 
     Source: APN Table 4; APL Figure 3c.
     """
+    method, annotated = task.method, set(task.annotated)
     if method.label_segments is None or (method.refresh is None and made is None):
         raise ConfigError(f"{method.name}: has no pseudo-labels whose quality could be measured")
     model.eval()
@@ -61,7 +56,7 @@ def label_quality(
         if not len(rows):
             continue
         with torch.no_grad():
-            instances = _instances(method, model, split, hp, made, rows)
+            instances = _instances(task, model, split, made, rows)
         for row, instance in zip(rows, instances, strict=True):
             grid = split.grids[row]
             found[split.ids[row]] = Segments(
@@ -114,18 +109,14 @@ def label_accuracy(
 
 
 def _instances(
-    method: Method,
-    model: nn.Module,
-    split: PackedSplit,
-    hp: Any,
-    made: Pseudo | None,
-    rows: NDArray[np.int64],
+    task: Task, model: nn.Module, split: PackedSplit, made: Pseudo | None, rows: NDArray[np.int64]
 ) -> list[NDArray[Any]]:
     """What the labels of these videos state, see `Method.label_segments`."""
+    method = task.method
     assert method.label_segments is not None
     if made is not None:
         index = torch.from_numpy(rows).to(next(iter(made.values())).device)
         return method.label_segments({name: table[index] for name, table in made.items()}, None)
     assert method.refresh is not None
     batch = whole_videos(split, rows)
-    return method.label_segments(method.refresh(model, batch, hp), batch)
+    return method.label_segments(method.refresh(model, batch, task.hp), batch)

@@ -7,7 +7,7 @@ import os
 import psutil
 import ray
 
-from ptal_ray.storage.home import lend_home
+from ptal_ray.storage.user_directories import ensure_home
 
 
 def prepare_process() -> None:
@@ -16,7 +16,7 @@ def prepare_process() -> None:
     Gloo would take the address that the host name resolves to, on many machines the loopback's,
     and Ray Train would clean up in whichever cluster began last on this machine.
     """
-    lend_home()
+    ensure_home()
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     here = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     for name, addresses in psutil.net_if_addrs().items():

@@ -13,7 +13,7 @@ from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from ptal_ray.backends.ray.address import source
 from ptal_ray.errors import ConfigError
-from ptal_ray.storage.home import home_can_be_written
+from ptal_ray.storage.user_directories import home_is_writable
 
 ASK_WITHIN_S = 5.0
 ASK = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # every client begins with it; takes no arguments
@@ -27,7 +27,7 @@ def keep_token() -> None:
     """Makes the token of a Ray that starts here, where Ray itself could not: it would write a new
     one into the home directory."""
     has = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
-    if not has and not home_can_be_written():
+    if not has and not home_is_writable():
         os.environ["RAY_AUTH_TOKEN"] = generate_new_authentication_token()
 
 

@@ -3,6 +3,6 @@
 from ptal_ray.methods.apl.actionformer import DETECTOR
 from ptal_ray.methods.apl.joint import joint
 
-ALONE = ("actionformer", "apl_bmn", "bmn")
+VARIANTS = ("actionformer", "apl_bmn", "bmn")
 
 METHOD = joint(DETECTOR, "apl", "apl.supervised")

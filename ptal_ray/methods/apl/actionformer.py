@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ptal_ray.methods.apl.actionformer_decode import decode, network, network_lengths, scores
 from ptal_ray.methods.apl.actionformer_losses import loss, represent, run, terms
 from ptal_ray.methods.apl.actionformer_network import build, check
@@ -11,10 +9,12 @@ from ptal_ray.methods.apl.actionformer_params import ActionFormerDecode, ActionF
 from ptal_ray.methods.apl.apl_params import AplTrain
 from ptal_ray.methods.apl.detector import Detector
 from ptal_ray.methods.apl.instances import annotated
+from ptal_ray.methods.apl.rules import ACTIONFORMER
 from ptal_ray.methods.method import Method
+from ptal_ray.methods.rules import learning_rate, steps
 
 
-def label_rules(hp: Any) -> ActionFormerDecode:
+def label_rules(hp: AplTrain) -> ActionFormerDecode:
     """How predictions that may become labels are suppressed."""
     return ActionFormerDecode(
         sigma=hp.label_sigma,
@@ -24,6 +24,7 @@ def label_rules(hp: Any) -> ActionFormerDecode:
     )
 
 
+RATE = learning_rate(0.4)  # C: 1e-4, 4,000 steps
 DETECTOR = Detector(
     train_params=AplTrain,
     decode_params=ActionFormerDecode,
@@ -38,6 +39,8 @@ DETECTOR = Detector(
     network=network,
     network_lengths=network_lengths,
     label_rules=label_rules,
+    rules=ACTIONFORMER,
+    rates=(RATE,),
 )
 METHOD = Method(
     name="apl.actionformer",
@@ -52,4 +55,5 @@ METHOD = Method(
     network_lengths=network_lengths,
     decode=decode,
     labels=annotated,
+    rules=(*ACTIONFORMER, steps(60, 300, 10_000), RATE),
 )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ptal_ray.data.snippet_stride import check_snippets
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.apl import external
+from ptal_ray.methods.apl.actionformer_params import ActionFormerTrain
 from ptal_ray.ops.pyramid import (
     ConvStack,
     MaskedConv,
@@ -25,7 +26,8 @@ from ptal_ray.ops.pyramid import (
 )
 
 PRIOR = 0.01  # class score at the start
-QUALITY_BIAS = (1.0, -3.0)  # logits of tIoU and tND at the start
+# what each head predicts, with its logit at the start
+QUALITY_BIAS = {"tiou": [1.0], "diou": [1.0], "both": [1.0, -3.0]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class Output:
     Args:
         logit: (B, N, C) of the classes.
         edges: (B, N, 2) distances to start and end, 0 or more, in positions of the level.
-        quality: (B, N, 2) tIoU and tND in [0, 1], or None.
+        quality: (B, N, 1) tIoU, or tIoU - tND, or (B, N, 2) tIoU and tND, in [0, 1]; or None.
         mask: (B, N) bool.
         levels: (B, T_l, H) of each level, normalised.
         sizes: T_l.
@@ -62,7 +64,7 @@ class ActionFormer(nn.Module):
 
     positives: Tensor
 
-    def __init__(self, feature_dim: int, num_classes: int, hp: Any) -> None:
+    def __init__(self, feature_dim: int, num_classes: int, hp: ActionFormerTrain) -> None:
         super().__init__()
         self.levels_above, self.drop_path, self.positions = hp.levels, hp.drop_path, hp.positions
         strides = [1] * hp.stem + [2] * hp.levels
@@ -73,10 +75,11 @@ class ActionFormer(nn.Module):
         self.edge_tower = ConvStack(hp.width, hp.width)
         self.edge_head = MaskedConv(hp.width, 2, bias=True)
         self.edge_scale = nn.Parameter(torch.ones(hp.levels + 1))
-        self.quality_head = MaskedConv(hp.width, 2, bias=True) if hp.alqa else None
+        start = QUALITY_BIAS.get(hp.alqa, [])
+        self.quality_head = MaskedConv(hp.width, len(start), bias=True) if start else None
         _fill_bias(self.class_head, [math.log(PRIOR / (1 - PRIOR))] * num_classes)
         if self.quality_head is not None:
-            _fill_bias(self.quality_head, list(QUALITY_BIAS))
+            _fill_bias(self.quality_head, start)
         # running numbers of positives of labelled and of unlabelled videos, over all workers
         self.register_buffer("positives", torch.full((2,), float(hp.first_positives)))
 
@@ -142,7 +145,7 @@ def sinusoids(value: Tensor) -> Tensor:
 
 
 def class_scores(output: Output, floor: float) -> Tensor:
-    """(B, N, C) class scores, times the quality max(tIoU - tND, floor) where there is one.
+    """(B, N, C) class scores, times the quality of the edges where there is one.
 
     Source: APL Eq. 4.
     """
@@ -154,25 +157,27 @@ def class_scores(output: Output, floor: float) -> Tensor:
 
 
 def joint_quality(quality: Tensor, floor: float) -> Tensor:
-    """(..., 2) tIoU and tND -> (...) their difference, at least `floor`."""
-    return (quality[..., 0] - quality[..., 1]).clamp(min=floor)
+    """(..., 1) or (..., 2) -> (...) the first, less the second where there is one, from `floor`."""
+    first = quality[..., 0]
+    return (first - quality[..., 1] if quality.shape[-1] > 1 else first).clamp(min=floor)
 
 
-def check(store: FeatureStore, hp: Any) -> None:
+def check(store: FeatureStore, hp: ActionFormerTrain) -> None:
     """Says whether the network can be built.
 
     Raises:
         ConfigError: the channels do not divide among the heads, or external scores leak labels.
-        DataError: external scores cannot be read.
+        DataError: external scores cannot be read, or snippets have another stride.
     """
     external.check(store, hp)
+    check_snippets(store, hp)
     if hp.width % hp.heads:
         raise ConfigError(
             f"train.width: {hp.width} does not divide among {hp.heads} heads; choose a multiple"
         )
 
 
-def build(store: FeatureStore, hp: Any) -> ActionFormer:
+def build(store: FeatureStore, hp: ActionFormerTrain) -> ActionFormer:
     """The network for a dataset; raises as `check`."""
     check(store, hp)
     return ActionFormer(store.info.feature_dim, store.info.num_classes, hp)

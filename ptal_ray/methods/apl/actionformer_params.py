@@ -82,12 +82,18 @@ class ActionFormerTrain(DetectorTrain):
         100.0, doc="positives a batch is taken to have before the first", source="C "
         "(ActivityNet: 200)", allowed=(1.0, 100000.0),
     )  # fmt: skip
-    alqa: bool = param(
-        False, doc="heads for tIoU and tND; they scale class scores", source="APL (P)"
-    )
+    alqa: str = param(
+        "none", doc="what heads predict of the quality of edges, and scale class scores by: "
+        "nothing, tIoU, tIoU - tND, or both apart", source="APL (P, Table 3)",
+        allowed=("none", "tiou", "diou", "both"),
+    )  # fmt: skip
     quality_weight: float = param(
         0.1, doc="lambda_locq, of the two heads", source="P", allowed=(0.0, 100.0)
     )
+    quality_loss: str = param(
+        "bce", doc="of the heads: cross entropy, or the divergence of their distributions over "
+        "the positives of a video", source="P (Table S1)", allowed=("bce", "kl"),
+    )  # fmt: skip
     quality_floor: float = param(
         1e-3, doc="eps, the least tIoU - tND", source="PROPOSED", allowed=(1e-8, 0.5)
     )

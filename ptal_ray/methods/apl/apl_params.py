@@ -27,6 +27,10 @@ class AplStages:
         "both", doc="action and background apart in a video, classes apart in a batch, or both",
         source="P (Table 5)", allowed=("coarse", "fine", "both"),
     )  # fmt: skip
+    contrast_videos: str = param(
+        "all", doc="whose snippets the last stage contrasts: of all videos, or of labelled ones",
+        source="P (Table S4)", allowed=("all", "labelled"),
+    )  # fmt: skip
     clusters: int = param(
         4, doc="B, clusters of a batch in pre-training", source="P (ActivityNet: 2)",
         allowed=(2, 64),
@@ -97,7 +101,10 @@ class AplTrain(AplStages, ActionFormerTrain):
     """Train-time parameters of APL on ActionFormer."""
 
     weight_decay: float = param(1e-4, doc="AdamW weight decay", source="P", allowed=(0.0, 1.0))
-    alqa: bool = param(True, doc="heads for tIoU and tND; they scale class scores", source="P")
+    alqa: str = param(
+        "both", doc="what heads predict of the quality of edges, and scale class scores by",
+        source="P (Table 3)", allowed=("none", "tiou", "diou", "both"),
+    )  # fmt: skip
     label_multiclass: bool = param(
         True, doc="classes are suppressed apart in that", source="C (ActivityNet: false)"
     )
@@ -132,14 +139,15 @@ LAST = {
     "lr", "weight_decay", "unlabelled_weight", "adaptive", "tau_neg", "tau_pos_k",
     "tau_pos_scope", "eliminate", "tau_icd", "mine", "promote_icd", "ignore_candidates",
     "label_sigma", "label_multiclass", "label_voting", "label_most", "label_classes",
-    "supervised_steps", "refresh_every",
+    "supervised_steps", "refresh_every", "contrast_videos",
 }  # fmt: skip
 # What pre-training, which sees no labels, does not see either. Which videos are labelled decides
 # which are in the fold.
 LABELS = LAST | {
     "external_scores", "allow_external_scores",
     "first_range", "center_radius", "regression_weight",
-    "label_smoothing", "first_positives", "quality_weight", "quality_floor", "focal",
+    "label_smoothing", "first_positives", "quality_weight", "quality_floor", "quality_loss",
+    "focal",
     "contrast_weight", "icd_partners", "pretrain_steps", "boundary_weight",
     "classification_weight", "tnd_weight", "eps", "video_weight",
 }  # fmt: skip

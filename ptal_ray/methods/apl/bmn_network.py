@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ptal_ray.data.snippet_stride import check_snippets
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.apl import external
+from ptal_ray.methods.apl.bmn_params import BmnTrain
 from ptal_ray.ops import mil
 from ptal_ray.ops.boundary_matching import BoundaryMatching, cells_on
 
@@ -55,7 +56,7 @@ class Bmn(nn.Module):
         hp: BmnTrain.
     """
 
-    def __init__(self, feature_dim: int, num_classes: int, hp: Any) -> None:
+    def __init__(self, feature_dim: int, num_classes: int, hp: BmnTrain) -> None:
         super().__init__()
         width, maps = hp.base_dim, hp.map_dim
         self.longest, self.r_act = hp.longest, hp.r_act
@@ -134,14 +135,15 @@ class Bmn(nn.Module):
         return torch.sigmoid(self.rate(maps).float())
 
 
-def check(store: FeatureStore, hp: Any) -> None:
+def check(store: FeatureStore, hp: BmnTrain) -> None:
     """Says whether the network can be built.
 
     Raises:
         ConfigError: sizes do not fit each other, or external scores leak labels.
-        DataError: external scores cannot be read.
+        DataError: external scores cannot be read, or snippets have another stride.
     """
     external.check(store, hp)
+    check_snippets(store, hp)
     if hp.base_dim % GROUPS:
         raise ConfigError(f"train.base_dim: {hp.base_dim} is no multiple of {GROUPS}; choose one")
     if not hp.window and not hp.resample_to:
@@ -156,7 +158,7 @@ def check(store: FeatureStore, hp: Any) -> None:
         raise ConfigError("train.joint: true needs train.tnd: true")
 
 
-def build(store: FeatureStore, hp: Any) -> Bmn:
+def build(store: FeatureStore, hp: BmnTrain) -> Bmn:
     """The network for a dataset; raises as `check`."""
     check(store, hp)
     return Bmn(store.info.feature_dim, store.info.num_classes, hp)

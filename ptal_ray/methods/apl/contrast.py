@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ptal_ray.methods.apl.apl_params import AplStages
 from ptal_ray.methods.method import Pseudo, Step
 
 ROUNDS = 10  # of k-means
+SMALL = 1e-6  # instead of a number of videos that is 0
 
 
 def snippets(length: Tensor, number: int, draw: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,7 +94,7 @@ def contrast(value: Tensor, cluster: Tensor, temperature: float) -> Tensor:
     Returns:
         0 where there is one cluster alone.
 
-    Source: APL Eq. 10.
+    Source: APL Eq. 11.
     """
     cosine = value @ value.mT / temperature
     real = cluster >= 0
@@ -132,10 +134,13 @@ def batch_contrast(
     features: Tensor,
     length: Tensor,
     instances: Pseudo | None,
-    hp: Any,
+    hp: AplStages,
     step: Step,
+    kinds: Sequence[tuple[Tensor, float]] = (),
 ) -> Tensor:
     """The coarse contrast of each video, averaged, plus the fine one of the whole batch.
+
+    Videos of several kinds are contrasted apart, each kind with its own weight.
 
     Args:
         levels: (B, T_l, H).
@@ -144,26 +149,34 @@ def batch_contrast(
         instances: of the crops; None to cluster the features instead.
         hp: train parameters.
         step: of the trial; the fine contrast spans all its workers.
+        kinds: (B,) bool videos of each kind, and its weight; () for one kind of weight 1.
+
+    Source: APL Eq. 11 and 12.
     """
     size = len(features)
     at, counted = snippets(length, hp.sampled, step.rand(size, hp.sampled))
     rows = torch.arange(size, device=at.device)[:, None]
     value, raw = representation(levels, at), features[rows, at]
-    every, apart = step.every_row(value), step.every_row(counted.long()) > 0
+    every, real = step.every_row(value), step.every_row(counted.long()) > 0
     if instances is None:
         coarse = kmeans(raw, counted, 2, step.rand(size, 2))
         draw = torch.rand((1, hp.clusters), generator=step.generator, device=at.device)
         joined = step.every_row(raw).flatten(0, 1)[None]
-        fine = kmeans(joined, apart.flatten()[None], hp.clusters, draw)
+        fine = kmeans(joined, real.flatten()[None], hp.clusters, draw)
     else:
         found = snippet_classes(instances, at)
         counted = counted & (found >= -1)
-        coarse, apart = (found >= 0).long(), step.every_row(counted.long()) > 0
+        coarse = (found >= 0).long()
         fine = step.every_row(found + 1).flatten()[None]
     total = value.new_zeros(())
-    if hp.contrast in ("coarse", "both"):
-        total = total + contrast(value, coarse.masked_fill(~counted, -1), hp.temperature).mean()
-    if hp.contrast in ("fine", "both"):
-        fine = fine.masked_fill(~apart.flatten()[None], -1)
-        total = total + contrast(every.flatten(0, 1)[None], fine, hp.temperature).sum()
+    for chosen, weight in kinds or [(torch.ones_like(length, dtype=torch.bool), 1.0)]:
+        own = counted & chosen[:, None]
+        if hp.contrast in ("coarse", "both"):
+            each = contrast(value, coarse.masked_fill(~own, -1), hp.temperature)
+            number = step.mean_over_workers(chosen.sum(dtype=torch.float32)).clamp(min=SMALL)
+            total = total + weight * (each * chosen).sum() / number
+        if hp.contrast in ("fine", "both"):
+            apart = step.every_row(own.long()).flatten()[None] > 0
+            part = fine.masked_fill(~apart, -1)
+            total = total + weight * contrast(every.flatten(0, 1)[None], part, hp.temperature).sum()
     return total

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ptal_ray.methods.method import TrainParams, param
+from ptal_ray.methods.method import Labelled, TrainParams, param
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,10 @@ class DetectorTrain(TrainParams):
         1.0, doc="share of the training videos whose annotations are read", source="P",
         allowed=(0.001, 1.0),
     )  # fmt: skip
+    snippet_s: float = param(
+        0.0, doc="seconds from a snippet to the next that lengths and windows are for; data of "
+        "another stride is refused; 0 for any", source="PROPOSED", allowed=(0.0, 60.0),
+    )  # fmt: skip
     external_scores: str = param(
         "", doc="JSON file of video id -> class scores; they replace the detector's classes",
         source="C (ActivityNet)",
@@ -28,3 +32,7 @@ class DetectorTrain(TrainParams):
     labelled_seed: int = param(
         0, doc="which videos these are", source="PROPOSED", allowed=(0, 1000000)
     )
+
+    def labelled(self) -> Labelled:
+        """The annotated training videos."""
+        return Labelled(self.labelled_fraction, self.labelled_seed)

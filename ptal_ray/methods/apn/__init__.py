@@ -5,6 +5,7 @@ from ptal_ray.methods.apn.loss import loss
 from ptal_ray.methods.apn.model import build, check
 from ptal_ray.methods.apn.params import ApnDecode, ApnTrain
 from ptal_ray.methods.apn.refresh import label_segments, refresh
+from ptal_ray.methods.apn.rules import RULES
 from ptal_ray.methods.method import Method
 
 METHOD = Method(
@@ -19,4 +20,5 @@ METHOD = Method(
     decode=decode,
     refresh=refresh,
     label_segments=label_segments,
+    rules=RULES,
 )

@@ -5,6 +5,7 @@ from ptal_ray.methods.fsptal.loss import loss
 from ptal_ray.methods.fsptal.model import build
 from ptal_ray.methods.fsptal.params import FsptalDecode, FsptalTrain
 from ptal_ray.methods.fsptal.refresh import label_segments, refresh
+from ptal_ray.methods.fsptal.rules import RULES
 from ptal_ray.methods.method import Method
 
 METHOD = Method(
@@ -19,4 +20,5 @@ METHOD = Method(
     decode=decode,
     refresh=refresh,
     label_segments=label_segments,
+    rules=RULES,
 )

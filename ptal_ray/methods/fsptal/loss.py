@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,18 +9,19 @@ from torch.nn import functional as F
 from ptal_ray.methods.fsptal.extension import extend
 from ptal_ray.methods.fsptal.mining import mine
 from ptal_ray.methods.fsptal.model import Fsptal
+from ptal_ray.methods.fsptal.params import FsptalTrain
 from ptal_ray.methods.method import Batch, Step
 from ptal_ray.ops import mil
 
 FOCAL_GAMMA = 2
 
 
-def loss(model: Fsptal, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
+def loss(model: Fsptal, batch: Batch, hp: FsptalTrain, step: Step) -> dict[str, Tensor]:
     """Weighted terms "video", "point", "score" and "separation", means over videos.
 
     The last two wait until segments of a trained model exist, `refresh_every` steps.
 
-    Source: FS-PTAL Eq. 13.
+    Source: FS-PTAL Eq. 15.
     """
     video = extend(batch, tau1=hp.tau1, tau2=hp.tau2, reach=hp.label_reach)
     kept = _dropout(model, video.mask, hp, step)
@@ -48,7 +47,8 @@ def loss(model: Fsptal, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
             number = segment_numbers(start, end, video.mask)
             apart = model.separation(embedded, video.mask, number)
             draw = step.rand(*video.mask.shape)
-            terms["separation"] = separation_loss(apart, mined, action, draw, hp)
+            acted = video.label if hp.separation_actions == "points" else action
+            terms["separation"] = separation_loss(apart, mined, acted, draw, hp)
     weight = {
         "video": hp.video_weight, "point": hp.point_weight, "score": hp.score_weight,
         "separation": hp.separation_weight,
@@ -56,14 +56,16 @@ def loss(model: Fsptal, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
     return {name: weight[name] * value.mean() for name, value in terms.items() if weight[name]}
 
 
-def _dropout(model: Fsptal, mask: Tensor, hp: Any, step: Step) -> Tensor | None:
+def _dropout(model: Fsptal, mask: Tensor, hp: FsptalTrain, step: Step) -> Tensor | None:
     if not hp.dropout:
         return None
     videos, length = mask.shape
     return step.kept(videos, model.classifier.in_channels, length, drop=hp.dropout)
 
 
-def mine_labels(fused: Tensor, mask: Tensor, label: Tensor, hp: Any) -> tuple[Tensor, Tensor]:
+def mine_labels(
+    fused: Tensor, mask: Tensor, label: Tensor, hp: FsptalTrain
+) -> tuple[Tensor, Tensor]:
     """Background snippets (B, T) and action classes (B, T, C); without mining the points alone."""
     above, below = hp.background_threshold, hp.action_threshold
     if not hp.mining:
@@ -72,11 +74,11 @@ def mine_labels(fused: Tensor, mask: Tensor, label: Tensor, hp: Any) -> tuple[Te
 
 
 def video_loss(
-    model: Fsptal, embedded: Tensor, score: Tensor, mask: Tensor, present: Tensor, hp: Any
+    model: Fsptal, embedded: Tensor, score: Tensor, mask: Tensor, present: Tensor, hp: FsptalTrain
 ) -> Tensor:
     """(B,) cross entropy of Q_f with (y, 0) and of Q_v with (y, 1).
 
-    Source: FS-PTAL Eq. 3, over all C + 1 channels.
+    Source: FS-PTAL Eq. 2 to 4, over all C + 1 channels.
     """
     foreground = model.foreground_scores(embedded, mask, present.sum(dim=1) > 1)
     best = mil.video_scores(score, mask, hp.r_act)
@@ -88,7 +90,7 @@ def video_loss(
 def point_loss(fused: Tensor, mined: Tensor, action: Tensor) -> Tensor:
     """(B,) focal losses of action and background snippets, original and mined.
 
-    Source: FS-PTAL Eq. 6 and 7.
+    Source: FS-PTAL Eq. 5 to 7.
     """
     target = F.pad(action, (0, 1))
     rest = F.pad(torch.zeros_like(action), (0, 1), value=1.0)
@@ -97,7 +99,7 @@ def point_loss(fused: Tensor, mined: Tensor, action: Tensor) -> Tensor:
     )
 
 
-def score_loss(fused: Tensor, runs: mil.Runs, length: Tensor, hp: Any) -> Tensor:
+def score_loss(fused: Tensor, runs: mil.Runs, length: Tensor, hp: FsptalTrain) -> Tensor:
     """(B,) mean over present classes of (1 - mean contrast of its action segments)^2.
 
     Source: FS-PTAL Eq. 9.
@@ -126,16 +128,18 @@ def segment_numbers(start: Tensor, end: Tensor, mask: Tensor) -> Tensor:
     return torch.where(action > 0, action, stretch).masked_fill(~mask, -1)
 
 
-def separation_loss(apart: Tensor, mined: Tensor, action: Tensor, draw: Tensor, hp: Any) -> Tensor:
-    """(B,) hinge losses: alike within background and within a class, unlike across.
+def separation_loss(
+    apart: Tensor, mined: Tensor, action: Tensor, draw: Tensor, hp: FsptalTrain
+) -> Tensor:
+    """(B,) hinge losses: alike within background and within action, unlike across.
 
     Args:
         apart: (B, T, D_ebd) of norm 1.
         mined: (B, T) background snippets.
-        action: (B, T, C) classes of action snippets.
+        action: (B, T, C) classes of the action snippets that are compared.
         draw: (B, T) uniform; the snippets with the highest are compared where there are many.
 
-    Source: FS-PTAL Eq. 11 and 12.
+    Source: FS-PTAL Eq. 10 to 14.
     """
     rows = torch.arange(len(apart), device=apart.device)[:, None]
     most = min(hp.separation_points, apart.shape[1])
@@ -145,7 +149,9 @@ def separation_loss(apart: Tensor, mined: Tensor, action: Tensor, draw: Tensor, 
         chosen.append((index, best > 0))
     (rest, is_rest), (acted, is_acted) = chosen
     e_rest, e_acted, label = apart[rows, rest], apart[rows, acted], action[rows, acted]
-    alike = (label @ label.mT > 0) & is_acted[:, None]
+    alike = is_acted[:, None].expand(-1, most, -1)
+    if hp.separation_pairs == "class":
+        alike = alike & (label @ label.mT > 0)
     return (
         _together(e_rest, is_rest[:, None].expand(-1, most, -1), is_rest, hp.psi_same)
         + _together(e_acted, alike, is_acted, hp.psi_same)

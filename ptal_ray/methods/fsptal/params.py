@@ -48,8 +48,8 @@ class FsptalTrain(TrainParams):
         0.25, doc="width of a segment's surroundings / its length", source="P", allowed=(0.01, 2.0)
     )
     clipped: str = param(
-        "both", doc="where surroundings end at neighbouring segments (Eq. 8): search and loss",
-        source="P", allowed=("both", "loss", "none"),
+        "none", doc="where surroundings end at neighbouring segments (Eq. 8): search and loss",
+        source="measured (P: clipped)", allowed=("both", "loss", "none"),
     )  # fmt: skip
     segments: str = param(
         "search", doc="the best sequence, or mined points stretched over quarters of their gaps",
@@ -86,6 +86,14 @@ class FsptalTrain(TrainParams):
     separation_dim: int = param(
         128, doc="D_ebd, channels of E", source="PROPOSED", allowed=(8, 4096)
     )
+    separation_actions: str = param(
+        "points", doc="action snippets of Eq. 12 and 13: annotated ones, or mined ones too",
+        source="P (Eq. 12: P_act)", allowed=("points", "mined"),
+    )  # fmt: skip
+    separation_pairs: str = param(
+        "all", doc="action snippets that Eq. 12 asks to be alike: all of a video, or of a class",
+        source="P (Eq. 12 names no class)", allowed=("all", "class"),
+    )  # fmt: skip
     separation_points: int = param(
         256, doc="random action, and background, snippets of a video that are compared",
         source="PROPOSED", allowed=(2, 4096),
@@ -121,7 +129,7 @@ class FsptalDecode(DecodeParams):
         allowed=(0.01, 2.0),
     )  # fmt: skip
     clipped: bool = param(
-        True, doc="surroundings end at the next proposal of the same threshold", source="PROPOSED"
+        False, doc="surroundings end at the next proposal of the same threshold", source="PROPOSED"
     )
     video_weight: float = param(
         0.2, doc="gamma, weight of the video score in a proposal's", source="LACP",

@@ -5,6 +5,7 @@ from ptal_ray.methods.lacp.loss import loss
 from ptal_ray.methods.lacp.model import build
 from ptal_ray.methods.lacp.params import LacpDecode, LacpTrain
 from ptal_ray.methods.lacp.refresh import label_segments, refresh
+from ptal_ray.methods.lacp.rules import RULES
 from ptal_ray.methods.method import Method
 
 METHOD = Method(
@@ -19,4 +20,5 @@ METHOD = Method(
     decode=decode,
     refresh=refresh,
     label_segments=label_segments,
+    rules=RULES,
 )

@@ -6,6 +6,7 @@ from ptal_ray.methods.potloc.labels import label_segments, split_labels
 from ptal_ray.methods.potloc.loss import loss
 from ptal_ray.methods.potloc.model import build, check
 from ptal_ray.methods.potloc.params import PotlocDecode, PotlocTrain, base_params
+from ptal_ray.methods.potloc.rules import RULES
 
 METHOD = Method(
     name="potloc",
@@ -26,4 +27,5 @@ METHOD = Method(
     ),
     labels=split_labels,
     check=check,
+    rules=RULES,
 )

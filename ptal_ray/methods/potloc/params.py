@@ -52,6 +52,10 @@ class BaseDecode(DecodeParams):
     nms_tiou: float = param(
         0.6, doc="tIoU at which a worse proposal goes", source="C", allowed=(0.05, 1.0)
     )
+    nms_plus_one_second: bool = param(
+        False, doc="count lengths and overlaps with one second more, as the released code",
+        source="PROPOSED (C: true)",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +100,10 @@ class PotlocTrain(TrainParams):
         allowed=("transformer", "convolution"),
     )  # fmt: skip
     width: int = param(512, doc="channels, a multiple of heads", source="C", allowed=(8, 4096))
+    snippet_s: float = param(
+        0.0, doc="seconds from a snippet to the next that lengths and windows are for; data of "
+        "another stride is refused; 0 for any", source="PROPOSED", allowed=(0.0, 60.0),
+    )  # fmt: skip
     heads: int = param(4, doc="attention heads", source="C", allowed=(1, 64))
     window: int = param(
         12, doc="positions attended to, 2 (w // 2) + 1", source="C (P: 19; ActivityNet 7)",
@@ -177,6 +185,10 @@ class PotlocTrain(TrainParams):
     pseudo_nms_tiou: float = param(
         0.6, doc="tIoU at which its worse proposal goes", source="C", allowed=(0.05, 1.0)
     )
+    pseudo_plus_one_second: bool = param(
+        False, doc="count lengths of its proposals with one second more, as the released code",
+        source="PROPOSED (C: true)",
+    )  # fmt: skip
 
 
 def base_params(hp: PotlocTrain) -> BaseTrain:
@@ -189,6 +201,7 @@ def base_params(hp: PotlocTrain) -> BaseTrain:
         dropout=hp.base_dropout,
         background_threshold=hp.base_background_threshold,
         resample_to=hp.resample_to,
+        resampling=hp.resampling,
     )
 
 
@@ -202,6 +215,7 @@ def base_decode(hp: PotlocTrain) -> BaseDecode:
         outer_ratio=hp.pseudo_outer_ratio,
         video_weight=hp.pseudo_video_weight,
         nms_tiou=hp.pseudo_nms_tiou,
+        nms_plus_one_second=hp.pseudo_plus_one_second,
     )
 
 

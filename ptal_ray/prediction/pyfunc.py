@@ -1,0 +1,83 @@
+"""A model file as MLflow loads it: `mlflow.pyfunc.load_model("models:/ptal-apn-watch/1")`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ptal_ray.data.types import Segments, Video
+from ptal_ray.errors import DataError
+from ptal_ray.prediction.trained import TrainedModel, load_model
+
+Found = dict[str, list[dict[str, Any]]]
+
+
+class Detector:
+    """Finds actions in features.
+
+    Args:
+        path: of a model file, or of a folder that holds one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        files = sorted(path.rglob("*.pt")) if path.is_dir() else [path]
+        if not files:
+            raise DataError(f"{path}: holds no model file; give the model.pt of a final run")
+        self._path = files[0]
+
+    def predict(
+        self, model_input: Mapping[str, Any] | Any, params: Mapping[str, Any] | None = None
+    ) -> Found:
+        """Detections of each video, the strongest first.
+
+        Args:
+            model_input: features (T, D) by video id, extracted as those of the training; an array
+                (T, D) alone is a video called "video".
+            params: none are known.
+
+        Returns:
+            By id, dicts of "label", "segment" ([start, end] in seconds) and "score".
+
+        Raises:
+            DataError: features have another shape, or their scores are not finite.
+        """
+        if params:
+            raise DataError(f"params {sorted(params)}: the model takes none; leave them out")
+        given = model_input if isinstance(model_input, Mapping) else {"video": model_input}
+        model = load_model(self._path, torch.device("cpu"), tuple(given))
+        videos = {id: _video(id, features, model) for id, features in given.items()}
+        found, broken = model.detect(videos)
+        if broken:
+            id = min(broken)
+            raise DataError(f"video {id}: {broken[id]}")
+        return {id: _plain(own, model.file.data.classes) for id, own in found.items()}
+
+
+def _video(id: str, features: Any, model: TrainedModel) -> Video:
+    array, dim = np.asarray(features), model.expected.dim
+    if array.ndim != 2 or array.shape[1] != dim or not len(array):
+        raise DataError(f"video {id}: features {array.shape}; the model takes (T, {dim})")
+    duration_s = model.expected.covered_s(len(array))
+    stored = array.astype(model.expected.dtype)
+    return Video(id=id, features=stored, duration_s=duration_s, grid=model.grid)
+
+
+def _plain(found: Segments, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    order = np.argsort(-found.score, kind="stable")
+    return [
+        {
+            "label": classes[found.label[k]],
+            "segment": [float(found.start_s[k]), float(found.end_s[k])],
+            "score": float(found.score[k]),
+        }
+        for k in order
+    ]
+
+
+def _load_pyfunc(path: str) -> Detector:
+    """What MLflow calls; `path` is the file or folder that was logged."""
+    return Detector(Path(path))

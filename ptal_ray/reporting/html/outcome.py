@@ -1,0 +1,99 @@
+"""The first two sections: what the study concludes, and the test table with intervals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ptal_ray.reporting.html.page import COLOURS, GREY, Figure, Section, paragraph, table
+from ptal_ray.reporting.resampling import Resampled
+from ptal_ray.reporting.text import ARMS, by_threshold, data_label, finished
+from ptal_ray.study.conclusion import MEASURE, conclusion, interval, test_reads
+from ptal_ray.study.view import StudyView, summarise
+
+
+def verdict(view: StudyView) -> Section:
+    """One sentence, and what it rests on."""
+    found = conclusion(view)
+    study = view.study
+    said = (
+        f"Method {study['method']} on {study['dataset']}, features: {study['features']}. "
+        f"{len(view.trials)} trials, {len(view.runs('test', 'best'))} test runs of the best found. "
+        f"{study.get('note', '')}"
+    )
+    state = "" if view.end and view.end["state"] == "done" else "The study is not finished."
+    basis = (
+        "The interval is of the difference in mAP points, 95 %, paired by seed."
+        if found.on_test
+        else "The difference is what the search measured on fresh folds and seeds, in mAP points, "
+        "with the interval of its gate."
+    )
+    parts = [paragraph(found.text, f"verdict {found.verdict}".strip())]
+    parts += [paragraph(state)] if state else []
+    return Section(key="verdict", title="", parts=[*parts, paragraph(said), note(basis)])
+
+
+def note(text: str) -> str:
+    """A remark in small grey letters."""
+    return paragraph(text, "note")
+
+
+def test_table(view: StudyView, resampled: Resampled | None, missing: str) -> Section:
+    """mAP of each tested configuration with its interval, and by threshold.
+
+    Args:
+        view: the study.
+        resampled: its test runs, by arm; None where their videos are not here.
+        missing: why not.
+    """
+    rows: list[list[Any]] = []
+    for arm in view.arms("test"):
+        runs = finished(view, "test", arm)
+        found = summarise(runs).get(MEASURE)
+        if found is None:
+            continue
+        by_seed = interval(found.values)
+        both = resampled.interval(arm) if resampled and arm in resampled.maps else None
+        rows.append([
+            ARMS.get(arm, arm), len(runs), f"{100 * found.mean:.2f}",
+            "" if found.sd is None else f"{100 * found.sd:.2f}",
+            _bounds(by_seed.low, by_seed.high), _bounds(both.low, both.high) if both else "",
+        ])  # fmt: skip
+    if not rows:
+        return Section(key="test", title="Test", parts=[note("No final run has finished.")])
+    head = ["configuration", "seeds", "test mAP, %", "sd", "95 % over seeds",
+            "95 % over seeds and videos"]  # fmt: skip
+    parts: list[str | Figure] = [table(head, rows)]
+    if resampled and {"best", "default"} <= resampled.maps.keys():
+        difference, p = resampled.difference("best", "default")
+        parts.append(paragraph(
+            f"Best found minus defaults on the same videos: {difference} mAP points (95 %, "
+            f"bootstrap over seeds and videos, p = {p:.3f})."
+        ))  # fmt: skip
+    if missing:
+        parts.append(note(f"No interval over videos: {missing}."))
+    parts += [
+        _thresholds(view),
+        note(f"Bars are one standard deviation over seeds{data_label(view)}."),
+    ]
+    parts.append(note(f"The sealed test split was read {test_reads(view)} times, once a run."))
+    return Section(key="test", title=f"Test{data_label(view)}", parts=parts)
+
+
+def _thresholds(view: StudyView) -> Figure:
+    data = []
+    for arm in view.arms("test"):
+        values = by_threshold(view, arm)
+        data.append({
+            "x": list(values), "y": [100 * s.mean for s in values.values()],
+            "error_y": {"array": [100 * (s.sd or 0) for s in values.values()]},
+            "name": ARMS.get(arm, arm), "marker": {"color": COLOURS.get(arm, GREY)},
+        })  # fmt: skip
+    axes = {
+        "xaxis": {"title": {"text": "tIoU threshold"}},
+        "yaxis": {"title": {"text": "test mAP, %"}, "rangemode": "tozero"},
+    }
+    return Figure(data=data, layout=axes)
+
+
+def _bounds(low: float, high: float) -> str:
+    return "" if low != low else f"[{100 * low:.1f}, {100 * high:.1f}]"

@@ -1,0 +1,70 @@
+"""report.html: a study on one page, the verdict first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ptal_ray.errors import DataError
+from ptal_ray.reporting.html import background, detections, outcome, search
+from ptal_ray.reporting.html.importance import importance, shares
+from ptal_ray.reporting.html.page import Section, page
+from ptal_ray.reporting.resampling import Resampled, resample
+from ptal_ray.reporting.tested import Tested, read_tested
+from ptal_ray.reporting.text import finished
+from ptal_ray.study.conclusion import conclusion
+from ptal_ray.study.view import StudyView
+
+
+def report_html(view: StudyView, study_dir: Path, commands: Sequence[str]) -> str:
+    """The whole file.
+
+    Args:
+        view: the study.
+        study_dir: its directory, which holds what the test runs detected.
+        commands: that repeat the study.
+    """
+    tested, missing = _tested(view, study_dir)
+    computed = shares(view)
+    sections = [
+        outcome.verdict(view),
+        outcome.test_table(view, _resampled(view, tested), missing),
+        search.history(view),
+        importance(computed),
+        search.parameters(view, list(next(iter(computed.values())))),
+        search.curves(view),
+        search.workers(view),
+        *_of_detections(view, tested, missing),
+        background.configuration(view),
+        search.trials(view),
+        background.provenance(view, commands),
+    ]
+    return page(str(view.study["study"]), sections)
+
+
+def _tested(view: StudyView, study_dir: Path) -> tuple[Tested | None, str]:
+    """The test runs, or why they cannot be shown."""
+    try:
+        return read_tested(view, study_dir), ""
+    except DataError as error:
+        return None, str(error)
+
+
+def _resampled(view: StudyView, tested: Tested | None) -> Resampled | None:
+    if tested is None:
+        return None
+    arms = [arm for arm in view.arms("test") if finished(view, "test", arm) and tested.runs(arm)]
+    return resample({arm: tested.runs(arm) for arm in arms}, tested.averaged)
+
+
+def _of_detections(view: StudyView, tested: Tested | None, missing: str) -> list[Section]:
+    if tested is None:
+        parts = [outcome.note(f"Nothing on classes, errors and videos: {missing}.")]
+        return [Section(key="detections", title="Detections", parts=parts)]
+    found = detections.diagnoses(tested)
+    return [
+        detections.classes(tested),
+        detections.errors(found),
+        detections.sensitivity(found),
+        detections.videos(tested, conclusion(view).arm),
+    ]

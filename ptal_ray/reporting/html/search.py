@@ -1,0 +1,284 @@
+"""Sections on the search: its history, the parameters, the learning curves, the workers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ptal_ray.reporting.html.outcome import note
+from ptal_ray.reporting.html.page import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    YELLOW,
+    Figure,
+    Section,
+    shown,
+    table,
+)
+from ptal_ray.study.view import StudyView, TrialView
+
+STATES = {"complete": BLUE, "pruned": GREY, "failed": ORANGE, "running": GREEN}
+QUARTILES = (GREY, YELLOW, GREEN, BLUE)  # worst to best
+QUARTERS = ("worst quarter", "third", "second", "best quarter")
+MOST_CURVES, MOST_SLICES = 60, 8
+
+
+def history(view: StudyView) -> Section:
+    """Every trial as observed, and each arm as the search believes it at its end."""
+    data: list[dict[str, Any]] = []
+    for state, colour in STATES.items():
+        trials = [t for t in view.trials if t.state == state and t.finite]
+        data.append({
+            "x": [t.number for t in trials], "y": [100 * (t.objective or 0) for t in trials],
+            "text": [described(t) for t in trials], "mode": "markers", "name": state,
+            "marker": {"color": colour, "size": 7}, "hoverinfo": "text",
+        })  # fmt: skip
+    beliefs = _beliefs(view)
+    data += beliefs or _observed(view)
+    said = (
+        "Points are single observations. Green is what the search believes of the best "
+        "configuration tried so far: its posterior mean at the end of the study, and two standard "
+        "deviations."
+        if beliefs
+        else "Points are single observations. The dashed line is the best observation so far, "
+        "which is better than the configuration really is; this search kept no beliefs."
+    )
+    axes = {"xaxis": {"title": {"text": "trial"}},
+            "yaxis": {"title": {"text": "mAP on held-out videos, %"}}}  # fmt: skip
+    counts = [[state, number] for state, number in view.counts.items()]
+    figure = Figure(data=data, layout=axes, height=400)
+    parts: list[str | Figure] = [figure, note(said), table(["trials", ""], counts)]
+    return Section(key="search", title="Search history", parts=parts)
+
+
+def _beliefs(view: StudyView) -> list[dict[str, Any]]:
+    """The incumbent by posterior mean after each trial."""
+    arms = {int(arm["arm"]): arm for arm in (view.end or {}).get("arms") or () if _has_mean(arm)}
+    numbers, means, sds = [], [], []
+    seen: set[int] = set()
+    for trial in view.trials:
+        arm = getattr(trial, "arm", None)
+        seen |= {int(arm)} & arms.keys() if arm is not None else set()
+        if seen:
+            best = max((arms[k] for k in seen), key=lambda a: float(a["mean"]))
+            numbers.append(trial.number)
+            means.append(100 * float(best["mean"]))
+            sds.append(100 * float(best.get("sd") or 0.0))
+    if not numbers:
+        return []
+    low = [m - 2 * s for m, s in zip(means, sds, strict=True)]
+    high = [m + 2 * s for m, s in zip(means, sds, strict=True)]
+    band = {"x": [*numbers, *numbers[::-1]], "y": [*low, *high[::-1]], "fill": "toself",
+            "fillcolor": "rgba(0,158,115,0.15)", "line": {"width": 0}, "hoverinfo": "skip",
+            "name": "two standard deviations", "mode": "lines"}  # fmt: skip
+    line = {"x": numbers, "y": means, "mode": "lines", "line": {"shape": "hv", "color": GREEN},
+            "name": "best as believed"}  # fmt: skip
+    return [band, line]
+
+
+def _has_mean(arm: Mapping[str, Any]) -> bool:
+    return arm.get("mean") is not None and math.isfinite(float(arm["mean"]))
+
+
+def _observed(view: StudyView) -> list[dict[str, Any]]:
+    done = [t for t in view.trials if t.state == "complete" and t.finite]
+    if not done:
+        return []
+    best = np.maximum.accumulate([100 * (t.objective or 0) for t in done])
+    return [{"x": [t.number for t in done], "y": best.tolist(), "mode": "lines",
+             "line": {"shape": "hv", "dash": "dash", "color": GREEN},
+             "name": "best observed"}]  # fmt: skip
+
+
+def described(trial: TrialView) -> str:
+    """A trial in a few lines, for the pointer."""
+    value = "" if trial.objective is None else f"{100 * trial.objective:.2f} %"
+    params = "<br>".join(f"{k} = {shown(v)}" for k, v in trial.params.items())
+    return f"trial {trial.number}, {trial.state}: {value}<br>{params}".replace("</", "&lt;/")
+
+
+def parameters(view: StudyView, order: Sequence[str] = ()) -> Section:
+    """Parallel coordinates, and the objective against each parameter.
+
+    Args:
+        view: the study.
+        order: names of parameters, the most important first.
+    """
+    trials = [t for t in view.trials if t.reports and math.isfinite(t.reports[0].objective)]
+    known = searched(view)
+    names = {name: known[name] for name in dict.fromkeys([*order, *known]) if name in known}
+    if len(trials) < 2 or not names:
+        return Section(key="parameters", title="Parameters", parts=[note("Too few trials.")])
+    parts: list[str | Figure] = [
+        _parallel(trials, names),
+        note("Each line is a trial, blue the best quarter at the first report, grey the worst."),
+        *(_slice(view, trials, name) for name in list(names)[:MOST_SLICES]),
+    ]
+    if len(names) > MOST_SLICES:
+        left = ", ".join(list(names)[MOST_SLICES:])
+        parts.append(note(f"Not drawn alone: {left}."))
+    return Section(key="parameters", title="Parameters", parts=parts)
+
+
+def searched(view: StudyView) -> dict[str, Mapping[str, Any]]:
+    """Domains of the searched parameters by "train.<name>" and "decode.<name>"."""
+    return {
+        f"{section}.{name}": domain
+        for section in ("train", "decode")
+        for name, domain in view.study["space"].get(section, {}).items()
+        if isinstance(domain, dict)
+    }
+
+
+def value_of(trial: TrialView, name: str, report: int = 0) -> Any:
+    """A parameter of a trial by its full name; decode parameters as of a report."""
+    section, _, key = name.partition(".")
+    return trial.params.get(key) if section == "train" else trial.reports[report].decode.get(key)
+
+
+def positions(values: Sequence[Any], domain: Mapping[str, Any]) -> list[float]:
+    """Values on an axis from 0 to 1: by logarithm where the domain is."""
+    kind = next(iter(domain))
+    known = [v for v in values if v is not None]
+    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in known):
+        numbers = np.array([math.nan if v is None else float(v) for v in values])
+        if kind.startswith("log") and np.nanmin(numbers) > 0:
+            numbers = np.log(numbers)
+        low, high = np.nanmin(numbers), np.nanmax(numbers)
+        scaled = (numbers - low) / (high - low) if high > low else numbers * 0 + 0.5
+        return [float(v) for v in scaled]
+    order = sorted({shown(v) for v in known})
+    return [order.index(shown(v)) / max(1, len(order) - 1) if v is not None else math.nan
+            for v in values]  # fmt: skip
+
+
+def _parallel(trials: Sequence[TrialView], names: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Lines over the parameters; the objective is the last axis."""
+    objective = np.array([t.reports[0].objective for t in trials])
+    columns = [positions([value_of(t, n) for t in trials], d) for n, d in names.items()]
+    columns.append(positions(objective.tolist(), {"uniform": []}))
+    labels = [*(name.partition(".")[2] for name in names), "objective"]
+    quarter = np.minimum(3, (4 * objective.argsort().argsort() // len(trials)))
+    data = []
+    for k, colour in enumerate(QUARTILES):
+        mine = np.flatnonzero(quarter == k)
+        x = [p for _ in mine for p in [*range(len(labels)), None]]
+        y = [v for row in mine for v in [*(column[row] for column in columns), None]]
+        data.append({"x": x, "y": y, "mode": "lines", "hoverinfo": "skip", "name": QUARTERS[k],
+                     "line": {"color": colour, "width": 1}, "opacity": 0.6})  # fmt: skip
+    axis = {"tickvals": list(range(len(labels))), "ticktext": labels, "tickangle": -35,
+            "automargin": True}  # fmt: skip
+    return Figure(data=data, layout={"xaxis": axis, "yaxis": {"visible": False}}, height=420)
+
+
+def _slice(view: StudyView, trials: Sequence[TrialView], name: str) -> Figure:
+    domain = searched(view)[name]
+    data = []
+    for state, colour in STATES.items():
+        mine = [t for t in trials if t.state == state]
+        data.append({
+            "x": [_axis_value(value_of(t, name)) for t in mine],
+            "y": [100 * t.reports[0].objective for t in mine], "name": state, "mode": "markers",
+            "marker": {"color": colour, "size": 6}, "showlegend": False,
+        })  # fmt: skip
+    axis: dict[str, Any] = {"title": {"text": name}}
+    if next(iter(domain)).startswith("log"):
+        axis["type"] = "log"
+    elif next(iter(domain)) == "choice":
+        axis["type"] = "category"
+    axes = {"xaxis": axis, "yaxis": {"title": {"text": "mAP at the first report, %"}}}
+    return Figure(data=data, layout=axes, height=240)
+
+
+def _axis_value(value: Any) -> Any:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else shown(value)
+
+
+def curves(view: StudyView) -> Section:
+    """Objective and total loss of the trials over steps, the best ones where there are many."""
+    trials = sorted((t for t in view.trials if t.reports),
+                    key=lambda t: -(t.objective if t.finite and t.objective else 0))  # fmt: skip
+    kept = trials[:MOST_CURVES]
+    if not kept:
+        return Section(key="curves", title="Learning curves", parts=[note("No trial reported.")])
+    parts: list[str | Figure] = []
+    for title, points in (("objective, %", _objective), ("total loss", _loss)):
+        data = []
+        for trial in kept:
+            steps, values = points(trial)
+            data.append({"x": steps, "y": values, "mode": "lines+markers", "opacity": 0.7,
+                         "marker": {"size": 4}, "line": {"width": 1, "color": STATES[trial.state]},
+                         "name": f"trial {trial.number}", "showlegend": False})  # fmt: skip
+        axes = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": title}}}
+        parts.append(Figure(data=data, layout=axes, height=300))
+    said = "Blue trials are complete, grey ones pruned, orange ones failed."
+    if len(trials) > len(kept):
+        said += f" The {len(kept)} best of {len(trials)} are drawn."
+    return Section(key="curves", title="Learning curves", parts=[*parts, note(said)])
+
+
+def _objective(trial: TrialView) -> tuple[list[float], list[float]]:
+    return [r.step for r in trial.reports], [100 * r.objective for r in trial.reports]
+
+
+def _loss(trial: TrialView) -> tuple[list[float], list[float]]:
+    """Points between the reports where the log has them."""
+    points = [point for r in trial.reports for point in r.losses.get("total", ())]
+    if not points:
+        points = [[r.step, r.metrics.get("train/loss_total", math.nan)] for r in trial.reports]
+    return [point[0] for point in points], [point[1] for point in points]
+
+
+def workers(view: StudyView) -> Section:
+    """When each trial ran, in as many lanes as ran at a time."""
+    ended = [t for t in view.trials if t.ended is not None and not math.isnan(t.started)]
+    if not ended or view.started is None:
+        return Section(key="workers", title="Workers", parts=[note("No trial has ended.")])
+    began, free, lanes = view.started, list[float](), dict[int, int]()
+    for trial in sorted(ended, key=lambda t: t.started):
+        lane = next((k for k, end in enumerate(free) if end <= trial.started + 1e-3), len(free))
+        free[lane : lane + 1] = [trial.ended or 0.0]
+        lanes[trial.number] = lane
+    data = []
+    for state, colour in STATES.items():
+        mine = [t for t in ended if t.state == state]
+        data.append({
+            "type": "bar", "orientation": "h", "name": state, "marker": {"color": colour},
+            "base": [t.started - began for t in mine], "hoverinfo": "text",
+            "x": [(t.ended or 0) - t.started for t in mine], "y": [lanes[t.number] for t in mine],
+            "text": [f"trial {t.number}" for t in mine], "textposition": "none",
+        })  # fmt: skip
+    axes = {"barmode": "overlay", "xaxis": {"title": {"text": "seconds since the study began"}},
+            "yaxis": {"title": {"text": "place"}, "dtick": 1}}  # fmt: skip
+    busy = sum((t.ended or 0) - t.started for t in ended)
+    share = busy / max(1e-9, len(free) * (max(free) - began))
+    said = (
+        f"{len(free)} trials at a time at most; their places were busy {100 * share:.0f} % of it."
+    )
+    height = 180 + 22 * len(free)
+    return Section(key="workers", title="Workers",
+                   parts=[Figure(data=data, layout=axes, height=height), note(said)])  # fmt: skip
+
+
+def trials(view: StudyView) -> Section:
+    """Every trial; a click on a heading sorts."""
+    names = [name for name in searched(view) if name.startswith("train.")]
+    places = [n for n in ("arm", "fold", "seed")
+              if any(getattr(t, n, None) is not None for t in view.trials)]  # fmt: skip
+    rows = [
+        [t.number, *(getattr(t, n, None) for n in places), t.state,
+         t.reports[-1].step if t.reports else None,
+         100 * t.objective if t.objective is not None and t.finite else None,
+         t.reports[-1].seconds if t.reports else None,
+         *(value_of(t, name) for name in names), t.message]
+        for t in view.trials
+    ]  # fmt: skip
+    head = ["trial", *places, "state", "step", "mAP, %", "seconds",
+            *(name.partition(".")[2] for name in names), "message"]  # fmt: skip
+    parts = [table(head, rows, sortable=True), note("A click on a heading sorts.")]
+    return Section(key="trials", title="Trials", parts=parts)

@@ -1,0 +1,130 @@
+"""What of a search space for data of one's own follows from the data, and by which rules.
+
+Such a space has no `dataset:`. Rules give the values that neither its file nor `--set` states: the
+method's own (`Method.rules`) and those here, which hold for every method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+
+from ptal_ray.data.facts import Facts, facts
+from ptal_ray.data.splits import labelled
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.methods.method import AnyMethod
+from ptal_ray.methods.rules import Found, Rule, Values, bounded, selected
+
+CROSS_FITTED = 200  # fewer videos than this that select are too few to tune decoding on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Derived:
+    """A value of a search space that followed from its data.
+
+    Args:
+        key: "section.key", or "section.key.default" of a searched parameter.
+        value: as the space has it.
+        why: what it follows from, with its inputs.
+    """
+
+    key: str
+    value: bool | int | float
+    why: str
+
+
+def val_fraction(facts: Facts, values: Values) -> Found:
+    """Videos that select: 0.6 V^0.8, so 5 of 14, 41 of 200, a thousand of ten thousand.
+
+    The error of their mAP falls with the root of their number, and what the others teach grows
+    more slowly the more there are: the share falls and the number rises with V.
+    """
+    number = selected(facts.videos, 0.6 * facts.videos**-0.2)
+    share = bounded(round(number / facts.videos, 4), 0.01, 0.5)
+    return Found(share, f"0.6 V^0.8 = {number} of V = {facts.videos} training videos select")
+
+
+def cross_fit(facts: Facts, values: Values) -> Found:
+    """Few videos flatter the decode settings that are tuned on them."""
+    number = selected(facts.videos, float(values["selection.val_fraction"]))
+    why = (
+        f"{number} videos select; below {CROSS_FITTED} decoding is tuned on the other half of them"
+    )
+    return Found(number < CROSS_FITTED, why)
+
+
+def decode_settings(facts: Facts, values: Values) -> Found:
+    """A report decodes all videos that select once a setting: 6,400 decodings at most."""
+    number = selected(facts.videos, float(values["selection.val_fraction"]))
+    value = int(bounded(6400 // max(number, 1), 16, 64))
+    return Found(value, f"6400 decodings a report of {number} videos, in [16, 64]")
+
+
+def gpus_per_worker(facts: Facts, values: Values) -> Found:
+    """Two trials share a GPU, as one alone leaves it waiting for the CPU at every report."""
+    here = "has a GPU, which two trials share" if facts.gpu else "has no GPU that PyTorch can use"
+    return Found(0.5 if facts.gpu else 0.0, f"this machine {here}")
+
+
+def min_steps(facts: Facts, values: Values) -> Found:
+    """A trial first reports early enough that two rungs follow."""
+    most, eta = int(values["budget.max_steps"]), int(values["budget.eta"])
+    return Found(-(-most // eta**2), f"{most} steps / {eta}^2, rounded up")
+
+
+BEFORE = (
+    Rule(key="selection.val_fraction", find=val_fraction),
+    Rule(key="selection.cross_fit", find=cross_fit),
+    Rule(key="selection.decode_settings", find=decode_settings),
+    Rule(key="resources.gpus_per_worker", find=gpus_per_worker),
+)
+AFTER = (Rule(key="budget.min_steps", find=min_steps),)
+
+
+def rules_of(method: AnyMethod) -> tuple[Rule, ...]:
+    """All rules of a method, in the order in which they apply."""
+    return (*BEFORE, *method.rules, *AFTER)
+
+
+def known_of(method: AnyMethod, store: FeatureStore, values: Values) -> Facts:
+    """The facts of a dataset that a method may know.
+
+    Args:
+        method: one that learns from points knows no annotation, another one those of the videos
+            that are annotated for it.
+        store: the dataset.
+        values: of the search space, the method's defaults among them; they say which videos.
+
+    Raises:
+        DataError: it learns from annotations, and no training video is annotated.
+    """
+    annotated: tuple[str, ...] = ()
+    if method.supervision != "point":
+        share, seed = values["train.labelled_fraction"], values["train.labelled_seed"]
+        annotated = labelled(store, float(share), int(seed))
+    return facts(store, annotated, torch.cuda.is_available())
+
+
+def derive(
+    method: AnyMethod, facts: Facts, values: Values, wanted: Collection[str]
+) -> tuple[Derived, ...]:
+    """The values that follow from the data.
+
+    Args:
+        method: whose rules apply.
+        facts: of the dataset.
+        values: of the search space by "section.key", those that are not stated at their defaults.
+        wanted: keys that the space leaves to the rules; no other one is changed.
+
+    Returns:
+        One for each rule whose key is wanted, in the order in which they apply.
+    """
+    known, found = dict(values), []
+    for rule in rules_of(method):
+        if rule.key in wanted:
+            value, why = rule.find(facts, known)
+            known[rule.key] = value
+            found.append(Derived(key=rule.key, value=value, why=why))
+    return tuple(found)

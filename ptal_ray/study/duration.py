@@ -1,0 +1,232 @@
+"""How long a search would take: a few training steps, measured here, times what a study runs."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ptal_ray.data.batching import stored_grid
+from ptal_ray.data.part import spread, write_part
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.errors import PtalError
+from ptal_ray.methods.method import load
+from ptal_ray.methods.rules import selected
+from ptal_ray.study.study import Study, trial_config
+from ptal_ray.training.config import TrialConfig
+from ptal_ray.training.decoding import decode_settings
+from ptal_ray.training.stages import start
+from ptal_ray.training.trial import Trial
+
+WHOLE_BATCH_S = 2.0  # a batch that one video says takes longer is not measured, but multiplied
+STEPS = 2  # measured, after as many that warm up
+LEARN_S = 3.0  # before decoding: an untrained model finds an action everywhere, which takes long
+LEARN_STEPS = 200
+Range = tuple[float, float]  # the least and the most
+LEARN = {"lr": 3e-3, "warmup": 0.0, "cosine": False}
+DECODED = 4  # decode settings that are measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Seconds of the parts of a study.
+
+    Args:
+        step: an optimiser step of a trial.
+        report: scoring and decoding the videos that select.
+        before: the stages before a trial, all their steps.
+    """
+
+    step: float
+    report: float
+    before: float
+
+
+def explained(study: Study, concurrent: int) -> dict[str, Any]:
+    """The values of a study that follow from its data, and its time; JSON-able.
+
+    Args:
+        study: what would run.
+        concurrent: trials at a time.
+
+    Returns:
+        "rules": key, value and reason of each, and "time": "text" and, where known, "low_s" and
+        "high_s". Nothing where the space states everything.
+    """
+    if not study.space.derived:
+        return {}
+    return {
+        "rules": [asdict(one) for one in study.space.derived],
+        "time": duration(study, concurrent),
+    }
+
+
+def readable(plan: Mapping[str, Any]) -> dict[str, str]:
+    """What `explained` gave, as text for people."""
+    if "rules" not in plan:
+        return {}
+    lines = [f"  {r['key']:<26}{r['value']!s:<8}{r['why']}" for r in plan["rules"]]
+    return {"rules": "\n".join(["from the data", *lines]), "time": plan["time"]["text"]}
+
+
+def duration(study: Study, concurrent: int) -> dict[str, Any]:
+    """Seconds from the first trial to the last final run: with the fastest steps that were
+    measured and as many trials stopped as may be, and with the slowest ones and none stopped."""
+    on_gpu = study.space.resources.gpus_per_worker > 0
+    if on_gpu and not torch.cuda.is_available():
+        return {"text": "unknown: trials train on a GPU, and this machine has none to measure on"}
+    try:
+        fast, slow = measured(study, "cuda" if on_gpu else "cpu")
+    except PtalError as error:
+        return {"text": f"unknown: a step could not be measured ({error})"}
+    concurrent = min(concurrent, study.num_trials)
+    low = _total(study, fast, stopped=True) / concurrent
+    high = _total(study, slow, stopped=False) / concurrent
+    text = (
+        f"{spoken(low)} to {spoken(high)}, {concurrent} trials at a time, at {fast.step:.2g} to "
+        f"{slow.step:.2g} s a step and {slow.report:.2g} s a report on this machine"
+    )
+    return {"text": text, "low_s": low, "high_s": high}
+
+
+def spoken(seconds: float) -> str:
+    """ "40 s", "12 min" or "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _total(study: Study, costs: Costs, *, stopped: bool) -> float:
+    """Seconds of a study, one trial at a time."""
+    space, race = study.space, study.space.policy == "race"
+    steps, reports = _trial_parts(study, stopped and not race)  # a race has a budget of full trials
+    trials = study.num_trials * (steps * costs.step + reports * costs.report)
+    seeds, top = space.final.seeds, min(space.final.top, study.num_trials)
+    again = 0 if race or top == 1 else top
+    run = space.budget.max_steps * costs.step + costs.report
+    cells = study.num_folds if race else 1  # each has a fold and a seed, and stages of its own
+    before = cells + seeds * (2 if again else 1)
+    return trials + seeds * (2 + again) * run + before * costs.before
+
+
+def _trial_parts(study: Study, stopped: bool) -> tuple[float, float]:
+    """Steps and reports of a trial, the mean; `stopped`: each rung ends all but one in `eta`."""
+    budget = study.space.budget
+    steps, reports, share, last = 0.0, 0.0, 1.0, 0
+    for rung in budget.report_steps:
+        steps += share * (rung - last)
+        reports += share
+        share, last = (share / budget.eta if stopped else 1.0), rung
+    return steps, reports
+
+
+def measured(study: Study, device: str) -> tuple[Costs, Costs]:
+    """The seconds of the defaults' parts, on as many of the study's videos as a batch needs: with
+    the fastest and with the slowest of the measured steps."""
+    store, config = FeatureStore.open(study.store), trial_config(study, {})
+    number = max(int(config.train["batch_size"]), 4) + 2
+    ids = spread(store, number)
+    with tempfile.TemporaryDirectory() as folder, _threads(study.space.resources.cpus_per_worker):
+        made = write_part(store, ids, Path(folder) / "store")
+        few = replace(config, store=str(made), stages="", val_fraction=2 / max(len(ids), 4))
+        step, trial = _step(few, study.space.resources.workers, device)
+        select = selected(len(store.ids("train")), config.val_fraction)
+        report = select * _video(trial, config)
+        before = _before(few, device)
+        fast, slow = (
+            Costs(step=s, report=report, before=b) for s, b in zip(step, before, strict=True)
+        )
+    return fast, slow
+
+
+def _step(config: TrialConfig, workers: int, device: str) -> tuple[Range, Trial]:
+    """Seconds of a step of one of the workers that share a batch, and a trial of one video."""
+    batch = max(int(config.train["batch_size"]) // workers, 1)
+    trial = _trial(config, 1, device)
+    one = _seconds(trial)
+    if batch == 1 or one[1] * batch > WHOLE_BATCH_S:
+        return (one[0] * batch, one[1] * batch), trial
+    return _seconds(_trial(config, batch, device)), trial
+
+
+def _trial(config: TrialConfig, batch: int, device: str) -> Trial:
+    """A trial of which the stages before train one step each."""
+    method = load(config.method)
+    train = config.train | {"batch_size": batch}
+    train |= LEARN | {name: 1 for name in _stage_steps(config.method) if name in train}
+    if "text_encoder" in train:
+        train["text_encoder"] = "learned"  # others load for long, and train no faster
+    return start(replace(config, method=method.name, train=train, report_steps=(10**6,)), device)
+
+
+def _stage_steps(name: str) -> Iterator[str]:
+    """The parameters that say the steps of the stages before a method."""
+    while (stage := load(name).stage) is not None:
+        yield stage.steps
+        name = stage.method
+
+
+def _before(config: TrialConfig, device: str) -> Range:
+    """Seconds of the stages before a trial."""
+    method = load(config.method)
+    if method.stage is None:
+        return 0.0, 0.0
+    kind: Any = method.train_params
+    hp = kind(**config.train)
+    train, steps = asdict(method.stage.params(hp)), int(getattr(hp, method.stage.steps))
+    before = replace(config, method=method.stage.method, train=train, decode={}, decode_domains={})
+    (low, high), _ = _step(before, 1, device)
+    earlier = _before(before, device)
+    return steps * low + earlier[0], steps * high + earlier[1]
+
+
+def _seconds(trial: Trial) -> Range:
+    """Seconds of the fastest and of the slowest step, past those that only warm up."""
+    taken = [_timed(trial, trial.train_step) for _ in range(2 * STEPS)][STEPS:]
+    return min(taken), max(taken)
+
+
+def _video(trial: Trial, config: TrialConfig) -> float:
+    """Seconds to score a video and to decode it with every setting, once a model has learned."""
+    began = time.perf_counter()
+    while time.perf_counter() - began < LEARN_S and trial.step < LEARN_STEPS:
+        trial.train_step()
+    task, ids = trial.task, trial.task.score_ids[:1]
+    scoring = _timed(trial, lambda: trial.score(ids))
+    (scores,) = trial.score(ids)
+    grid = stored_grid(task.store, ids[0], task.hp.resample_to)
+    seconds = task.store.duration_s(ids[0])
+    kind: Any = task.method.decode_params
+    tried = decode_settings(kind(**config.decode), config.decode_domains, DECODED, config.seed)
+    each = [partial(task.method.decode, scores, grid, seconds, hp) for hp in tried]
+    _timed(trial, each[0])  # compiles what is compiled
+    settings = config.decode_settings if config.decode_domains else 1
+    return scoring + settings * float(np.mean([_timed(trial, call) for call in each]))
+
+
+def _timed(trial: Trial, call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    device = trial.worker.device
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """As many threads as a worker of a trial has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,63 @@
+"""Making an experiment where it is missing, and what every run of it has as input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ptal_ray.errors import TrackingError
+
+DIGEST = 36  # characters of a content hash that MLflow keeps
+
+
+def new_experiment(client: Any, name: str, location: str | None, tags: Mapping[str, str]) -> str:
+    """Makes an experiment; the id of the one that another study has just made, where it has.
+
+    Raises:
+        TrackingError: that one is deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        made = client.create_experiment(name, artifact_location=location, tags=dict(tags))
+        return str(made)
+    except MlflowException:
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return living(found)
+
+
+def living(experiment: Any) -> str:
+    """The id of an experiment.
+
+    Raises:
+        TrackingError: it is deleted.
+    """
+    if experiment.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"MLflow: experiment {experiment.name!r} is deleted; restore it with `mlflow "
+            f"experiments restore --experiment-id {experiment.experiment_id}`, remove it with "
+            "`mlflow gc`, or name another with MLFLOW_EXPERIMENT_NAME"
+        )
+    return str(experiment.experiment_id)
+
+
+def dataset_input(study: Mapping[str, Any]) -> Any:
+    """The data of a study as MLflow takes it for an input of a run.
+
+    Args:
+        study: its "study" event.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    content = str(study["data_hash"])
+    source = {"content": content, "features": str(study.get("features", ""))}
+    dataset = Dataset(
+        name=str(study["dataset"]),
+        digest=content[:DIGEST],
+        source_type="ptal_ray",
+        source=json.dumps(source),
+    )
+    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "training")])

@@ -1,0 +1,34 @@
+"""What MLflow shows above the numbers of a study: its conclusion and the test table."""
+
+from __future__ import annotations
+
+from ptal_ray.study.conclusion import MEASURE, Interval, conclusion, interval
+from ptal_ray.study.view import StudyView, summarise
+
+ARMS = {"best": "best found", "default": "defaults"}
+
+
+def note(view: StudyView) -> str:
+    """Markdown: the features, and the verdict with its table once there are test runs."""
+    study = view.study
+    said = f"Features: {study.get('features', '?')}. {study.get('note', '')}".strip()
+    rows = [row for arm in view.arms("test") if (row := _row(view, arm))]
+    if not rows:
+        return said
+    head = "| configuration | seeds | test mAP, % | sd | 95 % interval over seeds |"
+    table = "\n".join([head, "|---|---|---|---|---|", *rows])
+    return "\n\n".join([f"**{conclusion(view).text}**", table, said])
+
+
+def _row(view: StudyView, arm: str) -> str:
+    found = summarise([run for run in view.runs("test", arm) if run.metrics]).get(MEASURE)
+    if found is None:
+        return ""
+    sd = "" if found.sd is None else f"{100 * found.sd:.2f}"
+    bounds = _bounds(interval(found.values)) if found.sd is not None else ""
+    name, seeds = ARMS.get(arm, arm), len(found.values)
+    return f"| {name} | {seeds} | {100 * found.mean:.2f} | {sd} | {bounds} |"
+
+
+def _bounds(found: Interval) -> str:
+    return f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"

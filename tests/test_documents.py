@@ -1,0 +1,92 @@
+"""Documents agree with the files: every link leads somewhere, every folder says what lies in it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import ptal_ray
+
+PACKAGE = Path(ptal_ray.__file__).parent
+ROOT = PACKAGE.parent
+MOST_LINES = 150
+FOLDERS = sorted(
+    {p.parent for p in PACKAGE.rglob("*.py")}
+    - {PACKAGE, *(p.parent for p in PACKAGE.glob("methods/*/*.py"))}
+    - {PACKAGE / "video" / "encoders"}  # its files are in the table of video/
+)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def documents() -> list[Path]:
+    """Every Markdown file of the repository but the changelog."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "*.md"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    found = [ROOT / name for name in listed if name != "CHANGELOG.md" and (ROOT / name).exists()]
+    assert len(found) > 20
+    return found
+
+
+def anchors(document: Path) -> set[str]:
+    """The names of its headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.+)$", document.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_link_leads_somewhere(document):
+    for target in LINK.findall(document.read_text("utf-8")):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        there = document.parent / path if path else document
+        assert there.exists(), f"{target} does not exist"
+        assert not anchor or anchor in anchors(there), f"{target} is no heading"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_readme_of_a_folder_names_every_file(folder):
+    text = (folder / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\|(.+?)\|(.+?)\|", text, re.MULTILINE)
+    named = {name for row in rows for cell in row for name in re.findall(r"`([\w/]+\.py)`", cell)}
+    own = {p.relative_to(folder).as_posix() for p in folder.glob("*.py")}
+    if folder.name == "video":
+        own |= {f"encoders/{p.name}" for p in folder.glob("encoders/*.py")}
+    assert named == {name for name in own if not name.endswith("__init__.py")}
+
+
+def test_the_first_page_is_short():
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= MOST_LINES
+
+
+def test_the_index_of_reports_names_every_folder():
+    text = (ROOT / "reports" / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| (?:\[(\w+)\]\([^)]*\)|(\w+)) \|", text, re.MULTILINE)
+    named = {first or second for first, second in rows} - {"folder"}
+    assert named == {p.name for p in (ROOT / "reports").iterdir() if p.is_dir()}
+
+
+def test_every_report_can_be_reached_from_the_index():
+    reached, todo = set[Path](), [ROOT / "reports" / "README.md"]
+    while todo:
+        document = todo.pop()
+        for target in LINK.findall(document.read_text("utf-8")):
+            there = (document.parent / target.partition("#")[0]).resolve()
+            if there.suffix == ".md" and there not in reached:
+                reached.add(there)
+                todo.append(there)
+    reports = {p.resolve() for p in (ROOT / "reports").rglob("REPORT.md")}
+    assert reports <= reached
+
+
+def test_the_tests_of_the_first_page_are_those_of_ci():
+    page = (ROOT / "README.md").read_text("utf-8")
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    commands = re.findall(r"^pytest .+$", script, re.MULTILINE)
+    assert commands
+    assert all(command in page for command in commands)

@@ -1,0 +1,45 @@
+"""The defaults of the shipped spaces are what papers and released code state for their data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ptal_ray.space.space import load_space
+
+HERE = Path(__file__).parent
+TABLE: dict[str, Any] = yaml.safe_load((HERE / "golden" / "paper_settings.yaml").read_text())
+OURS = {"watch", "hapt"}  # data sets that no paper of these methods has
+BENCHMARKS = sorted(
+    path.stem
+    for path in (HERE.parent / "search_spaces").glob("*.yaml")
+    if load_space(path).dataset not in OURS
+)
+
+
+def test_every_space_of_a_benchmark_is_in_the_table() -> None:
+    assert sorted(TABLE["spaces"]) == BENCHMARKS
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_defaults_are_what_the_sources_state(name: str) -> None:
+    space = load_space(HERE.parent / "search_spaces" / f"{name}.yaml")
+    stated = TABLE["spaces"][name]
+    for section, defaults in (
+        ("train", space.train_defaults()),
+        ("decode", space.decode_defaults()),
+    ):
+        for key, (value, source, place) in stated[section].items():
+            assert source in TABLE["sources"], f"{section}.{key}: unknown source {source}"
+            where = f"{name}: {section}.{key}: {source}, {place}"
+            assert (key, defaults[key]) == (key, value), where
+            assert type(defaults[key]) is type(value), where
+
+
+def test_the_trial_of_the_defaults_is_the_published_one() -> None:
+    first = load_space(HERE.parent / "search_spaces" / "apl_anet.yaml").first_params()
+    assert first is not None
+    assert first["lr"] == 1e-3

@@ -1,0 +1,213 @@
+"""report.html: its sections and numbers, what it says without data, and how a browser shows it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+
+import numpy as np
+import pytest
+from browser import Page, chromium
+from conftest import make_store
+from synthetic_study import SyntheticStudy
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.types import Segments
+from ptal_ray.ops.metrics import detection_map
+from ptal_ray.reporting.diagnosis import KINDS, diagnose
+from ptal_ray.reporting.html.page import page, paragraph, table
+from ptal_ray.reporting.html.report import report_html
+from ptal_ray.reporting.html.search import positions
+from ptal_ray.reporting.resampling import holm, resample, weighted_map
+from ptal_ray.reporting.tested import read_tested
+from ptal_ray.study.view import StudyView
+
+NAME = "apn_demo-20260801-120000"
+SECTIONS = (
+    "test", "search", "importance", "parameters", "curves", "workers", "classes", "errors",
+    "sensitivity", "videos", "configuration", "trials", "provenance",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study_dir(tmp_path_factory):
+    store = FeatureStore.open(make_store(tmp_path_factory.mktemp("data") / "store", test=6))
+    return SyntheticStudy(tmp_path_factory.mktemp("studies") / NAME, store).whole(24)
+
+
+@pytest.fixture(scope="module")
+def text(study_dir):
+    return report_html(StudyView.read(study_dir), study_dir, ["python -m ptal_ray.search x.yaml"])
+
+
+@pytest.fixture(scope="module")
+def tested(study_dir):
+    return read_tested(StudyView.read(study_dir), study_dir)
+
+
+def test_it_has_every_section_and_the_verdict_first(text):
+    assert re.findall(r'<h2 id="(\w+)"', text) == list(SECTIONS)
+    first = re.search(r"<section>(.*?)</section>", text, re.DOTALL)
+    assert "Best found minus defaults on the test split: +12.0" in first[1]
+    assert "python -m ptal_ray.search x.yaml" in text
+
+
+def test_no_address_is_fetched(text):
+    body = text.partition("</script></head>")[2]
+    assert "http" not in body and "<link" not in body and "src=" not in body
+
+
+def test_what_a_study_says_cannot_become_markup():
+    assert "&lt;script" in paragraph("<script>alert(1)</script>")
+    assert "<b>" not in table(["a"], [["<b>"]])
+    assert "</script><b>" not in page("</script><b>", [])
+
+
+def test_numbers_of_a_table_are_numbers():
+    text = table(["name", "value"], [["a", 0.123456], ["b", None]], sortable=True)
+    assert '<td class="number" data-value="0.123456">0.1235</td>' in text
+    assert '<th class="number">value' in text and "<th>name" in text
+
+
+def test_an_unfinished_study_says_what_is_missing(tmp_path):
+    study = SyntheticStudy(tmp_path / NAME)
+    study.begin()
+    study.trials(3)
+    text = report_html(StudyView.read(study.directory), study.directory, [])
+    for said in (
+        "The study is not finished.",
+        "No final run has finished.",
+        "8 trials that did differently well are needed",
+        "Nothing on classes, errors and videos: no final run has finished.",
+    ):
+        assert said in text
+
+
+def test_beliefs_are_drawn_where_the_search_has_them(study_dir, tmp_path):
+    study = SyntheticStudy(tmp_path / NAME)
+    study.begin()
+    study.trials(2)
+    arms = [{"arm": k, "mean": 0.3 + 0.1 * k, "sd": 0.02} for k in range(2)]
+    study.append("study_end", state="done", verdict="tie", arms=arms,
+                 difference={"mean": 0.01, "low": -0.02, "high": 0.04},
+                 recommended={"arm": 0, "trial": None})  # fmt: skip
+    view = StudyView.read(study.directory)
+    text = report_html(view, study.directory, [])
+    assert "Verdict: not distinguishable from the defaults, which are kept" in text
+    assert "+1.0 [-2.0, 4.0] mAP" in text
+    has_arms = any(getattr(t, "arm", None) is not None for t in view.trials)
+    assert ("best as believed" in text) == has_arms
+
+
+def test_500_trials_take_under_20_s(tmp_path):
+    study = SyntheticStudy(tmp_path / NAME)
+    study.begin()
+    study.trials(500)
+    began = time.process_time()
+    report_html(StudyView.read(study.directory), study.directory, [])
+    assert time.process_time() - began < 20
+
+
+def test_weighted_map_is_map_where_every_video_counts_once(tested):
+    for key, run in tested.matches.items():
+        exact = detection_map(tested.truth, tested.found[key], len(tested.classes), tested.tiou)
+        found = weighted_map(run, np.ones((1, len(run.videos))), tested.averaged)
+        assert found[0] == pytest.approx(exact.average)
+
+
+def test_weighted_map_of_some_videos_is_their_map(tested):
+    key, run = next(iter(tested.matches.items()))
+    kept = run.videos[::2]
+    weights = np.array([[float(v in kept) for v in run.videos]])
+    truth = {v: tested.truth[v] for v in kept}
+    found = {v: tested.found[key][v] for v in kept}
+    exact = detection_map(truth, found, len(tested.classes), tested.tiou).average
+    assert weighted_map(run, weights, tested.averaged)[0] == pytest.approx(exact)
+
+
+def test_intervals_hold_the_mean_and_a_run_equals_itself(tested):
+    runs = {"best": tested.runs("best"), "default": tested.runs("default")}
+    found = resample(runs | {"again": runs["best"]}, tested.averaged)
+    for name in runs:
+        own = found.interval(name)
+        assert own.low < own.mean < own.high
+    difference, p = found.difference("best", "default")
+    assert difference.mean == pytest.approx(found.plain["best"] - found.plain["default"])
+    same, p_same = found.difference("best", "again")
+    assert same.low < 0 < same.high and p_same > 0.5 and p <= 1
+
+
+def test_holm():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+
+
+def segments(*rows):
+    start, end, label, score = (np.array(column) for column in zip(*rows, strict=True))
+    return Segments(start_s=start.astype(float), end_s=end.astype(float),
+                    label=label.astype(np.int64), score=score.astype(float))  # fmt: skip
+
+
+def test_each_kind_of_error_by_hand():
+    truth = {"v": segments((0, 10, 0, 1), (20, 30, 1, 1))}
+    found = {"v": segments(
+        (0, 10, 0, 0.9), (0, 9, 0, 0.8), (20, 30, 0, 0.7), (6, 14, 0, 0.6), (26, 34, 0, 0.5),
+        (50, 60, 0, 0.4),
+    )}  # fmt: skip
+    own = diagnose(truth, found, {"v": 100.0}, 2)
+    assert [KINDS[k] for k in own.shares[:6].argmax(axis=1)] == list(KINDS)
+    assert own.counts["length"] == [0, 0, 0, 0, 2] or sum(own.counts["length"]) == 2
+    assert own.counts["instances"] == [2, 0, 0, 0]
+    assert own.found["instances"] == [0.5, None, None, None]
+
+
+def test_places_on_an_axis():
+    assert positions([1e-4, 1e-3, 1e-2], {"loguniform": []}) == pytest.approx([0, 0.5, 1])
+    assert positions(["b", "a", None], {"choice": []})[:2] == [1, 0]
+    assert math.isnan(positions(["b", "a", None], {"choice": []})[2])
+    assert positions([2, 2], {"randint": []}) == [0.5, 0.5]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_browser_draws_everything_within_its_width(browser, text, tmp_path, width):
+    path = tmp_path / "report.html"
+    path.write_text(text)
+    shown = Page(browser, width)
+    asked = []
+    shown.page.on("request", lambda request: asked.append(request.url))
+    shown.page.goto(path.as_uri())
+    figures = shown.page.locator(".figure").count()
+    assert figures == shown.page.locator(".figure .main-svg:first-child").count() > 15
+    assert shown.page.evaluate("document.documentElement.scrollWidth") <= width
+    top = shown.page.locator(".verdict").bounding_box()
+    assert top["y"] + top["height"] < 400
+    assert shown.errors == []
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
+def test_a_click_on_a_heading_sorts(browser, text, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(text)
+    page = Page(browser, 1280).page
+    page.goto(path.as_uri())
+    head = page.locator("#trials ~ div th", has_text="mAP, %")
+    column = f"""[...document.querySelectorAll('#trials ~ div tbody tr')].map(
+        row => row.cells[{head.evaluate("e => e.cellIndex")}].dataset.value).filter(Boolean)"""
+    head.click()
+    values = [float(v) for v in page.evaluate(column)]
+    assert values == sorted(values) and len(values) > 20
+    head.click()
+    assert [float(v) for v in page.evaluate(column)] == sorted(values, reverse=True)
+
+
+def test_figures_are_json_without_nan(text):
+    for part in re.findall(r'data-figure="[^"]+">(.*?)</script>', text):
+        json.loads(part, parse_constant=lambda name: pytest.fail(name))
