@@ -13,7 +13,7 @@ from ptal_ray.data.types import Grid, Segments
 from ptal_ray.errors import DataError
 from ptal_ray.methods.method import load
 from ptal_ray.training.config import TrialConfig
-from ptal_ray.training.stages import entry
+from ptal_ray.training.stage_cache import entry
 from ptal_ray.training.supervision import annotated_ids, split_ids
 
 

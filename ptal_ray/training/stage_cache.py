@@ -111,7 +111,7 @@ def entry(key: Key) -> Path | None:
     if external := config.train.get("external_scores"):
         depends["external"] = hashlib.sha256(Path(str(external)).read_bytes()).hexdigest()
     if config.fit_on == "fit":
-        depends |= {"fold": [config.val_fraction, config.fold_seed]}
+        depends |= {"fold": [config.val_fraction, config.fold_seed, config.num_folds, config.fold]}
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
     place = Path(config.stages)
     if is_remote(config.stages):
