@@ -20,6 +20,7 @@ from ptal_ray.benchmarks.policies import POLICIES, Recommendation, drawn, raced,
 from ptal_ray.benchmarks.replay import BUDGETS, RANDOM_RUNS, all_defaults, figures, replay
 from ptal_ray.benchmarks.scorer import sealed_values
 from ptal_ray.benchmarks.table import read_table
+from ptal_ray.benchmarks.table_facts import facts
 from ptal_ray.errors import ConfigError, DataError
 
 FIGURES = {"p_worse", "gain", "worst_decile", "optimism", "spread", "cost_ratio"}
@@ -196,6 +197,32 @@ def test_the_same_replay_gives_the_same_figures_however_many_processes_share_it(
         replay([certain], ["random", "one_cell"], searches=30, budget=8, workers=n) for n in (1, 2)
     )
     assert alone == shared
+
+
+def test_facts_of_a_table_whose_truth_is_known(tmp_path):
+    truth = np.array([0.5, *np.random.default_rng(3).normal(0.5, 0.04, 60)])
+    folder = made_table(tmp_path / "known", truth, noise=0.06)
+    found = facts(folder)
+    assert found["sizes"] == [61, 4, 3, 3, 3]
+    assert found["spread"] == pytest.approx(truth.std(ddof=1), abs=0.01)
+    assert found["noise"] == pytest.approx(0.06, rel=0.1)
+    assert found["test"] == pytest.approx(0.4)
+    assert found["best_gain"] == pytest.approx(truth.max() - 0.5)
+    assert found["best_decode_gain"] == pytest.approx(0.01)
+    assert found["better"] == pytest.approx((truth[1:] > 0.5).mean())
+    assert found["seconds"] == pytest.approx(4.5)
+    assert found["rank_correlation"] == pytest.approx({1: 1.0, 3: 1.0})
+    assert found["objective"] == pytest.approx(0.5 + 0.045, abs=0.06)
+
+
+def test_show_prints_the_facts(certain, capsys):
+    assert main(["show", str(certain)]) == 0
+    text = capsys.readouterr().out
+    assert (
+        "25 configurations, 4 folds, 3 seeds" in text and "test mAP of the defaults: 40.0%" in text
+    )
+    assert main(["show", str(certain), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[str(certain)]["sizes"] == [25, 4, 3, 3, 3]
 
 
 # The sealed file

@@ -20,6 +20,7 @@ from ptal_ray.benchmarks.policies import POLICIES
 from ptal_ray.benchmarks.recording import record
 from ptal_ray.benchmarks.replay import replay
 from ptal_ray.benchmarks.replay_text import lines
+from ptal_ray.benchmarks.table_facts import fact_lines, facts
 from ptal_ray.errors import PtalError
 from ptal_ray.process.console import run_main
 from ptal_ray.space.space import load_space
@@ -55,6 +56,13 @@ def _replay(flags: argparse.Namespace) -> int:
     return 0
 
 
+def _show(flags: argparse.Namespace) -> int:
+    found = {str(folder): facts(folder) for folder in flags.tables}
+    text = (line for name, own in found.items() for line in fact_lines(name, own))
+    print(json.dumps(found) if flags.json else "\n".join(text))
+    return 0
+
+
 def _progress(done: int, total: int) -> None:
     end = "\r" if sys.stderr.isatty() and done < total else "\n"
     if end == "\r" or done % 20 == 0 or done == total:
@@ -74,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(commands.add_parser(
         "replay", help="run policies many times on recorded searches, and score what they recommend"
     ))  # fmt: skip
+    command = commands.add_parser("show", help="what recorded searches are like: spread and noise")
+    command.add_argument("tables", nargs="+", type=Path, metavar="DIR", help="as of replay")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    command.set_defaults(run=_show)
     return parser
 
 
