@@ -17,10 +17,11 @@ from ptal_ray.process.console import exit_code, run_main
 
 # isort: split
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from ptal_ray.process.cpus import usable_cpus
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", help="another imported dataset than the YAML names")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+    parser.add_argument("--jobs", type=int, default=usable_cpus(), help="runs at a time")
     parser.add_argument("--out", type=Path, required=True, help="where the report goes")
     return parser
 

@@ -17,10 +17,11 @@ from ptal_ray.process.console import exit_code, run_main
 import argparse
 import dataclasses
 import json
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+
+from ptal_ray.process.cpus import usable_cpus
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         help="also print the mAP of the pseudo-labels against the training annotations",
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:K (default: cuda where there is one)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    parser.add_argument("--threads", type=int, default=usable_cpus(), help="CPU threads")
     parser.add_argument("--out", type=Path, default=Path("runs/train"), help="where results go")
     parser.add_argument("--resume", action="store_true", help="continue from OUT/checkpoint.pt")
     parser.add_argument("--json", action="store_true", help="print the last report as JSON")

@@ -14,7 +14,7 @@ from object_store import BUCKET, ObjectStore, object_store
 
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.types import Grid, Points, Segments
-from ptal_ray.storage.remote import Remote
+from ptal_ray.storage.folder import Folder
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -80,6 +80,6 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def shelf(server: ObjectStore, tmp_path: Path) -> Remote:
+def shelf(server: ObjectStore, tmp_path: Path) -> Folder:
     """An address of this test alone."""
-    return Remote.parse(f"s3://{BUCKET}/{tmp_path.name}")
+    return Folder.parse(f"s3://{BUCKET}/{tmp_path.name}")

@@ -11,10 +11,11 @@ import pytest
 from conftest import shared
 
 from ptal_ray.data.agreement import Agreement, Placed, agreement
-from ptal_ray.data.annotations import AnnotatedVideo, read_annotations, same_id
+from ptal_ray.data.annotations import AnnotatedVideo, read_annotations
 from ptal_ray.data.points import PointRow, point_rows
 from ptal_ray.data.rates import Frames
 from ptal_ray.data.types import Segments
+from ptal_ray.data.video_ids import same_id
 
 CLASSES = ("open", "close", "take")
 

@@ -262,3 +262,15 @@ def _names_encoding(call: ast.Call) -> bool:
     text = name in ("open", "fdopen") and (modes or "newline" in named)
     text = text or (name in ("run", "Popen") and "text" in named)
     return not text or "encoding" in named
+
+
+def test_a_working_directory_that_was_removed_is_one_line(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = f"rmdir {gone}; {sys.executable} -m ptal_ray.search --help"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=gone, env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    said = "error: the working directory was removed; cd to one that exists\n"
+    assert (done.returncode, done.stderr, done.stdout) == (1, said, "")

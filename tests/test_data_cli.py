@@ -166,7 +166,58 @@ def test_info_as_text_and_as_json(tmp_path, capsys):
     assert facts["subsets"]["test"]["videos"] == 3 and facts["subsets"]["test"]["points"] == 0
     assert facts["content_hash"] == FeatureStore.open(path).info.content_hash
     assert run("info", "anet13") == 3
-    assert "--dataset watch" in capsys.readouterr().err
+    assert "python -m ptal_ray.search SPACE --dataset watch" in capsys.readouterr().err
+
+
+def simulated(folder, *more):
+    return ["--features", folder / "features", "--annotations", folder / "gt.json", "--fps", 1,
+            "--stride", 1, "--point-kind", "human", *more]  # fmt: skip
+
+
+def test_noise_of_simulated_points_is_in_the_note(tmp_path, capsys):
+    folder = shared("data/salads50_scores")
+    noise = ["--point-jitter", 2.5, "--point-dropout", 0.2, "--point-label-noise", 0.1]
+    assert run("import", "noisy", *simulated(folder, *noise)) == 0
+    assert run("import", "clean", *simulated(folder)) == 0
+    assert find("clean").info.note == "points simulated: human, seed 0"
+    assert find("noisy").info.note == (
+        "points simulated: human, seed 0, dropout 0.2, jitter 2.5 s, label noise 0.1"
+    )
+    counts = [sum(len(find(n).points(i)) for i in find(n).ids("train")) for n in ("clean", "noisy")]
+    assert 0.7 < counts[1] / counts[0] < 0.9
+    csv = ["--out", tmp_path / "points.csv", "--kind", "centre", "--point-dropout", 0.5]
+    assert run("points", "clean", *csv) == 0
+    assert len((tmp_path / "points.csv").read_text().splitlines()) < 0.6 * counts[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--point-jitter", -1], "--point-jitter -1: seconds from 0 on are allowed"),
+        (["--point-jitter", "nan"], "--point-jitter nan: seconds from 0 on"),
+        (["--point-dropout", 1], "--point-dropout 1: allowed is a share from 0 to <1"),
+        (["--point-label-noise", 1.1], "--point-label-noise 1.1: allowed is a share from 0 to 1"),
+    ],
+)
+def test_noise_out_of_range(flags, message, capsys, tmp_path):
+    assert run("import", "x", *simulated(tmp_path, *flags)) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_published_points_get_no_noise(capsys, tmp_path):
+    path = make_store(tmp_path / "tiny")
+    words = [*PLAIN, *RATES, "--points", "p.csv", "--point-dropout", 0.1]
+    assert run(*words) == 2
+    assert "simulated points alone; pass --simulate-points KIND" in capsys.readouterr().err
+    assert run("points", path, "--out", tmp_path / "p.csv", "--point-jitter", 1) == 2
+    assert "pass --kind KIND, or leave them out" in capsys.readouterr().err
+
+
+def test_info_of_a_store_without_a_test_split(tmp_path, capsys):
+    path = make_store(tmp_path / "tiny", test=0)
+    assert run("info", path) == 0
+    said = "no videos; a search reports cross-validated numbers, and nothing is sealed"
+    assert f"test      {said}" in capsys.readouterr().out
 
 
 def test_info_gives_the_range_of_grids_that_differ(tmp_path, capsys):

@@ -40,8 +40,18 @@ def test_nothing_is_noticed_where_all_is_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("results", "reason", "number", "words"),
     [
-        ({"x": [found(0, 1, score=0.1)]}, "unknown_video", 1, "1 videos that the ground truth"),
-        ({"b": []}, "videos_without_detections", 1, "1 of 2 videos of the ground truth have no"),
+        (
+            {"x": [found(0, 1, score=0.1)]},
+            "unknown_video",
+            1,
+            "1 detection in 1 video that",
+        ),
+        (
+            {"b": []},
+            "videos_without_detections",
+            1,
+            "no detection in 1 of 2 videos of the",
+        ),
         ({"b": [found(0, 10), found(0, 10, score=0.2)]}, "repeated", 1, "such as 'b' [0, 10] s"),
         ({"b": [found(0, 41)]}, "beyond_duration", 0, ""),  # within a second and 2 %
         ({"b": [found(0, 45)]}, "beyond_duration", 1, "1 of 3 detections end beyond the duration"),
@@ -49,7 +59,12 @@ def test_nothing_is_noticed_where_all_is_well(tmp_path: Path) -> None:
         ({"b": [found(0, 10, score=float("nan"))]}, "not_finite", 1, "'b' [0, 10] s"),
         ({"b": [found(0, 10, score=float("inf"))]}, "not_finite", 1, "not finite"),
         ({"b": [found(float("nan"), 10)]}, "not_finite", 1, "'b' [nan, 10] s"),
-        ({"a": [found(20, 30, "Jump", "0.5")]}, "text_scores", 1, "such as 'Jump'"),
+        (
+            {"a": [found(20, 30, "Jump", "0.5")]},
+            "text_scores",
+            1,
+            "in 1 class, such as 'Jump'",
+        ),
     ],
 )
 def test_detections(

@@ -6,65 +6,16 @@ import json
 import numpy as np
 import pytest
 from conftest import shared
+from import_layout import Layout, entry, small_layout
 
 from ptal_ray.data.importer import examine, import_dataset, plan_import
-from ptal_ray.data.plan import Source
-from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.page import review
 from ptal_ray.errors import DataError
-
-
-def entry(subset, *segments, duration=10.0, **more):
-    items = [{"segment": [s, e], "label": label} for s, e, label in segments]
-    return {"subset": subset, "duration": duration, "annotations": items} | more
 
 
 @pytest.fixture
 def layout(tmp_path):
-    """Two training videos and a test video at 2 fps, and what is imported of them."""
-    database = {
-        "a": entry("training", (1, 3, "open"), (5, 9, "close")),
-        "b": entry("training", (2, 4, "close")),
-        "c": entry("validation", (0, 4, "open")),
-    }
-    lines = ["class,start_frame,stop_frame,video_id,point"]
-    lines += ["open,10,30,a,20", "close,50,90,a,70", "close,20,40,b,30"]
-    (tmp_path / "features").mkdir()
-    rng = np.random.default_rng(0)
-    for id in database:
-        np.save(tmp_path / "features" / f"{id}.npy", rng.random((20, 4)).astype(np.float32))
-    (tmp_path / "points.csv").write_text("\n".join(lines))
-    return Layout(tmp_path, database, lines)
-
-
-class Layout:
-    def __init__(self, path, database, lines):
-        self.path, self.database, self.lines = path, database, lines
-        self.out = path / "out"
-
-    def source(self, **changes):
-        (self.path / "gt.json").write_text(json.dumps({"database": self.database}))
-        (self.path / "points.csv").write_text("\n".join(self.lines))
-        plain = {
-            "name": "tiny", "features": self.path / "features",
-            "annotations": self.path / "gt.json", "points": self.path / "points.csv",
-            "point_fps": 10.0, "fps": 2.0, "stride": 1.0,
-        }  # fmt: skip
-        return Source(**(plain | changes))
-
-    def run(self, **changes):
-        plan = import_dataset(self.source(**changes), self.out, dtype="float32", replace=True)
-        return plan, FeatureStore.open(self.out)
-
-    def save(self, id, features):
-        np.save(self.path / "features" / f"{id}.npy", features)
-
-    def refused(self, message, **changes):
-        out = self.path / "refused"
-        with pytest.raises(DataError, match=message) as caught:
-            import_dataset(self.source(**changes), out)
-        assert "\n" not in str(caught.value)
-        assert not list(self.path.glob("*refused*"))
-        return str(caught.value)
+    return small_layout(tmp_path)
 
 
 def test_the_plain_layout_is_imported(layout):
@@ -207,26 +158,6 @@ def test_short_and_long_features(layout):
     }
 
 
-def test_points_that_disagree_with_the_instances(layout):
-    layout.lines[1:] = ["open,,,a,40", "close,,,a,140", "open,,,b,60", "open,,,b,61"]
-    first, last = plan_import(layout.source()).problems
-    assert "points.csv:3: point 140 is at 14.00 s, outside video a" in first
-    assert "points.csv: 0 of 4 points (0.0 %)" in last and "no other reading is clearly" in last
-    layout.lines[3:] = ["close,,,b,60"]
-    for id in "abc":
-        layout.database[id]["fps"] = 20
-    first, last = plan_import(layout.source()).problems  # a known cause comes first
-    assert "likely cause: the frame rate is not 10: pass --point-fps json" in first
-    assert "outside video a" in last
-    assert plan_import(layout.source(point_fps=None)).remarks == {}
-    del layout.lines[2]
-    layout.refused(r"points\.csv: 0 of 2 points .*--allow-points to go on$")
-    plan, store = layout.run(allow_points=True)
-    (remark, number), *_ = plan.remarks.items()
-    assert remark.startswith("points in no instance of their class (0.0 % lie in one, ")
-    assert number == 2 and store.points("a").time_s.tolist() == [4.0]
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_features_that_are_not_finite(layout, value):
     features = np.ones((20, 4))
@@ -276,29 +207,35 @@ def test_an_unknown_class_in_the_annotations(layout):
     layout.refused("own.json: video a, instance 1: label 'close' is not among the file's classes")
 
 
-def test_points_of_other_videos(layout):
-    layout.lines += ["open,1,2,zz,20"]
-    layout.refused("points.csv:5: video 'zz' is not among those of .*gt.json, as 1 of 4 points")
-    layout.lines += [f"open,1,2,a,{10 + frame / 4}" for frame in range(40)]
-    plan, _ = layout.run()
-    assert plan.remarks == {"points of videos that are not imported, left out": 1}
+def test_dropping_every_class_names_the_flag(layout):
+    layout.refused(
+        r"gt\.json: --drop-label leaves no class: the file has close, open; keep one",
+        drop_labels=frozenset({"open", "close", "other"}),
+    )
 
 
-def test_points_of_videos_that_are_on_no_list(layout):
-    for name, ids in (("train", "a"), ("test", "c")):
+def test_an_empty_training_split(layout):
+    for id in "ab":
+        del layout.database[id]
+    layout.lines = layout.lines[:1]
+    layout.refused("gt.json: the train split is empty")
+
+
+def test_a_test_split_that_is_asked_for_and_empty(layout):
+    for name, ids in (("train", "a\nb"), ("test", "")):
         (layout.path / name).write_text(ids)
     lists = {name: layout.path / name for name in ("train", "test")}
-    plan, store = layout.run(lists=lists)
-    assert (store.ids("train"), store.ids("test")) == (("a",), ("c",))
-    assert plan.remarks["points of videos of no chosen subset, left out"] == 1
+    layout.refused("test", lists=lists)
 
 
-@pytest.mark.parametrize("subset", ["train", "test"])
-def test_an_empty_split(layout, subset):
-    for id in "ab" if subset == "train" else "c":
-        del layout.database[id]
-    layout.lines = layout.lines[:1] if subset == "train" else layout.lines
-    layout.refused(f"gt.json: the {subset} split is empty")
+def test_a_dataset_without_a_test_split(layout):
+    del layout.database["c"]
+    plan, store = layout.run()
+    assert (store.ids("train"), store.ids("test")) == (("a", "b"), ())
+    assert store.info.note == "no test split"
+    said = "training videos and no test split; a search reports cross-validated numbers, and "
+    assert plan.remarks == {f"{said}nothing is sealed": 2}
+    assert review(store)[1] == plan.remarks
 
 
 @pytest.mark.parametrize("id", ["x/y", "../a", ".a"])

@@ -16,6 +16,7 @@ from synthetic_study import SyntheticStudy
 
 from ptal_ray.errors import TrackingError
 from ptal_ray.tracking import place as mlflow_place
+from ptal_ray.tracking.reach import check
 from ptal_ray.tracking.server import default_uri
 from ptal_ray.tracking.tracker import MlflowTracker
 
@@ -155,6 +156,20 @@ def test_an_experiment_deleted_later_is_not_tried_again(tmp_path, monkeypatch):
     (line,) = tracker.close(60)
     assert "is deleted; restore it" in line and "1 of 1 events" in line
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("uri", ["databricks", "databricks://profile", "databricks-uc"])
+def test_databricks_is_left_to_mlflow(uri):
+    check(uri)
+
+
+@pytest.mark.parametrize(
+    "uri", ["mysql+pymysql://me:pw@127.0.0.1/db", "mssql://127.0.0.1/db", "ftp://x", "file:///x"]
+)
+def test_what_runs_are_not_kept_at(uri):
+    with pytest.raises(TrackingError, match="write sqlite:///FILE, postgresql://, http") as error:
+        check(uri)
+    assert "pw" not in str(error.value)
 
 
 def test_a_locked_database_is_said(tmp_path, monkeypatch):

@@ -128,9 +128,9 @@ def test_a_search_makes_a_cluster_grow_and_no_further(tmp_path: Path) -> None:
 SEND = """
 import sys
 from pathlib import Path
-from ptal_ray.storage.remote import Remote
+from ptal_ray.storage.folder import Folder
 for file in Path(sys.argv[1]).iterdir():
-    (Remote.parse(sys.argv[2]) / file.name).push(file)
+    (Folder.parse(sys.argv[2]) / file.name).push(file)
 """
 
 

@@ -12,18 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_store
-from synthetic_study import SyntheticStudy
 from test_store import write
 
-from ptal_ray import ablate, report, search, train
+from ptal_ray import search
 from ptal_ray.data import staging
 from ptal_ray.data.__main__ import main
 from ptal_ray.data.datasets import find
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError
-from ptal_ray.reporting.report import check_report, write_report
-from ptal_ray.storage.remote import Remote
-from ptal_ray.study import ablation
+from ptal_ray.storage.folder import Folder
 
 NAME = "apn_demo-20260801-120000"
 
@@ -292,97 +289,12 @@ def test_hidden_folders_of_others_stay(tmp_path):
     assert tree(tmp_path) == before
 
 
-@pytest.fixture
-def study(tmp_path):
-    made = SyntheticStudy(tmp_path / NAME)
-    made.begin()
-    made.trials(3)
-    return tmp_path / NAME
-
-
-def _notes_beside_a_report(folder):
-    (folder / "notes.md").write_text("mine")
-
-
-def _no_report(folder):
-    (folder / "result.json").write_text("{}")
-
-
-def _report_elsewhere(folder):
-    folder.rename(folder.with_name("real"))
-    folder.symlink_to("real")
-
-
-@pytest.mark.parametrize("change", [_notes_beside_a_report, _no_report, _report_elsewhere])
-def test_a_report_replaces_a_report_alone(change, study, tmp_path, capsys):
-    folder = write_report(study, tmp_path / "reports")
-    assert write_report(study, tmp_path / "reports") == folder
-    change(folder)
-    before = tree(tmp_path)
-    assert report.main([str(study), "--reports", str(tmp_path / "reports")]) == 3
-    assert "stays as it is" in capsys.readouterr().err
-    with pytest.raises(DataError, match="report of a study"):  # a resumed search asks first
-        check_report(study, tmp_path / "reports")
-    assert tree(tmp_path) == before
-
-
-@pytest.mark.parametrize("name", ["leaderboard.md", "leaderboard.json"])
-def test_a_leaderboard_of_others_stays(name, study, tmp_path, capsys):
-    root = tmp_path / "reports"
-    words = [str(study), str(study), "--reports", str(root)]
-    assert [report.main(words), report.main(words)] == [0, 0]
-    (root / name).write_text('["mine"]')
-    assert report.main(words) == 2 and f"{name} there is not of" in capsys.readouterr().err
-    assert (root / name).read_text() == '["mine"]'
-
-
-FAST = ["--set", "budget.max_steps=2", "--set", "budget.min_steps=1",
-        "--set", "selection.decode_settings=1"]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ["checkpoint.pt", "detections.json", "report.json",
-                                  "label_quality.jsonl"])  # fmt: skip
-def test_a_run_overwrites_only_a_run(name, tmp_path, capsys):
-    words = ["lacp_watch", "--dataset", str(make_store(tmp_path / "tiny")), *FAST]
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / name).write_text('{"results": {}}')
-    before = tree(tmp_path)
-    assert train.main([*words, "--label-quality", "--out", str(tmp_path / "out")]) == 2
-    assert tree(tmp_path) == before and f"{name} there is not of" in capsys.readouterr().err
-
-
-def test_a_run_is_repeated_in_its_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # earlier stages are kept there
-    words = ["lacp_watch", "--dataset", str(make_store(tmp_path / "tiny")), *FAST]
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "notes.txt").write_text("mine")
-    for _ in range(2):
-        assert train.main([*words, "--out", str(tmp_path / "out"), "--json"]) == 0
-    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
-    study = ["--out", str(tmp_path / "no" / "folder"), "--set", "train.nothing=1"]
-    assert train.main([*words, *study]) == 2 and not (tmp_path / "no").exists()
-
-
-@pytest.mark.parametrize("name", ["REPORT.md", "result.json"])
-def test_an_ablation_overwrites_only_an_ablation(name, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        ablation, "_run_all", lambda planned, jobs: iter([{"a": [{"metrics": {}}]}])
-    )
-    monkeypatch.setattr(ablation, "report", lambda *args: "# Variants of lacp\n")
-    words = ["lacp_watch", "--dataset", str(make_store(tmp_path / "tiny")), "--variant", "a:",
-             "--seeds", "1", "--out", str(tmp_path / "out")]  # fmt: skip
-    assert [ablate.main(words), ablate.main(words)] == [0, 0]
-    (tmp_path / "out" / name).write_text('{"study": {"metrics": 1}}')
-    assert ablate.main(words) == 2 and f"{name} there is not of" in capsys.readouterr().err
-    assert (tmp_path / "out" / name).read_text() == '{"study": {"metrics": 1}}'
-
-
 @pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize("files", [
     {"thesis.tex": b"mine"}, {"store.json": b'{"shop": 1}'}, {"features.arrow": b"mine"},
     {"deep/er/thesis.tex": b"mine"},
 ])  # fmt: skip
-def test_objects_of_others_stay(files, shelf: Remote, source, monkeypatch, capsys):
+def test_objects_of_others_stay(files, shelf: Folder, source, monkeypatch, capsys):
     monkeypatch.setenv("PTAL_DATA", str(shelf))
     for name, data in files.items():
         (shelf / "x" / name).write(data)
@@ -395,35 +307,27 @@ def test_objects_of_others_stay(files, shelf: Remote, source, monkeypatch, capsy
 
 @pytest.mark.usefixtures("machine")
 def test_an_address_holds_the_old_store_until_the_new_one_is_whole(
-    shelf: Remote, source, monkeypatch, machine
+    shelf: Folder, source, monkeypatch, machine
 ):
     monkeypatch.setenv("PTAL_DATA", str(shelf))
     assert run("import", "x", *source["import"]) == 0
     before, names = find("x").info, sorted((shelf / "x").names())
-    push, again = Remote.push, [*source["import"], "--replace", "--note", "again"]
+    push, again = Folder.push, [*source["import"], "--replace", "--note", "again"]
 
     def interrupted(self, path):
         if self.name == "points.arrow":
             raise KeyboardInterrupt
         push(self, path)
 
-    monkeypatch.setattr(Remote, "push", interrupted)
+    monkeypatch.setattr(Folder, "push", interrupted)
     assert run("import", "x", *again) == 130
     assert sorted((shelf / "x").names()) == names
-    monkeypatch.setattr(Remote, "push", push)
+    monkeypatch.setattr(Folder, "push", push)
     (shelf / "x" / ("0" * 16) / "points.arrow").write(b"of a killed process")
-    (shelf / "x").cache.joinpath(".upload-dead").mkdir()
+    (shelf / "x").here.joinpath(".upload-dead").mkdir()
     monkeypatch.setenv("PTAL_CACHE", str(machine.with_name("other")))
     assert find("x").info == before
     monkeypatch.setenv("PTAL_CACHE", str(machine))
     assert run("import", "x", *again) == 0
     assert find("x").info.note.startswith("again") and len((shelf / "x").names()) == 5
-    assert not list((shelf / "x").cache.glob(".upload-*"))
-
-
-def test_a_trial_removes_only_what_a_killed_one_left_unfinished(tmp_path):
-    from ptal_ray.study.job import unfinished
-
-    for name in (".checkpoint.pt.12", ".report.json.3", ".DS_Store", ".notes"):
-        (tmp_path / name).touch()
-    assert sorted(p.name for p in unfinished(tmp_path)) == [".checkpoint.pt.12", ".report.json.3"]
+    assert not list((shelf / "x").here.glob(".upload-*"))

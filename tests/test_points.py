@@ -62,7 +62,7 @@ def test_points_are_read_in_seconds_and_the_answer_is_dropped(tmp_path):
         ),
         (["class,video_id,point", "open,v,ten"], ":2: video v: point 'ten'; a number"),
         (["class,video_id,point", "open,v,nan"], "point 'nan'"),
-        (["class,video_id,point", "open,v,-1"], "point '-1'"),
+        (["class,video_id,point", "open,v,-inf"], "point '-inf'"),
         (["class,video_id,point", "open,v"], "point ''"),
         (["class,video,frame", "open,v,1"], "no column point, video_id"),
     ],
@@ -123,6 +123,13 @@ def test_points_in_the_centre_and_at_the_boundaries():
     early = found < 3
     assert 0.45 < early.mean() < 0.55
     assert found[early].max() <= 1.4 and found[~early].min() >= 4.6
+
+
+def test_human_points_are_early_and_hardly_at_an_edge():
+    many = instances(np.zeros(20000), np.full(20000, 4.0))
+    found = simulate_points(many, np.random.default_rng(0), "human").time_s
+    assert 1.5 < found.mean() < 1.7
+    assert ((found < 0.1) | (found > 3.9)).mean() < 0.01
 
 
 def test_simulated_points_are_seeded_and_kinds_are_checked():

@@ -98,7 +98,10 @@ def test_a_type_that_loses_is_refused():
     _, problems, _ = chosen([1e-7 * x for x in normal()], "float32")
     assert not problems
     _, problems, _ = chosen([x + 1e10 for x in normal()], source=np.float64)
-    assert "float32 loses 3 of 3" in problems[0] and "subtract the mean" in problems[0]
+    assert (
+        "float32 loses 3 of 3" in problems[0]
+        and "pass --normalize train, or subtract" in problems[0]
+    )
 
 
 def test_channels_and_videos_that_hold_nothing_are_named():

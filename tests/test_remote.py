@@ -20,25 +20,30 @@ from ptal_ray.data.copies import local_copy
 from ptal_ray.data.datasets import find, origin, present
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError, StorageError
-from ptal_ray.storage.remote import Remote, cache_root
+from ptal_ray.storage.folder import Folder, cache_root
 
 pytestmark = pytest.mark.usefixtures("machine")
 
 
 @pytest.fixture
-def shelf(shelf: Remote, monkeypatch: pytest.MonkeyPatch) -> Remote:
+def shelf(shelf: Folder, monkeypatch: pytest.MonkeyPatch) -> Folder:
     """An address of this test alone, where PTAL_DATA is."""
     monkeypatch.setenv("PTAL_DATA", str(shelf))
     return shelf
 
 
-def put(path: Path, source: Remote) -> Path:
+def put(path: Path, source: Folder) -> Path:
     for file in path.iterdir():
         (source / file.name).push(file)
     return path
 
 
-def test_files_are_written_read_listed_and_removed(shelf: Remote, tmp_path: Path) -> None:
+@pytest.mark.parametrize("remote", [True, False])
+def test_files_are_written_read_listed_and_removed(
+    remote: bool, shelf: Folder, tmp_path: Path
+) -> None:
+    shelf = shelf if remote else Folder.parse(str(tmp_path / "folder"))
+    assert shelf.remote == remote
     assert (shelf / "a").read() is None
     assert not (shelf / "a").pull(tmp_path / "a")
     assert shelf.names() == []
@@ -58,6 +63,30 @@ def test_files_are_written_read_listed_and_removed(shelf: Remote, tmp_path: Path
     assert (shelf / "empty").pull(tmp_path / "empty")
 
 
+def test_files_go_between_an_address_and_its_copy_here(shelf: Folder) -> None:
+    there = shelf / "run"
+    there.here.mkdir(parents=True)
+    (there.here / "a").write_bytes(b"1")
+    there.send("a", "b")  # there is no b yet
+    assert there.names() == ["a"]
+    (there / "a").write(b"2")
+    (there / "b").write(b"3")
+    there.bring("a", "b", "c")
+    assert {p.name: p.read_bytes() for p in there.here.iterdir()} == {"a": b"2", "b": b"3"}
+
+
+def test_a_folder_of_this_machine_is_its_own_copy(tmp_path: Path) -> None:
+    place = Folder.parse(f"{tmp_path}/x/")
+    (place / "a").write(b"1")
+    place.send("a", "b")
+    place.bring("a", "b")
+    assert (place.here, place.name, str(place.parent)) == (tmp_path / "x", "x", str(tmp_path))
+    assert place.names() == ["a"]
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="file/a: cannot be written .*check the folder and its"):
+        (Folder.parse(str(tmp_path / "file")) / "a").write(b"1")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -65,29 +94,31 @@ def test_files_are_written_read_listed_and_removed(shelf: Remote, tmp_path: Path
         (f"s3://bucket/x?secret_key={SECRET}", "credentials or options in it is refused"),
         ("s3:///x", "not an address; write s3://bucket/prefix"),
         ("s3://bucket/../x", "not an address"),
-        ("/data", "not an address"),
+        (f"s3:/id:{SECRET}@bucket/x", "credentials or options in it is refused"),
+        ("gs://bucket/x", "write a path or s3://bucket/prefix; nothing else is known"),
     ],
 )
 def test_what_is_no_address(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:
-        Remote.parse(text)
+        Folder.parse(text)
     assert SECRET not in str(error.value)
 
 
 def test_addresses_are_paths() -> None:
-    root = Remote.parse("s3://bucket/a//b/")
+    root = Folder.parse("s3://bucket/a//b/")
     assert str(root) == "s3://bucket/a/b"
     assert (root.name, str(root.parent), str(root / "c")) == ("b", "s3://bucket/a", f"{root}/c")
-    assert str(Remote.parse("s3://bucket") / "x") == "s3://bucket/x"
-    assert root.cache != (root / "c").cache
-    assert root.cache.is_relative_to(cache_root())
+    assert str(Folder.parse("s3://bucket") / "x") == "s3://bucket/x"
+    assert (root / "c").here == root.here / "c"
+    assert root.here.is_relative_to(cache_root())
+    assert str(Folder.parse("s3://bucket").parent) == "s3://bucket"
 
 
 def test_errors_are_one_line_without_secrets(
     server: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(StorageError, match=r"s3://nobody/x: cannot be written .* bucket does not"):
-        Remote.parse("s3://nobody/x").write(b"1")
+        Folder.parse("s3://nobody/x").write(b"1")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
@@ -100,24 +131,24 @@ def test_errors_are_one_line_without_secrets(
 
 
 def test_a_pull_that_is_cut_off_leaves_nothing(
-    shelf: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shelf: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (shelf / "a").write(b"old")
     assert (shelf / "a").pull(tmp_path / "there" / "a")
     (shelf / "a").write(b"newer")
 
-    def cut(self: Remote) -> Iterator[bytes]:
+    def cut(self: Folder) -> Iterator[bytes]:
         yield b"ne"
         raise StorageError("the connection broke")
 
-    monkeypatch.setattr(Remote, "_chunks", cut)
+    monkeypatch.setattr(Folder, "_chunks", cut)
     with pytest.raises(StorageError, match="broke"):
         (shelf / "a").pull(tmp_path / "there" / "a")
     assert [(p.name, p.read_bytes()) for p in (tmp_path / "there").iterdir()] == [("a", b"old")]
 
 
 def test_a_store_is_found_by_name_and_validated(
-    shelf: Remote, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shelf: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(DataError, match=f"'thumos14' is not imported .{shelf}/thumos14 is missing"):
         find("thumos14")
@@ -137,7 +168,7 @@ def _find(begin: Any) -> None:
     find("tiny").verify()
 
 
-def test_processes_share_one_copy(server: ObjectStore, shelf: Remote, tmp_path: Path) -> None:
+def test_processes_share_one_copy(server: ObjectStore, shelf: Folder, tmp_path: Path) -> None:
     put(make_store(tmp_path / "tiny", train=40), shelf / "tiny")
     spawn = multiprocessing.get_context("spawn")
     begin = spawn.Barrier(2)
@@ -148,10 +179,10 @@ def test_processes_share_one_copy(server: ObjectStore, shelf: Remote, tmp_path: 
         process.join(timeout=120)
     assert [p.exitcode for p in processes] == [0, 0]
     _find(spawn.Barrier(1))
-    assert server.count(f"GET /{shelf.bucket}/{shelf.key}/tiny/features.arrow") == 1
+    assert server.count(f"GET /{BUCKET}/{shelf.name}/tiny/features.arrow") == 1
 
 
-def test_a_corrupt_download_is_not_kept(shelf: Remote, tmp_path: Path) -> None:
+def test_a_corrupt_download_is_not_kept(shelf: Folder, tmp_path: Path) -> None:
     good = put(make_store(tmp_path / "tiny"), shelf / "tiny")
     bad = bytearray((good / "features.arrow").read_bytes())
     bad[len(bad) // 2] ^= 1
@@ -164,7 +195,7 @@ def test_a_corrupt_download_is_not_kept(shelf: Remote, tmp_path: Path) -> None:
     (shelf / "tiny/points.arrow").remove()
     with pytest.raises(DataError, match=r"tiny/points\.arrow: missing"):
         find("tiny")
-    assert [p.suffix for p in (shelf / "tiny").cache.iterdir()] == [".lock"]
+    assert [p.suffix for p in (shelf / "tiny").here.iterdir()] == [".lock"]
     put(good, shelf / "tiny")
     find("tiny").verify()
     (shelf / "tiny/store.json").write(b'{"info": {"content_hash": "../../x"}}')
@@ -172,7 +203,7 @@ def test_a_corrupt_download_is_not_kept(shelf: Remote, tmp_path: Path) -> None:
         find("tiny")
 
 
-def test_a_changed_store_is_another_copy(shelf: Remote, tmp_path: Path) -> None:
+def test_a_changed_store_is_another_copy(shelf: Folder, tmp_path: Path) -> None:
     put(make_store(tmp_path / "one"), shelf / "tiny")
     first = find("tiny")
     put(make_store(tmp_path / "two", seed=1), shelf / "tiny")
@@ -189,7 +220,7 @@ def test_a_changed_store_is_another_copy(shelf: Remote, tmp_path: Path) -> None:
 
 
 def test_another_machine_finds_the_data_of_a_study(
-    shelf: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shelf: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(make_store(tmp_path / "tiny"), shelf / "tiny")
     began = find("tiny")
@@ -211,7 +242,7 @@ def test_another_machine_finds_the_data_of_a_study(
 
 
 def test_imports_go_to_the_address(
-    shelf: Remote, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shelf: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     features = tmp_path / "features"
     features.mkdir()
@@ -232,13 +263,13 @@ def test_imports_go_to_the_address(
     assert f"{shelf}/mine: exists already; pass --replace" in capsys.readouterr().err
     assert data.main([*words, "--replace", "--note", "again"]) == 0
     assert find("mine").info.note.startswith("again")
-    assert sorted(p.suffix for p in (shelf / "mine").cache.iterdir()) == ["", "", ".lock", ".lock"]
+    assert sorted(p.suffix for p in (shelf / "mine").here.iterdir()) == ["", "", ".lock", ".lock"]
 
 
 def test_watch_is_assembled_at_the_address(
-    server: ObjectStore, shelf: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ObjectStore, shelf: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = find("watch")
     monkeypatch.setenv("PTAL_CACHE", str(tmp_path / "elsewhere"))
     assert find("watch").info == first.info
-    assert server.count(f"PUT /{shelf.bucket}/{shelf.key}/watch/store.json") == 1
+    assert server.count(f"PUT /{BUCKET}/{shelf.name}/watch/store.json") == 1

@@ -15,11 +15,12 @@ import ray
 from small_study import begun, small_study
 
 from ptal_ray.backends.ray import runner
-from ptal_ray.backends.ray.cluster import cluster, concurrency, local_cpus, local_nodes
+from ptal_ray.backends.ray.cluster import cluster, concurrency, local_nodes
 from ptal_ray.backends.ray.runner import run_study
 from ptal_ray.benchmarks.dummy import many_cpus
 from ptal_ray.errors import ConfigError
 from ptal_ray.policy.optuna_searcher import JOURNAL, open_journal
+from ptal_ray.process.cpus import usable_cpus
 from ptal_ray.space.domain import Domain
 from ptal_ray.space.space import Resources
 from ptal_ray.study.events import read_events
@@ -49,7 +50,7 @@ def test_what_fits() -> None:
     assert concurrency(apart, [{"CPU": 3.0}, {"CPU": 2.0}, {"CPU": 2.0}], None) == 3
     with pytest.raises(ConfigError, match="each on another node, but .* 4 CPUs .* on 1 nodes"):
         concurrency(apart, [{"CPU": 4.0}], None)
-    assert local_nodes()[0]["CPU"] == local_cpus() >= 1
+    assert local_nodes()[0]["CPU"] == usable_cpus() >= 1
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from test_trainable import CONFIG, FakeTrial
 from ptal_ray.backends.ray.trainable import TrialProcess
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, StorageError
-from ptal_ray.storage.remote import Remote
+from ptal_ray.storage.folder import Folder
 from ptal_ray.study import job as jobs
 from ptal_ray.study import mirror
 from ptal_ray.study.events import EventLog, read_events
@@ -42,14 +42,14 @@ pytestmark = pytest.mark.usefixtures("machine")
 
 
 @pytest.fixture
-def study(shelf: Remote, tmp_path: Path) -> Study:
+def study(shelf: Folder, tmp_path: Path) -> Study:
     """A fresh study whose storage is an address."""
     store = FeatureStore.open(make_store(tmp_path / "tiny", train=9))
     return begun(create_study(small_space(), store, shelf))
 
 
 @pytest.fixture
-def job(shelf: Remote, monkeypatch: pytest.MonkeyPatch) -> Job:
+def job(shelf: Folder, monkeypatch: pytest.MonkeyPatch) -> Job:
     """A job that counts instead of training, of a study at an address."""
     monkeypatch.setattr(jobs, "start", FakeTrial)
     return Job(
@@ -60,28 +60,26 @@ def job(shelf: Remote, monkeypatch: pytest.MonkeyPatch) -> Job:
 
 def test_a_run_goes_on_elsewhere(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = JobRun(job, "cpu").advance()
-    assert job.files.remote
-    assert sorted(job.files.remote.names()) == [CHECKPOINT, REPORT]
+    assert sorted(job.files.place.names()) == [CHECKPOINT, REPORT]
     monkeypatch.setenv("PTAL_CACHE", str(tmp_path / "elsewhere"))
     assert JobRun(job, "cpu").advance() == first  # the driver did not receive it
     known = dataclasses.replace(job, reported_step=10)
     last = JobRun(known, "cpu").advance()
     assert (last["step"], last["done"]) == (30, True)
-    assert sorted(job.files.remote.names()) == [CHECKPOINT, REPORT, SCORES]
+    assert sorted(job.files.place.names()) == [CHECKPOINT, REPORT, SCORES]
     monkeypatch.setenv("PTAL_CACHE", str(tmp_path / "here"))  # which has the checkpoint of 10
     assert JobRun(known, "cpu").advance() == last
 
 
 def test_a_later_checkpoint_of_this_machine_is_sent(job: Job, tmp_path: Path) -> None:
     JobRun(job, "cpu").advance()
-    assert job.files.remote
     report = json.loads((job.path / REPORT).read_text())
     (job.path / REPORT).write_text(json.dumps(report | {"step": 30}))
     (job.path / CHECKPOINT).write_text("30")  # killed before it was sent
     again = JobRun(dataclasses.replace(job, reported_step=10), "cpu").advance()
     assert again["step"] == 30
-    assert (job.files.remote / CHECKPOINT).read() == b"30"
-    (job.files.remote / CHECKPOINT).remove()
+    assert (job.files.place / CHECKPOINT).read() == b"30"
+    (job.files.place / CHECKPOINT).remove()
     shutil.rmtree(job.path)
     assert not job.files.has_checkpoint()  # a report alone is none
     assert JobRun(job, "cpu").advance()["step"] == 10
@@ -94,19 +92,17 @@ def test_a_machine_keeps_nothing_heavy_of_a_run_that_it_left(job: Job) -> None:
         assert (job.path / CHECKPOINT).exists()
     process.reset_config({"job": STANDBY, "device": "cpu"})
     assert [p.name for p in job.path.iterdir()] == [REPORT]
-    assert job.files.remote
-    assert sorted(job.files.remote.names()) == [CHECKPOINT, REPORT, SCORES]
+    assert sorted(job.files.place.names()) == [CHECKPOINT, REPORT, SCORES]
 
 
 def test_all_files_of_a_run_that_could_not_be_sent_are_sent_later(job: Job) -> None:
     run = JobRun(job, "cpu")
     while not run.advance()["done"]:
         pass
-    assert job.files.remote
     for name in (SCORES, CHECKPOINT):
-        (job.files.remote / name).remove()
+        (job.files.place / name).remove()
     JobRun(job, "cpu").advance()
-    assert sorted(job.files.remote.names()) == [CHECKPOINT, REPORT, SCORES]
+    assert sorted(job.files.place.names()) == [CHECKPOINT, REPORT, SCORES]
 
 
 def test_detections_are_sent_before_the_event(
@@ -139,10 +135,10 @@ def test_a_job_without_its_data_fails_in_one_line(job: Job, tmp_path: Path) -> N
 
 
 def test_the_drivers_files_are_mirrored_and_brought_back(
-    study: Study, shelf: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Study, shelf: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mirror, "PAUSE_S", 0.05)
-    remote = Remote.parse(study.remote)
+    remote = Folder.parse(study.remote)
     mirrored = Mirror(study)
     mirrored.start()
     log = EventLog(study.events)
@@ -182,7 +178,7 @@ def test_the_drivers_files_are_mirrored_and_brought_back(
 def test_one_driver_at_a_time(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("PAUSE_S", 0.05), ("BEAT_S", 0.1), ("SILENCE_S", 3.0)):
         monkeypatch.setattr(mirror, name, value)
-    first, driver = Mirror(study), Remote.parse(study.remote) / mirror.DRIVER
+    first, driver = Mirror(study), Folder.parse(study.remote) / mirror.DRIVER
     first.start()
     host = socket.gethostname()
     with pytest.raises(ConfigError, match=f"another process runs this .*{os.getpid()} on {host}"):
@@ -209,10 +205,10 @@ def test_a_storage_that_is_away_is_told_at_the_end(
     mirrored = Mirror(study)
     mirrored.start()
 
-    def fails(self: Remote, data: bytes) -> None:
+    def fails(self: Folder, data: bytes) -> None:
         raise StorageError("no connection")
 
-    monkeypatch.setattr(Remote, "write", fails)
+    monkeypatch.setattr(Folder, "write", fails)
     study.events.write_bytes(study.events.read_bytes() + b"x")
     found = mirrored.close()
     assert f"not all of the study is at {study.remote} (no connection)" in found
@@ -220,7 +216,7 @@ def test_a_storage_that_is_away_is_told_at_the_end(
 
 
 def test_stages_are_shared_at_the_address(
-    shelf: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shelf: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = make_store(tmp_path / "tiny", train=8)
     where = key(store, str(shelf / ".stages"))
@@ -238,7 +234,7 @@ def checkpoints(study: Study) -> list[int]:
 
 
 def test_the_best_checkpoints_are_kept(study: Study) -> None:
-    desk, remote = Desk(study), Remote.parse(study.remote) / "trials"
+    desk, remote = Desk(study), Folder.parse(study.remote) / "trials"
     desk.take(*"abcd")
 
     def trained(id: str, objective: float, step: int = 40) -> None:
@@ -264,7 +260,7 @@ def test_the_best_checkpoints_are_kept(study: Study) -> None:
     assert sorted(n for n in remote.names()) == [f"00000/{CHECKPOINT}", f"00000/{REPORT}"]
 
 
-def wait_until_one_ended_and_one_runs(studies: Remote) -> str:
+def wait_until_one_ended_and_one_runs(studies: Folder) -> str:
     """Returns once the mirrored events say so; the name of the study."""
     until = time.time() + 300
     while time.time() < until:
@@ -285,7 +281,7 @@ def moved(
 ) -> Iterator[dict[str, Any]]:
     """A study at an address, killed with -9 and finished by a machine that has nothing of it."""
     folder = tmp_path_factory.mktemp("moved")
-    shelf = Remote.parse(f"s3://{BUCKET}/moved")
+    shelf = Folder.parse(f"s3://{BUCKET}/moved")
     overrides = ("budget.max_steps=160", "final.seeds=1", "final.top=1", "budget.trials=3")
     store = make_store(folder / "tiny", train=9)
     lay_out(folder, Path("tiny"), *overrides)

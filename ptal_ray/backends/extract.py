@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ptal_ray.errors import ConfigError, DataError, StorageError
+from ptal_ray.process.cpus import usable_cpus
 from ptal_ray.video.encoders.encoder import make_encoder
 from ptal_ray.video.extractor import Extractor, Outcome
 from ptal_ray.video.files import find_videos
@@ -87,5 +88,5 @@ def _outcomes(
             videos, settings, out, device=args.device, workers=args.workers, address=args.address
         )
         return
-    extractor = Extractor(settings, out, args.device, torch.get_num_threads())
+    extractor = Extractor(settings, out, args.device, min(torch.get_num_threads(), usable_cpus()))
     yield from (extractor(id, file) for id, file in videos.items())

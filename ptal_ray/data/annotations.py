@@ -17,6 +17,7 @@ from ptal_ray.data.findings import Problem
 from ptal_ray.data.rates import Frames, positive, stated_frames
 from ptal_ray.data.types import Segments
 from ptal_ray.data.user_files import read_json, read_lines
+from ptal_ray.data.video_ids import same_id
 from ptal_ray.errors import DataError
 
 TRAINING, VALIDATION, TESTING = {"train", "training"}, {"val", "validation"}, {"test", "testing"}
@@ -115,11 +116,6 @@ def read_annotations(
         unchosen=unchosen,
         problems=tuple(reader.problems),
     )
-
-
-def same_id(id: str, known: Mapping[str, Any]) -> str | None:
-    """`id` as `known` has it: ActivityNet files write an id with and without "v_"."""
-    return next((i for i in (id, id.removeprefix("v_"), f"v_{id}") if i in known), None)
 
 
 class _Reader:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ptal_ray.data.user_files import nfc, read_lines
+from ptal_ray.data.video_ids import bare
 from ptal_ray.errors import DataError
 
 _SUFFIXES = (".txt", ".csv", ".list", ".lst")  # of a file, not of an id
@@ -26,17 +27,13 @@ def without(
         place: the file that messages name.
 
     Raises:
-        DataError: no instance has one of the classes.
+        DataError: no instance has one of the classes, or all have.
     """
     if not exclude and not drop_labels:
         return content, {}
-    excluded = {id.removeprefix("v_") for id in exclude}
-    database = {
-        id: video
-        for id, video in content["database"].items()
-        if id.removeprefix("v_") not in excluded
-    }
-    known = {id.removeprefix("v_") for id in content["database"]}
+    excluded = set(map(bare, exclude))
+    database = {id: v for id, v in content["database"].items() if bare(id) not in excluded}
+    known = set(map(bare, content["database"]))
     counts = Counter(
         {
             "videos excluded": len(content["database"]) - len(database),
@@ -75,6 +72,9 @@ def _check_labels(database: Mapping[str, Any], wanted: Set[str], place: Path) ->
         for item in items
         if isinstance(item, dict)
     }
+    if found and found <= wanted:
+        names = ", ".join(sorted(found))
+        raise DataError(f"{place}: --drop-label leaves no class: the file has {names}; keep one")
     for name in sorted(wanted - found):
         near = difflib.get_close_matches(name, found, n=1) or sorted(found)[:8]
         raise DataError(

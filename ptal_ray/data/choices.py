@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-KINDS = ("gaussian", "uniform", "centre", "boundary")  # of simulated points
+KINDS = ("gaussian", "uniform", "human", "centre", "boundary")  # of simulated points
 AUTO = "auto"  # float16 where it loses nothing that matters
 DTYPES = (AUTO, "float16", "float32")  # of a store

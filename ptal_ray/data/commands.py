@@ -18,15 +18,16 @@ from ptal_ray.data.importer import examine, import_dataset
 from ptal_ray.data.names import check_name
 from ptal_ray.data.page import page, review, verdict
 from ptal_ray.data.plan import Plan
+from ptal_ray.data.point_noise import disturbed, given_noise
 from ptal_ray.data.points import simulate_points, write_points_csv
 from ptal_ray.data.publication import published
 from ptal_ray.data.readers.source import source
 from ptal_ray.data.staging import check_place
-from ptal_ray.data.statistics import statistics, stored_videos, table
+from ptal_ray.data.statistics import NOT_SEALED, statistics, stored_videos, table
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.store_files import STORE
 from ptal_ray.errors import ConfigError, DataError
-from ptal_ray.storage.remote import Remote, is_remote
+from ptal_ray.storage.folder import Folder
 
 
 def run_import(flags: argparse.Namespace) -> int:
@@ -62,14 +63,17 @@ def run_validate(flags: argparse.Namespace) -> int:
 
 def run_points(flags: argparse.Namespace) -> int:
     """Writes the points of a store, or simulated ones, as CSV."""
+    noise = given_noise(flags, bool(flags.kind), "--kind")
     store = find(flags.name)
     rng = np.random.default_rng(flags.seed)
+    classes = len(store.info.classes)
     points = {
-        id: simulate_points(store.annotations(id), rng, flags.kind)
+        id: disturbed(simulate_points(store.annotations(id), rng, flags.kind), noise, rng,
+                      store.duration_s(id), classes)
         if flags.kind
         else store.points(id)
         for id in store.ids("train")
-    }
+    }  # fmt: skip
     write_points_csv(flags.out, points, store.info.classes, replace=flags.replace)
     print(f"{sum(map(len, points.values()))} points of {len(points)} videos: {flags.out}")
     return 0
@@ -110,14 +114,14 @@ def run_simulate(flags: argparse.Namespace) -> int:
 def _target(flags: argparse.Namespace) -> Iterator[Path]:
     """Where to write a new store; it goes to $PTAL_DATA afterwards where that is an address."""
     where = origin(check_name(flags.name))
-    if flags.out or not is_remote(where):
+    if flags.out or not (place := Folder.parse(where)).remote:
         if str(flags.out).startswith("s3:/"):  # a path has no two slashes
             raise ConfigError(f"--out {flags.out}: give a folder of this machine, or set PTAL_DATA")
         out = flags.out or data_root() / flags.name
         check_place(out, STORE, replace=flags.replace)  # before the work; and again after it
         yield out
         return
-    with published(Remote.parse(where), replace=flags.replace) as path:
+    with published(place, replace=flags.replace) as path:
         yield path
     print(f"stored    {where}")
 
@@ -178,13 +182,19 @@ def _show(store: FeatureStore) -> None:
             subset,
             f"{n['videos']} videos, {n['hours']:.2f} h, {n['snippets']} snippets, "
             f"{n['instances']} instances, {n['points']} points"
-            + (f", {n['groups']} groups" if n["groups"] else ""),
+            f"{_grouped(n['groups'])}"
+            if n["videos"] or subset == "train"
+            else f"no videos; {NOT_SEALED}",
         )
         for subset, n in facts["subsets"].items()
     ]
     rows.append(("content", facts["content_hash"]))
     for key, value in rows:
         print(f"{key:<9} {value}")
+
+
+def _grouped(groups: int) -> str:
+    return f", {groups} groups" if groups else ""
 
 
 def _remark(plan: Plan) -> None:

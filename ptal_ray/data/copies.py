@@ -10,17 +10,16 @@ import json
 import re
 from pathlib import Path
 
-from filelock import FileLock
-
 from ptal_ray.data.publication import tables
 from ptal_ray.data.staging import staged
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.store_files import DESCRIPTION, STORE, STORE_FILES
 from ptal_ray.errors import DataError, StorageError
-from ptal_ray.storage.remote import Remote
+from ptal_ray.storage.folder import Folder
+from ptal_ray.storage.lock import locked
 
 
-def local_copy(source: Remote, content_hash: str) -> Path:
+def local_copy(source: Folder, content_hash: str) -> Path:
     """The store at `source` on this machine: copied by the first process, while others wait.
 
     A copy is kept once its content hash was computed and is right. One that cannot be opened any
@@ -33,20 +32,20 @@ def local_copy(source: Remote, content_hash: str) -> Path:
     Raises:
         DataError: there is no store, its content is another one or damaged, or it cannot be read.
     """
-    path = source.cache / f"{source.name}-{content_hash[:16]}"
+    path = source.here / f"{source.name}-{content_hash[:16]}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        with locked(path.with_suffix(".lock"), wait=True):
             if not _opens(path):
                 _copy(source, path, content_hash)
     except StorageError as error:
         raise DataError(str(error)) from error
     except OSError as error:
-        raise DataError(f"{source.cache}: cannot be written ({error}); set PTAL_CACHE") from error
+        raise DataError(f"{source.here}: cannot be written ({error}); set PTAL_CACHE") from error
     return path
 
 
-def remote_hash(source: Remote) -> str:
+def remote_hash(source: Folder) -> str:
     """The content hash of the store at `source`; "" where there is none.
 
     Raises:
@@ -73,7 +72,7 @@ def _opens(path: Path) -> bool:
     return True
 
 
-def _copy(source: Remote, path: Path, content_hash: str) -> None:
+def _copy(source: Folder, path: Path, content_hash: str) -> None:
     places = dict.fromkeys(STORE_FILES, tables(source, content_hash)) | {DESCRIPTION: source}
     with staged(path, STORE, replace=True, wait=True) as work:
         for name, place in places.items():

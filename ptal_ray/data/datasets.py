@@ -12,7 +12,7 @@ from ptal_ray.data.names import check_name
 from ptal_ray.data.publication import published
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError, StorageError
-from ptal_ray.storage.remote import Remote, cache_root, is_remote
+from ptal_ray.storage.folder import Folder, cache_root
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,13 +161,13 @@ def import_hint(name: str) -> str:
 def data_root() -> Path:
     """Where stores lie on this machine: $PTAL_DATA where it is a path, else the cache directory."""
     place = os.environ.get("PTAL_DATA", "")
-    return Path(place) if place and not is_remote(place) else cache_root()
+    return Path(place) if place and not Folder.parse(place).remote else cache_root()
 
 
 def data_place() -> str:
     """Where stores lie, as `PTAL_DATA` says it: a folder or an s3:// address."""
     place = os.environ.get("PTAL_DATA", "")
-    return place if is_remote(place) else str(data_root())
+    return place if place and Folder.parse(place).remote else str(data_root())
 
 
 def imported() -> tuple[str, ...]:
@@ -176,16 +176,16 @@ def imported() -> tuple[str, ...]:
     Raises:
         DataError: the address cannot be listed.
     """
-    place = data_place()
-    if is_remote(place):
+    place = Folder.parse(data_place())
+    if place.remote:
         try:
-            names = Remote.parse(place).names()
+            names = place.names()
         except StorageError as error:
             raise DataError(f"PTAL_DATA: {error}") from error
         found = {name.removesuffix("/store.json") for name in names if name.endswith("/store.json")}
         found = {name for name in found if "/" not in name}
     else:
-        found = {path.parent.name for path in Path(place).glob("*/store.json")}
+        found = {path.parent.name for path in place.here.glob("*/store.json")}
     return tuple(sorted({"watch", *(name for name in found if not name.startswith("."))}))
 
 
@@ -195,13 +195,13 @@ def origin(name_or_path: str) -> str:
     Raises:
         ConfigError: PTAL_DATA is no address, or a text without "/" is no name.
     """
-    if is_remote(name_or_path):
-        return str(Remote.parse(name_or_path))
-    place = os.environ.get("PTAL_DATA", "")
+    if (given := Folder.parse(name_or_path)).remote:
+        return str(given)
     if "/" in name_or_path:
         return ""
     check_name(name_or_path)
-    return str(Remote.parse(place) / name_or_path) if is_remote(place) else name_or_path
+    root = Folder.parse(os.environ.get("PTAL_DATA", ""))
+    return str(root / name_or_path) if root.remote else name_or_path
 
 
 def find(name_or_path: str) -> FeatureStore:
@@ -213,8 +213,8 @@ def find(name_or_path: str) -> FeatureStore:
         DataError: there is none; says how to import it.
     """
     where = origin(name_or_path)
-    if is_remote(where):
-        return FeatureStore.open(_remote_copy(Remote.parse(where)))
+    if (place := Folder.parse(where)).remote:
+        return FeatureStore.open(_remote_copy(place))
     path = data_root() / name_or_path if where else Path(name_or_path)
     if name_or_path == "watch" and not (path / "store.json").exists():
         _assemble_watch(path)
@@ -240,8 +240,8 @@ def present(store: str, source: str, content_hash: str) -> Path:
         DataError: naming this machine: it is not there, or its content is another one.
     """
     try:
-        if is_remote(source):
-            path = local_copy(Remote.parse(source), content_hash)
+        if (place := Folder.parse(source)).remote:
+            path = local_copy(place, content_hash)
         elif source and not Path(store).exists():
             path = find(source).path
         else:
@@ -257,7 +257,7 @@ def present(store: str, source: str, content_hash: str) -> Path:
     return path
 
 
-def _remote_copy(source: Remote) -> Path:
+def _remote_copy(source: Folder) -> Path:
     try:
         found = remote_hash(source)
         if not found and source.name == "watch":
@@ -280,5 +280,5 @@ def _assemble_watch(path: Path) -> None:
 def _not_imported(name: str, place: str) -> DataError:
     return DataError(
         f"dataset {name!r} is not imported ({place} is missing); {import_hint(name)}; "
-        "`--dataset watch` tries the same space at once"
+        "or try a search space at once: python -m ptal_ray.search SPACE --dataset watch"
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ptal_ray.data.detections import DetectionFile, GroundTruth
 from ptal_ray.data.types import Segments
 from ptal_ray.ops.segments import official_tiou
+from ptal_ray.process.words import counted
 
 _FAR = 5.0  # times of detections and instances that differ by this factor have different units
 _LEAVE_OUT = "--drop-degenerate leaves these out"
@@ -116,8 +117,8 @@ def _unknown_videos(truth: GroundTruth, found: DetectionFile) -> Note:
     return Note(
         reason="unknown_video",
         number=number,
-        text=f"{number} detections are false positives in {len(unknown)} videos that the ground "
-        f"truth lacks, such as {_some(unknown)}"
+        text=f"false positives: {counted(number, 'detection')} in "
+        f"{counted(len(unknown), 'video')} that the ground truth lacks, such as {_some(unknown)}"
         + (f"; {other} of these videos are of another subset" if other else ""),
     )
 
@@ -127,8 +128,8 @@ def _videos_without(truth: GroundTruth, found: DetectionFile) -> Note:
     return Note(
         reason="videos_without_detections",
         number=len(without),
-        text=f"{len(without)} of {len(truth.segments)} videos of the ground truth have no "
-        f"detection, such as {_some(without)}",
+        text=f"no detection in {len(without)} of {counted(len(truth.segments), 'video')} of the "
+        f"ground truth, such as {_some(without)}",
     )
 
 
@@ -142,8 +143,9 @@ def _unknown_labels(truth: GroundTruth, found: DetectionFile) -> Note:
     return Note(
         reason="unknown_label",
         number=number,
-        text=f"{number} detections are left out: the ground truth lacks "
-        f"{len(found.unknown_labels)} of their labels, such as {', '.join(labels)}",
+        text=f"left out: {counted(number, 'detection')} of "
+        f"{counted(len(found.unknown_labels), 'label')} that the ground truth lacks, such as "
+        f"{', '.join(labels)}",
     )
 
 
@@ -152,8 +154,8 @@ def _renamed(found: DetectionFile) -> Note:
     return Note(
         reason="matched_ids",
         number=len(found.renamed),
-        text=f'{len(found.renamed)} videos are matched with or without "v_", such as {name!r} with '
-        f"{id!r}; the official code takes them for unknown videos",
+        text=f'{counted(len(found.renamed), "video")} matched with or without "v_", such as '
+        f"{name!r} with {id!r}; the official code takes such an id for an unknown video",
     )
 
 
@@ -161,7 +163,7 @@ def _text_scores(found: DetectionFile) -> Note:
     return Note(
         reason="text_scores",
         number=len(found.text_scores),
-        text=f"{len(found.text_scores)} classes have scores that are text, such as "
+        text=f"text as scores in {counted(len(found.text_scores), 'class', 'classes')}, such as "
         f"{_some(found.text_scores)}: they are ordered as text, so '9e-5' is above '0.9'",
     )
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ptal_ray.data.annotations import same_id
 from ptal_ray.data.types import Segments
 from ptal_ray.data.user_files import read_json
+from ptal_ray.data.video_ids import same_id, spellings
 from ptal_ray.errors import DataError
-from ptal_ray.storage.whole import whole
+from ptal_ray.storage.whole import write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,7 @@ def _matched_ids(names: Mapping[str, Any], truth: GroundTruth, path: Path) -> di
                 f"{path}: {taken[id]!r} and {name!r} are both the video {id!r} of the ground "
                 "truth; keep one of them"
             )
-        both = {name.removeprefix("v_"), f"v_{name}"}
+        both = set(spellings(name)[1:])
         if known and name != id and both <= truth.segments.keys():
             raise DataError(
                 f"{path}: {name!r} may be {' or '.join(map(repr, sorted(both)))} of the ground "
@@ -241,10 +241,8 @@ def write_detections(
         ]
         for video, found in detections.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as beside:
-        content = {"version": "1.3", "external_data": {}, "results": results}
-        beside.write_text(json.dumps(content), encoding="utf-8")
+    content = {"version": "1.3", "external_data": {}, "results": results}
+    write_whole(path, json.dumps(content))
 
 
 def _reason(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from ptal_ray.data.feature_file import FeatureFile
 from ptal_ray.data.findings import Problem
 from ptal_ray.data.user_files import nfc
+from ptal_ray.data.video_ids import spellings
 from ptal_ray.errors import DataError
 
 NEAR = (0.8, 1.25)  # snippets of a video, in those that its duration gives
@@ -51,7 +52,7 @@ class FeatureFolder:
 
     def file(self, id: str) -> Path:
         """The file of a video, with or without "v_"; the plain one where there is none."""
-        wanted = [f"{name}.npy" for name in (id, f"v_{id}", id.removeprefix("v_"))]
+        wanted = [f"{name}.npy" for name in spellings(id)]
         name = next((name for name in wanted if name in self._names), wanted[0])
         return self.folder / self._names.get(name, [name])[0]
 

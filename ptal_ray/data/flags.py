@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ptal_ray.data.choices import AUTO, DTYPES, KINDS
 from ptal_ray.data.readers.flags import add_flags
+from ptal_ray.process.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from ptal_ray.data.rates import RateSource
@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("points", help="write the points of a store, or others, as CSV")
     command.add_argument("name", help="dataset name or path of a store")
     command.add_argument("--kind", choices=KINDS, help="simulate them; default: those it has")
+    add_noise_flags(command)
     command.add_argument("--seed", type=_seed, default=0, help="of --kind")
     command.add_argument("--out", type=Path, required=True, metavar="CSV")
     command.add_argument("--replace", action="store_true", help="a CSV of points that is there")
@@ -58,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--limit", type=_positive_int, metavar="VIDEOS", help="about so many")
     command.add_argument("--stride-s", type=_positive, help="default: that of the dataset")
-    command.add_argument("--workers", type=_positive_int, default=os.cpu_count() or 1)
+    command.add_argument("--workers", type=_positive_int, default=usable_cpus())
     _list_flags(command)
     _out_flags(command)
     command.set_defaults(check=partial(_check, command, False))
@@ -81,6 +82,7 @@ def _source_flags(command: argparse.ArgumentParser) -> None:
     add("--points", type=Path, metavar="CSV")
     _point_flags(command)
     add("--simulate-points", "--point-kind", choices=KINDS, default="", help="in place of --points")
+    add_noise_flags(command)
     add("--seed", type=_seed, default=0, help="of --simulate-points")
     _list_flags(command)
     add("--drop-invalid", action="store_true", help="leave out instances with end <= start "
@@ -90,6 +92,18 @@ def _source_flags(command: argparse.ArgumentParser) -> None:
     add("--dtype", choices=DTYPES, default=AUTO, help="of the store; auto: float16 where it loses "
         "nothing that matters")  # fmt: skip
     add("--note", default="", help="one line on the data, shown with every result")
+
+
+def add_noise_flags(command: argparse.ArgumentParser) -> None:
+    """Adds the flags of `point_noise.given_noise`."""
+    for name, metavar, what in (
+        ("jitter", "SECONDS", "standard deviation of a shift of each simulated point"),
+        ("dropout", "SHARE", "of the simulated points, left out"),
+        ("label-noise", "SHARE", "of the simulated points, given another class"),
+    ):
+        command.add_argument(
+            f"--point-{name}", type=float, default=0.0, metavar=metavar, help=f"{what}; default: 0"
+        )
 
 
 def _point_flags(command: argparse.ArgumentParser, default: str = "json") -> None:

@@ -64,7 +64,7 @@ def import_dataset(
     shared = grids.pop() if len(grids) == 1 else None
     with StoreWriter(
         out, name=source.name, classes=plan.classes, grid=shared, features="real",
-        note=_note(source), dtype=plan.dtype, replace=replace, measured=True,
+        note=_note(plan), dtype=plan.dtype, replace=replace, measured=True,
     ) as writer:  # fmt: skip
         for done, video in enumerate(plan.videos):
             progress(done, len(plan.videos))
@@ -174,7 +174,8 @@ def plan_import(source: Source) -> Plan:
         int((v.points.time_s >= v.grid.seconds(lengths[v.id])).sum())
         for v in kept if v.id in lengths
     )  # fmt: skip
-    for subset in ("train", "test"):
+    # Without lists the subsets of the annotations hold, which may be of training alone.
+    for subset in ("train", "test") if source.lists else ("train",):
         if not unknown and not any(v.subset == subset for v in kept):
             text = (
                 f"{source.annotations}: the {subset} split is empty; check the subsets, the "
@@ -258,10 +259,14 @@ def _check_features(
     return lengths
 
 
-def _note(source: Source) -> str:
+def _note(plan: Plan) -> str:
+    source = plan.source
     parts = [source.note or dataset_note(source.name)]
     if source.points is None:
-        parts.append(f"points simulated: {source.simulated_points}, seed {source.seed}")
+        noise = f", {source.point_noise.note}" if source.point_noise.note else ""
+        parts.append(f"points simulated: {source.simulated_points}, seed {source.seed}{noise}")
     if source.normalize:
         parts.append("z-scores of the training split")
+    if not any(video.subset == "test" for video in plan.videos):
+        parts.append("no test split")
     return "; ".join(part for part in parts if part)

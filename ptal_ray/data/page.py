@@ -8,6 +8,7 @@ from ptal_ray.data.findings import SHOWN, Remarks, by_kind, first_of
 from ptal_ray.data.statistics import Labelled, judge, statistics, stored_videos, table
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.survey import survey
+from ptal_ray.process.words import counted
 
 
 def page(
@@ -43,8 +44,7 @@ def page(
 def verdict(problems: Sequence[str]) -> str:
     """One line on problems: how many, of which kinds."""
     kinds = by_kind(problems)
-    noun = "problem" if len(problems) == 1 else "problems"
-    return f"{len(problems)} {noun} ({', '.join(kinds)}); correct them, then import"
+    return f"{counted(len(problems), 'problem')} ({', '.join(kinds)}); correct them, then import"
 
 
 def review(store: FeatureStore) -> tuple[list[str], Remarks]:

@@ -11,6 +11,7 @@ from ptal_ray.data.choices import AUTO
 from ptal_ray.data.feature_file import FeatureFile
 from ptal_ray.data.groups import GroupSource
 from ptal_ray.data.normalize import Scale
+from ptal_ray.data.point_noise import PointNoise
 from ptal_ray.data.rates import Frames, RateSource
 from ptal_ray.data.types import Grid, Points, Segments
 
@@ -33,6 +34,7 @@ class Source:
         points: the CSV, or None to simulate points.
         point_fps: frames per second of the CSV's frame numbers, as `fps`; None means "json".
         simulated_points: one of `choices.KINDS`; used without `points`.
+        point_noise: what is done to simulated points.
         seed: of simulated points.
         lists: "train" and "test" -> files of video ids, in place of the subsets of the JSON.
         allow_length: import features that cover another time than their video lasts.
@@ -60,6 +62,7 @@ class Source:
     points: Path | None = None
     point_fps: RateSource | None = None
     simulated_points: str = ""
+    point_noise: PointNoise = PointNoise()
     seed: int = 0
     lists: dict[str, Path] | None = None
     allow_length: bool = False

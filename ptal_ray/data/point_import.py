@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from ptal_ray.data.agreement import Placed, agreement
-from ptal_ray.data.annotations import Annotations, same_id
+from ptal_ray.data.annotations import Annotations
 from ptal_ray.data.findings import Problem, Remarks
+from ptal_ray.data.placing import before_video, place, written_twice
 from ptal_ray.data.plan import STRAY, Source
+from ptal_ray.data.point_noise import disturbed
 from ptal_ray.data.points import PointRow, point_rows, simulate_points, sorted_points
 from ptal_ray.data.rates import Frames, RateSource, given_frames
 from ptal_ray.data.types import Points, Segments
+from ptal_ray.data.video_ids import same_id
 
 
 def imported_points(
@@ -44,7 +47,10 @@ def imported_points(
         if video.subset == "train":
             rng = np.random.default_rng([source.seed, zlib.crc32(video.id.encode())])
             inside = _clip(video.instances, video.duration_s)
-            found[video.id] = simulate_points(inside, rng, source.simulated_points)
+            points = simulate_points(inside, rng, source.simulated_points)
+            found[video.id] = disturbed(
+                points, source.point_noise, rng, video.duration_s, len(annotations.classes)
+            )
     return found
 
 
@@ -65,6 +71,10 @@ def _read_points(
     for point in placed:
         time_s, duration_s = point.time_s, videos[point.video].duration_s
         assert time_s is not None  # a point without a frame rate is not placed
+        if time_s < 0:
+            text = before_video(f"{path}:{point.row.line}", point)
+            problems.append(Problem(text, "points that are no numbers from 0 on"))
+            continue
         snippet_s = frames[point.video].grid.stride_s if point.video in frames else 0.0
         if time_s > duration_s + snippet_s:
             rate = "" if point.row.in_seconds else f" or --point-fps (here {point.fps})"
@@ -91,40 +101,48 @@ def _placed(
     annotations: Annotations,
     problems: list[str],
     remarks: Remarks,
-) -> list[Placed]:
+) -> Sequence[Placed]:
     """The points of training videos whose time is known."""
-    videos = {video.id: video for video in annotations.videos}
     given = given_rates(source.point_fps or "json", annotations)
     rates_at = source.point_fps if isinstance(source.point_fps, Path) else source.annotations
-    excluded, unchosen = dict.fromkeys(source.exclude), dict.fromkeys(annotations.unchosen)
-    placed, unknown = [], []
-    for row in rows:
-        id = same_id(row.video, videos)
-        if id is None and same_id(row.video, excluded):
-            remarks["points of excluded videos, left out"] += 1
-        elif id is None and same_id(row.video, unchosen):
-            remarks["points of videos of no chosen subset, left out"] += 1
-        elif id is None:
-            unknown.append(row)
-        elif videos[id].subset == "test":
-            remarks["points of test videos, left out"] += 1
-        elif id not in given and not row.in_seconds:
-            text = (
-                f"{source.points}:{row.line}: the frame rate of {id} is unknown; pass --point-fps "
-                f"with a number or a CSV, or write it in {rates_at}"
-            )
-            problems.append(Problem(text, "points without a frame rate"))
-        else:
-            fps = given[id].fps if id in given else None
-            placed.append(Placed(row=row, video=id, fps=fps))
-    remarks["points of videos that are not imported, left out"] += len(unknown)
+    train = {video.id for video in annotations.videos if video.subset == "train"}
+    placing = place(rows, train, {id: frames.fps for id, frames in given.items()})
+    for id in placing.twice:
+        problems.append(Problem(f"{source.points}: {written_twice(id)}", "ids that differ by v_"))
+    for row, id in placing.rateless:
+        text = (
+            f"{source.points}:{row.line}: the frame rate of {id} is unknown; pass --point-fps "
+            f"with a number or a CSV, or write it in {rates_at}"
+        )
+        problems.append(Problem(text, "points without a frame rate"))
+    unknown = _unknown(placing.elsewhere, source, annotations, remarks)
     if len(unknown) > STRAY * len(rows):
         text = (
             f"{source.points}:{unknown[0].line}: video {unknown[0].video!r} is not among those of "
             f"{source.annotations}, as {len(unknown)} of {len(rows)} points; the ids must agree"
         )
         problems.append(Problem(text, "points of unknown videos"))
-    return placed
+    return placing.points
+
+
+def _unknown(
+    rows: Sequence[PointRow], source: Source, annotations: Annotations, remarks: Remarks
+) -> list[PointRow]:
+    """Those of `rows` whose video is not left out for a reason, which is noted of the others."""
+    reasons = {
+        "points of excluded videos, left out": source.exclude,
+        "points of videos of no chosen subset, left out": annotations.unchosen,
+        "points of test videos, left out": {v.id for v in annotations.videos},
+    }
+    unknown = []
+    for row in rows:
+        found = (reason for reason, ids in reasons.items() if same_id(row.video, ids))
+        if reason := next(found, None):
+            remarks[reason] += 1
+        else:
+            unknown.append(row)
+    remarks["points of videos that are not imported, left out"] += len(unknown)
+    return unknown
 
 
 def _distinct(id: str, pairs: list[tuple[float, int]], remarks: Remarks) -> list[tuple[float, int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ from ptal_ray.data.findings import Problem
 from ptal_ray.data.types import Points, Segments
 from ptal_ray.data.user_files import read_csv
 from ptal_ray.errors import DataError
-from ptal_ray.storage.ownership import begins_with
+from ptal_ray.storage.ownership import begins_with, check_file
 from ptal_ray.storage.whole import whole
 
+HUMAN = (2.0, 3.0)  # PROPOSED: parameters of a beta distribution, of mean 0.4
 EDGE = 0.1  # share of an instance at either end in which a boundary point lies
 _HEAD = ("class", "video_id", "time_s")
 SPREAD = 0.25  # standard deviation of a gaussian point, in lengths of its instance
@@ -32,7 +32,7 @@ class PointRow:
         line: its number in the file.
         video: video id as written.
         label: class index.
-        value: frame number, or seconds where `in_seconds`.
+        value: frame number, or seconds where `in_seconds`; may be before the video.
     """
 
     line: int
@@ -78,7 +78,7 @@ def point_rows(
             near = known(plain["class"], classes)
             text = f"{place}: class {plain['class']!r} is unknown; {near}"
             problems.append(Problem(text, "points of unknown classes"))
-        elif not 0 <= value < np.inf:
+        elif not np.isfinite(value):
             text = f"{place}: point {plain['value']!r}; a number from 0 on is needed"
             problems.append(Problem(text, "points that are no numbers from 0 on"))
         else:
@@ -101,7 +101,9 @@ def simulate_points(segments: Segments, rng: np.random.Generator, kind: str = "g
     deviation of SPREAD times its length, drawn again while outside. The published
     `point_gaussian` files of THUMOS14, GTEA, BEOID and ActivityNet 1.3 lie much closer to the
     middle (one frame or 1 % of the length); ours does not tell a method where the middle is.
-    "centre" is that middle. "boundary" is anywhere in the first or the last EDGE of the instance.
+    "human" stands for a click soon after the action is recognised: earlier than the middle, hardly
+    ever at an edge; no annotations were fitted. "centre" is the middle. "boundary" is anywhere in
+    the first or the last EDGE of the instance.
 
     Args:
         segments: N instances.
@@ -119,6 +121,8 @@ def simulate_points(segments: Segments, rng: np.random.Generator, kind: str = "g
     count = len(segments)
     if kind == "uniform":
         position = rng.uniform(0, 1, count)
+    elif kind == "human":
+        position = rng.beta(*HUMAN, count)
     elif kind == "centre":
         position = np.full(count, 0.5)
     elif kind == "boundary":
@@ -149,7 +153,8 @@ def write_points_csv(
     Raises:
         DataError: the file cannot be written, or another one lies there.
     """
-    _check_target(path, replace)
+    head = ",".join(_HEAD) + "\r\n"
+    check_file(path, lambda there: begins_with(there, head), replace=replace)
     rows = [
         (classes[label], video, time_s)
         for video, labelled in points.items()
@@ -162,23 +167,6 @@ def write_points_csv(
         raise DataError(
             f"{path}: cannot be written ({error.strerror}); choose another file"
         ) from error
-
-
-def _check_target(path: Path, replace: bool) -> None:
-    """Finds out whether points can be written to `path`.
-
-    Raises:
-        DataError: something lies there that is not replaced.
-    """
-    if not os.path.lexists(path):
-        return
-    plain = path.is_file() and not path.is_symlink()
-    if not plain or not begins_with(path, ",".join(_HEAD) + "\r\n"):
-        raise DataError(
-            f"{path}: is no CSV that this command wrote, and stays as it is; choose another file"
-        )
-    if not replace:
-        raise DataError(f"{path}: exists already; pass --replace to write it anew")
 
 
 def sorted_points(pairs: list[tuple[float, int]]) -> Points:

@@ -2,16 +2,16 @@
 
 The tables of a store lie in a folder named by its content hash, and store.json, written last and in
 one step, says which store is there. So a process that is killed leaves the old one or the new one.
+Two imports to one name are not locked: an object store has no locks, and Arrow's client cannot make
+a write depend on what is there. Each writes a whole store; the last one to write store.json stays.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +20,15 @@ from typing import Any
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.store_files import DESCRIPTION, STORE, STORE_FILES, describes_store
 from ptal_ray.errors import DataError, StorageError
-from ptal_ray.storage.remote import Remote
+from ptal_ray.storage.folder import Folder
+from ptal_ray.storage.lock import locked
+from ptal_ray.storage.ownership import EXISTS
 
-_WORK = ".upload-"
+_WORK, _LOCK = ".upload-", ".lock"
 _TABLE = re.compile(rf"[0-9a-f]{{16}}/({'|'.join(map(re.escape, STORE_FILES))})")
 
 
-def tables(source: Remote, content_hash: str) -> Remote:
+def tables(source: Folder, content_hash: str) -> Folder:
     """The folder of the tables of a store: that of its hash, or that of store.json itself.
 
     Raises:
@@ -37,7 +39,7 @@ def tables(source: Remote, content_hash: str) -> Remote:
 
 
 @contextmanager
-def published(target: Remote, *, replace: bool) -> Iterator[Path]:
+def published(target: Folder, *, replace: bool) -> Iterator[Path]:
     """A path for a new store on this machine; it goes to `target` when the block ends well.
 
     Raises:
@@ -46,7 +48,7 @@ def published(target: Remote, *, replace: bool) -> Iterator[Path]:
     """
     try:
         _check(target, replace)
-        with _workshop(target.cache) as folder:
+        with _workshop(target.here) as folder:
             path = folder / target.name
             yield path
             before = _check(target, replace)  # others may have written there meanwhile
@@ -55,7 +57,7 @@ def published(target: Remote, *, replace: bool) -> Iterator[Path]:
         raise DataError(str(error)) from error
 
 
-def _send(store: FeatureStore, target: Remote, before: list[str]) -> None:
+def _send(store: FeatureStore, target: Folder, before: list[str]) -> None:
     """Sends a store to `target`, where the files `before` are; afterwards they are gone."""
     mine = store.info.content_hash[:16]
     sent = [f"{mine}/{name}" for name in STORE_FILES]
@@ -71,17 +73,17 @@ def _send(store: FeatureStore, target: Remote, before: list[str]) -> None:
         _remove(target, set(before) - {DESCRIPTION, *sent})
 
 
-def _remove(target: Remote, names: Iterable[str]) -> None:
+def _remove(target: Folder, names: Iterable[str]) -> None:
     for name in names:
         (target / name).remove()
 
 
-def _hash(target: Remote) -> str:
+def _hash(target: Folder) -> str:
     info = _described(target).get("info")
     return str(info.get("content_hash", "")) if isinstance(info, dict) else ""
 
 
-def _check(target: Remote, replace: bool) -> list[str]:
+def _check(target: Folder, replace: bool) -> list[str]:
     """The files at `target`, which are those of a store, or what a killed process left of one.
 
     Raises:
@@ -101,11 +103,11 @@ def _check(target: Remote, replace: bool) -> list[str]:
             "choose another name or PTAL_DATA"
         )
     if DESCRIPTION in there and not replace:
-        raise DataError(f"{target}: exists already; pass --replace to write it anew")
+        raise DataError(f"{target}: {EXISTS}")
     return names
 
 
-def _described(target: Remote) -> dict[str, Any]:
+def _described(target: Folder) -> dict[str, Any]:
     """store.json at `target`; {} where there is none, or none of a store."""
     try:
         found = json.loads((target / DESCRIPTION).read() or b"")
@@ -116,33 +118,28 @@ def _described(target: Remote) -> dict[str, Any]:
 
 @contextmanager
 def _workshop(cache: Path) -> Iterator[Path]:
-    """A new folder in `cache`, removed at the end; those of killed processes are removed now."""
+    """A new folder in `cache`, removed at the end; those of killed processes are removed now.
+
+    The lock of a folder is taken before the folder is made, and both go while it is held.
+    """
     cache.mkdir(parents=True, exist_ok=True)
-    with _held(cache, wait=True):
-        for left in cache.glob(f"{_WORK}*"):
-            with _held(left, wait=False) as free:
-                if free:
-                    shutil.rmtree(left)
-        folder = Path(tempfile.mkdtemp(prefix=_WORK, dir=cache))
-        handle = os.open(folder, os.O_RDONLY)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
+    for name in sorted({left.name.removesuffix(_LOCK) for left in cache.glob(f"{_WORK}*")}):
+        with _held(cache / name):
+            pass
+    folder = cache / f"{_WORK}{secrets.token_hex(8)}"
+    with _held(folder):
+        folder.mkdir()
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
 
 
 @contextmanager
-def _held(folder: Path, *, wait: bool) -> Iterator[bool]:
-    """Holds a lock on a folder, which ends with the process; yields whether it was free."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+def _held(folder: Path) -> Iterator[None]:
+    """Removes a folder of `_workshop` at the end, and its lock; nothing where another has it."""
+    lock = folder.with_name(f"{folder.name}{_LOCK}")
+    with locked(lock, wait=False) as free:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(handle)
+            yield
+        finally:
+            if free:
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.unlink(missing_ok=True)

@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptal_ray.data.agreement import Placed, agreement
-from ptal_ray.data.annotations import AnnotatedVideo, Annotations, read_annotations, same_id
+from ptal_ray.data.annotations import AnnotatedVideo, Annotations, read_annotations
+from ptal_ray.data.placing import before_video, place, written_twice
 from ptal_ray.data.points import no_points, point_rows, simulate_points, sorted_points
 from ptal_ray.data.rates import RateSource, given_frames
 from ptal_ray.data.recipe import SIGMA, Floats, Recipe, video_features
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.types import Grid, Points, Segments
 from ptal_ray.data.user_files import read_csv
+from ptal_ray.data.video_ids import same_id
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.process.pool import process_pool
 
@@ -298,6 +300,8 @@ def _published(
     for point in placed:
         assert point.time_s is not None  # a rate that is missing has been an error
         video = training[point.video]
+        if point.time_s < 0:
+            raise DataError(before_video(f"{path}:{point.row.line}", point))
         if point.time_s > video.duration_s + stride_s:
             raise DataError(
                 f"{path}:{point.row.line}: video {video.id}: a point at {point.time_s:.2f} s, the "
@@ -312,7 +316,7 @@ def _placed(
     videos: Mapping[str, AnnotatedVideo],
     classes: tuple[str, ...],
     point_fps: RateSource | None,
-) -> list[Placed]:
+) -> Sequence[Placed]:
     """The points of the training videos; those of other videos are left out."""
     rows, problems = point_rows(path, classes)
     for problem in problems:
@@ -322,21 +326,16 @@ def _placed(
     rates = {id: frames.fps for id, frames in given.items()}
     if point_fps is None:
         rates = _frame_rates(path, videos) | rates
-    found, spelled = [], dict[str, str]()
-    for row in rows:
-        id = same_id(row.video, videos)
-        if id is None:
-            continue  # of a test video, or one that is not chosen
-        if spelled.setdefault(id, row.video) != row.video:
-            raise DataError(f"{path}: video {id} is there with and without v_; write one id")
-        if id not in rates and not row.in_seconds:
-            raise DataError(
-                f"{path}:{row.line}: video {row.video}: frames per second are unknown; the "
-                'annotations need an "fps" for it, --point-fps a number or a CSV with it, or the '
-                "points a column time_s in seconds"
-            )
-        found.append(Placed(row=row, video=id, fps=rates.get(id)))
-    return found
+    placing = place(rows, videos, rates)
+    for id in placing.twice:
+        raise DataError(f"{path}: {written_twice(id)}")
+    for row, _ in placing.rateless:
+        raise DataError(
+            f"{path}:{row.line}: video {row.video}: frames per second are unknown; the "
+            'annotations need an "fps" for it, --point-fps a number or a CSV with it, or the '
+            "points a column time_s in seconds"
+        )
+    return placing.points
 
 
 def _frame_rates(path: Path, videos: Mapping[str, AnnotatedVideo]) -> dict[str, float]:

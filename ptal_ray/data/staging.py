@@ -8,13 +8,13 @@ the same name or in the same place.
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ptal_ray.errors import DataError
+from ptal_ray.storage.lock import locked
 from ptal_ray.storage.ownership import Kind, check_target, foreign
 from ptal_ray.storage.whole import folder_made
 
@@ -88,47 +88,25 @@ def _claimed(path: Path, kind: Kind, wait: bool) -> Iterator[Path]:
     """The empty `.NAME.partial` of `path`, held by this process and removed at the end."""
     partial = path.with_name(f".{path.name}{_PARTIAL}")
     _check_ours(partial, kind)
-    handle = _lock(partial, wait)
-    try:
-        _tidy(partial, kind)
-        yield partial
-    finally:
-        with suppress(OSError):  # the next writer tries again
+    with ExitStack() as held:
+        if not _hold(held, partial, wait):
+            raise DataError(f"{path}: another process is writing it; wait for it")
+        try:
             _tidy(partial, kind)
-            (partial / _LOCK).unlink()  # while it is held; who waits for it finds it gone
-            partial.rmdir()
-        os.close(handle)
+            yield partial
+        finally:
+            with suppress(OSError):  # the next writer tries again
+                _tidy(partial, kind)
+                (partial / _LOCK).unlink()  # while it is held; who waits for it finds it gone
+                partial.rmdir()
 
 
-def _lock(partial: Path, wait: bool) -> int:
-    """A descriptor that holds the lock inside `partial`, which is made where it is missing."""
+def _hold(stack: ExitStack, partial: Path, wait: bool) -> bool:
+    """Holds the lock in `partial`, which is made where it is missing; False: another has it."""
     while True:
         partial.mkdir(parents=True, exist_ok=True)
-        try:
-            handle = os.open(partial / _LOCK, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o644)
-        except FileNotFoundError:
-            continue  # its writer has just removed it
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if _is(handle, partial / _LOCK):
-                return handle
-        except BlockingIOError as error:
-            os.close(handle)
-            raise DataError(
-                f"{_target(partial)}: another process is writing it; wait for it"
-            ) from error
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
-
-
-def _is(handle: int, path: Path) -> bool:
-    """Whether the open file is still the one at `path`: its writer may have removed it."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
+        with suppress(FileNotFoundError):  # its writer has just removed the folder
+            return stack.enter_context(locked(partial / _LOCK, wait=wait))
 
 
 def _target(partial: Path) -> Path:

@@ -105,6 +105,9 @@ def statistics(videos: Iterable[Labelled], classes: Sequence[str]) -> dict[str, 
     return found
 
 
+NOT_SEALED = "a search reports cross-validated numbers, and nothing is sealed"
+
+
 def judge(
     videos: Sequence[Labelled],
     classes: Sequence[str],
@@ -135,6 +138,8 @@ def judge(
                     "splits without an instance",
                 )
             )
+    if found["train"].videos and not found["test"].videos:
+        remarks[f"training videos and no test split; {NOT_SEALED}"] += found["train"].videos
     train, test = found["train"].classes, found["test"].classes
     for name in classes:
         if not train[name].instances and not train[name].points:

@@ -72,8 +72,8 @@ def _chosen(channels: Channels, dtype: str, problems: list[str], remarks: Remark
     if single:
         problems.append(
             Problem(
-                f"features: {single}; subtract the mean of these channels and divide by their "
-                "deviation before the import",
+                f"features: {single}; pass --normalize train, or subtract the mean of these "
+                "channels and divide by their deviation before the import",
                 "features that a store cannot hold",
             )
         )

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -23,6 +21,7 @@ from ptal_ray.data.new_videos import NewVideos
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.storage.user_directories import expanded
+from ptal_ray.storage.whole import whole
 
 Embeddings = NDArray[np.float32]
 
@@ -204,16 +203,9 @@ def _key(encoder: str, classes: Sequence[str]) -> str:
 
 
 def _keep(path: Path, embeddings: Embeddings) -> None:
-    """Write beside the target and rename; a store that cannot be written to stays as it is."""
+    """A store that cannot be written to stays as it is."""
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-    except OSError as error:
-        _log.debug("class embeddings are not cached in %s: %s", path.parent, error)
-        return
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with whole(path) as beside, beside.open("wb") as file:
             np.save(file, embeddings)
-        os.replace(name, path)
     except OSError as error:
-        Path(name).unlink(missing_ok=True)
         _log.debug("class embeddings are not cached in %s: %s", path.parent, error)

@@ -288,7 +288,7 @@ class Race:
         """A cell of the gate: the finalist and the defaults on the same new cells."""
         if self._screening or len(self.arms) < 2 or (self.waiting and not self._gate_begun):
             return None
-        if self.time_share >= 1 and self._gate_begun:
+        if self.time_share >= 1:
             return None
         sides = [0] if (finalist := self._finalist()) == 0 else [finalist, 0]
         if sides == [0] and self._setting(0) == 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from ptal_ray.prediction.partial import Partial
 from ptal_ray.prediction.run import Found, identity, predict_folder
 from ptal_ray.prediction.target import check_output
 from ptal_ray.prediction.trained import load_model
+from ptal_ray.process.cpus import usable_cpus
 
 SHOWN = 20  # refused videos that are listed
 
@@ -124,7 +124,7 @@ def predict(
         ConfigError: the device is not there.
         DataError: the model, the folder or the durations cannot be used, or no video can.
     """
-    torch.set_num_threads(request.threads or os.cpu_count() or 1)
+    torch.set_num_threads(request.threads or usable_cpus())
     kind = output_format(request.out, request.kind)
     durations = read_durations(request.durations) if request.durations else None
     ids = feature_ids(request.features)

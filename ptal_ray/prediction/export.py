@@ -14,7 +14,7 @@ from torch.export import Dim, ExportedProgram
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.prediction.target import check_export
 from ptal_ray.prediction.trained import TrainedModel
-from ptal_ray.storage.whole import whole
+from ptal_ray.storage.whole import write_whole
 
 CLOSE = 1e-4  # greatest difference of a score
 STEPS = (0, 1, 2, 7, 60)  # beyond the least length, of the videos whose scores are compared
@@ -72,9 +72,7 @@ def export_model(model: TrainedModel, out: Path) -> float:
             f"{out}: exported scores differ by {difference:g}, more than {CLOSE:g}; it was not "
             "written; predict with the model file"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with whole(out) as beside:
-        beside.write_bytes(made.getbuffer())
+    write_whole(out, made.getbuffer())
     return difference
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ptal_ray.data.annotations import number, same_id
+from ptal_ray.data.annotations import number
 from ptal_ray.data.checks import duration_problems, feature_problems, id_problems
 from ptal_ray.data.feature_file import npy
 from ptal_ray.data.types import FloatArray, Grid, Video
 from ptal_ray.data.user_files import read_csv
+from ptal_ray.data.video_ids import same_id
 from ptal_ray.errors import DataError
 
 COVERED = (0.8, 1.25)  # share of a video that its snippets must cover

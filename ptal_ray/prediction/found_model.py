@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ptal_ray.errors import DataError, StorageError
 from ptal_ray.space.space import load_space
+from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.place import inside, kept
-from ptal_ray.storage.remote import Remote, is_remote
 from ptal_ray.study.mirror import check_out
 from ptal_ray.study.run_folder import CHECKPOINT, MODEL
 from ptal_ray.study.view import FinalRun, StudyView
@@ -35,8 +35,8 @@ def find_model(given: str) -> Path:
         from ptal_ray.tracking.registry import registered_model  # MLflow is slow to import
 
         return registered_model(given)
-    if is_remote(given):
-        return _remote_model(Remote.parse(given))
+    if (place := Folder.parse(given)).remote:
+        return _remote_model(place)
     path = Path(given).expanduser()
     path = path if path.exists() else kept(path)
     if not path.exists():
@@ -57,7 +57,7 @@ def find_model(given: str) -> Path:
     raise DataError(f"{given}: neither a study nor a run; give a folder that holds {MODEL}")
 
 
-def _remote_model(remote: Remote) -> Path:
+def _remote_model(remote: Folder) -> Path:
     """The model of a study at an address, in its working copy on this machine."""
     try:
         directory = check_out(remote)

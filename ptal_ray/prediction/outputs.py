@@ -19,7 +19,7 @@ from ptal_ray.errors import ConfigError
 from ptal_ray.prediction.formats import FORMATS
 from ptal_ray.prediction.page import page
 from ptal_ray.prediction.run import Found
-from ptal_ray.storage.whole import whole
+from ptal_ray.storage.whole import write_whole
 
 _BY_SUFFIX = {f".{name}": name for name in FORMATS} | {".htm": "html"}
 _SUBTITLES = ("srt", "vtt")
@@ -68,7 +68,7 @@ def write_output(out: Path, kind: str, found: Found, classes: tuple[str, ...]) -
         _write_subtitles(out, kind, found, classes)
     else:
         text = page(found, classes) if kind == "html" else _csv(found, classes)
-        _write_whole(out, text)
+        write_whole(out, text)
 
 
 def _csv(found: Found, classes: Sequence[str]) -> str:
@@ -126,9 +126,3 @@ def _clock(time_s: float, point: str) -> str:
     ms = round(time_s * 1000)
     hours, minutes, rest = ms // 3_600_000, ms // 60_000 % 60, ms % 60_000
     return f"{hours:02d}:{minutes:02d}:{rest // 1000:02d}{point}{rest % 1000:03d}"
-
-
-def _write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as beside:
-        beside.write_text(text, encoding="utf-8", newline="")

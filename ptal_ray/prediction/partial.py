@@ -13,7 +13,7 @@ import numpy as np
 
 from ptal_ray.data.types import Segments
 from ptal_ray.prediction.folder import ScorableFile
-from ptal_ray.storage.whole import whole
+from ptal_ray.storage.whole import write_whole
 
 
 class Partial:
@@ -34,11 +34,9 @@ class Partial:
 
     def __enter__(self) -> Partial:
         self._read()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         lines = [self._line(id, own, self._made_from[id]) for id, own in self.found.items()]
-        with whole(self.path) as beside:  # without the line that a killed run left half
-            head = json.dumps(self._identity) + "\n"
-            beside.write_text("".join([head, *lines]), encoding="utf-8")
+        head = json.dumps(self._identity) + "\n"
+        write_whole(self.path, "".join([head, *lines]))  # without a line that is half there
         self._file = self.path.open("a", encoding="utf-8")
         return self
 

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import ParamSpec
 
 INTERRUPTED = 130
+GONE = 1  # as all of storage
 CLEANING_S = 5.0  # for so long after the first signal the next ones are left out
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SCRIPT = "ptal"
@@ -89,6 +90,17 @@ def _is_command() -> bool:
     return bool(spec.name.partition(".")[0] == _PACKAGE)
 
 
+def _check_working_directory() -> None:
+    """Ends a command whose working directory was removed: torch would end it with a message of
+    MKL when it is imported."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        os.write(2, b"error: the working directory was removed; cd to one that exists\n")
+        os._exit(GONE)
+
+
 if _is_command():
+    _check_working_directory()
     for _number in _heard():
         signal.signal(_number, _end)

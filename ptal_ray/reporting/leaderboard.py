@@ -9,7 +9,7 @@ from typing import Any
 
 from ptal_ray.reporting.text import ARMS, finished, leaderboard_text
 from ptal_ray.storage.ownership import begins_with
-from ptal_ray.storage.whole import whole
+from ptal_ray.storage.whole import write_whole
 from ptal_ray.study.view import StudyView, Summary, dumps, summarise
 
 _HEAD = "# Studies\n"  # of leaderboard.md
@@ -82,5 +82,4 @@ def write_leaderboard(rows: Sequence[dict[str, Any]], root: Path) -> None:
         ("leaderboard.md", f"{_HEAD}\n{leaderboard_text(rows)}\n"),
         ("leaderboard.json", dumps(list(rows), indent=1) + "\n"),
     ):
-        with whole(root / name) as beside:
-            beside.write_text(text, encoding="utf-8")
+        write_whole(root / name, text)

@@ -12,6 +12,7 @@ from ptal_ray.study.conclusion import tested_difference
 from ptal_ray.study.study import RECOMMENDED, Study
 from ptal_ray.study.view import StudyView, summarise
 from ptal_ray.tracking.server import tracking_uri
+from ptal_ray.tracking.tracker import view_links
 
 _ARMS = (("best", "recommended"), ("default", "defaults"))
 
@@ -38,6 +39,7 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
         "note": view.study.get("note", ""),
         "report": str(report),
         "mlflow": tracking_uri(),
+        "views": view_links(study.directory),
         "unlogged": list(unlogged),
     }
 

@@ -43,7 +43,9 @@ def val_fraction(facts: Facts, values: Values) -> Found:
     """
     number = selected(facts.videos, 0.6 * facts.videos**-0.2)
     share = bounded(round(number / facts.videos, 4), 0.01, 0.5)
-    return Found(share, f"0.6 V^0.8 = {number} of V = {facts.videos} training videos select")
+    folds = max(2, round(1 / share))
+    why = f"0.6 V^0.8 = {number} of V = {facts.videos} training videos select, in {folds} folds"
+    return Found(share, why)
 
 
 def cross_fit(facts: Facts, values: Values) -> Found:

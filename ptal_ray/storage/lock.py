@@ -1,12 +1,12 @@
-"""A lock among the processes of a machine."""
+"""A lock among processes: every lock of this package on a file is made here."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 
 @contextmanager
@@ -14,16 +14,20 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
     """Holds a lock among processes, which ends with the process; yields whether it was free.
 
     Args:
-        path: a file that is made for this.
+        path: a file that is made for this and stays; its folder exists.
         wait: wait for it.
+
+    Raises:
+        OSError: the file cannot be made, or is a link.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    # Not of one thread: what takes the lock may hand it to a thread that gives it back.
+    lock = FileLock(path, blocking=wait, thread_local=False)
     try:
-        try:
-            flock(handle, LOCK_EX if wait else LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
     finally:
-        os.close(handle)
+        lock.release()

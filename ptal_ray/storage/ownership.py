@@ -11,6 +11,8 @@ from typing import Any
 
 from ptal_ray.errors import ConfigError, DataError
 
+EXISTS = "exists already; pass --replace to write it anew"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
@@ -64,7 +66,7 @@ def check_target(path: Path, kind: Kind, *, replace: bool) -> None:
     if reason := foreign(path, kind):
         raise DataError(f"{path}: {reason}, and stays as it is; move it away or choose another")
     if not replace:
-        raise DataError(f"{path}: exists already; pass --replace to write it anew")
+        raise DataError(f"{path}: {EXISTS}")
 
 
 def check_files(flag: str, folder: Path, files: Mapping[str, Callable[[Path], bool]]) -> None:
@@ -80,13 +82,38 @@ def check_files(flag: str, folder: Path, files: Mapping[str, Callable[[Path], bo
     """
     for name, known in files.items():
         path = folder / name
-        if not os.path.lexists(path):
-            continue
-        if path.is_symlink() or not path.is_file() or not known(path):
+        if os.path.lexists(path) and not _is_plain(path, known):
             raise ConfigError(
                 f"{flag} {folder}: {name} there is not of this command, and stays as it is; move "
                 "it away or choose another folder"
             )
+
+
+def check_file(path: Path, known: Callable[[Path], bool], *, replace: bool) -> None:
+    """Finds out whether one file can be written to `path`.
+
+    Args:
+        path: the file to be.
+        known: whether a file is one that the same command wrote earlier.
+        replace: whether such a file gives way.
+
+    Raises:
+        DataError: something else lies there, or such a file and `replace` is off.
+    """
+    if not os.path.lexists(path):
+        return
+    if not _is_plain(path, known):
+        raise DataError(
+            f"{path}: is not of this command, and stays as it is; move it away or choose another "
+            "file"
+        )
+    if not replace:
+        raise DataError(f"{path}: {EXISTS}")
+
+
+def _is_plain(path: Path, known: Callable[[Path], bool]) -> bool:
+    """Whether a file itself, no link to one, lies there and is `known`."""
+    return path.is_file() and not path.is_symlink() and known(path)
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,12 +19,27 @@ def whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; nothing of it stays.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         yield beside
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes | memoryview) -> None:
+    """Writes a file, and the folder that it lies in where that is missing.
+
+    Args:
+        path: the file to be; one that lies there is replaced.
+        content: a text is written as UTF-8.
+
+    Raises:
+        OSError: it cannot be written; nothing of it stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as beside:
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager

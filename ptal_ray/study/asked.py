@@ -12,8 +12,8 @@ from ptal_ray.data.datasets import find, origin
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, StorageError
 from ptal_ray.space.space import load_space
+from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.place import kept, plain_name, results_root
-from ptal_ray.storage.remote import Remote, is_remote
 from ptal_ray.study.choices import SCHEDULERS, SEARCHERS
 from ptal_ray.study.continuing import check_flags, check_storage, check_trials, overrides
 from ptal_ray.study.feasibility import demand, problems
@@ -88,8 +88,8 @@ def _found(args: argparse.Namespace) -> Study:
     given = args.resume or latest_study(storage(args), Path(args.space).stem)
     by_name = "/" not in given and not (args.resume and kept(Path(given)).is_dir())
     directory, remote = study_place(storage(args), given) if by_name else (Path(given), None)
-    if is_remote(given):
-        remote = Remote.parse(given)
+    if (place := Folder.parse(given)).remote:
+        remote = place
     if remote is None:
         return read_study(kept(directory))
     try:
@@ -98,15 +98,14 @@ def _found(args: argparse.Namespace) -> Study:
         raise ConfigError(f"--resume: {error}") from error
 
 
-def storage(args: argparse.Namespace) -> Path | Remote:
+def storage(args: argparse.Namespace) -> Path | Folder:
     """Where studies lie.
 
     Raises:
         ConfigError: no address.
     """
-    if is_remote(args.storage):
-        return Remote.parse(args.storage)
-    return kept(Path(args.storage))
+    place = Folder.parse(args.storage)
+    return place if place.remote else kept(Path(args.storage))
 
 
 def resume_command(study: Study, args: argparse.Namespace) -> str:

@@ -322,9 +322,9 @@ class Conductor:
 
     def _fetch(self, job: Job) -> None:
         """Brings the detections of a final run here before its event says that they are."""
-        remote = job.files.remote
-        if remote and not (remote / DETECTIONS).pull(job.path / DETECTIONS):
-            raise StorageError(f"{remote / DETECTIONS}: is gone; --resume makes it again")
+        place = job.files.place
+        if place.remote and not (place / DETECTIONS).pull(job.path / DETECTIONS):
+            raise StorageError(f"{place / DETECTIONS}: is gone; --resume makes it again")
 
     def _write(self, event: str, **fields: Any) -> None:
         fields = {"time": time.time()} | fields

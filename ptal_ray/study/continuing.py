@@ -10,7 +10,7 @@ from typing import Any
 
 from ptal_ray.errors import ConfigError
 from ptal_ray.space.space import SearchSpace, find_space, load_space
-from ptal_ray.storage.remote import Remote
+from ptal_ray.storage.folder import Folder
 from ptal_ray.study.choices import DEFAULT_STORAGE
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView
@@ -32,7 +32,7 @@ def check_flags(args: argparse.Namespace) -> None:
             )
 
 
-def check_storage(study: Study, given: str, storage: Path | Remote) -> None:
+def check_storage(study: Study, given: str, storage: Path | Folder) -> None:
     """Refuses a storage in which the study does not lie.
 
     Args:
@@ -43,9 +43,7 @@ def check_storage(study: Study, given: str, storage: Path | Remote) -> None:
     Raises:
         ConfigError: so it is.
     """
-    own: Path | Remote = study.directory.parent
-    if study.remote:
-        own = Remote.parse(study.remote).parent
+    own = study.place.parent
     if given != DEFAULT_STORAGE and str(own) != str(storage):
         raise ConfigError(
             f"--storage {given}: the study lies in {own} and stays there; leave --storage out"

@@ -18,7 +18,7 @@ from ptal_ray.data.batching import stored_grid
 from ptal_ray.data.part import spread, write_part
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import PtalError
-from ptal_ray.methods.method import load
+from ptal_ray.methods.method import load, with_values
 from ptal_ray.methods.rules import selected
 from ptal_ray.study.study import Study, trial_config
 from ptal_ray.training.config import TrialConfig
@@ -179,8 +179,7 @@ def _before(config: TrialConfig, device: str) -> Range:
     method = load(config.method)
     if method.stage is None:
         return 0.0, 0.0
-    kind: Any = method.train_params
-    hp = kind(**config.train)
+    hp = with_values(method.train_params, config.train)
     train, steps = asdict(method.stage.params(hp)), int(getattr(hp, method.stage.steps))
     before = replace(config, method=method.stage.method, train=train, decode={}, decode_domains={})
     (low, high), _ = _step(before, 1, device)
@@ -204,8 +203,8 @@ def _video(trial: Trial, config: TrialConfig) -> float:
     (scores,) = trial.score(ids)
     grid = stored_grid(task.store, ids[0], task.hp.resample_to)
     seconds = task.store.duration_s(ids[0])
-    kind: Any = task.method.decode_params
-    tried = decode_settings(kind(**config.decode), config.decode_domains, DECODED, config.seed)
+    first = with_values(task.method.decode_params, config.decode)
+    tried = decode_settings(first, config.decode_domains, DECODED, config.seed)
     each = [partial(task.method.decode, scores, grid, seconds, hp) for hp in tried]
     _timed(trial, each[0])  # compiles what is compiled
     settings = config.decode_settings if config.decode_domains else 1

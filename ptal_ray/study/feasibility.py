@@ -16,6 +16,7 @@ from ptal_ray.data.sampling import BatchPlan
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError, PtalError
 from ptal_ray.methods.method import AnyMethod, TrainParams, load, with_values
+from ptal_ray.process.words import counted
 from ptal_ray.space.domain import Domain, Scalar
 from ptal_ray.study.study import Study, trial_config
 from ptal_ray.training.batches import check_divides
@@ -69,14 +70,14 @@ def remarks(study: Study, asked: int) -> list[str]:
     if trials < asked:
         what = "the grid" if study.searcher == "grid" else "train:"
         found.append(
-            f"{what} has {_counted(trials, 'different configuration')} and "
-            f"{_counted(asked, 'trial')} were asked for; the search ends after {trials}, as none "
+            f"{what} has {counted(trials, 'different configuration')} and "
+            f"{counted(asked, 'trial')} were asked for; the search ends after {trials}, as none "
             "is run twice"
         )
     if space.final.top > trials:
         found.append(
             f"final.top: {space.final.top} configurations are to be compared, and the search has "
-            f"{_counted(trials, 'trial')}"
+            f"{counted(trials, 'trial')}"
         )
     if space.decode and space.selection.decode_settings == 1:
         found.append(
@@ -84,10 +85,6 @@ def remarks(study: Study, asked: int) -> list[str]:
             "searched"
         )
     return found
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def run_problems(config: TrialConfig, store: FeatureStore, workers: int = 1) -> list[PtalError]:

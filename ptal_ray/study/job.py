@@ -15,11 +15,10 @@ from typing import Any
 
 from ptal_ray.data.datasets import present
 from ptal_ray.errors import DataError, PtalError, StorageError, full_storage_named
-from ptal_ray.storage.remote import Remote
-from ptal_ray.storage.whole import whole
+from ptal_ray.storage.folder import Folder
+from ptal_ray.storage.whole import write_whole
 from ptal_ray.study.finals import FinalConfig, final_event
 from ptal_ray.study.run_folder import CHECKPOINT, DETECTIONS, MODEL, REPORT, SCORES, RunFolder
-from ptal_ray.study.study import working_copy
 from ptal_ray.study.view import dumps
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.decoding import write_scores
@@ -61,7 +60,7 @@ class Job:
     @property
     def study_directory(self) -> Path:
         """The folder of the study on this machine."""
-        return working_copy(Remote.parse(self.remote)) if self.remote else Path(self.directory)
+        return self._place.here
 
     @property
     def path(self) -> Path:
@@ -71,8 +70,11 @@ class Job:
     @property
     def files(self) -> RunFolder:
         """The files of this run."""
-        remote = Remote.parse(self.remote) / self.folder if self.remote else None
-        return RunFolder(self.path, remote)
+        return RunFolder(self._place / self.folder)
+
+    @property
+    def _place(self) -> Folder:
+        return Folder.parse(self.remote or self.directory)
 
     @property
     def run(self) -> FinalConfig:
@@ -198,8 +200,7 @@ class JobRun:
         folder.mkdir(parents=True, exist_ok=True)
         if not self.job.final:
             write_scores(folder / SCORES, trial.scores)
-        with whole(folder / REPORT) as beside:
-            beside.write_text(dumps(result), encoding="utf-8")
+        write_whole(folder / REPORT, dumps(result))
         trial.save(folder / CHECKPOINT)
         last = (SCORES, DETECTIONS, MODEL) if trial.done else ()
         self.job.files.send(*last, REPORT, CHECKPOINT)

@@ -1,8 +1,9 @@
 """The files of a study's driver, mirrored to a remote storage while it runs, and brought back.
 
 The runs of a study send their own files; see `run_folder`. One driver at a time: driver.json says
-which. An object store has no locks, so two that start within the same second on two machines can
-both get past that; the one that finds the other's name there later stops.
+which. Two that start within the same second on two machines can both get past that; the one that
+finds the other's name there later stops. A write that S3 refuses where the file exists
+(`If-None-Match: *`) would close that second, but Arrow's client, up to version 25, cannot send it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from typing import Any
 import psutil
 
 from ptal_ray.errors import ConfigError, StorageError
-from ptal_ray.storage.remote import Remote
-from ptal_ray.study.study import Study, working_copy
+from ptal_ray.storage.folder import Folder
+from ptal_ray.study.study import Study
 
 LOG = "events.jsonl"
 BESIDE = ("study.json", "optuna.journal", "mlflow_state.json")
@@ -31,7 +32,7 @@ SILENCE_S = 25.0  # a driver on another machine that gives none for so long is d
 _FINAL = re.compile(r"final/\w+/detections\.json")
 
 
-def check_out(remote: Remote) -> Path:
+def check_out(remote: Folder) -> Path:
     """The directory of a study on this machine, as far as the study has come.
 
     That is what lies at `remote`, unless the directory is here already and is further, because a
@@ -41,7 +42,7 @@ def check_out(remote: Remote) -> Path:
         ConfigError: there is no study, or both went on from the same event.
         StorageError: it cannot be read.
     """
-    directory = working_copy(remote)
+    directory = remote.here
     log = directory / LOG
     here = _whole_lines(log.read_bytes() if log.exists() else b"")
     there = _whole_lines((remote / LOG).read() or b"")
@@ -72,7 +73,7 @@ class Mirror:
 
     def __init__(self, study: Study) -> None:
         self._directory = study.directory
-        self._remote = Remote.parse(study.remote) if study.remote else None
+        self._place = study.place
         self._me: dict[str, Any] = {
             "host": socket.gethostname(), "pid": os.getpid(),
             "started": psutil.Process().create_time(),
@@ -90,13 +91,13 @@ class Mirror:
         Raises:
             ConfigError: another process runs this study, or the storage cannot be used.
         """
-        if self._remote is None:
+        if not self._place.remote:
             return
         try:
-            other = (self._remote / DRIVER).read()
+            other = (self._place / DRIVER).read()
             if other is not None and self._lives(other):
                 raise ConfigError(
-                    f"{self._remote}: another process runs this study ({_who(other)}); wait for it "
+                    f"{self._place}: another process runs this study ({_who(other)}); wait for it "
                     "or stop it"
                 )
             self._sign()
@@ -106,7 +107,7 @@ class Mirror:
 
     def close(self) -> str:
         """Sends what is left and ends; returns a line on what could not be sent, or ""."""
-        if self._remote is None or self._thread.ident is None:  # it never began
+        if not self._place.remote or self._thread.ident is None:  # it never began
             return ""
         self._stop.set()
         self._thread.join()
@@ -115,18 +116,17 @@ class Mirror:
         if not self._trouble:
             self._leave()
         if self.lost:
-            return f"stopped: {self._remote}: {self._trouble}"
+            return f"stopped: {self._place}: {self._trouble}"
         if self._trouble:
             return (
-                f"not all of the study is at {self._remote} ({self._trouble}); the rest lies in "
-                f"{self._directory}; --resume {self._remote} on this machine sends it"
+                f"not all of the study is at {self._place} ({self._trouble}); the rest lies in "
+                f"{self._directory}; --resume {self._place} on this machine sends it"
             )
         return ""
 
     def _leave(self) -> None:
-        assert self._remote is not None
         try:
-            (self._remote / DRIVER).remove()
+            (self._place / DRIVER).remove()
         except StorageError as error:
             self._trouble = str(error)
 
@@ -152,8 +152,7 @@ class Mirror:
         """Sends what changed: the log before the files that follow it, but read after them."""
         files = {name: data for name in (*BESIDE, LOG) if (data := self._changed(name))}
         for name in sorted(files, key=lambda name: name != LOG):
-            assert self._remote is not None
-            (self._remote / name).write(files[name][0])
+            (self._place / name).write(files[name][0])
             self._sent[name] = files[name][1]
 
     def _changed(self, name: str) -> tuple[bytes, tuple[int, int]] | None:
@@ -165,18 +164,16 @@ class Mirror:
         return None if self._sent.get(name) == stamp else (path.read_bytes(), stamp)
 
     def _beat(self) -> None:
-        assert self._remote is not None
-        found = (self._remote / DRIVER).read()
+        found = (self._place / DRIVER).read()
         if found is not None and not self._mine(found):
             self.lost = True
             raise StorageError(f"another driver took it over: {_who(found)}")
         self._sign()
 
     def _sign(self) -> None:
-        assert self._remote is not None
         self._beats += 1
         self._beat_at = time.monotonic() + BEAT_S
-        (self._remote / DRIVER).write(json.dumps(self._me | {"beat": self._beats}).encode())
+        (self._place / DRIVER).write(json.dumps(self._me | {"beat": self._beats}).encode())
 
     def _mine(self, text: bytes) -> bool:
         found = _parsed(text)
@@ -187,11 +184,10 @@ class Mirror:
         found = _parsed(text)
         if found.get("host") == self._me["host"]:
             return _runs(int(found.get("pid", 0)), found.get("started"))
-        assert self._remote is not None
         until = time.monotonic() + SILENCE_S
         while time.monotonic() < until:
             time.sleep(PAUSE_S)
-            if (now := (self._remote / DRIVER).read()) != text:
+            if (now := (self._place / DRIVER).read()) != text:
                 return now is not None
         return False
 

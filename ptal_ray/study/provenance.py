@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from ptal_ray.process.cpus import usable_cpus
+
 _PACKAGES = ("ptal-ray", "torch", "numpy", "pyarrow", "ray", "optuna", "mlflow")
 
 
@@ -42,9 +44,7 @@ def hardware() -> dict[str, Any]:
     """CPU model and cores this process may use, memory in GiB, GPU names."""
     return {
         "cpu": _cpu_model(),
-        "cpus": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1,
+        "cpus": usable_cpus(),
         "memory_gib": round(_memory_bytes() / 2**30, 1),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         if torch.cuda.is_available()

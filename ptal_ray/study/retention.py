@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ptal_ray.storage.remote import Remote
 from ptal_ray.study.run_folder import CHECKPOINT
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView, TrialView
@@ -25,7 +24,7 @@ class Retention:
         self._kept: list[tuple[float, int]] = []
         ended = [t for t in view.trials if t.state != "running"]
         dropped = [self._dropped_by(t.number, _objective(t)) for t in ended]
-        there = set(_trials(study).names()) if study.remote else set()
+        there = set((study.place / "trials").names()) if study.remote else set()
         for number in dropped:
             if number is not None and (study.remote == "" or f"{number:05d}/{CHECKPOINT}" in there):
                 study.run_folder(number).forget()
@@ -46,10 +45,6 @@ class Retention:
             return number
         self._kept = sorted([*self._kept, (-objective, number)])
         return self._kept.pop()[1] if len(self._kept) > self._most else None
-
-
-def _trials(study: Study) -> Remote:
-    return Remote.parse(study.remote) / "trials"
 
 
 def _objective(trial: TrialView) -> float | None:

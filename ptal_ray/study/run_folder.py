@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.storage.remote import Remote
+from ptal_ray.storage.folder import Folder
 from ptal_ray.study.events import loads
 from ptal_ray.training.worker import Worker
 
@@ -26,12 +26,15 @@ class RunFolder:
     """Where a run keeps its files.
 
     Args:
-        path: on this machine.
-        remote: where every machine finds them; None where `path` is the only place.
+        place: where every machine that works on the study finds them.
     """
 
-    path: Path
-    remote: Remote | None = None
+    place: Folder
+
+    @property
+    def path(self) -> Path:
+        """The folder of the run on this machine."""
+        return self.place.here
 
     def report(self) -> dict[str, Any] | None:
         """The result that was saved here with a checkpoint, if there is one."""
@@ -53,7 +56,7 @@ class RunFolder:
         Raises:
             StorageError: the storage cannot be read or written.
         """
-        if self.remote is None:
+        if not self.place.remote:
             return
         if rank == 0:
             here = (self.report() or {"step": 0})["step"]
@@ -71,13 +74,11 @@ class RunFolder:
         Raises:
             StorageError: it cannot be written.
         """
-        for name in names:
-            if self.remote and (self.path / name).exists():
-                (self.remote / name).push(self.path / name)
+        self.place.send(*names)
 
     def leave(self) -> None:
         """Removes from this machine what it holds only to train a run that lies elsewhere too."""
-        if self.remote:
+        if self.place.remote:
             for name in (CHECKPOINT, SCORES):
                 (self.path / name).unlink(missing_ok=True)
 
@@ -89,19 +90,16 @@ class RunFolder:
         """
         for name in reversed(_STATE):
             (self.path / name).unlink(missing_ok=True)
-            if self.remote:
-                (self.remote / name).remove()
+            (self.place / name).remove()
 
     def _pull(self) -> None:
-        assert self.remote is not None
         for name in reversed(_STATE):
             (self.path / name).unlink(missing_ok=True)
-        for name in _STATE:
-            (self.remote / name).pull(self.path / name)
+        self.place.bring(*_STATE)
 
     def _remote_step(self) -> int:
         """The step of the report beside the remote checkpoint; 0 for none."""
-        if self.remote is None or not set(_STATE) <= set(self.remote.names()):
+        if not self.place.remote or not set(_STATE) <= set(self.place.names()):
             return 0
-        text = (self.remote / REPORT).read()
+        text = (self.place / REPORT).read()
         return int(loads(text)["step"]) if text else 0

@@ -17,7 +17,7 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.space.space import SearchSpace, load_space
 from ptal_ray.storage.ownership import begins_with, check_files, read_object
-from ptal_ray.storage.whole import folder_made, whole
+from ptal_ray.storage.whole import folder_made, write_whole
 from ptal_ray.study.feasibility import demand, run_problems
 from ptal_ray.study.run_folder import MODEL
 from ptal_ray.study.study import Study, trial_config
@@ -103,8 +103,7 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
     while True:
         report = trial.advance()
         said = dataclasses.asdict(report) | {"annotated": trial.task.annotated}
-        with whole(out / "report.json") as beside:  # first: it says whose the others are
-            beside.write_text(json.dumps(said, indent=1), encoding="utf-8")
+        write_whole(out / "report.json", json.dumps(said, indent=1))  # says whose the others are
         write_detections(out / "detections.json", trial.detections, trial.task.store.info.classes)
         if trial.done:
             trial.save_model(out / MODEL, report.decode)

@@ -14,9 +14,9 @@ from ptal_ray.data.datasets import present
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, NoTrialFinished, StorageError
 from ptal_ray.space.space import Scalar, SearchSpace, parse_space
+from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.place import check_links, plain_name
-from ptal_ray.storage.remote import Remote
-from ptal_ray.storage.whole import whole
+from ptal_ray.storage.whole import write_whole
 from ptal_ray.study.choices import SCHEDULERS, SEARCHERS
 from ptal_ray.study.finals import FinalConfig
 from ptal_ray.study.provenance import provenance
@@ -113,18 +113,17 @@ class Study:
 
     def run_folder(self, number: int) -> RunFolder:
         """The files of trial `number`."""
-        path = self.trial_directory(number)
-        folder = path.relative_to(self.directory).as_posix()
-        return RunFolder(path, Remote.parse(self.remote) / folder if self.remote else None)
+        folder = self.trial_directory(number).relative_to(self.directory).as_posix()
+        return RunFolder(self.place / folder)
 
-
-def working_copy(remote: Remote) -> Path:
-    """The directory of the study `remote` on this machine."""
-    return remote.parent.cache / remote.name
+    @property
+    def place(self) -> Folder:
+        """Where its files lie: its directory, or the address that mirrors it."""
+        return Folder.parse(self.remote or str(self.directory))
 
 
 def create_study(
-    space: SearchSpace, store: FeatureStore, storage: Path | Remote, **settings: Any
+    space: SearchSpace, store: FeatureStore, storage: Path | Folder, **settings: Any
 ) -> Study:
     """Makes a new study directory and writes study.json into it.
 
@@ -168,11 +167,11 @@ def create_study(
     return study
 
 
-def study_place(storage: Path | Remote, name: str) -> tuple[Path, Remote | None]:
+def study_place(storage: Path | Folder, name: str) -> tuple[Path, Folder | None]:
     """The directory of study `name` on this machine, and its address where it is mirrored."""
     if isinstance(storage, Path):
         return storage / name, None
-    return working_copy(storage / name), storage / name
+    return (storage / name).here, storage / name
 
 
 def write_study(study: Study) -> None:
@@ -184,8 +183,7 @@ def write_study(study: Study) -> None:
         "space_name": study.space.name,
         "store": str(study.store),
     }
-    with whole(study.directory / "study.json") as beside:
-        beside.write_text(json.dumps(plain, indent=1), encoding="utf-8")
+    write_whole(study.directory / "study.json", json.dumps(plain, indent=1))
 
 
 def read_study(directory: Path, remote: str = "") -> Study:
@@ -223,7 +221,7 @@ def read_study(directory: Path, remote: str = "") -> Study:
     return replace(study, store=store.resolve())
 
 
-def latest_study(storage: Path | Remote, space_name: str) -> str:
+def latest_study(storage: Path | Folder, space_name: str) -> str:
     """Name of the newest study of a space, for --resume.
 
     Raises:
@@ -307,9 +305,8 @@ def trial_config(
 
 def _stages(study: Study) -> str:
     """Where all studies of a storage share what earlier stages of training left."""
-    if study.remote:
-        return str(Remote.parse(study.remote).parent / ".stages")
-    return str(study.directory.resolve().parent / ".stages")
+    place = study.place if study.remote else Folder(str(study.directory.resolve()))
+    return str(place.parent / ".stages")
 
 
 def final_configs(study: Study, view: StudyView, role: str) -> tuple[FinalConfig, ...]:

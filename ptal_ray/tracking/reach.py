@@ -13,7 +13,7 @@ from ptal_ray.tracking.place import LOCKED_WITHIN_S, database_problem, is_file, 
 from ptal_ray.tracking.server import one_line, redacted
 
 ANSWER_WITHIN_S = 3.0
-_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_POSTGRES_PORT = 5432
 
 
 def check(uri: str) -> None:
@@ -43,13 +43,13 @@ def _problem(uri: str) -> str:
         if scheme in ("http", "https"):
             health = f"{redacted(uri).rstrip('/')}/health"
             urllib.request.urlopen(health, timeout=ANSWER_WITHIN_S).close()
-        elif scheme in _PORTS:
-            address = (parts.hostname or "localhost", parts.port or _PORTS[scheme])
+        elif scheme == "postgresql":
+            address = (parts.hostname or "localhost", parts.port or _POSTGRES_PORT)
             socket.create_connection(address, timeout=ANSWER_WITHIN_S).close()
         elif scheme == "sqlite":
             return database_problem(sqlite_path(uri))
-        elif not scheme.startswith("databricks"):
-            return "MLflow stores runs at sqlite:///FILE, postgresql://, mysql:// or http(s)://"
+        elif not uri.startswith("databricks"):  # which MLflow reaches by its own profiles
+            return "write sqlite:///FILE, postgresql://, http(s):// or databricks"
     except urllib.error.HTTPError:
         return ""  # it answers; whether it lets us in shows with the first request
     except ValueError:  # of the port; its text might show a password

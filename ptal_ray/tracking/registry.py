@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ptal_ray.errors import ConfigError, DataError
-from ptal_ray.storage.remote import cache_root
+from ptal_ray.storage.folder import cache_root
 from ptal_ray.study.run_folder import MODEL
 from ptal_ray.tracking.server import default_uri, quiet_mlflow, redacted
 

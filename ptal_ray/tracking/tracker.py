@@ -21,7 +21,7 @@ from typing import Any
 from ptal_ray.errors import TrackingError
 from ptal_ray.storage.lock import locked
 from ptal_ray.storage.place import check_links
-from ptal_ray.storage.whole import whole
+from ptal_ray.storage.whole import write_whole
 from ptal_ray.study.events import Event, loads
 from ptal_ray.study.view import StudyView
 from ptal_ray.tracking import server as mlflow_server
@@ -335,8 +335,7 @@ class MlflowTracker:
         """Changes the state, also on disk once the log has an identity. Called under `_guard`."""
         self._state = replace(self._state, **changes)
         if self._state.study_id:
-            with whole(self.study_dir / "mlflow_state.json") as beside:
-                beside.write_text(json.dumps(asdict(self._state)), encoding="utf-8")
+            write_whole(self.study_dir / "mlflow_state.json", json.dumps(asdict(self._state)))
 
 
 def view_links(study_dir: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ptal_ray.errors import DataError
-from ptal_ray.storage.whole import whole
+from ptal_ray.storage.whole import write_whole
 
 
 def write_checkpoint(path: Path, config: str, state: dict[str, Any]) -> None:
@@ -18,20 +18,18 @@ def write_checkpoint(path: Path, config: str, state: dict[str, Any]) -> None:
     Raises:
         OSError: it cannot be written; nothing of it stays.
     """
-    write_whole(path, {"config": config, **state})
+    write_tensors(path, {"config": config, **state})
 
 
-def write_whole(path: Path, content: dict[str, Any]) -> None:
+def write_tensors(path: Path, content: dict[str, Any]) -> None:
     """Writes tensors and plain values to `path`, at once or not at all.
 
     Raises:
         OSError: it cannot be written; nothing of it stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()  # torch itself does not say why a file could not be written
     torch.save(content, buffer)
-    with whole(path) as beside:
-        beside.write_bytes(buffer.getbuffer())
+    write_whole(path, buffer.getbuffer())
 
 
 def read_checkpoint(path: Path, config: str, device: torch.device) -> dict[str, Any]:

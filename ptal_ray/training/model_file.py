@@ -29,7 +29,7 @@ from ptal_ray.data.text import class_embeddings
 from ptal_ray.data.types import DatasetInfo, Grid
 from ptal_ray.errors import DataError
 from ptal_ray.space.space import Scalar
-from ptal_ray.training.checkpoint import write_whole
+from ptal_ray.training.checkpoint import write_tensors
 from ptal_ray.training.config import TrialConfig
 
 KIND, FORMAT = "ptal_ray model", 1
@@ -107,7 +107,7 @@ def write_model(path: Path, model: ModelFile) -> None:
     plain = {field.name: getattr(model, field.name) for field in fields(model)}
     data = asdict(model.data) | {"classes": list(model.data.classes)}
     grids = {"data": data, "grid": asdict(model.grid)}
-    write_whole(path, {"kind": KIND, "format": FORMAT} | plain | grids)
+    write_tensors(path, {"kind": KIND, "format": FORMAT} | plain | grids)
 
 
 def read_model(path: Path) -> ModelFile:

@@ -12,11 +12,11 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.method import StageResult
-from ptal_ray.storage.remote import Remote, is_remote
+from ptal_ray.storage.folder import Folder
+from ptal_ray.storage.lock import locked
 from ptal_ray.training.checkpoint import read_checkpoint, write_checkpoint
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.decoding import read_scores, write_scores
@@ -51,20 +51,18 @@ def stage_result(
         StorageError: the address cannot be read or written.
     """
     path, first = entry(key), worker.rank == 0
-    there = Remote.parse(key[0].stages) if is_remote(key[0].stages) else None
     if path and first:
         _make_folder(path.parent)
-    lock = FileLock(path.with_suffix(".lock")) if path and first else nullcontext()
-    with lock:
+    with locked(path.with_suffix(".lock"), wait=True) if path and first else nullcontext():
         if path and first and not path.exists():
-            _pull(path, there)
+            _pull(path, key)
         kept = _read(path, scored) if path and first and path.exists() else None
         found = worker.from_first(kept)
         if found is None:
             result = made()
             if path and first:
                 _write(path, result)
-                _push(path, there)
+                Folder.parse(key[0].stages).send(*_files(path))
             found = worker.from_first(result if scored else replace(result, scores=[]))
     assert found is not None
     return found
@@ -76,19 +74,15 @@ def _write(path: Path, result: StageResult) -> None:
     write_scores(path, result.scores)
 
 
-def _pull(path: Path, there: Remote | None) -> None:
-    if there is None or path.name not in there.names(below=False):
-        return
-    for file in (path.with_suffix(".pt"), path):  # the scores came there last
-        (there / file.name).pull(file)
+def _pull(path: Path, key: Key) -> None:
+    there = Folder.parse(key[0].stages)
+    if there.remote and path.name in there.names(below=False):
+        there.bring(*_files(path))
 
 
-def _push(path: Path, there: Remote | None) -> None:
-    if there is None:
-        return
-    for file in (path.with_suffix(".pt"), path):
-        if file.exists():
-            (there / file.name).push(file)
+def _files(path: Path) -> tuple[str, str]:
+    """The files of a stage, in the order in which they are copied: with the scores it is there."""
+    return path.with_suffix(".pt").name, path.name
 
 
 def _read(path: Path, scored: bool = True) -> StageResult:
@@ -113,10 +107,7 @@ def entry(key: Key) -> Path | None:
     if config.fit_on == "fit":
         depends |= {"fold": [config.val_fraction, config.fold_seed, config.num_folds, config.fold]}
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
-    place = Path(config.stages)
-    if is_remote(config.stages):
-        place = Remote.parse(config.stages).cache
-    return place / f"{config.method}-{digest[:32]}.npz"
+    return Folder.parse(config.stages).here / f"{config.method}-{digest[:32]}.npz"
 
 
 def check_folder(stages: str) -> None:
@@ -125,7 +116,7 @@ def check_folder(stages: str) -> None:
     Raises:
         ConfigError: it is not.
     """
-    if not stages or is_remote(stages):
+    if not stages or Folder.parse(stages).remote:
         return
     folder = Path(stages)
     if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK)):

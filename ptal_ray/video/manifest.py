@@ -20,7 +20,7 @@ import numpy as np
 
 from ptal_ray.errors import ConfigError, DataError, full_storage_named
 from ptal_ray.storage.lock import locked
-from ptal_ray.storage.whole import whole
+from ptal_ray.storage.whole import write_whole
 
 COLUMNS = (
     "video", "fps", "stride", "window", "snippets", "dim", "duration_s", "frames", "video_fps",
@@ -74,7 +74,7 @@ class Manifest:
                 )
             for record in self._videos.glob("*.json") if replace else ():
                 record.unlink()
-            _write(self._folder / "settings.json", json.dumps(settings, indent=1).encode())
+            write_whole(self._folder / "settings.json", json.dumps(settings, indent=1))
             yield
 
     def _check(self, settings: Record) -> None:
@@ -111,8 +111,8 @@ class Manifest:
         """
         buffer = io.BytesIO()
         np.save(buffer, features, allow_pickle=False)
-        _write(self.out / f"{record['video']}.npy", buffer.getbuffer())
-        _write(self._videos / f"{record['video']}.json", json.dumps(record).encode())
+        write_whole(self.out / f"{record['video']}.npy", buffer.getbuffer())
+        write_whole(self._videos / f"{record['video']}.json", json.dumps(record))
 
     def write_table(self) -> list[Record]:
         """Writes videos.csv of all finished videos, sorted by id; returns their records."""
@@ -121,7 +121,7 @@ class Manifest:
         table = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
         table.writerows(records)
-        _write(self.out / "videos.csv", text.getvalue().encode())
+        write_whole(self.out / "videos.csv", text.getvalue())
         return records
 
 
@@ -133,8 +133,3 @@ def _read(path: Path) -> Record:
     if not isinstance(found, dict):
         raise DataError(f"{path}: a JSON object is needed; remove it or give --replace")
     return found
-
-
-def _write(path: Path, content: bytes | memoryview) -> None:
-    with whole(path) as beside:
-        beside.write_bytes(content)

@@ -9,7 +9,6 @@ import socket
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import ray
 import torch
@@ -20,6 +19,7 @@ from ptal_ray.backends.ray.process import prepare_process
 from ptal_ray.backends.ray.scratch import socket_folder
 from ptal_ray.backends.ray.token import HINT, check_token, keep_token, refused
 from ptal_ray.errors import ConfigError
+from ptal_ray.process.cpus import usable_cpus
 from ptal_ray.space.space import Resources
 from ptal_ray.study.study import Study
 
@@ -40,20 +40,9 @@ _ENVIRONMENT = {  # read by Ray in the driver, in trials and in the workers of a
 }
 
 
-def local_cpus() -> int:
-    """CPUs this process may use: its affinity and the quota of its container."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.is_file():
-        limit, _, period = quota.read_text("utf-8").partition(" ")
-        if limit != "max":
-            cpus = min(cpus, max(1, int(limit) // int(period)))
-    return cpus
-
-
 def local_nodes() -> list[dict[str, float]]:
     """What Ray would have on this machine alone, without starting it."""
-    return [{"CPU": float(local_cpus()), "GPU": float(torch.cuda.device_count())}]
+    return [{"CPU": float(usable_cpus()), "GPU": float(torch.cuda.device_count())}]
 
 
 @contextmanager
@@ -114,7 +103,7 @@ def _start_here(with_train: bool, level: int, verbose: bool) -> None:
             ray.init(
                 address="local",
                 _temp_dir=str(folder / "ray"),
-                num_cpus=local_cpus(),
+                num_cpus=usable_cpus(),
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=with_train,
                 dashboard_host="127.0.0.1",

@@ -7,7 +7,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ptal_ray.data.datasets import present
 from ptal_ray.errors import ConfigError, PtalError, StorageError
-from ptal_ray.storage.remote import Remote, is_remote
+from ptal_ray.storage.folder import Folder
 from ptal_ray.study.mirror import DRIVER
 from ptal_ray.study.study import Study
 
@@ -32,9 +32,10 @@ def inspect_nodes(study: Study) -> None:
         for node in found
         if node["Alive"]
     ]
+    within_s = COPIED_S if Folder.parse(study.source).remote else WITHIN_S
     for address, answer in asked:
         try:
-            problem = ray.get(answer, timeout=COPIED_S if is_remote(study.source) else WITHIN_S)
+            problem = ray.get(answer, timeout=within_s)
         except (ray.exceptions.RayError, ModuleNotFoundError) as error:
             problem = f"cannot look ({str(error).strip().splitlines()[-1]})"
         if problem:
@@ -49,7 +50,7 @@ def _look(study: Study) -> str:
     except PtalError as error:
         return f"{error}; PTAL_DATA must be a folder that all nodes have, or s3://..."
     try:
-        if study.remote and (Remote.parse(study.remote) / DRIVER).read() is None:
+        if study.place.remote and (study.place / DRIVER).read() is None:
             return f"cannot see {study.remote}; set the same AWS_ENDPOINT_URL on all nodes"
     except StorageError as error:
         return str(error)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ptal_ray.data.readers.actionformer import framed
 from ptal_ray.data.readers.release import Given, Release, database, lines
+from ptal_ray.data.video_ids import bare
 
 AMBIGUOUS = "Ambiguous"
 _FOLDERS = ("features", "features/*", "*features*", "*feature*", "data")
@@ -27,9 +28,7 @@ def read(given: Given) -> Release:
     annotations, folder = given.file(*_JSON), given.folder(*_FOLDERS)
     content, videos = database(annotations)
     missing = _names(folder / "missing_files.txt")
-    kept = {
-        id: _certain(video) for id, video in videos.items() if id.removeprefix("v_") not in missing
-    }
+    kept = {id: _certain(video) for id, video in videos.items() if bare(id) not in missing}
     if classes := given.inside(*_CLASSES):
         content = content | {"classes": [name for name in lines(classes) if name != AMBIGUOUS]}
     return framed(given, annotations, folder, content, kept)
@@ -41,8 +40,7 @@ def _names(path: Path) -> set[str]:
         return set()
     names = (Path(line.split()[0]).name for line in lines(path))
     return {
-        name.removesuffix(".npy").removesuffix(".npz").removesuffix(".mp4").removeprefix("v_")
-        for name in names
+        bare(name.removesuffix(".npy").removesuffix(".npz").removesuffix(".mp4")) for name in names
     }
 
 

@@ -12,6 +12,7 @@ from ptal_ray.data.feature_file import FeatureFile, npy, npz, table, turned
 from ptal_ray.data.groups import GroupSource
 from ptal_ray.data.rates import RateSource
 from ptal_ray.data.user_files import read_json, read_lines
+from ptal_ray.data.video_ids import spellings
 from ptal_ray.errors import ConfigError, DataError
 
 _FORMATS = {".npy": npy, ".csv": table}
@@ -159,8 +160,7 @@ def feature_file(folders: Sequence[Path], id: str, given: Given) -> FeatureFile:
     folder.
     """
     suffixes = (given.suffix,) if given.suffix else (".npy", ".npz", ".csv")
-    ids = (id, f"v_{id}", id.removeprefix("v_"))
-    names = [f"{given.prefix}{i}{suffix}" for i in ids for suffix in suffixes]
+    names = [f"{given.prefix}{i}{suffix}" for i in spellings(id) for suffix in suffixes]
     files = [folder / name for folder in folders for name in names]
     spelled = (other for file in files for other in _forms(file))
     return open_file(next((f for f in spelled if f.is_file()), folders[-1] / names[0]), given)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ptal_ray.data.choice import named_ids
 from ptal_ray.data.plan import Source
+from ptal_ray.data.point_noise import given_noise
 from ptal_ray.data.readers.layouts import LAYOUTS, read
 from ptal_ray.data.readers.release import Given
 from ptal_ray.data.user_files import nfc
@@ -52,6 +53,7 @@ def source(flags: argparse.Namespace) -> Source:
         fps=release.fps, stride=release.stride, window=release.window,
         points=None if flags.simulate_points else release.points,
         point_fps=flags.point_fps or release.point_fps, simulated_points=flags.simulate_points,
+        point_noise=given_noise(flags, bool(flags.simulate_points), "--simulate-points"),
         seed=flags.seed, lists=lists or release.lists, allow_length=flags.allow_length,
         allow_points=flags.allow_points, drop_invalid=flags.drop_invalid,
         transpose=flags.transpose, note=flags.note,

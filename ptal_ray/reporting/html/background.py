@@ -35,7 +35,7 @@ def configuration(view: StudyView) -> Section:
 
 
 def _domain(domain: dict[str, Sequence[Any]]) -> str:
-    ((kind, args),) = domain.items()
+    ((kind, args),) = ((key, value) for key, value in domain.items() if key != "default")
     return f"{kind} [{', '.join(text(a) for a in args)}]"
 
 

@@ -1,14 +1,12 @@
-"""Files below an s3:// address, read and written whole.
+"""Folders of this machine and at s3:// addresses, whose files are read and written whole.
 
-Arrow's own client does the work, so nothing else is needed. It finds credentials where all AWS
-tools do, and takes AWS_ENDPOINT_URL for another service than AWS, also a plain http one.
+Arrow's file systems do the work, so nothing else is needed. That of S3 finds credentials where all
+AWS tools do, and takes AWS_ENDPOINT_URL for another service than AWS, also a plain http one.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,65 +19,80 @@ from pyarrow import fs
 
 from ptal_ray.errors import ConfigError, StorageError
 from ptal_ray.storage.user_directories import home
+from ptal_ray.storage.whole import whole, write_whole
 
 SCHEME = "s3://"
 CHUNK_BYTES = 16 << 20
+_LOCAL = fs.LocalFileSystem()
 _SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 @dataclass(frozen=True)
-class Remote:
-    """The address of a file or a folder in an object store; S3 shows a file whole or not at all.
+class Folder:
+    """A folder, or a file in one, of this machine or of an object store.
+
+    A file appears whole or not at all in either.
 
     Args:
-        bucket: its name.
-        key: below it, without slashes at its ends; "" for the bucket itself.
+        place: a path, or s3://bucket/prefix without a slash at its end.
 
     Every method raises StorageError where the store does not answer or refuses.
     """
 
-    bucket: str
-    key: str
+    place: str
 
     @staticmethod
-    def parse(text: str) -> Remote:
-        """The address `s3://bucket/prefix`.
+    def parse(text: str) -> Folder:
+        """The folder that a user's text names: a path or s3://bucket/prefix.
 
         Raises:
-            ConfigError: it is none; credentials belong in the environment and are not repeated.
+            ConfigError: it is neither; credentials belong in the environment and are not repeated.
         """
-        bucket, _, key = text.removeprefix(SCHEME).partition("/")
+        scheme, mark, _ = text.partition(":/")
+        if not mark or not scheme.isalnum():
+            return Folder(str(Path(text)))
         if "@" in text or "?" in text:
             raise ConfigError(
                 "s3://...: an address with credentials or options in it is refused; write "
                 "s3://bucket/prefix and set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
                 "AWS_ENDPOINT_URL"
             )
+        if not text.startswith(SCHEME):
+            raise ConfigError(f"{text}: write a path or s3://bucket/prefix; nothing else is known")
+        bucket, _, key = text.removeprefix(SCHEME).partition("/")
         parts = [part for part in key.split("/") if part]
-        if not is_remote(text) or not bucket or {".", ".."} & set(parts):
+        if not bucket or {".", ".."} & set(parts):
             raise ConfigError(f"{text}: not an address; write s3://bucket/prefix")
-        return Remote(bucket, "/".join(parts))
+        return Folder(SCHEME + "/".join([bucket, *parts]))
 
     def __str__(self) -> str:
-        return f"{SCHEME}{self.bucket}/{self.key}".rstrip("/")
+        return self.place
 
-    def __truediv__(self, name: str) -> Remote:
-        return Remote(self.bucket, f"{self.key}/{name}".lstrip("/"))
+    def __truediv__(self, name: str) -> Folder:
+        return Folder(f"{self.place.rstrip('/')}/{name}")
+
+    @property
+    def remote(self) -> bool:
+        """Whether it lies in an object store."""
+        return self.place.startswith(SCHEME)
 
     @property
     def name(self) -> str:
-        """The last part."""
-        return self.key.rpartition("/")[2]
+        """The last part; "" of a bucket."""
+        head, _, last = self._path.rpartition("/")
+        return last if head or not self.remote else ""
 
     @property
-    def parent(self) -> Remote:
-        """The folder it lies in."""
-        return Remote(self.bucket, self.key.rpartition("/")[0])
+    def parent(self) -> Folder:
+        """The folder it lies in; a bucket lies in itself."""
+        if not self.remote:
+            return Folder(str(Path(self.place).parent))
+        return Folder(self.place.rpartition("/")[0]) if self.name else self
 
     @property
-    def cache(self) -> Path:
-        """The folder of this machine for copies of what lies at this address."""
-        return cache_root() / ".remote" / hashlib.sha256(str(self).encode()).hexdigest()[:16]
+    def here(self) -> Path:
+        """It on this machine: itself, or the folder for copies of what lies at its address."""
+        return cache_root() / ".remote" / self._path if self.remote else Path(self.place)
 
     def read(self) -> bytes | None:
         """The content of this file, or None where there is none."""
@@ -92,27 +105,33 @@ class Remote:
 
     def write(self, data: bytes) -> None:
         """Replaces the content of this file."""
-        self._send(pa.py_buffer(data))
+        self._put(pa.py_buffer(data))
 
     def pull(self, path: Path) -> bool:
         """Copies this file to `path`, which appears whole or not at all; False: there is none."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            with beside.open("wb") as file:
-                for chunk in self._chunks():
-                    file.write(chunk)
-            os.replace(beside, path)
+            with whole(path) as beside, beside.open("wb") as file:
+                file.writelines(self._chunks())
         except FileNotFoundError:
             return False
-        finally:
-            beside.unlink(missing_ok=True)
         return True
 
     def push(self, path: Path) -> None:
         """Copies the file `path` to this address."""
         with pa.memory_map(str(path)) as file:
-            self._send(file.read_buffer())
+            self._put(file.read_buffer())
+
+    def bring(self, *names: str) -> None:
+        """Copies those of the named files that are at the address `here`, in this order."""
+        for name in names if self.remote else ():
+            (self / name).pull(self.here / name)
+
+    def send(self, *names: str) -> None:
+        """Copies those of the named files that are `here` to the address, in this order."""
+        for name in names if self.remote else ():
+            if (self.here / name).exists():
+                (self / name).push(self.here / name)
 
     def remove(self) -> None:
         """Removes this file, if it is there."""
@@ -132,12 +151,16 @@ class Remote:
 
     @property
     def _path(self) -> str:
-        return f"{self.bucket}/{self.key}".rstrip("/")
+        """As Arrow's file systems name it."""
+        return self.place.removeprefix(SCHEME)
 
     @property
     def _files(self) -> Any:
+        if not self.remote:
+            return _LOCAL
         where = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", *_SECRETS)
-        return _file_system(self.bucket, tuple(os.environ.get(name, "") for name in where))
+        bucket = self._path.partition("/")[0]
+        return _object_store(bucket, tuple(os.environ.get(name, "") for name in where))
 
     def _chunks(self) -> Iterator[bytes]:
         """The content of this file, checked to be all of it.
@@ -156,8 +179,11 @@ class Remote:
                 left -= len(chunk)
                 yield chunk
 
-    def _send(self, data: Any) -> None:
+    def _put(self, data: Any) -> None:
         with self._named("written"):
+            if not self.remote:  # where a file that is being written can be seen
+                write_whole(Path(self.place), memoryview(data))
+                return
             stream = self._files.open_output_stream(self._path)
             stream.write(data)
             stream.close()  # not left to a `with`, which would keep the part before an error
@@ -169,22 +195,10 @@ class Remote:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise StorageError(
-                f"{self}: cannot be {done} ({_reason(error)}); check the address, AWS_ENDPOINT_URL "
-                "and the credentials in the environment"
-            ) from error
-
-
-def is_remote(text: str) -> bool:
-    """Whether a text names a place in an object store, not a path.
-
-    Raises:
-        ConfigError: it names a place of another kind.
-    """
-    scheme, mark, _ = text.partition(":/")
-    if mark and scheme.isalnum() and not text.startswith(SCHEME):
-        raise ConfigError(f"{text}: write a path or s3://bucket/prefix; nothing else is known")
-    return text.startswith(SCHEME)
+            advice = "check the address, AWS_ENDPOINT_URL and the credentials in the environment"
+            if not self.remote:
+                advice = "check the folder and its permissions"
+            raise StorageError(f"{self}: cannot be {done} ({_reason(error)}); {advice}") from error
 
 
 def cache_root() -> Path:
@@ -201,7 +215,7 @@ def cache_root() -> Path:
 
 
 @cache
-def _file_system(bucket: str, environment: tuple[str, ...]) -> Any:
+def _object_store(bucket: str, environment: tuple[str, ...]) -> Any:
     """Arrow's client; a small file is one request with a delayed open."""
     return fs.FileSystem.from_uri(f"{SCHEME}{bucket}?allow_delayed_open=true")[0]
 

@@ -1,0 +1,221 @@
+"""A study whose policy is the race: cells as trials, resuming, what is recommended and tested."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from toy_study import space, toy_store, use_toy
+
+from ptal_ray.backends.local import run_local
+from ptal_ray.data.types import Scores
+from ptal_ray.errors import DivergedError, NoTrialFinished
+from ptal_ray.policy.policies import make_policy
+from ptal_ray.reporting.outcome import show_summary, summary
+from ptal_ray.study import job as jobs
+from ptal_ray.study.events import read_events
+from ptal_ray.study.study import create_study, read_study
+from ptal_ray.study.view import StudyView, best_yaml
+from ptal_ray.training.config import TrialReport
+from ptal_ray.training.decoding import decode_settings
+from ptal_ray.training.stages import start
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+    use_toy(monkeypatch)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return toy_store(tmp_path)
+
+
+@pytest.fixture
+def study(store, tmp_path):
+    plan = replace(space("budget.trials=16"), policy="race")
+    return create_study(plan, store, tmp_path / "studies", seed=5)
+
+
+class FakeTrial:
+    """Its objective is how near the learning rate is to 0.05, with noise by fold and seed."""
+
+    best, noise = 0.05, 0.01
+
+    def __init__(self, config, device, rank=0, world_size=1):
+        self.config, self.step, self.first_step_at = config, 0, None
+        self.scores, self.detections = [Scores(id="v", arrays={"a": np.zeros(2)})], {}
+
+    @property
+    def done(self):
+        return self.step >= self.config.report_steps[-1]
+
+    def value(self):
+        config = self.config
+        rng = np.random.default_rng([config.seed, config.fold, int(config.train["lr"] * 1e9)])
+        off = abs(np.log(config.train["lr"] / self.best))
+        return 0.8 - 0.1 * off + self.noise * rng.normal() - 0.1 / self.step
+
+    def advance(self):
+        self.step = next(s for s in self.config.report_steps if s > self.step)
+        self.first_step_at = time.time()
+        value = self.value()
+        settings = decode_settings(
+            space().decode_params(), self.config.decode_domains, self.config.decode_settings, 0
+        )
+        return TrialReport(
+            step=self.step, objective=value, metrics={f"{self.config.score_on}/mAP_avg": value},
+            decode=self.config.decode, seconds=0.1, settings=(value,) * len(settings),
+        )  # fmt: skip
+
+    def save(self, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(self.step))
+
+    def save_model(self, path, decode):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(decode))
+
+    def load(self, path):
+        self.step = int(path.read_text())
+
+
+def run(study, factory=FakeTrial):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "start", factory)
+        return run_local(study, make_policy(study))
+
+
+def cells(view):
+    return [(t.arm, t.cell, t.fold, t.seed, t.stage, t.params) for t in view.trials]
+
+
+def test_a_race_runs_to_its_end_and_names_one_winner(study, tmp_path):
+    view = run(study)
+    assert view.trials[0].params == {"lr": 0.02} and view.trials[0].arm == 0
+    folds = {t.fold for t in view.trials}
+    assert folds == set(range(study.num_folds))
+    by_cell = {t.cell: (t.fold, t.seed) for t in view.trials}
+    assert all((t.fold, t.seed) == by_cell[t.cell] for t in view.trials)
+    assert len({seed for _, seed in by_cell.values()}) == len(by_cell)
+    best = view.recommended
+    assert best["verdict"] == "better"
+    assert abs(np.log(best["params"]["lr"] / 0.05)) < abs(np.log(0.02 / 0.05))
+    winner = view.trials[best["trial"]]
+    assert (winner.arm, winner.cell, winner.params) == (best["arm"], 0, best["params"])
+    assert view.best == winner
+    assert {f.train["lr"] for f in view.runs("test", "best")} == {best["params"]["lr"]}
+    assert f"lr: {best['params']['lr']}" in best_yaml(view)
+    assert not view.runs("reselect", "candidate1")
+    outcome = summary(study, tmp_path / "report", ())
+    assert outcome["recommended"] == {k: best[k] for k in ("arm", "trial", "params", "decode")}
+    assert outcome["best_trial"] == best["trial"]
+    assert outcome["difference"]["low"] > 0
+    assert f"the configuration of trial {best['trial']} is better" in show_summary(outcome)
+    end = read_events(study.events)[-1]
+    assert end["recommended"] == outcome["recommended"]
+    assert [row["mean"] for row in end["arms"] if row["mean"] is not None] == sorted(
+        (row["mean"] for row in end["arms"] if row["mean"] is not None), reverse=True
+    )
+    json.dumps(outcome)
+
+
+def test_the_defaults_are_kept_where_nothing_beats_them(study, tmp_path):
+    class Flat(FakeTrial):
+        best = 0.02
+
+    view = run(study, Flat)
+    assert view.recommended["verdict"] in ("tie", "defaults")
+    assert (view.recommended["trial"], view.recommended["params"]) == (None, {})
+    assert view.best is None
+    assert view.arms("test") == ("default",)
+    assert len(view.tested()) == 2
+    outcome = summary(study, tmp_path / "report", ())
+    assert outcome["test"]["best"] == outcome["test"]["default"]
+    said = show_summary(outcome)
+    assert "the defaults are" in said and "recommended" not in said
+    assert "lr: 0.02" in best_yaml(view)
+
+
+def test_an_interrupted_race_is_the_race_that_was_not(study, tmp_path, store):
+    whole = create_study(study.space, store, tmp_path / "whole", seed=5)
+    expected = run(whole)
+
+    class Killed(FakeTrial):
+        left = 0
+
+        def advance(self):
+            type(self).left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+            return super().advance()
+
+    for reports in (3, 8, 11, 14):
+        Killed.left = reports
+        with pytest.raises(KeyboardInterrupt):
+            run(read_study(study.directory), Killed)
+    view = run(read_study(study.directory))
+    assert cells(view) == cells(expected)
+    same = ("arm", "trial", "params", "decode", "verdict", "difference", "arms")
+    assert [view.recommended[k] for k in same] == [expected.recommended[k] for k in same]
+    count = len(read_events(study.events))
+    run(read_study(study.directory))
+    assert [e["event"] for e in read_events(study.events)[count:]] == ["study", "study_end"]
+
+
+def test_other_seeds_make_other_races(study, store, tmp_path):
+    other = create_study(study.space, store, tmp_path / "other", seed=6)
+    assert cells(run(study)) != cells(run(other))
+
+
+def test_defaults_that_diverge_are_left(study):
+    class Diverging(FakeTrial):
+        def advance(self):
+            if self.config.train["lr"] == 0.02 and self.config.score_on == "val":
+                raise DivergedError("train/loss_total: nan by step 2; lower lr")
+            return super().advance()
+
+    view = run(study, Diverging)
+    assert view.recommended["verdict"] == "better"
+    assert view.recommended["difference"]["mean"] > 0.5
+
+
+def test_a_race_in_which_all_diverge_says_so(study):
+    class Hopeless(FakeTrial):
+        def advance(self):
+            raise DivergedError("train/loss_total: nan by step 2; lower lr")
+
+    with pytest.raises(NoTrialFinished, match="reached step 8"):
+        run(study, Hopeless)
+
+
+def test_a_race_of_one_trial_keeps_the_defaults(study):
+    view = run(replace(study, num_trials=1))
+    assert len(view.trials) == 1
+    assert view.recommended["verdict"] == "defaults"
+
+
+def test_gpu_hours_end_a_race(study):
+    gpu = replace(study.space.resources, gpus_per_worker=1.0)
+    plan = replace(study, space=replace(study.space, resources=gpu), gpu_hours=0.5 / 3600)
+    view = run(plan)  # each trial says that it took a tenth of a second
+    assert len(view.trials) < 10
+    assert view.recommended["verdict"] in ("better", "tie", "defaults")
+
+
+def test_a_race_trains_on_real_folds(study, store):
+    view = run(replace(study, num_trials=8), start)
+    complete = [t for t in view.trials if t.state == "complete"]
+    assert complete and all(len(t.reports[-1].settings) == 4 for t in complete)
+    assert StudyView.read(study.directory).recommended is not None
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "grid", "gp", "cmaes"])
+def test_every_searcher_suggests_for_a_race(study, name):
+    view = run(replace(study, searcher=name, num_trials=24))
+    arms = {t.arm: t.params["lr"] for t in view.trials}
+    assert len(set(arms.values())) == len(arms) > 6
+    assert all(study.space.train["lr"].contains(lr) for lr in arms.values())
