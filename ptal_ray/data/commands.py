@@ -129,7 +129,7 @@ def _target(flags: argparse.Namespace) -> Iterator[Path]:
 def _facts(store: FeatureStore) -> dict[str, Any]:
     info = store.info
     grids = [store.grid(i) for i in store.ids("train") + store.ids("test")]
-    subsets = {}
+    subsets, groups = {}, store.groups()
     for subset in ("train", "test"):
         ids = store.ids(subset)
         subsets[subset] = {
@@ -138,6 +138,7 @@ def _facts(store: FeatureStore) -> dict[str, Any]:
             "snippets": sum(map(store.length, ids)),
             "instances": sum(len(store.annotations(i)) for i in ids),
             "points": sum(len(store.points(i)) for i in ids),
+            "groups": len({groups[i] for i in ids if i in groups}),
         }
     return {
         "name": info.name,
@@ -181,6 +182,7 @@ def _show(store: FeatureStore) -> None:
             subset,
             f"{n['videos']} videos, {n['hours']:.2f} h, {n['snippets']} snippets, "
             f"{n['instances']} instances, {n['points']} points"
+            f"{_grouped(n['groups'])}"
             if n["videos"] or subset == "train"
             else f"no videos; {NOT_SEALED}",
         )
@@ -189,6 +191,10 @@ def _show(store: FeatureStore) -> None:
     rows.append(("content", facts["content_hash"]))
     for key, value in rows:
         print(f"{key:<9} {value}")
+
+
+def _grouped(groups: int) -> str:
+    return f", {groups} groups" if groups else ""
 
 
 def _remark(plan: Plan) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 
@@ -30,12 +31,15 @@ class Content:
         annotations: Segments,
         points: Points,
         grid: Grid,
+        group: str = "",
     ) -> None:
         """Takes in the next video: `features` (T, D) as stored, `duration_s` in seconds."""
         shape = list(features.shape)
-        head = [id, subset, shape, float(duration_s), len(annotations), len(points)]
+        head: list[Any] = [id, subset, shape, float(duration_s), len(annotations), len(points)]
         if grid != self._shared:
             head += [grid.stride_s, grid.offset_s]
+        if group:
+            head += [{"group": group}]
         self._hash.update(json.dumps(head).encode())
         self._hash.update(np.ascontiguousarray(features).data)
         for seconds in (annotations.start_s, annotations.end_s, points.time_s):

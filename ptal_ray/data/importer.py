@@ -13,6 +13,7 @@ from ptal_ray.data.datasets import note as dataset_note
 from ptal_ray.data.feature_file import FeatureFile, npy
 from ptal_ray.data.feature_files import FeatureFolder, file_problems, snippets_of
 from ptal_ray.data.findings import Problem, Remarks
+from ptal_ray.data.groups import in_both_splits, video_groups
 from ptal_ray.data.normalize import Scale, training_scale
 from ptal_ray.data.plan import STRAY, Plan, PlannedVideo, Source
 from ptal_ray.data.point_import import given_rates, imported_points
@@ -75,6 +76,7 @@ def import_dataset(
                 annotations=video.instances,
                 points=video.points,
                 grid=video.grid,
+                group=video.group,
             )
     progress(len(plan.videos), len(plan.videos))
     return plan
@@ -150,8 +152,13 @@ def plan_import(source: Source) -> Plan:
     problems += [Problem(line, "videos without a frame rate or stride") for line in unknown]
     points = imported_points(source, annotations, frames, problems, remarks)
     features = _features(source, annotations.videos)
+    groups, ungrouped = video_groups(source.group, [video.id for video in annotations.videos])
+    problems += ungrouped
     videos = [
-        _planned(features[video.id], video, points.get(video.id), frames[video.id])
+        replace(
+            _planned(features[video.id], video, points.get(video.id), frames[video.id]),
+            group=groups.get(video.id, ""),
+        )
         for video in annotations.videos
         if video.id in frames
     ]
@@ -159,6 +166,8 @@ def plan_import(source: Source) -> Plan:
     remarks["training videos without a point, left out"] += len(pointless)
     kept = [v for v in videos if v.subset == "test" or len(v.points)]
     _check_instances(source, kept, problems, remarks)
+    for group in in_both_splits((video.subset, video.group) for video in kept):
+        remarks.note("groups with videos in the training and in the test split", group)
     problems += file_problems(kept)
     lengths = _check_features(source, kept, problems, remarks)
     remarks["points behind the last snippet, which training takes for them"] += sum(

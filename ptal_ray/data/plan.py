@@ -9,6 +9,7 @@ from typing import Any
 
 from ptal_ray.data.choices import AUTO
 from ptal_ray.data.feature_file import FeatureFile
+from ptal_ray.data.groups import GroupSource
 from ptal_ray.data.normalize import Scale
 from ptal_ray.data.point_noise import PointNoise
 from ptal_ray.data.rates import Frames, RateSource
@@ -49,6 +50,7 @@ class Source:
         exclude: ids of videos to leave out.
         drop_labels: classes to leave out, with their instances and points.
         normalize: store z-scores of the features, by mean and spread of the training split.
+        group: which videos belong together: a CSV, or a regular expression on the ids.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Source:
     exclude: frozenset[str] = frozenset()
     drop_labels: frozenset[str] = frozenset()
     normalize: bool = False
+    group: GroupSource | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +92,7 @@ class PlannedVideo:
     frames: Frames
     feature_s: float
     stated_fps: float | None
+    group: str = ""
 
     @property
     def file(self) -> Path:

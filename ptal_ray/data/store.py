@@ -2,7 +2,7 @@
 
 A store is a directory:
     features.arrow      one record batch a video, one column: fixed-size lists of D numbers
-    videos.arrow        id, subset, length, duration_s, stride_s, offset_s
+    videos.arrow        id, subset, length, duration_s, stride_s, offset_s, and group if any has one
     annotations.arrow   video (row of videos), start_s, end_s, label
     points.arrow        video, time_s, label
     store.json          schema version, DatasetInfo, dtype, file sizes
@@ -35,7 +35,7 @@ from ptal_ray.data.types import DatasetInfo, FloatArray, Grid, Points, Segments,
 from ptal_ray.errors import DataError
 
 SCHEMA_VERSION = 2  # version 1 has no stride_s and offset_s: all its videos share one grid
-_TEXTS = ("id", "subset")
+_TEXTS = ("id", "subset", "group")
 
 
 class FeatureStore:
@@ -98,6 +98,11 @@ class FeatureStore:
             stride_s=float(columns["stride_s"][row]), offset_s=float(columns["offset_s"][row])
         )
 
+    def groups(self) -> dict[str, str]:
+        """Of the videos that belong to a group, as all of one person: the group by id."""
+        groups = self._videos.get("group", ())
+        return {id: group for id, group in zip(self._videos["id"], groups, strict=False) if group}
+
     def video(self, id: str) -> Video:
         """A video with its features (T, D), a view into the mapped file."""
         batch = self._features.get_batch(self._row(id))
@@ -130,11 +135,11 @@ class FeatureStore:
         Raises:
             DataError: the content is not what was imported.
         """
-        content = Content(self.info, self._description["dtype"])
+        content, groups = Content(self.info, self._description["dtype"]), self.groups()
         for id, subset in zip(self._videos["id"], self._videos["subset"], strict=True):
             content.add(
                 id, subset, self.video(id).features, self.duration_s(id), self.annotations(id),
-                self.points(id), self.grid(id),
+                self.points(id), self.grid(id), groups.get(id, ""),
             )  # fmt: skip
         if content.digest() != self.info.content_hash:
             raise DataError(f"{self.path}: content differs from its hash; import it again")
@@ -152,7 +157,7 @@ class FeatureStore:
         shared = asdict(self.info.grid) if self.info.grid else {}
         columns = {n: np.full(len(table), value) for n, value in shared.items()}  # version 1
         columns |= {n: table[n].to_numpy() for n in table.column_names if n not in _TEXTS}
-        return columns | {n: table[n].to_pylist() for n in _TEXTS}
+        return columns | {n: table[n].to_pylist() for n in _TEXTS if n in table.column_names}
 
     @cached_property
     def _subsets(self) -> dict[str, tuple[str, ...]]:
@@ -271,6 +276,7 @@ class StoreWriter:
         annotations: Segments,
         points: Points,
         grid: Grid | None = None,
+        group: str = "",
     ) -> None:
         """Appends a video.
 
@@ -282,6 +288,7 @@ class StoreWriter:
             annotations: instances; one may reach beyond the video, as published ones do.
             points: inside the video.
             grid: of this video, where the store has no shared one.
+            group: what it belongs to, as a person; empty for a video of its own.
 
         Raises:
             DataError: with the video, the value, what is allowed and the fix.
@@ -302,12 +309,12 @@ class StoreWriter:
         row = len(self._seen)
         self._seen.add(id)
         assert self._content is not None
-        self._content.add(id, subset, stored, duration_s, annotations, kept, grid)
+        self._content.add(id, subset, stored, duration_s, annotations, kept, grid, group)
         values = pa.array(stored.reshape(-1))
         column = pa.FixedSizeListArray.from_arrays(values, stored.shape[1])
         self._writer.write_batch(pa.record_batch([column], names=["features"]))
         self._rows["videos"].append(
-            (id, subset, len(stored), float(duration_s), grid.stride_s, grid.offset_s)
+            (id, subset, len(stored), float(duration_s), grid.stride_s, grid.offset_s, group)
         )
         self._rows["annotations"] += [
             (row, *r)

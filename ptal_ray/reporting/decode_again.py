@@ -102,7 +102,8 @@ class _Decoder:
         found = [
             search_decode(
                 self.method.decode, cell.scores, cell.grids, cell.durations, cell.truth,
-                self.store.info.num_classes, protocol(self.store.info.name, self.method.supervision), start=start,
+                self.store.info.num_classes,
+                protocol(self.store.info.name, self.method.supervision), start=start,
                 domains=domains, settings=settings, cross_fit=cross_fit,
                 seed=self.space.selection.fold_seed,
             )

@@ -27,6 +27,7 @@ class TrialConfig:
         val_fraction, fold_seed: the selection fold; with `num_folds` only the seed counts.
         num_folds, fold: the selection fold is part `fold` of `num_folds` disjoint ones, see
             `splits.kfold`; 0 for one by `val_fraction`.
+        decode_seed: of the settings and the halves of the decode search; None for `fold_seed`.
         precision: "fp32" or "bf16" (autocast).
         stages: folder where the results of earlier stages are kept for other trials; empty to
             keep none.
@@ -49,6 +50,7 @@ class TrialConfig:
     stages: str = ""
     num_folds: int = 0
     fold: int = 0
+    decode_seed: int | None = None
 
     def to_json(self) -> str:
         """One JSON object; `from_json` reads it back."""

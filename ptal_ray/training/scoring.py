@@ -85,7 +85,7 @@ def best_decoding(task: Task, scores: list[Scores]) -> DecodeResult[DecodeParams
         domains=config.decode_domains,
         settings=config.decode_settings,
         cross_fit=config.cross_fit,
-        seed=config.fold_seed,
+        seed=config.fold_seed if config.decode_seed is None else config.decode_seed,
     )
 
 

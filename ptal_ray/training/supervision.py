@@ -76,7 +76,7 @@ def selection_fold(
     if not config.num_folds:
         return fold(store, hp, config.val_fraction, config.fold_seed)
     known = set(annotated_ids(store, hp))
-    folds = splits.kfold(store, config.num_folds, config.fold_seed, known)
+    folds = splits.kfold(store, config.num_folds, config.fold_seed, known, store.groups())
     if not 0 <= config.fold < len(folds):
         raise DataError(f"fold {config.fold}: allowed are 0 to {len(folds) - 1}")
     val = folds[config.fold]

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from ptal_ray.data.groups import GroupSource, group_source
 from ptal_ray.data.readers.layouts import LAYOUTS
 
 
@@ -27,8 +28,18 @@ def add_flags(command: argparse.ArgumentParser) -> None:
         "that most papers leave out), ids, or a file of one a line")  # fmt: skip
     add("--drop-label", action="append", default=[], metavar="NAME",
         help="a class to leave out, with its instances and points, e.g. Ambiguous")  # fmt: skip
+    add("--group", type=_group, metavar="FILE.csv|REGEX", help="which videos belong together, as "
+        "those of one person: a CSV with columns video,group, or a regular expression on the ids "
+        "with one capture group; folds of a search keep them together")  # fmt: skip
     add("--normalize", choices=("none", "train"), help="train: z-scores by mean and spread of the "
         "training split; default: none, but train for --layout signals")  # fmt: skip
+
+
+def _group(text: str) -> GroupSource:
+    try:
+        return group_source(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 class _Layout(argparse.Action):

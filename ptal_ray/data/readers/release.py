@@ -9,6 +9,7 @@ from typing import Any
 from unicodedata import normalize
 
 from ptal_ray.data.feature_file import FeatureFile, npy, npz, table, turned
+from ptal_ray.data.groups import GroupSource
 from ptal_ray.data.rates import RateSource
 from ptal_ray.data.user_files import read_json, read_lines
 from ptal_ray.data.video_ids import spellings
@@ -100,7 +101,7 @@ class Release:
         folder: of features, likewise.
         content: annotations in the ActivityNet layout; None reads the file.
         files: video id -> features; None takes <id>.npy of the folder.
-        fps, stride, window, point_fps, points, point_columns, lists: as of `plan.Source`.
+        fps, stride, window, point_fps, points, point_columns, lists, group: as of `plan.Source`.
     """
 
     annotations: Path
@@ -114,6 +115,7 @@ class Release:
     point_fps: RateSource | None = None
     point_columns: tuple[str, ...] = ()
     lists: dict[str, Path] | None = None
+    group: GroupSource | None = None
 
 
 def database(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ptal_ray.data.feature_file import FeatureFile
+from ptal_ray.data.groups import PERSON
 from ptal_ray.data.readers.release import Given, Release, database, feature_file
 from ptal_ray.data.types import FloatArray
 from ptal_ray.data.windows import window_features, window_shape
@@ -37,6 +38,7 @@ def read(given: Given) -> Release:
         stride=stride,
         window=window,
         points=given.points or given.inside("points*.csv"),
+        group=PERSON if all(PERSON.search(id) for id in videos) else None,
     )
 
 

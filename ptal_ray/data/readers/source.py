@@ -60,6 +60,7 @@ def source(flags: argparse.Namespace) -> Source:
         content=release.content, files=release.files, point_columns=release.point_columns,
         exclude=frozenset().union(*map(named_ids, flags.exclude)),
         drop_labels=frozenset(map(nfc, flags.drop_label)),
+        group=flags.group or release.group,
         normalize=(flags.normalize or _default(layout)) == "train",
     )  # fmt: skip
 

@@ -69,6 +69,7 @@ def assemble(path: Path) -> None:
                     duration_s=len(signal) / RATE,
                     annotations=segments,
                     points=no_points() if test else simulate_points(segments, rng),
+                    group=f"subject{subject:02d}",
                 )
     except DataError:
         if not (path / "store.json").exists():  # else another process has just assembled it

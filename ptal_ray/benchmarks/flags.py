@@ -1,0 +1,66 @@
+"""The flags of `python -m ptal_ray.benchmarks`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ptal_ray.process.cpus import usable_cpus
+
+
+def add_record(command: argparse.ArgumentParser) -> None:
+    """Adds those of `record`."""
+    add = command.add_argument
+    add("space", metavar="SPACE", help="a search space: its name or its file")
+    add("--configurations", type=AtLeast(2), default=48, metavar="N",
+        help="number 0 is the defaults, the others are random (default: 48)")  # fmt: skip
+    add("--folds", type=AtLeast(2), default=4, metavar="K", help="of the training videos "
+        "(default: 4)")  # fmt: skip
+    add("--seeds", type=AtLeast(2), default=3, metavar="N", help="trainings of a configuration "
+        "on a fold, and on the whole training split (default: 3)")  # fmt: skip
+    add("--dataset", metavar="NAME", help="another imported dataset than the space names")
+    add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change the space")
+    add("--workers", type=AtLeast(1), default=usable_cpus(), metavar="N",
+        help="processes, of one thread each (default: the number of cores)")  # fmt: skip
+    add("--out", type=Path, required=True, metavar="DIR", help="the folder of the table")
+
+
+def add_replay(command: argparse.ArgumentParser) -> None:
+    """Adds those of `replay`."""
+    add = command.add_argument
+    add("tables", nargs="+", type=Path, metavar="DIR", help="folders that record wrote")
+    add("--policies", type=_policies, default="all", metavar="all|NAME,..",
+        help="race, simple, random, ... (default: all)")  # fmt: skip
+    add("--searches", type=AtLeast(10), default=300, metavar="N", help="of each policy on each "
+        "table (default: 300)")  # fmt: skip
+    add("--budget", type=AtLeast(4), default=20, metavar="N", help="full runs of a search "
+        "(default: 20)")  # fmt: skip
+    add("--workers", type=AtLeast(1), default=usable_cpus(), metavar="N",
+        help="processes (default: the number of cores)")  # fmt: skip
+    add("--json", action="store_true", help="print one JSON object")
+
+
+def _policies(text: str) -> list[str]:
+    from ptal_ray.benchmarks.policies import POLICIES  # slow to import
+
+    names = list(POLICIES) if text == "all" else list(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in POLICIES]:
+        raise argparse.ArgumentTypeError(
+            f"{unknown[0]!r} is no policy; give all, or names of {', '.join(POLICIES)}"
+        )
+    return names
+
+
+class AtLeast:
+    """The type of a whole number from `least` on."""
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+
+    def __call__(self, text: str) -> int:
+        value = int(text) if text.isdecimal() else -1
+        if value < self.least:
+            raise argparse.ArgumentTypeError(
+                f"{text}: a whole number from {self.least} on is needed"
+            )
+        return value
