@@ -25,6 +25,7 @@ from ptal_ray.training.config import TrialConfig, TrialReport
 from ptal_ray.training.label_quality import label_quality
 from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
+from ptal_ray.training.whole_split import on_whole_split
 
 Watch = Callable[[Trial, int], AbstractContextManager[None]]
 
@@ -71,9 +72,8 @@ def resolve(args: argparse.Namespace) -> TrialConfig:
     config = one_trial(load_space(args.space, args.set, dataset=args.dataset), args.seed)
     last = config.report_steps[-1]
     if args.test:
-        config = dataclasses.replace(
-            config, decode_domains={}, fit_on="train", score_on="test", report_steps=(last,)
-        )
+        config = on_whole_split(config, FeatureStore.open(Path(config.store)))
+        config = dataclasses.replace(config, decode_domains={}, score_on="test")
     elif args.reports is not None:
         if not 1 <= args.reports <= last:
             raise ConfigError(f"--reports {args.reports}: allowed are 1 to {last}, the last step")

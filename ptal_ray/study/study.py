@@ -24,6 +24,7 @@ from ptal_ray.study.run_folder import RunFolder
 from ptal_ray.study.view import StudyView, TrialView
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.supervision import annotated_ids, fold
+from ptal_ray.training.whole_split import on_whole_split
 
 RECOMMENDED = ("arm", "trial", "params", "decode")  # of the event, in short
 MOST_SEED = 2**32  # what every generator takes, with the seeds of final runs above it
@@ -335,10 +336,12 @@ def final_configs(study: Study, view: StudyView, role: str) -> tuple[FinalConfig
     else:
         best = view.recommended
         assert best is not None, "test runs before a recommendation"
-        sealed: dict[str, Any] = {"decode_domains": {}, "fit_on": "train", "score_on": "test"}
-        default = replace(trial_config(study, {}), report_steps=last, **sealed)
+        store = FeatureStore.open(study.store)
+        sealed: dict[str, Any] = {"decode_domains": {}, "score_on": "test"}
+        default = replace(on_whole_split(trial_config(study, {}), store), **sealed)
         tuned = space.decode_defaults() | best["decode"]
-        found = replace(default, train=space.resolve_train(best["params"]), decode=tuned)
+        found = on_whole_split(trial_config(study, best["params"]), store)
+        found = replace(found, decode=tuned, **sealed)
         arms = {"default": default} if found == default else {"best": found, "default": default}
     return tuple(
         FinalConfig(role=role, arm=arm, seed=k, config=replace(config, seed=study.seed + 1 + k))
