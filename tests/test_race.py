@@ -246,11 +246,14 @@ def test_differences_by_hand():
     assert compare([], 0.01).p == 1.0
     one = compare([0.1], 0.0001)  # the noise of the search is all that is known
     assert one.cells == 1 and one.p < 0.05
+    strict = compare([0.02, 0.03, 0.02], 0.0, fresh=False)
+    assert strict.p > compare([0.02, 0.03, 0.02], 0.0).p
+    assert compare([0.1], 0.0001, fresh=False).p == 1.0
 
 
 def test_several_tests_share_the_error_rate():
     assert accepted([0.03, 0.2]) == [False, False]
-    assert accepted([0.02, 0.04]) == [True, True]
+    assert accepted([0.02, 0.025]) == [True, True]
     assert accepted([0.06, 0.02]) == [False, True]
     assert accepted([]) == []
 

@@ -36,12 +36,14 @@ class Difference:
 NO_DIFFERENCE = Difference(mean=0.0, low=0.0, high=0.0, p=1.0, cells=0)
 
 
-def compare(differences: Sequence[float], noise: float) -> Difference:
+def compare(differences: Sequence[float], noise: float, fresh: bool = True) -> Difference:
     """Tests paired differences with a t test whose variance leans on that of the whole search.
 
     Args:
         differences: one a cell.
-        noise: variance of one cell, as `Belief.noise`; a difference of two has twice that.
+        noise: variance of a difference as the whole search shows it.
+        fresh: whether no choice was made by these cells; else the test is stricter: it takes the
+            larger variance, and has the degrees of freedom of the differences alone.
 
     Source: Smyth 2004, moderated t statistics, with a fixed prior weight.
     """
@@ -49,20 +51,20 @@ def compare(differences: Sequence[float], noise: float) -> Difference:
     n = len(d)
     if not n:
         return Difference(mean=0.0, low=-1.0, high=1.0, p=1.0, cells=0)
-    freedom = PRIOR_CELLS + n - 1
-    own = float(d.var(ddof=1)) if n > 1 else 0.0
-    error = np.sqrt((PRIOR_CELLS * 2 * noise + (n - 1) * own) / freedom / n)
-    mean = float(d.mean())
+    mean, own = float(d.mean()), float(d.var(ddof=1)) if n > 1 else 0.0
+    freedom = n - 1 + (PRIOR_CELLS if fresh else 0)
+    if not freedom:
+        return Difference(mean=mean, low=-1.0, high=1.0, p=1.0, cells=n)
+    variance = (PRIOR_CELLS * noise + (n - 1) * own) / freedom if fresh else max(noise, own)
+    error = np.sqrt(variance / n)
     reach = float(stats.t.ppf(1 - ERROR_RATE, freedom) * error)
     p = float(stats.t.sf(mean / error, freedom)) if error else float(mean <= 0)
     return Difference(mean=mean, low=mean - reach, high=mean + reach, p=p, cells=n)
 
 
 def accepted(p: Sequence[float], rate: float = ERROR_RATE) -> list[bool]:
-    """Which tests pass when all of them together may err at `rate`. Source: Holm 1979."""
-    passed = [False] * len(p)
-    for rank, k in enumerate(np.argsort(p)):
-        if p[k] > rate / (len(p) - rank):
-            break
-        passed[k] = True
-    return passed
+    """Which tests pass when all of them together may err at `rate`, by Bonferroni's rule.
+
+    There are always two, the finalist and decoding alone, also where one has nothing to test.
+    """
+    return [value <= rate / 2 for value in p]

@@ -18,7 +18,7 @@ from ptal_ray.policy.decode_choice import choose, out_of_cell
 from ptal_ray.policy.gate import NO_DIFFERENCE, Difference, accepted, compare
 
 Floats = NDArray[np.float64]
-SCREEN, RACE, GATE = "screen", "race", "gate"
+SCREEN, RACE, GATE = EVERY = "screen", "race", "gate"
 SCREENED, RACED = 0.5, 0.75  # of the budget, when screening and when racing ends
 FEWEST_GATE_CELLS, MOST_GATE_CELLS = 2, 8
 
@@ -181,16 +181,11 @@ class Race:
     def verdict(self) -> Verdict:
         """The recommendation by all that was told."""
         finalist = self._finalist()
-        noise = self.noise()
-        plain = self.arms[0].cells
         tuned = self._setting(0)
         own = self._setting(finalist) if finalist else 0
         candidates = [(finalist, own), (0, tuned)]
         candidates = list(dict.fromkeys(c for c in candidates if c != (0, 0)))
-        tests = [
-            compare([self.arms[a].cells[k][j] - plain[k][0] for k in self._gate_pairs(a)], noise)
-            for a, j in candidates
-        ]
+        tests = [self._met(a, j) if a else self._decoding_alone() for a, j in candidates]
         passed = [k for k, good in enumerate(accepted([t.p for t in tests])) if good]
         met = [k for k, test in enumerate(tests) if test.cells]
         if passed:
@@ -205,6 +200,24 @@ class Race:
             arm=arm, setting=setting, verdict=kind, difference=difference,
             finalist=finalist, finalist_setting=own,
         )  # fmt: skip
+
+    def _met(self, arm: int, setting: int) -> Difference:
+        """An arm at a decode setting against the defaults, on the cells of the gate."""
+        plain, own = self.arms[0].cells, self.arms[arm].cells
+        pairs = [own[k][setting] - plain[k][0] for k in self._gate_pairs(arm)]
+        return compare(pairs, 2 * self.noise())
+
+    def _decoding_alone(self) -> Difference:
+        """The defaults with tuned decoding against those without, on all cells of the defaults.
+
+        Both decode the same training, and a cell counts at the setting that the others choose, so
+        that cells which choose the setting may judge it too.
+        """
+        known = [arm.scores(EVERY) for arm in self.arms if len(arm.scores(EVERY))]
+        gains = out_of_cell(known, 0) - known[0][:, 0]
+        setting = self._setting(0)
+        every = np.concatenate([own[:, setting] - own[:, 0] for own in known])
+        return compare(gains.tolist(), float(every.var(ddof=1)), fresh=False)
 
     def noise(self) -> float:
         """Variance of one cell."""
