@@ -96,7 +96,7 @@ class _Decoder:
 
     def search(
         self, start: Any, domains: Mapping[str, Domain], settings: int, cross_fit: bool = False
-    ) -> list[DecodeResult]:
+    ) -> list[DecodeResult[Any]]:
         """The decode search on each cell, with the same settings."""
         began = time.perf_counter()
         found = [
