@@ -7,13 +7,12 @@ import time
 
 import numpy as np
 import pytest
-from ptal_ray.policy.random_searcher import RandomSearcher
 from small_study import small_study
 
 from ptal_ray.backends.local import run_local
 from ptal_ray.decode import main
+from ptal_ray.policy.policies import make_policy
 from ptal_ray.reporting.decode_again import decode_again
-from ptal_ray.study.events import EventLog
 from ptal_ray.study.view import StudyView
 
 DOMAINS = (
@@ -27,7 +26,7 @@ DOMAINS = (
 def study(tmp_path_factory):
     made = small_study(tmp_path_factory.mktemp("study"), "budget.trials=2", "budget.max_steps=20",
                        "selection.decode_settings=4", *DOMAINS)  # fmt: skip
-    run_local(made, RandomSearcher(made.space, 0, 2), EventLog(made.events))
+    run_local(made, make_policy(made))
     return made
 
 
@@ -38,7 +37,8 @@ def test_it_finds_a_setting_that_is_as_good_as_the_defaults(study, tmp_path, cap
     assert found["settings"] == 24
     assert found["best"] >= found["default"]
     view = StudyView.read(study.directory)
-    assert found["trials"] == [view.end["best_trial"]]
+    recommended = view.recommended["arm"]
+    assert found["trials"] == [t.number for t in view.trials if t.arm == recommended]
     assert set(found["searched"]) == {"peak_threshold", "nms_tiou", "nms_kind"}
     text = page.read_text()
     assert '"type": "heatmap"' in text and "cross-fitted" in text

@@ -19,6 +19,7 @@ from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.methods.method import DecodeParams, load
 from ptal_ray.space.domain import Domain
 from ptal_ray.space.space import Scalar
+from ptal_ray.study.conclusion import said_at_end
 from ptal_ray.study.run_folder import SCORES
 from ptal_ray.study.view import StudyView, TrialView, resolved_space
 from ptal_ray.training.decoding import DecodeResult, read_scores, search_decode
@@ -185,9 +186,8 @@ def _trials(view: StudyView, study_dir: Path, number: int | None) -> list[TrialV
             known = ", ".join(str(t.number) for t in able[:20]) or "none"
             raise ConfigError(f"--trial {number}: has no scores; trials that have: {known}")
         return found
-    end = view.end or {}
-    arm = (end.get("recommended") or {}).get("arm")
-    found = [t for t in able if arm is not None and getattr(t, "arm", None) == arm]
+    end = said_at_end(view)
+    found = [t for t in able if t.arm == end.get("arm")]
     best = end.get("best_trial")
     found = found or [t for t in able if t.number == best] or [t for t in able if t == view.best]
     if not (found or able):

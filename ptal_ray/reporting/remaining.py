@@ -103,7 +103,7 @@ def _steps(trial: TrialView) -> int:
 
 def _final_runs(view: StudyView, space: SearchSpace) -> tuple[int, int]:
     """Runs of each role; a search whose trials are cells trains no candidate again."""
-    cells = any(getattr(t, "fold", None) is not None for t in view.trials)
+    cells = any(t.fold is not None for t in view.trials)
     seeds, candidates = space.final.seeds, 0 if cells else space.final.top
     return candidates * seeds, 2 * seeds
 

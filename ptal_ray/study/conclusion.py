@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
+from ptal_ray.study.events import Event
 from ptal_ray.study.view import FinalRun, StudyView
 
 CONFIDENCE = 0.95
@@ -77,10 +78,9 @@ def interval(values: Sequence[float]) -> Interval:
 
 def conclusion(view: StudyView) -> Conclusion:
     """What the log of a study says at its end, or so far."""
-    end = view.end or {}
+    end = said_at_end(view)
     verdict = str(end.get("verdict") or "")
-    recommended = end.get("recommended") or {}
-    default = verdict in ("tie", "defaults") or recommended.get("arm") == 0
+    default = verdict in ("tie", "defaults") or end.get("arm") == 0 or not view.runs("test", "best")
     arm = "default" if default and view.runs("test", "default") else "best"
     said = end.get("difference")
     if verdict in VERDICTS and said:
@@ -90,6 +90,13 @@ def conclusion(view: StudyView) -> Conclusion:
         return Conclusion(verdict=verdict, arm=arm, found=found, on_test=False)
     verdict = verdict if verdict in VERDICTS and verdict != "better" else ""
     return Conclusion(verdict=verdict, arm=arm, found=tested_difference(view), on_test=True)
+
+
+def said_at_end(view: StudyView) -> Event:
+    """What the search recommends: "arm", "verdict", "difference" and "arms", as far as its log has
+    them."""
+    end = view.end or {}
+    return {**(end.get("recommended") or {}), **end, **(view.recommended or {})}
 
 
 def tested_difference(view: StudyView) -> Interval | None:

@@ -29,9 +29,10 @@ def trial_name(trial: TrialView) -> str:
 
 
 def cell(trial: TrialView) -> dict[str, int]:
-    """Arm, fold and seed of a trial, as far as its study has them."""
-    found = {name: getattr(trial, name, None) for name in ("arm", "fold", "seed")}
-    return {name: int(value) for name, value in found.items() if value is not None}
+    """Arm, fold and seed of a trial; empty where its study has no cells."""
+    if trial.fold is None or trial.seed is None:
+        return {}
+    return {"arm": trial.arm, "fold": trial.fold, "seed": trial.seed}
 
 
 def arm_name(run: FinalRun, view: StudyView) -> str:

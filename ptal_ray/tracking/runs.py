@@ -218,9 +218,8 @@ class Round:
         run = self._study_run(event)
         run.end(status, event["time"])
         run.tags |= {"state": event["state"], "message": _cut(event.get("message", ""))}
-        for name in ("best_trial", "verdict"):
-            if event.get(name) is not None:
-                run.tags[name] = str(event[name])
+        said = {"best_trial": event.get("best_trial"), "verdict": conclusion(after).verdict or None}
+        run.tags |= {name: str(value) for name, value in said.items() if value is not None}
         run.tags |= {NOTE: note(after), "ptal.test_reads": str(test_reads(after))}
         for trial in after.trials:
             if trial.state == "running":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -34,7 +34,7 @@ def configuration(view: StudyView) -> Section:
     return Section(key="configuration", title="Configuration", parts=parts)
 
 
-def _domain(domain: dict[str, Sequence[Any]]) -> str:
+def _domain(domain: Mapping[str, Any]) -> str:
     ((kind, args),) = ((key, value) for key, value in domain.items() if key != "default")
     return f"{kind} [{', '.join(text(a) for a in args)}]"
 

@@ -20,6 +20,7 @@ from ptal_ray.reporting.html.page import (
     shown,
     table,
 )
+from ptal_ray.study.conclusion import said_at_end
 from ptal_ray.study.view import StudyView, TrialView
 
 STATES = {"complete": BLUE, "pruned": GREY, "failed": ORANGE, "running": GREEN}
@@ -58,12 +59,11 @@ def history(view: StudyView) -> Section:
 
 def _beliefs(view: StudyView) -> list[dict[str, Any]]:
     """The incumbent by posterior mean after each trial."""
-    arms = {int(arm["arm"]): arm for arm in (view.end or {}).get("arms") or () if _has_mean(arm)}
+    arms = {int(arm["arm"]): arm for arm in said_at_end(view).get("arms") or () if _has_mean(arm)}
     numbers, means, sds = [], [], []
     seen: set[int] = set()
     for trial in view.trials:
-        arm = getattr(trial, "arm", None)
-        seen |= {int(arm)} & arms.keys() if arm is not None else set()
+        seen |= {trial.arm} & arms.keys()
         if seen:
             best = max((arms[k] for k in seen), key=lambda a: float(a["mean"]))
             numbers.append(trial.number)
@@ -268,8 +268,8 @@ def workers(view: StudyView) -> Section:
 def trials(view: StudyView) -> Section:
     """Every trial; a click on a heading sorts."""
     names = [name for name in searched(view) if name.startswith("train.")]
-    places = [n for n in ("arm", "fold", "seed")
-              if any(getattr(t, n, None) is not None for t in view.trials)]  # fmt: skip
+    cells = any(t.fold is not None for t in view.trials)
+    places = [n for n in ("arm", "fold", "seed") if cells]  # fmt: skip
     rows = [
         [t.number, *(getattr(t, n, None) for n in places), t.state,
          t.reports[-1].step if t.reports else None,
