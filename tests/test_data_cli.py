@@ -144,9 +144,9 @@ RATES = ["--fps", "1", "--stride", "1"]
         ([*PLAIN, *RATES, "--points", "p", "--train-list", "l"], "must be given together"),
         (["validate", "x", "--features", "f"], "--annotations is needed"),
         (["points", "x", "--kind", "middle", "--out", "o"], "invalid choice"),
-        (["points", "x", "--kind", "uniform", "--seed", "-1", "--out", "o"], "from 0 on"),
-        ([*PLAIN, *RATES, "--simulate-points", "uniform", "--seed", "-1"], "from 0 on"),
-        (["simulate", "x", "--annotations", "g", "--dim", "0"], "from 1 on"),
+        (["points", "x", "--kind", "uniform", "--seed", "-1", "--out", "o"], "of 0 or more"),
+        ([*PLAIN, *RATES, "--simulate-points", "uniform", "--seed", "-1"], "of 0 or more"),
+        (["simulate", "x", "--annotations", "g", "--dim", "0"], "of 1 or more"),
     ],
 )
 def test_wrong_flags_exit_with_2(words, message, capsys):
