@@ -54,10 +54,36 @@ def label_quality(
     """
     if method.label_segments is None or (method.refresh is None and made is None):
         raise ConfigError(f"{method.name}: has no pseudo-labels whose quality could be measured")
+    found = label_instances(method, model, split, hp, made, annotated)
+    if not found:
+        return {}
+    truth = ground_truth(split.store, [id for id in split.ids if id in found], "val")
+    rules = protocol(split.store.info.name)
+    result = detection_map(truth, found, split.store.info.num_classes, rules.tiou)
+    return map_metrics(result.per_tiou, rules) | label_accuracy(truth, found)
+
+
+def label_instances(
+    method: Method,
+    model: nn.Module,
+    split: PackedSplit,
+    hp: Any,
+    made: Pseudo | None = None,
+    left_out: Collection[str] = (),
+) -> dict[str, Segments]:
+    """The action instances that the pseudo-labels of a training split state, in seconds.
+
+    Args:
+        method, model, split, hp, made: as for `label_quality`.
+        left_out: ids of videos that are not asked for.
+
+    Returns:
+        Instances of score 1, by id of the other videos.
+    """
     model.eval()
     found: dict[str, Segments] = {}
     for part in by_length(split.lengths, SCORE_SNIPPETS):
-        rows = np.array([row for row in part if split.ids[row] not in annotated], np.int64)
+        rows = np.array([row for row in part if split.ids[row] not in left_out], np.int64)
         if not len(rows):
             continue
         with torch.no_grad():
@@ -67,15 +93,10 @@ def label_quality(
             found[split.ids[row]] = Segments(
                 start_s=grid.seconds(instance[:, 0]),
                 end_s=grid.seconds(instance[:, 1] + 1),
-                label=instance[:, 2],
+                label=instance[:, 2].astype(np.int64),
                 score=np.ones(len(instance)),
             )
-    if not found:
-        return {}
-    truth = ground_truth(split.store, [id for id in split.ids if id in found], "val")
-    rules = protocol(split.store.info.name)
-    result = detection_map(truth, found, split.store.info.num_classes, rules.tiou)
-    return map_metrics(result.per_tiou, rules) | label_accuracy(truth, found)
+    return found
 
 
 def label_accuracy(
