@@ -20,8 +20,8 @@ from jsonschema import ValidationError
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import cli as ray_cli
 
-from ptal_ray.search_flags import parse
 from ptal_ray.space.space import load_space
+from ptal_ray.study.flags import parse
 
 ROOT = Path(__file__).parents[1]
 CLUSTERS = ROOT / "clusters"

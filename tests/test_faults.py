@@ -13,7 +13,7 @@ from small_study import small_study
 
 from ptal_ray.backends.ray.runner import run_study
 from ptal_ray.errors import DataError
-from ptal_ray.report import write_report
+from ptal_ray.reporting.report import write_report
 from ptal_ray.study.events import read_events
 from ptal_ray.study.run_folder import CHECKPOINT
 from ptal_ray.study.study import Study

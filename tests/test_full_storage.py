@@ -16,11 +16,13 @@ from small_study import small_study
 from test_search_cli import gone, lay_out, started, wait_for
 from test_stages import scores
 
-from ptal_ray import search, search_flags
+from ptal_ray import search
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, StorageError, full_storage_named
 from ptal_ray.policy.optuna_searcher import JOURNAL, _Journal
+from ptal_ray.study.asked import planned
 from ptal_ray.study.events import EventLog, read_events
+from ptal_ray.study.flags import parse
 from ptal_ray.study.footprint import check_room, footprint, size
 from ptal_ray.study.run_folder import CHECKPOINT, MODEL, SCORES
 from ptal_ray.study.study import trial_config
@@ -114,7 +116,7 @@ def test_a_study_that_cannot_fit_does_not_start(
     assert not list(small_disk.iterdir())
     (small_disk / "study").mkdir()
     filler = fill(small_disk)
-    need = footprint(*search.planned(search_flags.parse(["small.yaml"])), concurrent=1)
+    need = footprint(*planned(parse(["small.yaml"])), concurrent=1)
     with pytest.raises(ConfigError, match="are free, but"):
         check_room(need, small_disk / "study")
     filler.rename(small_disk / "study" / "what it has already")

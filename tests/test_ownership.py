@@ -21,7 +21,7 @@ from ptal_ray.data.__main__ import main
 from ptal_ray.data.datasets import find
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError
-from ptal_ray.report import check_report, write_report
+from ptal_ray.reporting.report import check_report, write_report
 from ptal_ray.storage.remote import Remote
 
 NAME = "apn_demo-20260801-120000"

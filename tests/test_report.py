@@ -16,8 +16,9 @@ from synthetic_study import SyntheticStudy
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError
 from ptal_ray.policy.importance import param_importance
-from ptal_ray.report import main, report_name, write_report
+from ptal_ray.report import main
 from ptal_ray.reporting.leaderboard import leaderboard
+from ptal_ray.reporting.report import report_name, write_report
 from ptal_ray.space.space import load_space
 from ptal_ray.study.events import loads
 from ptal_ray.study.view import StudyView
@@ -133,7 +134,7 @@ def test_an_earlier_report_is_replaced_and_a_failure_leaves_it(study_dir, tmp_pa
     stale.write_text("old")
     assert write_report(study_dir, tmp_path) == folder
     assert not stale.exists() or stale.read_bytes() != b"old"
-    monkeypatch.setattr("ptal_ray.report.trial_table", lambda view: 1 / 0)
+    monkeypatch.setattr("ptal_ray.reporting.report.trial_table", lambda view: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report(study_dir, tmp_path)
     assert (folder / "REPORT.md").exists()

@@ -22,15 +22,16 @@ from rich.console import Console
 from small_study import small_space, small_study
 
 import ptal_ray
-from ptal_ray import search, search_flags
-from ptal_ray.backends import session
+from ptal_ray import search
 from ptal_ray.backends.session import Signals
 from ptal_ray.errors import NoTrialFinished
 from ptal_ray.reporting.progress import Progress
 from ptal_ray.storage.lock import locked
+from ptal_ray.study import asked, flags
 from ptal_ray.study.events import EventLog, read_events
 from ptal_ray.study.study import read_study, write_study
 from ptal_ray.study.view import StudyView
+from ptal_ray.tracking.server import tracking_uri
 
 MARK = "PTAL_SEARCH_TEST"
 
@@ -56,13 +57,13 @@ def lay_out(folder: Path, store: Path, *overrides: str) -> None:
     ("text", "value"), [("90", 90), ("300s", 300), ("10m", 600), ("1.5h", 5400)]
 )
 def test_times(text: str, value: float) -> None:
-    assert search_flags.seconds(text) == value
+    assert flags.seconds(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5m", "0s", "10 d"])
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not a time"):
-        search_flags.seconds(text)
+        flags.seconds(text)
 
 
 def test_a_dry_run_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +160,7 @@ def test_no_finished_trial_is_exit_4(
     def fails(*args: Any, **settings: Any) -> None:
         raise NoTrialFinished("none of 4 trials reached step 40")
 
-    monkeypatch.setattr(search, "run_session", fails)
+    monkeypatch.setattr("ptal_ray.backends.search.run_session", fails)
     assert search.main(["small.yaml"]) == 4
     assert "none of 4 trials" in capsys.readouterr().err
 
@@ -167,7 +168,7 @@ def test_no_finished_trial_is_exit_4(
 def test_what_a_resume_may_change(folder: Path) -> None:
     study = small_study(folder / "more", time_budget_s=9.0)
     name = ["--resume", study.name, "--storage", str(folder / "more" / "studies")]
-    found = search.resumed(search_flags.parse([*name, "--num-trials", "9", "--time-budget", "2m"]))
+    found = asked.resumed(flags.parse([*name, "--num-trials", "9", "--time-budget", "2m"]))
     assert (found.num_trials, found.time_budget_s, found.seed) == (9, 120.0, study.seed)
     assert read_study(study.directory) == study  # until it holds the study alone
     write_study(found)
@@ -176,8 +177,8 @@ def test_what_a_resume_may_change(folder: Path) -> None:
                metrics={}, detections="")  # fmt: skip
     assert search.main([*name, "--num-trials", "12"]) == 2
     assert read_study(study.directory).num_trials == 9
-    args = search_flags.parse([*name, "--reports", "some where", "--address", "ray://x:1"])
-    assert shlex.split(search.resume_command(study, args)) == [
+    args = flags.parse([*name, "--reports", "some where", "--address", "ray://x:1"])
+    assert shlex.split(asked.resume_command(study, args)) == [
         "python", "-m", "ptal_ray.search", "--resume", os.path.relpath(study.directory),
         "--reports", "some where", "--address", "ray://x:1",
     ]  # fmt: skip
@@ -397,4 +398,4 @@ def test_an_unreachable_tracking_server_is_told_at_once(
     assert search.main(["small.yaml"]) == 2
     assert "127.0.0.1:9" in capsys.readouterr().err
     assert not list((folder / "studies").iterdir())
-    assert session.tracking_uri() == "http://127.0.0.1:9"
+    assert tracking_uri() == "http://127.0.0.1:9"

@@ -18,13 +18,14 @@ from small_study import small_study
 from synthetic_study import SyntheticStudy
 
 import ptal_ray
-from ptal_ray import report, search
+from ptal_ray import search
 from ptal_ray.backends.ray.runner import last_reason
 from ptal_ray.data.__main__ import main as data_main
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.text import class_embeddings
 from ptal_ray.errors import DataError
 from ptal_ray.policy.optuna_searcher import JOURNAL, OptunaSearcher
+from ptal_ray.reporting.report import write_report
 from ptal_ray.storage.place import check_links, inside
 from ptal_ray.tracking.tracker import MlflowTracker
 from ptal_ray.training.checkpoint import read_checkpoint, write_checkpoint
@@ -238,7 +239,7 @@ def test_a_log_names_no_file_elsewhere(tmp_path: Path, path: str) -> None:
     first = "final/best_seed0/detections.json"
     log.write_text(log.read_text().replace(first, path))
     for read in (
-        lambda: report.write_report(study.directory, tmp_path / "reports"),
+        lambda: write_report(study.directory, tmp_path / "reports"),
         lambda: MlflowTracker(study.directory, f"sqlite:///{tmp_path}/mlflow.db").start(),
     ):
         with pytest.raises(DataError, match="lie elsewhere"):
@@ -253,7 +254,7 @@ def test_a_report_lies_among_the_reports(tmp_path: Path, name: str) -> None:
     log = study.log.path
     log.write_text(log.read_text().replace('"study": "study"', f'"study": "{name}"'))
     with pytest.raises(DataError, match="no name of a study"):
-        report.write_report(study.directory, tmp_path / "there" / "reports")
+        write_report(study.directory, tmp_path / "there" / "reports")
     assert not (tmp_path / "there").exists()
 
 

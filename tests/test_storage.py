@@ -26,13 +26,14 @@ from ptal_ray.backends.ray.trainable import TrialProcess
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, StorageError
 from ptal_ray.storage.remote import Remote
+from ptal_ray.study import job as jobs
+from ptal_ray.study import mirror
 from ptal_ray.study.events import EventLog, read_events
 from ptal_ray.study.job import STANDBY, Job, JobRun
 from ptal_ray.study.mirror import Mirror, check_out
 from ptal_ray.study.retention import Retention
 from ptal_ray.study.run_folder import CHECKPOINT, REPORT, SCORES
-from ptal_ray.study.study import Study, create_study, latest_study, mirror, read_study
-from ptal_ray.study.study import job as jobs
+from ptal_ray.study.study import Study, create_study, latest_study, read_study
 from ptal_ray.study.view import StudyView
 from ptal_ray.training.stages import entry, stage_result
 

@@ -13,9 +13,9 @@ import torch
 from ptal_ray.backends.ray.trainable import TrialProcess
 from ptal_ray.data.types import Scores
 from ptal_ray.errors import DataError, DivergedError
+from ptal_ray.study import job as jobs
 from ptal_ray.study.job import STANDBY, Job, JobRun
 from ptal_ray.study.run_folder import CHECKPOINT, MODEL, REPORT
-from ptal_ray.study.study import job as jobs
 from ptal_ray.training.config import TrialConfig, TrialReport
 
 CONFIG = TrialConfig(

@@ -13,8 +13,8 @@ from ptal_ray.data.types import Scores, Segments
 from ptal_ray.methods import method as methods
 from ptal_ray.methods.method import DecodeParams, Method, TrainParams, param
 from ptal_ray.space.space import parse_space
+from ptal_ray.study import study as studies
 from ptal_ray.study.events import EventLog
-from ptal_ray.study.study import study as studies
 from ptal_ray.study.view import StudyView
 
 

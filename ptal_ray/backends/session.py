@@ -18,7 +18,6 @@ from ptal_ray.errors import StorageError
 from ptal_ray.process.interruption import INTERRUPTED
 from ptal_ray.study.mirror import Mirror
 from ptal_ray.study.study import Study
-from ptal_ray.tracking.server import default_uri, redacted
 from ptal_ray.tracking.tracker import MlflowTracker
 
 FLUSH_S = 20.0
@@ -107,11 +106,6 @@ def run_session(
     if unsent:
         raise StorageError(unsent)
     return folder, messages
-
-
-def tracking_uri() -> str:
-    """Where MLflow runs go, without a password."""
-    return redacted(default_uri(None))
 
 
 def _run(

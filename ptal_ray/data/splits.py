@@ -33,9 +33,7 @@ def fold(
         there are two.
     """
     ids = store.ids("train")
-    has = _classes(store, [store.points(i).label for i in ids])
-    if not has.any():  # a dataset for full supervision
-        has = _classes(store, [store.annotations(i).label for i in ids])
+    has = _seen(store, ids)
     number = min(max(round(fraction * len(ids)), 1), len(ids) - 1) if len(ids) > 1 else 0
     kind = np.array([id in labelled for id in ids], bool)
     known = int(kind.sum())
@@ -47,6 +45,54 @@ def fold(
     chosen = _repaired(has, chosen, kind)
     fit = tuple(i for row, i in enumerate(ids) if not chosen[row])
     return fit, tuple(i for row, i in enumerate(ids) if chosen[row])
+
+
+def kfold(
+    store: FeatureStore,
+    num_folds: int,
+    seed: int,
+    labelled: Collection[str] = (),
+    groups: Mapping[str, str] | None = None,
+) -> tuple[tuple[str, ...], ...]:
+    """Splits the training videos into `num_folds` parts to select on, one after the other.
+
+    Every training video is in exactly one part. The rarest class is dealt out first, each group
+    to the part that lacks most of the class; then groups are swapped while a class of several
+    groups lies in one part alone, so that a model that fits the other parts sees the class. The
+    numbers of videos differ by one at most where every group is one video.
+
+    Args:
+        store: the dataset.
+        num_folds: K, 2 or more.
+        seed: which partition.
+        labelled: ids of those videos whose annotations are read; dealt out like a class.
+        groups: group by video id; the videos of a group stay together, one without a group is
+            alone.
+
+    Returns:
+        K tuples of ids, each in stored order and not empty.
+
+    Raises:
+        DataError: there are fewer groups than parts, or fewer than two parts are asked for.
+    """
+    ids = store.ids("train")
+    names = [("group", groups[i]) if groups and i in groups else ("video", i) for i in ids]
+    rows = {name: row for row, name in enumerate(dict.fromkeys(names))}
+    unit = np.array([rows[name] for name in names], np.int64)
+    if not 2 <= num_folds <= len(rows):
+        raise DataError(
+            f"{store.path}: {num_folds} folds of {len(ids)} training videos in {len(rows)} groups; "
+            f"allowed are 2 to {len(rows)} folds, as the videos of a group stay together"
+        )
+    known = np.array([[i in labelled] for i in ids])
+    seen = np.hstack([_seen(store, ids), known, np.ones_like(known)])  # last: that it is a video
+    count = np.zeros((len(rows), seen.shape[1]), np.int64)
+    np.add.at(count, unit, seen)
+    part = _dealt(count, num_folds, np.random.default_rng([seed, 0xCF01D]))
+    part = _spread(count, part, num_folds)[unit]
+    return tuple(
+        tuple(i for i, own in zip(ids, part, strict=True) if own == k) for k in range(num_folds)
+    )
 
 
 def labelled(store: FeatureStore, fraction: float, seed: int) -> tuple[str, ...]:
@@ -84,6 +130,14 @@ def centres(ids: Sequence[str], truth: Mapping[str, Segments]) -> list[Points]:
         order = np.argsort(middle, kind="stable")
         found.append(Points(time_s=middle[order], label=own.label[order]))
     return found
+
+
+def _seen(store: FeatureStore, ids: Sequence[str]) -> NDArray[np.bool_]:
+    """(V, C) which classes each training video has, by its points or by its annotations."""
+    has = _classes(store, [store.points(i).label for i in ids])
+    if not has.any():  # a dataset for full supervision
+        has = _classes(store, [store.annotations(i).label for i in ids])
+    return has
 
 
 def _classes(store: FeatureStore, labels: Sequence[IntArray]) -> NDArray[np.bool_]:
@@ -152,3 +206,62 @@ def _unseen(held: NDArray[np.int64], total: NDArray[np.int64]) -> NDArray[np.int
     """Classes of two or more rows that all lie on one side, for each way of holding them (., C)."""
     apart = (held == 0) | (held == total)
     return np.asarray(apart[:, total >= 2].sum(axis=1))
+
+
+def _dealt(count: NDArray[np.int64], parts: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """(G,) the part of each group: parts have about as many videos, in all and of each class.
+
+    Args:
+        count: (G, C) videos of each class in each group; last, all its videos.
+        parts: how many.
+        rng: of the order, and of the choice between equal parts.
+    """
+    total = count.sum(axis=0)
+    lacks = np.tile(total / parts, (parts, 1))
+    videos = int(total[-1])
+    room = rng.permutation(videos // parts + (np.arange(parts) < videos % parts))
+    order, luck = rng.permutation(len(count)), rng.random((len(count), parts))
+    part = np.full(len(count), -1)
+    for label in np.argsort(total, kind="stable"):
+        due = order[(part[order] < 0) & (count[order, label] > 0)]
+        for row in due[np.argsort(-count[due, label], kind="stable")]:
+            excess = np.maximum(count[row, -1] - room, 0)
+            others = (lacks * (count[row] > 0) / np.maximum(total, 1)).sum(axis=1)
+            best = np.lexsort((luck[row], -room, -others, -lacks[:, label], excess))[0]
+            part[row] = best
+            lacks[best] -= count[row]
+            room[best] -= count[row, -1]
+    return part
+
+
+def _spread(count: NDArray[np.int64], part: NDArray[np.int64], parts: int) -> NDArray[np.int64]:
+    """Swaps groups of two parts while that leaves fewer classes in one part alone."""
+    while swap := _exchange(count, part, parts):
+        part = part.copy()
+        part[list(swap)] = part[list(swap[::-1])]
+    return part
+
+
+def _exchange(
+    count: NDArray[np.int64], part: NDArray[np.int64], parts: int
+) -> tuple[int, int] | None:
+    """Two groups of different parts whose exchange leaves fewer classes in one part alone."""
+    has = (count > 0).astype(np.int64)
+    total = has.sum(axis=0)
+    held = np.zeros((parts, len(total)), np.int64)
+    np.add.at(held, part, has)
+
+    def alone(held: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.asarray((held == total) & (total >= 2))
+
+    for own, label in np.argwhere(alone(held)):
+        others = np.flatnonzero(part != own)
+        for row in np.flatnonzero(has[:, label] & (part == own)):
+            brings, theirs = has[others] - has[row], held[part[others]]
+            before = alone(held[own]).sum() + alone(theirs).sum(axis=1)
+            after = alone(held[own] + brings).sum(axis=1) + alone(theirs - brings).sum(axis=1)
+            uneven = np.abs(count[others, -1] - count[row, -1])
+            best = np.lexsort((uneven, after - before))[0]
+            if after[best] < before[best]:
+                return int(row), int(others[best])
+    return None

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.backends.session import tracking_uri
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView, summarise
+from ptal_ray.tracking.server import tracking_uri
 
 
 def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, Any]:

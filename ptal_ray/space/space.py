@@ -259,7 +259,7 @@ def find_space(name: str) -> Path:
                 f"{name}: there is no such file; give a path or the name of a shipped search space"
             )
         return Path(name)
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     folders = [Path("search_spaces"), package / "search_spaces", package.parent / "search_spaces"]
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():

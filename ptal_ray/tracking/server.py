@@ -55,6 +55,11 @@ def default_uri(given: str | None) -> str:
     return uri or sqlite_uri(results_root() / "mlflow.db")
 
 
+def tracking_uri() -> str:
+    """Where MLflow runs go, without a password."""
+    return redacted(default_uri(None))
+
+
 def redacted(uri: str) -> str:
     """`uri` without user, password, and what its query calls by such a name."""
     scheme, mark, rest = uri.partition("://")

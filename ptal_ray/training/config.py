@@ -25,7 +25,9 @@ class TrialConfig:
         report_steps: ascending optimiser steps at which the trial reports; the last ends it.
         fit_on: "fit" (training split without the selection fold) or "train" (all of it).
         score_on: "val" (the selection fold) or "test".
-        val_fraction, fold_seed: the selection fold.
+        val_fraction, fold_seed: the selection fold; with `num_folds` only the seed counts.
+        num_folds, fold: the selection fold is part `fold` of `num_folds` disjoint ones, see
+            `splits.kfold`; 0 for one by `val_fraction`.
         precision: "fp32" or "bf16" (autocast).
         stages: folder where the results of earlier stages are kept for other trials; empty to
             keep none.
@@ -46,6 +48,8 @@ class TrialConfig:
     fold_seed: int = 0
     precision: str = "fp32"
     stages: str = ""
+    num_folds: int = 0
+    fold: int = 0
 
     def to_json(self) -> str:
         """One JSON object; `from_json` reads it back."""

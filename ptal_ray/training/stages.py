@@ -112,7 +112,7 @@ def entry(key: Key) -> Path | None:
     if external := config.train.get("external_scores"):
         depends["external"] = hashlib.sha256(Path(str(external)).read_bytes()).hexdigest()
     if config.fit_on == "fit":
-        depends |= {"fold": [config.val_fraction, config.fold_seed]}
+        depends |= {"fold": [config.val_fraction, config.fold_seed, config.num_folds, config.fold]}
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
     place = Path(config.stages)
     if is_remote(config.stages):
@@ -145,6 +145,6 @@ def _make_folder(folder: Path) -> None:
 def _code() -> str:
     """A hash of this package's source: a stage may depend on any of it."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in sorted(Path(__file__).parent.parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()

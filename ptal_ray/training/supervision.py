@@ -52,9 +52,9 @@ def split_ids(
     """Training ids and ids to score.
 
     Raises:
-        DataError: one of them is empty.
+        DataError: one of them is empty, or the fold cannot be made.
     """
-    fit, val = fold(store, hp, config.val_fraction, config.fold_seed)
+    fit, val = selection_fold(store, config, hp)
     training = store.ids("train") if config.fit_on == "train" else fit
     scored = store.ids("test") if config.score_on == "test" else val
     for name, ids in ((config.fit_on, training), (config.score_on, scored)):
@@ -64,6 +64,30 @@ def split_ids(
                 fix = "trials are judged on a part of the training videos: import 2 or more of them"
             raise DataError(f"{store.path}: split {name!r} is empty; {fix}")
     return tuple(training), tuple(scored)
+
+
+def selection_fold(
+    store: FeatureStore, config: TrialConfig, hp: Any
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Ids to fit and ids to select on: part `fold` of `num_folds`, or by `val_fraction`.
+
+    Raises:
+        DataError: there are too few videos for the folds, there is no such fold, or it holds all
+            annotated videos of a method that learns from annotations.
+    """
+    if not config.num_folds:
+        return fold(store, hp, config.val_fraction, config.fold_seed)
+    known = set(annotated_ids(store, hp))
+    folds = splits.kfold(store, config.num_folds, config.fold_seed, known)
+    if not 0 <= config.fold < len(folds):
+        raise DataError(f"fold {config.fold}: allowed are 0 to {len(folds) - 1}")
+    val = folds[config.fold]
+    if known and known <= set(val):
+        raise DataError(
+            f"{store.path}: fold {config.fold} of {config.num_folds} holds all {len(known)} "
+            "annotated videos, and none is left to fit; annotate more (train.labelled_fraction)"
+        )
+    return tuple(i for i in store.ids("train") if i not in set(val)), val
 
 
 def visible_ids(

@@ -1,0 +1,101 @@
+"""What a search would take: trials at a time, files, configurations that differ."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+from ptal_ray.backends.ray.scratch import socket_folder
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.errors import ConfigError
+from ptal_ray.policy.optuna_searcher import grid
+from ptal_ray.space.untried import number_of_points
+from ptal_ray.storage.place import kept
+from ptal_ray.study.continuing import trials_begun
+from ptal_ray.study.feasibility import remarks
+from ptal_ray.study.footprint import check_room, footprint, size
+from ptal_ray.study.study import Study
+from ptal_ray.tracking.server import tracking_uri
+
+
+def places(study: Study, args: argparse.Namespace) -> int | None:
+    """Trials at a time, None where only the cluster knows.
+
+    Raises:
+        ConfigError: not even one trial fits this machine, which does not grow.
+    """
+    from ptal_ray.backends.ray.cluster import local_nodes, trials_at_once  # Ray is slow to import
+
+    if study.autoscale and args.address is None:
+        raise ConfigError("--autoscale: this machine does not grow; give --address of a cluster")
+    known = args.address is None or study.autoscale
+    return trials_at_once(study, local_nodes()) if known else None
+
+
+def room(study: Study, args: argparse.Namespace) -> tuple[int | None, dict[str, Any]]:
+    """Trials at a time, None where only the cluster knows, and what their files take, JSON-able.
+
+    Raises:
+        ConfigError: not even one trial fits this machine, which does not grow, or the files do not
+            fit the storage.
+    """
+    if args.address is None:
+        socket_folder()  # says what Ray could not use
+    here = places(study, args)
+    concurrent = min(here or study.max_concurrent or 1, study.num_trials)
+    need = footprint(study, FeatureStore.open(study.store), concurrent)
+    free = None if study.remote else check_room(need, study.directory)
+    left = f"; {size(free)} are free" if free is not None else ""
+    return here, {
+        "text": f"{need}, for {concurrent} trials at a time{left}",
+        "most_bytes": need.most,
+        "checkpoint_bytes": need.checkpoint,
+        "scores_bytes": need.scores,
+        "free_bytes": free,
+    }
+
+
+def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
+    """What a search would do, JSON-able.
+
+    Raises:
+        ConfigError: not even one trial fits this machine, or the files do not fit the storage.
+    """
+    space, info = study.space, FeatureStore.open(study.store).info
+    here, files = room(study, args)
+    return {
+        "space": space.as_dict(),
+        "num_trials": study.num_trials,
+        "time_budget_s": study.time_budget_s,
+        "report_steps": list(space.budget.report_steps),
+        "searcher": study.searcher,
+        "scheduler": study.scheduler,
+        "seed": study.seed,
+        "concurrent_trials": here or f"what fits the cluster at {args.address}",
+        "resources": space.as_dict()["resources"],
+        "data": {
+            "store": str(study.store),
+            "name": info.name,
+            "features": info.features,
+            "note": info.note,
+        },
+        "study": study.remote or str(study.directory),
+        "storage": files,
+        "mlflow": tracking_uri(),
+        "reports": str(kept(args.reports)),
+    }
+
+
+def distinct(study: Study) -> tuple[Study, list[str]]:
+    """The study with no more trials than it has different configurations, and what to note of it.
+
+    Raises:
+        ConfigError: --searcher grid with more combinations than trials.
+    """
+    space, asked = study.space, study.num_trials
+    gridded = study.searcher == "grid"
+    points = len(grid(study)) if gridded else number_of_points(space.train)
+    if points is not None and points < asked:
+        study = replace(study, num_trials=max(points, min(asked, trials_begun(study))))
+    return study, remarks(study, asked)

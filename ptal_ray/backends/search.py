@@ -1,0 +1,118 @@
+"""A whole search: what its flags ask for, checked, run, reported and summed up."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ptal_ray.backends.preview import distinct, dry_run, places, room
+from ptal_ray.backends.ray.address import given_address
+from ptal_ray.backends.session import Signals, run_session
+from ptal_ray.errors import ConfigError, DataError, StorageError
+from ptal_ray.reporting.outcome import show_summary, summary
+from ptal_ray.reporting.progress import make_progress
+from ptal_ray.storage.place import kept, make_results_root
+from ptal_ray.study.asked import planned, resume_command, resumed, storage
+from ptal_ray.study.continuing import check_space
+from ptal_ray.study.feasibility import demand, problems
+from ptal_ray.study.study import Study, create_study
+
+_SETTINGS = (
+    "num_trials", "time_budget_s", "searcher", "scheduler", "max_concurrent", "autoscale", "seed",
+    "keep_checkpoints", "source", "overrides",
+)  # fmt: skip
+
+
+def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    """Does what the flags say; returns what --json prints.
+
+    Raises:
+        PtalError: it could not, or no trial finished.
+        KeyboardInterrupt: it was interrupted and has stopped cleanly; its argument is the command
+            that continues.
+    """
+    args.address = given_address(args.address)
+    notes = []
+    if args.resume is not None:
+        study = resumed(args)
+        if args.space is not None:
+            notes = check_space(study, args.space, resume_command(study, args))
+    else:
+        study, store = planned(args)
+        places(study, args)
+        demand(problems(study, store))
+    study, more = distinct(study)
+    notes += more
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    if args.dry_run:
+        plan = dry_run(study, args) | {"notes": notes}
+        say(study.space.to_yaml())
+        shown = plan | {"storage": plan["storage"]["text"]}
+        say("\n".join(f"{k:<18}{v}" for k, v in shown.items() if k not in ("space", "notes")))
+        return plan
+    room(study, args)
+    make_results_root()
+    _check_place("--reports", kept(args.reports))
+    if study.events.exists():
+        _check_report(study, kept(args.reports))
+    try:
+        with ExitStack() as stack:
+            signals = stack.enter_context(Signals())
+            if args.resume is None:
+                settings = {name: getattr(study, name) for name in _SETTINGS}
+                study = create_study(study.space, store, storage(args), **settings)
+            progress = stack.enter_context(make_progress(study, args.quiet, args.json))
+            report, unlogged = run_session(
+                study,
+                created=args.resume is None,
+                address=args.address,
+                verbose=args.verbose,
+                signals=signals,
+                listen=progress.event,
+                say=progress.say,
+                report=lambda: _write_report(study, kept(args.reports)),
+            )
+    except (KeyboardInterrupt, BrokenPipeError) as error:  # the second: nobody reads its lines
+        raise KeyboardInterrupt(resume_command(study, args)) from error
+    except StorageError as error:
+        raise StorageError(f"{error}: {resume_command(study, args)}") from error
+    except DataError as error:
+        then = resume_command(study, args)
+        raise DataError(f"{error}; once it is as it was, continue with: {then}") from error
+    outcome = summary(study, report, unlogged)
+    say(show_summary(outcome))
+    return outcome
+
+
+def _check_place(flag: str, folder: Path) -> None:
+    """Finds out before a search what would end it: the folder cannot be made or written.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ConfigError(f"{flag} {folder}: {there} is no folder to write in; choose another")
+
+
+def _write_report(study: Study, reports: Path) -> Path:
+    from ptal_ray.reporting.report import write_report  # plotting is slow to import
+
+    return write_report(study.directory, reports)
+
+
+def _check_report(study: Study, reports: Path) -> None:
+    """Finds out before the work whether the report of a resumed study has its place.
+
+    Raises:
+        DataError: something else lies there.
+    """
+    from ptal_ray.reporting.report import check_report  # plotting is slow to import
+
+    check_report(study.directory, reports)

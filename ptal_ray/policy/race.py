@@ -1,0 +1,330 @@
+"""A race of configurations over cells: many on one, the better ones on more, then a gate.
+
+Knows neither Optuna nor Ray nor where scores come from: it says which cell to train next and takes
+its scores, so that a recorded search can drive it too. The defaults are arm 0, from the first cell
+to the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptal_ray.policy.belief import Belief, believe
+from ptal_ray.policy.decode_choice import choose, out_of_cell
+from ptal_ray.policy.gate import NO_DIFFERENCE, Difference, accepted, compare
+
+Floats = NDArray[np.float64]
+SCREEN, RACE, GATE = "screen", "race", "gate"
+SCREENED, RACED = 0.5, 0.75  # of the budget, when screening and when racing ends
+FEWEST_GATE_CELLS, MOST_GATE_CELLS = 2, 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One training run: an arm, the number of its cell, which says fold and seed, and why it runs.
+
+    Cell k of every arm has fold and seed k, so that arms are compared on the same cells.
+    """
+
+    arm: int
+    index: int
+    stage: str
+
+
+@dataclass(kw_only=True)
+class Arm:
+    """A configuration: its coordinates, and the objectives at all decode settings by cell."""
+
+    coordinates: Floats
+    cells: dict[int, Floats] = field(default_factory=dict)
+    stages: dict[int, str] = field(default_factory=dict)  # of all cells that were begun
+    pending: set[int] = field(default_factory=set)
+    stopped: bool = False  # failed, or ended early: out of the race
+
+    def scores(self, stages: Sequence[str] = (SCREEN, RACE)) -> Floats:
+        """(cells, J) objectives of the finished cells of some stages, by number."""
+        kept = [self.cells[k] for k in sorted(self.cells) if self.stages[k] in stages]
+        return np.stack(kept) if kept else np.zeros((0, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the search recommends.
+
+    Args:
+        arm: the recommended one; 0 for the defaults.
+        setting: its decode setting; 0 for the default one.
+        verdict: "better" than the defaults, "tie" (not distinguishable; the defaults are kept), or
+            "defaults" (nothing better was found).
+        difference: of the recommended one, or where the defaults are kept of the best other one,
+            to the defaults with default decoding, on the cells of the gate.
+        finalist, finalist_setting: who met the defaults in the gate; arm 0 where nobody did.
+    """
+
+    arm: int
+    setting: int
+    verdict: str
+    difference: Difference
+    finalist: int
+    finalist_setting: int
+
+
+class Race:
+    """Says which cell is next, takes outcomes, recommends.
+
+    Args:
+        budget: of the whole race, in full runs; a run that ends early counts its share.
+        num_folds: cell k is scored on fold k modulo this.
+        seed: of the choices among arms.
+        propose: the coordinates of a new arm by its number, asked for in order from 0, given the
+            believed score of each arm before it (NaN where nothing is known); None where there is
+            no other.
+        most_cells: that an arm may have in all; None for no limit.
+    """
+
+    def __init__(
+        self,
+        *,
+        budget: float,
+        num_folds: int,
+        seed: int,
+        propose: Callable[[int, Floats], Floats | None],
+        most_cells: int | None = None,
+    ) -> None:
+        self.budget, self.num_folds, self.seed = budget, num_folds, seed
+        self.arms: list[Arm] = []
+        self.time_share = 0.0  # of the time allowed that has passed; set from outside
+        self._propose, self._most_cells = propose, most_cells or 1_000_000
+        self._exhausted = False
+        self._spent = 0.0
+        self._begun = 0
+
+    @property
+    def gate_cells(self) -> int:
+        """Cells of each side of the gate."""
+        wanted = round(self.budget * (1 - RACED) / 2)
+        return min(max(wanted, FEWEST_GATE_CELLS), MOST_GATE_CELLS, self._most_cells - 1)
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget, or of the time if more of that, that is spent or under way."""
+        under_way = sum(len(arm.pending) for arm in self.arms)
+        return max((self._spent + under_way) / self.budget, self.time_share)
+
+    def next(self) -> Cell | None:
+        """The next cell; None where none is left or (see `waiting`) outcomes must come first.
+
+        The caller trains it, then calls `tell` or `drop`.
+        """
+        cell = self._screened() or self._raced() or self._gated()
+        if cell is not None:
+            self.begin(cell)
+        return cell
+
+    @property
+    def waiting(self) -> bool:
+        """Whether outcomes to come may bring more cells."""
+        return any(arm.pending for arm in self.arms)
+
+    def begin(self, cell: Cell) -> None:
+        """A cell is under way; for one of an interrupted run, with its arm added before."""
+        arm = self.arms[cell.arm]
+        arm.pending.add(cell.index)
+        arm.stages[cell.index] = cell.stage
+        self._begun += 1
+
+    def add(self, coordinates: Floats) -> int:
+        """A new arm; returns its number."""
+        self.arms.append(Arm(coordinates=coordinates))
+        return len(self.arms) - 1
+
+    def tell(self, cell: Cell, objectives: Floats, share: float = 1.0) -> None:
+        """A cell ended.
+
+        Args:
+            cell: which.
+            objectives: (J,) at every decode setting, the default first.
+            share: of a full run that it took.
+        """
+        arm = self.arms[cell.arm]
+        arm.pending.discard(cell.index)
+        arm.cells[cell.index] = np.asarray(objectives, float)
+        self._spent += share
+
+    def drop(self, cell: Cell, share: float) -> None:
+        """A cell failed or was stopped early; its arm is out of the race, if not the defaults."""
+        arm = self.arms[cell.arm]
+        arm.pending.discard(cell.index)
+        arm.stopped = True
+        self._spent += share
+
+    def belief(self) -> tuple[list[int], Belief] | None:
+        """The arms in the race, and what to believe of each at its decode setting, by the cells
+        before the gate; None before the first outcome."""
+        return self._belief((SCREEN, RACE))
+
+    def believed(self) -> Floats:
+        """(A,) posterior mean of each arm; NaN where nothing is known."""
+        mean = np.full(len(self.arms), np.nan)
+        if found := self.belief():
+            mean[found[0]] = found[1].mean
+        return mean
+
+    def verdict(self) -> Verdict:
+        """The recommendation by all that was told."""
+        finalist = self._finalist()
+        noise = self.noise()
+        plain = self.arms[0].cells
+        tuned = self._setting(0)
+        own = self._setting(finalist) if finalist else 0
+        candidates = [(finalist, own), (0, tuned)]
+        candidates = list(dict.fromkeys(c for c in candidates if c != (0, 0)))
+        tests = [
+            compare([self.arms[a].cells[k][j] - plain[k][0] for k in self._gate_pairs(a)], noise)
+            for a, j in candidates
+        ]
+        passed = [k for k, good in enumerate(accepted([t.p for t in tests])) if good]
+        met = [k for k, test in enumerate(tests) if test.cells]
+        if passed:
+            best = max(passed, key=lambda k: (tests[k].mean, -k))
+            arm, setting = candidates[best]
+            kind, difference = "better", tests[best]
+        elif met:
+            arm, setting, kind, difference = 0, 0, "tie", tests[met[0]]
+        else:
+            arm, setting, kind, difference = 0, 0, "defaults", NO_DIFFERENCE
+        return Verdict(
+            arm=arm, setting=setting, verdict=kind, difference=difference,
+            finalist=finalist, finalist_setting=own,
+        )  # fmt: skip
+
+    def noise(self) -> float:
+        """Variance of one cell."""
+        found = self.belief()
+        return found[1].noise if found else 0.0
+
+    def _belief(self, stages: Sequence[str]) -> tuple[list[int], Belief] | None:
+        known = [k for k, arm in enumerate(self.arms) if len(arm.scores(stages)) and self._runs(k)]
+        if not known:
+            return None
+        columns = [self.arms[k].scores(stages) for k in known]
+        scores, row, cell = [], [], []
+        for k, arm in enumerate(known):
+            scores += out_of_cell(columns, k).tolist()
+            index = [i for i in sorted(self.arms[arm].cells) if self.arms[arm].stages[i] in stages]
+            row += [k] * len(index)
+            cell += index
+        folds = [c % self.num_folds for c in cell]
+        places = np.stack([self.arms[k].coordinates for k in known])
+        return known, believe(scores, row, cell, folds, places)
+
+    def _runs(self, arm: int) -> bool:
+        return arm == 0 or not self.arms[arm].stopped
+
+    def _setting(self, arm: int) -> int:
+        """The decode setting of an arm by the cells before the gate."""
+        known = [k for k in range(len(self.arms)) if len(self.arms[k].scores())]
+        if arm not in known:
+            return 0
+        return choose([self.arms[k].scores() for k in known], known.index(arm))
+
+    def _finalist(self) -> int:
+        """The arm that meets the defaults: the best believed one if better than they; else 0."""
+        met = [
+            k for k, arm in enumerate(self.arms) if k and GATE in arm.stages.values()
+        ]  # of an interrupted run
+        if met:
+            return met[0]
+        found = self.belief()
+        if not found or 0 not in found[0]:
+            return 0
+        known, belief = found
+        plain = float(np.mean([s[0] for s in self.arms[0].scores()]))
+        return known[int(belief.mean.argmax())] if belief.mean.max() > plain else 0
+
+    def _screened(self) -> Cell | None:
+        """The first cell of a new arm, while the budget of screening lasts."""
+        if self._exhausted or (self.arms and self.progress + 1 / self.budget > SCREENED):
+            return None
+        if any(GATE in a.stages.values() or RACE in a.stages.values() for a in self.arms):
+            return None
+        coordinates = self._propose(len(self.arms), self.believed())
+        if coordinates is None:
+            self._exhausted = True
+            return None
+        return Cell(arm=self.add(coordinates), index=0, stage=SCREEN)
+
+    def _raced(self) -> Cell | None:
+        """Another cell of an arm that may be the best, or of the defaults where they lack it.
+
+        Source: top-two Thompson sampling, Russo 2020.
+        """
+        if self._gate_begun or self._screening or len(self.arms) < 2:
+            return None
+        if (self._spent + self._under_way + 2 * self.gate_cells + 1) > self.budget + 1e-9:
+            return None
+        if self.time_share > RACED or (found := self.belief()) is None:
+            return None
+        known, belief = found
+        rng = np.random.default_rng([self.seed, self._begun])
+        for _ in range(8):
+            draw = rng.multivariate_normal(belief.mean, belief.covariance, method="eigh")
+            if cell := self._one_more(known[int(draw.argmax())]):
+                return cell
+        return None
+
+    def _one_more(self, arm: int) -> Cell | None:
+        most = self._most_cells - self.gate_cells
+        index = self._free_index(arm)
+        if arm and self._free_index(0) <= index:
+            arm, index = 0, self._free_index(0)
+        return Cell(arm=arm, index=index, stage=RACE) if index < most else None
+
+    def _gated(self) -> Cell | None:
+        """A cell of the gate: the finalist and the defaults on the same new cells."""
+        if self._screening or len(self.arms) < 2 or (self.waiting and not self._gate_begun):
+            return None
+        if self.time_share >= 1 and self._gate_begun:
+            return None
+        sides = [0] if (finalist := self._finalist()) == 0 else [finalist, 0]
+        if sides == [0] and self._setting(0) == 0:
+            return None
+        first = self._gate_first(sides)
+        for k in range(first, first + self.gate_cells):
+            for arm in sides:
+                if k not in self.arms[arm].stages and k < self._most_cells:
+                    return Cell(arm=arm, index=k, stage=GATE)
+        return None
+
+    def _gate_first(self, sides: Sequence[int]) -> int:
+        """The first cell that no side had before the gate."""
+        before = [k for a in sides for k, stage in self.arms[a].stages.items() if stage != GATE]
+        return max(before, default=-1) + 1
+
+    def _gate_pairs(self, arm: int) -> list[int]:
+        """The cells of the gate that an arm and the defaults have finished."""
+        own, plain = self.arms[arm], self.arms[0]
+        return [
+            k
+            for k, stage in sorted(plain.stages.items())
+            if stage == GATE and k in plain.cells and k in own.cells
+        ]
+
+    def _free_index(self, arm: int) -> int:
+        return max(self.arms[arm].stages, default=-1) + 1
+
+    @property
+    def _screening(self) -> bool:
+        return any(0 in arm.pending for arm in self.arms)
+
+    @property
+    def _gate_begun(self) -> bool:
+        return any(GATE in arm.stages.values() for arm in self.arms)
+
+    @property
+    def _under_way(self) -> int:
+        return sum(len(arm.pending) for arm in self.arms)

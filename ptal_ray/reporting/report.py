@@ -1,0 +1,281 @@
+"""The report of a study: tables, pictures, and files for programs, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ptal_ray.data.staging import check_place, staged
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.types import Segments
+from ptal_ray.errors import DataError, PtalError, full_storage_named
+from ptal_ray.policy.importance import MIN_TRIALS, param_importance
+from ptal_ray.reporting import plots
+from ptal_ray.reporting.text import (
+    ARMS,
+    by_threshold,
+    data_label,
+    finished,
+    markdown,
+)
+from ptal_ray.storage.ownership import Kind, read_object
+from ptal_ray.storage.place import inside, plain_name
+from ptal_ray.study.view import StudyView, TrialView, best_yaml, dumps, resolved_space, summarise
+from ptal_ray.training.selection import ground_truth
+
+FLUSH_S = 600.0  # for --log: everything, with time for a server to wake up
+_PICTURES = ("optimisation_history", "per_threshold", "importance", "timeline")
+_FILES = ("REPORT.md", "result.json", "space.yaml", "best.yaml", "trials.parquet")
+_REPORT = Kind(
+    name="report of a study",
+    has={*_FILES, *(f"{name}.{end}" for name in _PICTURES for end in ("png", "svg"))}.__contains__,
+    known=lambda path: {"study", "trials"} <= read_object(path / "result.json").keys(),
+)
+
+
+def write_report(study_dir: Path, reports_root: Path) -> Path:
+    """Writes the report of a study, in the place of an earlier one of the same name.
+
+    Args:
+        study_dir: the study directory.
+        reports_root: folder of all reports.
+
+    Returns:
+        The folder of the report; the same bytes for the same study directory.
+
+    Raises:
+        DataError: the study directory has no readable events, or something else than a report
+            lies in its place.
+    """
+    view = StudyView.read(study_dir)
+    if not view.study:
+        raise DataError(f"{study_dir}: its log has no study; was the search started?")
+    folder = inside(reports_root, report_name(view))
+    with (
+        staged(folder, _REPORT, replace=True, wait=True) as work,
+        full_storage_named(reports_root),
+    ):
+        _write(view, study_dir, work, folder.name)
+    return folder
+
+
+def check_report(study_dir: Path, reports_root: Path) -> None:
+    """Finds out early whether what lies in the place of the report of a study may be replaced.
+
+    Raises:
+        DataError: it is no report.
+    """
+    view = StudyView.read(study_dir)
+    if view.study:
+        check_place(inside(reports_root, report_name(view)), _REPORT, replace=True)
+
+
+def report_name(view: StudyView) -> str:
+    """<study>_<hardware>_<date of its first event, UTC>."""
+    machine = view.study["hardware"]
+    gpus = machine["gpus"]
+    kind = f"{len(gpus)}x{gpus[0]}" if gpus else f"{machine['cpus']}cpu"
+    date = time.strftime("%Y-%m-%d", time.gmtime(view.started))
+    name = view.study["study"]
+    if not re.fullmatch(r"[^/]{1,150}", name, re.DOTALL) or name.startswith("."):
+        raise DataError(f"study {name[:80]!r}: no name of a study, which is the name of a folder")
+    return f"{plain_name(name, 150)}_{re.sub(r'[^A-Za-z0-9]+', '-', kind)}_{date}"
+
+
+def _write(view: StudyView, study_dir: Path, folder: Path, name: str) -> None:
+    shares = param_importance(view)
+    shown, missing = _pictures(view, study_dir, folder, shares)
+    commands = _commands(view, study_dir, name)
+    text = markdown(view, shares, shown, missing, commands)
+    (folder / "REPORT.md").write_text(text, encoding="utf-8")
+    (folder / "result.json").write_text(
+        dumps(result(view, shares), indent=1) + "\n", encoding="utf-8"
+    )
+    (folder / "space.yaml").write_text(resolved_space(view).to_yaml(), encoding="utf-8")
+    if best := best_yaml(view):
+        head = "# The best configuration of this study. Run: python -m ptal_ray.train best.yaml\n"
+        (folder / "best.yaml").write_text(head + best, encoding="utf-8")
+    pq.write_table(trial_table(view), folder / "trials.parquet")
+
+
+def _commands(view: StudyView, study_dir: Path, name: str) -> list[str]:
+    """What repeats the search, and the first test run of what it found."""
+    study, settings = view.study, _settings(study_dir)
+    words = [
+        f"python -m ptal_ray.search reports/{name}/space.yaml --seed {study['seed']}",
+        f"--searcher {study['searcher']} --scheduler {study['scheduler']}",
+    ]
+    words += [f"--{k.replace('_', '-')} {settings[k]}" for k in ("num_trials", "max_concurrent")
+              if settings.get(k) is not None]  # fmt: skip
+    if settings.get("time_budget_s") is not None:
+        words.append(f"--time-budget {settings['time_budget_s']:g}s")
+    train = f"python -m ptal_ray.train reports/{name}/best.yaml --test --seed {study['seed'] + 1}"
+    return [" ".join(words), *([train] if view.best_config() else [])]
+
+
+def result(view: StudyView, shares: Mapping[str, float]) -> dict[str, Any]:
+    """Everything in the report, for programs; mAP as fractions."""
+    best = view.best_config()
+    return {
+        "study": view.study,
+        "end": view.end,
+        "counts": view.counts,
+        "best_trial": view.best.number if view.best else None,
+        "best": {"train": best[0], "decode": best[1]} if best else None,
+        **{
+            role: {
+                arm: {k: asdict(s) for k, s in summarise(finished(view, role, arm)).items()}
+                for arm in view.arms(role)
+            }
+            for role in ("test", "reselect")
+        },
+        "runs": [asdict(run) for run in view.finals],
+        "importance": dict(shares),
+        "trials": [asdict(trial) for trial in view.trials],
+    }
+
+
+def trial_table(view: StudyView) -> pa.Table:
+    """One row a report of a trial, and one for a trial without reports."""
+    rows = [row for trial in view.trials for row in _rows(trial)]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return pa.table({name: [row.get(name) for row in rows] for name in columns})
+
+
+def _rows(trial: TrialView) -> list[dict[str, Any]]:
+    common: dict[str, Any] = {"trial": trial.number, "state": trial.state, "message": trial.message}
+    common |= {f"train.{k}": v for k, v in trial.params.items()}
+    reports: list[dict[str, Any]] = [
+        {"step": r.step, "objective": r.objective, "seconds": r.seconds,
+         "to_first_step_s": r.to_first_step_s}
+        | r.metrics | {f"decode.{k}": v for k, v in r.decode.items()}
+        for r in trial.reports
+    ]  # fmt: skip
+    return [common | report for report in reports or [{}]]
+
+
+def _pictures(
+    view: StudyView, study_dir: Path, folder: Path, shares: Mapping[str, float]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Draws what can be drawn; captions by name, and why the others were left out."""
+    label = data_label(view)
+    shown, missing, made = {}, {}, {}
+    made["optimisation_history"] = plots.optimisation_history(view, label)
+    shown["optimisation_history"] = f"The last report of every trial{label}."
+    arms = {ARMS.get(arm, arm): by_threshold(view, arm) for arm in view.arms("test")}
+    if any(arms.values()):
+        made["per_threshold"] = plots.per_threshold({k: v for k, v in arms.items() if v}, label)
+        shown["per_threshold"] = f"Bars are one standard deviation over seeds{label}."
+    else:
+        missing["per_threshold"] = "no final run has finished"
+    if shares:
+        made["importance"] = plots.importance(shares, label)
+        shown["importance"] = (
+            "Share of the variance of the objective at the first report step, which every trial "
+            f"reaches, that a parameter explains by fANOVA{label}."
+        )
+    else:
+        reported = sum(bool(t.reports) for t in view.trials)
+        missing["importance"] = (
+            f"{reported} trials reported; {MIN_TRIALS} that did differently well are needed"
+        )
+    try:
+        made["timeline"], shown["timeline"] = _timeline(view, study_dir, label)
+    except DataError as error:
+        missing["timeline"] = str(error)
+    for name, figure in made.items():
+        plots.save(figure, folder, name)
+    return shown, missing
+
+
+def _timeline(view: StudyView, study_dir: Path, label: str) -> tuple[Any, str]:
+    """A typical test video: the one whose number of instances is the median.
+
+    Raises:
+        DataError: why it cannot be drawn.
+    """
+    runs = {arm: finished(view, "test", arm) for arm in view.arms("test")}
+    first = {arm: r[0].detections for arm, r in runs.items() if r and r[0].detections}
+    if "best" not in first:
+        raise DataError("no final run has finished")
+    place = Path(_settings(study_dir).get("store", ""))
+    if not (place / "store.json").exists():
+        raise DataError("the feature store is not on this machine")
+    store = FeatureStore.open(place)
+    if store.info.content_hash != view.study["data_hash"]:
+        raise DataError("the feature store has changed since")
+    truth = ground_truth(store, store.ids("test"), "test")
+    ranked = sorted(truth, key=lambda v: (len(truth[v]), v))
+    video = ranked[len(ranked) // 2]
+    rows = {"ground truth": truth[video]}
+    for arm, path in first.items():
+        name = ARMS.get(arm, arm)
+        found = inside(study_dir, path)
+        rows[name] = _detections(found, video, store.info.classes, len(truth[video]))
+    caption = (
+        f"Test video {video} (the median by number of instances), first seed; of each "
+        f"configuration the {len(truth[video])} detections with the highest scores, as many as "
+        f"there are instances{label}."
+    )
+    return plots.timeline(rows, store.info.classes, video, store.duration_s(video), label), caption
+
+
+def _detections(path: Path, video: str, classes: Sequence[str], most: int) -> Segments:
+    """The `most` best detections in a video."""
+    try:
+        items = json.loads(path.read_text("utf-8"))["results"].get(video, [])
+        items = sorted(items, key=lambda item: -item["score"])[:most]
+        return Segments(
+            start_s=np.array([i["segment"][0] for i in items], float),
+            end_s=np.array([i["segment"][1] for i in items], float),
+            label=np.array([classes.index(i["label"]) for i in items], np.int64),
+            score=np.array([i["score"] for i in items], float),
+        )
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise DataError(f"{path.name} of the final run cannot be read") from error
+
+
+def _settings(study_dir: Path) -> dict[str, Any]:
+    """study.json; empty where it is missing."""
+    path = study_dir / "study.json"
+    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return found
+
+
+def send(study_dir: Path, folder: Path) -> tuple[str, ...]:
+    """Sends MLflow the events and the report that it lacks; returns a line for what it still does.
+
+    Raises:
+        TrackingError: the server does not answer.
+    """
+    from ptal_ray.tracking.tracker import MlflowTracker  # MLflow is slow to import
+
+    tracker = MlflowTracker(study_dir)
+    tracker.start()
+    tracker.attach(folder)
+    return tracker.close(FLUSH_S)
+
+
+def write_reports(
+    studies: Sequence[Path], root: Path
+) -> tuple[dict[Path, tuple[Path, StudyView]], list[PtalError]]:
+    """Reports every study that has a report in it; says what is wrong with each of the others."""
+    made, failed = {}, list[PtalError]()
+    for study in studies:
+        try:
+            made[study] = write_report(study, root), StudyView.read(study)
+        except (PtalError, KeyError) as error:
+            damaged = DataError(f"{study}: its log lacks {error}; restore it")
+            failed.append(error if isinstance(error, PtalError) else damaged)
+            print(f"error: {failed[-1]}", file=sys.stderr)
+    return made, failed

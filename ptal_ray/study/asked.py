@@ -1,0 +1,125 @@
+"""The study that the flags of a search ask for: a new one, or one that is there."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from ptal_ray.data.datasets import find, origin
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.errors import ConfigError, StorageError
+from ptal_ray.space.space import load_space
+from ptal_ray.storage.place import kept, plain_name, results_root
+from ptal_ray.storage.remote import Remote, is_remote
+from ptal_ray.study.continuing import check_flags, check_storage, check_trials, overrides
+from ptal_ray.study.feasibility import demand, problems
+from ptal_ray.study.mirror import check_out
+from ptal_ray.study.study import (
+    SCHEDULERS,
+    SEARCHERS,
+    Study,
+    latest_study,
+    read_study,
+    study_place,
+)
+
+
+def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
+    """The new study that the flags ask for, not yet on disk, and its data.
+
+    Raises:
+        ConfigError: the space or a flag is wrong.
+        DataError: the dataset is missing or lacks a split.
+    """
+    space = load_space(args.space, args.set, args.dataset)
+    store = find(space.dataset)
+    settings = {
+        "num_trials": space.budget.trials if args.num_trials is None else args.num_trials,
+        "time_budget_s": args.time_budget,
+        "searcher": args.searcher or SEARCHERS[0],
+        "scheduler": args.scheduler or SCHEDULERS[0],
+        "max_concurrent": args.max_concurrent,
+        "autoscale": bool(args.autoscale),
+        "seed": args.seed or 0,
+        "keep_checkpoints": args.keep_checkpoints,
+        "source": origin(space.dataset),
+        "overrides": overrides(args.set, args.dataset),
+    }
+    name = f"{plain_name(space.name)}-<time>"
+    directory, remote = study_place(storage(args), name)
+    study = Study(
+        name=name,
+        directory=directory,
+        remote=str(remote or ""),
+        space=space,
+        store=store.path.resolve(),
+        data_hash=store.info.content_hash,
+        **settings,
+    )
+    return study, store
+
+
+def resumed(args: argparse.Namespace) -> Study:
+    """The study to continue, with the flags that may change.
+
+    Raises:
+        ConfigError: there is none, or a flag would make it another study.
+        DataError: its data changed.
+    """
+    check_flags(args)
+    study = _found(args)
+    check_storage(study, args.storage, storage(args))
+    check_trials(study, args.num_trials)
+    changes = {
+        "num_trials": args.num_trials,
+        "time_budget_s": args.time_budget,
+        "max_concurrent": args.max_concurrent,
+        "autoscale": args.autoscale,
+        "keep_checkpoints": args.keep_checkpoints,
+    }
+    study = replace(study, **{k: v for k, v in changes.items() if v is not None})
+    demand(problems(study, FeatureStore.open(study.store), values=False))
+    return study
+
+
+def _found(args: argparse.Namespace) -> Study:
+    """The study that --resume names, by address, directory or name, or the newest of a space."""
+    given = args.resume or latest_study(storage(args), Path(args.space).stem)
+    by_name = "/" not in given and not (args.resume and kept(Path(given)).is_dir())
+    directory, remote = study_place(storage(args), given) if by_name else (Path(given), None)
+    if is_remote(given):
+        remote = Remote.parse(given)
+    if remote is None:
+        return read_study(kept(directory))
+    try:
+        return read_study(check_out(remote), str(remote))
+    except StorageError as error:
+        raise ConfigError(f"--resume: {error}") from error
+
+
+def storage(args: argparse.Namespace) -> Path | Remote:
+    """Where studies lie.
+
+    Raises:
+        ConfigError: no address.
+    """
+    if is_remote(args.storage):
+        return Remote.parse(args.storage)
+    return kept(Path(args.storage))
+
+
+def resume_command(study: Study, args: argparse.Namespace) -> str:
+    """What continues an interrupted study; "" where nothing of it was started."""
+    if not study.directory.exists():
+        return ""
+    here = results_root() == Path.cwd()
+    directory = os.path.relpath(study.directory) if here else str(study.directory)
+    words = ["python", "-m", "ptal_ray.search", "--resume", study.remote or directory]
+    if args.reports != Path("reports"):
+        words += ["--reports", str(args.reports)]
+    if args.address and args.address != os.environ.get("RAY_ADDRESS"):
+        words += ["--address", args.address]
+    return shlex.join(words)
