@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ptal_ray.data.batching import stored_grid
 from ptal_ray.data.datasets import find, protocol
 from ptal_ray.errors import DivergedError
 from ptal_ray.ops.metrics import detection_map
@@ -50,7 +51,7 @@ class Run:
     config: TrialConfig
 
 
-def runs(space: SearchSpace, configurations: int, steps: int, settings: int, seed: int) -> list[Run]:
+def runs(space: SearchSpace, configurations: int, settings: int, seed: int) -> list[Run]:
     searcher = RandomSearcher(space, seed, configurations, stop_early=False)
     store = find(space.dataset)
     found = []
@@ -67,7 +68,7 @@ def runs(space: SearchSpace, configurations: int, steps: int, settings: int, see
             decode_settings=settings,
             cross_fit=False,
             seed=seed,
-            report_steps=(steps,),
+            report_steps=space.budget.report_steps,
             val_fraction=space.selection.val_fraction,
             fold_seed=space.selection.fold_seed,
             stages=str(store.path.parent / ".stages"),
@@ -78,14 +79,21 @@ def runs(space: SearchSpace, configurations: int, steps: int, settings: int, see
 
 def measured(run: Run) -> list[Row]:
     torch.set_num_threads(1)
-    began = time.perf_counter()
+    trial, rows = Trial(run.config), []
     try:
-        trial = Trial(run.config)
-        trial.train_until(run.config.report_steps[-1])
-        scores = trial.score(trial.score_ids)
+        for step in run.config.report_steps:
+            trial.train_until(step)
+            rows += judged(run, trial)
     except DivergedError:
+        pass
+    return rows
+
+
+def judged(run: Run, trial: Trial) -> list[Row]:
+    began = time.perf_counter()
+    scores = trial.score(trial.score_ids)
+    if not all(np.isfinite(a).all() for s in scores for a in s.arrays.values() if a.dtype.kind == "f"):
         return []
-    trained = time.perf_counter() - began
     store, classes = trial.store, trial.store.info.num_classes
     ids = trial.score_ids
     points = {i: store.points(i) for i in ids}
@@ -98,8 +106,6 @@ def measured(run: Run) -> list[Row]:
     real_length = mean_lengths_s(truth, np.full(classes, 10**9))
     start = trial.method.decode_params(**run.config.decode)
     settings = decode_settings(start, run.config.decode_domains, run.config.decode_settings, run.config.fold_seed)
-    from ptal_ray.data.batching import stored_grid
-
     grids = [stored_grid(store, i, trial.hp.resample_to) for i in ids]
     rows = []
     for index, hp in enumerate(settings):
@@ -112,7 +118,7 @@ def measured(run: Run) -> list[Row]:
         right = {i: own.take(hits.correct[i]) for i, own in found.items()}
         rows.append({
             "space": run.space, "method": run.config.method, "dataset": run.dataset,
-            "configuration": run.number, "setting": index,
+            "configuration": run.number, "step": trial.step, "setting": index,
             "mAP": objective(map_metrics(result.per_tiou, rules)),
             "hits": hits.per_class.tolist(),
             "likelihood": point_log_likelihood(points, found, classes, duration).tolist(),
@@ -122,19 +128,19 @@ def measured(run: Run) -> list[Row]:
             "label_length": label_length.tolist(), "real_length": real_length.tolist(),
             "points": numbers.tolist(), "detections": sum(map(len, found.values())),
         })
-    print(f"{run.dataset} {run.config.method} {run.number}: train {trained:.1f} s, decode {time.perf_counter() - began - trained:.1f} s, best {max(r['mAP'] for r in rows):.3f}", file=sys.stderr, flush=True)
+    print(f"{time.strftime('%H:%M:%S')} {run.dataset} {run.config.method} {run.number} {trial.step}: {time.perf_counter() - began:.1f} s, best {max(r['mAP'] for r in rows):.3f}", file=sys.stderr, flush=True)
     return rows
 
 
 if __name__ == "__main__":
     import json
-    out = Path(sys.argv[1]); configurations = int(sys.argv[2]); settings = int(sys.argv[3]); steps = int(sys.argv[4]); workers = int(sys.argv[5]); fold = int(sys.argv[6])
+    out = Path(sys.argv[1]); configurations = int(sys.argv[2]); settings = int(sys.argv[3]); workers = int(sys.argv[4]); fold = int(sys.argv[5])
     planned = []
     for number in range(configurations):
-        for dataset in ("watch", "hapt", "gtea_scores", "salads50_scores"):
-            for name in sys.argv[7:]:
+        for dataset in ("watch", "gtea_scores", "salads50_scores", "hapt"):
+            for name in sys.argv[6:]:
                 space = load_space(name, [f"selection.fold_seed={fold}"], dataset=dataset)
-                planned += runs(space, configurations, steps, settings, 0)[number:number+1]
+                planned += runs(space, configurations, settings, 0)[number:number+1]
     with process_pool(workers) as pool, out.open("a") as file:
         futures = [pool.submit(measured, run) for run in planned]
         for future in futures:

@@ -92,11 +92,13 @@ def _placed(
     problems: list[str],
     remarks: Remarks,
 ) -> list[Placed]:
-    """The points of training videos whose time is known."""
+    """The points whose time is known: of training videos, and of test videos where no annotated
+    instance judges these."""
     videos = {video.id: video for video in annotations.videos}
     given = given_rates(source.point_fps or "json", annotations)
     rates_at = source.point_fps if isinstance(source.point_fps, Path) else source.annotations
     excluded, unchosen = dict.fromkeys(source.exclude), dict.fromkeys(annotations.unchosen)
+    segments = any(len(v.instances) for v in annotations.videos if v.subset == "test")
     placed, unknown = [], []
     for row in rows:
         id = same_id(row.video, videos)
@@ -106,7 +108,7 @@ def _placed(
             remarks["points of videos of no chosen subset, left out"] += 1
         elif id is None:
             unknown.append(row)
-        elif videos[id].subset == "test":
+        elif videos[id].subset == "test" and segments:
             remarks["points of test videos, left out"] += 1
         elif id not in given and not row.in_seconds:
             text = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,17 +70,22 @@ def pure_hits(
     per_class = average_precision(found.label, level, hit, positives, 1)[:, 0]
     correct = np.zeros(len(order), np.bool_)
     correct[order[hit]] = True
-    ends = np.cumsum([len(own) for own in predictions.values()])[:-1]
-    return Hits(
-        per_class=per_class,
-        correct=dict(zip(predictions, np.split(correct, ends), strict=True)),
-    )
+    return Hits(per_class=per_class, correct=_by_video(correct, predictions))
 
 
 def as_segments(points: Points) -> Segments:
     """Points as segments of no length."""
     time_s = np.asarray(points.time_s, np.float64)
     return Segments(start_s=time_s, end_s=time_s, label=points.label, score=np.ones(len(points)))
+
+
+def _by_video(values: NDArray[Any], segments: Mapping[str, Segments]) -> dict[str, NDArray[Any]]:
+    """One value a segment, of all videos end to end, by video."""
+    ends = np.cumsum([len(own) for own in segments.values()])
+    return {
+        id: values[end - len(own) : end]
+        for (id, own), end in zip(segments.items(), ends, strict=True)
+    }
 
 
 def _contained(real: Flat, found: Flat) -> tuple[Ints, Ints]:
@@ -123,8 +129,8 @@ def point_log_likelihood(
     predictions: Mapping[str, Segments],
     num_classes: int,
     duration_s: Mapping[str, float],
-) -> Floats:
-    """Mean log-density of the points of each class, in nats above a point anywhere in any class.
+) -> float:
+    """Mean log-density of the points, in nats above that of a point anywhere in any class.
 
     The detections of a video are a density over time and class: each spreads its weight evenly
     over its length, and a share `UNIFORM` lies anywhere. A detection weighs 1 / (1 + r), r its rank
@@ -138,7 +144,8 @@ def point_log_likelihood(
         duration_s: of each video, seconds.
 
     Returns:
-        (C,), at least log(UNIFORM); NaN for classes without a point.
+        Mean over the classes that have points of the mean over their points; at least
+        log(UNIFORM), and 0 where there is no point.
     """
     weight = _rank_weights({id: predictions[id] for id in points})
     total, count = np.zeros(num_classes), np.zeros(num_classes)
@@ -148,7 +155,8 @@ def point_log_likelihood(
         gain = np.log(UNIFORM + (1 - UNIFORM) * density * length_s * num_classes)
         total += np.bincount(own.label, gain, minlength=num_classes)
         count += np.bincount(own.label, minlength=num_classes)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    known = count > 0
+    return float((total[known] / count[known]).mean()) if known.any() else 0.0
 
 
 def _rank_weights(predictions: Mapping[str, Segments]) -> dict[str, Floats]:
@@ -156,8 +164,7 @@ def _rank_weights(predictions: Mapping[str, Segments]) -> dict[str, Floats]:
     score = np.concatenate([np.zeros(0), *(own.score for own in predictions.values())])
     rank = np.searchsorted(np.sort(-score), -score)
     weight = 1 / (1 + rank / max(len(predictions), 1))
-    ends = np.cumsum([len(own) for own in predictions.values()])[:-1]
-    return dict(zip(predictions, np.split(weight, ends), strict=True))
+    return _by_video(weight, predictions)
 
 
 def _density(points: Points, found: Segments, weight: Floats, shortest_s: float) -> Floats:
@@ -172,7 +179,7 @@ def _density(points: Points, found: Segments, weight: Floats, shortest_s: float)
     return density
 
 
-def mean_lengths_s(segments: Mapping[str, Segments], most: Sequence[int] | IntArray) -> Floats:
+def mean_length_s(segments: Mapping[str, Segments], most: Sequence[int] | IntArray) -> float:
     """Mean length of the best segments of each class, in seconds.
 
     Args:
@@ -180,10 +187,11 @@ def mean_lengths_s(segments: Mapping[str, Segments], most: Sequence[int] | IntAr
         most: (C,) how many of each class count.
 
     Returns:
-        (C,); NaN for classes without a segment that counts.
+        Seconds; NaN where none counts.
     """
     found = Segments.concatenate([Segments.empty(), *segments.values()])
     found = found.take(np.argsort(-found.score, kind="stable"))
     length_s = found.end_s - found.start_s
     best = [length_s[found.label == label][:number] for label, number in enumerate(most)]
-    return np.array([own.mean() if len(own) else np.nan for own in best])
+    every = np.concatenate([np.zeros(0), *best])
+    return float(every.mean()) if len(every) else float("nan")

@@ -286,6 +286,7 @@ def trial_config(study: Study, params: Mapping[str, Scalar]) -> TrialConfig:
         fold_seed=space.selection.fold_seed,
         precision=space.resources.precision,
         stages=_stages(study),
+        metric=space.selection.metric,
     )
 
 

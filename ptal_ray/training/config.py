@@ -29,6 +29,8 @@ class TrialConfig:
         num_folds, fold: the selection fold is part `fold` of `num_folds` disjoint ones, see
             `splits.kfold`; 0 for one by `val_fraction`.
         precision: "fp32" or "bf16" (autocast).
+        metric: "map", or "points" for what held-out points say; test videos that have annotated
+            instances are judged by mAP in any case.
         stages: folder where the results of earlier stages are kept for other trials; empty to
             keep none.
     """
@@ -50,6 +52,7 @@ class TrialConfig:
     stages: str = ""
     num_folds: int = 0
     fold: int = 0
+    metric: str = "map"
 
     def to_json(self) -> str:
         """One JSON object; `from_json` reads it back."""
@@ -83,7 +86,8 @@ class TrialReport:
     Args:
         step: optimiser steps done.
         objective: what the search maximises, a fraction.
-        metrics: "val/mAP_avg", "val/mAP_0.50", ..., "train/loss_total", "train/loss_<term>".
+        metrics: "val/mAP_avg", "val/mAP_0.50", ... (of points: "val/points_score",
+            "val/hit_mAP", ...), "train/loss_total", "train/loss_<term>".
         decode: the decode parameters chosen on the selection videos (or the frozen ones).
         seconds: training and scoring time so far, over all processes that ran the trial.
     """

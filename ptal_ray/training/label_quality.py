@@ -99,6 +99,25 @@ def label_instances(
     return found
 
 
+def label_length_s(
+    method: Method, model: nn.Module, split: PackedSplit, hp: Any, made: Pseudo | None = None
+) -> float:
+    """Mean length of the pseudo-labels that the present weights give a training split, in seconds.
+
+    Args:
+        method, model, split, hp, made: as for `label_quality`.
+
+    Returns:
+        Seconds; NaN where the method has no pseudo-labels, or they state no instance.
+    """
+    if method.label_segments is None or (method.refresh is None and made is None):
+        return float("nan")
+    found = Segments.concatenate(
+        [Segments.empty(), *label_instances(method, model, split, hp, made).values()]
+    )
+    return float((found.end_s - found.start_s).mean()) if len(found) else float("nan")
+
+
 def label_accuracy(
     truth: Mapping[str, Segments], found: Mapping[str, Segments]
 ) -> dict[str, float]:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ptal_ray.data.batching import PackedSplit, stored_grid
-from ptal_ray.data.datasets import protocol
 from ptal_ray.data.sampling import BatchPlan
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Scores, Segments
@@ -37,11 +36,12 @@ from ptal_ray.training.batches import Batches, check_divides
 from ptal_ray.training.checkpoint import read_checkpoint, write_checkpoint
 from ptal_ray.training.config import TrialConfig, TrialReport
 from ptal_ray.training.decoding import DecodeResult, search_decode
+from ptal_ray.training.label_quality import label_length_s
 from ptal_ray.training.labels import LabelTable
 from ptal_ray.training.model_file import model_file, write_model
 from ptal_ray.training.optim import averaged, make_optimizer, move_average, update
 from ptal_ray.training.scoring import from_first, gathered, not_finite, score_videos
-from ptal_ray.training.selection import ground_truth
+from ptal_ray.training.selection import Objective, ground_truth, objective_of
 from ptal_ray.training.stages import stage_result
 from ptal_ray.training.supervision import split_ids, visible_ids, visible_points
 
@@ -351,14 +351,22 @@ class Trial:
             scores,
             [stored_grid(self.store, i, self.hp.resample_to) for i in self.score_ids],
             [self.store.duration_s(i) for i in self.score_ids],
-            ground_truth(self.store, self.score_ids, self.config.score_on),
-            self.store.info.num_classes,
-            protocol(self.store.info.name),
+            self._judged_by(),
             start=self.method.decode_params(**self.config.decode),
             domains=self.config.decode_domains,
             settings=self.config.decode_settings,
             cross_fit=self.config.cross_fit,
             seed=self.config.fold_seed,
+        )
+
+    def _judged_by(self) -> Objective:
+        """What the detections of the selection videos are judged by with the present weights."""
+        label_length = partial(
+            label_length_s, self.method, self.judged, self.split, self.hp, self.made_labels
+        )
+        config = self.config
+        return objective_of(
+            self.store, self.score_ids, config.score_on, config.metric, label_length
         )
 
     def _report(self, losses: dict[str, float], decoded: DecodeResult | None) -> TrialReport | None:
