@@ -92,7 +92,9 @@ def measured(run: Run) -> list[Row]:
 def judged(run: Run, trial: Trial) -> list[Row]:
     began = time.perf_counter()
     scores = trial.score(trial.score_ids)
-    if not all(np.isfinite(a).all() for s in scores for a in s.arrays.values() if a.dtype.kind == "f"):
+    if not all(
+        np.isfinite(a).all() for s in scores for a in s.arrays.values() if a.dtype.kind == "f"
+    ):
         return []
     store, classes = trial.store, trial.store.info.num_classes
     ids = trial.score_ids
@@ -105,7 +107,9 @@ def judged(run: Run, trial: Trial) -> list[Row]:
     label_length = mean_lengths_s(labels, np.full(classes, 10**9))
     real_length = mean_lengths_s(truth, np.full(classes, 10**9))
     start = trial.method.decode_params(**run.config.decode)
-    settings = decode_settings(start, run.config.decode_domains, run.config.decode_settings, run.config.fold_seed)
+    settings = decode_settings(
+        start, run.config.decode_domains, run.config.decode_settings, run.config.fold_seed
+    )
     grids = [stored_grid(store, i, trial.hp.resample_to) for i in ids]
     rows = []
     for index, hp in enumerate(settings):
@@ -116,31 +120,48 @@ def judged(run: Run, trial: Trial) -> list[Row]:
         result = detection_map(truth, found, classes, rules.tiou)
         hits = pure_hits(points, found, classes)
         right = {i: own.take(hits.correct[i]) for i, own in found.items()}
-        rows.append({
-            "space": run.space, "method": run.config.method, "dataset": run.dataset,
-            "configuration": run.number, "step": trial.step, "setting": index,
-            "mAP": objective(map_metrics(result.per_tiou, rules)),
-            "hits": hits.per_class.tolist(),
-            "likelihood": point_log_likelihood(points, found, classes, duration).tolist(),
-            "length_top": mean_lengths_s(found, numbers).tolist(),
-            "length_all": mean_lengths_s(found, np.full(classes, 10**9)).tolist(),
-            "length_right": mean_lengths_s(right, np.full(classes, 10**9)).tolist(),
-            "label_length": label_length.tolist(), "real_length": real_length.tolist(),
-            "points": numbers.tolist(), "detections": sum(map(len, found.values())),
-        })
-    print(f"{time.strftime('%H:%M:%S')} {run.dataset} {run.config.method} {run.number} {trial.step}: {time.perf_counter() - began:.1f} s, best {max(r['mAP'] for r in rows):.3f}", file=sys.stderr, flush=True)
+        rows.append(
+            {
+                "space": run.space,
+                "method": run.config.method,
+                "dataset": run.dataset,
+                "configuration": run.number,
+                "step": trial.step,
+                "setting": index,
+                "mAP": objective(map_metrics(result.per_tiou, rules)),
+                "hits": hits.per_class.tolist(),
+                "likelihood": point_log_likelihood(points, found, classes, duration).tolist(),
+                "length_top": mean_lengths_s(found, numbers).tolist(),
+                "length_all": mean_lengths_s(found, np.full(classes, 10**9)).tolist(),
+                "length_right": mean_lengths_s(right, np.full(classes, 10**9)).tolist(),
+                "label_length": label_length.tolist(),
+                "real_length": real_length.tolist(),
+                "points": numbers.tolist(),
+                "detections": sum(map(len, found.values())),
+            }
+        )
+    print(
+        f"{time.strftime('%H:%M:%S')} {run.dataset} {run.config.method} {run.number} {trial.step}: {time.perf_counter() - began:.1f} s, best {max(r['mAP'] for r in rows):.3f}",
+        file=sys.stderr,
+        flush=True,
+    )
     return rows
 
 
 if __name__ == "__main__":
     import json
-    out = Path(sys.argv[1]); configurations = int(sys.argv[2]); settings = int(sys.argv[3]); workers = int(sys.argv[4]); fold = int(sys.argv[5])
+
+    out = Path(sys.argv[1])
+    configurations = int(sys.argv[2])
+    settings = int(sys.argv[3])
+    workers = int(sys.argv[4])
+    fold = int(sys.argv[5])
     planned = []
     for number in range(configurations):
         for dataset in ("watch", "gtea_scores", "salads50_scores", "hapt"):
             for name in sys.argv[6:]:
                 space = load_space(name, [f"selection.fold_seed={fold}"], dataset=dataset)
-                planned += runs(space, configurations, settings, 0)[number:number+1]
+                planned += runs(space, configurations, settings, 0)[number : number + 1]
     with process_pool(workers) as pool, out.open("a") as file:
         futures = [pool.submit(measured, run) for run in planned]
         for future in futures:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.reporting.text import ARMS, finished, leaderboard_text
+from ptal_ray.reporting.text import ARMS, finished, leaderboard_text, run_figure
 from ptal_ray.storage.ownership import begins_with
 from ptal_ray.storage.whole import whole
 from ptal_ray.study.view import StudyView, dumps, summarise
+from ptal_ray.training.selection import called
 
 _HEAD = "# Studies\n"  # of leaderboard.md
 
@@ -26,9 +27,9 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
     """A row a study with its test mAP as fractions: by dataset and features, best first."""
     rows = []
     for view in views:
-        found, default = (
-            summarise(finished(view, "test", arm)).get("test/mAP_avg") for arm in ARMS
-        )
+        both = [summarise(finished(view, "test", arm)) for arm in ARMS]
+        name = run_figure(view, "test")
+        found, default = (arm.get(name) for arm in both)
         rows.append(
             {
                 **{k: view.study[k] for k in ("study", "method", "dataset", "features")},
@@ -37,6 +38,7 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
                 "mAP": found.mean if found else None, "sd": found.sd if found else None,
                 "default_mAP": default.mean if default else None,
                 "default_sd": default.sd if default else None,
+                "metric": called(name),
             }
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import Any
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView, summarise
 from ptal_ray.tracking.server import tracking_uri
+from ptal_ray.training.selection import called, main_figure
 
 
 def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, Any]:
@@ -45,11 +46,15 @@ def show_summary(outcome: dict[str, Any]) -> str:
     """The lines a person reads at the end."""
     lines = []
     for arm, name in (("best", "best found"), ("default", "defaults")):
-        if found := outcome["test"].get(arm, {}).get("test/mAP_avg"):
+        metrics = outcome["test"].get(arm, {})
+        figure = main_figure(metrics, "test")
+        if found := metrics.get(figure):
             spread = f" ± {found['sd']:.4f}" if found["sd"] is not None else ""
             runs = len(found["values"])
             seeds = f"{runs} seed{'s' if runs > 1 else ''}"
-            lines.append(f"test mAP, {name:<10}  {found['mean']:.4f}{spread}  ({seeds})")
+            lines.append(
+                f"test {called(figure)}, {name:<10}  {found['mean']:.4f}{spread}  ({seeds})"
+            )
     uri = outcome["mlflow"]
     server = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
     lines += [f"note    {outcome['note']}"] if outcome["note"] else []

@@ -16,6 +16,7 @@ from rich.text import Text
 from ptal_ray.space.space import Scalar
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import FinalRun, StudyView, TrialView, read_events
+from ptal_ray.training.selection import ByPoints, called, main_figure
 
 REFRESHES_PER_S = 4
 MOST_ROWS, MOST_PARAMS = 16, 5
@@ -145,16 +146,23 @@ def _trial_line(trial: TrialView) -> str:
     message = f"  ({trial.message})" if trial.message else ""
     return (
         f"trial {trial.number:4d}  {trial.state:<9} step {step:6d}  "
-        f"val mAP {_number(trial.objective)}  {params}{message}"
+        f"{_objective(trial)} {_number(trial.objective)}  {params}{message}"
     )
+
+
+def _objective(trial: TrialView) -> str:
+    """What the objective of a trial is called."""
+    by_points = trial.reports and f"val/{ByPoints.name}" in trial.reports[-1].metrics
+    return "val points score" if by_points else "val mAP"
 
 
 def _final_line(run: FinalRun) -> str:
     split = "test" if run.role == "test" else "val"
     message = f"  ({run.message})" if run.message else ""
+    figure = main_figure(run.metrics, split)
     return (
         f"{run.role:<9} {run.arm:<11} seed {run.seed}  "
-        f"{split} mAP {_number(run.metrics.get(f'{split}/mAP_avg'))}{message}"
+        f"{split} {called(figure)} {_number(run.metrics.get(figure))}{message}"
     )
 
 

@@ -21,10 +21,12 @@ from ptal_ray.data.types import Segments
 from ptal_ray.errors import DataError, PtalError, full_storage_named
 from ptal_ray.policy.importance import MIN_TRIALS, param_importance
 from ptal_ray.reporting import plots
+from ptal_ray.reporting.point_selection import point_selection
 from ptal_ray.reporting.text import (
     ARMS,
     by_threshold,
     data_label,
+    run_figure,
     finished,
     markdown,
 )
@@ -96,7 +98,8 @@ def _write(view: StudyView, study_dir: Path, folder: Path, name: str) -> None:
     shares = param_importance(view)
     shown, missing = _pictures(view, study_dir, folder, shares)
     commands = _commands(view, study_dir, name)
-    text = markdown(view, shares, shown, missing, commands)
+    more = point_selection(view, study_dir)
+    text = markdown(view, shares, shown, missing, commands, more)
     (folder / "REPORT.md").write_text(text, encoding="utf-8")
     (folder / "result.json").write_text(
         dumps(result(view, shares), indent=1) + "\n", encoding="utf-8"
@@ -176,6 +179,8 @@ def _pictures(
     if any(arms.values()):
         made["per_threshold"] = plots.per_threshold({k: v for k, v in arms.items() if v}, label)
         shown["per_threshold"] = f"Bars are one standard deviation over seeds{label}."
+    elif run_figure(view, "test").endswith("hit_mAP"):
+        missing["per_threshold"] = "the test split has no annotated segment"
     else:
         missing["per_threshold"] = "no final run has finished"
     if shares:

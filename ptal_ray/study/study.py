@@ -22,6 +22,7 @@ from ptal_ray.study.provenance import provenance
 from ptal_ray.study.run_folder import RunFolder
 from ptal_ray.study.view import StudyView, TrialView, summarise
 from ptal_ray.training.config import TrialConfig, external_note
+from ptal_ray.training.selection import objective_name
 from ptal_ray.training.supervision import annotated_ids, fold
 
 SEARCHERS = ("tpe", "random", "grid")
@@ -340,8 +341,9 @@ def winner(study: Study, view: StudyView) -> TrialView:
         NoTrialFinished: no trial reached its last report.
     """
     top = _candidates(study, view)
+    figure = f"val/{objective_name(study.space.selection.metric)}"
     means = [
-        summarise(view.runs("reselect", f"candidate{k}")).get("val/mAP_avg")
+        summarise(view.runs("reselect", f"candidate{k}")).get(figure)
         for k in range(1, len(top) + 1)
     ]
     judged = [(m.mean, -k) for k, m in enumerate(means) if m is not None]

@@ -164,9 +164,7 @@ def read_scores(path: Path) -> list[Scores]:
 def _judge(index: int, objective: Objective, found: Detections, ids: Sequence[str]) -> _Tried:
     """Setting `index`, which found `found`, judged on the videos `ids`."""
     metrics = objective.metrics({i: found[i] for i in ids})
-    return _Tried(
-        index=index, objective=metrics[objective.name], metrics=metrics, detections=found
-    )
+    return _Tried(index=index, objective=metrics[objective.name], metrics=metrics, detections=found)
 
 
 def _halves(

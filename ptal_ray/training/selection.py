@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,6 +16,7 @@ from ptal_ray.ops.metrics import detection_map
 from ptal_ray.ops.point_metrics import mean_length_s, point_log_likelihood, pure_hits
 
 SHORT, LONG = 0.5, 2.0  # lengths that points can be trusted with, in those of the pseudo-labels
+CALLED = {"mAP_avg": "mAP", "hit_mAP": "pure-hit mAP"}  # by metric, the first that there is
 
 
 def ground_truth(store: FeatureStore, ids: Sequence[str], score_on: str) -> dict[str, Segments]:
@@ -161,9 +162,9 @@ class ByPoints:
 
         Returns:
             "points_score", the objective: "hit_mAP" (see `pure_hits`) times `length_guard`;
-            "point_log_likelihood"; and "length_ratio", the mean length of the best detections, as
-            many of each class as there are points, over that of the pseudo-labels, where both are
-            known.
+            "point_log_likelihood"; and, where they are known, "label_length_s" and "length_ratio",
+            the mean length of the best detections, as many of each class as there are points, over
+            that of the pseudo-labels.
         """
         points = {id: self.points[id] for id in found}
         hits = pure_hits(points, found, self.num_classes).mean
@@ -171,7 +172,8 @@ class ByPoints:
         numbers = np.bincount(label, minlength=self.num_classes)
         ratio = mean_length_s(found, numbers) / self.label_length_s
         likelihood = point_log_likelihood(points, found, self.num_classes, self.duration_s)
-        known = {"length_ratio": ratio} if np.isfinite(ratio) else {}
+        lengths = {"label_length_s": self.label_length_s, "length_ratio": ratio}
+        known = {name: value for name, value in lengths.items() if np.isfinite(value)}
         return {
             "points_score": hits * length_guard(ratio),
             "hit_mAP": hits,
@@ -244,6 +246,28 @@ def map_metrics(per_tiou: FloatArray, protocol: Protocol) -> dict[str, float]:
         | {"mAP_avg": first}
         | {f"mAP_avg_{name}": v for name, v in averages.items()}
     )
+
+
+def objective_name(metric: str) -> str:
+    """Name of the metric that trials judged by `metric`, "map" or "points", maximise."""
+    return ByPoints.name if metric == "points" else ByMap.name
+
+
+def main_figure(metrics: Iterable[str], split: str) -> str:
+    """Name of the metric that stands for a run scored on `split`: that of mAP where there is none.
+
+    Args:
+        metrics: names of those that the run has, as "val/mAP_avg".
+        split: "val" or "test".
+    """
+    known = set(metrics)
+    names = [f"{split}/{name}" for name in CALLED]
+    return next((name for name in names if name in known), names[0])
+
+
+def called(name: str) -> str:
+    """What texts call a metric that `main_figure` named."""
+    return CALLED[name.rpartition("/")[2]]
 
 
 def objective(metrics: dict[str, float]) -> float:
