@@ -15,7 +15,7 @@ from ptal_ray import train
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.method import load, names
-from ptal_ray.training.label_quality import label_quality
+from ptal_ray.training.label_quality import label_length_s, label_quality
 from ptal_ray.training.trial import Trial
 
 WITH_LABELS = sorted(n for n in names() if load(n).label_segments is not None)
@@ -103,3 +103,22 @@ def test_train_prints_and_keeps_it(
     ):
         assert train.main([*arguments, flag, value]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_the_mean_length_is_at_most_the_time_for_each_point(store: Path) -> None:
+    trial = Trial(config(store, "apn"))
+    ids, grid = trial.split.ids, trial.store.info.grid
+
+    def length(snippets: int, number: int = 2) -> float:
+        rows = np.array([[3, 2 + snippets, 0]] * number).reshape(-1, 3)
+        method = dataclasses.replace(
+            trial.method, label_segments=lambda pseudo, batch: [rows] * len(batch.ids)
+        )
+        return label_length_s(method, trial.model, trial.split, trial.hp)
+
+    assert length(4) == pytest.approx(4 * grid.stride_s)
+    time_s = sum(trial.store.duration_s(i) for i in ids)
+    assert length(40) == pytest.approx(time_s / sum(len(trial.store.points(i)) for i in ids))
+    assert np.isnan(length(4, number=0))
+    silent = dataclasses.replace(trial.method, label_segments=None)
+    assert np.isnan(label_length_s(silent, trial.model, trial.split, trial.hp))

@@ -24,7 +24,8 @@ def labels(view: StudyView) -> str:
 
 
 def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
-    """A row a study with its test mAP as fractions: by dataset and features, best first."""
+    """A row a study with its test mAP as fractions: by dataset and features, best first; behind
+    them those of studies whose test split has no segment, with pure-hit mAP."""
     rows = []
     for view in views:
         both = [summarise(finished(view, "test", arm)) for arm in ARMS]
@@ -42,9 +43,9 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
             }
         )  # fmt: skip
 
-    def order(row: dict[str, Any]) -> tuple[str, str, float, str]:
+    def order(row: dict[str, Any]) -> tuple[str, str, bool, float, str]:
         value = -1.0 if row["mAP"] is None else row["mAP"]
-        return row["dataset"], row["features"], -value, row["study"]
+        return row["dataset"], row["features"], row["metric"] != "mAP", -value, row["study"]
 
     return sorted(rows, key=order)
 

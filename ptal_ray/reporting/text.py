@@ -277,11 +277,11 @@ def _provenance(view: StudyView) -> str:
 
 def leaderboard_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows of `leaderboard.leaderboard` as a table."""
-    names = ("dataset", "features", "method", "labels", "study", "trials", "seeds", "metric")
-    head = [*names, "test, %", "defaults, %"]
+    names = ("dataset", "features", "method", "labels", "study", "trials", "seeds")
+    head = [*names, "test mAP, %", "defaults, %"]
     body = [
-        [*(str(r[n]) for n in names), _spread(r["mAP"], r["sd"]),
-         _spread(r["default_mAP"], r["default_sd"])]
+        [*(str(r[n]) for n in names), _judged(r, "mAP", "sd"),
+         _judged(r, "default_mAP", "default_sd")]
         for r in rows
     ]  # fmt: skip
     return table(head, body)
@@ -291,6 +291,12 @@ def study_metric(view: StudyView) -> str:
     """By what the trials of a study were judged: "map" or "points"."""
     selection = view.study.get("space", {}).get("selection", {})
     return "points" if selection.get("metric") == "points" else "map"
+
+
+def _judged(row: Mapping[str, Any], mean: str, sd: str) -> str:
+    """A value of a row, with what it is where that is not mAP."""
+    other = f" ({row['metric']})" if row["metric"] != "mAP" and row[mean] is not None else ""
+    return _spread(row[mean], row[sd]) + other
 
 
 def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -104,6 +104,9 @@ def label_length_s(
 ) -> float:
     """Mean length of the pseudo-labels that the present weights give a training split, in seconds.
 
+    It is at most the mean time of the split's videos for each of their points, as labels of
+    actions that do not overlap are: early in training they can be many times longer.
+
     Args:
         method, model, split, hp, made: as for `label_quality`.
 
@@ -115,7 +118,12 @@ def label_length_s(
     found = Segments.concatenate(
         [Segments.empty(), *label_instances(method, model, split, hp, made).values()]
     )
-    return float((found.end_s - found.start_s).mean()) if len(found) else float("nan")
+    if not len(found):
+        return float("nan")
+    store, ids = split.store, split.ids
+    points = sum(len(store.points(id)) for id in ids)
+    most = sum(store.duration_s(id) for id in ids) / points if points else np.inf
+    return float(min((found.end_s - found.start_s).mean(), most))
 
 
 def label_accuracy(

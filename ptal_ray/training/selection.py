@@ -143,7 +143,8 @@ class ByPoints:
         points: by video; their labels are below `num_classes`.
         num_classes: C.
         duration_s: of each video.
-        label_length_s: mean length of the pseudo-labels; NaN where the method has none.
+        label_length_s: mean length of the pseudo-labels, see `label_quality.label_length_s`; NaN
+            where the method has none.
     """
 
     name: ClassVar[str] = "points_score"
