@@ -13,179 +13,17 @@ written after each variant, so an ablation that is stopped keeps those that are 
 
 from __future__ import annotations
 
-from ptal_ray.process.interruption import interruptible
+from ptal_ray.process.console import exit_code, run_main
 
 # isort: split
 import argparse
-import dataclasses
-import json
 import os
-import shlex
-import statistics
 import sys
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
-
-import torch
-
-from ptal_ray.data.datasets import note
-from ptal_ray.data.store import FeatureStore
-from ptal_ray.errors import ConfigError, DivergedError, PtalError
-from ptal_ray.methods.method import load
-from ptal_ray.process.console import run_main
-from ptal_ray.process.pool import process_pool
-from ptal_ray.space.space import load_space
-from ptal_ray.storage.ownership import begins_with, check_files, read_object
-from ptal_ray.storage.whole import folder_made, whole
-from ptal_ray.study.feasibility import demand, run_problems
-from ptal_ray.study.provenance import provenance
-from ptal_ray.train import one_trial
-from ptal_ray.training.config import TrialConfig, external_note
-from ptal_ray.training.label_quality import label_quality
-from ptal_ray.training.supervision import annotated_ids, fold
-from ptal_ray.training.trial import Trial
-
-_HEAD = "# Variants of "  # of REPORT.md
-LABEL_COLUMNS = ("mAP_avg", "mAP_0.50", "class_accuracy", "mean_tiou", "positive_accuracy")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """A row of the table: a name and `SECTION.KEY=VALUE` settings."""
-
-    name: str
-    settings: tuple[str, ...]
-
-
-def parse_variant(text: str) -> Variant:
-    """'name: SECTION.KEY=VALUE ...' as a variant.
-
-    Raises:
-        ConfigError: there is no name, or a setting is not a pair.
-    """
-    name, colon, rest = text.partition(":")
-    settings = tuple(shlex.split(rest))
-    if not (name.strip() and colon) or not all("=" in s for s in settings):
-        raise ConfigError(f"--variant {text!r}: write 'NAME: SECTION.KEY=VALUE ...', or 'NAME:'")
-    return Variant(name=name.strip(), settings=settings)
-
-
-def run(config: TrialConfig) -> dict[str, Any]:
-    """Trains one run to its end; its metrics, among them those of its pseudo-labels."""
-    torch.set_num_threads(1)
-    try:
-        trial = Trial(config)  # trains earlier stages
-        while not trial.done:
-            report = trial.advance()
-    except DivergedError as error:
-        return {"diverged": str(error)}
-    metrics = dict(report.metrics)
-    if trial.method.label_segments is not None:
-        found = label_quality(
-            trial.method, trial.model, trial.split, trial.hp, trial.made_labels, trial.annotated
-        )
-        metrics |= {f"labels/{name}": value for name, value in found.items()}
-    return {"metrics": metrics, "decode": report.decode, "seconds": report.seconds}
-
-
-def table(rows: dict[str, list[dict[str, Any]]], columns: Sequence[str]) -> str:
-    """Mean ± standard deviation over seeds in %, and the paired difference to the row above."""
-    lines = [
-        "| variant | runs | " + " | ".join(columns) + " | val/mAP_avg against the row above |",
-        "|---" * (len(columns) + 3) + "|",
-    ]
-    above: list[dict[str, Any]] | None = None
-    for name, runs in rows.items():
-        done = [r["metrics"] for r in runs if "metrics" in r]
-        cells = [_spread([m[c] for m in done if c in m]) for c in columns]
-        pairs = [
-            new["metrics"]["val/mAP_avg"] - old["metrics"]["val/mAP_avg"]
-            for new, old in zip(runs, above or (), strict=False)
-            if "metrics" in new and "metrics" in old
-        ]
-        lines.append(
-            f"| {name} | {len(done)} | " + " | ".join([*cells, _spread(pairs, "+")]) + " |"
-        )
-        above = runs
-    return "\n".join(lines)
-
-
-def _spread(values: list[float], sign: str = "") -> str:
-    if not values:
-        return ""
-    mean = f"{100 * statistics.mean(values):{sign}.1f}"
-    return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
-
-
-def _labelled(configs: Sequence[TrialConfig]) -> str:
-    """How many videos are annotated, for each share and fold; empty where points supervise."""
-    first, method = configs[0], load(configs[0].method)
-    if method.supervision == "point":
-        return ""
-    store, kind = FeatureStore.open(first.store), cast(Any, method.train_params)
-    asked = {
-        (c.train["labelled_fraction"], c.train["labelled_seed"], c.fold_seed): c for c in configs
-    }
-    found = []
-    for config in asked.values():
-        hp = kind(**config.train)
-        fit, _ = fold(store, hp, config.val_fraction, config.fold_seed)
-        found.append(f"{len(set(annotated_ids(store, hp)) & set(fit))} of {len(fit)}")
-    return "annotated: " + ", ".join(dict.fromkeys(found)) + " training videos"
-
-
-def report(
-    args: argparse.Namespace,
-    variants: Sequence[Variant],
-    rows: dict[str, list[dict[str, Any]]],
-    configs: Sequence[TrialConfig],
-) -> str:
-    """REPORT.md of an ablation."""
-    config = configs[0]
-    info, origin = FeatureStore.open(config.store).info, provenance()
-    metrics: dict[str, float] = next(
-        (r["metrics"] for runs in rows.values() for r in runs if "metrics" in r), {}
-    )
-    known, *rest = info.note, note(info.name), *sorted({external_note(c.train) for c in configs})
-    notes = [known, *(text for text in rest if not known.startswith(text)), _labelled(configs)]
-    columns = ["val/mAP_avg", *(k for k in metrics if k.startswith("val/mAP_0"))]
-    columns += [f"labels/{k}" for k in LABEL_COLUMNS if f"labels/{k}" in metrics]
-    what = [
-        f"- {v.name}: " + (f"`{' '.join(v.settings)}`" if v.settings else "nothing changed")
-        for v in variants
-    ]
-    failed = [
-        f"- {name}, diverged: {r['diverged']}"
-        for name, runs in rows.items()
-        for r in runs
-        if "diverged" in r
-    ]
-    hardware = origin["hardware"]
-    versions = ", ".join(f"{k} {v}" for k, v in origin["versions"].items() if v)
-    parts = [
-        f"{_HEAD}{config.method} on {info.name} ({info.features} features)",
-        "; ".join([f"**features: {info.features}**", *filter(None, notes)]) + ".",
-        f"{config.report_steps[-1]} steps a run; seed k trains without fold k of the training "
-        "split and is judged on it. All in %, mean ± standard deviation over runs; the last "
-        "column pairs runs of one seed. The test split was not read.",
-        table(rows, columns),
-        "\n".join(what + failed),
-        f"```\npython -m ptal_ray.ablate {shlex.join(args.argv)}\n```",
-        f"{hardware['cpus']} CPU cores ({hardware['cpu']}), {hardware['memory_gib']} GiB; "
-        f"{versions}; commit {origin['git_commit'][:12]}; {time.strftime('%Y-%m-%d')}. "
-        "`result.json` holds every run.",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-@interruptible
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ptal_ray.ablate",
         description=__doc__,
@@ -198,96 +36,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
     parser.add_argument("--out", type=Path, required=True, help="where the report goes")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    args = _parser().parse_args(argv)
     args.argv = list(argv) if argv is not None else sys.argv[1:]
-    try:
-        if args.seeds < 1 or args.jobs < 1:
-            raise ConfigError("--seeds and --jobs: allowed is 1 or more")
-        variants = [parse_variant(v) for v in args.variant]
-        names = Counter(v.name for v in variants)
-        if twice := [name for name, number in names.items() if number > 1]:
-            raise ConfigError(f"--variant {twice[0]!r}: given twice; give each a name of its own")
-        planned = {
-            v.name: [
-                dataclasses.replace(one_trial(space, seed), fold_seed=seed)
-                for space in [
-                    load_space(args.space, [*args.set, *v.settings], dataset=args.dataset)
-                ]
-                for seed in range(args.seeds)
-            ]
-            for v in variants
-        }
-        configs = [c for every in planned.values() for c in every]
-        check_files("--out", args.out, {"result.json": _is_result, "REPORT.md": _is_report})
-        _check(planned)
-        text = ""
-        for rows in _run_all(planned, args.jobs):
-            text = report(args, variants, rows, configs)
-            _write(args.out, rows, text)
-    except PtalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(text)
-    return 0
+    from ptal_ray.study.ablation import ablate
 
+    def work() -> int:
+        print(ablate(args))
+        return 0
 
-def _check(planned: dict[str, list[TrialConfig]]) -> None:
-    """Finds out before the first run what would end a later one.
-
-    Raises:
-        ConfigError, DataError: a run cannot be done.
-    """
-    opened = cache(FeatureStore.open)
-    found: dict[str, PtalError] = {}
-    for name, configs in planned.items():
-        for seed, config in enumerate(configs):
-            for error in run_problems(config, opened(config.store)):
-                said = type(error)(f"variant {name!r}, seed {seed}: {error}")
-                found.setdefault(str(error), said)
-    demand(list(found.values()))
-
-
-def _write(out: Path, rows: dict[str, list[dict[str, Any]]], text: str) -> None:
-    with folder_made(out):
-        for name, content in (("result.json", json.dumps(rows, indent=0)), ("REPORT.md", text)):
-            with whole(out / name) as beside:
-                beside.write_text(content, encoding="utf-8")
-
-
-def _is_result(path: Path) -> bool:
-    """Whether a file holds lists of runs by variant."""
-    rows = read_object(path)
-    return bool(rows) and all(
-        isinstance(runs, list) and all(isinstance(run, dict) for run in runs)
-        and any(key in run for run in runs for key in ("metrics", "diverged"))
-        for runs in rows.values()
-    )  # fmt: skip
-
-
-def _is_report(path: Path) -> bool:
-    return begins_with(path, _HEAD)
-
-
-def _run_all(
-    planned: dict[str, list[TrialConfig]], jobs: int
-) -> Iterator[dict[str, list[dict[str, Any]]]]:
-    """Every run, `jobs` at a time, a line printed as each ends; the rows so far, by variant."""
-    began = time.monotonic()
-    with process_pool(jobs) as pool:
-        waiting = {
-            name: [pool.submit(run, c) for c in configs] for name, configs in planned.items()
-        }
-        rows: dict[str, list[dict[str, Any]]] = {}
-        for name, futures in waiting.items():
-            rows[name] = []
-            for seed, future in enumerate(futures):
-                rows[name].append(future.result())
-                value = rows[name][-1].get("metrics", {}).get("val/mAP_avg", float("nan"))
-                spent = time.monotonic() - began
-                print(
-                    f"{spent:7.0f} s  {name}, seed {seed}: {value:.4f}", file=sys.stderr, flush=True
-                )
-            yield rows
+    return exit_code(work)
 
 
 if __name__ == "__main__":

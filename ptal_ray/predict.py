@@ -12,7 +12,7 @@ features cannot be used are listed at the end.
 
 from __future__ import annotations
 
-from ptal_ray.process.interruption import INTERRUPTED, interruptible
+from ptal_ray.process.console import exit_code, run_main
 
 # isort: split
 import argparse
@@ -21,15 +21,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptal_ray.errors import ConfigError, PtalError, full_storage_named
-from ptal_ray.prediction.command import Request, export, predict
-from ptal_ray.prediction.found_model import find_model
-from ptal_ray.prediction.outputs import FORMATS
-from ptal_ray.process.console import run_main
+from ptal_ray.errors import full_storage_named
+from ptal_ray.prediction.formats import FORMATS
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The flags."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ptal_ray.predict",
         description=__doc__,
@@ -58,71 +54,29 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--export", type=Path, metavar="FILE.pt2", help="instead write the network by "
         "torch.export and compare its scores")  # fmt: skip
     add("--json", action="store_true", help="print one JSON object, all else to stderr")
-    return parser.parse_args(argv)
+    return parser
 
 
-def run(args: argparse.Namespace) -> dict[str, object]:
-    """Does what the flags say; returns what --json prints.
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    args = _parser().parse_args(argv)
+    from ptal_ray.prediction.command import run
 
-    Raises:
-        PtalError: it could not.
-    """
-    if args.export is not None:
-        if given := [f"--{n}" for n in ("features", "out", "format") if getattr(args, n)]:
-            raise ConfigError(f"--export: excludes {', '.join(given)}; export alone, then predict")
-        return export(_model_path(args.model), args.export)
-    if args.features is None or args.out is None:
-        raise ConfigError("--features DIR and --out PATH are needed, or --export FILE.pt2")
-    request = Request(
-        features=args.features,
-        out=args.out,
-        kind=args.format,
-        min_score=args.min_score,
-        top=args.top,
-        durations=args.durations,
-        fps=args.fps,
-        stride=args.stride,
-        window=args.window,
-        any_stride=args.allow_stride,
-        device=args.device,
-        threads=args.threads,
-    )
-    request.check()
-    return predict(request, _model_path(args.model), progress=_progress)
+    def work() -> int:
+        with full_storage_named(args.out or args.export or Path()):
+            outcome = run(args, _progress)
+        print(outcome.pop("lines"), file=sys.stderr if args.json else sys.stdout)
+        if args.json:
+            print(json.dumps(outcome))
+        return 0
 
-
-def _model_path(given: str) -> Path:
-    if given.startswith("models:"):
-        from ptal_ray.tracking.registry import registered_model  # MLflow is slow to import
-
-        return registered_model(given)
-    return find_model(given)
+    return exit_code(work, lambda: "the same command continues")
 
 
 def _progress(done: int, total: int) -> None:
     if sys.stderr.isatty():
         end = "\n" if done == total else ""
         print(f"\r{done} of {total} videos", end=end, file=sys.stderr, flush=True)
-
-
-@interruptible
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    args = parse(argv)
-    try:
-        with full_storage_named(args.out or args.export or Path()):
-            outcome = run(args)
-    except PtalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        return INTERRUPTED
-    lines = outcome.pop("lines")
-    print(lines, file=sys.stderr if args.json else sys.stdout)
-    if args.json:
-        print(json.dumps(outcome))
-    return 0
 
 
 if __name__ == "__main__":

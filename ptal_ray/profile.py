@@ -9,243 +9,25 @@ python -m ptal_ray.profile driver --trials 1000 --concurrent 64
 
 from __future__ import annotations
 
-from ptal_ray.process.interruption import interruptible
+from ptal_ray.process.console import exit_code, run_main
 
 # isort: split
 import argparse
 import json
-import resource
-import statistics
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
-import torch
-
-from ptal_ray.benchmarks.random_store import random_store
-from ptal_ray.errors import PtalError
-from ptal_ray.methods.method import load, names
-from ptal_ray.ops import workloads
-from ptal_ray.ops.metrics import detection_map
-from ptal_ray.ops.nms import batched_nms
-from ptal_ray.process.console import run_main
-from ptal_ray.training.config import TrialConfig
-from ptal_ray.training.trial import Trial
-
-MATRIX_PRODUCTS = ("mm", "conv", "attention", "gemm", "linear")
+OTHERS = ("evaluation", "suppression", "tracking", "driver")  # targets that are no methods
 
 
-def median_ms(call: Callable[[], object], repeats: int, device: torch.device) -> dict[str, float]:
-    """Median, minimum and maximum milliseconds of `call` after one warm-up."""
-    print(f"timing {repeats + 1} calls ...", file=sys.stderr, flush=True)
-    taken = []
-    for _ in range(repeats + 1):
-        _wait(device)
-        began = time.perf_counter()
-        call()
-        _wait(device)
-        taken.append((time.perf_counter() - began) * 1e3)
-    rest = taken[1:]
-    return {"median": statistics.median(rest), "min": min(rest), "max": max(rest)}
-
-
-def profile_method(args: argparse.Namespace) -> dict[str, Any]:
-    """Times the parts of a training step, scoring and decoding of `args.target`."""
-    device = torch.device(args.device)
-    method = load(args.target)
-    with tempfile.TemporaryDirectory() as directory:
-        store = random_store(
-            Path(directory) / "store",
-            videos=max(args.batch, 4),
-            snippets=args.snippets,
-            dim=args.dim,
-            classes=args.classes,
-            points=args.points,
-        )
-        train = asdict(method.train_params()) | {
-            "batch_size": args.batch,
-            "refresh_every": 1,  # losses that wait for labels then count from the second step on
-        }
-        if method.stage is not None:
-            train[method.stage.steps] = 1  # what is timed comes after it
-        if "text_encoder" in train:
-            train["text_encoder"] = "learned"  # needs no names of classes
-        train |= {k: v for k, v in (_pair(p) for p in args.set) if k in train}
-        config = TrialConfig(
-            method=args.target,
-            store=str(store),
-            train=train,
-            decode=asdict(method.decode_params()),
-            decode_domains={},
-            decode_settings=1,
-            cross_fit=False,
-            seed=0,
-            report_steps=(10**6,),
-            fit_on="train",
-            score_on="test",
-            precision=args.precision,
-        )
-        return _time_trial(Trial(config, args.device), args.repeats, device)
-
-
-def _time_trial(trial: Trial, repeats: int, device: torch.device) -> dict[str, Any]:
-    plan = trial.plan
-    for _ in range(3 * plan.steps_per_epoch):  # past a first stage that trains less
-        trial.train_step()
-    rows = plan.rows(trial.step)
-    videos, scored = len(rows), len(trial.score_ids)
-    timings = {"step, no refresh due": median_ms(lambda: _fresh_step(trial), repeats, device)}
-    if trial.method.refresh is not None:
-        timings["refresh of a batch"] = median_ms(
-            lambda: trial.refresh(rows, np.ones(videos, bool)), repeats, device
-        )
-    batch = trial.batch(rows)
-    timings["batch assembly"] = median_ms(lambda: trial.batch(rows), repeats, device)
-    timings["scores of the test videos"] = median_ms(
-        lambda: trial.score(trial.score_ids), max(1, repeats // 3), device
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ptal_ray.profile",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    scores = trial.score(trial.score_ids)
-    hp = trial.method.decode_params()
-    grid = trial.split.grids[0]
-    timings["decode of a video"] = median_ms(
-        lambda: trial.method.decode(scores[0], grid, trial.store.duration_s(scores[0].id), hp),
-        repeats,
-        device,
+    parser.add_argument(
+        "target", metavar="TARGET", help=f"the name of a method, or {', '.join(OTHERS)}"
     )
-    timings["loss forward"] = median_ms(
-        lambda: trial.objective(batch, trial.step_context()), repeats, device
-    )
-    result: dict[str, Any] = {
-        "ms": timings,
-        "videos per batch": videos,
-        "test videos": scored,
-        "steps per second": 1e3 / timings["step, no refresh due"]["median"],
-        "operators": _operators(trial, device),
-    }
-    if trial.method.refresh is not None:
-        result["refresh ms per video"] = timings["refresh of a batch"]["median"] / videos
-    if device.type == "cuda":
-        result["peak device MiB"] = torch.cuda.max_memory_allocated(device) / 2**20
-    result["peak resident MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return result
-
-
-def _fresh_step(trial: Trial) -> None:
-    """A training step in which no label is due."""
-    trial.labels.renewed_at[:] = trial.step
-    trial.train_step()
-
-
-def _operators(trial: Trial, device: torch.device) -> dict[str, Any]:
-    """Time by operator in three steps, and the share of it spent in matrix products."""
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    if device.type == "cuda":
-        activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities) as profiler:
-        for _ in range(3):
-            _fresh_step(trial)
-        _wait(device)
-    on_device = device.type == "cuda"
-    times: dict[str, float] = {}
-    for event in profiler.key_averages():
-        micros = event.self_device_time_total if on_device else event.self_cpu_time_total
-        if micros and (not on_device or event.device_type.name == "CUDA"):
-            times[event.key] = times.get(event.key, 0.0) + micros / 3e3
-    total = sum(times.values())
-    matrix = sum(t for k, t in times.items() if any(m in k.lower() for m in MATRIX_PRODUCTS))
-    top = sorted(times.items(), key=lambda kv: -kv[1])[:12]
-    return {
-        "total ms": total,
-        "share in matrix products": matrix / total if total else 0.0,
-        "top ms": {k[:60]: round(t, 3) for k, t in top},
-    }
-
-
-def profile_evaluation(repeats: int) -> dict[str, Any]:
-    """Times detection mAP at the sizes of ActivityNet 1.3 and THUMOS14, on one thread."""
-    cases = {"anet-like": workloads.anet_like(0), "thumos-like": workloads.thumos_like(0)}
-    cpu = torch.device("cpu")
-    return {
-        "ms": {
-            name: median_ms(partial(detection_map, *case), repeats, cpu)
-            for name, case in cases.items()
-        }
-    }
-
-
-def profile_suppression(repeats: int) -> dict[str, Any]:
-    """Times soft suppression of 2,000 segments in each of 20 classes, on one thread."""
-    segments = workloads.crowded(0)
-    kept = partial(
-        batched_nms, segments, tiou=0.1, sigma=0.5, min_score=1e-3, soft=True, multiclass=True,
-        voting_tiou=0.0,
-    )  # fmt: skip
-    cpu = torch.device("cpu")
-    return {
-        "ms": {
-            "200 segments kept": median_ms(lambda: kept(most=200), repeats, cpu),
-            "all segments kept": median_ms(lambda: kept(most=len(segments)), repeats, cpu),
-        }
-    }
-
-
-def profile_tracking(args: argparse.Namespace) -> dict[str, Any]:
-    """Runs and metrics a second that trackers write to `args.uri`, or to a new SQLite file."""
-    from ptal_ray.benchmarks.tracking_rates import Load, measure
-
-    load = Load(
-        runs=args.runs, reports=args.reports, metrics=args.metrics, one_by_one=args.one_by_one
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        uri = args.uri or f"sqlite:///{folder}/mlflow.db"
-        found = measure(uri, load, args.writers, args.repeats)
-    rates = {name: sorted(one[name] for one in found) for name in found[0]}
-    return {
-        "ms": {},
-        "rates": {
-            name: {"median": statistics.median(v), "min": v[0], "max": v[-1]}
-            for name, v in rates.items()
-        },
-    }
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    key, _, value = text.partition("=")
-    return key.removeprefix("train."), json.loads(value)
-
-
-def _print(result: dict[str, Any]) -> None:
-    for name, times in result["ms"].items():
-        print(f"{name:28s} {times['median']:10.2f} ms   ({times['min']:.2f} to {times['max']:.2f})")
-    for name, rate in result.get("rates", {}).items():
-        print(f"{name:28s} {rate['median']:10.1f}      ({rate['min']:.1f} to {rate['max']:.1f})")
-    for name, value in result.items():
-        if isinstance(value, float | int):
-            print(f"{name:28s} {value:10.2f}")
-    if "operators" in result:
-        share = result["operators"]["share in matrix products"]
-        print(f"{'share in matrix products':28s} {share:10.2f}")
-        for name, ms in result["operators"]["top ms"].items():
-            print(f"  {ms:9.2f} ms a step  {name}")
-
-
-@interruptible
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m ptal_ray.profile", description=__doc__)
-    others = ["evaluation", "suppression", "tracking", "driver"]
-    parser.add_argument("target", choices=[*names(), *others])
     parser.add_argument("--batch", type=int, default=16, help="videos per batch")
     parser.add_argument("--snippets", type=int, default=100, help="T of every video")
     parser.add_argument("--dim", type=int, default=2048, help="D")
@@ -267,32 +49,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--trials", type=int, default=1000, help="of `driver`: that train nothing")
     parser.add_argument("--concurrent", type=int, default=64, help="of `driver`: at a time")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    try:
-        if args.target == "evaluation":
-            result = profile_evaluation(args.repeats)
-        elif args.target == "suppression":
-            result = profile_suppression(args.repeats)
-        elif args.target == "tracking":
-            result = profile_tracking(args)
-        elif args.target == "driver":
-            from ptal_ray.benchmarks.driver import (
-                profile_driver,  # starts Ray, which no other does
-            )
+    return parser
 
-            print(json.dumps(profile_driver(args.trials, args.concurrent), indent=1))
-            return 0
-        else:
-            result = profile_method(args)
-    except PtalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    if args.json:
-        print(json.dumps(result, indent=1))
-    else:
-        _print(result)
-    return 0
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    args = _parser().parse_args(argv)
+    from ptal_ray.benchmarks.timings import measure, table
+
+    def work() -> int:
+        result = measure(args)
+        as_json = args.json or args.target == "driver"
+        print(json.dumps(result, indent=1) if as_json else table(result))
+        return 0
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ directory, to MLflow and to a report. Ctrl-C stops cleanly, a second one at once
 
 from __future__ import annotations
 
-from ptal_ray.process.interruption import INTERRUPTED, interruptible
+from ptal_ray.process.console import exit_code, run_main
 
 # isort: split
 import json
@@ -19,34 +19,36 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptal_ray.backends.search import search
 from ptal_ray.errors import PtalError, full_storage_named
-from ptal_ray.process.console import run_main
+from ptal_ray.process.interruption import INTERRUPTED
 from ptal_ray.study.flags import parse
 
 
-@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     args = parse(argv, __doc__)
+    from ptal_ray.backends.search import search
 
     def say(text: str) -> None:
         print(text, file=sys.stderr if args.json else sys.stdout)
 
-    try:
-        with full_storage_named(Path(args.storage)):
-            outcome, code = search(args, say), 0
-    except PtalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        outcome, code = {"error": str(error), "exit_code": error.exit_code}, error.exit_code
-    except KeyboardInterrupt as error:
-        command = str(error)
-        what = f"continue with\n  {command}" if command else "nothing was started"
-        print(f"interrupted; {what}", file=sys.stderr)
-        outcome, code = {"state": "interrupted", "resume": command}, INTERRUPTED
-    if args.json:
-        print(json.dumps(outcome))
-    return code
+    def work() -> int:
+        try:
+            with full_storage_named(Path(args.storage)):
+                outcome, code = search(args, say), 0
+        except PtalError as error:
+            print(f"error: {error}", file=sys.stderr)
+            outcome, code = {"error": str(error), "exit_code": error.exit_code}, error.exit_code
+        except KeyboardInterrupt as error:
+            command = str(error)
+            what = f"continue with\n  {command}" if command else "nothing was started"
+            print(f"interrupted; {what}", file=sys.stderr)
+            outcome, code = {"state": "interrupted", "resume": command}, INTERRUPTED
+        if args.json:
+            print(json.dumps(outcome))
+        return code
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ split at the end.
 
 from __future__ import annotations
 
-from ptal_ray.process.interruption import INTERRUPTED, interruptible
+from ptal_ray.process.console import exit_code, run_main
 
 # isort: split
 import argparse
@@ -19,152 +19,11 @@ import dataclasses
 import json
 import os
 import shlex
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 
-from ptal_ray.data.datasets import find
-from ptal_ray.data.detections import write_detections
-from ptal_ray.data.store import FeatureStore
-from ptal_ray.errors import ConfigError, PtalError
-from ptal_ray.process.console import run_main
-from ptal_ray.space.space import SearchSpace, load_space
-from ptal_ray.storage.ownership import begins_with, check_files, read_object
-from ptal_ray.storage.whole import folder_made, whole
-from ptal_ray.study.feasibility import demand, run_problems
-from ptal_ray.study.footprint import size
-from ptal_ray.study.run_folder import MODEL
-from ptal_ray.study.study import Study, trial_config
-from ptal_ray.training.config import TrialConfig, TrialReport
-from ptal_ray.training.label_quality import label_quality
-from ptal_ray.training.trial import Trial
-
-
-def resolve(args: argparse.Namespace) -> TrialConfig:
-    """The configuration that the flags ask for.
-
-    Raises:
-        ConfigError: a flag or a YAML value is wrong.
-        DataError: the dataset is not imported.
-    """
-    config = one_trial(load_space(args.space, args.set, dataset=args.dataset), args.seed)
-    last = config.report_steps[-1]
-    if args.test:
-        config = dataclasses.replace(
-            config, decode_domains={}, fit_on="train", score_on="test", report_steps=(last,)
-        )
-    elif args.reports is not None:
-        if not 1 <= args.reports <= last:
-            raise ConfigError(f"--reports {args.reports}: allowed are 1 to {last}, the last step")
-        steps = tuple(last * k // args.reports for k in range(1, args.reports + 1))
-        config = dataclasses.replace(config, report_steps=steps)
-    return config
-
-
-def one_trial(space: SearchSpace, seed: int) -> TrialConfig:
-    """A full trial with the values that `space` fixes and the method's defaults for the rest.
-
-    Raises:
-        DataError: the dataset is not imported.
-    """
-    store = find(space.dataset)
-    study = Study(
-        name=space.name,
-        directory=Path("studies") / space.name,
-        space=space,
-        store=store.path.resolve(),
-        data_hash=store.info.content_hash,
-        num_trials=1,
-        seed=seed,
-    )
-    return trial_config(study, {})
-
-
-def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -> TrialReport:
-    """Runs `trial` to its end, keeping a checkpoint in `out`; returns the last report.
-
-    With `judge_labels` the mAP of the pseudo-labels is measured at the start and at every report,
-    and kept in `out/label_quality.jsonl`.
-    """
-    checkpoint = out / "checkpoint.pt"
-    if judge_labels and trial.step == 0:
-        (out / "label_quality.jsonl").unlink(missing_ok=True)
-        _judge_labels(trial, out, quiet)
-    while True:
-        report = trial.advance()
-        said = dataclasses.asdict(report) | {"annotated": trial.annotated}
-        with whole(out / "report.json") as beside:  # first: it says whose the others are
-            beside.write_text(json.dumps(said, indent=1), encoding="utf-8")
-        write_detections(out / "detections.json", trial.detections, trial.store.info.classes)
-        if trial.done:
-            trial.save_model(out / MODEL, report.decode)
-        trial.save(checkpoint)
-        if not quiet:
-            loss = f"loss {report.metrics['train/loss_total']:7.4f}"
-            what = _map_line(report.metrics, f"{trial.config.score_on}/")
-            print(f"step {report.step:6d}  {loss}  {what}  {report.seconds:.1f} s", flush=True)
-        if judge_labels:
-            _judge_labels(trial, out, quiet)
-        if trial.done:
-            return report
-
-
-def _check_out(out: Path) -> None:
-    """Finds out whether a run can write its files to `out`: none is there, or those of a run.
-
-    Raises:
-        ConfigError: there are files of others.
-    """
-    if {"step", "objective", "annotated"} <= read_object(out / "report.json").keys():
-        return
-    judged = {"label_quality.jsonl": lambda path: begins_with(path, '{"step": 0')}
-    others = dict.fromkeys(
-        ("report.json", "detections.json", "checkpoint.pt", MODEL), lambda path: False
-    )
-    check_files("--out", out, judged | others)
-
-
-@contextmanager
-def _out(out: Path) -> Iterator[None]:
-    """The folder of a run, made where it is missing.
-
-    Raises:
-        ConfigError: it cannot be made.
-    """
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(folder_made(out))
-        except OSError as error:
-            raise ConfigError(f"--out {out}: not a folder to write to ({error})") from error
-        yield
-
-
-def _judge_labels(trial: Trial, out: Path, quiet: bool) -> None:
-    metrics = label_quality(
-        trial.method, trial.model, trial.split, trial.hp, trial.made_labels, trial.annotated
-    )
-    with (out / "label_quality.jsonl").open("a", encoding="utf-8") as file:
-        print(json.dumps({"step": trial.step, **metrics}), file=file)
-    if metrics and not quiet:
-        print(f"step {trial.step:6d}  pseudo-labels  {_map_line(metrics, '')}", flush=True)
-
-
-def _map_line(metrics: dict[str, float], prefix: str) -> str:
-    """The average and each threshold of the metrics under `prefix`."""
-    thresholds = "  ".join(
-        f"@{name.rsplit('_', 1)[1]} {value:.3f}"
-        for name, value in metrics.items()
-        if name.startswith(f"{prefix}mAP_0")
-    )
-    return f"{prefix.rstrip('/')} mAP {metrics[f'{prefix}mAP_avg']:.4f}  {thresholds}".lstrip()
-
-
-@interruptible
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ptal_ray.train",
         description=__doc__,
@@ -181,49 +40,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="also print the mAP of the pseudo-labels against the training annotations",
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", help="cpu, cuda or cuda:K (default: cuda where there is one)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     parser.add_argument("--out", type=Path, default=Path("runs/train"), help="where results go")
     parser.add_argument("--resume", action="store_true", help="continue from OUT/checkpoint.pt")
     parser.add_argument("--json", action="store_true", help="print the last report as JSON")
-    args = parser.parse_args(argv)
-    try:
-        if args.threads < 1:
-            raise ConfigError(f"--threads {args.threads}: allowed is 1 or more")
-        torch.set_num_threads(args.threads)
-        config = resolve(args)
-        demand(run_problems(config, FeatureStore.open(config.store)))
-        if not args.resume:
-            _check_out(args.out)
-        with _out(args.out):
-            trial = Trial(config, _device(args.device))
-            if args.resume:
-                trial.load(args.out / "checkpoint.pt")
-                if trial.done:
-                    raise ConfigError(f"--resume: {args.out} is complete at step {trial.step}")
-            report = train(trial, args.out, quiet=args.json, judge_labels=args.label_quality)
-    except PtalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    args = _parser().parse_args(argv)
+    from ptal_ray.study.footprint import size
+    from ptal_ray.study.run_folder import MODEL
+    from ptal_ray.study.single_run import run
+
+    def work() -> int:
+        report = run(args)
+        if args.json:
+            print(json.dumps(dataclasses.asdict(report)))
+        else:
+            model = size((args.out / MODEL).stat().st_size)
+            print(f"detections, checkpoint, report and model ({model}): {args.out}")
+        return 0
+
+    def advice() -> str:
         begun = (args.out / "checkpoint.pt").exists()
-        then = f"; --out {shlex.quote(str(args.out))} --resume continues" if begun else ""
-        print(f"interrupted{then}", file=sys.stderr)
-        return INTERRUPTED
-    if args.json:
-        print(json.dumps(dataclasses.asdict(report)))
-    else:
-        model = size((args.out / MODEL).stat().st_size)
-        print(f"detections, checkpoint, report and model ({model}): {args.out}")
-    return 0
+        return f"--out {shlex.quote(str(args.out))} --resume continues" if begun else ""
 
-
-def _device(name: str) -> str:
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {name}: not usable here ({error}); try cpu") from error
-    return name
+    return exit_code(work, advice)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ METHOD = min(n for n in SMALL if load(n).stage is None and "." not in n)
 SPACE = f"""
 method: {METHOD}
 dataset: tiny
+policy: simple
 selection: {{metric: val, val_fraction: 0.34, decode_settings: 2}}
 budget: {{trials: 4, min_steps: 10, max_steps: 40, eta: 2}}
 train:

@@ -11,8 +11,9 @@ from conftest import make_store
 from test_trial import SMALL
 
 from ptal_ray import ablate
-from ptal_ray.ablate import parse_variant, table
 from ptal_ray.errors import ConfigError, DataError, DivergedError
+from ptal_ray.study import ablation
+from ptal_ray.study.ablation import parse_variant, table
 from ptal_ray.training.config import TrialConfig
 
 
@@ -70,7 +71,7 @@ def test_what_is_done_is_kept_when_a_later_variant_fails(
         yield {"a": [{"metrics": {"val/mAP_avg": 0.5}}]}
         raise DataError("gone")
 
-    monkeypatch.setattr(ablate, "_run_all", run_all)
+    monkeypatch.setattr(ablation, "_run_all", run_all)
     variants = ["--variant", "a:", "--variant", "b: train.feature_weight=0"]
     code = ablate.main([str(space), *variants, "--out", str(tmp_path)])
     assert code == DataError.exit_code
@@ -82,12 +83,12 @@ def test_a_run_whose_earlier_stage_diverges_is_a_row(monkeypatch: pytest.MonkeyP
     def trial(config: object) -> None:
         raise DivergedError("train/loss_contrast: nan by step 3; lower lr")
 
-    monkeypatch.setattr(ablate, "Trial", trial)
+    monkeypatch.setattr(ablation, "start", trial)
     config = TrialConfig(
         method="apl", store="none", train={}, decode={}, decode_domains={}, decode_settings=1,
         cross_fit=False, seed=0, report_steps=(1,),
     )  # fmt: skip
-    made = ablate.run(config)
+    made = ablation.run(config)
     assert made == {"diverged": "train/loss_contrast: nan by step 3; lower lr"}
 
 

@@ -32,6 +32,7 @@ from ptal_ray.ops.segments import paired_tiou
 from ptal_ray.space.space import load_space
 from ptal_ray.study.study import create_study, study_event
 from ptal_ray.training.config import external_note
+from ptal_ray.training.stages import start
 from ptal_ray.training.supervision import annotated_ids, fold, visible_ids
 from ptal_ray.training.trial import Trial
 
@@ -69,17 +70,19 @@ def test_annotations_of_unlabelled_videos_change_nothing(
     store: Path, tmp_path: Path, method: str
 ) -> None:
     every = {"tau_neg": 0.0}  # some predictions become labels
-    first = Trial(config(store, method, train=every))
-    kind = first.labels.tables["kind"].numpy()  # type: ignore[index]
-    free = {id for id, k in zip(first.split.ids, kind, strict=True) if k != 0}
+    first = start(config(store, method, train=every))
+    kind = first.batches.labels.tables["kind"].numpy()  # type: ignore[index]
+    free = {id for id, k in zip(first.batches.split.ids, kind, strict=True) if k != 0}
     assert free and set(kind) >= {0, 1}
-    other = Trial(config(changed(store, tmp_path / "changed", free), method, train=every))
-    known = {id for id, k in zip(first.split.ids, kind, strict=True) if k == 0}
-    third = Trial(config(changed(store, tmp_path / "known", known), method, train=every))
+    other = start(config(changed(store, tmp_path / "changed", free), method, train=every))
+    known = {id for id, k in zip(first.batches.split.ids, kind, strict=True) if k == 0}
+    third = start(config(changed(store, tmp_path / "known", known), method, train=every))
     for _ in range(3):
         mine, same, not_same = (t.train_step()["total"].item() for t in (first, other, third))
         assert mine == same != not_same
-    for a, b in zip(first.model.parameters(), other.model.parameters(), strict=True):
+    for a, b in zip(
+        first.learner.model.parameters(), other.learner.model.parameters(), strict=True
+    ):
         assert torch.equal(a, b)
 
 
@@ -132,13 +135,13 @@ def test_a_class_of_one_video_is_labelled_first(tmp_path: Path) -> None:
 
 def test_each_stage_counts_positives_anew(store: Path) -> None:
     made = config(store, "apl", train={"first_positives": 55.0, "tau_neg": 0.0})
-    trial = Trial(made)
-    assert trial.model.positives.tolist() == [55, 55]
+    trial = start(made)
+    assert trial.learner.model.positives.tolist() == [55, 55]
     trial.train_step()
-    assert (trial.model.positives != 55).all()
-    alone = Trial(config(store, "apl.actionformer", train={"first_positives": 55.0}))
+    assert (trial.learner.model.positives != 55).all()
+    alone = start(config(store, "apl.actionformer", train={"first_positives": 55.0}))
     alone.train_step()
-    assert alone.model.positives[1] == 55 != alone.model.positives[0]
+    assert alone.learner.model.positives[1] == 55 != alone.learner.model.positives[0]
 
 
 def test_ignored_instances_stay_ignored_at_the_edge_of_a_crop() -> None:
@@ -316,19 +319,23 @@ def test_earlier_stages_see_what_is_theirs(params: type) -> None:
 
 def test_detectors_alone_train_on_their_share_of_the_videos(store: Path) -> None:
     for method in ("apl.actionformer", "apl.bmn"):
-        part = Trial(config(store, method, train={"labelled_fraction": 0.5}))
-        fit, _ = fold(part.store, part.hp, part.config.val_fraction, part.config.fold_seed)
-        half = labelled(part.store, 0.5, 0)
-        assert part.split.ids == part.annotated == tuple(id for id in fit if id in half)
-        assert len(half) == 5 > len(part.annotated) > 2
+        part = start(config(store, method, train={"labelled_fraction": 0.5}))
+        fit, _ = fold(
+            part.task.store, part.task.hp, part.task.config.val_fraction, part.task.config.fold_seed
+        )
+        half = labelled(part.task.store, 0.5, 0)
+        assert (
+            part.batches.split.ids == part.task.annotated == tuple(id for id in fit if id in half)
+        )
+        assert len(half) == 5 > len(part.task.annotated) > 2
 
 
 def test_without_any_label_training_goes_on_with_the_annotated_videos(store: Path) -> None:
-    trial = Trial(config(store, "apl", train={"tau_neg": 1.0}))
-    assert len(trial.plan.groups) == 1
-    assert {trial.split.ids[row] for row in trial.plan.groups[0]} == {
+    trial = start(config(store, "apl", train={"tau_neg": 1.0}))
+    assert len(trial.batches.plan.groups) == 1
+    assert {trial.batches.split.ids[row] for row in trial.batches.plan.groups[0]} == {
         id
-        for id, k in zip(trial.split.ids, trial.labels.tables["kind"], strict=True)
+        for id, k in zip(trial.batches.split.ids, trial.batches.labels.tables["kind"], strict=True)
         if k == 0  # type: ignore[index]
     }
     assert torch.isfinite(trial.train_step()["total"])
@@ -343,7 +350,7 @@ def test_external_scores_are_refused_where_they_leak_and_else_used(
 
     def trial(**train: Any) -> Trial:
         video_scores.cache_clear()
-        return Trial(config(store, method, train={"external_scores": str(path)} | train))
+        return start(config(store, method, train={"external_scores": str(path)} | train))
 
     with pytest.raises(DataError, match=r"no JSON object of video id -> list"):
         trial()
@@ -363,7 +370,7 @@ def test_external_scores_are_refused_where_they_leak_and_else_used(
     made = trial()
     made.advance()
     assert {int(c) for found in made.detections.values() for c in found.label} == {1, 2}
-    assert "external video scores" in external_note(made.config.train)
+    assert "external video scores" in external_note(made.task.config.train)
     assert external_note(config(store, method).train) == ""
 
 

@@ -22,6 +22,7 @@ from ptal_ray.methods.apl.bmn_labels import label_maps, targets
 from ptal_ray.methods.apl.bmn_loss import losses
 from ptal_ray.methods.apl.bmn_network import Bmn, BmnOutput, build
 from ptal_ray.methods.apl.bmn_params import BmnDecode, BmnTrain
+from ptal_ray.methods.apl.detector import Unlabelled
 from ptal_ray.methods.method import Batch, Step
 from ptal_ray.ops.boundary_matching import cells
 
@@ -179,7 +180,7 @@ def test_golden_post_processing() -> None:
 
 
 SMALL = BmnTrain(base_dim=8, sample_dim=6, map_dim=4, num_sample=3, per_bin=2, tnd=True, joint=True)
-BOTH = AplBmnTrain(**asdict(SMALL), unlabelled_weight=0.0)
+BOTH = AplBmnTrain(**asdict(SMALL))
 
 
 def batch(features: list[torch.Tensor]) -> Batch:
@@ -247,7 +248,7 @@ def test_padding_and_untaught_videos_change_no_loss(joint: bool) -> None:
     draw = torch.ones(3, 2, 16 * 17 // 2)  # the regression takes all or none
     several = batch(given)
     made = model(several.features, several.mask)
-    unlabelled = torch.tensor([False, False, True])
+    unlabelled = Unlabelled(videos=torch.tensor([False, False, True]), weight=0.0)
     found = losses(made, segments, several.mask, hp, draw, STEP, unlabelled)
     two = batch(given[:2])
     made = model(two.features, two.mask)
@@ -310,8 +311,8 @@ def test_two_workers_have_the_gradient_of_one() -> None:
         mask = whole.mask[rows]
         own = {name: value[rows] for name, value in segments.items()}
         terms = losses(
-            model(whole.features[rows], mask), own, mask, replace(BOTH, unlabelled_weight=2.0),
-            draw[rows], step, torch.tensor([True, False, False, True])[rows],
+            model(whole.features[rows], mask), own, mask, BOTH, draw[rows], step,
+            Unlabelled(videos=torch.tensor([True, False, False, True])[rows], weight=2.0),
         )  # fmt: skip
         total = torch.stack(list(terms.values())).sum()
         return list(torch.autograd.grad(total, list(model.parameters())))

@@ -11,7 +11,7 @@ import pytest
 from small_study import begun, small_study
 
 from ptal_ray.errors import NoTrialFinished
-from ptal_ray.policy.optuna_searcher import OptunaSearcher
+from ptal_ray.policy.policies import make_policy
 from ptal_ray.study.conductor import Conductor, searched_seconds
 from ptal_ray.study.events import EventLog, read_events
 from ptal_ray.study.job import STANDBY, Job
@@ -29,13 +29,11 @@ class Desk:
     """A conductor, and what Tune would tell it."""
 
     def __init__(self, study: Study) -> None:
-        self.replayed: list[tuple[str, int]] = []
         self.events: list[dict[str, Any]] = []
         self.conductor = Conductor(
             study,
-            OptunaSearcher(study),
+            make_policy(study),
             EventLog(study.events),
-            lambda trial_id, trial, was="": self.replayed.append((trial_id, trial.number)),
             self.events.append,
         )
         self.jobs: dict[str, Job] = {}
@@ -55,6 +53,7 @@ class Desk:
         result = {
             "step": step, "objective": objective, "metrics": {"val/mAP_avg": objective},
             "decode": {}, "seconds": 1.0, "to_first_step_s": 0.1, "failed": None,
+            "settings": (objective,),
         }  # fmt: skip
         self.conductor.reported(id, result)
         return result
@@ -136,7 +135,6 @@ def test_a_run_whose_process_is_lost_is_taken_up_but_not_forever(study: Study) -
         desk.conductor.ended(lost, {}, "it died")
         assert desk.take(id) == ["trials/00000"]
         assert desk.jobs[id].reported_step == 10
-    assert desk.replayed == [("c", 0), ("d", 0)]
     desk.conductor.ended("d", {}, "it died again")
     assert [e["reason"] for e in desk.events if e["event"] == "restart"] == ["it died"] * 2
     end = desk.events[-1]
@@ -168,7 +166,9 @@ def test_a_final_run_that_cannot_keep_its_process_is_tried_when_the_study_goes_o
         desk.conductor.ended(id, {}, "its node was lost")
         assert desk.take(then) == names
     desk.conductor.ended("g", {}, "its node was lost")
-    assert desk.events[-1]["reason"].startswith("given up: failed 3 times; last: its node was lost")
+    assert desk.events[-1]["reason"].startswith(
+        "not tried again: failed 3 times; last: its node was lost"
+    )
     assert not StudyView.read(study.directory).finals
     assert desk.take("h") != names
     assert names[0] in Desk(study).take(*"ijkl")
@@ -226,11 +226,9 @@ def test_a_resumed_study_hands_out_interrupted_trials_first(study: Study) -> Non
     checkpoint.write_text("")
     (checkpoint.parent / "report.json").write_text('{"step": 10}')
     after = Desk(study)
-    assert after.replayed == [("ended-1", 1)]
     assert after.take("x", "y", "z", "w") == [
         "trials/00000", "trials/00002", "trials/00003", "standby"
     ]  # fmt: skip
-    assert after.replayed == [("ended-1", 1), ("x", 0), ("y", 2)]
     assert after.jobs["x"].config == before.jobs["a"].config
     assert after.jobs["y"].reported_step == 10
     starts = [e for e in after.events if e["event"] == "trial_start"]
@@ -291,8 +289,15 @@ def test_a_search_is_over_once_final_runs_are_known(study: Study) -> None:
     assert Desk(more).take("x")[0].startswith("final/")
 
 
-def test_the_defaults_run_to_their_end(study: Study) -> None:
+def test_halving_stops_trials_but_not_the_defaults(study: Study) -> None:
     desk = Desk(study)
-    desk.take("a", "b")
-    assert desk.conductor.spared("a")
-    assert not desk.conductor.spared("b")
+    desk.take(*"abcd")
+    stopped = {}
+    for id, value in (("b", 0.5), ("c", 0.4), ("d", 0.6), ("a", 0.1)):
+        desk.report(id, 10, value)
+        stopped[id] = desk.conductor.expired(id)
+    assert stopped == {"b": False, "c": True, "d": False, "a": False}
+    later = Desk(study)  # a resumed study knows what was reported
+    later.take(*"wxyz")
+    later.report("y", 10, 0.45)
+    assert later.conductor.expired("y")

@@ -46,7 +46,9 @@ COMMANDS = {  # exit code and what passes through the code of a command at the l
     "report study --reports made/reports": 0,
     "profile suppression --repeats 1": 0,
 }
-NAMES = ("data", "evaluate", "search", "train", "ablate", "report", "profile")
+NAMES = (
+    "data", "evaluate", "extract", "predict", "search", "train", "ablate", "report", "profile",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

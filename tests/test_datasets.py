@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ptal_ray.data.datasets import DATASETS, import_hint, note, protocol
+from ptal_ray.data.flags import parse
 
 
 def test_thumos_like_thresholds_and_averages():
@@ -30,12 +31,10 @@ def test_averages_use_reported_thresholds(name):
 
 @pytest.mark.parametrize("name", [n for n in DATASETS if n != "watch"])
 def test_import_hints_are_commands_that_parse(name):
-    from ptal_ray.data.__main__ import _parser
-
     commands = import_hint(name).split("`")[1::2]
     assert commands[0].startswith(f"python -m ptal_ray.data import {name} ")
     for command in commands:
-        _parser().parse_args(command.split()[3:])
+        parse(command.split()[3:])
 
 
 def test_what_simulates_and_what_is_noted():

@@ -11,9 +11,10 @@ import pytest
 from conftest import shared
 
 from ptal_ray.data.detections import read_detections, read_ground_truth, write_detections
+from ptal_ray.data.evaluation import parse_tiou
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError
-from ptal_ray.evaluate import main, parse_tiou
+from ptal_ray.evaluate import main
 
 TRUTH = {
     "database": {

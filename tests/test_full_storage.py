@@ -28,7 +28,7 @@ from ptal_ray.study.run_folder import CHECKPOINT, MODEL, SCORES
 from ptal_ray.study.study import trial_config
 from ptal_ray.training.checkpoint import write_checkpoint
 from ptal_ray.training.decoding import write_scores
-from ptal_ray.training.trial import Trial
+from ptal_ray.training.stages import start
 
 pytestmark = pytest.mark.usefixtures("machine")
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("machine")
 def test_the_footprint_is_known_before(tmp_path: Path) -> None:
     study = small_study(tmp_path)
     need = footprint(study, FeatureStore.open(study.store), concurrent=3)
-    trial = Trial(dataclasses.replace(trial_config(study, {}), report_steps=(4,)))
+    trial = start(dataclasses.replace(trial_config(study, {}), report_steps=(4,)))
     trial.advance()
     trial.save(tmp_path / CHECKPOINT)
     write_scores(tmp_path / SCORES, trial.scores)
@@ -44,7 +44,7 @@ def test_the_footprint_is_known_before(tmp_path: Path) -> None:
     assert need.scores == pytest.approx((tmp_path / SCORES).stat().st_size, rel=0.1)
     assert need.checkpoints == 2 + 2 * 3 + 2 * 2 + 2 * 2
     assert need.trials == 4
-    trial.save_model(tmp_path / MODEL, trial.config.decode)
+    trial.save_model(tmp_path / MODEL, trial.task.config.decode)
     assert need.model == pytest.approx((tmp_path / MODEL).stat().st_size, rel=0.1)
     assert need.models == 2 * 2
     assert [size(n) for n in (7, 12_340_000, 5 * 10**13)] == ["7 B", "12.3 MB", "50 TB"]

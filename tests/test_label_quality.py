@@ -16,7 +16,7 @@ from ptal_ray.data.batching import PackedSplit
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.method import load, names
 from ptal_ray.training.label_quality import label_length_s, label_quality
-from ptal_ray.training.trial import Trial
+from ptal_ray.training.stages import start
 
 WITH_LABELS = sorted(n for n in names() if load(n).label_segments is not None)
 
@@ -27,30 +27,36 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_true_labels_are_perfect_and_half_of_them_half(store: Path) -> None:
-    trial = Trial(config(store, "apn"))
-    grid = trial.store.info.grid
+    trial = start(config(store, "apn"))
+    grid = trial.task.store.info.grid
 
     def truth(_: object, batch: object) -> list[np.ndarray]:
         found = []
         for name in batch.ids:  # type: ignore[attr-defined]
-            real = trial.store.annotations(name)
+            real = trial.task.store.annotations(name)
             first, last = grid.snippets(real.start_s), grid.snippets(real.end_s) - 1
             found.append(np.column_stack([first, last, real.label]).round().astype(np.int64))
         return found
 
     def quality(change: object) -> dict[str, float]:
-        method = dataclasses.replace(trial.method, label_segments=change)
-        return label_quality(method, trial.model, trial.split, trial.hp)
+        method = dataclasses.replace(trial.task.method, label_segments=change)
+        task = dataclasses.replace(trial.task, method=method)
+        return label_quality(task, trial.learner.model, trial.batches.split)
 
     perfect = quality(truth)
-    assert perfect.pop("number") == sum(len(trial.store.annotations(i)) for i in trial.split.ids)
+    assert perfect.pop("number") == sum(
+        len(trial.task.store.annotations(i)) for i in trial.batches.split.ids
+    )
     assert all(value == pytest.approx(1) for value in perfect.values())
     shorter = quality(lambda p, b: [v // [1, 1, 1] - [0, 1, 0] for v in truth(p, b)])
     assert shorter["mAP_0.10"] == pytest.approx(1)
     assert shorter["mAP_0.70"] < 1 and shorter["mean_tiou"] < 1
     assert shorter["class_accuracy"] == 1
     other = quality(lambda p, b: [v * [1, 1, 0] for v in truth(p, b)])
-    share = np.concatenate([trial.store.annotations(i).label for i in trial.split.ids]) == 0
+    share = (
+        np.concatenate([trial.task.store.annotations(i).label for i in trial.batches.split.ids])
+        == 0
+    )
     assert other["class_accuracy"] == other["positive_accuracy"] == pytest.approx(share.mean())
     nothing = quality(lambda p, b: [v[:0] for v in truth(p, b)])
     assert nothing["number"] == 0 and "mean_tiou" not in nothing
@@ -59,23 +65,21 @@ def test_true_labels_are_perfect_and_half_of_them_half(store: Path) -> None:
 @pytest.mark.parametrize("method", WITH_LABELS)
 def test_methods_state_the_labels_they_train_on(store: Path, method: str) -> None:
     semi = load(method).supervision == "semi"
-    trial = Trial(config(store, method, train={"tau_neg": 0.0} if semi else {}))
-    before = {k: v.clone() for k, v in trial.model.state_dict().items()}
-    found = label_quality(
-        trial.method, trial.model, trial.split, trial.hp, trial.made_labels, trial.annotated
-    )
-    if trial.method.supervision == "point":  # points alone say where about the actions are
+    trial = start(config(store, method, train={"tau_neg": 0.0} if semi else {}))
+    before = {k: v.clone() for k, v in trial.learner.model.state_dict().items()}
+    found = label_quality(trial.task, trial.learner.model, trial.batches.split, trial.made_labels)
+    if trial.task.method.supervision == "point":  # points alone say where about the actions are
         assert found["mAP_0.10"] > 0.5
     assert 0 < found["mean_tiou"] < 1 and found["number"] > 0
-    assert all((v == before[k]).all() for k, v in trial.model.state_dict().items())
-    assert trial.labels.tables is trial.made_labels
+    assert all((v == before[k]).all() for k, v in trial.learner.model.state_dict().items())
+    assert trial.batches.labels.tables is trial.made_labels
 
 
 def test_test_videos_stay_sealed(store: Path) -> None:
-    trial = Trial(config(store, "apn"))
-    split = PackedSplit(trial.store, trial.store.ids("test"), trial.device)
+    trial = start(config(store, "apn"))
+    split = PackedSplit(trial.task.store, trial.task.store.ids("test"), trial.worker.device)
     with pytest.raises(ConfigError, match="may not read the annotations of test video"):
-        label_quality(trial.method, trial.model, split, trial.hp)
+        label_quality(trial.task, trial.learner.model, split)
 
 
 def test_train_prints_and_keeps_it(
@@ -106,19 +110,21 @@ def test_train_prints_and_keeps_it(
 
 
 def test_the_mean_length_is_at_most_the_time_for_each_point(store: Path) -> None:
-    trial = Trial(config(store, "apn"))
-    ids, grid = trial.split.ids, trial.store.info.grid
+    trial = start(config(store, "apn"))
+    model, split, opened = trial.learner.model, trial.batches.split, trial.task.store
 
-    def length(snippets: int, number: int = 2) -> float:
+    def length(label_segments: object) -> float:
+        method = dataclasses.replace(trial.task.method, label_segments=label_segments)
+        return label_length_s(dataclasses.replace(trial.task, method=method), model, split)
+
+    def stated(snippets: int, number: int = 2) -> object:
         rows = np.array([[3, 2 + snippets, 0]] * number).reshape(-1, 3)
-        method = dataclasses.replace(
-            trial.method, label_segments=lambda pseudo, batch: [rows] * len(batch.ids)
-        )
-        return label_length_s(method, trial.model, trial.split, trial.hp)
+        return lambda pseudo, batch: [rows] * len(batch.ids)
 
-    assert length(4) == pytest.approx(4 * grid.stride_s)
-    time_s = sum(trial.store.duration_s(i) for i in ids)
-    assert length(40) == pytest.approx(time_s / sum(len(trial.store.points(i)) for i in ids))
-    assert np.isnan(length(4, number=0))
-    silent = dataclasses.replace(trial.method, label_segments=None)
-    assert np.isnan(label_length_s(silent, trial.model, trial.split, trial.hp))
+    assert length(stated(4)) == pytest.approx(4 * opened.info.grid.stride_s)
+    time_s = sum(opened.duration_s(i) for i in split.ids)
+    assert length(stated(40)) == pytest.approx(
+        time_s / sum(len(opened.points(i)) for i in split.ids)
+    )
+    assert np.isnan(length(stated(4, number=0)))
+    assert np.isnan(length(None))

@@ -10,18 +10,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy_study import fill, space, toy_store, use_toy
+from toy_study import space, toy_store, use_toy
 
 from ptal_ray.backends.local import run_local
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Scores
 from ptal_ray.errors import DivergedError, NoTrialFinished
-from ptal_ray.policy.random_searcher import RandomSearcher
-from ptal_ray.study.events import EventLog, read_events
+from ptal_ray.policy.halving import Halving
+from ptal_ray.policy.policies import make_policy
+from ptal_ray.study import job as jobs
+from ptal_ray.study.events import read_events
 from ptal_ray.study.study import create_study, read_study
-from ptal_ray.study.view import StudyView, TrialView
+from ptal_ray.study.view import StudyView
 from ptal_ray.training.config import TrialReport
-from ptal_ray.training.trial import Trial
+from ptal_ray.training.stages import start
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +46,7 @@ class FakeTrial:
 
     objective = staticmethod(lambda config, step: float(config.train["lr"]) + step / 1e6)
 
-    def __init__(self, config, device):
+    def __init__(self, config, device, rank=0, world_size=1):
         self.config, self.step, self.first_step_at = config, 0, None
         self.scores, self.detections = [Scores(id="v", arrays={"a": np.zeros(2)})], {}
 
@@ -73,9 +75,11 @@ class FakeTrial:
         self.step = int(path.read_text())
 
 
-def run(study, factory=FakeTrial, **settings):
-    searcher = RandomSearcher(study.space, study.seed, study.num_trials, **settings)
-    return run_local(study, searcher, EventLog(study.events), factory)
+def run(study, factory=FakeTrial, scheduler="asha"):
+    study = replace(study, scheduler=scheduler)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "start", factory)
+        return run_local(study, make_policy(study))
 
 
 def test_a_study_runs_to_its_end(study):
@@ -86,7 +90,8 @@ def test_a_study_runs_to_its_end(study):
     assert events[0]["defaults"]["train"]["lr"] == 0.02
     assert events[0]["data_hash"] == study.data_hash
     assert events[-1]["event"] == "study_end"
-    assert (events[-1]["state"], events[-1]["best_trial"]) == ("done", view.best.number)
+    assert events[-1]["state"] == "done"
+    assert view.recommended["trial"] == view.best.number
     assert [t.number for t in view.trials] == list(range(6))
     assert view.trials[0].params == {"lr": 0.02}
     assert view.counts["running"] == 0
@@ -107,7 +112,7 @@ def test_a_study_runs_to_its_end(study):
 
 
 def test_without_early_stopping_every_trial_completes(study):
-    assert run(study, stop_early=False).counts["complete"] == 6
+    assert run(study, scheduler="none").counts["complete"] == 6
 
 
 class Interrupted(FakeTrial):
@@ -115,7 +120,7 @@ class Interrupted(FakeTrial):
 
     started = 0
 
-    def __init__(self, config, device):
+    def __init__(self, config, device, rank=0, world_size=1):
         super().__init__(config, device)
         type(self).started += 1
         self.number = type(self).started
@@ -128,29 +133,21 @@ class Interrupted(FakeTrial):
 
 def test_an_interrupted_study_goes_on_where_it_stopped(study, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run(study, Interrupted, stop_early=False)
+        run(study, Interrupted, scheduler="none")
     before = read_events(study.events)
     assert before[-1]["event"] == "study_end"
     assert before[-1]["state"] == "interrupted"
-    view = run(read_study(study.directory), stop_early=False)
+    view = run(read_study(study.directory), scheduler="none")
     after = read_events(study.events)[len(before) :]
     starts = [(e["trial"], e["from_step"]) for e in after if e["event"] == "trial_start"]
     assert starts == [(2, 2), (3, 0), (4, 0), (5, 0)]
     assert view.counts["complete"] == 6
     whole = create_study(study.space, FeatureStore.open(study.store), tmp_path / "t", seed=5)
-    expected = run(whole, stop_early=False)
+    expected = run(whole, scheduler="none")
     assert [t.params for t in view.trials] == [t.params for t in expected.trials]
     num_events = len(read_events(study.events))
-    run(study, stop_early=False)  # done already: nothing is trained again
+    run(study, scheduler="none")  # done already: nothing is trained again
     assert [e["event"] for e in read_events(study.events)[num_events:]] == ["study", "study_end"]
-
-
-def test_restored_reports_stop_later_trials(study):
-    view = fill(study, [0.9, 0.8, 0.7])
-    searcher = RandomSearcher(study.space, 0, 6)
-    searcher.restore(view.trials)
-    assert searcher.report(3, 8, 0.5)
-    assert not searcher.report(4, 8, 0.95)
 
 
 class Diverging(FakeTrial):
@@ -163,7 +160,7 @@ class Diverging(FakeTrial):
 class DivergingStage(FakeTrial):
     """Diverges before it is there, as a trial does whose earlier stage diverges."""
 
-    def __init__(self, config, device):
+    def __init__(self, config, device, rank=0, world_size=1):
         super().__init__(config, device)
         if config.train["lr"] > 0.005 and config.score_on == "val":
             raise DivergedError("train/loss_contrast: nan by step 2; lower lr")
@@ -186,7 +183,7 @@ def test_a_study_in_which_all_trials_diverge_says_so(study):
     with pytest.raises(NoTrialFinished):
         run(study, Hopeless)
     end = read_events(study.events)[-1]
-    assert (end["event"], end["state"], end["best_trial"]) == ("study_end", "done", None)
+    assert (end["event"], end["state"]) == ("study_end", "done")
     assert "none of 6 trials" in end["message"]
 
 
@@ -207,33 +204,36 @@ def test_the_time_budget_ends_a_study(study):
             time.sleep(0.2 if len(self.config.report_steps) > 1 else 0)
             return super().advance()
 
-    view = run(replace(study, time_budget_s=1.5), Slow, stop_early=False)
+    view = run(replace(study, time_budget_s=1.5), Slow, scheduler="none")
     assert 1 <= len(view.trials) < 6
     assert view.trials[-1].message in ("", "time budget")
 
 
 def test_a_search_never_reads_the_annotations_of_the_test_split(store, study, monkeypatch):
+    class Read(Exception):
+        """Test annotations were read."""
+
     sealed = set(store.ids("test"))
     read = FeatureStore.annotations
 
     def guarded(self, video):
         if video in sealed:
-            raise RuntimeError("test annotations were read")
+            raise Read
         return read(self, video)
 
     monkeypatch.setattr(FeatureStore, "annotations", guarded)
-    with pytest.raises(RuntimeError, match="test annotations were read"):
-        run(study, Trial)
+    with pytest.raises(Read):
+        run(study, start)
     view = StudyView.read(study.directory)
     assert len(view.trials) == 6 and view.counts["running"] == 0
     assert {f.role for f in view.finals} == {"reselect"}
     monkeypatch.setattr(FeatureStore, "annotations", read)
-    assert len(run(study, Trial).runs("test", "best")) == 2
+    assert len(run(study, start).runs("test", "best")) == 2
 
 
 def test_the_sequential_search_learns(store, study):
     torch.manual_seed(0)
-    view = run(study, Trial)
+    view = run(study, start)
     assert view.best.objective > 0.2
     tested = [f.metrics["test/mAP_avg"] for f in view.runs("test", "best")]
     assert min(tested) > 0.2
@@ -244,31 +244,10 @@ def test_the_sequential_search_learns(store, study):
     assert set(results["results"]) == set(store.ids("test"))
 
 
-def test_random_suggestions_depend_on_seed_and_number_alone():
-    plan = space()
-    one, two = RandomSearcher(plan, 3, 5), RandomSearcher(plan, 3, 5)
-    assert one.suggest(0) == {"lr": 0.02}
-    assert one.suggest(4) == two.suggest(4) != two.suggest(3)
-    assert RandomSearcher(plan, 4, 5).suggest(4) != one.suggest(4)
-    assert one.suggest(5) is None
-    assert all(plan.train["lr"].contains(one.suggest(k)["lr"]) for k in range(5))
-
-
-def test_random_suggestions_of_a_small_space_do_not_repeat():
-    plan = space("train.lr=0.01", "train.batch_size={choice: [2, 4, 8]}")
-    searcher = RandomSearcher(plan, 0, 9)
-    found = [searcher.suggest(k) for k in range(4)]
-    assert sorted(p["batch_size"] for p in found[:3]) == [2, 4, 8]
-    assert found[3] is None
-    again = RandomSearcher(plan, 0, 9)
-    again.restore([TrialView(number=k, params=found[k]) for k in range(2)])
-    assert again.suggest(2) == found[2]
-    assert again.suggest(3) is None
-
-
 def test_successive_halving_keeps_the_best_share():
-    searcher = RandomSearcher(space(), 0, 9)
+    halving = Halving(2)
     values = [0.5, 0.4, 0.6, 0.55, 0.1, 0.7]
-    stopped = [searcher.report(n, 2, v) for n, v in enumerate(values)]
-    # best so far; 1 of 2; best; 2 of 4; 2 of 5; best
+    stopped = [halving.take(n, 2, v) for n, v in enumerate(values)]
+    # first; below 0.5; best; above the median 0.5; below; best
     assert stopped == [False, True, False, False, True, False]
+    assert halving.take(6, 2, float("nan"))

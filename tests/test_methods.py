@@ -16,10 +16,12 @@ import torch
 from conftest import make_store
 from test_trial import SMALL, config
 
-from ptal_ray.data.batching import PackedSplit
 from ptal_ray.methods.method import Batch, Method, load, names
+from ptal_ray.training.batches import Batches
 from ptal_ray.training.scoring import whole_videos
+from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
+from ptal_ray.training.worker import Worker
 
 METHODS = sorted(names())
 
@@ -31,15 +33,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=METHODS)
 def trial(request: pytest.FixtureRequest, store: Path) -> Trial:
-    made = Trial(config(store, request.param))
-    for _ in range(2 * made.plan.steps_per_epoch + 1):  # past a first stage that trains less
+    made = start(config(store, request.param))
+    epochs = 2  # past a start that trains less
+    for _ in range(epochs * made.batches.plan.steps_per_epoch + 1):
         made.train_step()
     return made
 
 
 def terms(trial: Trial) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = trial.objective(
-        trial.batch(trial.plan.rows(trial.step)), trial.step_context()
+    found: dict[str, torch.Tensor] = trial.learner.objective(
+        trial.batches.training(trial.step, trial.batches.plan.rows(trial.step)),
+        trial.step_context(),
     )
     return found
 
@@ -47,27 +51,26 @@ def terms(trial: Trial) -> dict[str, torch.Tensor]:
 def test_loss_is_finite_and_reaches_every_parameter(trial: Trial) -> None:
     found = terms(trial)
     assert all(t.dim() == 0 and torch.isfinite(t) for t in found.values())
-    trial.optimizer.zero_grad()
+    trial.learner.optimizer.zero_grad()
     torch.stack(list(found.values())).sum().backward()
-    for name, parameter in trial.model.named_parameters():
+    for name, parameter in trial.learner.model.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
         assert parameter.grad.abs().sum() > 0, name
 
 
 def test_same_step_same_loss(trial: Trial) -> None:
-    before = copy.deepcopy(trial.model.state_dict())  # running numbers may be in it
+    before = copy.deepcopy(trial.learner.model.state_dict())  # running numbers may be in it
     first = terms(trial)
-    trial.model.load_state_dict(before)
+    trial.learner.model.load_state_dict(before)
     second = terms(trial)
     assert {k: v.item() for k, v in first.items()} == {k: v.item() for k, v in second.items()}
 
 
 def test_padding_does_not_change_scores(trial: Trial) -> None:
-    resample_to = trial.hp.resample_to
-    split = PackedSplit(trial.store, trial.score_ids, trial.device, resample_to=resample_to)
-    together = trial.score(trial.score_ids)
-    method = trial.method
+    split = trial.task.split(trial.task.score_ids, trial.worker.device)
+    together = trial.score(trial.task.score_ids)
+    method = trial.task.method
     for row, found in enumerate(together):
         batch = whole_videos(split, np.array([row]))
         longer = dataclasses.replace(
@@ -76,7 +79,8 @@ def test_padding_does_not_change_scores(trial: Trial) -> None:
             mask=torch.nn.functional.pad(batch.mask, (0, 37)),
         )
         with torch.no_grad():
-            alone = method.scores(trial.judged, longer, trial.hp, [split.grids[row]])[0]
+            judged, grids = trial.learner.judged, [split.grids[row]]
+            alone = method.scores(judged, longer, trial.task.hp, grids)[0]
         assert alone.id == found.id
         for name, array in found.arrays.items():
             assert array.shape == alone.arrays[name].shape, name
@@ -84,19 +88,19 @@ def test_padding_does_not_change_scores(trial: Trial) -> None:
 
 
 def test_pseudo_labels_do_not_change_with_padding(trial: Trial) -> None:
-    if trial.method.refresh is None:
+    if trial.task.method.refresh is None:
         pytest.skip("the method has no pseudo-labels")
-    rows = trial.plan.rows(0)
-    trial.model.eval()
+    rows = trial.batches.plan.rows(0)
+    trial.learner.model.eval()
     with torch.no_grad():
-        batch = trial.batch(rows, crop=False)
-        one = trial.method.refresh(trial.model, batch, trial.hp)
+        batch = trial.batches.training(trial.step, rows, crop=False)
+        one = trial.task.method.refresh(trial.learner.model, batch, trial.task.hp)
         padded = dataclasses.replace(
             batch,
             features=torch.nn.functional.pad(batch.features, (0, 0, 0, 11)),
             mask=torch.nn.functional.pad(batch.mask, (0, 11)),
         )
-        other = trial.method.refresh(trial.model, padded, trial.hp)
+        other = trial.task.method.refresh(trial.learner.model, padded, trial.task.hp)
     assert one.keys() == other.keys()
     for name, value in one.items():
         assert len(value) == len(rows)
@@ -104,22 +108,22 @@ def test_pseudo_labels_do_not_change_with_padding(trial: Trial) -> None:
 
 
 def test_detections_are_sorted_and_inside_the_video(trial: Trial) -> None:
-    for found in trial.score(trial.score_ids):
-        duration_s = trial.store.duration_s(found.id)
-        grid = trial.store.info.grid
-        made = trial.method.decode(found, grid, duration_s, trial.method.decode_params())
+    for found in trial.score(trial.task.score_ids):
+        duration_s = trial.task.store.duration_s(found.id)
+        grid = trial.task.store.info.grid
+        made = trial.task.method.decode(found, grid, duration_s, trial.task.method.decode_params())
         assert len(made)
         assert (np.diff(made.score) <= 0).all()
         assert (made.start_s >= 0).all() and (made.end_s <= duration_s).all()
         assert (made.start_s < made.end_s).all()
-        assert ((made.label >= 0) & (made.label < trial.store.info.num_classes)).all()
+        assert ((made.label >= 0) & (made.label < trial.task.store.info.num_classes)).all()
 
 
 def test_scores_decode_in_a_process_without_the_model(trial: Trial, tmp_path: Path) -> None:
-    found = trial.score(trial.score_ids)[0]
-    grid, duration_s = trial.store.info.grid, trial.store.duration_s(found.id)
-    here = trial.method.decode(found, grid, duration_s, trial.method.decode_params())
-    (tmp_path / "in").write_bytes(pickle.dumps((trial.method.name, found, grid, duration_s)))
+    found = trial.score(trial.task.score_ids)[0]
+    grid, duration_s = trial.task.store.info.grid, trial.task.store.duration_s(found.id)
+    here = trial.task.method.decode(found, grid, duration_s, trial.task.method.decode_params())
+    (tmp_path / "in").write_bytes(pickle.dumps((trial.task.method.name, found, grid, duration_s)))
     code = (
         "import pickle, sys\n"
         "from ptal_ray.methods.method import load\n"
@@ -156,11 +160,15 @@ def test_the_batch_of_a_point_method_holds_no_instances() -> None:
 
 
 def test_draws_have_one_shape_on_every_worker(trial: Trial) -> None:
-    fewest = int((trial.split.pair_t >= 0).sum(axis=1).argmin())
-    most = int((trial.split.pair_t >= 0).sum(axis=1).argmax())
-    trial.split.pair_t[fewest, 1:] = -1  # one video of the batch has a single point left
-    rows = np.array([most, fewest])
-    trial.batches.rank, trial.batches.world_size = 1, 2
-    part = trial.batch(rows)
-    assert part.ids == (trial.split.ids[fewest],)
-    assert part.most_pairs == (trial.split.pair_t[most] >= 0).sum() > 1
+    fewest = int((trial.batches.split.pair_t >= 0).sum(axis=1).argmin())
+    most = int((trial.batches.split.pair_t >= 0).sum(axis=1).argmax())
+    split = copy.copy(trial.batches.split)
+    split.pair_t = split.pair_t.copy()
+    split.pair_t[fewest, 1:] = -1  # one video of the batch has a single point left
+    batches = Batches(
+        trial.task, Worker(rank=1, world_size=2), split=split, plan=trial.batches.plan,
+        labels=trial.batches.labels, bank=trial.batches.bank,
+    )  # fmt: skip
+    part = batches.training(trial.step, np.array([most, fewest]))
+    assert part.ids == (split.ids[fewest],)
+    assert part.most_pairs == (split.pair_t[most] >= 0).sum() > 1

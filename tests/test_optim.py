@@ -9,7 +9,7 @@ import torch
 from conftest import make_store
 from test_trial import config
 
-from ptal_ray.training.trial import Trial
+from ptal_ray.training.stages import start
 
 
 @pytest.fixture(scope="module")
@@ -18,38 +18,42 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_adamw_spares_vectors(store: Path) -> None:
-    trial = Trial(config(store, "lacp", train={"optimizer": "adamw", "weight_decay": 0.3}))
-    decayed, spared = trial.optimizer.param_groups
+    trial = start(config(store, "lacp", train={"optimizer": "adamw", "weight_decay": 0.3}))
+    decayed, spared = trial.learner.optimizer.param_groups
     assert decayed["weight_decay"] == 0.3 and all(p.dim() > 1 for p in decayed["params"])
     assert spared["weight_decay"] == 0 and all(p.dim() <= 1 for p in spared["params"])
-    assert len(decayed["params"]) + len(spared["params"]) == len(list(trial.model.parameters()))
+    assert len(decayed["params"]) + len(spared["params"]) == len(
+        list(trial.learner.model.parameters())
+    )
 
 
 def test_the_rate_rises_and_falls(store: Path) -> None:
     train = {"lr": 1e-3, "warmup": 0.5, "cosine": True}
-    trial = Trial(config(store, "lacp", train=train, report_steps=(8,)))
+    trial = start(config(store, "lacp", train=train, report_steps=(8,)))
     rates = []
     for _ in range(8):
         trial.train_step()
-        rates.append(trial.optimizer.param_groups[0]["lr"])
+        rates.append(trial.learner.optimizer.param_groups[0]["lr"])
     assert rates[0] == 0 and rates[3] == rates[4] == pytest.approx(1e-3)
     assert rates[5:] == sorted(rates[5:], reverse=True) and rates[7] < 2e-4
 
 
 def test_gradients_are_clipped(store: Path) -> None:
-    trial = Trial(config(store, "lacp", train={"grad_clip": 1e-3}))
+    trial = start(config(store, "lacp", train={"grad_clip": 1e-3}))
     trial.train_step()
-    norm = torch.stack([p.grad.norm() for p in trial.model.parameters() if p.grad is not None])
+    norm = torch.stack(
+        [p.grad.norm() for p in trial.learner.model.parameters() if p.grad is not None]
+    )
     assert norm.norm() <= 1.001e-3
 
 
 def test_the_average_follows_the_weights_and_is_what_counts(store: Path) -> None:
-    trial = Trial(config(store, "lacp", train={"ema": 0.5}))
-    name, weight = next(iter(trial.model.named_parameters()))
+    trial = start(config(store, "lacp", train={"ema": 0.5}))
+    name, weight = next(iter(trial.learner.model.named_parameters()))
     want = weight.detach().clone()
     for share in (1 / 10, 2 / 11, 3 / 12, 4 / 13, 5 / 14, 6 / 15, 7 / 16, 8 / 17, 0.5, 0.5):
         trial.train_step()
         want = share * want + (1 - share) * weight.detach()
-    kept = dict(trial.judged.named_parameters())[name]
+    kept = dict(trial.learner.judged.named_parameters())[name]
     torch.testing.assert_close(kept, want)
     assert not torch.equal(kept, weight)

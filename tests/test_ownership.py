@@ -23,6 +23,7 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.reporting.report import check_report, write_report
 from ptal_ray.storage.remote import Remote
+from ptal_ray.study import ablation
 
 NAME = "apn_demo-20260801-120000"
 
@@ -144,7 +145,7 @@ def test_files_that_come_during_the_work_stay(tmp_path, source, monkeypatch, dat
     def meanwhile(done, total):
         (data_folder / "x" / "notes.txt").write_text("mine")
 
-    monkeypatch.setattr("ptal_ray.data.__main__._progress", meanwhile)
+    monkeypatch.setattr("ptal_ray.data.commands._progress", meanwhile)
     assert run("import", "x", *source["import"], "--replace") == 3
     assert (data_folder / "x" / "notes.txt").read_text() == "mine"
     assert [p.name for p in data_folder.iterdir()] == ["x"]
@@ -364,8 +365,10 @@ def test_a_run_is_repeated_in_its_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["REPORT.md", "result.json"])
 def test_an_ablation_overwrites_only_an_ablation(name, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(ablate, "_run_all", lambda planned, jobs: iter([{"a": [{"metrics": {}}]}]))
-    monkeypatch.setattr(ablate, "report", lambda *args: "# Variants of lacp\n")
+    monkeypatch.setattr(
+        ablation, "_run_all", lambda planned, jobs: iter([{"a": [{"metrics": {}}]}])
+    )
+    monkeypatch.setattr(ablation, "report", lambda *args: "# Variants of lacp\n")
     words = ["lacp_watch", "--dataset", str(make_store(tmp_path / "tiny")), "--variant", "a:",
              "--seeds", "1", "--out", str(tmp_path / "out")]  # fmt: skip
     assert [ablate.main(words), ablate.main(words)] == [0, 0]

@@ -6,7 +6,8 @@ from conftest import shared
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptal_ray.data.points import KINDS, point_rows, simulate_points, write_points_csv
+from ptal_ray.data.choices import KINDS
+from ptal_ray.data.points import point_rows, simulate_points, write_points_csv
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import DataError
 

@@ -19,15 +19,15 @@ from test_trial import SMALL, config
 from ptal_ray.backends.local import run_local
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.methods.method import load, names
-from ptal_ray.policy.random_searcher import RandomSearcher
+from ptal_ray.policy.policies import make_policy
 from ptal_ray.predict import main
 from ptal_ray.prediction import run as prediction_run
 from ptal_ray.prediction.trained import TrainedModel
 from ptal_ray.reporting.outcome import show_summary, summary
-from ptal_ray.study.events import EventLog
 from ptal_ray.study.view import best_yaml
 from ptal_ray.train import main as train_main
 from ptal_ray.training.model_file import read_model, write_model
+from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 
 Results = dict[str, list[dict[str, Any]]]
@@ -47,7 +47,7 @@ def export_features(store: FeatureStore, folder: Path) -> Path:
 
 def run_leaving_model(store: Path, method: str, out: Path, **train: Any) -> Trial:
     """A test run of a small model; its model file lies in `out`."""
-    trial = Trial(
+    trial = start(
         config(store, method, train=train, fit_on="train", score_on="test", report_steps=(8,))
     )
     report = trial.advance()
@@ -74,7 +74,7 @@ def assert_same(found: Results, expected: Results) -> None:
 def as_results(trial: Trial) -> Results:
     return {
         id: [
-            {"segment": [s, e], "label": trial.store.info.classes[c], "score": score}
+            {"segment": [s, e], "label": trial.task.store.info.classes[c], "score": score}
             for s, e, c, score in zip(
                 found.start_s.tolist(), found.end_s.tolist(), found.label, found.score.tolist(),
                 strict=True,
@@ -106,7 +106,7 @@ def predict(model: Path, features: Path, out: Path, *flags: str) -> int:
 def test_detections_are_those_of_the_run(method: str, store: Path, tmp_path: Path) -> None:
     trial = run_leaving_model(store, method, tmp_path / "run")
     assert any(map(len, trial.detections.values()))
-    features = export_features(trial.store, tmp_path / "features")
+    features = export_features(trial.task.store, tmp_path / "features")
     assert predict(tmp_path / "run" / "model.pt", features, tmp_path / "found.json") == 0
     assert_same(results(tmp_path / "found.json"), as_results(trial))
 
@@ -118,7 +118,7 @@ def test_class_embeddings_travel_in_the_model_file(store: Path, tmp_path: Path) 
     assert with_text
     for method in with_text:
         trial = run_leaving_model(store, method, tmp_path / method, text_encoder=str(texts))
-        features = export_features(trial.store, tmp_path / method / "features")
+        features = export_features(trial.task.store, tmp_path / method / "features")
         texts.rename(tmp_path / "elsewhere.npy")
         assert predict(tmp_path / method, features, tmp_path / "found.json") == 0
         assert_same(results(tmp_path / "found.json"), as_results(trial))
@@ -128,7 +128,7 @@ def test_a_study_predicts_as_its_own_final_run_without_its_store(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = small_study(tmp_path, "budget.trials=2", "budget.max_steps=20")
-    view = run_local(study, RandomSearcher(study.space, 0, 2), EventLog(study.events))
+    view = run_local(study, make_policy(study))
     features = export_features(FeatureStore.open(study.store), tmp_path / "features")
     shutil.rmtree(study.store)
     for arm in ("best", "default"):

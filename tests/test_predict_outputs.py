@@ -131,7 +131,7 @@ def test_only_files_of_a_prediction_are_replaced(
 ) -> None:
     store = make_store(tmp_path / "tiny", train=8)
     trial = run_leaving_model(store, METHOD, tmp_path / "run")
-    features = export_features(trial.store, tmp_path / "features")
+    features = export_features(trial.task.store, tmp_path / "features")
     out = tmp_path / "found" / (suffix if suffix in ("srt", "vtt") else f"found.{suffix}")
     flags = ("--format", suffix)
     assert predict(tmp_path / "run", features, out, *flags) == 0
@@ -158,7 +158,7 @@ def test_an_export_replaces_an_export_alone(tmp_path: Path) -> None:
 def test_the_command_writes_each_format(suffix: str, tmp_path: Path) -> None:
     store = make_store(tmp_path / "tiny", train=8)
     trial = run_leaving_model(store, METHOD, tmp_path / "run")
-    features = export_features(trial.store, tmp_path / "features")
+    features = export_features(trial.task.store, tmp_path / "features")
     out = tmp_path / f"found.{suffix}"
     assert predict(tmp_path / "run", features, out) == 0
     files = sorted(out.iterdir()) if out.is_dir() else [out]

@@ -20,7 +20,7 @@ def test_a_registered_model_predicts(
     from mlflow import MlflowClient
 
     trial = run_leaving_model(make_store(tmp_path / "tiny", train=8), METHOD, tmp_path / "run")
-    features = export_features(trial.store, tmp_path / "features")
+    features = export_features(trial.task.store, tmp_path / "features")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)

@@ -6,7 +6,6 @@ import dataclasses
 import socket
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -26,34 +25,12 @@ from ptal_ray.space.space import Resources
 from ptal_ray.study.events import read_events
 from ptal_ray.study.run_folder import CHECKPOINT
 from ptal_ray.study.study import Study
-from ptal_ray.study.view import Report, StudyView, TrialView
+from ptal_ray.study.view import StudyView
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
     return begun(small_study(tmp_path))
-
-
-def test_asha_knows_the_rungs_of_an_interrupted_run(study: Study) -> None:
-    asha = runner._Asha(study)
-    for number, value in enumerate((0.2, 0.6, 0.8)):
-        reports = tuple(
-            Report(time=0, step=s, objective=value, metrics={}, decode={}, seconds=0)
-            for s in (10, 20)
-        )
-        asha.replay(f"ended-{number}", TrialView(number=number, params={}, reports=reports))
-
-    def decision(id: str, step: int, value: float) -> str:
-        trial: Any = SimpleNamespace(trial_id=id)
-        asha.on_trial_add(trial, trial)
-        return asha.on_trial_result(trial, trial, {"step": step, "objective": value})
-
-    assert decision("x", 10, 0.59) == "STOP"
-    assert decision("y", 10, 0.7) == "CONTINUE"
-    assert decision("z", 20, 0.5) == "STOP"
-    assert decision("ended-2", 20, 0.1) == "CONTINUE"  # its decision was made
-    asha.spared = lambda trial_id: trial_id == "defaults"
-    assert decision("defaults", 10, 0.1) == "CONTINUE"
 
 
 def test_what_fits() -> None:

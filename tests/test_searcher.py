@@ -23,6 +23,7 @@ from ptal_ray.study.view import Report, TrialView
 SPACE = """
 method: toy
 dataset: tiny
+policy: simple
 selection: {metric: val, val_fraction: 0.3, decode_settings: 4}
 budget: {trials: 12, min_steps: 2, max_steps: 8, eta: 2}
 train: {lr: {loguniform: [1e-3, 1e-1]}, width: {choice: [8, 16, 32]}}
@@ -107,7 +108,7 @@ def views(study, found, state="complete"):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["tpe", "random"])
+@pytest.mark.parametrize("name", ["tpe", "random", "gp", "cmaes"])
 def test_suggestions_lie_in_their_domains_and_the_first_are_the_defaults(make, name, capfd):
     train = {
         "lr": ("loguniform", (1e-3, 1e-1)),
@@ -130,8 +131,9 @@ def test_suggestions_lie_in_their_domains_and_the_first_are_the_defaults(make, n
     inside = [k for k, d in study.space.train.items() if d.contains(defaults[k])]
     assert "batch_size" not in inside  # 16 is not, so it is drawn
     assert {k: found[0][k] for k in inside} == {k: defaults[k] for k in inside}
-    assert {p["batch_size"] for p in found} == {2, 3, 4}
-    assert max(p["share"] for p in found) == 0.6  # the last step inside
+    if name in ("tpe", "random"):  # the others look elsewhere less often
+        assert {p["batch_size"] for p in found} == {2, 3, 4}
+        assert max(p["share"] for p in found) == 0.6  # the last step inside
     assert capfd.readouterr() == ("", "")
 
 
@@ -253,21 +255,6 @@ def work_grid(searcher):
         searcher.finish(number, "failed")
         number += 1
     return found
-
-
-def test_it_stops_trials_where_no_scheduler_does(make):
-    study = make()
-    searcher = OptunaSearcher(study, stop_early=True)
-    stopped = []
-    for number in range(6):
-        searcher.suggest(number)
-        stopped.append(searcher.report(number, 2, 1.0 - number / 10))
-        searcher.finish(number, "pruned" if stopped[-1] else "failed")
-    assert stopped[0] is False
-    assert any(stopped)
-    searcher = OptunaSearcher(make(scheduler="none"), stop_early=True)
-    searcher.suggest(0)
-    assert not searcher.report(0, 2, 0.0)
 
 
 FEW = {"width": ("choice", (8, 16)), "batch_size": ("randint", (2, 5)), "kind": ("choice", ("a",))}

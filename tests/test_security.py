@@ -30,7 +30,7 @@ from ptal_ray.storage.place import check_links, inside
 from ptal_ray.tracking.tracker import MlflowTracker
 from ptal_ray.training.checkpoint import read_checkpoint, write_checkpoint
 from ptal_ray.training.decoding import read_scores
-from ptal_ray.training.stages import _read as read_stage
+from ptal_ray.training.stage_cache import _read as read_stage
 
 PACKAGE = Path(ptal_ray.__file__).parent
 UNPICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}

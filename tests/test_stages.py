@@ -20,8 +20,10 @@ from ptal_ray.errors import DataError
 from ptal_ray.methods.method import StageResult, load, names
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.decoding import read_scores
-from ptal_ray.training.stages import entry, stage_result
+from ptal_ray.training.stage_cache import entry, stage_result
+from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
+from ptal_ray.training.worker import Worker
 
 STAGED = sorted(n for n in names() if load(n).stage is not None)
 
@@ -47,13 +49,13 @@ def test_it_is_made_once_and_read_back(store: Path, tmp_path: Path) -> None:
         calls.append(1)
         return scores(len(calls))
 
-    first = stage_result(key(store, tmp_path / "new"), made)
-    again = stage_result(key(store, tmp_path / "new"), made)
+    first = stage_result(key(store, tmp_path / "new"), made, Worker())
+    again = stage_result(key(store, tmp_path / "new"), made, Worker())
     assert len(calls) == 1
     assert [s.id for s in again.scores] == [s.id for s in first.scores] == ["a", "b"]
     assert again.weights["w"].tolist() == [1, 1]
     assert again.scores[1].arrays["score"].tolist() == [1, 1, 1]
-    stage_result(key(store, ""), made)
+    stage_result(key(store, ""), made, Worker())
     assert len(calls) == 2  # without a folder nothing is kept
 
 
@@ -79,12 +81,12 @@ def test_another_configuration_seed_data_or_split_is_another_entry(
 
 def test_a_damaged_entry_says_what_to_do(store: Path, tmp_path: Path) -> None:
     where = key(store, tmp_path)
-    stage_result(where, lambda: scores(1))
+    stage_result(where, lambda: scores(1), Worker())
     path = entry(where)
     assert path is not None
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(DataError, match="damaged scores; delete the file"):
-        stage_result(where, lambda: scores(2))
+        stage_result(where, lambda: scores(2), Worker())
 
 
 def _make(where: tuple[TrialConfig, str, tuple[str, ...]], marks: str, wait_s: float) -> None:
@@ -93,7 +95,7 @@ def _make(where: tuple[TrialConfig, str, tuple[str, ...]], marks: str, wait_s: f
         time.sleep(wait_s)
         return scores(1)
 
-    stage_result(where, made)
+    stage_result(where, made, Worker())
 
 
 def test_others_wait_and_a_killed_maker_leaves_nothing(store: Path, tmp_path: Path) -> None:
@@ -133,25 +135,25 @@ def chain(method: str) -> list[str]:
 def test_trials_share_a_stage_and_its_result_does_not_depend_on_that(
     store: Path, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = Trial(config(store, method))
+    alone = start(config(store, method))
     trained: list[str] = []
     plain = Trial.train_until
 
     def counted(self: Trial, step: int) -> dict[str, float]:
-        trained.append(self.config.method)
+        trained.append(self.task.config.method)
         return plain(self, step)
 
     monkeypatch.setattr(Trial, "train_until", counted)
     shared = [
-        Trial(config(store, method, stages=str(tmp_path), train={"lr": lr})) for lr in (1e-3, 1e-2)
+        start(config(store, method, stages=str(tmp_path), train={"lr": lr})) for lr in (1e-3, 1e-2)
     ]
     before = chain(method)
     assert before and trained == before
     for trial in shared:
-        assert trial.labels.tables is not None and alone.labels.tables is not None
-        for name, table in alone.labels.tables.items():
-            assert torch.equal(table, trial.labels.tables[name])
-    Trial(config(store, method, stages=str(tmp_path), seed=1))
+        assert trial.batches.labels.tables is not None and alone.batches.labels.tables is not None
+        for name, table in alone.batches.labels.tables.items():
+            assert torch.equal(table, trial.batches.labels.tables[name])
+    start(config(store, method, stages=str(tmp_path), seed=1))
     assert trained == before * 2
 
 
@@ -164,20 +166,22 @@ def test_predictions_are_made_once_for_trials_that_agree_in_their_rules(
     def kept() -> set[Path]:
         return set(tmp_path.glob("*supervised-*.npz"))
 
-    def start(**train: object) -> Trial:
-        return Trial(config(store, method, stages=str(tmp_path), train=train))
+    def begin(**train: object) -> Trial:
+        return start(config(store, method, stages=str(tmp_path), train=train))
 
-    trial = start()
+    trial = begin()
     predictions = min(kept(), key=lambda path: path.stat().st_size)
     found = read_scores(predictions)
-    assert {s.id for s in found} == set(trial.split.ids) - set(trial.annotated)
+    assert {s.id for s in found} == set(trial.batches.split.ids) - set(trial.task.annotated)
     assert all(set(s.arrays) == {"start_s", "end_s", "label", "score"} for s in found)
     (scores,) = kept() - {predictions}
     scores.write_bytes(b"no longer read")
-    again = start(tau_pos_k=2.0)
+    again = begin(tau_pos_k=2.0)
     assert kept() == {predictions, scores}
-    assert trial.labels.tables is not None and again.labels.tables is not None
-    assert torch.equal(trial.labels.tables["kind"] == 0, again.labels.tables["kind"] == 0)
+    assert trial.batches.labels.tables is not None and again.batches.labels.tables is not None
+    assert torch.equal(
+        trial.batches.labels.tables["kind"] == 0, again.batches.labels.tables["kind"] == 0
+    )
     assert len(list(tmp_path.glob("*supervised-*.pt"))) == 1  # weights are kept once
     with pytest.raises(DataError, match=scores.name):
-        start(**other)
+        begin(**other)

@@ -35,7 +35,8 @@ from ptal_ray.study.retention import Retention
 from ptal_ray.study.run_folder import CHECKPOINT, REPORT, SCORES
 from ptal_ray.study.study import Study, create_study, latest_study, read_study
 from ptal_ray.study.view import StudyView
-from ptal_ray.training.stages import entry, stage_result
+from ptal_ray.training.stage_cache import entry, stage_result
+from ptal_ray.training.worker import Worker
 
 pytestmark = pytest.mark.usefixtures("machine")
 
@@ -50,7 +51,7 @@ def study(shelf: Remote, tmp_path: Path) -> Study:
 @pytest.fixture
 def job(shelf: Remote, monkeypatch: pytest.MonkeyPatch) -> Job:
     """A job that counts instead of training, of a study at an address."""
-    monkeypatch.setattr(jobs, "Trial", FakeTrial)
+    monkeypatch.setattr(jobs, "start", FakeTrial)
     return Job(
         config=CONFIG, directory="/nowhere", folder="trials/00003", asked_at=107.0,
         remote=str(shelf / "study"),
@@ -118,7 +119,7 @@ def test_detections_are_sent_before_the_event(
     desk.take("e")
     job = desk.jobs["e"]
     assert (job.remote, job.data_hash) == (study.remote, study.data_hash)
-    monkeypatch.setattr(jobs, "Trial", FakeTrial)
+    monkeypatch.setattr(jobs, "start", FakeTrial)
     monkeypatch.setenv("PTAL_CACHE", str(tmp_path / "elsewhere"))
     run = JobRun(dataclasses.replace(job, config=dataclasses.replace(
         CONFIG, store=job.config.store)), "cpu")  # fmt: skip
@@ -223,10 +224,10 @@ def test_stages_are_shared_at_the_address(
 ) -> None:
     store = make_store(tmp_path / "tiny", train=8)
     where = key(store, str(shelf / ".stages"))
-    stage_result(where, lambda: scores(3))
+    stage_result(where, lambda: scores(3), Worker())
     first = entry(where)
     monkeypatch.setenv("PTAL_CACHE", str(tmp_path / "elsewhere"))
-    again = stage_result(where, lambda: scores(4))
+    again = stage_result(where, lambda: scores(4), Worker())
     assert again.weights["w"].tolist() == [3, 3]
     assert again.scores[1].arrays["score"].tolist() == [3, 3, 3]
     assert first != entry(where)

@@ -63,7 +63,7 @@ class FakeTrial:
 
 @pytest.fixture(autouse=True)
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeTrial]:
-    monkeypatch.setattr(jobs, "Trial", FakeTrial)
+    monkeypatch.setattr(jobs, "start", FakeTrial)
     monkeypatch.setattr(FakeTrial, "breaks", {})
     monkeypatch.setattr(FakeTrial, "made", 0)
     return FakeTrial

@@ -19,7 +19,7 @@ from ptal_ray.data.types import Grid
 from ptal_ray.errors import ConfigError, DataError, DivergedError
 from ptal_ray.methods.method import load, names
 from ptal_ray.training.config import TrialConfig
-from ptal_ray.training.trial import Trial
+from ptal_ray.training.stages import start
 
 SMALL: dict[str, dict[str, Any]] = {  # a model that trains in seconds
     "apl": {
@@ -89,23 +89,25 @@ def test_every_method_has_a_small_model_here() -> None:
 
 
 def test_resume_is_bit_equal(store: Path, method: str, tmp_path: Path) -> None:
-    whole = Trial(config(store, method))
+    whole = start(config(store, method))
     whole.advance()
     whole.save(tmp_path / "checkpoint.pt")
     last = whole.advance()
-    again = Trial(config(store, method))
+    again = start(config(store, method))
     again.load(tmp_path / "checkpoint.pt")
     assert not again.done
     resumed = again.advance()
     assert again.done
     assert resumed.metrics == last.metrics
-    for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True):
+    for a, b in zip(
+        whole.learner.model.parameters(), again.learner.model.parameters(), strict=True
+    ):
         assert torch.equal(a, b)
 
 
 def test_same_seed_same_result_and_another_seed_another(store: Path, method: str) -> None:
     first, second, other = (
-        Trial(config(store, method, seed=s)).advance().metrics["train/loss_total"]
+        start(config(store, method, seed=s)).advance().metrics["train/loss_total"]
         for s in (0, 0, 1)
     )
     assert first == second != other
@@ -117,7 +119,7 @@ def test_it_learns_the_training_videos(store: Path, method: str) -> None:
         store, method, report_steps=(3, 150), fit_on="train", score_on="test",
         train={"supervised_steps": 80} if semi else {},
     )  # fmt: skip
-    trial = Trial(made)
+    trial = start(made)
     early, late = trial.advance(), trial.advance()
     # BMN gives every proposal the classes of its video, and these have all classes
     least = 0.35 if "bmn" in method else 0.5
@@ -155,7 +157,7 @@ def test_seconds_are_those_of_the_grid_of_each_video(
 ) -> None:
     changes: dict[str, Any] = {"fit_on": "train", "score_on": "test", "report_steps": (8,)}
     found, expected = (
-        Trial(config(path, method, **changes)).advance().metrics
+        start(config(path, method, **changes)).advance().metrics
         for path in (stretched(store, tmp_path / "stretched"), store)
     )
     same = {"train/loss_total", "test/mAP_0.30", "test/mAP_0.70"}
@@ -170,7 +172,7 @@ def test_config_survives_json(store: Path, method: str) -> None:
 def test_damaged_and_foreign_checkpoints_are_refused(
     store: Path, method: str, tmp_path: Path
 ) -> None:
-    trial = Trial(config(store, method))
+    trial = start(config(store, method))
     trial.save(tmp_path / "good.pt")
     (tmp_path / "bad.pt").write_bytes((tmp_path / "good.pt").read_bytes()[:-100])
     with pytest.raises(DataError, match="unreadable checkpoint; delete it"):
@@ -182,19 +184,19 @@ def test_damaged_and_foreign_checkpoints_are_refused(
         with pytest.raises(DataError, match="another configuration"):
             trial.load(tmp_path / "foreign.pt")
     with pytest.raises(DataError, match="another configuration"):
-        Trial(config(store, method, seed=5)).load(tmp_path / "good.pt")
+        start(config(store, method, seed=5)).load(tmp_path / "good.pt")
 
 
 def test_divergence_is_an_error_of_its_own(store: Path, method: str) -> None:
     with pytest.raises(DivergedError, match="not finite|nan|inf"):
-        trial = Trial(config(store, method))
-        next(trial.model.parameters()).data.fill_(np.nan)
+        trial = start(config(store, method))
+        next(trial.learner.model.parameters()).data.fill_(np.nan)
         trial.advance()
 
 
 def test_batch_must_divide_among_workers(store: Path, method: str) -> None:
     with pytest.raises(ConfigError, match="multiple of 3"):
-        Trial(config(store, method), rank=0, world_size=3)
+        start(config(store, method), world_size=3)
 
 
 def test_a_search_trial_never_reads_test_annotations(
@@ -208,7 +210,7 @@ def test_a_search_trial_never_reads_test_annotations(
         return read(self, id)
 
     monkeypatch.setattr(FeatureStore, "annotations", guarded)
-    Trial(config(store, method)).advance()
+    start(config(store, method)).advance()
 
 
 def _worker(rank: int, world_size: int, port: int, text: str, out: str) -> None:
@@ -216,10 +218,10 @@ def _worker(rank: int, world_size: int, port: int, text: str, out: str) -> None:
     dist.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size
     )
-    trial = Trial(TrialConfig.from_json(text), rank=rank, world_size=world_size)
+    trial = start(TrialConfig.from_json(text), rank=rank, world_size=world_size)
     metrics = [trial.advance().metrics, trial.advance().metrics]
     if rank == 0:
-        weights = {k: v.clone() for k, v in trial.model.state_dict().items()}
+        weights = {k: v.clone() for k, v in trial.learner.model.state_dict().items()}
         torch.save({"metrics": metrics, "weights": weights}, out)
     dist.barrier()  # a worker that leaves while another still talks to it may be aborted
     dist.destroy_process_group()
@@ -234,7 +236,7 @@ def test_two_workers_give_the_result_of_one(store: Path, method: str, tmp_path: 
     shared = dataclasses.replace(made, stages=str(tmp_path / "stages"))
     mp.spawn(_worker, args=(2, port, shared.to_json(), out), nprocs=2)
     two = torch.load(out, weights_only=True)
-    one = Trial(made)
+    one = start(made)
     for metrics in two["metrics"]:
         expected = one.advance().metrics
         assert metrics.keys() == expected.keys()
@@ -243,5 +245,5 @@ def test_two_workers_give_the_result_of_one(store: Path, method: str, tmp_path: 
             # when two nearly equal scores change places.
             tolerance = 1e-4 if name.startswith("train/") else 0.15
             assert value == pytest.approx(expected[name], rel=1e-4, abs=tolerance), name
-    for name, value in one.model.state_dict().items():
+    for name, value in one.learner.model.state_dict().items():
         np.testing.assert_allclose(two["weights"][name], value, atol=1e-4)

@@ -21,7 +21,7 @@ from ptal_ray.backends.ray.mailbox import GO, LEAVE, MOST_ATTEMPTS, STOP, WAIT, 
 from ptal_ray.backends.ray.runner import run_study
 from ptal_ray.study.study import trial_config
 from ptal_ray.study.view import StudyView, read_events
-from ptal_ray.training.trial import Trial
+from ptal_ray.training.stages import start
 
 
 @pytest.fixture(autouse=True)
@@ -174,7 +174,7 @@ def test_killed_processes_cost_no_step(study_of_two: Any) -> None:
 def test_two_workers_give_the_results_of_one(study_of_two: Any) -> None:
     study, _ = study_of_two
     for seen in StudyView.read(study.directory).trials[:2]:
-        alone = Trial(trial_config(study, seen.params))
+        alone = start(trial_config(study, seen.params))
         for found in seen.reports:
             expected = alone.advance()
             assert expected.step == found.step

@@ -69,6 +69,7 @@ TOY = Method(
 SPACE = """
 method: toy
 dataset: tiny
+policy: simple
 selection: {metric: val, val_fraction: 0.3, decode_settings: 4}
 budget: {trials: 6, min_steps: 2, max_steps: 8, eta: 2}
 train: {lr: {loguniform: [1e-3, 1e-1]}, batch_size: 4}
@@ -97,7 +98,7 @@ def use_toy(monkeypatch):
     """Makes it the only method."""
     monkeypatch.setattr(methods, "load", lambda name: TOY)
     monkeypatch.setattr(methods, "names", lambda: ("toy",))
-    monkeypatch.setattr("ptal_ray.training.trial.load", lambda name: TOY)
+    monkeypatch.setattr("ptal_ray.training.task.load", lambda name: TOY)
     monkeypatch.setattr(studies, "provenance", lambda: {"git_commit": "", "versions": {}})
 
 

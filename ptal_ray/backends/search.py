@@ -23,7 +23,8 @@ from ptal_ray.study.feasibility import demand, problems
 from ptal_ray.study.study import Study, create_study
 
 _SETTINGS = (
-    "num_trials", "time_budget_s", "searcher", "scheduler", "max_concurrent", "autoscale", "seed",
+    "num_trials", "time_budget_s", "gpu_hours", "searcher", "scheduler", "max_concurrent",
+    "autoscale", "seed",
     "keep_checkpoints", "source", "overrides",
 )  # fmt: skip
 

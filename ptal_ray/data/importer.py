@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ptal_ray.data.annotations import DROPPED, AnnotatedVideo, read_annotations
+from ptal_ray.data.choices import AUTO
 from ptal_ray.data.coverage import Covered, length_problem, length_remarks
 from ptal_ray.data.datasets import note as dataset_note
 from ptal_ray.data.feature_file import FeatureFile, npy
@@ -21,7 +22,7 @@ from ptal_ray.data.staging import check_place
 from ptal_ray.data.statistics import judge
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.store_files import STORE
-from ptal_ray.data.survey import AUTO, survey
+from ptal_ray.data.survey import survey
 from ptal_ray.data.types import FloatArray, Points
 from ptal_ray.errors import DataError
 

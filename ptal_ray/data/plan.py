@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ptal_ray.data.choices import AUTO
 from ptal_ray.data.feature_file import FeatureFile
 from ptal_ray.data.normalize import Scale
 from ptal_ray.data.rates import Frames, RateSource
-from ptal_ray.data.survey import AUTO
 from ptal_ray.data.types import Grid, Points, Segments
 
 STRAY = 0.05  # share of instances behind their video, or points of unknown videos, still believed
@@ -31,7 +31,7 @@ class Source:
         window: frames that a snippet sees, likewise; 0 means the stride.
         points: the CSV, or None to simulate points.
         point_fps: frames per second of the CSV's frame numbers, as `fps`; None means "json".
-        simulated_points: one of `points.KINDS`; used without `points`.
+        simulated_points: one of `choices.KINDS`; used without `points`.
         seed: of simulated points.
         lists: "train" and "test" -> files of video ids, in place of the subsets of the JSON.
         allow_length: import features that cover another time than their video lasts.

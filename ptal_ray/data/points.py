@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ptal_ray.data.choices import KINDS
 from ptal_ray.data.class_names import known
 from ptal_ray.data.findings import Problem
 from ptal_ray.data.types import Points, Segments
@@ -18,7 +19,6 @@ from ptal_ray.errors import DataError
 from ptal_ray.storage.ownership import begins_with
 from ptal_ray.storage.whole import whole
 
-KINDS = ("gaussian", "uniform", "centre", "boundary")
 EDGE = 0.1  # share of an instance at either end in which a boundary point lies
 _HEAD = ("class", "video_id", "time_s")
 SPREAD = 0.25  # standard deviation of a gaussian point, in lengths of its instance

@@ -7,12 +7,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from ptal_ray.data.checks import feature_problems
+from ptal_ray.data.choices import AUTO, DTYPES
 from ptal_ray.data.findings import Problem, Remarks
 from ptal_ray.data.precision import LOSS, Channels, named
 from ptal_ray.data.types import FloatArray
-
-AUTO = "auto"
-DTYPES = (AUTO, "float16", "float32")
 
 
 def survey(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -34,6 +34,18 @@ def param(default: Any, *, doc: str, source: str, allowed: tuple[Any, ...] | Non
         allowed: for a number (low, high), both included; for a string or bool, the choices.
     """
     return field(default=default, metadata={"doc": doc, "source": source, "allowed": allowed})
+
+
+class Labelled(NamedTuple):
+    """Which training videos are annotated for a method.
+
+    Args:
+        fraction: share of them.
+        seed: of the draw.
+    """
+
+    fraction: float
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +110,24 @@ class TrainParams:
         allowed=(0.0, 0.99999),
     )
 
+    def labelled(self) -> Labelled | None:
+        """Which training videos are annotated; None for a method that points supervise."""
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeParams:
     """Decode-time parameters: changing one changes neither weights nor cached scores."""
+
+
+TrainT = TypeVar("TrainT", bound=TrainParams)
+DecodeT = TypeVar("DecodeT", bound=DecodeParams)
+Params = TypeVar("Params", bound=TrainParams | DecodeParams)
+
+
+def with_values(kind: type[Params], values: Mapping[str, Any]) -> Params:
+    """Parameters of a class, from values that a search space or `asdict` has checked."""
+    return kind(**values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +266,7 @@ class StageResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class Stage(Generic[TrainT]):
     """A training before a method's own, shared by all trials that agree in what it depends on.
 
     Args:
@@ -254,10 +280,10 @@ class Stage:
     """
 
     method: str
-    params: Callable[[Any], TrainParams]
+    params: Callable[[TrainT], TrainParams]
     steps: str
     scored: bool = True
-    rules: Callable[[Any], DecodeParams] | None = None
+    rules: Callable[[TrainT], DecodeParams] | None = None
     starts: bool = False
 
 
@@ -280,14 +306,14 @@ class Known:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method:
+class Method(Generic[TrainT, DecodeT]):
     """A method as plain functions; `hp` is an instance of `train_params`.
 
     Args:
         name: what `load` takes.
         supervision: "point"; "full", trained on the labelled videos alone; or "semi", on all
-            videos with the annotations of the labelled ones. The parameters of the last two have
-            `labelled_fraction` and `labelled_seed`.
+            videos with the annotations of the labelled ones. The parameters of the last two say
+            which these are, see `TrainParams.labelled`.
         train_params, decode_params: the parameter classes.
         build: (store, hp) -> module. Reads `store.info` and class embeddings, never annotations.
             Called under a seeded generator.
@@ -323,21 +349,24 @@ class Method:
 
     name: str
     supervision: str
-    train_params: type[TrainParams]
-    decode_params: type[DecodeParams]
-    build: Callable[[FeatureStore, Any], nn.Module]
-    loss: Callable[[Any, Batch, Any, Step], dict[str, Tensor]]
-    scores: Callable[[Any, Batch, Any, list[Grid]], list[Scores]]
-    decode: Callable[[Scores, Grid, float, Any], Segments]
-    refresh: Callable[[Any, Batch, Any], Pseudo] | None = None
+    train_params: type[TrainT]
+    decode_params: type[DecodeT]
+    build: Callable[[FeatureStore, TrainT], nn.Module]
+    loss: Callable[[Any, Batch, TrainT, Step], dict[str, Tensor]]
+    scores: Callable[[Any, Batch, TrainT, list[Grid]], list[Scores]]
+    decode: Callable[[Scores, Grid, float, DecodeT], Segments]
+    refresh: Callable[[Any, Batch, TrainT], Pseudo] | None = None
     label_segments: Callable[[Pseudo, Any], list[NDArray[Any]]] | None = None
-    stage: Stage | None = None
-    labels: Callable[[Known, Any], Pseudo] | None = None
-    bank: Callable[[Known, Any], Pseudo] | None = None
-    check: Callable[[FeatureStore, Any], None] | None = None
-    groups: Callable[[Pseudo, Any], list[NDArray[Any]]] | None = None
-    network: Callable[[Any, Tensor, Tensor, Any], dict[str, Tensor]] | None = None
-    network_lengths: Callable[[Any], tuple[int, int]] | None = None
+    stage: Stage[TrainT] | None = None
+    labels: Callable[[Known, TrainT], Pseudo] | None = None
+    bank: Callable[[Known, TrainT], Pseudo] | None = None
+    check: Callable[[FeatureStore, TrainT], None] | None = None
+    groups: Callable[[Pseudo, TrainT], list[NDArray[Any]]] | None = None
+    network: Callable[[Any, Tensor, Tensor, TrainT], dict[str, Tensor]] | None = None
+    network_lengths: Callable[[TrainT], tuple[int, int]] | None = None
+
+
+AnyMethod: TypeAlias = Method[TrainParams, DecodeParams]  # what parts that know no method see
 
 
 def names() -> tuple[str, ...]:
@@ -354,7 +383,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted([*folders, *alone]))
 
 
-def load(name: str) -> Method:
+def load(name: str) -> AnyMethod:
     """The method in folder `name`, or in module "name.module" of a folder.
 
     Raises:
@@ -363,5 +392,5 @@ def load(name: str) -> Method:
     folder = Path(__file__).parent.joinpath(*name.split("."))
     if not folder.with_suffix(".py").is_file() and not (folder / "__init__.py").is_file():
         raise ConfigError(f"method: {name!r} is unknown; known are {', '.join(names())}")
-    method: Method = import_module(f"ptal_ray.methods.{name}").METHOD
+    method: AnyMethod = import_module(f"ptal_ray.methods.{name}").METHOD
     return method

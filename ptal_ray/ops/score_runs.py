@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,26 @@ from ptal_ray.ops.jit import jit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+
+class Rules(Protocol):
+    """The decode parameters of `detections`."""
+
+    @property
+    def class_threshold(self) -> float:
+        """Video score from which a class is kept."""
+
+    @property
+    def scale(self) -> int:
+        """Samples a snippet."""
+
+    @property
+    def outer_ratio(self) -> float:
+        """Width of a run's surroundings / its length."""
+
+    @property
+    def video_weight(self) -> float:
+        """Weight of the video score in a proposal's."""
 
 
 @jit
@@ -135,7 +155,7 @@ def detections(
     found: Scores,
     grid: Grid,
     duration_s: float,
-    hp: Any,
+    hp: Rules,
     low: Floats,
     high: Floats,
     clipped: bool = False,
@@ -147,7 +167,7 @@ def detections(
     Args:
         found: what `score_arrays` made.
         grid, duration_s: of the video; runs are clipped to it.
-        hp: with class_threshold, scale, outer_ratio and video_weight.
+        hp: decode parameters.
         low, high: thresholds of fused scores and of 1 - b.
         clipped: see `score_runs`.
 

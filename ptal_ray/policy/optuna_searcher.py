@@ -23,8 +23,8 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.pruners import NopPruner
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
@@ -45,7 +45,7 @@ _STATES = {
 
 
 class OptunaSearcher:
-    """Suggests trials with TPE, at random or from a grid; a `study.conductor.Searcher`.
+    """Suggests trials with TPE, at random or from a grid, and keeps the journal.
 
     The suggestion for trial n depends on the seed, n and the history alone, so a resumed study goes
     on as if it had not stopped. Trial 0 has the defaults that lie inside their domains (a grid has
@@ -53,13 +53,12 @@ class OptunaSearcher:
 
     Args:
         study: what to search; its journal is created, or opened and mended.
-        stop_early: `report` asks for stops by successive halving. False where a scheduler does.
 
     Raises:
         ConfigError: --searcher grid with more combinations than trials.
     """
 
-    def __init__(self, study: Study, *, stop_early: bool = False) -> None:
+    def __init__(self, study: Study) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.study = study
         self._distributions = {k: distribution(d) for k, d in study.space.train.items()}
@@ -70,7 +69,7 @@ class OptunaSearcher:
             storage=self._storage,
             direction="maximize",
             load_if_exists=True,
-            pruner=_pruner(study) if stop_early else NopPruner(),
+            pruner=NopPruner(),
         )
         self._id = self._storage.get_study_id_from_name(study.name)
 
@@ -78,7 +77,7 @@ class OptunaSearcher:
         """Brings the journal up to the event log of an interrupted run."""
         for view in trials:
             if view.number >= self._num_known():
-                self._create(view.number, view.params)
+                self._create(view.number, self._inside(view.params))
             if self._storage.get_trial(self._trial_id(view.number)).state.is_finished():
                 continue
             for report in view.reports:
@@ -105,13 +104,17 @@ class OptunaSearcher:
         defaults = self._inside(self.study.space.train_defaults()) if number == 0 else {}
         return self._create(number, defaults)
 
-    def report(self, number: int, step: int, value: float) -> bool:
-        """Takes the objective of a trial at a report step; whether to stop it."""
+    def record(self, number: int, params: Mapping[str, Scalar]) -> None:
+        """Takes a trial that another one suggested; values outside their domain are left out."""
+        if number >= self._num_known():
+            self._create(number, self._inside(params))
+
+    def report(self, number: int, step: int, value: float) -> None:
+        """Takes the objective of a trial at a report step."""
         trial = self._trial(number)
         known = self._storage.get_trial(self._trial_id(number)).intermediate_values
         if step not in known and math.isfinite(value):
             trial.report(value, step)
-        return trial.should_prune()
 
     def finish(self, number: int, state: str) -> None:
         """Takes the end of a trial; one without a finite last value is never complete."""
@@ -139,12 +142,8 @@ class OptunaSearcher:
         return self._complete(trial)
 
     def _complete(self, trial: Trial) -> dict[str, Scalar]:
-        """All parameters of `trial`, drawing those it lacks, without the dust of stepping."""
-        params: dict[str, Scalar] = {}
-        for name, domain in self.study.space.train.items():
-            value = _suggest(trial, name, self._distributions[name])
-            params[name] = float(f"{value:.12g}") if domain.kind == "quniform" else value
-        return params
+        """All parameters of `trial`, drawing those it lacks."""
+        return complete(trial, self._distributions, self.study.space.train)
 
     def _sampler(self, number: int) -> BaseSampler:
         """What draws trial `number`."""
@@ -162,8 +161,8 @@ class OptunaSearcher:
         return found - {None}
 
     def _inside(self, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        domains = self.study.space.train
-        return {k: values[k] for k, domain in domains.items() if domain.contains(values[k])}
+        domains = self.study.space.train.items()
+        return {k: values[k] for k, domain in domains if k in values and domain.contains(values[k])}
 
     def _num_known(self) -> int:
         """Trials handed out so far; one enqueued by a killed run was not."""
@@ -300,6 +299,19 @@ def distribution(domain: Domain) -> BaseDistribution:
     return FloatDistribution(low, high, log=domain.kind == "loguniform")
 
 
+def complete(
+    trial: Trial,
+    distributions: Mapping[str, BaseDistribution],
+    domains: Mapping[str, Domain],
+) -> dict[str, Scalar]:
+    """All parameters of `trial`, drawing those it lacks; steps are rounded to 12 digits."""
+    params: dict[str, Scalar] = {}
+    for name, domain in domains.items():
+        value = _suggest(trial, name, distributions[name])
+        params[name] = float(f"{value:.12g}") if domain.kind == "quniform" else value
+    return params
+
+
 def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Scalar:
     if isinstance(distribution, CategoricalDistribution):
         return cast(Scalar, trial.suggest_categorical(name, distribution.choices))
@@ -313,15 +325,12 @@ def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Scalar:
 
 def _sampler(name: str, seed: int, number: int) -> BaseSampler:
     draw = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-    if name != "tpe":
+    if name in ("random", "grid"):
         return RandomSampler(seed=draw)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if name == "gp":
+            return GPSampler(seed=draw)
+        if name == "cmaes":
+            return CmaEsSampler(seed=draw, warn_independent_sampling=False)
         return TPESampler(seed=draw, multivariate=True, group=True, constant_liar=True)
-
-
-def _pruner(study: Study) -> BasePruner:
-    if study.scheduler == "none":
-        return NopPruner()
-    budget = study.space.budget
-    return SuccessiveHalvingPruner(min_resource=budget.min_steps, reduction_factor=budget.eta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from ptal_ray.data.types import Grid
 from ptal_ray.errors import ConfigError
 from ptal_ray.prediction.export import export_model
 from ptal_ray.prediction.folder import feature_files, feature_ids, read_durations
+from ptal_ray.prediction.found_model import find_model
 from ptal_ray.prediction.outputs import output_format, strongest, write_output
 from ptal_ray.prediction.partial import Partial
 from ptal_ray.prediction.run import Found, identity, predict_folder
@@ -81,6 +83,36 @@ class Request:
         if self.window is None:
             return Grid(stride_s=stride_s, offset_s=trained.offset_s * stride_s / trained.stride_s)
         return Grid(stride_s=stride_s, offset_s=(self.window - self.stride) / 2 / self.fps)
+
+
+def run(args: argparse.Namespace, progress: Callable[[int, int], None]) -> dict[str, object]:
+    """Does what the flags say; returns what --json prints.
+
+    Raises:
+        PtalError: it could not.
+    """
+    if args.export is not None:
+        if given := [f"--{n}" for n in ("features", "out", "format") if getattr(args, n)]:
+            raise ConfigError(f"--export: excludes {', '.join(given)}; export alone, then predict")
+        return export(find_model(args.model), args.export)
+    if args.features is None or args.out is None:
+        raise ConfigError("--features DIR and --out PATH are needed, or --export FILE.pt2")
+    request = Request(
+        features=args.features,
+        out=args.out,
+        kind=args.format,
+        min_score=args.min_score,
+        top=args.top,
+        durations=args.durations,
+        fps=args.fps,
+        stride=args.stride,
+        window=args.window,
+        any_stride=args.allow_stride,
+        device=args.device,
+        threads=args.threads,
+    )
+    request.check()
+    return predict(request, find_model(args.model), progress=progress)
 
 
 def predict(

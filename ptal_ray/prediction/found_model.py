@@ -24,13 +24,17 @@ def find_model(given: str) -> Path:
     good: to choose the one with the best test result would be to select on the test split.
 
     Args:
-        given: a model file, the folder of a run, a study directory or its s3:// address, or a
-            best.yaml beside a model file.
+        given: a model file, the folder of a run, a study directory or its s3:// address, a
+            best.yaml beside a model file, or models:/NAME/VERSION of the MLflow registry.
 
     Raises:
         ConfigError: the YAML is none of this package.
         DataError: there is no such model.
     """
+    if given.startswith("models:"):
+        from ptal_ray.tracking.registry import registered_model  # MLflow is slow to import
+
+        return registered_model(given)
     if is_remote(given):
         return _remote_model(Remote.parse(given))
     path = Path(given).expanduser()

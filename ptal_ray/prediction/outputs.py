@@ -16,11 +16,11 @@ import numpy as np
 from ptal_ray.data.detections import write_detections
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError
+from ptal_ray.prediction.formats import FORMATS
 from ptal_ray.prediction.page import page
 from ptal_ray.prediction.run import Found
 from ptal_ray.storage.whole import whole
 
-FORMATS = ("json", "csv", "srt", "vtt", "html")
 _BY_SUFFIX = {f".{name}": name for name in FORMATS} | {".htm": "html"}
 _SUBTITLES = ("srt", "vtt")
 

@@ -14,7 +14,15 @@ from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.new_videos import NewVideos
 from ptal_ray.data.types import Grid, Segments, Video
 from ptal_ray.errors import DataError
-from ptal_ray.methods.method import Method, load, names
+from ptal_ray.methods.method import (
+    AnyMethod,
+    DecodeParams,
+    Params,
+    TrainParams,
+    load,
+    names,
+    with_values,
+)
 from ptal_ray.prediction.folder import Expected
 from ptal_ray.training.model_file import ModelFile, read_model
 from ptal_ray.training.scoring import not_finite, score_videos
@@ -39,10 +47,10 @@ class TrainedModel:
 
     path: Path
     file: ModelFile
-    method: Method
+    method: AnyMethod
     network: nn.Module
-    train: Any
-    decode: Any
+    train: TrainParams
+    decode: DecodeParams
     videos: NewVideos
     device: torch.device
     any_stride: bool = False
@@ -157,7 +165,7 @@ def load_model(path: Path, device: torch.device, ids: tuple[str, ...] = ()) -> T
     )
 
 
-def _params(path: Path, section: str, kind: type[Any], values: Mapping[str, Any]) -> Any:
+def _params(path: Path, section: str, kind: type[Params], values: Mapping[str, Any]) -> Params:
     """`kind(**values)`, which must be all that it has."""
     known = {field.name for field in fields(kind)}
     if other := known ^ set(values):
@@ -165,4 +173,4 @@ def _params(path: Path, section: str, kind: type[Any], values: Mapping[str, Any]
             f"{path}: {section}.{min(other)} is a parameter in one of this file and the installed "
             "ptal_ray; install the version that wrote it, or train anew"
         )
-    return kind(**values)
+    return with_values(kind, values)

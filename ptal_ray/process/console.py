@@ -1,4 +1,9 @@
-"""What every command line does around its `main`: streams and the last exit code.
+"""What every command does around its work: streams, errors and the exit code.
+
+def main(argv=None):
+    args = flags(argv)
+    from ... import work  # after the flags, so that --help is fast; a signal ends the process
+    return exit_code(lambda: work(args))  # from here on a signal is a KeyboardInterrupt
 
 if __name__ == "__main__":
     run_main(main)
@@ -12,7 +17,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn, TextIO
 
-from ptal_ray.errors import ConfigError, StorageError
+from ptal_ray.errors import ConfigError, PtalError, StorageError
+from ptal_ray.process.interruption import INTERRUPTED, interruptible
 from ptal_ray.storage.home import lend_home
 
 CLOSED_PIPE = 141  # what a shell reports of a program whose reader has gone
@@ -25,12 +31,37 @@ def run_main(main: Callable[[], int]) -> NoReturn:
     what the operating system refuses end in one line at most, never in a traceback.
 
     Args:
-        main: returns the exit code; takes its arguments from `sys.argv`; is `interruptible`.
+        main: returns the exit code; takes its arguments from `sys.argv`. It reads its flags, then
+            imports what takes seconds, then does its work by `exit_code`.
     """
     _prepare_streams()
     code = _ended(main)
     _drop_closed_streams()
     sys.exit(code)
+
+
+@interruptible
+def exit_code(work: Callable[[], int], advice: Callable[[], str] | None = None) -> int:
+    """Does the work of a command, and shows in one line why it could not.
+
+    Args:
+        work: shows what it found and returns the exit code.
+        advice: what to do after an interruption, asked then; "" for nothing.
+
+    Returns:
+        The exit code of the work, of a `PtalError`, or 130 after Ctrl-C or SIGTERM.
+    """
+    try:
+        return work()
+    except PtalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        text = advice() if advice else ""
+        if not text:
+            raise
+        print(f"interrupted; {text}", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _ended(main: Callable[[], int]) -> int | str | None:

@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM at a command: one line, exit code 130, and nothing half done stays.
 
-A command imports this module before all others, some of which take seconds. From then on either
-signal ends the process with a line, and within `interruptible` it is a KeyboardInterrupt.
+A command imports this module first. From then on, also while it imports what takes seconds, either
+signal ends the process with a line; within `interruptible` it is a KeyboardInterrupt.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import ParamSpec
 INTERRUPTED = 130
 CLEANING_S = 5.0  # for so long after the first signal the next ones are left out
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SCRIPT = "ptal"
 _PACKAGE = __name__.partition(".")[0]
 
 _Words = ParamSpec("_Words")
@@ -81,9 +82,11 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _is_command() -> bool:
-    """Whether this process is `python -m` with a module of this package."""
+    """Whether this process is `python -m` with a module of this package, or the script `ptal`."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec is not None and spec.name.partition(".")[0] == _PACKAGE
+    if spec is None:
+        return os.path.basename(sys.argv[0]) == _SCRIPT
+    return bool(spec.name.partition(".")[0] == _PACKAGE)
 
 
 if _is_command():

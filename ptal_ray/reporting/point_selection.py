@@ -6,20 +6,19 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ptal_ray.data.batching import stored_grid
 from ptal_ray.data.datasets import protocol
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Scores
 from ptal_ray.errors import DataError
-from ptal_ray.methods.method import load
+from ptal_ray.methods.method import load, with_values
 from ptal_ray.ops.proxy import Estimate, Proxy, judge_proxy
 from ptal_ray.reporting.text import study_metric, table
 from ptal_ray.space.space import SearchSpace
 from ptal_ray.study.view import StudyView, TrialView, resolved_space
 from ptal_ray.training.decoding import decode_settings, read_scores
-from ptal_ray.training.selection import ByMap, ByPoints, ground_truth, held_out_points
+from ptal_ray.training.selection import ByMap, ground_truth
 
 _TITLE = "## Selection by points"
 
@@ -58,7 +57,7 @@ def candidates(view: StudyView, study_dir: Path) -> Iterator[Candidate]:
     kept = {
         trial.number: study_dir / "trials" / f"{trial.number:05d}" / "scores.npz"
         for trial in view.trials
-        if trial.reports
+        if trial.reports and trial.reports[-1].settings
     }
     kept = {number: path for number, path in kept.items() if path.exists()}
     if not kept:
@@ -71,38 +70,21 @@ def candidates(view: StudyView, study_dir: Path) -> Iterator[Candidate]:
 def _candidates(
     trial: TrialView, scores: Sequence[Scores], space: SearchSpace, store: FeatureStore
 ) -> Iterator[Candidate]:
-    ids, classes = tuple(s.id for s in scores), store.info.num_classes
-    duration_s = {id: store.duration_s(id) for id in ids}
-    by_map = ByMap(
-        truth=ground_truth(store, ids, "val"),
-        num_classes=classes,
-        protocol=protocol(store.info.name),
-    )
-    by_points = ByPoints(
-        points=held_out_points(store, ids, "val"),
-        num_classes=classes,
-        duration_s=duration_s,
-        label_length_s=trial.reports[-1].metrics.get("val/label_length_s", float("nan")),
-    )
-    method: Any = load(space.method)
+    ids, method = tuple(s.id for s in scores), load(space.method)
+    truth, rules = ground_truth(store, ids, "val"), protocol(store.info.name)
+    by_map = ByMap(truth=truth, num_classes=store.info.num_classes, protocol=rules)
     resample_to = int(space.resolve_train(trial.params).get("resample_to", 0))
-    grids = {id: stored_grid(store, id, resample_to) for id in ids}
-    selection = space.selection
+    videos = [(s, stored_grid(store, s.id, resample_to), store.duration_s(s.id)) for s in scores]
     settings = decode_settings(
-        method.decode_params(**space.decode_defaults()),
+        with_values(method.decode_params, space.decode_defaults()),
         space.decode,
-        selection.decode_settings,
-        selection.fold_seed,
+        space.selection.decode_settings,
+        space.selection.fold_seed,
     )
-    for index, hp in enumerate(settings):
-        found = {s.id: method.decode(s, grids[s.id], duration_s[s.id], hp) for s in scores}
-        yield Candidate(
-            trial=trial.number,
-            setting=index,
-            videos=ids,
-            map=by_map.metrics(found)[ByMap.name],
-            points=by_points.metrics(found)[ByPoints.name],
-        )
+    for index, (hp, points) in enumerate(zip(settings, trial.reports[-1].settings, strict=True)):
+        found = {s.id: method.decode(s, grid, duration_s, hp) for s, grid, duration_s in videos}
+        value = by_map.metrics(found)[ByMap.name]
+        yield Candidate(trial=trial.number, setting=index, videos=ids, map=value, points=points)
 
 
 def _store(view: StudyView, study_dir: Path) -> FeatureStore:

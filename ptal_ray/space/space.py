@@ -13,6 +13,7 @@ from ptal_ray.data.user_files import decoded
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods import method as methods
 from ptal_ray.methods.method import param
+from ptal_ray.space.catalog import space_folders
 from ptal_ray.space.domain import Domain as Domain
 from ptal_ray.space.domain import Scalar as Scalar
 from ptal_ray.space.reader import (
@@ -98,6 +99,8 @@ class Final:
     seeds: int = param(3, doc="seeds of each of them", source="PROPOSED", allowed=(1, 100))
 
 
+POLICIES = ("race", "simple")
+_NAMES = ("method", "dataset", "policy")
 _SECTIONS: dict[str, type[Any]] = {
     "selection": Selection,
     "budget": Budget,
@@ -112,6 +115,8 @@ class SearchSpace:
 
     Args:
         name: file name without .yaml.
+        policy: "race" (see policy/README.md) or "simple": every configuration on one fold, the best
+            ones again with several seeds.
         train, decode: searched parameters.
         train_fixed, decode_fixed: parameters the file fixes.
     """
@@ -123,6 +128,7 @@ class SearchSpace:
     selection: Selection = field(default_factory=Selection)
     resources: Resources = field(default_factory=Resources)
     final: Final = field(default_factory=Final)
+    policy: str = "race"
     train: dict[str, Domain] = field(default_factory=dict)
     train_fixed: dict[str, Scalar] = field(default_factory=dict)
     decode: dict[str, Domain] = field(default_factory=dict)
@@ -134,13 +140,17 @@ class SearchSpace:
 
     def train_params(self) -> methods.TrainParams:
         """`train_defaults` as the method's parameters."""
-        kind: Any = methods.load(self.method).train_params
-        made: methods.TrainParams = kind(**self.train_defaults())
-        return made
+        return methods.with_values(methods.load(self.method).train_params, self.train_defaults())
 
     def decode_defaults(self) -> dict[str, Scalar]:
         """All decode parameters: the method's defaults, then the file's fixed values."""
         return asdict(methods.load(self.method).decode_params()) | self.decode_fixed
+
+    def decode_params(self) -> methods.DecodeParams:
+        """`decode_defaults` as the method's parameters."""
+        kind: Any = methods.load(self.method).decode_params
+        made: methods.DecodeParams = kind(**self.decode_defaults())
+        return made
 
     def resolve_train(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """All train parameters of the trial that was suggested `params`."""
@@ -167,7 +177,7 @@ class SearchSpace:
         searched = {"train": self.train, "decode": self.decode}
         fixed = {"train": self.train_fixed, "decode": self.decode_fixed}
         return (
-            {"method": self.method, "dataset": self.dataset}
+            {"method": self.method, "dataset": self.dataset, "policy": self.policy}
             | {name: asdict(getattr(self, name)) for name in _SECTIONS}
             | {
                 name: {k: d.as_dict() for k, d in searched[name].items()} | fixed[name]
@@ -214,7 +224,7 @@ def parse_space(text: str, *, name: str, source: str, overrides: Sequence[str] =
         top = _with_selection_mapping(top)
     for key in ("method", "dataset", "budget"):
         if key not in top:
-            known = ("method", "dataset", *_SECTIONS, "train", "decode")
+            known = (*_NAMES, *_SECTIONS, "train", "decode")
             for other in (k for k in top if k not in known):
                 reject_key(top[other], "", other, known, _SECTIONS)
             raise ConfigError(f"{source}: {key}: is missing; a search space needs it")
@@ -239,11 +249,14 @@ def _with_selection_mapping(top: dict[str, yaml.Node]) -> dict[str, yaml.Node]:
 def _from_nodes(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchSpace:
     method = str(coerce(top["method"], Spec(str, MISSING, methods.names()), "method"))
     dataset = str(coerce(top["dataset"], Spec(str, MISSING, None), "dataset"))
+    policy = "race"
+    if node := top.get("policy"):
+        policy = str(coerce(node, Spec(str, MISSING, POLICIES), "policy"))
     plan = methods.load(method)
     classes = {**_SECTIONS, "train": plan.train_params, "decode": plan.decode_params}
     for key, node in top.items():
-        if key not in ("method", "dataset", *classes):
-            reject_key(node, "", key, ("method", "dataset", *classes), classes)
+        if key not in (*_NAMES, *classes):
+            reject_key(node, "", key, (*_NAMES, *classes), classes)
     read = {key: read_section(top.get(key), key, classes, source) for key in classes}
     params: dict[str, Any] = {}
     for key in ("train", "decode"):
@@ -256,7 +269,9 @@ def _from_nodes(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchS
         fail(top["selection"], "selection.metric",
              f"'points' is for methods that learn from points ({', '.join(others)}); {method} "
              "learns from annotated segments, so choose map")  # fmt: skip
-    space = SearchSpace(name=name, method=method, dataset=dataset, **sections, **params)
+    space = SearchSpace(
+        name=name, method=method, dataset=dataset, policy=policy, **sections, **params
+    )
     if (least := space.budget.min_steps) > (most := space.budget.max_steps):
         fail(top["budget"], "budget.min_steps", f"{least} is more than max_steps = {most}")
     return space
@@ -274,8 +289,7 @@ def find_space(name: str) -> Path:
                 f"{name}: there is no such file; give a path or the name of a shipped search space"
             )
         return Path(name)
-    package = Path(__file__).parent.parent
-    folders = [Path("search_spaces"), package / "search_spaces", package.parent / "search_spaces"]
+    folders = space_folders()
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"

@@ -14,17 +14,11 @@ from ptal_ray.errors import ConfigError, StorageError
 from ptal_ray.space.space import load_space
 from ptal_ray.storage.place import kept, plain_name, results_root
 from ptal_ray.storage.remote import Remote, is_remote
+from ptal_ray.study.choices import SCHEDULERS, SEARCHERS
 from ptal_ray.study.continuing import check_flags, check_storage, check_trials, overrides
 from ptal_ray.study.feasibility import demand, problems
 from ptal_ray.study.mirror import check_out
-from ptal_ray.study.study import (
-    SCHEDULERS,
-    SEARCHERS,
-    Study,
-    latest_study,
-    read_study,
-    study_place,
-)
+from ptal_ray.study.study import Study, latest_study, read_study, study_place
 
 
 def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
@@ -35,10 +29,13 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
         DataError: the dataset is missing or lacks a split.
     """
     space = load_space(args.space, args.set, args.dataset)
+    if args.policy:
+        space = replace(space, policy=args.policy)
     store = find(space.dataset)
     settings = {
         "num_trials": space.budget.trials if args.num_trials is None else args.num_trials,
         "time_budget_s": args.time_budget,
+        "gpu_hours": args.gpu_hours,
         "searcher": args.searcher or SEARCHERS[0],
         "scheduler": args.scheduler or SCHEDULERS[0],
         "max_concurrent": args.max_concurrent,
@@ -76,6 +73,7 @@ def resumed(args: argparse.Namespace) -> Study:
     changes = {
         "num_trials": args.num_trials,
         "time_budget_s": args.time_budget,
+        "gpu_hours": args.gpu_hours,
         "max_concurrent": args.max_concurrent,
         "autoscale": args.autoscale,
         "keep_checkpoints": args.keep_checkpoints,

@@ -11,12 +11,11 @@ from typing import Any
 from ptal_ray.errors import ConfigError
 from ptal_ray.space.space import SearchSpace, find_space, load_space
 from ptal_ray.storage.remote import Remote
+from ptal_ray.study.choices import DEFAULT_STORAGE
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView
 
 _FIXED = ("set", "dataset", "searcher", "scheduler", "seed")  # flags a study has behind it
-_ENDINGS = (".yaml", ".yml")
-DEFAULT_STORAGE = "studies"
 
 
 def check_flags(args: argparse.Namespace) -> None:
@@ -80,11 +79,6 @@ def trials_begun(study: Study) -> int:
     if not study.events.exists():
         return 0
     return max((t.number + 1 for t in StudyView.read(study.directory).trials), default=0)
-
-
-def is_space_file(text: str) -> bool:
-    """Whether this names the file of a space and no study."""
-    return text.endswith(_ENDINGS)
 
 
 def check_space(study: Study, given: str, command: str) -> list[str]:

@@ -9,21 +9,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from itertools import chain, islice
-from typing import Any
 
 import numpy as np
 
 from ptal_ray.data.sampling import BatchPlan
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError, PtalError
-from ptal_ray.methods.method import Method, load
+from ptal_ray.methods.method import AnyMethod, TrainParams, load, with_values
 from ptal_ray.space.domain import Domain, Scalar
 from ptal_ray.study.study import Study, trial_config
 from ptal_ray.training.batches import check_divides
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.optim import learning_rate
 from ptal_ray.training.selection import check_instances, check_selection
-from ptal_ray.training.stages import check_folder
+from ptal_ray.training.stage_cache import check_folder
 from ptal_ray.training.supervision import split_ids, visible_ids
 
 DRAWN = 200  # configurations of a space that are looked at, beside the ends of its domains
@@ -108,8 +107,7 @@ def run_problems(config: TrialConfig, store: FeatureStore, workers: int = 1) -> 
 def _data_problems(config: TrialConfig, store: FeatureStore) -> list[PtalError]:
     """Why a run could not be done whatever its parameters: what its splits lack."""
     method = load(config.method)
-    kind: Any = method.train_params
-    hp = kind(**config.train)
+    hp = with_values(method.train_params, config.train)
     try:
         fit, scored = split_ids(store, config, hp)
     except DataError as error:
@@ -137,7 +135,11 @@ def demand(found: list[PtalError]) -> None:
 
 
 def _check_teaching(
-    config: TrialConfig, store: FeatureStore, fit: tuple[str, ...], method: Method, hp: Any
+    config: TrialConfig,
+    store: FeatureStore,
+    fit: tuple[str, ...],
+    method: AnyMethod,
+    hp: TrainParams,
 ) -> None:
     """Says whether a method finds anything to learn from in the videos `fit`.
 
@@ -156,7 +158,11 @@ def _check_teaching(
 
 
 def _check_parameters(
-    config: TrialConfig, store: FeatureStore, hp: Any, workers: int, videos: Callable[[str], int]
+    config: TrialConfig,
+    store: FeatureStore,
+    hp: TrainParams,
+    workers: int,
+    videos: Callable[[str], int],
 ) -> None:
     """What of a run depends on its parameters: of the method itself, then of the stage before.
 
@@ -181,7 +187,7 @@ def _check_parameters(
         _check_parameters(stage, store, method.stage.params(hp), workers, videos)
 
 
-def _videos(store: FeatureStore, fit: tuple[str, ...], hp: Any) -> Callable[[str], int]:
+def _videos(store: FeatureStore, fit: tuple[str, ...], hp: TrainParams) -> Callable[[str], int]:
     """How many of the videos `fit` each method, or stage, trains on."""
     return cache(lambda name: len(visible_ids(store, fit, load(name), hp)[0]))
 
@@ -190,13 +196,14 @@ def _value_problems(
     config: TrialConfig, domains: Mapping[str, Domain], store: FeatureStore, workers: int
 ) -> Iterator[PtalError]:
     """Why a run with its own values, or with others that the domains hold, could not be done."""
-    kind: Any = load(config.method).train_params
-    base = kind(**config.train)
+    kind = load(config.method).train_params
+    base = with_values(kind, config.train)
     fit, _ = split_ids(store, config, base)
     videos = _videos(store, fit, base)
     for params, named in _configurations(domains):
         try:
-            _check_parameters(config, store, kind(**config.train | params), workers, videos)
+            hp = with_values(kind, config.train | params)
+            _check_parameters(config, store, hp, workers, videos)
         except (ConfigError, DataError) as error:
             values = ", ".join(f"train.{name}={params[name]}" for name in named)
             given = f"a trial may be given {values}: " if named else ""

@@ -7,8 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptal_ray.study.continuing import DEFAULT_STORAGE, is_space_file
-from ptal_ray.study.study import SCHEDULERS, SEARCHERS
+from ptal_ray.study.choices import DEFAULT_STORAGE, POLICIES, SCHEDULERS, SEARCHERS
 
 
 def seconds(text: str) -> float:
@@ -35,10 +34,28 @@ def parse(argv: Sequence[str] | None, description: str = "") -> argparse.Namespa
     )
     add = parser.add_argument
     add("space", nargs="?", metavar="NAME_OR_YAML", help="a search space: its name or its file")
-    add("--num-trials", type=int, metavar="N", help="trials to start (default: the space's budget)")
+    add(
+        "--num-trials",
+        type=int,
+        metavar="N",
+        help="full trials to train in all; "
+        "one that ends early counts its share (default: the space's budget)",
+    )
     add("--time-budget", type=seconds, metavar="TIME", help="for the search alone: 300s, 10m, 2h")
+    add("--gpu-hours", type=float, metavar="H", help="for the search alone, over all GPUs")
+    add(
+        "--policy",
+        choices=POLICIES,
+        help="how configurations are compared: race over folds and "
+        "seeds against the defaults, or simple: on one fold (default: the space's policy)",
+    )
     add("--searcher", choices=SEARCHERS, help="what to try next (default: tpe)")
-    add("--scheduler", choices=SCHEDULERS, help="what to stop early (default: asha)")
+    add(
+        "--scheduler",
+        choices=SCHEDULERS,
+        help="asha: stop bad trials early, in a race only "
+        "where early objectives were seen to tell; none: never (default: asha)",
+    )
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change the space")
     add("--dataset", metavar="NAME", help="another imported dataset than the space names")
     add("--max-concurrent", type=int, metavar="N", help="trials at a time (default: what fits)")
@@ -58,7 +75,7 @@ def parse(argv: Sequence[str] | None, description: str = "") -> argparse.Namespa
     add("--quiet", action="store_true", help="print the summary alone")
     add("-v", "--verbose", action="store_true", help="show what Ray and the trials write")
     args = parser.parse_args(argv)
-    if args.space is None and args.resume and is_space_file(args.resume):
+    if args.space is None and args.resume and args.resume.endswith((".yaml", ".yml")):
         args.space, args.resume = args.resume, ""
     if args.space is None and not args.resume:
         parser.error("give the name or the file of a search space, or --resume STUDY")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch import nn
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
-from ptal_ray.methods.method import Method, load
+from ptal_ray.methods.method import AnyMethod, TrainParams, load
 from ptal_ray.study.study import Study
 from ptal_ray.training.scoring import score_videos, whole_videos
 from ptal_ray.training.supervision import fold
@@ -114,7 +113,7 @@ def size(number: int) -> str:
     return f"{value:.3g} {unit}" if unit != "B" else f"{number} B"
 
 
-def _checkpoint_bytes(model: nn.Module, hp: Any) -> int:
+def _checkpoint_bytes(model: nn.Module, hp: TrainParams) -> int:
     state = list(model.state_dict().values())
     moments = [p for p in model.parameters() if p.requires_grad]
     copies = 2 if hp.ema else 1
@@ -129,7 +128,7 @@ def _model_bytes(model: nn.Module) -> int:
 
 
 def _label_bytes(
-    method: Method, model: nn.Module, hp: Any, store: FeatureStore, ids: tuple[str, ...]
+    method: AnyMethod, model: nn.Module, hp: TrainParams, store: FeatureStore, ids: tuple[str, ...]
 ) -> int:
     """Of the labels of all videos, from those of the first."""
     if method.refresh is None:
@@ -141,7 +140,7 @@ def _label_bytes(
 
 
 def _score_bytes(
-    method: Method, model: nn.Module, hp: Any, store: FeatureStore, ids: tuple[str, ...]
+    method: AnyMethod, model: nn.Module, hp: TrainParams, store: FeatureStore, ids: tuple[str, ...]
 ) -> int:
     """Of the scores of all videos, from those of the first and the lengths."""
     split = PackedSplit(store, ids[:1], torch.device("cpu"), resample_to=hp.resample_to)

@@ -23,6 +23,7 @@ from ptal_ray.study.study import working_copy
 from ptal_ray.study.view import dumps
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.decoding import write_scores
+from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 
 STANDBY = ""  # in place of a job: keep the process and its workers for a job that is not known yet
@@ -151,7 +152,7 @@ class JobRun:
 
     def _trial(self) -> Trial:
         self.job.files.agree(self.rank, self.world_size)
-        trial = Trial(self.job.config, self.device, self.rank, self.world_size)
+        trial = start(self.job.config, self.device, self.rank, self.world_size)
         if self.job.files.report() is not None:
             try:
                 trial.load(self.job.path / CHECKPOINT)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ptal_ray.storage.remote import Remote
 from ptal_ray.study.events import loads
-from ptal_ray.training.scoring import from_first
+from ptal_ray.training.worker import Worker
 
 CHECKPOINT, REPORT, SCORES, DETECTIONS, MODEL = (
     "checkpoint.pt", "report.json", "scores.npz", "detections.json", "model.pt"
@@ -62,7 +62,7 @@ class RunFolder:
             else:
                 self._pull()
         place = (socket.gethostname(), str(self.path))
-        if from_first(place, world_size) != place:
+        if Worker(rank=rank, world_size=world_size).from_first(place) != place:
             self._pull()
 
     def send(self, *names: str) -> None:

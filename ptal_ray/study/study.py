@@ -17,16 +17,14 @@ from ptal_ray.space.space import Scalar, SearchSpace, parse_space
 from ptal_ray.storage.place import check_links, plain_name
 from ptal_ray.storage.remote import Remote
 from ptal_ray.storage.whole import whole
+from ptal_ray.study.choices import SCHEDULERS, SEARCHERS
 from ptal_ray.study.finals import FinalConfig
 from ptal_ray.study.provenance import provenance
 from ptal_ray.study.run_folder import RunFolder
-from ptal_ray.study.view import StudyView, TrialView, summarise
+from ptal_ray.study.view import StudyView, TrialView
 from ptal_ray.training.config import TrialConfig, external_note
-from ptal_ray.training.selection import objective_name
 from ptal_ray.training.supervision import annotated_ids, fold
 
-SEARCHERS = ("tpe", "random", "grid")
-SCHEDULERS = ("asha", "none")
 MOST_SEED = 2**32  # what every generator takes, with the seeds of final runs above it
 
 
@@ -41,9 +39,11 @@ class Study:
         store: path of the feature store.
         data_hash: content hash of that store when the study began.
         seed: of the searcher and of every trial.
-        num_trials: trials to start in all.
+        num_trials: full trials to train, in all; of a race their sum, where one that ends early
+            counts its share.
         time_budget_s: no trial starts later than this, and running ones stop at their next report.
-        searcher: "tpe", "random" or "grid".
+        gpu_hours: the search ends when its runs have trained that long, times the GPUs of a run.
+        searcher: one of SEARCHERS: what suggests configurations.
         scheduler: "asha" or "none".
         max_concurrent: trials at a time; None for what the resources allow.
         autoscale: the cluster grows until that many fit.
@@ -61,6 +61,7 @@ class Study:
     num_trials: int
     seed: int = 0
     time_budget_s: float | None = None
+    gpu_hours: float | None = None
     searcher: str = "tpe"
     scheduler: str = "asha"
     max_concurrent: int | None = None
@@ -80,6 +81,7 @@ class Study:
         for flag, number in (
             ("num-trials", self.num_trials),
             ("time-budget", self.time_budget_s),
+            ("gpu-hours", self.gpu_hours),
             ("max-concurrent", self.max_concurrent),
             ("keep-checkpoints", self.keep_checkpoints),
         ):
@@ -98,6 +100,11 @@ class Study:
     def events(self) -> Path:
         """The event log of this study."""
         return self.directory / "events.jsonl"
+
+    @property
+    def num_folds(self) -> int:
+        """Disjoint folds of the training videos that a race scores on, by `val_fraction`."""
+        return max(2, round(1 / self.space.selection.val_fraction))
 
     def trial_directory(self, number: int) -> Path:
         """Where trial `number` keeps its checkpoint and its scores."""
@@ -196,7 +203,8 @@ def read_study(directory: Path, remote: str = "") -> Study:
     check_links(directory)
     try:
         plain = json.loads(path.read_text("utf-8"))
-        space_name, space = plain.pop("space_name"), json.dumps(plain.pop("space"))
+        space = json.dumps({"policy": "simple"} | plain.pop("space"))  # that of earlier versions
+        space_name = plain.pop("space_name")
         settings = plain | {
             "directory": directory, "remote": remote, "store": Path(plain["store"]),
             "overrides": tuple(plain.get("overrides", ())),
@@ -263,12 +271,16 @@ def _annotated(study: Study, store: FeatureStore) -> dict[str, list[str]]:
     return {"search": [i for i in fit if i in known], "final": list(known)} if known else {}
 
 
-def trial_config(study: Study, params: Mapping[str, Scalar]) -> TrialConfig:
+def trial_config(
+    study: Study, params: Mapping[str, Scalar], *, fold: int | None = None, seed: int | None = None
+) -> TrialConfig:
     """One search trial.
 
     Args:
         study: the study it belongs to.
         params: the searched train parameters.
+        fold: which of `num_folds` parts selects; None for a part of `selection.val_fraction`.
+        seed: of the run; None for the one of the study.
     """
     space = study.space
     return TrialConfig(
@@ -279,12 +291,14 @@ def trial_config(study: Study, params: Mapping[str, Scalar]) -> TrialConfig:
         decode_domains=space.decode,
         decode_settings=space.selection.decode_settings,
         cross_fit=space.selection.cross_fit,
-        seed=study.seed,
+        seed=study.seed if seed is None else seed,
         report_steps=space.budget.report_steps,
         fit_on="fit",
         score_on="val",
         val_fraction=space.selection.val_fraction,
         fold_seed=space.selection.fold_seed,
+        num_folds=0 if fold is None else study.num_folds,
+        fold=fold or 0,
         precision=space.resources.precision,
         stages=_stages(study),
         metric=space.selection.metric,
@@ -303,11 +317,12 @@ def final_configs(study: Study, view: StudyView, role: str) -> tuple[FinalConfig
 
     Args:
         study: the study.
-        view: its events so far; for "test" with all reselect runs in it.
+        view: its events so far; for "test" with the recommendation in it.
         role: "reselect": the best configurations trained on the fit fold again, with several
             seeds, and scored on val to choose one; none where there is no choice.
-            "test": the winner and the defaults trained on the whole training split, with several
-            seeds, decode parameters frozen, and scored on the sealed test split.
+            "test": what is recommended and the defaults trained on the whole training split, with
+            several seeds, decode parameters frozen, and scored on the sealed test split; the
+            defaults alone where they are recommended.
 
     Raises:
         NoTrialFinished: no trial reached its last report.
@@ -315,18 +330,19 @@ def final_configs(study: Study, view: StudyView, role: str) -> tuple[FinalConfig
     space, seeds = study.space, range(study.space.final.seeds)
     last = (space.budget.max_steps,)
     if role == "reselect":
-        top = _candidates(study, view)
+        top = candidates(study, view)
         arms = {
             f"candidate{k}": replace(trial_config(study, t.params), report_steps=last)
             for k, t in enumerate(top if len(top) > 1 else (), 1)
         }
     else:
-        best = winner(study, view)
+        best = view.recommended
+        assert best is not None, "test runs before a recommendation"
         sealed: dict[str, Any] = {"decode_domains": {}, "fit_on": "train", "score_on": "test"}
         default = replace(trial_config(study, {}), report_steps=last, **sealed)
-        tuned = study.space.decode_defaults() | best.reports[-1].decode
-        chosen = space.resolve_train(best.params)
-        arms = {"best": replace(default, train=chosen, decode=tuned), "default": default}
+        tuned = space.decode_defaults() | best["decode"]
+        found = replace(default, train=space.resolve_train(best["params"]), decode=tuned)
+        arms = {"default": default} if found == default else {"best": found, "default": default}
     return tuple(
         FinalConfig(role=role, arm=arm, seed=k, config=replace(config, seed=study.seed + 1 + k))
         for arm, config in arms.items()
@@ -334,23 +350,7 @@ def final_configs(study: Study, view: StudyView, role: str) -> tuple[FinalConfig
     )
 
 
-def winner(study: Study, view: StudyView) -> TrialView:
-    """The trial whose configuration did best on val: over the reselect seeds where there are any.
-
-    Raises:
-        NoTrialFinished: no trial reached its last report.
-    """
-    top = _candidates(study, view)
-    figure = f"val/{objective_name(study.space.selection.metric)}"
-    means = [
-        summarise(view.runs("reselect", f"candidate{k}")).get(figure)
-        for k in range(1, len(top) + 1)
-    ]
-    judged = [(m.mean, -k) for k, m in enumerate(means) if m is not None]
-    return top[-max(judged)[1]] if judged else top[0]
-
-
-def _candidates(study: Study, view: StudyView) -> list[TrialView]:
+def candidates(study: Study, view: StudyView) -> list[TrialView]:
     """The `final.top` best complete trials with different parameters, best first."""
     done = [t for t in view.trials if t.state == "complete" and t.finite]
     done.sort(key=lambda t: (-t.reports[-1].objective, t.number))
@@ -358,11 +358,11 @@ def _candidates(study: Study, view: StudyView) -> list[TrialView]:
     for trial in done:
         distinct.setdefault(json.dumps(trial.params, sort_keys=True), trial)
     if not distinct:
-        raise NoTrialFinished(_why_none_finished(study, view))
+        raise NoTrialFinished(why_none_finished(study, view))
     return list(distinct.values())[: study.space.final.top]
 
 
-def _why_none_finished(study: Study, view: StudyView) -> str:
+def why_none_finished(study: Study, view: StudyView) -> str:
     """One line: what most of the trials that failed said, else that time was too short."""
     trials, last = len(view.trials), study.space.budget.max_steps
     none = f"{study.name}: none of {trials} trials reached step {last}"
@@ -376,14 +376,6 @@ def _why_none_finished(study: Study, view: StudyView) -> str:
     return f"{none}; {len(most)} of {trials} failed: {most[-1]}"
 
 
-def end_event(study: Study, view: StudyView, state: str, message: str = "") -> dict[str, Any]:
+def end_event(state: str, message: str = "") -> dict[str, Any]:
     """The "study_end" event; `state` is "done" or "interrupted"."""
-    best = winner(study, view) if view.best else None
-    return {
-        "event": "study_end",
-        "state": state,
-        "best_trial": best.number if best else None,
-        "best_params": best.params if best else {},
-        "best_decode": best.reports[-1].decode if best else {},
-        "message": message,
-    }
+    return {"event": "study_end", "state": state, "message": message}

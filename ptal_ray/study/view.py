@@ -34,13 +34,16 @@ __all__ = [
 ]
 
 STATES = ("running", "complete", "pruned", "failed")
-_KINDS = ("study", "trial_start", "report", "trial_end", "final_report", "study_end")
+_KINDS = (
+    "study", "trial_start", "report", "trial_end", "recommended", "final_report", "study_end"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """One report of a trial; `seconds` of training and scoring so far, `to_first_step_s` from the
-    start of the trial to its first step (None where it was not measured)."""
+    start of the trial to its first step (None where it was not measured), `settings` the objective
+    of every decode setting, the default first (empty in logs of earlier versions)."""
 
     time: float
     step: int
@@ -49,6 +52,7 @@ class Report:
     decode: dict[str, Scalar]
     seconds: float
     to_first_step_s: float | None = None
+    settings: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,11 @@ class TrialView:
     Args:
         number: its number in the study.
         params: searched train parameters.
+        arm: number of its configuration; trials of one arm differ in `cell`.
+        cell: which of the runs of its arm.
+        fold: part of the training split it is scored on; None for the one of the space.
+        seed: of the run; None in logs of earlier versions.
+        stage: why it runs: "search", or "screen", "race" and "gate" of a race.
         state: running, complete, pruned or failed; one that was killed stays running.
         started, ended: seconds since 1970.
         message: why it failed.
@@ -66,6 +75,11 @@ class TrialView:
 
     number: int
     params: dict[str, Scalar]
+    arm: int = 0
+    cell: int = 0
+    fold: int | None = None
+    seed: int | None = None
+    stage: str = "search"
     state: str = "running"
     started: float = math.nan
     ended: float | None = None
@@ -122,6 +136,7 @@ class StudyView:
     Args:
         study: the newest "study" event; empty before the first.
         end: the "study_end" event, or None while the study runs (or runs again).
+        recommended: the "recommended" event, or None before the search ended.
         trials: by number.
         finals: by role, arm, seed; the last of each.
         started, updated: time of the first and of the last event; None without events.
@@ -132,6 +147,7 @@ class StudyView:
 
     study: Event = field(default_factory=dict)
     end: Event | None = None
+    recommended: Event | None = None
     trials: tuple[TrialView, ...] = ()
     finals: tuple[FinalRun, ...] = ()
     started: float | None = None
@@ -142,6 +158,7 @@ class StudyView:
     def extend(self, events: Iterable[Event]) -> StudyView:
         """The view after `events`, oldest first; kinds not named here are passed over."""
         study, end, count = self.study, self.end, self.num_events
+        recommended = self.recommended
         started, updated = self.started, self.updated
         trials = {t.number: t for t in self.trials}
         finals = {(f.role, f.arm, f.seed): f for f in self.finals}
@@ -158,6 +175,8 @@ class StudyView:
                 end = event if kind == "study_end" else None
             if kind == "study":
                 study = event
+            elif kind == "recommended":
+                recommended = event
             elif kind in ("trial_start", "report", "trial_end"):
                 number = int(event["trial"])
                 before = trials.get(number, TrialView(number=number, params={}))
@@ -168,6 +187,7 @@ class StudyView:
         return StudyView(
             study=study,
             end=end,
+            recommended=recommended,
             started=started,
             updated=updated,
             num_events=count,
@@ -188,7 +208,11 @@ class StudyView:
 
     @property
     def best(self) -> TrialView | None:
-        """The complete trial with the highest last objective; the first of equal ones."""
+        """The trial of the recommended configuration; before one is recommended, the complete trial
+        with the highest last objective, the first of equal ones. None where the defaults are."""
+        if self.recommended:
+            number = self.recommended["trial"]
+            return next((t for t in self.trials if t.number == number), None)
         done = [t for t in self.trials if t.state == "complete" and t.finite]
         return max(done, key=lambda t: (t.objective, -t.number), default=None)
 
@@ -202,6 +226,10 @@ class StudyView:
         """The final runs of one arm, by seed."""
         return tuple(f for f in self.finals if (f.role, f.arm) == (role, arm))
 
+    def tested(self) -> tuple[FinalRun, ...]:
+        """The test runs of what is recommended: those of arm "best", or of "default" alone."""
+        return self.runs("test", "best") or self.runs("test", "default")
+
     def arms(self, role: str) -> tuple[str, ...]:
         """Arms that have final runs of `role`: "best" first, "default" last."""
         order = {"best": 0, "default": 2}
@@ -211,13 +239,15 @@ class StudyView:
     def best_config(self) -> tuple[dict[str, Scalar], dict[str, Scalar]] | None:
         """All train and all decode parameters of the winner, or None before a trial completed.
 
-        The winner is what was tested, else what the study ended with, else the best trial.
+        The winner is what is recommended; in logs of earlier versions what was tested or what the
+        study ended with; else the best trial.
         """
-        tested = self.runs("test", "best")
-        if tested:
-            return tested[0].train, tested[0].decode
         defaults = self.study.get("defaults", {"train": {}, "decode": {}})
-        if self.end and self.end.get("best_params"):
+        if self.recommended:
+            found = self.recommended["params"], self.recommended["decode"]
+        elif tested := self.runs("test", "best"):
+            return tested[0].train, tested[0].decode
+        elif self.end and self.end.get("best_params"):
             found = self.end["best_params"], self.end.get("best_decode", {})
         elif self.best:
             found = self.best.params, self.best.reports[-1].decode
@@ -244,6 +274,7 @@ def resolved_space(view: StudyView) -> SearchSpace:
         fixed[section] = {k: v for k, v in values if not isinstance(v, dict)}
     return SearchSpace(
         name=view.study["study"], method=plain["method"], dataset=plain["dataset"],
+        policy=plain.get("policy", "simple"),
         budget=Budget(**plain["budget"]), selection=Selection(**plain["selection"]),
         resources=Resources(**plain["resources"]), final=Final(**plain["final"]),
         train=domains["train"], train_fixed=fixed["train"],
@@ -268,7 +299,17 @@ def _after(trial: TrialView, event: Event) -> TrialView:
     if event["event"] == "trial_start":
         first = event["time"] if math.isnan(trial.started) else trial.started
         return replace(
-            trial, params=event["params"], state="running", started=first, ended=None, message=""
+            trial,
+            params=event["params"],
+            arm=event.get("arm", trial.number),
+            cell=event.get("cell", 0),
+            fold=event.get("fold"),
+            seed=event.get("seed"),
+            stage=event.get("stage", "search"),
+            state="running",
+            started=first,
+            ended=None,
+            message="",
         )
     if event["event"] == "trial_end":
         return replace(
@@ -283,6 +324,7 @@ def _after(trial: TrialView, event: Event) -> TrialView:
             decode=event["decode"],
             seconds=event["seconds"],
             to_first_step_s=event.get("to_first_step_s"),
+            settings=tuple(event.get("settings", ())),
         )
     )
 

@@ -12,8 +12,10 @@ from torch import Tensor
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.sampling import BatchPlan
 from ptal_ray.errors import ConfigError
-from ptal_ray.methods.method import Batch
+from ptal_ray.methods.method import Batch, Known, Pseudo, StageResult
 from ptal_ray.training.labels import LabelTable
+from ptal_ray.training.task import Task
+from ptal_ray.training.worker import Worker
 
 
 def check_divides(plan: BatchPlan, workers: int, method: str) -> None:
@@ -42,38 +44,35 @@ class Batches:
     """Assembles the rows of a step into a batch.
 
     Args:
+        task: with the train parameters that say how videos are cropped.
+        worker: this one among those of the trial.
         split: the training videos.
         plan: which rows and crops a step has.
         labels: their pseudo-labels.
-        hp: train parameters.
-        rank, world_size: this worker among those of the trial.
+        bank: what `Method.bank` made; empty for none.
     """
 
     def __init__(
         self,
+        task: Task,
+        worker: Worker,
+        *,
         split: PackedSplit,
         plan: BatchPlan,
         labels: LabelTable,
-        hp: Any,
-        rank: int,
-        world_size: int,
+        bank: Pseudo,
     ) -> None:
-        self.split, self.plan, self.labels, self.hp = split, plan, labels, hp
-        self.rank, self.world_size = rank, world_size
+        self.hp, self.worker = task.hp, worker
+        self.split, self.plan, self.labels, self.bank = split, plan, labels, bank
         self.device = split.device
         columns = (split.point_t, split.point_label, split.pair_t, split.pair_class)
         self.point_t, self.point_label, self.pair_t, self.pair_class = (
             torch.from_numpy(column).to(self.device) for column in columns
         )
 
-    def mine(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """This worker's slice of the rows of a global batch."""
-        share = len(rows) // self.world_size
-        return rows[self.rank * share : (self.rank + 1) * share]
-
     def training(self, step: int, rows: NDArray[np.int64], crop: bool = True) -> Batch:
         """This worker's part of the global batch of `rows` at `step`."""
-        mine = self.mine(np.arange(len(rows)))
+        mine = self.worker.mine(np.arange(len(rows)))
         kept = self.split.lengths[rows]
         start = np.zeros_like(kept)
         if crop and (kept.max() > self.hp.max_snippets or self.hp.crop_shortest < 1):
@@ -120,6 +119,50 @@ class Batches:
 
     def _most_pairs(self, rows: NDArray[np.int64]) -> int:
         return int((self.split.pair_t[rows] >= 0).sum(axis=1).max())
+
+
+def batches_of(task: Task, worker: Worker, before: StageResult | None) -> Batches:
+    """The batches of a trial, with the labels that are made before training.
+
+    Args:
+        task: what is trained.
+        worker: this one among those of the trial.
+        before: what the stage before left; None where there was none.
+
+    Raises:
+        ConfigError: a batch does not divide among the workers.
+    """
+    method, hp = task.method, task.hp
+    split = task.training_split(worker.device)
+    plan = batch_plan(task, worker, [np.arange(len(task.ids))])
+    labels = LabelTable(len(task.ids), hp.refresh_every, worker.device)
+    known = Known(split=split, stage=before, truth=task.truth, labelled=task.labelled)
+    bank = method.bank(known, hp) if method.bank else {}
+    if method.labels is not None:
+        made = method.labels(known, hp)
+        labels.fill(made)
+        if method.groups is not None:
+            plan = batch_plan(task, worker, method.groups(made, hp))
+    on_device = {name: value.to(worker.device) for name, value in bank.items()}
+    return Batches(task, worker, split=split, plan=plan, labels=labels, bank=on_device)
+
+
+def batch_plan(task: Task, worker: Worker, groups: list[NDArray[Any]]) -> BatchPlan:
+    """The order of the videos.
+
+    Args:
+        task: what is trained.
+        worker: one of those that share a batch.
+        groups: rows of each kind of video that every batch holds.
+
+    Raises:
+        ConfigError: a batch does not divide among the workers.
+    """
+    plan = BatchPlan(
+        groups=tuple(groups), asked_batch_size=task.hp.batch_size, seed=task.config.seed
+    )
+    check_divides(plan, worker.world_size, task.config.method)
+    return plan
 
 
 def _cropped(moment_t: Tensor, crop_t: Tensor, length: Tensor) -> Tensor:

@@ -90,6 +90,7 @@ class TrialReport:
             "val/hit_mAP", ...), "train/loss_total", "train/loss_<term>".
         decode: the decode parameters chosen on the selection videos (or the frozen ones).
         seconds: training and scoring time so far, over all processes that ran the trial.
+        settings: objective of every decode setting on all scored videos, the default first.
     """
 
     step: int
@@ -97,3 +98,4 @@ class TrialReport:
     metrics: dict[str, float]
     decode: dict[str, Scalar]
     seconds: float
+    settings: tuple[float, ...] = ()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 from zipfile import BadZipFile
 
 import numpy as np
@@ -15,16 +15,17 @@ from torch.quasirandom import SobolEngine
 
 from ptal_ray.data.types import Grid, IntArray, Scores, Segments
 from ptal_ray.errors import DataError
+from ptal_ray.methods.method import DecodeT
 from ptal_ray.space.space import Domain, Scalar
 from ptal_ray.storage.whole import whole
 from ptal_ray.training.selection import Objective
 
-Decode = Callable[[Scores, Grid, float, Any], Segments]
+Decode = Callable[[Scores, Grid, float, DecodeT], Segments]
 Detections = dict[str, Segments]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeResult:
+class DecodeResult(Generic[DecodeT]):
     """What a decode search found.
 
     Args:
@@ -37,7 +38,7 @@ class DecodeResult:
         ms_per_setting: milliseconds of decoding and scoring all videos once.
     """
 
-    params: Any
+    params: DecodeT
     objective: float
     metrics: dict[str, float]
     detections: Detections
@@ -57,18 +58,18 @@ class _Tried:
 
 
 def search_decode(
-    decode: Decode,
+    decode: Decode[DecodeT],
     scores: Sequence[Scores],
     grids: Sequence[Grid],
     durations: Sequence[float],
     objective: Objective,
     *,
-    start: Any,
+    start: DecodeT,
     domains: Mapping[str, Domain],
     settings: int,
     cross_fit: bool,
     seed: int,
-) -> DecodeResult:
+) -> DecodeResult[DecodeT]:
     """Tries `start`, then the same Sobol points in every call, and keeps the best.
 
     With `cross_fit`, each half of the videos is scored with the parameters tuned on the other
@@ -116,8 +117,8 @@ def search_decode(
 
 
 def decode_settings(
-    start: Any, domains: Mapping[str, Domain], settings: int, seed: int
-) -> tuple[Any, ...]:
+    start: DecodeT, domains: Mapping[str, Domain], settings: int, seed: int
+) -> tuple[DecodeT, ...]:
     """`start`, then up to `settings` - 1 different others: the same for the same arguments."""
     found = {tuple(asdict(start).values()): start}
     if domains and settings > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,33 +14,27 @@ from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.datasets import protocol
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError
-from ptal_ray.methods.method import Method, Pseudo
+from ptal_ray.methods.method import Pseudo
 from ptal_ray.ops.metrics import detection_map
 from ptal_ray.ops.segments import tiou
 from ptal_ray.training.scoring import SCORE_SNIPPETS, by_length, whole_videos
 from ptal_ray.training.selection import ground_truth, map_metrics
+from ptal_ray.training.task import Task
 
 GOOD_TIOU = 0.5  # above it a label of the right class counts as right
 
 
 def label_quality(
-    method: Method,
-    model: nn.Module,
-    split: PackedSplit,
-    hp: Any,
-    made: Pseudo | None = None,
-    annotated: Collection[str] = (),
+    task: Task, model: nn.Module, split: PackedSplit, made: Pseudo | None = None
 ) -> dict[str, float]:
     """How right the pseudo-labels are that the present weights give videos of a training split.
 
     Args:
-        method: one with pseudo-labels.
+        task: of a method with pseudo-labels. Videos that are annotated for it are left out.
         model: its module; left in evaluation mode.
         split: videos with points, and with annotations.
-        hp: train parameters.
         made: the labels of every row, where an earlier stage made them; else the model refreshes
             them.
-        annotated: ids of videos whose labels are annotations; they are left out.
 
     Returns:
         "mAP_0.50", ..., as `selection.map_metrics`; every instance has the score 1. And those of
@@ -52,9 +46,10 @@ def label_quality(
 
     Source: APN Table 4; APL Figure 3c.
     """
+    method = task.method
     if method.label_segments is None or (method.refresh is None and made is None):
         raise ConfigError(f"{method.name}: has no pseudo-labels whose quality could be measured")
-    found = label_instances(method, model, split, hp, made, annotated)
+    found = label_instances(task, model, split, made)
     if not found:
         return {}
     truth = ground_truth(split.store, [id for id in split.ids if id in found], "val")
@@ -64,30 +59,25 @@ def label_quality(
 
 
 def label_instances(
-    method: Method,
-    model: nn.Module,
-    split: PackedSplit,
-    hp: Any,
-    made: Pseudo | None = None,
-    left_out: Collection[str] = (),
+    task: Task, model: nn.Module, split: PackedSplit, made: Pseudo | None = None
 ) -> dict[str, Segments]:
     """The action instances that the pseudo-labels of a training split state, in seconds.
 
     Args:
-        method, model, split, hp, made: as for `label_quality`.
-        left_out: ids of videos that are not asked for.
+        task, model, split, made: as for `label_quality`.
 
     Returns:
-        Instances of score 1, by id of the other videos.
+        Instances of score 1, by id of the videos that are not annotated for the method.
     """
     model.eval()
+    annotated = set(task.annotated)
     found: dict[str, Segments] = {}
     for part in by_length(split.lengths, SCORE_SNIPPETS):
-        rows = np.array([row for row in part if split.ids[row] not in left_out], np.int64)
+        rows = np.array([row for row in part if split.ids[row] not in annotated], np.int64)
         if not len(rows):
             continue
         with torch.no_grad():
-            instances = _instances(method, model, split, hp, made, rows)
+            instances = _instances(task, model, split, made, rows)
         for row, instance in zip(rows, instances, strict=True):
             grid = split.grids[row]
             found[split.ids[row]] = Segments(
@@ -100,7 +90,7 @@ def label_instances(
 
 
 def label_length_s(
-    method: Method, model: nn.Module, split: PackedSplit, hp: Any, made: Pseudo | None = None
+    task: Task, model: nn.Module, split: PackedSplit, made: Pseudo | None = None
 ) -> float:
     """Mean length of the pseudo-labels that the present weights give a training split, in seconds.
 
@@ -108,16 +98,16 @@ def label_length_s(
     actions that do not overlap are: early in training they can be many times longer.
 
     Args:
-        method, model, split, hp, made: as for `label_quality`.
+        task, model, split, made: as for `label_quality`; `task` of any method.
 
     Returns:
         Seconds; NaN where the method has no pseudo-labels, or they state no instance.
     """
+    method = task.method
     if method.label_segments is None or (method.refresh is None and made is None):
         return float("nan")
-    found = Segments.concatenate(
-        [Segments.empty(), *label_instances(method, model, split, hp, made).values()]
-    )
+    instances = label_instances(task, model, split, made)
+    found = Segments.concatenate([Segments.empty(), *instances.values()])
     if not len(found):
         return float("nan")
     store, ids = split.store, split.ids
@@ -162,18 +152,14 @@ def label_accuracy(
 
 
 def _instances(
-    method: Method,
-    model: nn.Module,
-    split: PackedSplit,
-    hp: Any,
-    made: Pseudo | None,
-    rows: NDArray[np.int64],
+    task: Task, model: nn.Module, split: PackedSplit, made: Pseudo | None, rows: NDArray[np.int64]
 ) -> list[NDArray[Any]]:
     """What the labels of these videos state, see `Method.label_segments`."""
+    method = task.method
     assert method.label_segments is not None
     if made is not None:
         index = torch.from_numpy(rows).to(next(iter(made.values())).device)
         return method.label_segments({name: table[index] for name, table in made.items()}, None)
     assert method.refresh is not None
     batch = whole_videos(split, rows)
-    return method.label_segments(method.refresh(model, batch, hp), batch)
+    return method.label_segments(method.refresh(model, batch, task.hp), batch)

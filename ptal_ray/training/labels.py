@@ -46,6 +46,10 @@ class LabelTable:
         for name, value in fresh.items():
             self.tables[name][index] = value
 
+    def renew(self, rows: NDArray[np.int64], step: int) -> None:
+        """Notes that the labels of `rows` are those of `step`."""
+        self.renewed_at[rows] = step
+
     def fill(self, labels: Pseudo) -> None:
         """Takes the labels of all rows, which are never stale."""
         self.tables = {k: v.to(self.device) for k, v in labels.items()}

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
-from typing import Any
 
 import torch
 from torch import nn
 
+from ptal_ray.methods.method import TrainParams
+
 LAST_LR = 1e-8  # where a cosine ends
 
 
-def make_optimizer(model: nn.Module, hp: Any) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, hp: TrainParams) -> torch.optim.Optimizer:
     """Adam with L2 decay of everything, or AdamW that spares vectors: biases, norms and scales.
 
     Source: AdamW: ActionFormer code.
@@ -27,7 +28,7 @@ def make_optimizer(model: nn.Module, hp: Any) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=hp.lr, fused=True)
 
 
-def learning_rate(hp: Any, step: int, steps: int) -> float:
+def learning_rate(hp: TrainParams, step: int, steps: int) -> float:
     """lr of an optimiser step: a linear rise from 0, then level or along a cosine.
 
     Args:
@@ -47,7 +48,7 @@ def learning_rate(hp: Any, step: int, steps: int) -> float:
 
 
 def update(
-    model: nn.Module, optimizer: torch.optim.Optimizer, hp: Any, step: int, steps: int
+    model: nn.Module, optimizer: torch.optim.Optimizer, hp: TrainParams, step: int, steps: int
 ) -> None:
     """Moves the weights along their gradients, clipped, at the learning rate of this step."""
     if hp.grad_clip:

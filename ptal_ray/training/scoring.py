@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Callable
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
 
-from ptal_ray.data.batching import PackedSplit
+from ptal_ray.data.batching import PackedSplit, stored_grid
 from ptal_ray.data.types import Scores
-from ptal_ray.methods.method import Batch, Method
+from ptal_ray.errors import DivergedError
+from ptal_ray.methods.method import AnyMethod, Batch, DecodeParams, TrainParams, with_values
+from ptal_ray.training.decoding import DecodeResult, search_decode
+from ptal_ray.training.selection import objective_of
+from ptal_ray.training.task import Task
+from ptal_ray.training.worker import Worker
 
-Shared = TypeVar("Shared")
 SCORE_SNIPPETS = 4096  # padded snippets scored at once; bounds memory
 
 
 def score_videos(
-    method: Method, model: nn.Module, split: PackedSplit, hp: Any, precision: str = "fp32"
+    method: AnyMethod,
+    model: nn.Module,
+    split: PackedSplit,
+    hp: TrainParams,
+    precision: str = "fp32",
 ) -> list[Scores]:
     """The method's scores of every video of `split`, in its order, without gradients."""
     model.eval()
@@ -33,21 +40,55 @@ def score_videos(
     return [found[row] for row in range(len(split.ids))]
 
 
-def gathered(scored: list[Scores], rank: int, world_size: int) -> list[Scores]:
-    """The scores that all workers of a trial have, on rank 0; none on the others."""
-    if world_size == 1:
-        return scored
-    parts: list[list[Scores] | None] | None = [None] * world_size if rank == 0 else None
-    dist.gather_object(scored, parts)
-    return [s for part in parts or [] for s in part or []]
+def scores_of(
+    task: Task, worker: Worker, model: nn.Module, ids: tuple[str, ...], step: int
+) -> list[Scores]:
+    """The scores of `ids`, on rank 0; every worker scores its share.
+
+    Args:
+        task: with the data.
+        worker: this one among those of the trial.
+        model: whose scores count.
+        ids: in the order of the scores.
+        step: optimiser steps done, for the message.
+
+    Raises:
+        DivergedError: one is not finite.
+    """
+    share, own = ids[worker.rank :: worker.world_size], []
+    if share:
+        split = task.split(share, worker.device)
+        own = score_videos(task.method, model, split, task.hp, task.config.precision)
+    scored = worker.gathered(own)
+    if (bad := not_finite(scored)) is not None:
+        raise DivergedError(f"scores of {bad}: not finite at step {step}; lower lr")
+    by_id = {s.id: s for s in scored}
+    return [by_id[i] for i in ids] if worker.rank == 0 else []
 
 
-def from_first(value: Shared, world_size: int) -> Shared:
-    """What rank 0 has, on every worker of a trial."""
-    shared = [value]
-    if world_size > 1:
-        dist.broadcast_object_list(shared, src=0)
-    return shared[0]
+def best_decoding(
+    task: Task, scores: list[Scores], label_length_s: Callable[[], float]
+) -> DecodeResult[DecodeParams]:
+    """The decode search of a trial.
+
+    Args:
+        task: with the data and what is searched.
+        scores: one a video of `task.score_ids`.
+        label_length_s: see `objective_of`.
+    """
+    config, store, ids = task.config, task.store, task.score_ids
+    return search_decode(
+        task.method.decode,
+        scores,
+        [stored_grid(store, i, task.hp.resample_to) for i in ids],
+        [store.duration_s(i) for i in ids],
+        objective_of(store, ids, config.score_on, config.metric, label_length_s),
+        start=with_values(task.method.decode_params, config.decode),
+        domains=config.decode_domains,
+        settings=config.decode_settings,
+        cross_fit=config.cross_fit,
+        seed=config.fold_seed,
+    )
 
 
 def not_finite(scored: list[Scores]) -> str | None:

@@ -1,150 +1,122 @@
-"""What an earlier stage of training left, kept for every trial that depends on the same of it."""
+"""A trial with what comes before it: its earlier stages, trained or found where they are kept."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
-from dataclasses import replace
-from functools import cache
-from pathlib import Path
+from dataclasses import asdict, replace
+from functools import cache, partial
 
+import numpy as np
 import torch
-from filelock import FileLock
 
-from ptal_ray.errors import ConfigError
-from ptal_ray.methods.method import StageResult
-from ptal_ray.storage.remote import Remote, is_remote
-from ptal_ray.training.checkpoint import read_checkpoint, write_checkpoint
+from ptal_ray.data.batching import stored_grid
+from ptal_ray.data.types import Scores
+from ptal_ray.methods.method import DecodeParams, Stage, StageResult, TrainParams
+from ptal_ray.training.batches import batch_plan
 from ptal_ray.training.config import TrialConfig
-from ptal_ray.training.decoding import read_scores, write_scores
-from ptal_ray.training.scoring import from_first
+from ptal_ray.training.scoring import scores_of
+from ptal_ray.training.stage_cache import Key, stage_result
+from ptal_ray.training.task import Task
+from ptal_ray.training.trial import Trial
+from ptal_ray.training.worker import Worker
 
-Key = tuple[TrialConfig, str, tuple[str, ...]]
+Kept = Callable[..., StageResult]
 
 
-def stage_result(
-    key: Key,
-    made: Callable[[], StageResult],
-    rank: int = 0,
-    world_size: int = 1,
-    scored: bool = True,
-) -> StageResult:
-    """What a stage leaves: found in the cache, or made and kept.
+def start(config: TrialConfig, device: str = "cpu", rank: int = 0, world_size: int = 1) -> Trial:
+    """A trial that is ready to train.
 
-    Concurrent trials, also on other machines that share the folder, wait for the one that makes
-    it. Files appear whole or not at all, the scores after the weights, and the lock of a killed
-    process is free. Where `stages` is an s3:// address, every machine has a folder of its own and
-    looks there first; two machines may then make the same at the same time.
+    Trains its earlier stages, unless `config.stages` keeps what they left.
 
     Args:
-        key: the stage's configuration, whose `stages` is the cache folder, an address or empty for
-            none; the content hash of the data; the ids that it scores.
-        made: trains and scores; every worker calls it, rank 0 has the result.
-        rank, world_size: of this worker among those of the trial.
-        scored: whether the scores are asked for; the weights are without them, unread.
+        config: what to train.
+        device: "cpu", "cuda" or "cuda:k".
+        rank, world_size: this worker among those of the trial, see `Worker`.
 
     Raises:
-        ConfigError: the folder cannot be written to.
-        DataError: what the cache holds is damaged.
-        StorageError: the address cannot be read or written.
+        ConfigError: the batch does not divide among the workers, or the method cannot train on
+            that dataset with these parameters.
+        DataError: a split is empty, or what is kept of a stage is damaged.
+        DivergedError: an earlier stage diverged.
     """
-    path = entry(key)
-    there = Remote.parse(key[0].stages) if is_remote(key[0].stages) else None
-    if path and rank == 0:
-        _make_folder(path.parent)
-    lock = FileLock(path.with_suffix(".lock")) if path and rank == 0 else nullcontext()
-    with lock:
-        if path and rank == 0 and not path.exists():
-            _pull(path, there)
-        kept = _read(path, scored) if path and rank == 0 and path.exists() else None
-        found = from_first(kept, world_size)
-        if found is None:
-            result = made()
-            if path and rank == 0:
-                _write(path, result)
-                _push(path, there)
-            found = from_first(result if scored else replace(result, scores=[]), world_size)
-    assert found is not None
-    return found
+    worker = Worker(device=torch.device(device), rank=rank, world_size=world_size)
+    return _start(config, worker)
 
 
-def _write(path: Path, result: StageResult) -> None:
-    if result.weights:
-        write_checkpoint(path.with_suffix(".pt"), path.stem, {"weights": result.weights})
-    write_scores(path, result.scores)
+def _start(config: TrialConfig, worker: Worker) -> Trial:
+    task = Task.of(config)
+    batch_plan(task, worker, [np.arange(len(task.ids))])  # before stages train for long
+    if task.method.check is not None:
+        task.method.check(task.store, task.hp)
+    stage = task.method.stage
+    return Trial(task, worker, _left_by(stage, task, worker) if stage else None)
 
 
-def _pull(path: Path, there: Remote | None) -> None:
-    if there is None or path.name not in there.names(below=False):
-        return
-    for file in (path.with_suffix(".pt"), path):  # the scores came there last
-        (there / file.name).pull(file)
+def _left_by(stage: Stage[TrainParams], task: Task, worker: Worker) -> StageResult | None:
+    """What the stage before a task leaves; None where it has no steps.
 
-
-def _push(path: Path, there: Remote | None) -> None:
-    if there is None:
-        return
-    for file in (path.with_suffix(".pt"), path):
-        if file.exists():
-            (there / file.name).push(file)
-
-
-def _read(path: Path, scored: bool = True) -> StageResult:
-    weights = path.with_suffix(".pt")
-    kept = read_checkpoint(weights, path.stem, torch.device("cpu")) if weights.exists() else {}
-    scores = read_scores(path) if scored else []
-    return StageResult(scores=scores, weights=kept.get("weights", {}))
-
-
-def entry(key: Key) -> Path | None:
-    """The file of a stage: named by a hash of everything its scores depend on."""
-    config, data_hash, ids = key
-    if not config.stages:
+    Raises:
+        DivergedError: the stage diverged.
+    """
+    steps = int(getattr(task.hp, stage.steps))
+    if not steps:
         return None
-    depends = {
-        "code": _code(), "data": data_hash, "ids": ids, "method": config.method,
-        "train": config.train, "decode": config.decode, "steps": config.report_steps,
-        "seed": config.seed, "precision": config.precision, "fit_on": config.fit_on,
-    }  # fmt: skip
-    if external := config.train.get("external_scores"):
-        depends["external"] = hashlib.sha256(Path(str(external)).read_bytes()).hexdigest()
-    if config.fit_on == "fit":
-        depends |= {"fold": [config.val_fraction, config.fold_seed, config.num_folds, config.fold]}
-    digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
-    place = Path(config.stages)
-    if is_remote(config.stages):
-        place = Remote.parse(config.stages).cache
-    return place / f"{config.method}-{digest[:32]}.npz"
+    config = replace(
+        task.config, method=stage.method, train=asdict(stage.params(task.hp)), decode={},
+        decode_domains={}, report_steps=(steps,),
+    )  # fmt: skip
+    ids = task.ids if stage.scored else ()
+    # asked for twice where no folder keeps it
+    made = cache(partial(_trained, config, worker, ids, stage.starts))
+    key = (config, task.store.info.content_hash, ids)
+    kept = partial(stage_result, key, made, worker)
+    if stage.rules is None:
+        return kept()
+    return _predicted(task, worker, stage.rules(task.hp), key, kept)
 
 
-def check_folder(stages: str) -> None:
-    """Says whether what is at the folder of stages, if anything, is a folder to write in.
+def _trained(
+    config: TrialConfig, worker: Worker, ids: tuple[str, ...], weights: bool
+) -> StageResult:
+    """Trains a stage and scores `ids` with it."""
+    trial = _start(config, worker)
+    trial.train_until(config.report_steps[-1])
+    judged = trial.learner.judged
+    left = {name: p.detach().cpu() for name, p in judged.named_parameters()} if weights else {}
+    scores = scores_of(trial.task, worker, judged, ids, trial.step) if ids else []
+    return StageResult(scores=scores, weights=left)
 
-    Raises:
-        ConfigError: it is not.
+
+def _predicted(
+    task: Task, worker: Worker, rules: DecodeParams, key: Key, kept: Kept
+) -> StageResult:
+    """The weights of a stage, and what its scores predict of the videos without annotations.
+
+    Args:
+        task: of the trial that follows, whose method decodes.
+        worker: this one among those of the trial.
+        rules: decode parameters.
+        key: of the stage.
+        kept: what it left, with or without (`scored=False`) its scores.
     """
-    if not stages or is_remote(stages):
-        return
-    folder = Path(stages)
-    if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise ConfigError(f"{folder}: not a folder to write to; earlier stages are kept there")
+    config, content, _ = key
+    annotated, duration = set(task.annotated), task.store.duration_s
+    grids = {
+        id: stored_grid(task.store, id, task.hp.resample_to)
+        for id in task.ids
+        if id not in annotated
+    }
 
+    def predicted() -> StageResult:
+        scores = kept().scores  # every worker asks, the first one decodes
+        found = {
+            s.id: task.method.decode(s, grids[s.id], duration(s.id), rules)
+            for s in scores
+            if s.id in grids and worker.rank == 0
+        }
+        columns = [Scores(id=id, arrays=asdict(own)) for id, own in found.items()]
+        return StageResult(scores=columns, weights={})
 
-def _make_folder(folder: Path) -> None:
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    check_folder(str(folder))
-    if not folder.exists():
-        raise ConfigError(f"{folder}: cannot be made; earlier stages are kept there")
-
-
-@cache
-def _code() -> str:
-    """A hash of this package's source: a stage may depend on any of it."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    by_rules = (replace(config, decode=asdict(rules)), content, tuple(grids))
+    found = stage_result(by_rules, predicted, worker)
+    return replace(kept(scored=False), scores=found.scores)

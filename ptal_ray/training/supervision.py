@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -12,12 +11,12 @@ from ptal_ray.data import splits
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Points, Segments
 from ptal_ray.errors import DataError
-from ptal_ray.methods.method import Method
+from ptal_ray.methods.method import AnyMethod, TrainParams
 from ptal_ray.training.config import TrialConfig
 
 
 def fold(
-    store: FeatureStore, hp: Any, fraction: float, seed: int
+    store: FeatureStore, hp: TrainParams, fraction: float, seed: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Ids to fit and ids to select on; labelled videos are as frequent among both.
 
@@ -32,22 +31,21 @@ def fold(
     return splits.fold(store, fraction, seed, set(annotated_ids(store, hp)))
 
 
-def annotated_ids(store: FeatureStore, hp: Any) -> tuple[str, ...]:
+def annotated_ids(store: FeatureStore, hp: TrainParams) -> tuple[str, ...]:
     """Training videos whose annotations may be read; none for methods supervised by points.
 
     Raises:
         DataError: no training video is annotated.
     """
-    if not hasattr(hp, "labelled_fraction"):
-        return ()
-    return _labelled(store, hp.labelled_fraction, hp.labelled_seed)
+    labelled = hp.labelled()
+    return _labelled(store, *labelled) if labelled else ()
 
 
 _labelled = lru_cache(maxsize=4)(splits.labelled)  # asked many times of one store, which is fixed
 
 
 def split_ids(
-    store: FeatureStore, config: TrialConfig, hp: Any
+    store: FeatureStore, config: TrialConfig, hp: TrainParams
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Training ids and ids to score.
 
@@ -67,7 +65,7 @@ def split_ids(
 
 
 def selection_fold(
-    store: FeatureStore, config: TrialConfig, hp: Any
+    store: FeatureStore, config: TrialConfig, hp: TrainParams
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Ids to fit and ids to select on: part `fold` of `num_folds`, or by `val_fraction`.
 
@@ -91,7 +89,7 @@ def selection_fold(
 
 
 def visible_ids(
-    store: FeatureStore, ids: tuple[str, ...], method: Method, hp: Any
+    store: FeatureStore, ids: tuple[str, ...], method: AnyMethod, hp: TrainParams
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Ids that training sees, and those of them whose annotations it may see."""
     if method.supervision == "point":
@@ -106,7 +104,7 @@ def visible_ids(
 def visible_points(
     store: FeatureStore,
     ids: tuple[str, ...],
-    method: Method,
+    method: AnyMethod,
     truth: Callable[[], dict[str, Segments]],
 ) -> list[Points]:
     """Annotated points of each video, or the centres of the instances it is annotated with."""

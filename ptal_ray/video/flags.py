@@ -7,15 +7,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
-from ptal_ray.errors import ConfigError
-from ptal_ray.video.encoders.encoder import FileEncoder
-from ptal_ray.video.settings import Settings, check_encoder
-from ptal_ray.video.windows import Span
-
-_OF_FILES = ("size", "mean", "std", "clip")  # flags of encoders in a file
-
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of an extraction."""
@@ -43,35 +34,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "one, without Ray (default: 1)")  # fmt: skip
     add("--address", default=os.environ.get("RAY_ADDRESS"), help="of a running Ray cluster "
         "(local: none), whose nodes see videos and --out at the same paths")  # fmt: skip
-    add("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu",
-        help="default: %(default)s")  # fmt: skip
-
-
-def settings_of(args: argparse.Namespace) -> Settings:
-    """The settings that flags say.
-
-    Raises:
-        ConfigError: they do not go together, or an encoder, stride or window is none.
-    """
-    given = {name: getattr(args, name) for name in _OF_FILES if getattr(args, name) is not None}
-    encoder: str | FileEncoder = args.encoder
-    if Path(args.encoder).suffix in (".pt", ".pt2"):
-        size = given.pop("size", (224, 224))
-        encoder = FileEncoder(path=Path(args.encoder), height=size[0], width=size[1], **given)
-        encoder.record()  # finds a file that cannot be read
-    else:
-        check_encoder(args.encoder)
-        if given:
-            raise ConfigError(
-                f"--{next(iter(given))}: is for --encoder FILE; {args.encoder} has its own"
-            )
-    return Settings.of(
-        encoder,
-        fps=args.fps,
-        stride=Span.parse("--stride", args.stride) if args.stride else None,
-        window=Span.parse("--window", args.window) if args.window else None,
-        dtype=args.dtype,
-    )
+    add("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
 
 
 def _positive(text: str) -> float:

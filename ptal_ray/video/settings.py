@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ptal_ray.errors import ConfigError
@@ -10,6 +12,7 @@ from ptal_ray.video.encoders.encoder import NAMED, FileEncoder
 from ptal_ray.video.probe import Video
 from ptal_ray.video.windows import Span, Windows
 
+_OF_FILES = ("size", "mean", "std", "clip")  # flags of encoders in a file
 STRIDE = Span(value=16, in_seconds=False)  # of encoders that take each frame alone
 
 
@@ -73,6 +76,33 @@ class Settings:
             "fps": self.fps, "stride": str(self.stride), "window": str(self.window),
             "dtype": self.dtype,
         }  # fmt: skip
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """The settings that flags say.
+
+    Raises:
+        ConfigError: they do not go together, or an encoder, stride or window is none.
+    """
+    given = {name: getattr(args, name) for name in _OF_FILES if getattr(args, name) is not None}
+    encoder: str | FileEncoder = args.encoder
+    if Path(args.encoder).suffix in (".pt", ".pt2"):
+        size = given.pop("size", (224, 224))
+        encoder = FileEncoder(path=Path(args.encoder), height=size[0], width=size[1], **given)
+        encoder.record()  # finds a file that cannot be read
+    else:
+        check_encoder(args.encoder)
+        if given:
+            raise ConfigError(
+                f"--{next(iter(given))}: is for --encoder FILE; {args.encoder} has its own"
+            )
+    return Settings.of(
+        encoder,
+        fps=args.fps,
+        stride=Span.parse("--stride", args.stride) if args.stride else None,
+        window=Span.parse("--window", args.window) if args.window else None,
+        dtype=args.dtype,
+    )
 
 
 def check_encoder(name: str) -> None:

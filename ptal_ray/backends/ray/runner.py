@@ -10,12 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from ray import tune
 from ray.tune.execution import class_cache
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from ptal_ray.backends.ray.cluster import cluster, nodes, trials_at_once
@@ -24,11 +23,11 @@ from ptal_ray.backends.ray.trainable import device, trial_process
 from ptal_ray.backends.ray.workers import standing_workers
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, NoTrialFinished, StorageError, full_storage_named
-from ptal_ray.policy.optuna_searcher import OptunaSearcher
+from ptal_ray.policy.policies import make_policy
 from ptal_ray.storage.lock import locked
 from ptal_ray.study.conductor import Conductor
 from ptal_ray.study.study import Study, end_event, study_event, write_study
-from ptal_ray.study.view import EventLog, StudyView, TrialView
+from ptal_ray.study.view import EventLog, StudyView
 
 SCRATCH = ".ray"
 PATIENCE_S = 60.0  # without a report, until it is looked whether any trial runs
@@ -102,8 +101,7 @@ def _noted(study: Study, log: EventLog, listen: Listener) -> Iterator[None]:
         raise
     finally:
         try:
-            view = StudyView.read(study.directory)
-            _write(log, listen, **end_event(study, view, state, message))
+            _write(log, listen, **end_event(state, message))
         except StorageError:
             if state == "done":  # otherwise a log without an end says enough
                 raise
@@ -118,11 +116,7 @@ def _tune(
     interrupted: Callable[[], bool],
     trainable: Any,
 ) -> None:
-    scheduler = _Asha(study) if study.scheduler == "asha" else FIFOScheduler()  # type: ignore[no-untyped-call]
-    replay = scheduler.replay if isinstance(scheduler, _Asha) else _forget
-    conductor = Conductor(study, OptunaSearcher(study), log, replay, listen)
-    if isinstance(scheduler, _Asha):
-        scheduler.spared = conductor.spared
+    conductor = Conductor(study, make_policy(study), log, listen)
     bridge = _Bridge(conductor, interrupted)
     resources = study.space.resources
     scratch = str(study.directory / SCRATCH)
@@ -139,7 +133,7 @@ def _tune(
         },
         tune_config=tune.TuneConfig(
             search_alg=_Suggestions(bridge),
-            scheduler=scheduler,
+            scheduler=FIFOScheduler(),  # type: ignore[no-untyped-call]
             num_samples=-1,
             max_concurrent_trials=num,
             reuse_actors=True,
@@ -150,7 +144,7 @@ def _tune(
             name="tune",
             storage_path=scratch,
             callbacks=[_Log(bridge)],
-            stop=_Deadline(bridge),
+            stop=_Reports(bridge),
             failure_config=tune.FailureConfig(max_failures=0),  # the conductor tries again
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_frequency=0, checkpoint_at_end=False
@@ -205,42 +199,6 @@ class _Stateless:
         return object, ()
 
 
-class _Asha(_Stateless, AsyncHyperBandScheduler):
-    """Ray's ASHA, which can be told of trials it did not see and spares the conductor's own."""
-
-    def __init__(self, study: Study) -> None:
-        budget = study.space.budget
-        super().__init__(
-            time_attr="step",
-            metric="objective",
-            mode="max",
-            max_t=budget.max_steps,
-            grace_period=budget.min_steps,
-            reduction_factor=budget.eta,
-        )
-        self.spared: Callable[[str], bool] = lambda trial_id: False
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        decision = str(super().on_trial_result(tune_controller, trial, result))
-        spared = decision == self.STOP and self.spared(trial.trial_id)
-        return str(self.CONTINUE) if spared else decision
-
-    def replay(self, trial_id: str, trial: TrialView, was: str = "") -> None:
-        """Fills the rungs with the reports of an earlier run, in place of those of `was`."""
-        for bracket in self._brackets:
-            for _, recorded in bracket._rungs:
-                recorded.pop(was, None)
-        stand_in: Any = SimpleNamespace(trial_id=trial_id)
-        self.on_trial_add(stand_in, stand_in)
-        for report in trial.reports:
-            result = {"step": report.step, "objective": report.objective}
-            super().on_trial_result(stand_in, stand_in, result)
-
-
-def _forget(trial_id: str, trial: TrialView, was: str = "") -> None:
-    """Without early stops there are no rungs."""
-
-
 class _Suggestions(_Stateless, Searcher):
     """Tune's view of the conductor as a searcher."""
 
@@ -292,8 +250,7 @@ class _Log(_Stateless, tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        bridge, self._heard_at = self._bridge, time.monotonic()
-        bridge.call(bridge.conductor.reported, trial.trial_id, result)
+        self._heard_at = time.monotonic()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         bridge = self._bridge
@@ -304,14 +261,16 @@ class _Log(_Stateless, tune.Callback):
         bridge.call(bridge.conductor.ended, trial.trial_id, {}, _reason(trial))
 
 
-class _Deadline(_Stateless, tune.Stopper):
-    """Stops search trials when the time is up."""
+class _Reports(_Stateless, tune.Stopper):
+    """Tells the conductor of every report, before Tune acts on it; says which trials stop."""
 
     def __init__(self, bridge: _Bridge) -> None:
         self._bridge = bridge
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return bool(self._bridge.call(self._bridge.conductor.expired, trial_id))
+        conductor = self._bridge.conductor
+        self._bridge.call(conductor.reported, trial_id, result)
+        return bool(self._bridge.call(conductor.expired, trial_id))
 
     def stop_all(self) -> bool:
         return False

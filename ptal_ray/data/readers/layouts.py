@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from ptal_ray.data.readers.release import Given, Release
+if TYPE_CHECKING:  # what they need is slow to import, and --help names the layouts
+    from ptal_ray.data.readers.release import Given, Release
 
 LAYOUTS = {
     "plain": "plain",

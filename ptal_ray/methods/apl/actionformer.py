@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ptal_ray.methods.apl.actionformer_decode import decode, network, network_lengths, scores
 from ptal_ray.methods.apl.actionformer_losses import loss, represent, run, terms
 from ptal_ray.methods.apl.actionformer_network import build, check
@@ -14,7 +12,7 @@ from ptal_ray.methods.apl.instances import annotated
 from ptal_ray.methods.method import Method
 
 
-def label_rules(hp: Any) -> ActionFormerDecode:
+def label_rules(hp: AplTrain) -> ActionFormerDecode:
     """How predictions that may become labels are suppressed."""
     return ActionFormerDecode(
         sigma=hp.label_sigma,

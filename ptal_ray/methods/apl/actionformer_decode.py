@@ -12,13 +12,15 @@ from torch import Tensor
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.methods.apl import external
 from ptal_ray.methods.apl.actionformer_network import ActionFormer, class_scores
-from ptal_ray.methods.apl.actionformer_params import ActionFormerDecode
+from ptal_ray.methods.apl.actionformer_params import ActionFormerDecode, ActionFormerTrain
 from ptal_ray.methods.method import Batch
 from ptal_ray.ops.nms import batched_nms
 from ptal_ray.ops.pyramid import level_masks, traced_lengths
 
 
-def network(model: ActionFormer, features: Tensor, mask: Tensor, hp: Any) -> dict[str, Tensor]:
+def network(
+    model: ActionFormer, features: Tensor, mask: Tensor, hp: ActionFormerTrain
+) -> dict[str, Tensor]:
     """Of all levels one after the other "score" (B, N, C) and "edges" (B, N, 2) in positions.
 
     "mask" (B, T') is that of the features with the padding behind; level l has T' / 2^l positions.
@@ -29,12 +31,14 @@ def network(model: ActionFormer, features: Tensor, mask: Tensor, hp: Any) -> dic
     return {"score": score, "edges": output.edges, "mask": mask}
 
 
-def network_lengths(hp: Any) -> tuple[int, int]:
+def network_lengths(hp: ActionFormerTrain) -> tuple[int, int]:
     """See `traced_lengths`."""
     return traced_lengths(hp.window, hp.levels)
 
 
-def scores(model: ActionFormer, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]:
+def scores(
+    model: ActionFormer, batch: Batch, hp: ActionFormerTrain, grids: list[Grid]
+) -> list[Scores]:
     """Of each level l "score<l>" (T_l, C) and "edges<l>" (T_l, 2), distances in snippets.
 
     With external scores those of the classes of the video, times the best of the detector's.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,7 +12,9 @@ from ptal_ray.methods.apl.actionformer_network import (
     class_scores,
     joint_quality,
 )
+from ptal_ray.methods.apl.actionformer_params import ActionFormerTrain
 from ptal_ray.methods.apl.actionformer_targets import Targets, targets
+from ptal_ray.methods.apl.detector import Unlabelled
 from ptal_ray.methods.apl.instances import instances
 from ptal_ray.methods.method import Batch, Pseudo, Step
 from ptal_ray.ops import mil
@@ -26,7 +26,7 @@ SMALL = 1e-8
 CLAMP = 1e-6  # scores keep this distance from 0 and 1 in logarithms
 
 
-def loss(model: ActionFormer, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
+def loss(model: ActionFormer, batch: Batch, hp: ActionFormerTrain, step: Step) -> dict[str, Tensor]:
     """Weighted terms "class", "edges" and, with quality heads, "quality".
 
     Source: ActionFormer code; golden actionformer/tiny_model.
@@ -58,9 +58,9 @@ def terms(
     output: Output,
     batch: Batch,
     own: Pseudo,
-    hp: Any,
+    hp: ActionFormerTrain,
     step: Step,
-    unlabelled: Tensor | None = None,
+    unlabelled: Unlabelled | None = None,
 ) -> dict[str, Tensor]:
     """The terms of `detection_losses` from the instances of the crops."""
     classes = output.logit.shape[2]
@@ -72,9 +72,9 @@ def detection_losses(
     model: ActionFormer,
     output: Output,
     taught: Targets,
-    hp: Any,
+    hp: ActionFormerTrain,
     step: Step,
-    unlabelled: Tensor | None = None,
+    unlabelled: Unlabelled | None = None,
 ) -> dict[str, Tensor]:
     """The terms, 0-d, each the sum over positions by the running number of positives.
 
@@ -83,11 +83,10 @@ def detection_losses(
         output, taught: of the same positions.
         hp: train parameters.
         step: of the trial.
-        unlabelled: (B,) bool, videos with pseudo-labels: they count `unlabelled_weight` times and
-            have a running number of their own.
+        unlabelled: videos with pseudo-labels, which have a running number of their own.
     """
     positive = taught.positive & output.mask
-    weight = _video_weights(model, positive.sum(dim=1), hp, step, unlabelled)
+    weight = _video_weights(model, positive.sum(dim=1), step, unlabelled)
     edges, target = output.edges, taught.edges
     tiou, tnd = edge_quality(edges.detach(), target)
     label = smoothed(taught.label, hp.label_smoothing)
@@ -116,21 +115,21 @@ def _weighted(value: Tensor, chosen: Tensor, weight: Tensor) -> Tensor:
 
 
 def _video_weights(
-    model: ActionFormer, number: Tensor, hp: Any, step: Step, unlabelled: Tensor | None
+    model: ActionFormer, number: Tensor, step: Step, unlabelled: Unlabelled | None
 ) -> Tensor:
     """(B,) weight of each video: by the running number of positives of its kind.
 
     Args:
         number: (B,) positives of each video.
     """
-    kind = torch.zeros_like(number) if unlabelled is None else unlabelled.long()
+    kind = torch.zeros_like(number) if unlabelled is None else unlabelled.videos.long()
     count = torch.zeros_like(model.positives).index_add(0, kind, number.to(model.positives))
     count = step.mean_over_workers(count) * step.world_size
     running = MOMENTUM * model.positives + (1 - MOMENTUM) * count.clamp(min=1)
     if model.training:  # a kind that the stage does not have keeps its number
         kinds = 1 if unlabelled is None else 2
         model.positives[:kinds] = running[:kinds]
-    factor = torch.where(kind == 1, 0.0 if unlabelled is None else hp.unlabelled_weight, 1.0)
+    factor = torch.where(kind == 1, 0.0 if unlabelled is None else unlabelled.weight, 1.0)
     weights: Tensor = factor * step.world_size / running[kind]
     return weights
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.apl import external
+from ptal_ray.methods.apl.actionformer_params import ActionFormerTrain
 from ptal_ray.ops.pyramid import (
     ConvStack,
     MaskedConv,
@@ -62,7 +62,7 @@ class ActionFormer(nn.Module):
 
     positives: Tensor
 
-    def __init__(self, feature_dim: int, num_classes: int, hp: Any) -> None:
+    def __init__(self, feature_dim: int, num_classes: int, hp: ActionFormerTrain) -> None:
         super().__init__()
         self.levels_above, self.drop_path, self.positions = hp.levels, hp.drop_path, hp.positions
         strides = [1] * hp.stem + [2] * hp.levels
@@ -158,7 +158,7 @@ def joint_quality(quality: Tensor, floor: float) -> Tensor:
     return (quality[..., 0] - quality[..., 1]).clamp(min=floor)
 
 
-def check(store: FeatureStore, hp: Any) -> None:
+def check(store: FeatureStore, hp: ActionFormerTrain) -> None:
     """Says whether the network can be built.
 
     Raises:
@@ -172,7 +172,7 @@ def check(store: FeatureStore, hp: Any) -> None:
         )
 
 
-def build(store: FeatureStore, hp: Any) -> ActionFormer:
+def build(store: FeatureStore, hp: ActionFormerTrain) -> ActionFormer:
     """The network for a dataset; raises as `check`."""
     check(store, hp)
     return ActionFormer(store.info.feature_dim, store.info.num_classes, hp)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -12,7 +10,7 @@ from ptal_ray.methods.apl.bmn_decode import decode, network, network_lengths, sc
 from ptal_ray.methods.apl.bmn_loss import losses
 from ptal_ray.methods.apl.bmn_network import Bmn, BmnOutput, build, check
 from ptal_ray.methods.apl.bmn_params import BmnDecode, BmnTrain
-from ptal_ray.methods.apl.detector import Detector
+from ptal_ray.methods.apl.detector import Detector, Unlabelled
 from ptal_ray.methods.apl.instances import CENTRE_T, annotated, instances
 from ptal_ray.methods.method import Batch, Method, Pseudo, Step
 
@@ -28,9 +26,9 @@ def terms(
     output: BmnOutput,
     batch: Batch,
     own: Pseudo,
-    hp: Any,
+    hp: BmnTrain,
     step: Step,
-    unlabelled: Tensor | None = None,
+    unlabelled: Unlabelled | None = None,
 ) -> dict[str, Tensor]:
     """The terms of `bmn_loss.losses` from the instances of the crops."""
     segments = own | {name: own[name] + CENTRE_T for name in ("start_t", "end_t")}
@@ -40,7 +38,7 @@ def terms(
     return losses(output, segments, batch.mask, hp, draw, step, unlabelled)
 
 
-def loss(model: Bmn, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
+def loss(model: Bmn, batch: Batch, hp: BmnTrain, step: Step) -> dict[str, Tensor]:
     """Weighted terms, see `bmn_loss.losses`."""
     output = run(model, batch, step)
     with torch.autocast(batch.mask.device.type, enabled=False):

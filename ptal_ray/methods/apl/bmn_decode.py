@@ -12,14 +12,14 @@ from torch import Tensor
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.methods.apl import external
 from ptal_ray.methods.apl.bmn_network import CLASSIFICATION, REGRESSION, TND, Bmn, BmnOutput
-from ptal_ray.methods.apl.bmn_params import BmnDecode
+from ptal_ray.methods.apl.bmn_params import BmnDecode, BmnTrain
 from ptal_ray.methods.method import Batch
 from ptal_ray.ops.nms import gated_soft_nms
 
 CHUNK = 16  # windows scored at once; bounds memory
 
 
-def scores(model: Bmn, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]:
+def scores(model: Bmn, batch: Batch, hp: BmnTrain, grids: list[Grid]) -> list[Scores]:
     """Of each video the proposals of all its windows, and its classes.
 
     Arrays by name: "start_t", "end_t" (M,) int32 edges in snippets of the video, "score" (M,),
@@ -47,7 +47,7 @@ def scores(model: Bmn, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]
     return made
 
 
-def network(model: Bmn, features: Tensor, mask: Tensor, hp: Any) -> dict[str, Tensor]:
+def network(model: Bmn, features: Tensor, mask: Tensor, hp: BmnTrain) -> dict[str, Tensor]:
     """Of a window or a resampled video: "start_t" and "end_t" (K,) edges of the cells, "score"
     (B, K), "inside" (B, K) bool, which cells are proposals, and "video" (B, C).
     """
@@ -62,7 +62,7 @@ def network(model: Bmn, features: Tensor, mask: Tensor, hp: Any) -> dict[str, Te
     }
 
 
-def network_lengths(hp: Any) -> tuple[int, int]:
+def network_lengths(hp: BmnTrain) -> tuple[int, int]:
     """A window or a resampled video alone: the samples of all cells follow from their length."""
     return int(hp.window or hp.resample_to), 0
 
@@ -78,7 +78,7 @@ def window_starts(length: int, window: int) -> list[int]:
 
 
 def _windows(
-    model: Bmn, batch: Batch, part: list[tuple[int, int]], window: int, hp: Any
+    model: Bmn, batch: Batch, part: list[tuple[int, int]], window: int, hp: BmnTrain
 ) -> list[list[NDArray[Any]]]:
     """Of each window the edges of its proposals, in snippets of the video, and their scores."""
     device = batch.mask.device
@@ -94,7 +94,7 @@ def _windows(
     return [[v[k][kept[k]] for v in (start, end, value)] for k in range(len(part))]
 
 
-def proposal_scores(made: BmnOutput, mask: Tensor, hp: Any) -> tuple[Tensor, Tensor]:
+def proposal_scores(made: BmnOutput, mask: Tensor, hp: BmnTrain) -> tuple[Tensor, Tensor]:
     """(B, K) score of each cell as a proposal, and whether it is one.
 
     A cell's end is judged at the snippet behind it, so none that touches the end is a proposal.

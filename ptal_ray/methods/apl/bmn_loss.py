@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ptal_ray.methods.apl.bmn_labels import LOW, POSITIVE, Targets, targets
 from ptal_ray.methods.apl.bmn_network import CLASSIFICATION, REGRESSION, TND, BmnOutput
+from ptal_ray.methods.apl.bmn_params import BmnTrain
+from ptal_ray.methods.apl.detector import Unlabelled
 from ptal_ray.methods.method import Step
 from ptal_ray.ops import mil
 
@@ -22,10 +23,10 @@ def losses(
     made: BmnOutput,
     segments: Mapping[str, Tensor],
     mask: Tensor,
-    hp: Any,
+    hp: BmnTrain,
     draw: Tensor,
     step: Step,
-    unlabelled: Tensor | None = None,
+    unlabelled: Unlabelled | None = None,
 ) -> dict[str, Tensor]:
     """Weighted 0-d terms "boundary", "regression", "classification", "video" and, with tnd, "tnd".
 
@@ -39,8 +40,7 @@ def losses(
         draw: (B, 2, K) uniform in [0, 1), which cells of middle and of low tIoU the regression
             takes.
         step: for its `mean_over_workers`.
-        unlabelled: (B,) bool, videos whose terms are means of their own and count
-            `unlabelled_weight` times; None for none.
+        unlabelled: videos whose terms are means of their own; None for none.
 
     Source: BMN code; golden bmn losses.
     """
@@ -50,9 +50,9 @@ def losses(
             return _weighted(made, given, mask, mask.new_ones(len(mask)), hp, draw, step)
         known, guessed = (
             _weighted(made, given, mask & rows[:, None], rows, hp, draw, step)
-            for rows in (~unlabelled, unlabelled)
+            for rows in (~unlabelled.videos, unlabelled.videos)
         )
-        return {name: term + hp.unlabelled_weight * guessed[name] for name, term in known.items()}
+        return {name: term + unlabelled.weight * guessed[name] for name, term in known.items()}
 
 
 def _weighted(
@@ -60,7 +60,7 @@ def _weighted(
     given: Targets,
     mask: Tensor,
     rows: Tensor,
-    hp: Any,
+    hp: BmnTrain,
     draw: Tensor,
     step: Step,
 ) -> dict[str, Tensor]:
@@ -99,7 +99,7 @@ def _weighted(
     return terms
 
 
-def _sets(given: Targets, mask: Tensor, cell: Tensor, hp: Any) -> dict[str, Tensor]:
+def _sets(given: Targets, mask: Tensor, cell: Tensor, hp: BmnTrain) -> dict[str, Tensor]:
     """Which snippets (B, T) and cells (B, K), or how much of them, each mean is over."""
     truth, cell = given.maps, cell & ~given.open_cell
     start, end, iou = truth.start > POSITIVE, truth.end > POSITIVE, truth.iou

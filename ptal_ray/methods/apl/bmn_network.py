@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.apl import external
+from ptal_ray.methods.apl.bmn_params import BmnTrain
 from ptal_ray.ops import mil
 from ptal_ray.ops.boundary_matching import BoundaryMatching, cells_on
 
@@ -55,7 +55,7 @@ class Bmn(nn.Module):
         hp: BmnTrain.
     """
 
-    def __init__(self, feature_dim: int, num_classes: int, hp: Any) -> None:
+    def __init__(self, feature_dim: int, num_classes: int, hp: BmnTrain) -> None:
         super().__init__()
         width, maps = hp.base_dim, hp.map_dim
         self.longest, self.r_act = hp.longest, hp.r_act
@@ -134,7 +134,7 @@ class Bmn(nn.Module):
         return torch.sigmoid(self.rate(maps).float())
 
 
-def check(store: FeatureStore, hp: Any) -> None:
+def check(store: FeatureStore, hp: BmnTrain) -> None:
     """Says whether the network can be built.
 
     Raises:
@@ -156,7 +156,7 @@ def check(store: FeatureStore, hp: Any) -> None:
         raise ConfigError("train.joint: true needs train.tnd: true")
 
 
-def build(store: FeatureStore, hp: Any) -> Bmn:
+def build(store: FeatureStore, hp: BmnTrain) -> Bmn:
     """The network for a dataset; raises as `check`."""
     check(store, hp)
     return Bmn(store.info.feature_dim, store.info.num_classes, hp)

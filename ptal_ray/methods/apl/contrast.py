@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ptal_ray.methods.apl.apl_params import AplStages
 from ptal_ray.methods.method import Pseudo, Step
 
 ROUNDS = 10  # of k-means
@@ -132,7 +131,7 @@ def batch_contrast(
     features: Tensor,
     length: Tensor,
     instances: Pseudo | None,
-    hp: Any,
+    hp: AplStages,
     step: Step,
 ) -> Tensor:
     """The coarse contrast of each video, averaged, plus the fine one of the whole batch.

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
 
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Grid, Scores, Segments
-from ptal_ray.methods.method import Batch, DecodeParams, Pseudo, Step, TrainParams
+from ptal_ray.methods.apl.apl_params import AplBmnTrain, AplTrain
+from ptal_ray.methods.method import Batch, DecodeT, Pseudo, Step
+
+AplT = TypeVar("AplT", AplTrain, AplBmnTrain)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Detector:
+class Unlabelled:
+    """Which videos of a batch have pseudo-labels, and how much they count.
+
+    Args:
+        videos: (B,) bool.
+        weight: of each, where an annotated video has 1.
+    """
+
+    videos: Tensor
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detector(Generic[AplT, DecodeT]):
     """A detector as plain functions; `hp` is an instance of `train_params`.
 
     Args:
@@ -25,22 +41,22 @@ class Detector:
         levels: outputs -> (B, T_l, H) features, level l with a position every 2^l snippets.
         represent: (model, batch, step) -> these features alone, without any head.
         terms: (model, outputs, batch, instances of the crops, hp, step, unlabelled) -> weighted
-            0-d terms; `unlabelled` is (B,) bool or None for none.
+            0-d terms; `unlabelled` is an `Unlabelled`, or None for none.
         scores, decode: see `Method`.
         network, network_lengths: see `Method`.
         label_rules: hp -> the decode parameters of predictions that may become labels.
     """
 
-    train_params: type[TrainParams]
-    decode_params: type[DecodeParams]
-    build: Callable[[FeatureStore, Any], nn.Module]
-    check: Callable[[FeatureStore, Any], None]
+    train_params: type[AplT]
+    decode_params: type[DecodeT]
+    build: Callable[[FeatureStore, AplT], nn.Module]
+    check: Callable[[FeatureStore, AplT], None]
     run: Callable[[Any, Batch, Step], Any]
     levels: Callable[[Any], list[Tensor]]
     represent: Callable[[Any, Batch, Step], list[Tensor]]
-    terms: Callable[[Any, Any, Batch, Pseudo, Any, Step, Tensor | None], dict[str, Tensor]]
-    scores: Callable[[Any, Batch, Any, list[Grid]], list[Scores]]
-    decode: Callable[[Scores, Grid, float, Any], Segments]
-    label_rules: Callable[[Any], DecodeParams]
-    network: Callable[[Any, Tensor, Tensor, Any], dict[str, Tensor]] | None = None
-    network_lengths: Callable[[Any], tuple[int, int]] | None = None
+    terms: Callable[[Any, Any, Batch, Pseudo, AplT, Step, Unlabelled | None], dict[str, Tensor]]
+    scores: Callable[[Any, Batch, AplT, list[Grid]], list[Scores]]
+    decode: Callable[[Scores, Grid, float, DecodeT], Segments]
+    label_rules: Callable[[AplT], DecodeT]
+    network: Callable[[Any, Tensor, Tensor, AplT], dict[str, Tensor]] | None = None
+    network_lengths: Callable[[AplT], tuple[int, int]] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ptal_ray.methods.method import TrainParams, param
+from ptal_ray.methods.method import Labelled, TrainParams, param
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,3 +28,7 @@ class DetectorTrain(TrainParams):
     labelled_seed: int = param(
         0, doc="which videos these are", source="PROPOSED", allowed=(0, 1000000)
     )
+
+    def labelled(self) -> Labelled:
+        """The annotated training videos."""
+        return Labelled(self.labelled_fraction, self.labelled_seed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +11,12 @@ from numpy.typing import NDArray
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.user_files import read_json
 from ptal_ray.errors import ConfigError, DataError
+from ptal_ray.methods.apl.detector_params import DetectorTrain
 
 BEST = 2  # classes of a video that detections may have
 
 
-def check(store: FeatureStore, hp: Any) -> None:
+def check(store: FeatureStore, hp: DetectorTrain) -> None:
     """Says whether external scores may be used, before anything is trained.
 
     Raises:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.types import Segments
+from ptal_ray.methods.apl.apl_params import AplStages
 from ptal_ray.methods.apl.instances import used_columns
 from ptal_ray.methods.method import Batch, Known, Pseudo, Step
 
@@ -60,7 +61,7 @@ def instance_vectors(split: PackedSplit, row: int, segments: Segments) -> Tensor
     return torch.stack(found) if found else features.new_zeros(0, features.shape[1])
 
 
-def bank(known: Known, hp: Any) -> Pseudo:
+def bank(known: Known, hp: AplStages) -> Pseudo:
     """The M annotated instances as the discriminator sees them, video by video.
 
     Returns:
@@ -114,7 +115,7 @@ def partners(anchor: Tensor, every: Tensor, draw: Tensor, number: int) -> Tensor
     return torch.where(count > 0, chosen, anchor[:, None, None]).flatten(1)
 
 
-def discriminator_loss(model: Discriminator, batch: Batch, hp: Any, step: Step) -> Tensor:
+def discriminator_loss(model: Discriminator, batch: Batch, hp: AplStages, step: Step) -> Tensor:
     """Mean cross entropy over pairs of the batch's instances with partners from the whole bank.
 
     Source: APL Eq. 8. Deviation: partners come from all labelled videos, since a batch of two

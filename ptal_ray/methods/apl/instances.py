@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,14 +11,14 @@ from torch import Tensor
 
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.types import Segments
-from ptal_ray.methods.method import Batch, Known, Pseudo
+from ptal_ray.methods.method import Batch, Known, Pseudo, TrainParams
 
 CENTRE_T = 0.5  # of a snippet, from its left edge
 KEPT_SHARE = 0.5  # of an instance that lies in the crop, else the crop does not have it
 EDGE_T = 0.5  # a crop reaches half a snippet beyond the centres of its first and last
 
 
-def annotated(known: Known, hp: Any) -> Pseudo:
+def annotated(known: Known, hp: TrainParams) -> Pseudo:
     """What the annotations teach, see `table`."""
     return table(known.split, known.truth(), {})
 

@@ -11,30 +11,31 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ptal_ray.data.types import Segments
-from ptal_ray.methods.apl.apl_params import LAST, early_params
-from ptal_ray.methods.apl.detector import Detector
+from ptal_ray.methods.apl.apl_params import LAST, AplStages, early_params
+from ptal_ray.methods.apl.detector import AplT, Detector, Unlabelled
 from ptal_ray.methods.apl.instances import instances, label_segments, table
 from ptal_ray.methods.apl.selection import select
 from ptal_ray.methods.apl.supervised import contrast_term
-from ptal_ray.methods.method import Batch, Known, Method, Pseudo, Stage, Step
+from ptal_ray.methods.method import Batch, DecodeT, Known, Method, Pseudo, Stage, Step
 
 LABELLED, UNLABELLED, UNUSED = 0, 1, -1  # kinds of video
 
 
 def loss(
-    detector: Detector, model: nn.Module, batch: Batch, hp: Any, step: Step
+    detector: Detector[AplT, DecodeT], model: nn.Module, batch: Batch, hp: AplT, step: Step
 ) -> dict[str, Tensor]:
     """The detector's terms over both kinds of video, and "contrast" with labels of both kinds."""
     output = detector.run(model, batch, step)
     assert batch.pseudo is not None
-    unlabelled = batch.pseudo["kind"] == UNLABELLED
+    guessed = batch.pseudo["kind"] == UNLABELLED
+    unlabelled = Unlabelled(videos=guessed, weight=hp.unlabelled_weight)
     with torch.autocast(batch.mask.device.type, enabled=False):
         own = instances(batch)
         terms = detector.terms(model, output, batch, own, hp, step, unlabelled)
         return terms | contrast_term(detector.levels(output), batch, own, hp, step)
 
 
-def pseudo_labels(known: Known, hp: Any) -> Pseudo:
+def pseudo_labels(known: Known, hp: AplStages) -> Pseudo:
     """Annotations of the labelled videos, chosen predictions of the others.
 
     Returns:
@@ -52,14 +53,14 @@ def pseudo_labels(known: Known, hp: Any) -> Pseudo:
     return found | {"kind": torch.tensor(kind)}
 
 
-def groups(made: Pseudo, hp: Any) -> list[NDArray[Any]]:
+def groups(made: Pseudo, hp: AplStages) -> list[NDArray[Any]]:
     """Rows of the labelled videos and of those with pseudo-labels, if there are any."""
     kind = made["kind"].cpu().numpy()
     every = [np.flatnonzero(kind == LABELLED), np.flatnonzero(kind == UNLABELLED)]
     return [rows for rows in every if len(rows)]
 
 
-def joint(detector: Detector, name: str, before: str) -> Method:
+def joint(detector: Detector[AplT, DecodeT], name: str, before: str) -> Method[AplT, DecodeT]:
     """This stage of a detector as the method `name`, after the stage `before`."""
     return Method(
         name=name,

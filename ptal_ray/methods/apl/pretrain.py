@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +10,12 @@ from torch import Tensor, nn
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.methods.apl.actionformer import DETECTOR
 from ptal_ray.methods.apl.contrast import batch_contrast
-from ptal_ray.methods.apl.detector import Detector
+from ptal_ray.methods.apl.detector import AplT, Detector
 from ptal_ray.methods.apl.icd import Discriminator
-from ptal_ray.methods.method import Batch, Method, Step
+from ptal_ray.methods.method import Batch, DecodeT, Method, Step
 
 
-def build(detector: Detector, store: FeatureStore, hp: Any) -> nn.Module:
+def build(detector: Detector[AplT, DecodeT], store: FeatureStore, hp: AplT) -> nn.Module:
     """The detector with the discriminator beside it, as "icd".
 
     Raises:
@@ -28,7 +27,7 @@ def build(detector: Detector, store: FeatureStore, hp: Any) -> nn.Module:
 
 
 def loss(
-    detector: Detector, model: nn.Module, batch: Batch, hp: Any, step: Step
+    detector: Detector[AplT, DecodeT], model: nn.Module, batch: Batch, hp: AplT, step: Step
 ) -> dict[str, Tensor]:
     """The contrast alone; no head learns.
 
@@ -40,7 +39,7 @@ def loss(
         return {"contrast": batch_contrast(levels, batch.features, length, None, hp, step)}
 
 
-def pretraining(detector: Detector, name: str) -> Method:
+def pretraining(detector: Detector[AplT, DecodeT], name: str) -> Method[AplT, DecodeT]:
     """This stage of a detector as the method `name`."""
     return Method(
         name=name,

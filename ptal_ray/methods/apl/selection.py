@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ptal_ray.data.types import Segments
+from ptal_ray.methods.apl.apl_params import AplStages
 from ptal_ray.methods.apl.icd import Discriminator, instance_vectors, likeness
 from ptal_ray.methods.method import Known
 
@@ -17,7 +17,7 @@ HIGHEST_SHARE = 0.9  # quantile of the scores that tau_pos does not exceed
 
 
 def select(
-    known: Known, predictions: dict[str, Segments], hp: Any
+    known: Known, predictions: dict[str, Segments], hp: AplStages
 ) -> tuple[dict[str, Segments], dict[str, Segments]]:
     """Divides predictions by score, then by likeness to the annotated instances of their class.
 
@@ -46,7 +46,7 @@ def select(
     )
 
 
-def thresholds(predictions: Sequence[Segments], hp: Any) -> list[NDArray[np.float64]]:
+def thresholds(predictions: Sequence[Segments], hp: AplStages) -> list[NDArray[np.float64]]:
     """tau_pos of each prediction: mean + k deviations of the scores, at most their 0.9 quantile.
 
     The scores are those of all predictions, or of their class or video (`tau_pos_scope`).
@@ -67,7 +67,9 @@ def thresholds(predictions: Sequence[Segments], hp: Any) -> list[NDArray[np.floa
     return np.split(limit, np.cumsum([len(p) for p in predictions]))[:-1]
 
 
-def revised(positive: NDArray[np.bool_], alike: NDArray[np.float64], hp: Any) -> NDArray[np.bool_]:
+def revised(
+    positive: NDArray[np.bool_], alike: NDArray[np.float64], hp: AplStages
+) -> NDArray[np.bool_]:
     """Positives without those unlike their class, and with the candidates like it.
 
     Args:
@@ -80,7 +82,7 @@ def revised(positive: NDArray[np.bool_], alike: NDArray[np.float64], hp: Any) ->
     return mined
 
 
-def discriminator(known: Known, hp: Any) -> Discriminator:
+def discriminator(known: Known, hp: AplStages) -> Discriminator:
     """The discriminator that the stage before has trained."""
     assert known.stage is not None
     weights = {
@@ -93,7 +95,9 @@ def discriminator(known: Known, hp: Any) -> Discriminator:
     return model
 
 
-def _likeness(known: Known, predictions: dict[str, Segments], hp: Any) -> list[NDArray[np.float64]]:
+def _likeness(
+    known: Known, predictions: dict[str, Segments], hp: AplStages
+) -> list[NDArray[np.float64]]:
     """Likeness of each video's predictions to the annotated instances of their classes."""
     split, truth = known.split, known.truth()
     rows = {id: row for row, id in enumerate(split.ids)}

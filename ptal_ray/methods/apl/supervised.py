@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ptal_ray.methods.apl.actionformer import DETECTOR
-from ptal_ray.methods.apl.apl_params import LABELS, early_params
+from ptal_ray.methods.apl.apl_params import LABELS, AplBmnTrain, AplStages, AplTrain, early_params
 from ptal_ray.methods.apl.contrast import batch_contrast
-from ptal_ray.methods.apl.detector import Detector
+from ptal_ray.methods.apl.detector import AplT, Detector
 from ptal_ray.methods.apl.icd import Discriminator, bank, discriminator_loss, places
 from ptal_ray.methods.apl.instances import annotated, instances
 from ptal_ray.methods.apl.pretrain import build
-from ptal_ray.methods.method import Batch, Known, Method, Pseudo, Stage, Step
+from ptal_ray.methods.method import Batch, DecodeT, Known, Method, Pseudo, Stage, Step
 
 
 def loss(
-    detector: Detector, model: nn.Module, batch: Batch, hp: Any, step: Step
+    detector: Detector[AplT, DecodeT], model: nn.Module, batch: Batch, hp: AplT, step: Step
 ) -> dict[str, Tensor]:
     """The detector's terms, "contrast" with annotations, and the discriminator's "icd"."""
     output = detector.run(model, batch, step)
@@ -32,7 +32,7 @@ def loss(
 
 
 def contrast_term(
-    levels: list[Tensor], batch: Batch, own: Pseudo, hp: Any, step: Step
+    levels: list[Tensor], batch: Batch, own: Pseudo, hp: AplStages, step: Step
 ) -> dict[str, Tensor]:
     """The weighted "contrast" of labelled snippets; nothing where its weight is 0."""
     if not hp.contrast_weight:
@@ -42,13 +42,13 @@ def contrast_term(
     return {"contrast": hp.contrast_weight * found}
 
 
-def labels(known: Known, hp: Any) -> Pseudo:
+def labels(known: Known, hp: AplTrain | AplBmnTrain) -> Pseudo:
     """The annotations, and the place of each in the bank of the discriminator."""
     made = annotated(known, hp)
     return made | {"instance": places(made["label"])}
 
 
-def supervised(detector: Detector, name: str, before: str) -> Method:
+def supervised(detector: Detector[AplT, DecodeT], name: str, before: str) -> Method[AplT, DecodeT]:
     """This stage of a detector as the method `name`, after the stage `before`."""
     return Method(
         name=name,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.methods.apn.model import Apn
-from ptal_ray.methods.apn.params import ApnDecode
+from ptal_ray.methods.apn.params import ApnDecode, ApnTrain
 from ptal_ray.methods.apn.proposals import pair_candidates
 from ptal_ray.methods.method import Batch
 from ptal_ray.ops.nms import hard_nms, soft_nms
@@ -20,7 +20,7 @@ CHUNK = 2048  # proposals evaluated at once; bounds memory
 KEPT_CLASSES = 8  # of a proposal, by class probability times confidence
 
 
-def scores(model: Apn, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]:
+def scores(model: Apn, batch: Batch, hp: ApnTrain, grids: list[Grid]) -> list[Scores]:
     """The best proposals of each video with all that decoding weighs; see `decode`.
 
     Arrays by name, K proposals by p_s * p_e descending and the best classes of each:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,6 +9,7 @@ from torch.nn import functional as F
 from ptal_ray.methods.apn.boundary import boundary_targets, weighted_binary_loss
 from ptal_ray.methods.apn.contrast import contrast_loss
 from ptal_ray.methods.apn.model import Apn
+from ptal_ray.methods.apn.params import ApnTrain
 from ptal_ray.methods.apn.proposals import Candidates, pair_candidates
 from ptal_ray.methods.method import Batch, Step
 
@@ -18,7 +17,7 @@ NEGATIVES = 2  # for each proposal with tIoU >= 0.5
 NARROWEST_ZONE_T = 2.0  # snippets; see _boundary_loss
 
 
-def loss(model: Apn, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
+def loss(model: Apn, batch: Batch, hp: ApnTrain, step: Step) -> dict[str, Tensor]:
     """Weighted terms "boundary", "class", "text" and "contrast".
 
     The contrast is a sum over the instances and classes of a video, as printed, and a mean over
@@ -70,7 +69,7 @@ def _in_crop(batch: Batch) -> dict[str, Tensor]:
 
 
 def _boundary_loss(
-    probability: Tensor, labels: dict[str, Tensor], mask: Tensor, hp: Any, step: Step
+    probability: Tensor, labels: dict[str, Tensor], mask: Tensor, hp: ApnTrain, step: Step
 ) -> Tensor:
     """BSN's objective on pseudo-labels.
 
@@ -91,7 +90,7 @@ def _boundary_loss(
     return total
 
 
-def _remember_longest(model: Apn, hp: Any, step: Step) -> None:
+def _remember_longest(model: Apn, hp: ApnTrain, step: Step) -> None:
     """d_max: a quantile of the lengths of all present pseudo-labels of the training split."""
     if hp.resample_to or step.split_pseudo is None:
         return  # d_max stays without limit: every duration of a resampled video is allowed
@@ -108,7 +107,7 @@ def _proposal_loss(
     probability: Tensor,
     batch: Batch,
     labels: dict[str, Tensor],
-    hp: Any,
+    hp: ApnTrain,
     step: Step,
 ) -> dict[str, Tensor]:
     found = pair_candidates(
@@ -212,7 +211,7 @@ def _balance(overlap: Tensor, usable: Tensor, most: int, step: Step) -> tuple[Te
     return torch.cat([rows_positive, rows_other], dim=1), torch.cat([best >= 0, wanted], dim=1)
 
 
-def _dropout(model: Apn, rows: Tensor, hp: Any, step: Step) -> Tensor | None:
+def _dropout(model: Apn, rows: Tensor, hp: ApnTrain, step: Step) -> Tensor | None:
     """(B, K, layers, 2, W) scales of residual branches, drawn for the global batch."""
     if not hp.dropout:
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch.nn import functional as F
 
 from ptal_ray.data import text
 from ptal_ray.data.store import FeatureStore
+from ptal_ray.methods.apn.params import ApnTrain
 from ptal_ray.methods.apn.proposals import sample_features
 
 BOUNDARY_WIDTH = 512  # channels of the boundary detector where D_e is as large
@@ -58,7 +58,7 @@ class Apn(nn.Module):
     longest_t: Tensor
 
     def __init__(
-        self, feature_dim: int, num_classes: int, text_embedding: Tensor | None, hp: Any
+        self, feature_dim: int, num_classes: int, text_embedding: Tensor | None, hp: ApnTrain
     ) -> None:
         super().__init__()
         self.hp = hp
@@ -135,7 +135,7 @@ class Apn(nn.Module):
         return torch.logit((1 + cosine) / 2, eps=1e-4)
 
 
-def check(store: FeatureStore, hp: Any) -> None:
+def check(store: FeatureStore, hp: ApnTrain) -> None:
     """Says whether the text encoder of `hp` can be used.
 
     Raises:
@@ -146,7 +146,7 @@ def check(store: FeatureStore, hp: Any) -> None:
         text.check_encoder(store, hp.text_encoder)
 
 
-def build(store: FeatureStore, hp: Any) -> Apn:
+def build(store: FeatureStore, hp: ApnTrain) -> Apn:
     """The network for a dataset; class embeddings come from the text encoder of `hp`."""
     embedding = None
     if hp.text_encoder != "learned":

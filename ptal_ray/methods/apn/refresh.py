@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ptal_ray.methods.apn.params import ApnTrain
 from ptal_ray.methods.method import Batch, Pseudo
 
 MIN_GAP = 3  # snippets between two points for background to be looked for
@@ -23,7 +24,7 @@ TILE = 128  # snippets multiplied at once on a CPU
 MAX_PAIRS = 1 << 24  # pairwise distances held at once
 
 
-def refresh(model: Any, batch: Batch, hp: Any) -> Pseudo:
+def refresh(model: Any, batch: Batch, hp: ApnTrain) -> Pseudo:
     """Pseudo-labels of whole videos from the present embedding.
 
     Returns:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from torch import Tensor
 
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.methods.fsptal.model import Fsptal
-from ptal_ray.methods.fsptal.params import FsptalDecode
+from ptal_ray.methods.fsptal.params import FsptalDecode, FsptalTrain
 from ptal_ray.methods.method import Batch
 from ptal_ray.ops import mil
 from ptal_ray.ops.nms import hard_nms
 from ptal_ray.ops.score_runs import detections, score_arrays
 
 
-def network(model: Fsptal, features: Tensor, mask: Tensor, hp: Any) -> dict[str, Tensor]:
+def network(model: Fsptal, features: Tensor, mask: Tensor, hp: FsptalTrain) -> dict[str, Tensor]:
     """Fused "score" (B, T, C + 1) and "video" (B, C)."""
     _, score = model(features)
     return {
@@ -25,7 +23,7 @@ def network(model: Fsptal, features: Tensor, mask: Tensor, hp: Any) -> dict[str,
     }
 
 
-def scores(model: Fsptal, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]:
+def scores(model: Fsptal, batch: Batch, hp: FsptalTrain, grids: list[Grid]) -> list[Scores]:
     """Fused snippet scores and video scores of the original videos, see `score_arrays`."""
     made = network(model, batch.features, batch.mask, hp)
     found = score_arrays(made["score"], made["video"], batch.mask.sum(dim=1).tolist())

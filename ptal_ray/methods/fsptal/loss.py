@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,13 +9,14 @@ from torch.nn import functional as F
 from ptal_ray.methods.fsptal.extension import extend
 from ptal_ray.methods.fsptal.mining import mine
 from ptal_ray.methods.fsptal.model import Fsptal
+from ptal_ray.methods.fsptal.params import FsptalTrain
 from ptal_ray.methods.method import Batch, Step
 from ptal_ray.ops import mil
 
 FOCAL_GAMMA = 2
 
 
-def loss(model: Fsptal, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
+def loss(model: Fsptal, batch: Batch, hp: FsptalTrain, step: Step) -> dict[str, Tensor]:
     """Weighted terms "video", "point", "score" and "separation", means over videos.
 
     The last two wait until segments of a trained model exist, `refresh_every` steps.
@@ -56,14 +55,16 @@ def loss(model: Fsptal, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
     return {name: weight[name] * value.mean() for name, value in terms.items() if weight[name]}
 
 
-def _dropout(model: Fsptal, mask: Tensor, hp: Any, step: Step) -> Tensor | None:
+def _dropout(model: Fsptal, mask: Tensor, hp: FsptalTrain, step: Step) -> Tensor | None:
     if not hp.dropout:
         return None
     videos, length = mask.shape
     return step.kept(videos, model.classifier.in_channels, length, drop=hp.dropout)
 
 
-def mine_labels(fused: Tensor, mask: Tensor, label: Tensor, hp: Any) -> tuple[Tensor, Tensor]:
+def mine_labels(
+    fused: Tensor, mask: Tensor, label: Tensor, hp: FsptalTrain
+) -> tuple[Tensor, Tensor]:
     """Background snippets (B, T) and action classes (B, T, C); without mining the points alone."""
     above, below = hp.background_threshold, hp.action_threshold
     if not hp.mining:
@@ -72,7 +73,7 @@ def mine_labels(fused: Tensor, mask: Tensor, label: Tensor, hp: Any) -> tuple[Te
 
 
 def video_loss(
-    model: Fsptal, embedded: Tensor, score: Tensor, mask: Tensor, present: Tensor, hp: Any
+    model: Fsptal, embedded: Tensor, score: Tensor, mask: Tensor, present: Tensor, hp: FsptalTrain
 ) -> Tensor:
     """(B,) cross entropy of Q_f with (y, 0) and of Q_v with (y, 1).
 
@@ -97,7 +98,7 @@ def point_loss(fused: Tensor, mined: Tensor, action: Tensor) -> Tensor:
     )
 
 
-def score_loss(fused: Tensor, runs: mil.Runs, length: Tensor, hp: Any) -> Tensor:
+def score_loss(fused: Tensor, runs: mil.Runs, length: Tensor, hp: FsptalTrain) -> Tensor:
     """(B,) mean over present classes of (1 - mean contrast of its action segments)^2.
 
     Source: FS-PTAL Eq. 9.
@@ -126,7 +127,9 @@ def segment_numbers(start: Tensor, end: Tensor, mask: Tensor) -> Tensor:
     return torch.where(action > 0, action, stretch).masked_fill(~mask, -1)
 
 
-def separation_loss(apart: Tensor, mined: Tensor, action: Tensor, draw: Tensor, hp: Any) -> Tensor:
+def separation_loss(
+    apart: Tensor, mined: Tensor, action: Tensor, draw: Tensor, hp: FsptalTrain
+) -> Tensor:
     """(B,) hinge losses: alike within background and within a class, unlike across.
 
     Args:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ptal_ray.data.store import FeatureStore
+from ptal_ray.methods.fsptal.params import FsptalTrain
 
 FOREGROUND_SCALE = 10.0  # of the cosines before the softmax over classes
 ATTENTION_TEMPERATURE = 0.1
@@ -23,7 +22,7 @@ class Fsptal(nn.Module):
         hp: FsptalTrain.
     """
 
-    def __init__(self, feature_dim: int, num_classes: int, hp: Any) -> None:
+    def __init__(self, feature_dim: int, num_classes: int, hp: FsptalTrain) -> None:
         super().__init__()
         self.hp = hp
         self.embedding = nn.Conv1d(feature_dim, hp.embed_dim, 3, padding=1)
@@ -107,6 +106,6 @@ def foreground_logits(
     return FOREGROUND_SCALE * torch.stack(scores).mean(dim=0)
 
 
-def build(store: FeatureStore, hp: Any) -> Fsptal:
+def build(store: FeatureStore, hp: FsptalTrain) -> Fsptal:
     """The network for a dataset."""
     return Fsptal(store.info.feature_dim, store.info.num_classes, hp)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,6 +9,7 @@ from numpy.typing import NDArray
 from ptal_ray.methods.fsptal.extension import extend
 from ptal_ray.methods.fsptal.loss import mine_labels
 from ptal_ray.methods.fsptal.model import Fsptal
+from ptal_ray.methods.fsptal.params import FsptalTrain
 from ptal_ray.methods.method import Batch, Pseudo
 from ptal_ray.ops import mil
 from ptal_ray.ops.sequence_search import (
@@ -25,7 +24,7 @@ from ptal_ray.ops.sequence_search import (
 Ints = NDArray[np.int64]
 
 
-def refresh(model: Fsptal, batch: Batch, hp: Any) -> Pseudo:
+def refresh(model: Fsptal, batch: Batch, hp: FsptalTrain) -> Pseudo:
     """The action segments of the best sequences, each at the place of its first point.
 
     Segments without an original point are left out.
@@ -66,7 +65,7 @@ def _search_batch(
     pair_class: Ints,
     *,
     lengths: list[int],
-    hp: Any,
+    hp: FsptalTrain,
 ) -> tuple[Ints, Ints]:
     """Start and end, (B, Q), of the action segments of each video and class."""
     start, end = np.full(point.shape, -1, np.int64), np.full(point.shape, -1, np.int64)
@@ -87,7 +86,7 @@ def _search_batch(
 
 
 def _segments(
-    sums: NDArray[np.float64], states: Windows, length: int, hp: Any
+    sums: NDArray[np.float64], states: Windows, length: int, hp: FsptalTrain
 ) -> tuple[Ints, Ints]:
     clipped = hp.clipped == "both"
     if hp.segments == "splice":

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from torch import Tensor
 
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.methods.lacp.model import Lacp
-from ptal_ray.methods.lacp.params import LacpDecode
+from ptal_ray.methods.lacp.params import LacpDecode, LacpTrain
 from ptal_ray.methods.method import Batch
 from ptal_ray.ops import mil
 from ptal_ray.ops.nms import hard_nms
 from ptal_ray.ops.score_runs import detections, score_arrays
 
 
-def network(model: Lacp, features: Tensor, mask: Tensor, hp: Any) -> dict[str, Tensor]:
+def network(model: Lacp, features: Tensor, mask: Tensor, hp: LacpTrain) -> dict[str, Tensor]:
     """Fused "score" (B, T, C + 1) and "video" (B, C)."""
     _, score = model(features)
     return {
@@ -25,7 +23,7 @@ def network(model: Lacp, features: Tensor, mask: Tensor, hp: Any) -> dict[str, T
     }
 
 
-def scores(model: Lacp, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]:
+def scores(model: Lacp, batch: Batch, hp: LacpTrain, grids: list[Grid]) -> list[Scores]:
     """Fused snippet scores and video scores, see `score_arrays`."""
     made = network(model, batch.features, batch.mask, hp)
     found = score_arrays(made["score"], made["video"], batch.mask.sum(dim=1).tolist())

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ptal_ray.methods.lacp.model import Lacp
+from ptal_ray.methods.lacp.params import LacpTrain
 from ptal_ray.methods.method import Batch, Step
 from ptal_ray.ops import mil
 from ptal_ray.ops.point_losses import snippet_losses
 
 
-def loss(model: Lacp, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
+def loss(model: Lacp, batch: Batch, hp: LacpTrain, step: Step) -> dict[str, Tensor]:
     """Weighted terms "video", "point", "background", "score" and "feature", means over videos.
 
     The last two wait until sequences of a trained model exist, `refresh_every` steps.
@@ -39,14 +39,14 @@ def loss(model: Lacp, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
     return {name: weight[name] * value.mean() for name, value in terms.items() if weight[name]}
 
 
-def _dropout(model: Lacp, batch: Batch, hp: Any, step: Step) -> Tensor | None:
+def _dropout(model: Lacp, batch: Batch, hp: LacpTrain, step: Step) -> Tensor | None:
     if not hp.dropout:
         return None
     videos, length = batch.mask.shape
     return step.kept(videos, model.classifier.in_channels, length, drop=hp.dropout)
 
 
-def sequence_runs(batch: Batch, hp: Any) -> mil.Runs:
+def sequence_runs(batch: Batch, hp: LacpTrain) -> mil.Runs:
     """The runs of the pseudo-sequences inside the crops."""
     assert batch.pseudo is not None
     length = batch.mask.sum(dim=1)
@@ -74,7 +74,7 @@ def cut_short(runs: mil.Runs, length: Tensor) -> mil.Runs:
 
 
 def sequence_losses(
-    features: Tensor, fused: Tensor, runs: mil.Runs, batch: Batch, hp: Any, step: Step
+    features: Tensor, fused: Tensor, runs: mil.Runs, batch: Batch, hp: LacpTrain, step: Step
 ) -> dict[str, Tensor]:
     """Terms "score" and "feature", each (B,).
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ptal_ray.data.store import FeatureStore
+from ptal_ray.methods.lacp.params import LacpTrain
 
 
 class Lacp(nn.Module):
@@ -20,7 +19,7 @@ class Lacp(nn.Module):
         hp: LacpTrain.
     """
 
-    def __init__(self, feature_dim: int, num_classes: int, hp: Any) -> None:
+    def __init__(self, feature_dim: int, num_classes: int, hp: LacpTrain) -> None:
         super().__init__()
         self.keep = 1 - hp.dropout
         self.embedding = nn.Conv1d(feature_dim, hp.embed_dim, hp.kernel, padding="same")
@@ -39,6 +38,6 @@ class Lacp(nn.Module):
         return embedded.mT, torch.sigmoid(logit.float() / scale).mT
 
 
-def build(store: FeatureStore, hp: Any) -> Lacp:
+def build(store: FeatureStore, hp: LacpTrain) -> Lacp:
     """The network for a dataset."""
     return Lacp(store.info.feature_dim, store.info.num_classes, hp)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ptal_ray.methods.lacp.model import Lacp
+from ptal_ray.methods.lacp.params import LacpTrain
 from ptal_ray.methods.method import Batch, Pseudo
 from ptal_ray.ops import mil
 from ptal_ray.ops.seeds import extend_points, mine_background
@@ -21,7 +20,7 @@ from ptal_ray.ops.sequence_search import (
 )
 
 
-def refresh(model: Lacp, batch: Batch, hp: Any) -> Pseudo:
+def refresh(model: Lacp, batch: Batch, hp: LacpTrain) -> Pseudo:
     """The action runs of the best sequences, each at the place of its first point.
 
     Returns:
@@ -49,7 +48,7 @@ def _search_batch(
     last: NDArray[np.int64],
     *,
     batch: Batch,
-    hp: Any,
+    hp: LacpTrain,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Start and end, (B, Q), of the action runs of each video and class."""
     own = (batch.point_label > 0).cpu().numpy()
@@ -78,7 +77,7 @@ def _seeds(
     return seeds
 
 
-def _search(sums: NDArray[np.float64], states: Windows, hp: Any) -> NDArray[np.int64]:
+def _search(sums: NDArray[np.float64], states: Windows, hp: LacpTrain) -> NDArray[np.int64]:
     if hp.pseudo_search == "exact":
         return exact_search(sums, states, hp.delta)
     return beam_search(sums, states, hp.delta, budget=hp.beam_budget, prune=hp.beam_prune)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -28,7 +26,7 @@ class Base(nn.Module):
         hp: BaseTrain.
     """
 
-    def __init__(self, feature_dim: int, num_classes: int, hp: Any) -> None:
+    def __init__(self, feature_dim: int, num_classes: int, hp: BaseTrain) -> None:
         super().__init__()
         self.embedding = nn.Conv1d(feature_dim, hp.embed_dim, hp.kernel, padding="same")
         self.classifier = nn.Conv1d(hp.embed_dim, num_classes + 1, 1, bias=False)
@@ -47,12 +45,12 @@ class Base(nn.Module):
         return torch.sigmoid(self.classifier(embedded).float() / share).mT
 
 
-def build(store: FeatureStore, hp: Any) -> Base:
+def build(store: FeatureStore, hp: BaseTrain) -> Base:
     """The network for a dataset."""
     return Base(store.info.feature_dim, store.info.num_classes, hp)
 
 
-def loss(model: Base, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
+def loss(model: Base, batch: Batch, hp: BaseTrain, step: Step) -> dict[str, Tensor]:
     """Weighted terms "video", "point" and "background", means over videos.
 
     Source: POTLoc code; golden potloc_model base_loss.
@@ -72,7 +70,7 @@ def loss(model: Base, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
     return {name: weight[name] * value.mean() for name, value in terms.items()}
 
 
-def scores(model: Base, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]:
+def scores(model: Base, batch: Batch, hp: BaseTrain, grids: list[Grid]) -> list[Scores]:
     """Fused snippet scores and video scores, see `score_arrays`."""
     score = model(batch.features)
     video = mil.video_scores(score[..., :-1], batch.mask, hp.r_act)

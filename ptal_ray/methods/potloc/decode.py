@@ -11,14 +11,14 @@ from torch import Tensor
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.methods.method import Batch
 from ptal_ray.methods.potloc.model import Potloc
-from ptal_ray.methods.potloc.params import PotlocDecode
+from ptal_ray.methods.potloc.params import PotlocDecode, PotlocTrain
 from ptal_ray.ops import mil
 from ptal_ray.ops.nms import hard_nms
 from ptal_ray.ops.pyramid import level_masks, traced_lengths
 from ptal_ray.ops.score_runs import detections, score_arrays
 
 
-def network(model: Potloc, features: Tensor, mask: Tensor, hp: Any) -> dict[str, Tensor]:
+def network(model: Potloc, features: Tensor, mask: Tensor, hp: PotlocTrain) -> dict[str, Tensor]:
     """Of each level l fused "score<l>" (B, T_l, C + 1) and "video<l>" (B, C)."""
     made = {}
     levels, masks = model(*model.padded(features, mask))
@@ -28,12 +28,12 @@ def network(model: Potloc, features: Tensor, mask: Tensor, hp: Any) -> dict[str,
     return made
 
 
-def network_lengths(hp: Any) -> tuple[int, int]:
+def network_lengths(hp: PotlocTrain) -> tuple[int, int]:
     """See `traced_lengths`."""
     return traced_lengths(hp.window, hp.levels)
 
 
-def scores(model: Potloc, batch: Batch, hp: Any, grids: list[Grid]) -> list[Scores]:
+def scores(model: Potloc, batch: Batch, hp: PotlocTrain, grids: list[Grid]) -> list[Scores]:
     """Of each level l "video<l>" (C,), "score<l>" (T_l, C) and "action<l>" (T_l,), fused."""
     made = network(model, batch.features, batch.mask, hp)
     arrays: list[dict[str, Any]] = [{} for _ in batch.ids]

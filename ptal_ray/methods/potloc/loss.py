@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ptal_ray.methods.method import Batch, Pseudo, Step
 from ptal_ray.methods.potloc.model import Potloc
+from ptal_ray.methods.potloc.params import PotlocTrain
 from ptal_ray.ops import mil
 from ptal_ray.ops.pyramid import drop_path
 from ptal_ray.ops.seeds import gap_background
@@ -17,7 +16,7 @@ from ptal_ray.ops.seeds import gap_background
 TIE_T = 1e-3  # segments whose lengths differ by less teach a position together
 
 
-def loss(model: Potloc, batch: Batch, hp: Any, step: Step) -> dict[str, Tensor]:
+def loss(model: Potloc, batch: Batch, hp: PotlocTrain, step: Step) -> dict[str, Tensor]:
     """Weighted terms "video", "action" and "background".
 
     Source: POTLoc Eq. 8 to 11; golden potloc_model.
@@ -53,7 +52,11 @@ def cropped(pseudo: Pseudo, crop_t: Tensor, length: Tensor) -> Pseudo:
 
 
 def level_losses(
-    scores: list[Tensor], masks: list[Tensor], segments: Pseudo, video_label: Tensor, hp: Any
+    scores: list[Tensor],
+    masks: list[Tensor],
+    segments: Pseudo,
+    video_label: Tensor,
+    hp: PotlocTrain,
 ) -> dict[str, Tensor]:
     """The weighted terms, 0-d.
 
@@ -92,7 +95,7 @@ def level_losses(
     }
 
 
-def targets(segments: Pseudo, sizes: list[int], num_classes: int, hp: Any) -> Tensor:
+def targets(segments: Pseudo, sizes: list[int], num_classes: int, hp: PotlocTrain) -> Tensor:
     """(B, sum T_l, C) bool: which classes each position of each level is taught.
 
     A position i of level l, at snippet t = i 2^l, is positive for a segment (s, e) around point p

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
+from ptal_ray.methods.potloc.params import PotlocTrain
 from ptal_ray.ops.pyramid import (
     ConvBlock,
     LevelHead,
@@ -29,7 +28,7 @@ class Potloc(nn.Module):
         hp: PotlocTrain.
     """
 
-    def __init__(self, feature_dim: int, num_classes: int, hp: Any) -> None:
+    def __init__(self, feature_dim: int, num_classes: int, hp: PotlocTrain) -> None:
         super().__init__()
         self.levels, self.drop_path = hp.levels, hp.drop_path
         strides = [1, 1] + [2] * hp.levels
@@ -58,13 +57,13 @@ class Potloc(nn.Module):
         return padded(features, mask, self.levels)
 
 
-def _block(hp: Any, stride: int) -> nn.Module:
+def _block(hp: PotlocTrain, stride: int) -> nn.Module:
     if hp.backbone == "convolution":
         return ConvBlock(hp.width, stride)
     return TransformerBlock(hp.width, hp.heads, hp.window, stride)
 
 
-def check(store: FeatureStore, hp: Any) -> None:
+def check(store: FeatureStore, hp: PotlocTrain) -> None:
     """Says whether the network can be built.
 
     Raises:
@@ -76,7 +75,7 @@ def check(store: FeatureStore, hp: Any) -> None:
         )
 
 
-def build(store: FeatureStore, hp: Any) -> Potloc:
+def build(store: FeatureStore, hp: PotlocTrain) -> Potloc:
     """The network for a dataset; raises as `check`."""
     check(store, hp)
     return Potloc(store.info.feature_dim, store.info.num_classes, hp)

@@ -1,0 +1,13 @@
+"""The policies by the name that a search space gives."""
+
+from __future__ import annotations
+
+from ptal_ray.policy.race_policy import RacePolicy
+from ptal_ray.policy.simple import SimplePolicy
+from ptal_ray.study.policy import Policy
+from ptal_ray.study.study import Study
+
+
+def make_policy(study: Study) -> Policy:
+    """The policy of a study; it makes, or opens, the journal of Optuna in its directory."""
+    return RacePolicy(study) if study.space.policy == "race" else SimplePolicy(study)

@@ -1,0 +1,190 @@
+"""The race as the policy of a study: configurations for its arms, folds and seeds for its cells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptal_ray.policy.coordinates import coordinates
+from ptal_ray.policy.early_stop import EarlyStop
+from ptal_ray.policy.optuna_searcher import OptunaSearcher
+from ptal_ray.policy.race import SCREEN, Cell, Race
+from ptal_ray.policy.suggester import Suggester
+from ptal_ray.space.domain import Scalar
+from ptal_ray.study.policy import Recommendation, Suggestion
+from ptal_ray.study.study import Study
+from ptal_ray.study.view import StudyView, TrialView
+from ptal_ray.training.decoding import decode_settings
+
+SEED_STEP = 1000  # between the seeds of the cells of an arm; test runs use those in between
+REFRESHES = 2  # of the labels, before which no trial is stopped
+
+
+class RacePolicy:
+    """A trial is a cell of an arm, see `race.Race`; `num_trials` is its budget in full trials.
+
+    Args:
+        study: what to search.
+    """
+
+    reselects = False
+
+    def __init__(self, study: Study) -> None:
+        self._study, space = study, study.space
+        self._journal = OptunaSearcher(study)
+        self._suggester = Suggester(study)
+        self._params: list[dict[str, Scalar]] = []  # by arm
+        self._cells: dict[int, Cell] = {}  # by trial
+        budget = space.budget
+        self._early = (
+            EarlyStop(budget.report_steps, budget.eta) if study.scheduler == "asha" else None
+        )
+        self._race = Race(
+            budget=study.num_trials,
+            num_folds=study.num_folds,
+            seed=study.seed,
+            propose=self._propose,
+        )
+
+    def restore(self, view: StudyView) -> None:
+        """Takes the trials of an interrupted run in their order."""
+        self._journal.restore(view.trials)
+        for trial in view.trials:
+            if trial.arm == len(self._params):
+                self._params.append(trial.params)
+                self._race.add(self._place(trial.params))
+            cell = Cell(arm=trial.arm, index=trial.cell, stage=trial.stage)
+            self._cells[trial.number] = cell
+            self._race.begin(cell)
+        for trial in view.trials:
+            for report in trial.reports:
+                self._stops(trial.number, report.step, report.objective)
+            if trial.state != "running":
+                self._finish(trial.number, trial.state, *_last(trial))
+
+    def spend(self, share: float) -> None:
+        """Takes the share of the time that is spent."""
+        self._race.time_share = share
+
+    def suggest(self, number: int) -> Suggestion | None:
+        """The next cell."""
+        cell = self._race.next()
+        if cell is None:
+            return None
+        params = self._params[cell.arm]
+        self._cells[number] = cell
+        self._journal.record(number, params)
+        self._journal.annotate(number, arm=cell.arm, cell=cell.index, stage=cell.stage)
+        return Suggestion(
+            params=params,
+            arm=cell.arm,
+            cell=cell.index,
+            fold=(cell.index + self._study.seed) % self._study.num_folds,
+            seed=self._study.seed + SEED_STEP * cell.index,
+            stage=cell.stage,
+        )
+
+    @property
+    def waiting(self) -> bool:
+        """Whether running cells may bring more."""
+        return self._race.waiting
+
+    def report(self, number: int, step: int, objective: float) -> bool:
+        """Whether the cell stops early."""
+        self._journal.report(number, step, objective)
+        return self._stops(number, step, objective)
+
+    def finish(self, number: int, state: str, settings: tuple[float, ...], step: int) -> None:
+        """Takes the end of a cell."""
+        self._journal.finish(number, state)
+        self._finish(number, state, settings, step)
+
+    def annotate(self, number: int, **attributes: Scalar) -> None:
+        """Notes facts in the journal."""
+        self._journal.annotate(number, **attributes)
+
+    def recommend(self, view: StudyView) -> Recommendation | None:
+        """What passed the gate, else the defaults."""
+        if not any(t.state == "complete" and t.finite for t in view.trials):
+            return None
+        found = self._race.verdict()
+        params = self._params[found.arm] if found.arm else {}
+        difference = found.difference
+        return Recommendation(
+            arm=found.arm,
+            trial=self._first_trial(found.arm) if found.arm else None,
+            params=params,
+            decode=self._settings()[found.setting],
+            verdict=found.verdict,
+            difference={
+                "mean": difference.mean,
+                "low": difference.low,
+                "high": difference.high,
+                "cells": difference.cells,
+            },
+            arms=tuple(self._beliefs(found.finalist)),
+        )
+
+    def _propose(self, arm: int, believed: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        params = self._suggester.suggest(arm, self._params, believed)
+        if params is None:
+            return None
+        self._params.append(params)
+        return self._place(params)
+
+    def _place(self, params: dict[str, Scalar]) -> NDArray[np.float64]:
+        return coordinates(self._study.space.train, params)
+
+    def _stops(self, number: int, step: int, objective: float) -> bool:
+        cell = self._cells[number]
+        if self._early is None or cell.stage != SCREEN or cell.arm == 0:
+            return False
+        refresh = self._study.space.resolve_train(self._params[cell.arm]).get("refresh_every", 0)
+        return self._early.take(number, step, objective, earliest=REFRESHES * int(refresh))
+
+    def _finish(self, number: int, state: str, settings: tuple[float, ...], step: int) -> None:
+        cell, share = self._cells[number], step / self._study.space.budget.max_steps
+        if state == "complete" and np.isfinite(settings).all() and settings:
+            self._race.tell(cell, np.array(settings))
+        elif state == "failed" and cell.arm == 0:  # defaults that diverge find nothing
+            self._race.tell(cell, np.zeros(len(self._settings())), share)
+        else:
+            self._race.drop(cell, share)
+
+    def _settings(self) -> list[dict[str, Any]]:
+        """All decode parameters of every decode setting, the default first."""
+        space = self._study.space
+        start: Any = space.decode_params()
+        selection = space.selection
+        found = decode_settings(start, space.decode, selection.decode_settings, selection.fold_seed)
+        return [vars(hp) | {} for hp in found]
+
+    def _first_trial(self, arm: int) -> int:
+        return min(number for number, cell in self._cells.items() if cell.arm == arm)
+
+    def _beliefs(self, finalist: int) -> list[dict[str, Any]]:
+        """What is believed of each arm, best first."""
+        found = self._race.belief()
+        rows = []
+        for arm, params in enumerate(self._params):
+            state = self._race.arms[arm]
+            row: dict[str, Any] = {
+                "arm": arm,
+                "trial": self._first_trial(arm),
+                "params": params,
+                "cells": len(state.cells),
+                "mean": None,
+                "sd": None,
+                "state": "stopped" if state.stopped else "finalist" if arm == finalist else "raced",
+            }
+            if found and arm in found[0]:
+                k = found[0].index(arm)
+                row |= {"mean": float(found[1].mean[k]), "sd": float(found[1].sd[k])}
+            rows.append(row)
+        return sorted(rows, key=lambda row: (row["mean"] is None, -(row["mean"] or 0.0)))
+
+
+def _last(trial: TrialView) -> tuple[tuple[float, ...], int]:
+    return (trial.reports[-1].settings, trial.reports[-1].step) if trial.reports else ((), 0)

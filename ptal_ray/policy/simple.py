@@ -1,0 +1,90 @@
+"""The policy of one fold: every configuration on the same fold, the best ones again with seeds."""
+
+from __future__ import annotations
+
+from ptal_ray.policy.halving import Halving
+from ptal_ray.policy.optuna_searcher import OptunaSearcher
+from ptal_ray.space.domain import Scalar
+from ptal_ray.study.policy import Recommendation, Suggestion
+from ptal_ray.study.study import Study, candidates
+from ptal_ray.study.view import StudyView, TrialView, summarise
+from ptal_ray.training.selection import objective_name
+
+
+class SimplePolicy:
+    """A trial is a configuration on the fold of the space, with the seed of the study; the defaults
+    are trial 0. Trials stop by successive halving, the defaults excepted.
+
+    Says nothing about the defaults: what is recommended is what did best, by chance or not.
+
+    Args:
+        study: what to search.
+    """
+
+    reselects = True
+
+    def __init__(self, study: Study) -> None:
+        self._study, self._searcher = study, OptunaSearcher(study)
+        self._halving = Halving(study.space.budget.eta) if study.scheduler == "asha" else None
+
+    def restore(self, view: StudyView) -> None:
+        """Takes the trials of an interrupted run."""
+        self._searcher.restore(view.trials)
+        for trial in view.trials:
+            for report in trial.reports:
+                if self._halving:
+                    self._halving.take(trial.number, report.step, report.objective)
+
+    def spend(self, share: float) -> None:
+        """The number of trials is what counts here."""
+
+    def suggest(self, number: int) -> Suggestion | None:
+        """Trial `number`, up to the number of trials of the study."""
+        if number >= self._study.num_trials:
+            return None
+        params = self._searcher.suggest(number)
+        if params is None:
+            return None
+        return Suggestion(params=params, arm=number, seed=self._study.seed)
+
+    @property
+    def waiting(self) -> bool:
+        """False: the number of trials is known."""
+        return False
+
+    def report(self, number: int, step: int, objective: float) -> bool:
+        """Whether successive halving stops the trial."""
+        self._searcher.report(number, step, objective)
+        if self._halving is None or step >= self._study.space.budget.max_steps:
+            return False
+        low = self._halving.take(number, step, objective)
+        return low and (number > 0 or self._study.searcher == "grid")
+
+    def finish(self, number: int, state: str, settings: tuple[float, ...], step: int) -> None:
+        """Takes the end of a trial."""
+        self._searcher.finish(number, state)
+
+    def annotate(self, number: int, **attributes: Scalar) -> None:
+        """Notes facts in the journal."""
+        self._searcher.annotate(number, **attributes)
+
+    def recommend(self, view: StudyView) -> Recommendation | None:
+        """The candidate that did best over its reselect runs, else the best trial."""
+        if not view.best:
+            return None
+        best = _winner(self._study, view)
+        decode = best.reports[-1].decode
+        return Recommendation(
+            arm=best.arm, trial=best.number, params=best.params, decode=decode, difference={}
+        )
+
+
+def _winner(study: Study, view: StudyView) -> TrialView:
+    top = candidates(study, view)
+    figure = f"val/{objective_name(study.space.selection.metric)}"
+    means = [
+        summarise(view.runs("reselect", f"candidate{k}")).get(figure)
+        for k in range(1, len(top) + 1)
+    ]
+    judged = [(m.mean, -k) for k, m in enumerate(means) if m is not None]
+    return top[-max(judged)[1]] if judged else top[0]

@@ -1,0 +1,55 @@
+"""The work of `python -m ptal_ray.report`: a report a study, and a table of several."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ptal_ray.errors import ConfigError
+from ptal_ray.reporting.leaderboard import FILES as LEADERBOARD_FILES
+from ptal_ray.reporting.leaderboard import leaderboard, write_leaderboard
+from ptal_ray.reporting.report import send, write_reports
+from ptal_ray.reporting.text import leaderboard_text
+from ptal_ray.storage.ownership import check_files
+from ptal_ray.study.view import dumps
+
+
+def report(studies: Sequence[Path], root: Path, *, log: bool, as_json: bool) -> int:
+    """Writes the reports and shows where they lie.
+
+    Args:
+        studies: study directories.
+        root: folder of all reports.
+        log: also send MLflow the events and reports that it lacks.
+        as_json: show the table of studies as JSON.
+
+    Returns:
+        The exit code: that of the first study without a report, or 2 where MLflow lacks something.
+
+    Raises:
+        ConfigError: files that are not of a table of studies are in its place.
+        TrackingError: the server does not answer.
+    """
+    unlogged: list[str] = []
+    if len(studies) > 1:
+        check_files("--reports", root, LEADERBOARD_FILES)
+    made, failed = write_reports(studies, root)
+    rows = leaderboard([view for _, view in made.values()])
+    if len(rows) > 1:
+        write_leaderboard(rows, root)
+    if log:
+        for study, (folder, _) in made.items():
+            unlogged += send(study, folder)
+    folders = [folder for folder, _ in made.values()]
+    if as_json:
+        plain = {"reports": [str(f) for f in folders], "leaderboard": rows, "unlogged": unlogged,
+                 "errors": [str(error) for error in failed]}  # fmt: skip
+        print(dumps(plain))
+    elif made:
+        print("\n".join(f"report {folder}" for folder in folders))
+        print(leaderboard_text(rows))
+    for message in unlogged:
+        print(message, file=sys.stderr)
+    codes = [error.exit_code for error in failed] + [ConfigError.exit_code] * bool(unlogged)
+    return codes[0] if codes else 0

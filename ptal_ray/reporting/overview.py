@@ -1,0 +1,79 @@
+"""What is here: search spaces by method, datasets, the newest studies, and a command to go on."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ptal_ray.data.datasets import DATASETS, data_root, import_hint
+from ptal_ray.space.catalog import SpaceFile, catalog
+from ptal_ray.storage.place import kept
+from ptal_ray.study.recent import RecentStudy, recent_studies
+
+STUDIES = 5  # the newest, that are shown
+EMBEDDED = "watch"  # is assembled on first use
+_OPEN = ("interrupted", "unfinished", "not started")
+
+
+def overview(storage: Path) -> dict[str, Any]:
+    """What is here, JSON-able.
+
+    Args:
+        storage: folder of the studies.
+
+    Raises:
+        ConfigError: a file of search_spaces/ is no search space.
+    """
+    spaces, studies = catalog(), recent_studies(kept(storage), STUDIES)
+    present = _present()
+    return {
+        "spaces": [asdict(space) for space in spaces],
+        "data": str(os.environ.get("PTAL_DATA") or data_root()),
+        "datasets_present": present,
+        "datasets_missing": [name for name in DATASETS if name not in present],
+        "studies": [asdict(study) | {"directory": str(study.directory)} for study in studies],
+        "next": _next(spaces, present, studies),
+    }
+
+
+def show(found: dict[str, Any]) -> str:
+    """`found` as text."""
+    lines = ["Search spaces (method: names)"]
+    by_method: dict[str, list[str]] = defaultdict(list)
+    for space in found["spaces"]:
+        by_method[space["method"]].append(space["name"])
+    lines += [f"  {method:<18}{' '.join(names)}" for method, names in by_method.items()]
+    lines += ["", f"Datasets in {found['data']}"]
+    lines.append(f"  present           {' '.join(found['datasets_present']) or 'none'}")
+    lines.append(f"  missing           {' '.join(found['datasets_missing']) or 'none'}")
+    lines += ["", "Newest studies"]
+    lines += [f"  {study['state']:<18}{study['directory']}" for study in found["studies"]]
+    lines += [] if found["studies"] else ["  none"]
+    return "\n".join([*lines, "", "Next", f"  {found['next']}"])
+
+
+def _present() -> list[str]:
+    """The stores on this machine, in the order of `DATASETS`, then others; `watch` is always."""
+    stored = {path.parent.name for path in data_root().glob("*/store.json")} | {EMBEDDED}
+    known = [name for name in DATASETS if name in stored]
+    return known + sorted(stored - set(known))
+
+
+def _next(
+    spaces: Sequence[SpaceFile], present: Sequence[str], studies: Sequence[RecentStudy]
+) -> str:
+    """The command to go on with: resume the newest study, search what was not, or import."""
+    if studies and studies[0].state in _OPEN:
+        return f"python -m ptal_ray.search --resume {shlex.quote(str(studies[0].directory))}"
+    searched = {study.space for study in studies}
+    left = [s for s in spaces if s.dataset in present and s.name not in searched]
+    left.sort(key=lambda space: space.dataset != EMBEDDED)  # needs no import
+    if left:
+        return f"python -m ptal_ray.search {left[0].name}"
+    missing = next((name for name in DATASETS if name not in present), "NAME")
+    return import_hint(missing).split("`")[1]

@@ -1,0 +1,8 @@
+"""What the flags of a search may say, for those who need no more of a study."""
+
+from __future__ import annotations
+
+SEARCHERS = ("tpe", "random", "grid", "gp", "cmaes")
+POLICIES = ("race", "simple")  # the first is the default
+SCHEDULERS = ("asha", "none")
+DEFAULT_STORAGE = "studies"

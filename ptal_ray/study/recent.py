@@ -1,0 +1,72 @@
+"""The newest studies of a folder, and how far each is, without reading their whole logs."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_TAIL = 1 << 16  # bytes at the end of a log, where its last event is
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecentStudy:
+    """A study directory.
+
+    Args:
+        name: of the study.
+        directory: where it lies.
+        space: name of its search space.
+        method: it searches.
+        dataset: it searches on.
+        state: "done", "interrupted", "unfinished" (running, or killed), or "not started".
+    """
+
+    name: str
+    directory: Path
+    space: str
+    method: str
+    dataset: str
+    state: str
+
+
+def recent_studies(storage: Path, most: int) -> list[RecentStudy]:
+    """The `most` newest studies of a folder, newest first; what is no study is left out."""
+    found = sorted(storage.glob("*/study.json"), key=lambda path: -path.stat().st_mtime)
+    studies: list[RecentStudy] = []
+    for path in found:
+        if len(studies) == most:
+            break
+        if (study := _study(path)) is not None:
+            studies.append(study)
+    return studies
+
+
+def _study(path: Path) -> RecentStudy | None:
+    try:
+        plain = json.loads(path.read_text("utf-8"))
+        return RecentStudy(
+            name=path.parent.name,
+            directory=path.parent,
+            space=plain["space_name"],
+            method=plain["space"]["method"],
+            dataset=plain["space"]["dataset"],
+            state=_state(path.with_name("events.jsonl")),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # of another program, or half copied
+
+
+def _state(log: Path) -> str:
+    """What the last event of a log says."""
+    if not log.exists():
+        return "not started"
+    with log.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+        lines = file.read().splitlines()
+    try:
+        last = json.loads(lines[-1])
+    except (IndexError, ValueError):
+        return "unfinished"
+    return str(last["state"]) if last.get("event") == "study_end" else "unfinished"

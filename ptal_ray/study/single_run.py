@@ -1,0 +1,184 @@
+"""One trial here, without Ray: its configuration, its folder and its lines."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+
+from ptal_ray.data.datasets import find
+from ptal_ray.data.detections import write_detections
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.errors import ConfigError
+from ptal_ray.space.space import SearchSpace, load_space
+from ptal_ray.storage.ownership import begins_with, check_files, read_object
+from ptal_ray.storage.whole import folder_made, whole
+from ptal_ray.study.feasibility import demand, run_problems
+from ptal_ray.study.run_folder import MODEL
+from ptal_ray.study.study import Study, trial_config
+from ptal_ray.training.config import TrialConfig, TrialReport
+from ptal_ray.training.label_quality import label_quality
+from ptal_ray.training.stages import start
+from ptal_ray.training.trial import Trial
+
+
+def run(args: argparse.Namespace) -> TrialReport:
+    """Trains the run that the flags of `python -m ptal_ray.train` ask for; its last report.
+
+    Raises:
+        ConfigError: a flag or a YAML value is wrong, or the run is complete.
+        DataError: the dataset is not imported, or the run cannot be done on it.
+    """
+    if args.threads < 1:
+        raise ConfigError(f"--threads {args.threads}: allowed is 1 or more")
+    torch.set_num_threads(args.threads)
+    config = resolve(args)
+    demand(run_problems(config, FeatureStore.open(config.store)))
+    if not args.resume:
+        _check_out(args.out)
+    with _out(args.out):
+        trial = start(config, _device(args.device))
+        if args.resume:
+            trial.load(args.out / "checkpoint.pt")
+            if trial.done:
+                raise ConfigError(f"--resume: {args.out} is complete at step {trial.step}")
+        return train(trial, args.out, quiet=args.json, judge_labels=args.label_quality)
+
+
+def resolve(args: argparse.Namespace) -> TrialConfig:
+    """The configuration that the flags ask for.
+
+    Raises:
+        ConfigError: a flag or a YAML value is wrong.
+        DataError: the dataset is not imported.
+    """
+    config = one_trial(load_space(args.space, args.set, dataset=args.dataset), args.seed)
+    last = config.report_steps[-1]
+    if args.test:
+        config = dataclasses.replace(
+            config, decode_domains={}, fit_on="train", score_on="test", report_steps=(last,)
+        )
+    elif args.reports is not None:
+        if not 1 <= args.reports <= last:
+            raise ConfigError(f"--reports {args.reports}: allowed are 1 to {last}, the last step")
+        steps = tuple(last * k // args.reports for k in range(1, args.reports + 1))
+        config = dataclasses.replace(config, report_steps=steps)
+    return config
+
+
+def one_trial(space: SearchSpace, seed: int) -> TrialConfig:
+    """A full trial with the values that `space` fixes and the method's defaults for the rest.
+
+    Raises:
+        DataError: the dataset is not imported.
+    """
+    store = find(space.dataset)
+    study = Study(
+        name=space.name,
+        directory=Path("studies") / space.name,
+        space=space,
+        store=store.path.resolve(),
+        data_hash=store.info.content_hash,
+        num_trials=1,
+        seed=seed,
+    )
+    return trial_config(study, {})
+
+
+def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -> TrialReport:
+    """Runs `trial` to its end, keeping a checkpoint in `out`; returns the last report.
+
+    With `judge_labels` the mAP of the pseudo-labels is measured at the start and at every report,
+    and kept in `out/label_quality.jsonl`.
+    """
+    checkpoint = out / "checkpoint.pt"
+    if judge_labels and trial.step == 0:
+        (out / "label_quality.jsonl").unlink(missing_ok=True)
+        _judge_labels(trial, out, quiet)
+    while True:
+        report = trial.advance()
+        said = dataclasses.asdict(report) | {"annotated": trial.task.annotated}
+        with whole(out / "report.json") as beside:  # first: it says whose the others are
+            beside.write_text(json.dumps(said, indent=1), encoding="utf-8")
+        write_detections(out / "detections.json", trial.detections, trial.task.store.info.classes)
+        if trial.done:
+            trial.save_model(out / MODEL, report.decode)
+        trial.save(checkpoint)
+        if not quiet:
+            loss = f"loss {report.metrics['train/loss_total']:7.4f}"
+            what = _map_line(report.metrics, f"{trial.task.config.score_on}/")
+            print(f"step {report.step:6d}  {loss}  {what}  {report.seconds:.1f} s", flush=True)
+        if judge_labels:
+            _judge_labels(trial, out, quiet)
+        if trial.done:
+            return report
+
+
+def _check_out(out: Path) -> None:
+    """Finds out whether a run can write its files to `out`: none is there, or those of a run.
+
+    Raises:
+        ConfigError: there are files of others.
+    """
+    if {"step", "objective", "annotated"} <= read_object(out / "report.json").keys():
+        return
+    judged = {"label_quality.jsonl": lambda path: begins_with(path, '{"step": 0')}
+    others = dict.fromkeys(
+        ("report.json", "detections.json", "checkpoint.pt", MODEL), lambda path: False
+    )
+    check_files("--out", out, judged | others)
+
+
+@contextmanager
+def _out(out: Path) -> Iterator[None]:
+    """The folder of a run, made where it is missing.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_made(out))
+        except OSError as error:
+            raise ConfigError(f"--out {out}: not a folder to write to ({error})") from error
+        yield
+
+
+def _judge_labels(trial: Trial, out: Path, quiet: bool) -> None:
+    metrics = label_quality(trial.task, trial.learner.model, trial.batches.split, trial.made_labels)
+    with (out / "label_quality.jsonl").open("a", encoding="utf-8") as file:
+        print(json.dumps({"step": trial.step, **metrics}), file=file)
+    if metrics and not quiet:
+        print(f"step {trial.step:6d}  pseudo-labels  {_map_line(metrics, '')}", flush=True)
+
+
+def _map_line(metrics: dict[str, float], prefix: str) -> str:
+    """The average and each threshold of the metrics under `prefix`, or the hits of points."""
+    if f"{prefix}hit_mAP" in metrics:
+        hits, score = metrics[f"{prefix}hit_mAP"], metrics[f"{prefix}points_score"]
+        return f"{prefix.rstrip('/')} pure-hit mAP {hits:.4f}  points score {score:.4f}"
+    thresholds = "  ".join(
+        f"@{name.rsplit('_', 1)[1]} {value:.3f}"
+        for name, value in metrics.items()
+        if name.startswith(f"{prefix}mAP_0")
+    )
+    return f"{prefix.rstrip('/')} mAP {metrics[f'{prefix}mAP_avg']:.4f}  {thresholds}".lstrip()
+
+
+def _device(name: str | None) -> str:
+    """The device that --device names, else a GPU where there is one.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {name}: not usable here ({error}); try cpu") from error
+    return name

@@ -1,0 +1,149 @@
+"""What an earlier stage of training left, kept for every trial that depends on the same of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+from ptal_ray.errors import ConfigError
+from ptal_ray.methods.method import StageResult
+from ptal_ray.storage.remote import Remote, is_remote
+from ptal_ray.training.checkpoint import read_checkpoint, write_checkpoint
+from ptal_ray.training.config import TrialConfig
+from ptal_ray.training.decoding import read_scores, write_scores
+from ptal_ray.training.worker import Worker
+
+Key = tuple[TrialConfig, str, tuple[str, ...]]
+
+
+def stage_result(
+    key: Key,
+    made: Callable[[], StageResult],
+    worker: Worker,
+    scored: bool = True,
+) -> StageResult:
+    """What a stage leaves: found in the cache, or made and kept.
+
+    Concurrent trials, also on other machines that share the folder, wait for the one that makes
+    it. Files appear whole or not at all, the scores after the weights, and the lock of a killed
+    process is free. Where `stages` is an s3:// address, every machine has a folder of its own and
+    looks there first; two machines may then make the same at the same time.
+
+    Args:
+        key: the stage's configuration, whose `stages` is the cache folder, an address or empty for
+            none; the content hash of the data; the ids that it scores.
+        made: trains and scores; every worker calls it, rank 0 has the result.
+        worker: this one among those of the trial.
+        scored: whether the scores are asked for; the weights are without them, unread.
+
+    Raises:
+        ConfigError: the folder cannot be written to.
+        DataError: what the cache holds is damaged.
+        StorageError: the address cannot be read or written.
+    """
+    path, first = entry(key), worker.rank == 0
+    there = Remote.parse(key[0].stages) if is_remote(key[0].stages) else None
+    if path and first:
+        _make_folder(path.parent)
+    lock = FileLock(path.with_suffix(".lock")) if path and first else nullcontext()
+    with lock:
+        if path and first and not path.exists():
+            _pull(path, there)
+        kept = _read(path, scored) if path and first and path.exists() else None
+        found = worker.from_first(kept)
+        if found is None:
+            result = made()
+            if path and first:
+                _write(path, result)
+                _push(path, there)
+            found = worker.from_first(result if scored else replace(result, scores=[]))
+    assert found is not None
+    return found
+
+
+def _write(path: Path, result: StageResult) -> None:
+    if result.weights:
+        write_checkpoint(path.with_suffix(".pt"), path.stem, {"weights": result.weights})
+    write_scores(path, result.scores)
+
+
+def _pull(path: Path, there: Remote | None) -> None:
+    if there is None or path.name not in there.names(below=False):
+        return
+    for file in (path.with_suffix(".pt"), path):  # the scores came there last
+        (there / file.name).pull(file)
+
+
+def _push(path: Path, there: Remote | None) -> None:
+    if there is None:
+        return
+    for file in (path.with_suffix(".pt"), path):
+        if file.exists():
+            (there / file.name).push(file)
+
+
+def _read(path: Path, scored: bool = True) -> StageResult:
+    weights = path.with_suffix(".pt")
+    kept = read_checkpoint(weights, path.stem, torch.device("cpu")) if weights.exists() else {}
+    scores = read_scores(path) if scored else []
+    return StageResult(scores=scores, weights=kept.get("weights", {}))
+
+
+def entry(key: Key) -> Path | None:
+    """The file of a stage: named by a hash of everything its scores depend on."""
+    config, data_hash, ids = key
+    if not config.stages:
+        return None
+    depends = {
+        "code": _code(), "data": data_hash, "ids": ids, "method": config.method,
+        "train": config.train, "decode": config.decode, "steps": config.report_steps,
+        "seed": config.seed, "precision": config.precision, "fit_on": config.fit_on,
+    }  # fmt: skip
+    if external := config.train.get("external_scores"):
+        depends["external"] = hashlib.sha256(Path(str(external)).read_bytes()).hexdigest()
+    if config.fit_on == "fit":
+        depends |= {"fold": [config.val_fraction, config.fold_seed]}
+    digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+    place = Path(config.stages)
+    if is_remote(config.stages):
+        place = Remote.parse(config.stages).cache
+    return place / f"{config.method}-{digest[:32]}.npz"
+
+
+def check_folder(stages: str) -> None:
+    """Says whether what is at the folder of stages, if anything, is a folder to write in.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not stages or is_remote(stages):
+        return
+    folder = Path(stages)
+    if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise ConfigError(f"{folder}: not a folder to write to; earlier stages are kept there")
+
+
+def _make_folder(folder: Path) -> None:
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    check_folder(str(folder))
+    if not folder.exists():
+        raise ConfigError(f"{folder}: cannot be made; earlier stages are kept there")
+
+
+@cache
+def _code() -> str:
+    """A hash of this package's source: a stage may depend on any of it."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,167 @@
+"""What every command has in common: its help is fast, because it imports nothing that is slow."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ptal_ray
+from ptal_ray.__main__ import COMMANDS as WORDS
+from ptal_ray.__main__ import main
+from ptal_ray.data.datasets import DATASETS
+
+ROOT = Path(ptal_ray.__file__).parent
+COMMANDS = sorted(
+    p.stem for p in ROOT.glob("*.py") if p.stem not in ("__init__", "__main__", "errors")
+)
+DATA = ("import", "validate", "points", "info", "simulate")
+HELPS = [[f"ptal_ray.{name}"] for name in COMMANDS]
+HELPS += [["ptal_ray"], ["ptal_ray.data"], *(["ptal_ray.data", name] for name in DATA)]
+SLOW = ("torch", "ray", "mlflow", "optuna", "numba", "pyarrow", "matplotlib")
+MOST_S = 0.5
+MOST_LINES = 150
+LOADED = f"""
+import json, runpy, sys
+module, *words = sys.argv[1:]
+sys.argv = [module, *words, "--help"]
+try:
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+finally:
+    print(json.dumps([name for name in {SLOW!r} if name in sys.modules]))
+"""
+
+
+def name(words: list[str]) -> str:
+    return " ".join(words)
+
+
+@pytest.mark.parametrize("words", HELPS, ids=name)
+def test_help_imports_nothing_slow(words):
+    done = subprocess.run([sys.executable, "-c", LOADED, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *text, loaded = done.stdout.splitlines()
+    assert text[0].startswith("usage: ")
+    assert json.loads(loaded) == []
+
+
+@pytest.mark.parametrize("words", HELPS, ids=name)
+def test_help_is_fast(words):
+    def seconds() -> float:
+        """Of processor time, which does not grow where others use the machine."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, "-m", *words, "--help"]
+        subprocess.run(command, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(seconds() for _ in range(3)) < MOST_S
+
+
+@pytest.mark.parametrize("command", ["__main__", *COMMANDS, "data/__main__"])
+def test_a_command_is_short(command):
+    lines = (ROOT / f"{command}.py").read_text().splitlines()
+    assert len(lines) <= MOST_LINES
+
+
+def test_ptal_runs_every_command(monkeypatch, capsys):
+    assert sorted(WORDS) == sorted([*COMMANDS, "data"])
+    for word in WORDS:
+        with pytest.raises(SystemExit) as leaving:
+            main([word, "--help"])
+        assert leaving.value.code == 0
+        assert f"python -m ptal_ray.{word}" in capsys.readouterr().out
+        assert f"  {word} " in main_help(capsys)
+
+
+def main_help(capsys) -> str:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    return capsys.readouterr().out
+
+
+def test_an_unknown_command_is_named(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        main(["serach"])
+    assert leaving.value.code == 2
+    assert "'serach'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """A working directory without studies, and a data directory with one store."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PTAL_DATA", str(tmp_path / "data"))
+    for name in ("mine", "thumos14"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "store.json").write_text("{}")
+    return tmp_path
+
+
+def study(place: Path, name: str, space: str, *events: dict[str, str]) -> None:
+    folder = place / "studies" / name
+    folder.mkdir(parents=True)
+    plain = {"space_name": space, "space": {"method": "m", "dataset": "watch"}}
+    (folder / "study.json").write_text(json.dumps(plain))
+    if events:
+        (folder / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+
+
+def listed(capsys) -> dict[str, object]:
+    assert main(["list", "--json"]) == 0
+    found: dict[str, object] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_what_is_here(place, capsys):
+    found = listed(capsys)
+    assert {"name": "apn_watch", "method": "apn", "dataset": "watch"} in found["spaces"]
+    assert found["datasets_present"] == ["watch", "thumos14", "mine"]
+    assert found["datasets_missing"] == [n for n in DATASETS if n not in ("watch", "thumos14")]
+    assert found["studies"] == []
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    assert "  present           watch thumos14 mine\n" in text
+    assert f"Next\n  {found['next']}\n" in text
+    assert "apn_watch" in text
+
+
+def test_the_next_command(place, capsys):
+    spaces = listed(capsys)["spaces"]
+    on_watch = [s["name"] for s in spaces if s["dataset"] == "watch"]
+    assert listed(capsys)["next"] == f"python -m ptal_ray.search {on_watch[0]}"
+    study(place, "a-1", on_watch[0], {"event": "report"}, {"event": "study_end", "state": "done"})
+    assert listed(capsys)["next"] == f"python -m ptal_ray.search {on_watch[1]}"
+    for name, events, state in (
+        ("b-1", [], "not started"),
+        ("b-2", [{"event": "report"}], "unfinished"),
+        ("b-3", [{"event": "study_end", "state": "interrupted"}], "interrupted"),
+    ):
+        study(place, name, "apn_watch", *events)
+        os.utime(place / "studies" / name / "study.json", (2e9 + int(name[-1]),) * 2)
+        found = listed(capsys)
+        assert found["studies"][0]["state"] == state
+        assert found["next"] == f"python -m ptal_ray.search --resume {place}/studies/{name}"
+    (place / "studies" / "other").mkdir()
+    (place / "studies" / "other" / "study.json").write_text("{}")
+    assert len(listed(capsys)["studies"]) == 4
+
+
+def test_a_space_without_a_method_is_named(place, capsys):
+    (place / "search_spaces").mkdir()
+    (place / "search_spaces" / "broken.yaml").write_text("dataset: watch\n")
+    assert main([]) == 2
+    assert "search_spaces/broken.yaml: not a search space" in capsys.readouterr().err
+
+
+def test_what_is_here_is_shown_fast(place):
+    code = "import json, sys; from ptal_ray.__main__ import main; main([]); " + (
+        f"print(json.dumps([name for name in {SLOW[:5]!r} if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == []
