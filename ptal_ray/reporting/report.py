@@ -26,9 +26,9 @@ from ptal_ray.reporting.text import (
     ARMS,
     by_threshold,
     data_label,
-    run_figure,
     finished,
     markdown,
+    run_figure,
 )
 from ptal_ray.storage.ownership import Kind, read_object
 from ptal_ray.storage.place import inside, plain_name
