@@ -13,7 +13,7 @@ from test_trial import SMALL
 from ptal_ray.benchmarks.__main__ import main
 from ptal_ray.benchmarks.points_regret import STAND_INS, measured, planned, proxies, report
 from ptal_ray.space.space import load_space
-from ptal_ray.training.selection import length_guard
+from ptal_ray.training.selection import points_score
 
 METHOD = "lacp"
 
@@ -47,7 +47,8 @@ def test_every_candidate_is_judged_twice(space: Path) -> None:
     assert [(r["step"], r["setting"]) for r in rows] == [(s, k) for s in (3, 9) for k in range(3)]
     for found in rows:
         ratio = found.get("length_ratio", float("nan"))
-        assert found["points_score"] == pytest.approx(found["hit_mAP"] * length_guard(ratio))
+        score = points_score(found["hit_mAP"], found["point_log_likelihood"], ratio)
+        assert found["points_score"] == pytest.approx(score)
         assert 0 <= found["mAP"] <= 1
     assert len({found["mAP"] for found in rows}) > 1
 
@@ -57,12 +58,12 @@ def test_the_report_names_what_misses_the_goal() -> None:
     found = proxies(rows)
     own = found["d", "m"]
     assert own["points score"].regret.value == pytest.approx(0.02)
-    assert own["pure hits"].regret.value == pytest.approx(0.22)
-    assert own["pure hits"].correlation.value == pytest.approx(-0.5)
+    assert own["hits"].regret.value == pytest.approx(0.22)
+    assert own["hits"].correlation.value == pytest.approx(-0.5)
     text = report(found, "the command")
     assert "at most 1.5 mAP regret; missed by m on d (2.0)" in text
     assert "| d | m | 3 | 0.50 [" in text
-    assert "| pure hits | -0.50 | -0.50 | 22.0 | 22.0 | 0 of 1 |" in text
+    assert "| hits | -0.50 | -0.50 | 22.0 | 22.0 | 0 of 1 |" in text
     rows[1]["mAP"] = 0.51
     assert "met by all" in report(proxies(rows), "")
 

@@ -35,6 +35,7 @@ from ptal_ray.training.selection import (
     held_out_points,
     length_guard,
     objective_of,
+    points_score,
 )
 from ptal_ray.training.stages import start
 
@@ -182,8 +183,9 @@ def test_every_method_of_points_has_a_length(annotated: Path, method: str) -> No
     trial = start(config(annotated, method, metric="points", report_steps=(4,)))
     metrics = trial.advance().metrics
     assert metrics["val/label_length_s"] > 0
-    hits, ratio = metrics["val/hit_mAP"], metrics.get("val/length_ratio", math.nan)
-    assert metrics["val/points_score"] == pytest.approx(hits * length_guard(ratio))
+    ratio = metrics.get("val/length_ratio", math.nan)
+    score = points_score(metrics["val/hit_mAP"], metrics["val/point_log_likelihood"], ratio)
+    assert metrics["val/points_score"] == pytest.approx(score)
 
 
 @pytest.mark.parametrize("method", sorted(n for n in SMALL if load(n).supervision != "point"))
@@ -234,9 +236,14 @@ def test_lengths_far_from_those_of_the_labels_count_less(annotated: Path) -> Non
     by_points = ByPoints(points=own, num_classes=2, duration_s={"a": 10.0}, label_length_s=0.5)
     metrics = by_points.metrics(found)
     assert (metrics["hit_mAP"], metrics["length_ratio"]) == (1.0, 4.0)
-    assert metrics["points_score"] == 0.5
+    likelihood = metrics["point_log_likelihood"]
+    # Two detections of 2 s that weigh 1 and 1/2, of 10 s and 2 classes.
+    each = [math.log(0.1 + 0.9 * share * 10 * 2 / 2) for share in (2 / 3, 1 / 3)]
+    assert likelihood == pytest.approx(np.mean(each))
+    assert metrics["points_score"] == pytest.approx(0.5 * math.exp(0.2 * likelihood))
     unknown = replace(by_points, label_length_s=math.nan).metrics(found)
-    assert unknown["points_score"] == 1.0 and "length_ratio" not in unknown
+    assert unknown["points_score"] == pytest.approx(math.exp(0.2 * likelihood))
+    assert "length_ratio" not in unknown
     none = by_points.metrics({"a": Segments.empty()})
     assert none["points_score"] == 0 and "length_ratio" not in none
 

@@ -36,18 +36,17 @@ from ptal_ray.storage.whole import folder_made, whole
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.decoding import decode_settings
 from ptal_ray.training.label_quality import label_length_s
-from ptal_ray.training.selection import ByMap, objective_of
+from ptal_ray.training.selection import ByMap, length_guard, objective_of
 from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 
 Row = dict[str, Any]
 STAND_INS: dict[str, Callable[[Row], float]] = {
     "points score": lambda row: row["points_score"],
-    "pure hits": lambda row: row["hit_mAP"],
+    "hits": lambda row: row["hit_mAP"],
     "log-likelihood": lambda row: row["point_log_likelihood"],
-    "points score + 0.1 log-likelihood": lambda row: (
-        row["points_score"] + 0.1 * row["point_log_likelihood"]
-    ),
+    "hits and length": lambda row: row["hit_mAP"] * _guard(row),
+    "hits and log-likelihood": lambda row: row["points_score"] / _guard(row),
 }
 GOAL = 0.015  # regret in mAP
 _HEAD = "# Selection by points alone\n"
@@ -60,6 +59,11 @@ class Run:
     dataset: str
     number: int
     config: TrialConfig
+
+
+def _guard(row: Row) -> float:
+    ratio = row.get("length_ratio")
+    return length_guard(float("nan") if ratio is None else ratio)
 
 
 def planned(
