@@ -15,6 +15,7 @@ from small_study import METHOD, small_space
 from test_feasibility import copied
 from test_trial import SMALL, config
 
+from ptal_ray import ablate, train
 from ptal_ray.backends.local import run_local
 from ptal_ray.data.store import FeatureStore, StoreWriter
 from ptal_ray.data.types import Points, Segments
@@ -263,3 +264,21 @@ def test_what_judges_follows_from_metric_and_split(annotated: Path, bare: Path) 
 def test_the_metric_survives_json(annotated: Path) -> None:
     made = config(annotated, METHOD, metric="points")
     assert TrialConfig.from_json(made.to_json()) == made
+
+
+def test_other_commands_run_without_a_segment(
+    bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed = "".join(f"  {k}: {v}\n" for k, v in SMALL[METHOD].items())
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        f"method: {METHOD}\ndataset: {bare}\nselection: {{metric: points, val_fraction: 0.34}}\n"
+        f"budget: {{trials: 1, min_steps: 4, max_steps: 8}}\ntrain:\n{fixed}"
+    )
+    for more, split in ((), "val"), (("--test",), "test"):
+        assert train.main([str(path), "--out", str(tmp_path / split), *more]) == 0
+        assert f"{split} pure-hit mAP 0." in capsys.readouterr().out
+    flags = ["--variant", "a:", "--variant", "b: train.lr=0.01", "--seeds", "1", "--jobs", "1"]
+    assert ablate.main([str(path), *flags, "--out", str(tmp_path / "ablation")]) == 0
+    said = capsys.readouterr().out
+    assert "| variant | runs | val/hit_mAP | val/hit_mAP against the row above |" in said

@@ -77,7 +77,9 @@ class Progress:
         view = self.view
         best = view.best
         names = list(self.study.space.train)[:MOST_PARAMS]
-        table = Table("", "trial", "state", "step", "val mAP", *names, title=self.study.name)
+        points = self.study.space.selection.metric == "points"
+        objective = "val points score" if points else "val mAP"
+        table = Table("", "trial", "state", "step", objective, *names, title=self.study.name)
         for trial in _rows(view):
             table.add_row(
                 "★" if best and trial.number == best.number else "",
