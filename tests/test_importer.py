@@ -10,6 +10,7 @@ from import_layout import Layout, entry, small_layout
 
 from ptal_ray.data.importer import examine, import_dataset, plan_import
 from ptal_ray.data.page import review
+from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError
 
 
@@ -196,6 +197,25 @@ def test_a_point_outside_its_video(layout):
 def test_unknown_classes(layout):
     layout.lines.append("opn,1,2,a,20")
     layout.refused("points.csv:5: video a: class 'opn' is unknown; did you mean 'open'")
+
+
+def test_points_alone_are_imported_with_those_of_the_test_videos(layout):
+    layout.lines.append("open,0,40,c,20")
+    _, store = layout.run()
+    assert len(store.points("c")) == 0  # its segments judge it
+    for item in layout.database.values():
+        item["annotations"] = []
+    wrong = plan_import(layout.source()).problems
+    assert wrong and all("list all class names in the JSON" in text for text in wrong[:4])
+    source = layout.source(annotations=layout.path / "points_only.json")
+    named = {"database": layout.database, "classes": ["close", "open"]}
+    source.annotations.write_text(json.dumps(named))
+    assert plan_import(source).problems == ()
+    import_dataset(source, layout.out, dtype="float32", replace=True)
+    store = FeatureStore.open(layout.out)
+    assert [len(store.points(id)) for id in "abc"] == [2, 1, 1]
+    assert not any(len(store.annotations(id)) for id in "abc")
+    assert store.points("c").time_s.tolist() == [2.0]
 
 
 def test_an_unknown_class_in_the_annotations(layout):

@@ -15,7 +15,7 @@ from ptal_ray import train
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.method import load, names
-from ptal_ray.training.label_quality import label_quality
+from ptal_ray.training.label_quality import label_length_s, label_quality
 from ptal_ray.training.stages import start
 
 WITH_LABELS = sorted(n for n in names() if load(n).label_segments is not None)
@@ -107,3 +107,24 @@ def test_train_prints_and_keeps_it(
     ):
         assert train.main([*arguments, flag, value]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_the_mean_length_is_at_most_the_time_for_each_point(store: Path) -> None:
+    trial = start(config(store, "apn"))
+    model, split, opened = trial.learner.model, trial.batches.split, trial.task.store
+
+    def length(label_segments: object) -> float:
+        method = dataclasses.replace(trial.task.method, label_segments=label_segments)
+        return label_length_s(dataclasses.replace(trial.task, method=method), model, split)
+
+    def stated(snippets: int, number: int = 2) -> object:
+        rows = np.array([[3, 2 + snippets, 0]] * number).reshape(-1, 3)
+        return lambda pseudo, batch: [rows] * len(batch.ids)
+
+    assert length(stated(4)) == pytest.approx(4 * opened.info.grid.stride_s)
+    time_s = sum(opened.duration_s(i) for i in split.ids)
+    assert length(stated(40)) == pytest.approx(
+        time_s / sum(len(opened.points(i)) for i in split.ids)
+    )
+    assert np.isnan(length(stated(4, number=0)))
+    assert np.isnan(length(None))

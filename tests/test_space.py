@@ -152,6 +152,16 @@ def test_overrides_use_the_same_reader():
     assert (space.decode_fixed, space.dataset) == ({"top": 7}, "other")
 
 
+@pytest.mark.parametrize("text", ["selection: val\n", "selection: {metric: val}\n", ""])
+def test_the_word_of_earlier_versions_is_map(text):
+    space = read(HEAD + text)
+    assert space.selection.metric == "map"
+    assert "metric: map" in space.to_yaml()
+    again = read(HEAD + text, "selection.metric=points", "selection.fold_seed=3")
+    assert (again.selection.metric, again.selection.fold_seed) == ("points", 3)
+    assert read(HEAD + text, "selection=points").selection.metric == "points"
+
+
 MISTAKES = [
     # text after the head, what the message must hold
     ("train: {lrr: 1e-3}", ["toy.yaml:4: train.lrr", "did you mean 'lr'", "batch_size"]),
@@ -213,8 +223,8 @@ MISTAKES = [
     ("train: {distance: !!python/name:os.system x}", ["tag"]),
     ("train: {distance: !secret x}", ["tag"]),
     ("train: {? [a] : 1}", ["a key must be a name"]),
-    ("selection: tset", ["selection.metric", "'tset' is not allowed", "val"]),
-    ("selection: test", ["selection.metric", "one of val"]),
+    ("selection: tset", ["selection.metric", "'tset' is not allowed", "map"]),
+    ("selection: test", ["selection.metric", "one of map, points"]),
     ("selection: {val_fraction: 1.5}", ["selection.val_fraction", "[0.01, 0.9]"]),
     ("resources: {precision: fp16}", ["fp32, bf16"]),
     ("resources: {workers: 0}", ["resources.workers", "[1, 4096]"]),

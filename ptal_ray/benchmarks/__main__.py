@@ -2,6 +2,7 @@
 
     python -m ptal_ray.benchmarks record apn_watch --out reports/search_tables/apn_watch
     python -m ptal_ray.benchmarks replay reports/search_tables/*/ --policies all --searches 300
+    python -m ptal_ray.benchmarks points apn_watch lacp_watch --out reports/points
     python -m ptal_ray.benchmarks gpu --out reports/gpu
 
 `gpu` needs torch, numpy and pyarrow alone.
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptal_ray.benchmarks.flags import add_record, add_replay
+from ptal_ray.benchmarks.flags import add_points, add_record, add_replay
 from ptal_ray.errors import ConfigError, NoTrialFinished, PtalError
 from ptal_ray.process.console import run_main
 
@@ -100,6 +101,12 @@ def _show(flags: argparse.Namespace) -> None:
     print(json.dumps(found) if flags.json else "\n".join(text))
 
 
+def _points(flags: argparse.Namespace) -> None:
+    from ptal_ray.benchmarks.points_regret import run_points
+
+    run_points(flags)
+
+
 def _progress(done: int, total: int) -> None:
     end = "\r" if sys.stderr.isatty() and done < total else "\n"
     if end == "\r" or done % 20 == 0 or done == total:
@@ -127,6 +134,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("tables", nargs="+", type=Path, metavar="DIR", help="as of replay")
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.set_defaults(run=_show)
+    command = commands.add_parser(
+        "points", help="what is lost by selecting by held-out points alone"
+    )
+    add_points(command)
+    command.set_defaults(run=_points)
     _add_gpu(commands)
     return parser
 

@@ -40,6 +40,20 @@ def add_replay(command: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print one JSON object")
 
 
+def add_points(command: argparse.ArgumentParser) -> None:
+    """The flags of `python -m ptal_ray.benchmarks points`."""
+    add = command.add_argument
+    add("spaces", nargs="+", metavar="SPACE", help="search spaces of methods that learn from "
+        "points; their budget says the steps")  # fmt: skip
+    add("--dataset", action="append", default=[], metavar="NAME",
+        help="an imported dataset, once for each (default: those of the spaces)")  # fmt: skip
+    add("--configurations", type=int, default=16, metavar="N", help="of each space (default: 16)")
+    add("--seed", type=int, default=0, help="of the configurations and the trainings (default: 0)")
+    add("--workers", type=int, default=usable_cpus(), metavar="N",
+        help="processes, of one thread each (default: the number of cores)")  # fmt: skip
+    add("--out", type=Path, required=True, metavar="DIR", help="where the report goes")
+
+
 def _policies(text: str) -> list[str]:
     from ptal_ray.benchmarks.policies import POLICIES  # slow to import
 

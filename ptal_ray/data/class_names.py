@@ -47,6 +47,8 @@ def label_problem(label: Any, classes: Sequence[str]) -> str:
 
 def known(name: str, classes: Sequence[str]) -> str:
     """The class that `name` was meant to be, else those there are."""
+    if not classes:
+        return 'the annotations name none: list all class names in the JSON, as "classes": [...]'
     alike = [c for c in classes if folded(c) == folded(name)]
     near = alike or difflib.get_close_matches(name, classes, n=1)
     if near:

@@ -156,7 +156,9 @@ def plan_import(source: Source) -> Plan:
     problems += ungrouped
     videos = [
         replace(
-            _planned(features[video.id], video, points.get(video.id), frames[video.id]),
+            _planned(
+                features[video.id], video, points.get(video.id, no_points()), frames[video.id]
+            ),
             group=groups.get(video.id, ""),
         )
         for video in annotations.videos
@@ -204,7 +206,7 @@ def _features(source: Source, videos: Iterable[AnnotatedVideo]) -> Mapping[str, 
 
 
 def _planned(
-    features: FeatureFile, video: AnnotatedVideo, points: Points | None, frames: Frames
+    features: FeatureFile, video: AnnotatedVideo, points: Points, frames: Frames
 ) -> PlannedVideo:
     return PlannedVideo(
         id=video.id,
@@ -212,7 +214,7 @@ def _planned(
         features=features,
         duration_s=video.duration_s,
         instances=video.instances,
-        points=no_points() if points is None or video.subset == "test" else points,
+        points=points,
         frames=frames,
         feature_s=video.feature_s or video.duration_s,
         stated_fps=video.fps,

@@ -102,11 +102,13 @@ def _placed(
     problems: list[str],
     remarks: Remarks,
 ) -> Sequence[Placed]:
-    """The points of training videos whose time is known."""
+    """The points whose time is known: of training videos, and of test videos where no annotated
+    instance judges these."""
     given = given_rates(source.point_fps or "json", annotations)
     rates_at = source.point_fps if isinstance(source.point_fps, Path) else source.annotations
-    train = {video.id for video in annotations.videos if video.subset == "train"}
-    placing = place(rows, train, {id: frames.fps for id, frames in given.items()})
+    segments = any(len(v.instances) for v in annotations.videos if v.subset == "test")
+    taken = {v.id for v in annotations.videos if v.subset == "train" or not segments}
+    placing = place(rows, taken, {id: frames.fps for id, frames in given.items()})
     for id in placing.twice:
         problems.append(Problem(f"{source.points}: {written_twice(id)}", "ids that differ by v_"))
     for row, id in placing.rateless:

@@ -282,7 +282,8 @@ class StoreWriter:
 
         Args:
             id: unique; no path separator.
-            subset: "train" or "test"; points of a test video are not stored.
+            subset: "train" or "test"; points of a test video that has annotated instances, which
+                judge it better, are not stored.
             features: (T, D), finite.
             duration_s: seconds, positive.
             annotations: instances; one may reach beyond the video, as published ones do.
@@ -303,7 +304,8 @@ class StoreWriter:
         stored = rounded(id, features, self.dtype.name)
         if self._writer is None:
             self._open(stored.shape[1])
-        kept = _ascending(points) if subset == "train" else no_points()
+        judged_by_points = subset == "train" or not len(annotations)
+        kept = _ascending(points) if judged_by_points else no_points()
         if not self._measured:
             self._channels.add(features)
         row = len(self._seen)

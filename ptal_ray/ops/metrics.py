@@ -48,7 +48,7 @@ class MapResult:
 
 
 @dataclass(frozen=True)
-class _Flat:
+class Flat:
     """Segments of all videos end to end; `group` is video * C + label."""
 
     start: Floats
@@ -85,20 +85,20 @@ def detection_map(
     videos = {name: row for row, name in enumerate(truth)}
     for name in predictions:
         videos.setdefault(name, len(videos))
-    real = _flatten(truth, videos, num_classes)
-    found = _flatten(predictions, videos, num_classes)
-    real = _take(real, np.argsort(real.group, kind="stable"))
-    found = _take(found, _ranking(found.score))
+    real = flatten(truth, videos, num_classes)
+    found = flatten(predictions, videos, num_classes)
+    real = take(real, np.argsort(real.group, kind="stable"))
+    found = take(found, ranking(found.score))
     thresholds = np.asarray(tiou, np.float64)
     level, hit = _match(real, found, thresholds, overlap)
     positives = np.bincount(real.label, minlength=num_classes)
-    per_class = _average_precision(found.label, level, hit, positives, len(thresholds))
+    per_class = average_precision(found.label, level, hit, positives, len(thresholds))
     has_truth = positives > 0
     per_tiou = per_class[has_truth].mean(axis=0) if has_truth.any() else np.zeros(len(thresholds))
     return MapResult(tiou=tuple(tiou), per_class=per_class, per_tiou=per_tiou)
 
 
-def _flatten(segments: Mapping[str, Segments], videos: Mapping[str, int], classes: int) -> _Flat:
+def flatten(segments: Mapping[str, Segments], videos: Mapping[str, int], classes: int) -> Flat:
     parts = list(segments.values())
     counts = [len(p) for p in parts]
     video = np.repeat(np.array([videos[v] for v in segments], np.int64), counts)
@@ -108,7 +108,7 @@ def _flatten(segments: Mapping[str, Segments], videos: Mapping[str, int], classe
         return np.concatenate(columns).astype(dtype, copy=False) if columns else np.zeros(0, dtype)
 
     label = joined("label", np.int64)
-    return _Flat(
+    return Flat(
         start=joined("start_s", np.float64),
         end=joined("end_s", np.float64),
         score=joined("score", np.float64),
@@ -117,16 +117,16 @@ def _flatten(segments: Mapping[str, Segments], videos: Mapping[str, int], classe
     )
 
 
-def _ranking(score: Floats) -> Ints:
+def ranking(score: Floats) -> Ints:
     """Best first: NaN, then descending; equal scores in their order."""
     return np.roll(np.argsort(-score, kind="stable"), int(np.isnan(score).sum()))
 
 
-def _take(flat: _Flat, index: Ints) -> _Flat:
-    return _Flat(*(getattr(flat, name)[index] for name in _Flat.__dataclass_fields__))
+def take(flat: Flat, index: Ints) -> Flat:
+    return Flat(*(getattr(flat, name)[index] for name in Flat.__dataclass_fields__))
 
 
-def _match(real: _Flat, found: _Flat, thresholds: Floats, overlap: Overlap) -> tuple[Ints, Ints]:
+def _match(real: Flat, found: Flat, thresholds: Floats, overlap: Overlap) -> tuple[Ints, Ints]:
     """True positives as (threshold index, index of the prediction); predictions by rank."""
     groups, first, size = np.unique(real.group, return_index=True, return_counts=True)
     if not len(groups) or not len(found.group):
@@ -158,8 +158,8 @@ def _chunks(rows: Ints, group: Ints, candidates: Ints) -> list[Ints]:
 
 
 def _match_rows(
-    real: _Flat,
-    found: _Flat,
+    real: Flat,
+    found: Flat,
     rows: Ints,
     first: Ints,
     size: Ints,
@@ -253,7 +253,7 @@ def _deferred_acceptance(
     return result
 
 
-def _average_precision(
+def average_precision(
     label: Ints, level: Ints, hit: Ints, positives: Ints, num_levels: int
 ) -> Floats:
     """(C, K) interpolated average precision.
@@ -309,10 +309,10 @@ def match_detections(
     videos = {name: row for row, name in enumerate(truth)}
     for name in predictions:
         videos.setdefault(name, len(videos))
-    real = _flatten(truth, videos, num_classes)
-    found = _flatten(predictions, videos, num_classes)
-    real = _take(real, np.argsort(real.group, kind="stable"))
-    found = _take(found, _ranking(found.score))
+    real = flatten(truth, videos, num_classes)
+    found = flatten(predictions, videos, num_classes)
+    real = take(real, np.argsort(real.group, kind="stable"))
+    found = take(found, ranking(found.score))
     level, held = _match(real, found, np.asarray(tiou, np.float64), official_tiou)
     hit = np.zeros((len(found.start), len(tiou)), bool)
     hit[held, level] = True

@@ -8,6 +8,7 @@ from ptal_ray.space.domain import Scalar
 from ptal_ray.study.policy import Recommendation, Suggestion
 from ptal_ray.study.study import Study, candidates
 from ptal_ray.study.view import StudyView, TrialView, summarise
+from ptal_ray.training.selection import objective_name
 
 
 class SimplePolicy:
@@ -80,8 +81,9 @@ class SimplePolicy:
 
 def _winner(study: Study, view: StudyView) -> TrialView:
     top = candidates(study, view)
+    figure = f"val/{objective_name(study.space.selection.metric)}"
     means = [
-        summarise(view.runs("reselect", f"candidate{k}")).get("val/mAP_avg")
+        summarise(view.runs("reselect", f"candidate{k}")).get(figure)
         for k in range(1, len(top) + 1)
     ]
     judged = [(m.mean, -k) for k, m in enumerate(means) if m is not None]

@@ -23,7 +23,7 @@ from ptal_ray.study.conclusion import said_at_end
 from ptal_ray.study.run_folder import SCORES
 from ptal_ray.study.view import StudyView, TrialView, resolved_space
 from ptal_ray.training.decoding import DecodeResult, read_scores, search_decode
-from ptal_ray.training.selection import ground_truth
+from ptal_ray.training.selection import ByMap, ground_truth
 
 GRID = 12  # values of a parameter in the landscape
 Setting = dict[str, Scalar]
@@ -102,9 +102,8 @@ class _Decoder:
         began = time.perf_counter()
         found = [
             search_decode(
-                self.method.decode, cell.scores, cell.grids, cell.durations, cell.truth,
-                self.store.info.num_classes,
-                protocol(self.store.info.name, self.method.supervision), start=start,
+                self.method.decode, cell.scores, cell.grids, cell.durations, self._by_map(cell),
+                start=start,
                 domains=domains, settings=settings, cross_fit=cross_fit,
                 seed=self.space.selection.fold_seed,
             )
@@ -113,6 +112,11 @@ class _Decoder:
         self.seconds += time.perf_counter() - began
         self.tried += len(found[0].table)
         return found
+
+    def _by_map(self, cell: _Cell) -> ByMap:
+        info = self.store.info
+        rules = protocol(info.name, self.method.supervision)
+        return ByMap(truth=cell.truth, num_classes=info.num_classes, protocol=rules)
 
     def value(self, setting: Mapping[str, Scalar]) -> float:
         """mAP of one setting, the mean over cells."""

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.reporting.text import ARMS, finished, leaderboard_text
+from ptal_ray.reporting.text import ARMS, finished, leaderboard_text, run_figure
 from ptal_ray.storage.ownership import begins_with
 from ptal_ray.storage.whole import write_whole
 from ptal_ray.study.view import StudyView, Summary, dumps, summarise
+from ptal_ray.training.selection import called
 
 _HEAD = "# Studies\n"  # of leaderboard.md
 
@@ -23,7 +24,8 @@ def labels(view: StudyView) -> str:
 
 
 def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
-    """A row a study with its test mAP as fractions: by dataset, features and average, best first.
+    """A row a study with its test mAP as fractions: by dataset, features and average, best first;
+    behind them those of studies whose test split has no segment, with pure-hit mAP.
 
     The average is that of the thresholds which the study maximised: on one dataset methods may
     differ in it, and then their rows do not compare.
@@ -31,7 +33,8 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
     rows = []
     for view in views:
         every = [summarise(finished(view, "test", arm)) for arm in ARMS]
-        found, default = (own.get("test/mAP_avg") for own in every)
+        name = run_figure(view, "test")
+        found, default = (own.get(name) for own in every)
         rows.append(
             {
                 **{k: view.study[k] for k in ("study", "method", "dataset", "features")},
@@ -41,13 +44,14 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
                 "mAP": found.mean if found else None, "sd": found.sd if found else None,
                 "default_mAP": default.mean if default else None,
                 "default_sd": default.sd if default else None,
+                "metric": called(name),
             }
         )  # fmt: skip
 
-    def order(row: dict[str, Any]) -> tuple[str, str, bool, str, float, str]:
+    def order(row: dict[str, Any]) -> tuple[str, str, bool, bool, str, float, str]:
         value = -1.0 if row["mAP"] is None else row["mAP"]
-        place = (row["dataset"], row["features"], not row["average"], row["average"])
-        return *place, -value, row["study"]
+        place = (row["dataset"], row["features"], row["metric"] != "mAP")
+        return *place, not row["average"], row["average"], -value, row["study"]
 
     return sorted(rows, key=order)
 

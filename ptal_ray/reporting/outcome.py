@@ -8,11 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ptal_ray.reporting.text import study_metric
 from ptal_ray.study.conclusion import tested_difference
 from ptal_ray.study.study import RECOMMENDED, Study
 from ptal_ray.study.view import StudyView, summarise
 from ptal_ray.tracking.server import tracking_uri
 from ptal_ray.tracking.tracker import view_links
+from ptal_ray.training.selection import called, main_figure
 
 _ARMS = (("best", "recommended"), ("default", "defaults"))
 
@@ -35,6 +37,7 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
         "state": (view.end or {}).get("state"),
         "trials": view.counts,
         **recommendation(view),
+        "objective": "points score" if study_metric(view) == "points" else "mAP",
         "test": tests if "best" in tests or not tests else {"best": tests["default"]} | tests,
         "note": view.study.get("note", ""),
         "report": str(report),
@@ -65,11 +68,14 @@ def show_summary(outcome: dict[str, Any]) -> str:
     found = outcome["recommended"]
     same = found is not None and outcome["test"].get("best") == outcome["test"].get("default")
     for arm, name in (("default", "defaults"),) if same else _ARMS:
-        if run := outcome["test"].get(arm, {}).get("test/mAP_avg"):
+        metrics = outcome["test"].get(arm, {})
+        figure = main_figure(metrics, "test")
+        if run := metrics.get(figure):
             spread = f" ± {100 * run['sd']:.1f}" if run["sd"] is not None else ""
             runs = len(run["values"])
             seeds = f"{runs} seed{'s' if runs > 1 else ''}"
-            lines.append(f"test mAP, {name:<12} {100 * run['mean']:5.1f}{spread}  ({seeds})")
+            value = f"{100 * run['mean']:5.1f}{spread}  ({seeds})"
+            lines.append(f"test {called(figure)}, {name:<12} {value}")
     if (paired := outcome["test_difference"]) and not same:
         lines.append(f"test mAP, difference   {_interval(paired)}  (paired by seed)")
     uri = outcome["mlflow"]
@@ -95,14 +101,17 @@ def _verdict(outcome: dict[str, Any]) -> str:
     kind = outcome["verdict"]
     if not kind or not best or not difference:
         return ""
+    unit = outcome["objective"]
     if kind == "better":
         what = "the defaults with tuned decoding are"
         if best["trial"] is not None:
             what = f"the configuration of trial {best['trial']} is"
-        return f"{what} better than the defaults by {_interval(difference)} mAP on held-out folds"
+        return (
+            f"{what} better than the defaults by {_interval(difference)} {unit} on held-out folds"
+        )
     if kind == "tie":
         return (
-            f"the best found is not distinguishable from the defaults: {_interval(difference)} mAP "
+            f"the best found is not distinguishable from the defaults: {_interval(difference)} {unit} "
             "on held-out folds; the defaults are kept"
         )
     return "the defaults are the best found"

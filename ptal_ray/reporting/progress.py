@@ -19,6 +19,7 @@ from ptal_ray.reporting.remaining import influential, seconds_left, work
 from ptal_ray.space.space import Scalar
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import FinalRun, StudyView, TrialView, read_events
+from ptal_ray.training.selection import ByPoints, called, main_figure
 
 REFRESHES_PER_S = 4
 MOST_ROWS, MOST_PARAMS = 16, 5
@@ -80,8 +81,9 @@ class Progress:
         view, best = self.view, self.view.best
         last = self.study.space.budget.max_steps
         names = self._shown_params()
+        objective = "score" if self.study.space.selection.metric == "points" else "mAP, %"
         table = Table(title=self.study.name, title_justify="left")
-        for title in ("", "trial", "state", "step", "mAP, %"):
+        for title in ("", "trial", "state", "step", objective):
             table.add_column(title, no_wrap=True, justify="left" if title == "state" else "right")
         for name in names:
             table.add_column(name, no_wrap=True, max_width=_PARAM_WIDTH - 3, overflow="ellipsis")
@@ -158,18 +160,25 @@ def _trial_line(trial: TrialView) -> str:
     message = f"  ({trial.message})" if trial.message else ""
     return (
         f"trial {trial.number:4d}  {trial.state:<9} step {step:6d}  "
-        f"val mAP {_number(trial.objective)}  {params}{message}"
+        f"{_objective(trial)} {_number(trial.objective)}  {params}{message}"
     )
+
+
+def _objective(trial: TrialView) -> str:
+    """What the objective of a trial is called."""
+    by_points = trial.reports and f"val/{ByPoints.name}" in trial.reports[-1].metrics
+    return "val points score" if by_points else "val mAP"
 
 
 def _final_line(run: FinalRun) -> str:
     split = "test" if run.role == "test" else "val"
     message = f"  ({run.message})" if run.message else ""
+    figure = main_figure(run.metrics, split)
     number = run.metrics.get(f"{split}/num_videos")
     of = "" if number is None else f" of {number:.0f} videos"
     return (
         f"{run.role:<9} {run.arm:<11} seed {run.seed}  "
-        f"{split} mAP {_number(run.metrics.get(f'{split}/mAP_avg'))}{of}{message}"
+        f"{split} {called(figure)} {_number(run.metrics.get(figure))}{of}{message}"
     )
 
 

@@ -23,12 +23,14 @@ from ptal_ray.policy.importance import MIN_TRIALS, param_importance
 from ptal_ray.reporting import plots
 from ptal_ray.reporting.html.report import report_html
 from ptal_ray.reporting.outcome import recommendation
+from ptal_ray.reporting.point_selection import point_selection
 from ptal_ray.reporting.text import (
     ARMS,
     by_threshold,
     data_label,
     finished,
     markdown,
+    run_figure,
 )
 from ptal_ray.storage.ownership import Kind, read_object
 from ptal_ray.storage.place import inside, plain_name
@@ -98,7 +100,8 @@ def _write(view: StudyView, study_dir: Path, folder: Path, name: str) -> None:
     shares = param_importance(view)
     shown, missing = _pictures(view, study_dir, folder, shares)
     commands = _commands(view, study_dir, name)
-    text = markdown(view, shares, shown, missing, commands)
+    more = point_selection(view, study_dir)
+    text = markdown(view, shares, shown, missing, commands, more)
     (folder / "REPORT.md").write_text(text, encoding="utf-8")
     whole = report_html(view, study_dir, commands)
     (folder / "report.html").write_text(whole, encoding="utf-8")
@@ -180,6 +183,8 @@ def _pictures(
     if any(arms.values()):
         made["per_threshold"] = plots.per_threshold({k: v for k, v in arms.items() if v}, label)
         shown["per_threshold"] = f"Bars are one standard deviation over seeds{label}."
+    elif run_figure(view, "test").endswith("hit_mAP"):
+        missing["per_threshold"] = "the test split has no annotated segment"
     else:
         missing["per_threshold"] = "no final run has finished"
     if shares:

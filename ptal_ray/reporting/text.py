@@ -10,6 +10,7 @@ from typing import Any
 
 from ptal_ray.space.domain import Domain
 from ptal_ray.study.view import FinalRun, StudyView, Summary, summarise
+from ptal_ray.training.selection import called, main_figure
 
 ARMS = {"best": "best found", "default": "defaults"}
 PICTURES = {
@@ -19,6 +20,10 @@ PICTURES = {
     "timeline": "timeline",
 }
 _THRESHOLD = re.compile(r"\w+/mAP_(\d\.\d+)$")
+_ONLY_POINTS = (
+    "**The test split has no annotated segment. Its figures are pure-hit mAP of its points, not "
+    "mAP: they do not say how well the ends of actions are found.**"
+)
 _AVERAGE = re.compile(r"\w+/mAP_avg_(.+)$")
 
 
@@ -31,6 +36,12 @@ def by_threshold(view: StudyView, arm: str) -> dict[float, Summary]:
     """Test mAP of an arm by threshold, over its seeds."""
     found = summarise(finished(view, "test", arm))
     return {float(m[1]): s for name, s in found.items() if (m := _THRESHOLD.match(name))}
+
+
+def run_figure(view: StudyView, role: str) -> str:
+    """Name of the metric that stands for the final runs of a role, see `main_figure`."""
+    names = [name for run in view.finals if run.role == role for name in run.metrics]
+    return main_figure(names, "test" if role == "test" else "val")
 
 
 def data_label(view: StudyView) -> str:
@@ -53,6 +64,7 @@ def markdown(
     shown: Mapping[str, str],
     missing: Mapping[str, str],
     commands: Sequence[str],
+    more: Sequence[str] = (),
 ) -> str:
     """REPORT.md.
 
@@ -62,6 +74,7 @@ def markdown(
         shown: caption by name of each picture that was made.
         missing: why each other picture was not made.
         commands: that repeat the study and its best run.
+        more: sections after that on the search.
     """
     pictures = {name: _picture(name, shown, missing) for name in PICTURES}
     parts = [
@@ -70,6 +83,7 @@ def markdown(
         _outcome(view, pictures["per_threshold"]),
         _configuration(view),
         _search(view, shares, pictures),
+        *more,
         _incidents(view),
         f"## Timeline\n\n{pictures['timeline']}",
         "## Commands\n\n```\n" + "\n".join(commands) + "\n```",
@@ -90,13 +104,18 @@ def _setting(view: StudyView) -> str:
         f"Method **{study['method']}** on **{study['dataset']}**, features: {study['features']}.",
         study["note"],
         f"Searcher {study['searcher']}, scheduler {study['scheduler']}, seed {study['seed']}. "
-        "Configurations were selected on a fold of the training split; the test split was read "
-        "once, after the search, by the runs of the first table.",
+        f"Configurations were selected on a fold of the training split{_chosen_by(view)}; the test "
+        "split was read once, after the search, by the runs of the first table.",
     ]
     if view.end is None or view.end["state"] != "done":
         state = view.end["state"] if view.end else "running, or killed"
         lines.append(f"**The study is not finished: {state}.**")
     return "\n\n".join(line for line in lines if line)
+
+
+def _chosen_by(view: StudyView) -> str:
+    by_points = study_metric(view) == "points"
+    return " by its points alone, without any annotated segment" if by_points else ""
 
 
 def _outcome(view: StudyView, picture: str) -> str:
@@ -115,15 +134,17 @@ def _outcome(view: StudyView, picture: str) -> str:
         for arm in arms
         for run in view.runs("test", arm)
     ]
-    unit = f"test mAP in %{_videos(view)}{data_label(view)}"
+    by_points = run_figure(view, "test").endswith("hit_mAP")
+    unit = f"test {called(run_figure(view, 'test'))} in %{_videos(view)}{data_label(view)}"
     parts = [
         title,
+        _ONLY_POINTS if by_points else "",
         _headline(view),
         f"Mean ± standard deviation over seeds, {unit}:",
-        _table(["configuration", "seeds", *columns], body),
+        table(["configuration", "seeds", *columns], body),
         picture,
         f"Every seed, {unit}:",
-        _table(["configuration", "seed", *columns], each),
+        table(["configuration", "seed", *columns], each),
         _reselection(view),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -138,21 +159,22 @@ def _videos(view: StudyView) -> str:
 
 def _headline(view: StudyView) -> str:
     """Best against defaults in one sentence, where both finished."""
-    found = {arm: summarise(finished(view, "test", arm)).get("test/mAP_avg") for arm in ARMS}
-    best, default = found["best"], found["default"]
+    name = run_figure(view, "test")
+    best, default = (summarise(finished(view, "test", arm)).get(name) for arm in ARMS)
     if best is None or default is None:
         return ""
     gain = 100 * (best.mean - default.mean)
     return (
-        f"The configuration found reaches {_percent(best)} % mAP, the defaults "
+        f"The configuration found reaches {_percent(best)} % {called(name)}, the defaults "
         f"{_percent(default)} %: {gain:+.2f} points{data_label(view)}."
     )
 
 
 def _named(found: Mapping[str, Summary]) -> dict[str, Summary]:
-    """Columns of a table of mAP: thresholds, then averages."""
+    """Columns of a table of mAP: thresholds, then averages; or that of pure hits."""
     columns = {f"@{float(m[1]):g}": s for k, s in found.items() if (m := _THRESHOLD.match(k))}
-    return columns | {m[1]: s for k, s in found.items() if (m := _AVERAGE.match(k))}
+    columns |= {m[1]: s for k, s in found.items() if (m := _AVERAGE.match(k))}
+    return columns | {called(k): s for k, s in found.items() if k.endswith("/hit_mAP")}
 
 
 def _cells(run: FinalRun, columns: Sequence[str]) -> list[str]:
@@ -171,13 +193,15 @@ def _reselection(view: StudyView) -> str:
     arms = view.arms("reselect")
     if not arms:
         return ""
-    body = []
+    body, name = [], run_figure(view, "reselect")
     for arm in arms:
         good = finished(view, "reselect", arm)
-        value = _percent(summarise(good).get("val/mAP_avg"))
+        value = _percent(summarise(good).get(name))
         body.append([arm, f"{len(good)} of {len(view.runs('reselect', arm))}", value])
-    caption = "The best trials again with new seeds, mAP on the selection fold in %"
-    return f"{caption}{data_label(view)}:\n\n" + _table(["arm", "seeds", "val mAP"], body)
+    caption = f"The best trials again with new seeds, {called(name)} on the selection fold in %"
+    return f"{caption}{data_label(view)}:\n\n" + table(
+        ["arm", "seeds", f"val {called(name)}"], body
+    )
 
 
 def _configuration(view: StudyView) -> str:
@@ -197,7 +221,7 @@ def _configuration(view: StudyView) -> str:
             "## Configuration",
             f"Parameters that were searched or differ from their default{data_label(view)}; "
             "`best.yaml` holds all:",
-            _table(["parameter", "best found", "default", "searched"], body),
+            table(["parameter", "best found", "default", "searched"], body),
         ]
     )
 
@@ -207,13 +231,13 @@ def _search(view: StudyView, shares: Mapping[str, float], pictures: Mapping[str,
     failed = [t for t in view.trials if t.state == "failed"]
     parts = [
         f"## Search{data_label(view)}",
-        _table(["trials", "number"], [*counts, ["all", str(len(view.trials))]]),
+        table(["trials", "number"], [*counts, ["all", str(len(view.trials))]]),
         pictures["optimisation_history"],
         pictures["importance"],
     ]
     if shares:
         body = [[f"`train.{name}`", f"{100 * share:.1f}"] for name, share in shares.items()]
-        parts.append(_table(["parameter", "share, %"], body))
+        parts.append(table(["parameter", "share, %"], body))
     parts += ["\n".join(f"- trial {t.number} failed: {_inline(t.message)}" for t in failed)]
     return "\n\n".join(part for part in parts if part)
 
@@ -264,14 +288,26 @@ def leaderboard_text(rows: Sequence[Mapping[str, Any]]) -> str:
     names = ("dataset", "features", "average", "method", "labels", "study", "trials", "seeds")
     head = [*names, "test mAP, %", "defaults, %"]
     body = [
-        [*(str(r[n]) for n in names), _spread(r["mAP"], r["sd"]),
-         _spread(r["default_mAP"], r["default_sd"])]
+        [*(str(r[n]) for n in names), _judged(r, "mAP", "sd"),
+         _judged(r, "default_mAP", "default_sd")]
         for r in rows
     ]  # fmt: skip
-    return _table(head, body)
+    return table(head, body)
 
 
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def study_metric(view: StudyView) -> str:
+    """By what the trials of a study were judged: "map" or "points"."""
+    selection = view.study.get("space", {}).get("selection", {})
+    return "points" if selection.get("metric") == "points" else "map"
+
+
+def _judged(row: Mapping[str, Any], mean: str, sd: str) -> str:
+    """A value of a row, with what it is where that is not mAP."""
+    other = f" ({row['metric']})" if row["metric"] != "mAP" and row[mean] is not None else ""
+    return _spread(row[mean], row[sd]) + other
+
+
+def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     rows = [head, ["---"] * len(head), *body]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

@@ -76,9 +76,12 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What a trial is judged by: mAP on a fold of the official training split."""
+    """What a trial is judged by on a fold of the official training split."""
 
-    metric: str = param("val", doc="val: mAP on the fold", source="PROPOSED", allowed=("val",))
+    metric: str = param(
+        "map", doc="map: mAP; points: held-out points alone, without any annotated segment",
+        source="PROPOSED", allowed=("map", "points"),
+    )  # fmt: skip
     val_fraction: float = param(
         0.2, doc="share of the training videos held out", source="PROPOSED", allowed=(0.01, 0.9)
     )
@@ -292,11 +295,18 @@ def _reject_unknown(top: Mapping[str, yaml.Node]) -> None:
 
 
 def _with_selection_mapping(top: dict[str, yaml.Node]) -> dict[str, yaml.Node]:
-    """`selection: val` written out as `selection: {metric: val}`."""
+    """`selection: points` written out as `selection: {metric: points}`, and `val`, the word of
+    earlier versions, as `map`."""
     node = top.get("selection")
-    if not isinstance(node, yaml.ScalarNode):
+    if isinstance(node, yaml.ScalarNode):
+        node = mapping_of({"metric": node}, node)
+    if not isinstance(node, yaml.MappingNode):
         return top
-    return top | {"selection": mapping_of({"metric": node}, node)}
+    children = children_of(node, "selection")
+    metric = children.get("metric")
+    if isinstance(metric, yaml.ScalarNode) and metric.value == "val":
+        children["metric"] = yaml.ScalarNode(metric.tag, "map", metric.start_mark)
+    return top | {"selection": mapping_of(children, node)}
 
 
 def _classes(top: Mapping[str, yaml.Node]) -> tuple[methods.AnyMethod, dict[str, type[Any]]]:
@@ -323,6 +333,11 @@ def _from_nodes(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchS
         params[key] = {k: v for k, v in values if isinstance(v, Domain)}
         params[f"{key}_fixed"] = {k: v for k, v in values if not isinstance(v, Domain)}
     sections: dict[str, Any] = {key: cls(**read[key]) for key, cls in _SECTIONS.items()}
+    if sections["selection"].metric == "points" and method.supervision != "point":
+        others = [o for o in methods.names() if methods.load(o).supervision == "point"]
+        fail(top["selection"], "selection.metric",
+             f"'points' is for methods that learn from points ({', '.join(others)}); {method.name} "
+             "learns from annotated segments, so choose map")  # fmt: skip
     space = SearchSpace(
         name=name, method=method.name, dataset=dataset, policy=policy, **sections, **params
     )

@@ -31,6 +31,7 @@ from ptal_ray.study.provenance import provenance
 from ptal_ray.study.single_run import one_trial
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.label_quality import label_quality
+from ptal_ray.training.selection import main_figure
 from ptal_ray.training.stages import start
 from ptal_ray.training.supervision import annotated_ids, fold
 
@@ -100,7 +101,7 @@ def run(config: TrialConfig) -> dict[str, Any]:
     except DivergedError as error:
         return {"diverged": str(error)}
     metrics = dict(report.metrics)
-    if trial.task.method.label_segments is not None:
+    if trial.task.method.label_segments is not None and config.metric == "map":
         found = label_quality(
             trial.task, trial.learner.model, trial.batches.split, trial.made_labels
         )
@@ -111,7 +112,7 @@ def run(config: TrialConfig) -> dict[str, Any]:
 def table(rows: dict[str, list[dict[str, Any]]], columns: Sequence[str]) -> str:
     """Mean ± standard deviation over seeds in %, and the paired difference to the row above."""
     lines = [
-        "| variant | runs | " + " | ".join(columns) + " | val/mAP_avg against the row above |",
+        f"| variant | runs | {' | '.join(columns)} | {columns[0]} against the row above |",
         "|---" * (len(columns) + 3) + "|",
     ]
     above: list[dict[str, Any]] | None = None
@@ -119,9 +120,9 @@ def table(rows: dict[str, list[dict[str, Any]]], columns: Sequence[str]) -> str:
         done = [r["metrics"] for r in runs if "metrics" in r]
         cells = [_spread([m[c] for m in done if c in m]) for c in columns]
         pairs = [
-            new["metrics"]["val/mAP_avg"] - old["metrics"]["val/mAP_avg"]
+            new["metrics"][columns[0]] - old["metrics"][columns[0]]
             for new, old in zip(runs, above or (), strict=False)
-            if "metrics" in new and "metrics" in old
+            if columns[0] in new.get("metrics", ()) and columns[0] in old.get("metrics", ())
         ]
         lines.append(
             f"| {name} | {len(done)} | " + " | ".join([*cells, _spread(pairs, "+")]) + " |"
@@ -172,7 +173,7 @@ def report(
     )
     known, *rest = info.note, note(info.name), *sorted({hp.remark() for hp in _params(configs)})
     notes = [known, *(text for text in rest if not known.startswith(text)), _labelled(configs)]
-    columns = ["val/mAP_avg", *(k for k in metrics if k.startswith("val/mAP_0"))]
+    columns = [main_figure(metrics, "val"), *(k for k in metrics if k.startswith("val/mAP_0"))]
     columns += [f"labels/{k}" for k in LABEL_COLUMNS if f"labels/{k}" in metrics]
     what = [
         f"- {v.name}: " + (f"`{' '.join(v.settings)}`" if v.settings else "nothing changed")
@@ -252,7 +253,8 @@ def _run_all(
             rows[name] = []
             for seed, future in enumerate(futures):
                 rows[name].append(future.result())
-                value = rows[name][-1].get("metrics", {}).get("val/mAP_avg", float("nan"))
+                metrics = rows[name][-1].get("metrics", {})
+                value = metrics.get(main_figure(metrics, "val"), float("nan"))
                 spent = time.monotonic() - began
                 print(
                     f"{spent:7.0f} s  {name}, seed {seed}: {value:.4f}", file=sys.stderr, flush=True

@@ -22,7 +22,7 @@ from ptal_ray.study.study import Study, trial_config
 from ptal_ray.training.batches import check_divides
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.optim import learning_rate
-from ptal_ray.training.selection import check_instances
+from ptal_ray.training.selection import check_instances, check_selection
 from ptal_ray.training.stage_cache import check_folder
 from ptal_ray.training.supervision import split_ids, visible_ids
 
@@ -106,7 +106,7 @@ def _data_problems(config: TrialConfig, store: FeatureStore) -> list[PtalError]:
         return [error]
     found: list[PtalError] = []
     for check in (
-        partial(check_instances, store, scored, config.score_on),
+        partial(check_selection, store, scored, config.score_on, config.metric),
         partial(_check_teaching, config, store, fit, method, hp),
     ):
         try:

@@ -168,7 +168,10 @@ def _judge_labels(trial: Trial, out: Path, quiet: bool) -> None:
 
 
 def _map_line(metrics: dict[str, float], prefix: str) -> str:
-    """The average and each threshold of the metrics under `prefix`."""
+    """The average and each threshold of the metrics under `prefix`, or the hits of points."""
+    if f"{prefix}hit_mAP" in metrics:
+        hits, score = metrics[f"{prefix}hit_mAP"], metrics[f"{prefix}points_score"]
+        return f"{prefix.rstrip('/')} pure-hit mAP {hits:.4f}  points score {score:.4f}"
     thresholds = "  ".join(
         f"@{name.rsplit('_', 1)[1]} {value:.3f}"
         for name, value in metrics.items()

@@ -301,6 +301,7 @@ def trial_config(
         fold=fold or 0,
         precision=space.resources.precision,
         stages=_stages(study),
+        metric=space.selection.metric,
     )
 
 

@@ -29,6 +29,8 @@ class TrialConfig:
             `splits.kfold`; 0 for one by `val_fraction`.
         decode_seed: of the settings and the halves of the decode search; None for `fold_seed`.
         precision: "fp32" or "bf16" (autocast).
+        metric: "map", or "points" for what held-out points say; test videos that have annotated
+            instances are judged by mAP in any case.
         stages: folder where the results of earlier stages are kept for other trials; empty to
             keep none.
     """
@@ -51,6 +53,7 @@ class TrialConfig:
     num_folds: int = 0
     fold: int = 0
     decode_seed: int | None = None
+    metric: str = "map"
 
     def to_json(self) -> str:
         """One JSON object; `from_json` reads it back."""
@@ -77,7 +80,8 @@ class TrialReport:
     Args:
         step: optimiser steps done.
         objective: what the search maximises, a fraction.
-        metrics: "val/mAP_avg", "val/mAP_0.50", ..., "train/loss_total", "train/loss_<term>".
+        metrics: "val/mAP_avg", "val/mAP_0.50", ... (of points: "val/points_score",
+            "val/hit_mAP", ...), "train/loss_total", "train/loss_<term>".
         decode: the decode parameters chosen on the selection videos (or the frozen ones).
         seconds: training and scoring time so far, over all processes that ran the trial.
         settings: objective of every decode setting on all scored videos, the default first.

@@ -13,14 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.quasirandom import SobolEngine
 
-from ptal_ray.data.datasets import Protocol
-from ptal_ray.data.types import FloatArray, Grid, Scores, Segments
+from ptal_ray.data.types import Grid, IntArray, Scores, Segments
 from ptal_ray.errors import DataError
 from ptal_ray.methods.method import DecodeT
-from ptal_ray.ops.metrics import detection_map
 from ptal_ray.space.domain import Domain, Scalar
 from ptal_ray.storage.whole import whole
-from ptal_ray.training.selection import map_metrics, objective
+from ptal_ray.training.selection import Objective
 
 Decode = Callable[[Scores, Grid, float, DecodeT], Segments]
 Detections = dict[str, Segments]
@@ -32,9 +30,8 @@ class DecodeResult(Generic[DecodeT]):
 
     Args:
         params: the decode parameters that are best on all videos.
-        objective: mAP average; cross-fitted where `cross_fitted`.
-        per_tiou: (K,) mAP at the protocol's thresholds that `objective` averages.
-        metrics: the same by name, see `selection.map_metrics`.
+        objective: value of what the search maximises; cross-fitted where `cross_fitted`.
+        metrics: that and what goes with it by name, as `Objective.metrics`.
         detections: by video, made with `params`.
         table: every setting tried and its objective on all videos, in order; the start first.
         cross_fitted: whether each video was scored with parameters tuned on the other half.
@@ -43,7 +40,6 @@ class DecodeResult(Generic[DecodeT]):
 
     params: DecodeT
     objective: float
-    per_tiou: FloatArray
     metrics: dict[str, float]
     detections: Detections
     table: tuple[tuple[dict[str, Scalar], float], ...]
@@ -57,7 +53,7 @@ class _Tried:
 
     index: int
     objective: float
-    per_tiou: FloatArray
+    metrics: dict[str, float]
     detections: Detections
 
 
@@ -66,9 +62,7 @@ def search_decode(
     scores: Sequence[Scores],
     grids: Sequence[Grid],
     durations: Sequence[float],
-    ground_truth: Mapping[str, Segments],
-    num_classes: int,
-    protocol: Protocol,
+    objective: Objective,
     *,
     start: DecodeT,
     domains: Mapping[str, Domain],
@@ -80,41 +74,40 @@ def search_decode(
 
     With `cross_fit`, each half of the videos is scored with the parameters tuned on the other
     half, so that the objective does not reward a lucky setting; with fewer than two videos or
-    no instance in a half it is the plain one. Where the halves chose different settings, their
+    nothing to find in a half it is the plain one. Where the halves chose different settings, their
     score scales differ and every score becomes its rank per video before the halves are pooled.
 
     Args:
         decode: the method's decode.
         scores, grids, durations: one a video; durations in seconds.
-        ground_truth: instances by video id; their labels are below `num_classes`.
-        protocol: thresholds and averages of the dataset.
+        objective: what the detections of these videos are judged by.
         start: decode parameters tried first, and the value of every parameter not searched.
         domains: searched parameters; empty scores `start` alone.
         settings: settings tried in all.
         cross_fit: see above.
         seed: of the Sobol sequence and of the halves.
     """
-    truth = {s.id: ground_truth[s.id] for s in scores}
+    every = objective.labels
+    labels = {s.id: every[s.id] for s in scores}
     candidates = decode_settings(start, domains, settings, seed)
-    halves = _halves(truth, num_classes, seed) if cross_fit and len(candidates) > 1 else ()
-    groups = [tuple(truth), *halves]
+    fitted = cross_fit and len(candidates) > 1
+    halves = _halves(labels, objective.num_classes, seed) if fitted else ()
+    groups = [tuple(labels), *halves]
     videos = list(zip(scores, grids, durations, strict=True))
     best: list[_Tried] = []
     table, began = [], time.perf_counter()
     for index, hp in enumerate(candidates):
         found = {s.id: decode(s, grid, duration_s, hp) for s, grid, duration_s in videos}
-        tried = [_judge(index, truth, found, ids, num_classes, protocol) for ids in groups]
+        tried = [_judge(index, objective, found, ids) for ids in groups]
         table.append((asdict(hp), tried[0].objective))
         pairs = zip(best or tried, tried, strict=True)
         best = [new if new.objective > old.objective else old for old, new in pairs]
-    per_tiou = best[0].per_tiou
+    metrics = best[0].metrics
     if pooled := _out_of_half(halves, best[1:]) if halves else None:
-        per_tiou = _judge(0, truth, pooled, groups[0], num_classes, protocol).per_tiou
-    metrics = map_metrics(per_tiou, protocol)
+        metrics = objective.metrics({i: pooled[i] for i in labels})
     return DecodeResult(
         params=candidates[best[0].index],
-        objective=objective(metrics),
-        per_tiou=per_tiou,
+        objective=metrics[objective.name],
         metrics=metrics,
         detections=best[0].detections,
         table=tuple(table),
@@ -169,27 +162,24 @@ def read_scores(path: Path) -> list[Scores]:
     return [Scores(id=i, arrays=a) for i, a in zip(ids, arrays, strict=True)]
 
 
-def _judge(
-    index: int,
-    truth: Mapping[str, Segments],
-    found: Detections,
-    ids: Sequence[str],
-    num_classes: int,
-    protocol: Protocol,
-) -> _Tried:
+def _judge(index: int, objective: Objective, found: Detections, ids: Sequence[str]) -> _Tried:
     """Setting `index`, which found `found`, judged on the videos `ids`."""
-    part = {i: truth[i] for i in ids}
-    result = detection_map(part, {i: found[i] for i in ids}, num_classes, protocol.tiou)
-    value = objective(map_metrics(result.per_tiou, protocol))
-    return _Tried(index=index, objective=value, per_tiou=result.per_tiou, detections=found)
+    metrics = objective.metrics({i: found[i] for i in ids})
+    return _Tried(index=index, objective=metrics[objective.name], metrics=metrics, detections=found)
 
 
 def _halves(
-    truth: Mapping[str, Segments], num_classes: int, seed: int
+    labels: Mapping[str, IntArray], num_classes: int, seed: int
 ) -> tuple[tuple[str, ...], ...]:
-    """Two halves of the videos in which each class has about as many instances; () if too few."""
-    ids = sorted(truth)
-    counts = np.stack([np.bincount(truth[i].label, minlength=num_classes) for i in ids])
+    """Two halves of the videos with about as much to find of each class; () if too few.
+
+    Args:
+        labels: classes of what is to be found, one each, by video.
+        num_classes: C.
+        seed: of the order of the videos.
+    """
+    ids = sorted(labels)
+    counts = np.stack([np.bincount(labels[i], minlength=num_classes) for i in ids])
     weight = counts / np.maximum(counts.sum(0), 1)  # a rare class weighs as much as a common one
     order = np.random.default_rng(seed).permutation(len(ids))
     order = order[np.argsort(-weight[order].sum(1), kind="stable")]

@@ -46,10 +46,31 @@ def label_quality(
 
     Source: APN Table 4; APL Figure 3c.
     """
-    method, annotated = task.method, set(task.annotated)
+    method = task.method
     if method.label_segments is None or (method.refresh is None and made is None):
         raise ConfigError(f"{method.name}: has no pseudo-labels whose quality could be measured")
+    found = label_instances(task, model, split, made)
+    if not found:
+        return {}
+    truth = ground_truth(split.store, [id for id in split.ids if id in found], "val")
+    rules = protocol(split.store.info.name)
+    result = detection_map(truth, found, split.store.info.num_classes, rules.tiou)
+    return map_metrics(result.per_tiou, rules) | label_accuracy(truth, found)
+
+
+def label_instances(
+    task: Task, model: nn.Module, split: PackedSplit, made: Pseudo | None = None
+) -> dict[str, Segments]:
+    """The action instances that the pseudo-labels of a training split state, in seconds.
+
+    Args:
+        task, model, split, made: as for `label_quality`.
+
+    Returns:
+        Instances of score 1, by id of the videos that are not annotated for the method.
+    """
     model.eval()
+    annotated = set(task.annotated)
     found: dict[str, Segments] = {}
     for part in by_length(split.lengths, SCORE_SNIPPETS):
         rows = np.array([row for row in part if split.ids[row] not in annotated], np.int64)
@@ -62,15 +83,37 @@ def label_quality(
             found[split.ids[row]] = Segments(
                 start_s=grid.seconds(instance[:, 0]),
                 end_s=grid.seconds(instance[:, 1] + 1),
-                label=instance[:, 2],
+                label=instance[:, 2].astype(np.int64),
                 score=np.ones(len(instance)),
             )
-    if not found:
-        return {}
-    truth = ground_truth(split.store, [id for id in split.ids if id in found], "val")
-    rules = protocol(split.store.info.name)
-    result = detection_map(truth, found, split.store.info.num_classes, rules.tiou)
-    return map_metrics(result.per_tiou, rules) | label_accuracy(truth, found)
+    return found
+
+
+def label_length_s(
+    task: Task, model: nn.Module, split: PackedSplit, made: Pseudo | None = None
+) -> float:
+    """Mean length of the pseudo-labels that the present weights give a training split, in seconds.
+
+    It is at most the mean time of the split's videos for each of their points, as labels of
+    actions that do not overlap are: early in training they can be many times longer.
+
+    Args:
+        task, model, split, made: as for `label_quality`; `task` of any method.
+
+    Returns:
+        Seconds; NaN where the method has no pseudo-labels, or they state no instance.
+    """
+    method = task.method
+    if method.label_segments is None or (method.refresh is None and made is None):
+        return float("nan")
+    instances = label_instances(task, model, split, made)
+    found = Segments.concatenate([Segments.empty(), *instances.values()])
+    if not len(found):
+        return float("nan")
+    store, ids = split.store, split.ids
+    points = sum(len(store.points(id)) for id in ids)
+    most = sum(store.duration_s(id) for id in ids) / points if points else np.inf
+    return float(min((found.end_s - found.start_s).mean(), most))
 
 
 def label_accuracy(

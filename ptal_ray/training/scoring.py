@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from ptal_ray.data.batching import PackedSplit, stored_grid
-from ptal_ray.data.datasets import protocol
 from ptal_ray.data.types import Scores
 from ptal_ray.errors import DivergedError
 from ptal_ray.methods.method import AnyMethod, Batch, DecodeParams, TrainParams, with_values
 from ptal_ray.training.decoding import DecodeResult, search_decode
-from ptal_ray.training.selection import ground_truth
+from ptal_ray.training.selection import objective_of
 from ptal_ray.training.task import Task
 from ptal_ray.training.worker import Worker
 
@@ -65,12 +66,15 @@ def scores_of(
     return [by_id[i] for i in ids] if worker.rank == 0 else []
 
 
-def best_decoding(task: Task, scores: list[Scores]) -> DecodeResult[DecodeParams]:
+def best_decoding(
+    task: Task, scores: list[Scores], label_length_s: Callable[[], float]
+) -> DecodeResult[DecodeParams]:
     """The decode search of a trial.
 
     Args:
         task: with the data and what is searched.
         scores: one a video of `task.score_ids`.
+        label_length_s: see `objective_of`.
     """
     config, store, ids = task.config, task.store, task.score_ids
     return search_decode(
@@ -78,9 +82,9 @@ def best_decoding(task: Task, scores: list[Scores]) -> DecodeResult[DecodeParams
         scores,
         [stored_grid(store, i, task.hp.resample_to) for i in ids],
         [store.duration_s(i) for i in ids],
-        ground_truth(store, ids, config.score_on),
-        store.info.num_classes,
-        protocol(store.info.name, task.method.supervision),
+        objective_of(
+            store, ids, config.score_on, config.metric, label_length_s, task.method.supervision
+        ),
         start=with_values(task.method.decode_params, config.decode),
         domains=config.decode_domains,
         settings=config.decode_settings,

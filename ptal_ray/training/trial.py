@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from ptal_ray.training.batches import batches_of
 from ptal_ray.training.checkpoint import read_checkpoint, write_checkpoint
 from ptal_ray.training.config import TrialReport
 from ptal_ray.training.decoding import DecodeResult
+from ptal_ray.training.label_quality import label_length_s
 from ptal_ray.training.learner import Learner
 from ptal_ray.training.loss_sums import Curves, LossSums
 from ptal_ray.training.model_file import model_file, write_model
@@ -183,7 +185,10 @@ class Trial:
         self.scores = self.score(self.task.score_ids)
         if self.worker.rank:
             return None
-        result = best_decoding(self.task, self.scores)
+        label_length = partial(
+            label_length_s, self.task, self.learner.judged, self.batches.split, self.made_labels
+        )
+        result = best_decoding(self.task, self.scores, label_length)
         self.detections = result.detections
         return result
 

@@ -1,0 +1,101 @@
+"""How well one measure stands in for another: rank correlation, and what choosing by it loses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+COVERED = 0.95  # of an interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A value and its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proxy:
+    """What choosing by a stand-in is worth.
+
+    Args:
+        correlation: Spearman's, of the stand-in with the truth; NaN where one of them is constant.
+        regret: truth of the best candidate minus truth of the one that the stand-in chooses.
+        best, chosen: these two.
+        spread: truth of the best minus that of the median candidate: what there is to lose.
+        candidates: how many.
+    """
+
+    correlation: Estimate
+    regret: Estimate
+    best: float
+    chosen: float
+    spread: float
+    candidates: int
+
+
+def judge_proxy(
+    truth: Any, stand_in: Any, group: Any, *, draws: int = 1000, seed: int = 0
+) -> Proxy:
+    """Compares a stand-in with what it stands for.
+
+    Intervals are those of a bootstrap over groups, whose candidates are not independent.
+
+    Args:
+        truth, stand_in: (N,) values of the candidates, more is better; of equal ones of the
+            stand-in the first is chosen.
+        group: (N,) integers, such as the configuration that a candidate is a setting of.
+        draws: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    real, proxy = np.asarray(truth, np.float64), np.asarray(stand_in, np.float64)
+    groups = np.asarray(group)
+    rows = [np.flatnonzero(groups == own) for own in np.unique(groups)]
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(draws):
+        chosen = np.concatenate([rows[k] for k in rng.integers(0, len(rows), len(rows))])
+        drawn.append((rank_correlation(real[chosen], proxy[chosen]),
+                      _regret(real[chosen], proxy[chosen])))  # fmt: skip
+    correlations, regrets = np.array(drawn).T
+    return Proxy(
+        correlation=_estimate(rank_correlation(real, proxy), correlations),
+        regret=_estimate(_regret(real, proxy), regrets),
+        best=float(real.max()),
+        chosen=float(real[proxy.argmax()]),
+        spread=float(real.max() - np.median(real)),
+        candidates=len(real),
+    )
+
+
+def rank_correlation(a: Floats, b: Floats) -> float:
+    """Spearman's rank correlation; equal values share their mean rank; NaN for a constant."""
+    ranks = [_ranks(values) - (len(values) - 1) / 2 for values in (a, b)]
+    scale = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
+    return float((ranks[0] * ranks[1]).sum() / scale) if scale > 0 else float("nan")
+
+
+def _ranks(values: Floats) -> Floats:
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    middle = np.cumsum(count) - (count + 1) / 2
+    ranks: Floats = middle[place]
+    return ranks
+
+
+def _regret(truth: Floats, stand_in: Floats) -> float:
+    return float(truth.max() - truth[stand_in.argmax()])
+
+
+def _estimate(value: float, drawn: Floats) -> Estimate:
+    known = drawn[~np.isnan(drawn)]
+    if not len(known):
+        return Estimate(value=value, low=float("nan"), high=float("nan"))
+    low, high = np.quantile(known, [(1 - COVERED) / 2, (1 + COVERED) / 2]).tolist()
+    return Estimate(value=value, low=low, high=high)

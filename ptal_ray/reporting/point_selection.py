@@ -1,0 +1,135 @@
+"""What a study that selects by points alone may have lost, where there are segments to tell it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ptal_ray.data.batching import stored_grid
+from ptal_ray.data.datasets import protocol
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.types import Scores
+from ptal_ray.errors import DataError
+from ptal_ray.methods.method import load, with_values
+from ptal_ray.ops.proxy import Estimate, Proxy, judge_proxy
+from ptal_ray.reporting.text import study_metric, table
+from ptal_ray.space.space import SearchSpace
+from ptal_ray.study.view import StudyView, TrialView, resolved_space
+from ptal_ray.training.decoding import decode_settings, read_scores
+from ptal_ray.training.selection import ByMap, ground_truth
+
+_TITLE = "## Selection by points"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A trial with one of its decode settings, judged on the same videos twice; fractions."""
+
+    trial: int
+    setting: int
+    videos: tuple[str, ...]
+    map: float
+    points: float
+
+
+def point_selection(view: StudyView, study_dir: Path) -> tuple[str, ...]:
+    """The section of a report on a study that selects by points; none for other studies."""
+    if study_metric(view) != "points":
+        return ()
+    try:
+        found = list(candidates(view, study_dir))
+    except DataError as error:
+        said = f"What selection by points may have lost is not known: {error}."
+        return (f"{_TITLE}\n\n{said}",)
+    return (f"{_TITLE}\n\n{_text(found)}",)
+
+
+def candidates(view: StudyView, study_dir: Path) -> Iterator[Candidate]:
+    """Every trial whose cached scores are there, with every decode setting.
+
+    Raises:
+        DataError: the selection videos have no annotated instance, or the store is not what it
+            was, or no scores are left.
+    """
+    store, space = _store(view, study_dir), resolved_space(view)
+    kept = {
+        trial.number: study_dir / "trials" / f"{trial.number:05d}" / "scores.npz"
+        for trial in view.trials
+        if trial.reports and trial.reports[-1].settings
+    }
+    kept = {number: path for number, path in kept.items() if path.exists()}
+    if not kept:
+        raise DataError("no scores of a trial are left")
+    for trial in view.trials:
+        if trial.number in kept:
+            yield from _candidates(trial, read_scores(kept[trial.number]), space, store)
+
+
+def _candidates(
+    trial: TrialView, scores: Sequence[Scores], space: SearchSpace, store: FeatureStore
+) -> Iterator[Candidate]:
+    ids, method = tuple(s.id for s in scores), load(space.method)
+    truth, rules = ground_truth(store, ids, "val"), protocol(store.info.name)
+    by_map = ByMap(truth=truth, num_classes=store.info.num_classes, protocol=rules)
+    resample_to = int(space.resolve_train(trial.params).get("resample_to", 0))
+    videos = [(s, stored_grid(store, s.id, resample_to), store.duration_s(s.id)) for s in scores]
+    settings = decode_settings(
+        with_values(method.decode_params, space.decode_defaults()),
+        space.decode,
+        space.selection.decode_settings,
+        space.selection.fold_seed,
+    )
+    for index, (hp, points) in enumerate(zip(settings, trial.reports[-1].settings, strict=True)):
+        found = {s.id: method.decode(s, grid, duration_s, hp) for s, grid, duration_s in videos}
+        value = by_map.metrics(found)[ByMap.name]
+        yield Candidate(trial=trial.number, setting=index, videos=ids, map=value, points=points)
+
+
+def _store(view: StudyView, study_dir: Path) -> FeatureStore:
+    path = study_dir / "study.json"
+    plain = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    place = Path(plain.get("store", ""))
+    if not (place / "store.json").exists():
+        raise DataError("the feature store is not on this machine")
+    store = FeatureStore.open(place)
+    if store.info.content_hash != view.study["data_hash"]:
+        raise DataError("the feature store has changed since")
+    return store
+
+
+def judged(found: Sequence[Candidate]) -> dict[tuple[str, ...], Proxy]:
+    """How well points stand in for mAP, for each set of selection videos."""
+    return {
+        videos: judge_proxy(
+            [c.map for c in found if c.videos == videos],
+            [c.points for c in found if c.videos == videos],
+            [c.trial for c in found if c.videos == videos],
+        )
+        for videos in dict.fromkeys(c.videos for c in found)
+    }
+
+
+def _text(found: Sequence[Candidate]) -> str:
+    body = [
+        [str(len(videos)), str(proxy.candidates), estimate(proxy.correlation, 1, 2),
+         f"{100 * proxy.best:.1f}", f"{100 * proxy.chosen:.1f}", estimate(proxy.regret, 100, 1)]
+        for videos, proxy in judged(found).items()
+    ]  # fmt: skip
+    return (
+        "The selection videos have annotated segments, which the search did not read. Every trial "
+        "with every decode setting is a candidate; what points choose is compared with the best by "
+        "mAP on the same videos. Intervals: 95 %, bootstrap over trials.\n\n"
+        + table(
+            ["videos", "candidates", "rank correlation", "best mAP, %", "chosen by points, %",
+             "lost"],
+            body,
+        )
+    )  # fmt: skip
+
+
+def estimate(value: Estimate, scale: float, digits: int) -> str:
+    """A value with its interval, as text."""
+    shown = [f"{scale * v:.{digits}f}" for v in (value.value, value.low, value.high)]
+    return f"{shown[0]} [{shown[1]}, {shown[2]}]"
