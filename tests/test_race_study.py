@@ -114,7 +114,9 @@ def test_a_race_runs_to_its_end_and_names_one_winner(study, tmp_path):
     assert outcome["recommended"] == {k: best[k] for k in ("arm", "trial", "params", "decode")}
     assert outcome["best_trial"] == best["trial"]
     assert outcome["difference"]["low"] > 0
-    assert f"the configuration of trial {best['trial']} is better" in show_summary(outcome)
+    said = show_summary(outcome)
+    assert f"the configuration of trial {best['trial']} is better" in said
+    assert f"trial {best['trial']}: {100 * winner.objective:.1f} in its own run" in said
     end = read_events(study.events)[-1]
     assert end["recommended"] == outcome["recommended"]
     assert [row["mean"] for row in end["arms"] if row["mean"] is not None] == sorted(

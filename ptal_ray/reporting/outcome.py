@@ -59,12 +59,29 @@ def recommendation(view: StudyView) -> dict[str, Any]:
         "difference": best.get("difference") or None,
         "test_difference": asdict(tested) if tested else None,
         "best_trial": view.best.number if view.best else None,
+        "runs": _runs(view),
     }
+
+
+def _runs(view: StudyView) -> dict[str, Any] | None:
+    """What the recommended trial scored, and what is believed of its configuration; None for the
+    defaults, or where the policy has no beliefs."""
+    best = view.recommended or {}
+    row = next((row for row in best.get("arms", ()) if row["arm"] == best["arm"]), None)
+    if view.best is None or row is None or row["mean"] is None:
+        return None
+    kept = {key: row[key] for key in ("mean", "sd", "cells")}
+    return {"trial": view.best.number, "first": view.best.objective} | kept
 
 
 def show_summary(outcome: dict[str, Any]) -> str:
     """The lines a person reads at the end."""
     lines = [f"verdict {text}"] if (text := _verdict(outcome)) else []
+    if runs := outcome["runs"]:
+        lines.append(
+            f"        trial {runs['trial']}: {100 * runs['first']:.1f} in its own run, "
+            f"{100 * runs['mean']:.1f} ± {100 * runs['sd']:.1f} over {runs['cells']} runs"
+        )
     found = outcome["recommended"]
     same = found is not None and outcome["test"].get("best") == outcome["test"].get("default")
     for arm, name in (("default", "defaults"),) if same else _ARMS:
@@ -101,18 +118,16 @@ def _verdict(outcome: dict[str, Any]) -> str:
     kind = outcome["verdict"]
     if not kind or not best or not difference:
         return ""
-    unit = outcome["objective"]
+    said = f"{_interval(difference)} {outcome['objective']} on held-out folds"
     if kind == "better":
         what = "the defaults with tuned decoding are"
         if best["trial"] is not None:
             what = f"the configuration of trial {best['trial']} is"
-        return (
-            f"{what} better than the defaults by {_interval(difference)} {unit} on held-out folds"
-        )
+        return f"{what} better than the defaults by {said}"
     if kind == "tie":
         return (
-            f"the best found is not distinguishable from the defaults: {_interval(difference)} {unit} "
-            "on held-out folds; the defaults are kept"
+            f"the best found is not distinguishable from the defaults: {said}; the defaults are "
+            "kept"
         )
     return "the defaults are the best found"
 
