@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import make_store, shared
+from conftest import make_store
 from test_importer import layout  # noqa: F401  a fixture
 from test_splits import trial_config
 
 from ptal_ray.data import watch
 from ptal_ray.data.__main__ import main
 from ptal_ray.data.content import Content
-from ptal_ray.data.datasets import find
 from ptal_ray.data.groups import PERSON, group_source, video_groups
 from ptal_ray.data.splits import kfold
 from ptal_ray.data.store import FeatureStore, StoreWriter
@@ -81,17 +80,6 @@ def test_watch_groups_by_subject(tmp_path):
     watch.assemble(tmp_path / "watch")
     store = FeatureStore.open(tmp_path / "watch")
     assert store.groups() == {id: id.split("_")[0] for id in store.ids("train") + store.ids("test")}
-
-
-def test_hapt_groups_by_person(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("PTAL_DATA", str(tmp_path))
-    folder = shared("data/hapt")
-    words = ["--layout", "signals", folder, "--rate", 50, "--window", 50, "--stride", 25]
-    assert main(["import", "hapt", *map(str, words)]) == 0
-    groups = find("hapt").groups()
-    assert groups["exp01_user01"] == groups["exp02_user01"] == "01"
-    assert (len(groups), len(set(groups.values()))) == (61, 30)
-    assert "21 groups" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,9 @@ def test_hapt_is_one_command():
     assert (len(store.ids("train")), len(store.ids("test"))) == (42, 19)
     assert store.info.feature_dim == 87 and "Reyes-Ortiz" in store.info.note
     assert sum(len(store.points(id)) for id in store.ids("train")) == 849
+    groups = store.groups()  # the people
+    assert groups["exp01_user01"] == groups["exp02_user01"] == "01"
+    assert (len(groups), len(set(groups.values()))) == (61, 30)
 
 
 # actionformer, opentad
