@@ -278,7 +278,7 @@ def test_fewer_configurations_than_trials(
 ) -> None:
     Path("few.yaml").write_text(
         f"method: lacp\ndataset: {store}\nbudget: {{trials: 10, min_steps: 2, max_steps: 4}}\n"
-        f"final: {{top: 1}}\ntrain: {train}\n"
+        f"policy: simple\nfinal: {{top: 1}}\ntrain: {train}\n"
     )
     assert search.main(["few.yaml", "--dry-run", "--json", *more]) == 0
     plan = json.loads(capsys.readouterr().out)

@@ -112,7 +112,7 @@ def test_a_study_without_any_segment_ends_with_a_result(
     shown = show_summary(summary(study, report, ()))
     assert "test pure-hit mAP, defaults" in shown
     value = view.runs("test", "default")[0].metrics["test/hit_mAP"]
-    assert f"{value:.4f}" in shown
+    assert f"{100 * value:.1f}" in shown
 
 
 def re_map(name: str) -> bool:

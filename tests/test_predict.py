@@ -88,7 +88,9 @@ def as_results(trial: Trial) -> Results:
 def trained(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the model of a run in "run" and the test features in "features"."""
     folder = tmp_path_factory.mktemp("trained")
-    export_features(run_leaving_model(store, METHOD, folder / "run").store, folder / "features")
+    export_features(
+        run_leaving_model(store, METHOD, folder / "run").task.store, folder / "features"
+    )
     return folder
 
 

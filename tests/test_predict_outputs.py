@@ -27,6 +27,7 @@ from ptal_ray.prediction.outputs import output_format, write_output
 from ptal_ray.prediction.run import Found
 from ptal_ray.prediction.target import check_export
 from ptal_ray.training.model_file import model_file, write_model
+from ptal_ray.training.task import Task
 
 CLASSES = ("Long,\njump", "A <b> & --> C")
 FOUND = Found(
@@ -177,7 +178,7 @@ def test_an_exported_network_gives_the_scores_of_the_model(
     kind: Any = chosen.train_params
     hp = kind(**plain.train)
     model = chosen.build(store, hp).eval()
-    write_model(tmp_path / "model.pt", model_file(plain, store, model, plain.decode))
+    write_model(tmp_path / "model.pt", model_file(Task.of(plain), model, plain.decode))
     out, network = tmp_path / "model.pt2", chosen.network
     if network is None:
         assert main([str(tmp_path), "--export", str(out)]) == 2

@@ -56,7 +56,7 @@ def test_the_recommended_model_of_a_study_is_registered_once_and_finds_actions(
     import mlflow
 
     trial = run_leaving_model(make_store(tmp_path / "tiny", train=8), METHOD, tmp_path / "run")
-    features = export_features(trial.store, tmp_path / "features")
+    features = export_features(trial.task.store, tmp_path / "features")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mlflow.db").write_bytes(fresh_database())
     study = SyntheticStudy(tmp_path / "studies" / "apn_demo-20260801-120000")

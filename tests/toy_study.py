@@ -44,7 +44,8 @@ def use_toy(monkeypatch):
     """Makes it the only method."""
     monkeypatch.setattr(methods, "load", lambda name: TOY)
     monkeypatch.setattr(methods, "names", lambda: ("toy",))
-    monkeypatch.setattr("ptal_ray.training.task.load", lambda name: TOY)
+    for module in ("task", "whole_split"):
+        monkeypatch.setattr(f"ptal_ray.training.{module}.load", lambda name: TOY)
     monkeypatch.setattr(studies, "provenance", lambda: {"git_commit": "", "versions": {}})
 
 

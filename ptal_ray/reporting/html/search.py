@@ -147,6 +147,8 @@ def positions(values: Sequence[Any], domain: Mapping[str, Any]) -> list[float]:
     known = [v for v in values if v is not None]
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in known):
         numbers = np.array([math.nan if v is None else float(v) for v in values])
+        if not np.isfinite(numbers).any():
+            return [math.nan for _ in values]
         if kind.startswith("log") and np.nanmin(numbers) > 0:
             numbers = np.log(numbers)
         low, high = np.nanmin(numbers), np.nanmax(numbers)
