@@ -277,7 +277,7 @@ def test_other_commands_run_without_a_segment(
     )
     for more, split in ((), "val"), (("--test",), "test"):
         assert train.main([str(path), "--out", str(tmp_path / split), *more]) == 0
-        assert f"{split} pure-hit mAP " in capsys.readouterr().out
+        assert f"  {split} pure-hit mAP " in capsys.readouterr().out
     flags = ["--variant", "a:", "--variant", "b: train.lr=0.01", "--seeds", "1", "--jobs", "1"]
     assert ablate.main([str(path), *flags, "--out", str(tmp_path / "ablation")]) == 0
     said = capsys.readouterr().out
