@@ -9,6 +9,7 @@ commands:
   train      trains one configuration, without Ray
   ablate     compares variants of a method over the same seeds
   evaluate   computes the mAP of a file of detections
+  decode     tunes the decode parameters of a finished study again, without training
   predict    finds actions in new videos with a trained model
   extract    makes features of videos
   report     writes reports of studies, and a table that compares them

@@ -25,7 +25,7 @@ from ptal_ray.study.flags import parse
 
 ROOT = Path(__file__).parents[1]
 CLUSTERS = ROOT / "clusters"
-FILES = sorted(CLUSTERS.iterdir())
+FILES = sorted(path for path in CLUSTERS.iterdir() if path.name != "README.md")
 YAML = [path for path in FILES if path.suffix == ".yaml"]
 SCRIPTS = [path for path in FILES if path.suffix == ".sh"]
 LAUNCHER = [CLUSTERS / name for name in ("aws_gpu_spot.yaml", "gcp_gpu.yaml", "onprem.yaml")]

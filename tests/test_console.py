@@ -239,7 +239,8 @@ def test_a_folder_for_sockets(tmp_path, monkeypatch):
 
 def test_a_home_that_is_unknown(monkeypatch):
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    with pytest.raises(ConfigError, match="has no home directory; set PTAL_CACHE, or HOME"):
+    needed = "has no home directory; set PTAL_CACHE or HOME to a writable folder"
+    with pytest.raises(ConfigError, match=needed):
         home("PTAL_CACHE")
     with pytest.raises(ConfigError, match="~/x: ~ has no home directory on this machine"):
         expanded("~/x")

@@ -176,14 +176,14 @@ def test_numbers_that_the_type_cannot_hold_are_refused(tmp_path, flags, capsys):
 
 
 def test_a_full_storage_ends_it_and_the_command_continues(tmp_path, flags, monkeypatch, capsys):
-    write = manifest._write
+    write = manifest.write_whole
 
     def full(path, content):
         if path.name == "slow.npy":
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         write(path, content)
 
-    monkeypatch.setattr(manifest, "_write", full)
+    monkeypatch.setattr(manifest, "write_whole", full)
     assert main(flags) == 1 and "free space and repeat the command" in capsys.readouterr().err
     assert [row["video"] for row in table(tmp_path / "out")] == ["fast"]
     monkeypatch.undo()

@@ -9,10 +9,10 @@ from conftest import make_store
 from test_importer import layout  # noqa: F401  a fixture
 from test_splits import trial_config
 
-from ptal_ray.data import watch
 from ptal_ray.data.__main__ import main
 from ptal_ray.data.content import Content
 from ptal_ray.data.groups import PERSON, group_source, video_groups
+from ptal_ray.data.readers import watch
 from ptal_ray.data.splits import kfold
 from ptal_ray.data.store import FeatureStore, StoreWriter
 from ptal_ray.data.types import DatasetInfo, Grid, Points, Segments

@@ -114,11 +114,11 @@ def test_equal_rates_make_a_store_of_one_grid(source: Source) -> None:
 
 def test_points_are_clamped_by_the_snippet_of_their_video(source: Source) -> None:
     points = source.annotations.parent / "points.csv"
-    points.write_text(points.read_text() + "\nopen,b,414")  # at 16.56 s, a snippet is 0.64 s
+    points.write_text(points.read_text() + "\nopen,v_b,414")  # at 16.56 s, a snippet is 0.64 s
     plan = plan_import(changed(source, allow_points=True))
     assert plan.problems == ()
     assert plan.remarks["points less than a snippet behind their video, clamped"] == 1
-    points.write_text(points.read_text() + "\nopen,a,497")  # at 16.57 s, a snippet is 0.53 s
+    points.write_text(points.read_text() + "\nopen,v_a,497")  # at 16.57 s, a snippet is 0.53 s
     problems = plan_import(changed(source, allow_points=True)).problems
     assert len(problems) == 1 and "outside video a of 16.00 s" in problems[0]
 
@@ -139,10 +139,19 @@ def test_missing_rates_are_named_once_with_the_fix(source: Source) -> None:
     ("lines", "message"),
     [
         (("id,rate", "a,10"), r"rates\.csv: not a CSV with columns video and fps"),
-        (("video,fps", "a,30", "v_b,fast"), r"rates\.csv:3: video v_b: fps 'fast'; a positive"),
-        (("video,fps", "a,"), r"rates\.csv:2: video a: fps ''; a positive"),
-        (("video,fps,stride", "a,30,0"), r"rates\.csv:2: video a: stride '0'; a positive"),
-        (("video,fps,window", "a,30,-1"), r"rates\.csv:2: video a: window '-1'; a positive"),
+        (
+            ("video,fps", "a,30", "v_b,fast"),
+            r"rates\.csv:3: video v_b: fps 'fast'; must be a positive number",
+        ),
+        (("video,fps", "a,"), r"rates\.csv:2: video a: fps ''; must be a positive number"),
+        (
+            ("video,fps,stride", "a,30,0"),
+            r"rates\.csv:2: video a: stride '0'; must be a positive number",
+        ),
+        (
+            ("video,fps,window", "a,30,-1"),
+            r"rates\.csv:2: video a: window '-1'; must be a positive number",
+        ),
         (("video,fps", "a,30", "v_a,25"), r"rates\.csv:3: video v_a: given before with other"),
     ],
 )

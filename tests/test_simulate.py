@@ -190,7 +190,7 @@ def test_many_classes_with_few_videos_each_keep_about_the_limit() -> None:
         ({"limit": 1}, "limit 1; at least 2"),
         ({"workers": 0}, "workers 0; at least 1"),
         ({"seed": -1}, "seed -1; at least 0"),
-        ({"stride_s": 0.0}, "stride 0.0 s; a positive number"),
+        ({"stride_s": 0.0}, "stride 0.0 s; must be a positive number"),
         ({"train_list": Path("x")}, "a train list and a test list are needed together"),
     ],
 )
