@@ -19,9 +19,7 @@ from ptal_ray.policy.gate import NO_DIFFERENCE, Difference, accepted, compare
 
 Floats = NDArray[np.float64]
 SCREEN, RACE, GATE = EVERY = "screen", "race", "gate"
-SCREENED, RACED = 0.5, 0.75  # of the budget, when screening (at the earliest) and racing end
-SCREENED_MOST = 0.65
-FEWEST_ARMS = 5  # that say how far configurations differ
+SCREENED, RACED = 0.5, 0.75  # of the budget, when screening and when racing ends
 FEWEST_GATE_CELLS, MOST_GATE_CELLS = 2, 8
 
 
@@ -267,9 +265,7 @@ class Race:
 
     def _screened(self) -> Cell | None:
         """The first cell of a new arm, while the budget of screening lasts."""
-        if self._exhausted or (
-            self.arms and self.progress + 1 / self.budget > self._screened_until
-        ):
+        if self._exhausted or (self.arms and self.progress + 1 / self.budget > SCREENED):
             return None
         if any(GATE in a.stages.values() or RACE in a.stages.values() for a in self.arms):
             return None
@@ -278,16 +274,6 @@ class Race:
             self._exhausted = True
             return None
         return Cell(arm=self.add(coordinates), index=0, stage=SCREEN)
-
-    @property
-    def _screened_until(self) -> float:
-        """Share of the budget at which screening ends: the later the less the noise hides."""
-        first = [arm.cells[0][0] for arm in self.arms if 0 in arm.cells]
-        if self.progress < SCREENED - 1 / self.budget or len(first) < FEWEST_ARMS:
-            return SCREENED
-        seen = float(np.var(first, ddof=1))
-        told = max(0.0, 1 - self.noise() / seen) if seen else 0.0
-        return SCREENED + (SCREENED_MOST - SCREENED) * told
 
     def _raced(self) -> Cell | None:
         """Another cell of an arm that may be the best, or of the defaults where they lack it.
