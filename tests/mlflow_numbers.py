@@ -173,4 +173,4 @@ def assert_runs_are_right(uri: str, directory: Path) -> None:
             arm = f"{event['role']}/{event['arm']}"
             run = runs[f"{arm}/seed{event['seed']}"]
             assert run.data.tags["mlflow.parentRunId"] == runs[arm].info.run_id
-            assert run.data.params["seed"] == str(event["seed"])
+            assert run.data.params["seed"] == str(event.get("run_seed", event["seed"]))

@@ -22,8 +22,8 @@ class FinalConfig:
     Args:
         role: "reselect" or "test".
         arm: "candidate1", ... (best first) for reselect; "best" and "default" for test.
-        seed: 0, 1, ...; the run itself is seeded with the study's seed + 1 + this number, so
-            that a configuration is never judged again by the seed that selected it.
+        seed: the repeat: 0, 1, ...; the run itself is seeded with the study's seed + 1 + this
+            number, so that a configuration is never judged again by the seed that selected it.
         config: what to train.
     """
 
@@ -76,6 +76,7 @@ def _final_event(run: FinalConfig, step: int, decode: dict[str, Scalar]) -> dict
         "arm": run.arm,
         "role": run.role,
         "seed": run.seed,
+        "run_seed": run.config.seed,
         "params": run.config.train,
         "decode": decode,
         "step": step,

@@ -108,7 +108,8 @@ class TrialView:
 class FinalRun:
     """One training run after the search: `arm` is a configuration, `role` is "reselect" (scored on
     the selection fold) or "test"; `train` and `decode` hold every parameter, `detections` a path
-    relative to the study directory. A run that diverged has no metrics and a message."""
+    relative to the study directory. `seed` is the repeat, from 0 on, `run_seed` the real seed (None
+    in logs of earlier versions). A run that diverged has no metrics and a message."""
 
     role: str
     arm: str
@@ -120,6 +121,7 @@ class FinalRun:
     detections: str
     time: float
     message: str = ""
+    run_seed: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,4 +352,5 @@ def _final(event: Event) -> FinalRun:
         detections=detections,
         time=event["time"],
         message=event.get("message", ""),
+        run_seed=event.get("run_seed"),
     )

@@ -199,7 +199,8 @@ class Round:
             return
         name = f"seed {final.seed} of {title}"
         run = self._run(f"{arm}/seed{final.seed}", arm, name, "seed", final.time)
-        run.add_params({"seed": final.seed})
+        real = final.seed if final.run_seed is None else final.run_seed
+        run.add_params({"seed": real, "repeat": final.seed})
         run.add_params(final.decode, "decode.")
         run.add_metrics(chosen(final.metrics), final.step, final.time)
         failed = bool(final.message) and not final.metrics
