@@ -149,9 +149,9 @@ class RacePolicy:
         if state == "complete" and np.isfinite(settings).all() and settings:
             self._race.tell(cell, np.array(settings))
         elif state == "failed" and cell.arm == 0:  # defaults that diverge find nothing
-            self._race.tell(cell, np.zeros(len(self._settings())), share)
-        else:
-            self._race.drop(cell, share)
+            self._race.tell(cell, np.zeros(len(self._settings())))
+        else:  # a failed one counts as full, so that a study in which all fail ends
+            self._race.drop(cell, 1.0 if state == "failed" else share)
 
     def _settings(self) -> list[dict[str, Any]]:
         """All decode parameters of every decode setting, the default first."""
