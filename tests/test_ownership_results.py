@@ -41,7 +41,7 @@ def test_a_report_replaces_a_report_alone(change, study, tmp_path, capsys):
     change(folder)
     before = tree(tmp_path)
     assert report.main([str(study), "--reports", str(tmp_path / "reports")]) == 3
-    assert "stays as it is" in capsys.readouterr().err
+    assert "is not replaced" in capsys.readouterr().err
     with pytest.raises(DataError, match="report of a study"):  # a resumed search asks first
         check_report(study, tmp_path / "reports")
     assert tree(tmp_path) == before
@@ -53,7 +53,7 @@ def test_a_leaderboard_of_others_stays(name, study, tmp_path, capsys):
     words = [str(study), str(study), "--reports", str(root)]
     assert [report.main(words), report.main(words)] == [0, 0]
     (root / name).write_text('["mine"]')
-    assert report.main(words) == 2 and f"{name} there is not of" in capsys.readouterr().err
+    assert report.main(words) == 2 and f"{name} there was not written by" in capsys.readouterr().err
     assert (root / name).read_text() == '["mine"]'
 
 
@@ -69,7 +69,9 @@ def test_a_run_overwrites_only_a_run(name, tmp_path, capsys):
     (tmp_path / "out" / name).write_text('{"results": {}}')
     before = tree(tmp_path)
     assert train.main([*words, "--label-quality", "--out", str(tmp_path / "out")]) == 2
-    assert tree(tmp_path) == before and f"{name} there is not of" in capsys.readouterr().err
+    assert (
+        tree(tmp_path) == before and f"{name} there was not written by" in capsys.readouterr().err
+    )
 
 
 def test_a_run_is_repeated_in_its_folder(tmp_path, monkeypatch):
@@ -94,7 +96,7 @@ def test_an_ablation_overwrites_only_an_ablation(name, tmp_path, monkeypatch, ca
              "--seeds", "1", "--out", str(tmp_path / "out")]  # fmt: skip
     assert [ablate.main(words), ablate.main(words)] == [0, 0]
     (tmp_path / "out" / name).write_text('{"study": {"metrics": 1}}')
-    assert ablate.main(words) == 2 and f"{name} there is not of" in capsys.readouterr().err
+    assert ablate.main(words) == 2 and f"{name} there was not written by" in capsys.readouterr().err
     assert (tmp_path / "out" / name).read_text() == '{"study": {"metrics": 1}}'
 
 

@@ -36,14 +36,14 @@ def store(tmp_path):
 
 @pytest.fixture
 def study(store, tmp_path):
-    plan = replace(space("budget.trials=16"), policy="race")
+    plan = replace(space("budget.trials=24"), policy="race")
     return create_study(plan, store, tmp_path / "studies", seed=5)
 
 
 class FakeTrial:
     """Its objective is how near the learning rate is to 0.05, with noise by fold and seed."""
 
-    best, noise = 0.05, 0.01
+    best, noise = 0.05, 0.003
 
     def __init__(self, config, device, rank=0, world_size=1):
         self.config, self.step, self.first_step_at = config, 0, None

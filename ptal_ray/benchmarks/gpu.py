@@ -6,7 +6,6 @@ Needs torch, numpy, pyarrow and numba alone. Random features, for timing only.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 import tempfile
@@ -108,7 +107,7 @@ def machine(device: str) -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "ptal_ray": __version__,
-        "cpus": os.cpu_count(),
+        "cpus": usable_cpus(),
         "threads": torch.get_num_threads(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

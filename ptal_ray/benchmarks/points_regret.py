@@ -236,7 +236,7 @@ def run_points(flags: argparse.Namespace) -> None:
     """Measures and reports.
 
     Raises:
-        ConfigError: a flag or a space is wrong, or files of others lie in `flags.out`.
+        ConfigError: a flag or a space is wrong, or files of others lie in the output folder.
         DataError: a dataset is not imported, or cannot be judged both ways.
     """
     for name in ("configurations", "workers"):

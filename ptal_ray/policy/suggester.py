@@ -17,7 +17,7 @@ from ptal_ray.space.untried import number_of_points, point, untried
 from ptal_ray.study.study import Study
 
 Floats = NDArray[np.float64]
-FIRST_RANDOM = 8  # arms before a searcher learns
+FIRST_RANDOM = 10  # arms before a searcher learns, the least that CMA-ES starts from
 MOST_CHANGED = 4  # parameters in which a configuration near the defaults differs from them
 MOST_NEAR = 0.5  # share of the configurations near the defaults, where those are the best known
 
@@ -93,7 +93,8 @@ class Suggester:
             for params, value in zip(known, believed, strict=True)
             if all(self._domains[k].contains(v) for k, v in params.items())
         ]
-        kind = self._study.searcher if len(finite) >= FIRST_RANDOM else "random"
+        learns = len(past) >= FIRST_RANDOM and len(finite)
+        kind = self._study.searcher if learns else "random"
         draw = int(np.random.SeedSequence([self._study.seed, arm]).generate_state(1)[0])
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         study = optuna.create_study(direction="maximize", sampler=_sampler(kind, draw, past))

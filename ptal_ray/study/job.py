@@ -181,6 +181,7 @@ class JobRun:
         report = trial.advance()
         first = trial.first_step_at
         result = asdict(report) | {
+            "settings": list(report.settings),
             "to_first_step_s": first - self.job.asked_at if first else None,
             "done": trial.done,
             "failed": None,
