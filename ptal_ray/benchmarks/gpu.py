@@ -22,6 +22,7 @@ from ptal_ray.benchmarks.packing import Pair, pair
 from ptal_ray.benchmarks.step_times import median_ms, operators, synchronisations, wait, warm
 from ptal_ray.benchmarks.workload import Sizes, workload
 from ptal_ray.errors import ConfigError, PtalError
+from ptal_ray.process.cpus import usable_cpus
 from ptal_ray.storage.whole import whole
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.stages import start
