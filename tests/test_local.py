@@ -7,14 +7,13 @@ import time
 from collections import Counter
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
+import toy_study
 from toy_study import space, toy_store, use_toy
 
 from ptal_ray.backends.local import run_local
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.data.types import Scores
 from ptal_ray.errors import DivergedError, NoTrialFinished
 from ptal_ray.policy.halving import Halving
 from ptal_ray.policy.policies import make_policy
@@ -22,7 +21,6 @@ from ptal_ray.study import job as jobs
 from ptal_ray.study.events import read_events
 from ptal_ray.study.study import create_study, read_study
 from ptal_ray.study.view import StudyView
-from ptal_ray.training.config import TrialReport
 from ptal_ray.training.stages import start
 
 
@@ -41,38 +39,13 @@ def study(store, tmp_path):
     return create_study(space(), store, tmp_path / "studies", seed=5)
 
 
-class FakeTrial:
-    """Reports the learning rate as its objective; no training."""
+class FakeTrial(toy_study.FakeTrial):
+    """Reports the learning rate as its objective."""
 
-    objective = staticmethod(lambda config, step: float(config.train["lr"]) + step / 1e6)
+    tuned = {"threshold": 0.25}
 
-    def __init__(self, config, device, rank=0, world_size=1):
-        self.config, self.step, self.first_step_at = config, 0, None
-        self.scores, self.detections = [Scores(id="v", arrays={"a": np.zeros(2)})], {}
-
-    @property
-    def done(self):
-        return self.step >= self.config.report_steps[-1]
-
-    def advance(self):
-        self.step = next(s for s in self.config.report_steps if s > self.step)
-        self.first_step_at = time.time()
-        value = self.objective(self.config, self.step)
-        return TrialReport(
-            step=self.step, objective=value, metrics={f"{self.config.score_on}/mAP_avg": value},
-            decode=self.config.decode | {"threshold": 0.25}, seconds=0.1,
-        )  # fmt: skip
-
-    def save(self, path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(str(self.step))
-
-    def save_model(self, path, decode):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(str(decode))
-
-    def load(self, path):
-        self.step = int(path.read_text())
+    def value(self):
+        return float(self.config.train["lr"]) + self.step / 1e6
 
 
 def run(study, factory=FakeTrial, scheduler="asha"):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import toy_study
 from toy_study import space, toy_store, use_toy
 
 from ptal_ray.backends.local import run_local
-from ptal_ray.data.types import Scores
 from ptal_ray.errors import DivergedError, NoTrialFinished
 from ptal_ray.policy.policies import make_policy
 from ptal_ray.reporting.outcome import show_summary, summary
@@ -19,8 +18,6 @@ from ptal_ray.study import job as jobs
 from ptal_ray.study.events import read_events
 from ptal_ray.study.study import create_study, read_study
 from ptal_ray.study.view import StudyView, best_yaml
-from ptal_ray.training.config import TrialReport
-from ptal_ray.training.decoding import decode_settings
 from ptal_ray.training.stages import start
 
 
@@ -40,47 +37,16 @@ def study(store, tmp_path):
     return create_study(plan, store, tmp_path / "studies", seed=5)
 
 
-class FakeTrial:
+class FakeTrial(toy_study.FakeTrial):
     """Its objective is how near the learning rate is to 0.05, with noise by fold and seed."""
 
     best, noise = 0.05, 0.003
-
-    def __init__(self, config, device, rank=0, world_size=1):
-        self.config, self.step, self.first_step_at = config, 0, None
-        self.scores, self.detections = [Scores(id="v", arrays={"a": np.zeros(2)})], {}
-
-    @property
-    def done(self):
-        return self.step >= self.config.report_steps[-1]
 
     def value(self):
         config = self.config
         rng = np.random.default_rng([config.seed, config.fold, int(config.train["lr"] * 1e9)])
         off = abs(np.log(config.train["lr"] / self.best))
         return 0.8 - 0.1 * off + self.noise * rng.normal() - 0.1 / self.step
-
-    def advance(self):
-        self.step = next(s for s in self.config.report_steps if s > self.step)
-        self.first_step_at = time.time()
-        value = self.value()
-        settings = decode_settings(
-            space().decode_params(), self.config.decode_domains, self.config.decode_settings, 0
-        )
-        return TrialReport(
-            step=self.step, objective=value, metrics={f"{self.config.score_on}/mAP_avg": value},
-            decode=self.config.decode, seconds=0.1, settings=(value,) * len(settings),
-        )  # fmt: skip
-
-    def save(self, path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(str(self.step))
-
-    def save_model(self, path, decode):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(str(decode))
-
-    def load(self, path):
-        self.step = int(path.read_text())
 
 
 def run(study, factory=FakeTrial):

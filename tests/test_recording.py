@@ -85,7 +85,7 @@ def test_the_trainings_are_those_of_a_search(space):
     folds = kfold(store, 2, space.selection.fold_seed)
     for cell in cells:
         config = cell.config
-        assert config.seed == cell.seed and config.decode_seed == space.selection.fold_seed
+        assert config.seed == cell.seed and config.fold_seed == space.selection.fold_seed
         assert config.train == space.resolve_train(about["configurations"][cell.configuration])
         if cell.fold < 0:
             assert (config.fit_on, config.score_on, config.report_steps) == ("train", "test", (2,))

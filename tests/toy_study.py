@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import time
+
+import numpy as np
 from conftest import make_store
 from toy_method import METHOD as TOY
 
 from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.types import Scores
 from ptal_ray.methods import method as methods
 from ptal_ray.space.space import parse_space
 from ptal_ray.study import study as studies
 from ptal_ray.study.events import EventLog
 from ptal_ray.study.view import StudyView
+from ptal_ray.training.config import TrialReport
+from ptal_ray.training.decoding import decode_settings
 
 SPACE = """
 method: toy
@@ -26,6 +32,43 @@ final: {top: 2, seeds: 2}
 
 def space(*overrides):
     return parse_space(SPACE, name="toy_tiny", source="toy_tiny.yaml", overrides=overrides)
+
+
+class FakeTrial:
+    """A trial that trains nothing; `value` says what it reports."""
+
+    def __init__(self, config, device, rank=0, world_size=1):
+        self.config, self.step, self.first_step_at = config, 0, None
+        self.scores, self.detections = [Scores(id="v", arrays={"a": np.zeros(2)})], {}
+
+    @property
+    def done(self):
+        return self.step >= self.config.report_steps[-1]
+
+    def advance(self):
+        self.step = next(s for s in self.config.report_steps if s > self.step)
+        self.first_step_at = time.time()
+        value, decode = self.value(), self.config.decode | self.tuned
+        number = len(decode_settings(
+            space().decode_params(), self.config.decode_domains, self.config.decode_settings, 0
+        ))  # fmt: skip
+        return TrialReport(
+            step=self.step, objective=value, metrics={f"{self.config.score_on}/mAP_avg": value},
+            decode=decode, seconds=0.1, settings=(value,) * number,
+        )  # fmt: skip
+
+    tuned = {}  # what it says of decode parameters
+
+    def save(self, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(self.step))
+
+    def save_model(self, path, decode):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(decode))
+
+    def load(self, path):
+        self.step = int(path.read_text())
 
 
 def fill(study, objectives, **more):

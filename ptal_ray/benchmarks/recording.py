@@ -119,7 +119,7 @@ def plan(
         method=space.method, store=str(store.path), train=space.train_defaults(),
         decode=space.decode_defaults(), decode_domains=space.decode,
         decode_settings=space.selection.decode_settings, cross_fit=space.selection.cross_fit,
-        seed=0, report_steps=space.budget.report_steps, fold_seed=fold_seed, decode_seed=fold_seed,
+        seed=0, report_steps=space.budget.report_steps, fold_seed=fold_seed,
         precision=space.resources.precision, num_folds=folds,
     )  # fmt: skip
     whole_split = replace(

@@ -82,13 +82,7 @@ def detection_map(
 
     Source: shared conventions section 3; ActivityNet evaluation code.
     """
-    videos = {name: row for row, name in enumerate(truth)}
-    for name in predictions:
-        videos.setdefault(name, len(videos))
-    real = flatten(truth, videos, num_classes)
-    found = flatten(predictions, videos, num_classes)
-    real = take(real, np.argsort(real.group, kind="stable"))
-    found = take(found, ranking(found.score))
+    _, real, found = _ordered(truth, predictions, num_classes)
     thresholds = np.asarray(tiou, np.float64)
     level, hit = _match(real, found, thresholds, overlap)
     positives = np.bincount(real.label, minlength=num_classes)
@@ -96,6 +90,19 @@ def detection_map(
     has_truth = positives > 0
     per_tiou = per_class[has_truth].mean(axis=0) if has_truth.any() else np.zeros(len(thresholds))
     return MapResult(tiou=tuple(tiou), per_class=per_class, per_tiou=per_tiou)
+
+
+def _ordered(
+    truth: Mapping[str, Segments], predictions: Mapping[str, Segments], num_classes: int
+) -> tuple[dict[str, int], Flat, Flat]:
+    """Rows of videos, instances by group, and predictions with the best score first."""
+    videos = {name: row for row, name in enumerate(truth)}
+    for name in predictions:
+        videos.setdefault(name, len(videos))
+    real = flatten(truth, videos, num_classes)
+    found = flatten(predictions, videos, num_classes)
+    real = take(real, np.argsort(real.group, kind="stable"))
+    return videos, real, take(found, ranking(found.score))
 
 
 def flatten(segments: Mapping[str, Segments], videos: Mapping[str, int], classes: int) -> Flat:
@@ -306,13 +313,7 @@ def match_detections(
     tiou: Sequence[float],
 ) -> Matches:
     """The matching from which `detection_map` computes mAP; arguments as there."""
-    videos = {name: row for row, name in enumerate(truth)}
-    for name in predictions:
-        videos.setdefault(name, len(videos))
-    real = flatten(truth, videos, num_classes)
-    found = flatten(predictions, videos, num_classes)
-    real = take(real, np.argsort(real.group, kind="stable"))
-    found = take(found, ranking(found.score))
+    videos, real, found = _ordered(truth, predictions, num_classes)
     level, held = _match(real, found, np.asarray(tiou, np.float64), official_tiou)
     hit = np.zeros((len(found.start), len(tiou)), bool)
     hit[held, level] = True

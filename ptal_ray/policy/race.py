@@ -107,6 +107,7 @@ class Race:
         self._exhausted = False
         self._spent = 0.0
         self._begun = 0
+        self._belief: tuple[list[int], Belief] | None = None  # until the next outcome
 
     @property
     def gate_cells(self) -> int:
@@ -116,8 +117,7 @@ class Race:
     @property
     def progress(self) -> float:
         """Share of the budget, or of the time if more of that, that is spent or under way."""
-        under_way = sum(len(arm.pending) for arm in self.arms)
-        return max((self._spent + under_way) / self.budget, self.time_share)
+        return max((self._spent + self._under_way) / self.budget, self.time_share)
 
     def next(self) -> Cell | None:
         """The next cell; None where none is left or (see `waiting`) outcomes must come first.
@@ -158,6 +158,7 @@ class Race:
         arm.pending.discard(cell.index)
         arm.cells[cell.index] = np.asarray(objectives, float)
         self._spent += share
+        self._belief = None
 
     def drop(self, cell: Cell, share: float) -> None:
         """A cell failed or was stopped early; its arm is out of the race, if not the defaults."""
@@ -165,11 +166,14 @@ class Race:
         arm.pending.discard(cell.index)
         arm.stopped = True
         self._spent += share
+        self._belief = None
 
     def belief(self) -> tuple[list[int], Belief] | None:
         """The arms in the race, and what to believe of each at its decode setting, by the cells
         before the gate; None before the first outcome."""
-        return self._belief((SCREEN, RACE))
+        if self._belief is None:
+            self._belief = self._believe()
+        return self._belief
 
     def believed(self) -> Floats:
         """(A,) posterior mean of each arm; NaN where nothing is known."""
@@ -224,15 +228,16 @@ class Race:
         found = self.belief()
         return found[1].noise if found else 0.0
 
-    def _belief(self, stages: Sequence[str]) -> tuple[list[int], Belief] | None:
-        known = [k for k, arm in enumerate(self.arms) if len(arm.scores(stages)) and self._runs(k)]
+    def _believe(self) -> tuple[list[int], Belief] | None:
+        known = [k for k, arm in enumerate(self.arms) if len(arm.scores()) and self._runs(k)]
         if not known:
             return None
-        columns = [self.arms[k].scores(stages) for k in known]
+        columns = [self.arms[k].scores() for k in known]
         scores, row, cell = [], [], []
         for k, arm in enumerate(known):
             scores += out_of_cell(columns, k).tolist()
-            index = [i for i in sorted(self.arms[arm].cells) if self.arms[arm].stages[i] in stages]
+            own = self.arms[arm]
+            index = [i for i in sorted(own.cells) if own.stages[i] != GATE]
             row += [k] * len(index)
             cell += index
         folds = [c % self.num_folds for c in cell]
@@ -278,7 +283,7 @@ class Race:
     def _raced(self) -> Cell | None:
         """Another cell of an arm that may be the best, or of the defaults where they lack it.
 
-        Source: top-two Thompson sampling, Russo 2020.
+        Source: Thompson sampling; an arm is drawn as often as it is believed to be the best.
         """
         if self._gate_begun or self._screening or len(self.arms) < 2:
             return None

@@ -9,6 +9,8 @@ import yaml
 
 from ptal_ray.errors import ConfigError
 
+POLICIES = ("race", "simple")  # that a space may name; the first is the default
+
 _PACKAGE = Path(__file__).parent.parent
 
 

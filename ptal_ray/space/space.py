@@ -15,7 +15,7 @@ from ptal_ray.errors import ConfigError
 from ptal_ray.methods import method as methods
 from ptal_ray.methods.method import param
 from ptal_ray.space.adapt import Derived
-from ptal_ray.space.catalog import space_folders
+from ptal_ray.space.catalog import POLICIES, space_folders
 from ptal_ray.space.domain import Domain as Domain
 from ptal_ray.space.domain import Scalar as Scalar
 from ptal_ray.space.fill import derived_values, with_value
@@ -102,7 +102,6 @@ class Final:
     seeds: int = param(3, doc="seeds of each of them", source="PROPOSED", allowed=(1, 100))
 
 
-POLICIES = ("race", "simple")
 _NAMES = ("method", "dataset", "policy")
 _SECTIONS: dict[str, type[Any]] = {
     "selection": Selection,

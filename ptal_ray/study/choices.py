@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 SEARCHERS = ("tpe", "random", "grid", "gp", "cmaes")
-POLICIES = ("race", "simple")  # the first is the default
 SCHEDULERS = ("asha", "none")
 DEFAULT_STORAGE = "studies"

@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptal_ray.study.choices import DEFAULT_STORAGE, POLICIES, SCHEDULERS, SEARCHERS
+from ptal_ray.space.catalog import POLICIES
+from ptal_ray.study.choices import DEFAULT_STORAGE, SCHEDULERS, SEARCHERS
 
 
 def seconds(text: str) -> float:

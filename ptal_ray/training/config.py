@@ -27,7 +27,6 @@ class TrialConfig:
         val_fraction, fold_seed: the selection fold; with `num_folds` only the seed counts.
         num_folds, fold: the selection fold is part `fold` of `num_folds` disjoint ones, see
             `splits.kfold`; 0 for one by `val_fraction`.
-        decode_seed: of the settings and the halves of the decode search; None for `fold_seed`.
         precision: "fp32" or "bf16" (autocast).
         metric: "map", or "points" for what held-out points say; test videos that have annotated
             instances are judged by mAP in any case.
@@ -52,7 +51,6 @@ class TrialConfig:
     stages: str = ""
     num_folds: int = 0
     fold: int = 0
-    decode_seed: int | None = None
     metric: str = "map"
 
     def to_json(self) -> str:

@@ -89,7 +89,7 @@ def best_decoding(
         domains=config.decode_domains,
         settings=config.decode_settings,
         cross_fit=config.cross_fit,
-        seed=config.fold_seed if config.decode_seed is None else config.decode_seed,
+        seed=config.fold_seed,
     )
 
 
