@@ -85,6 +85,6 @@ def test_the_command_writes_its_files(
     (out / "REPORT.md").write_text("mine")
     capsys.readouterr()
     assert main(flags) == 2
-    assert "REPORT.md there is not of this command" in capsys.readouterr().err
+    assert "REPORT.md there was not written by this command" in capsys.readouterr().err
     assert main([*flags, "--configurations", "0"]) == 2
     assert main([*flags[:-1], str(tmp_path / "other"), "--dataset", "none"]) == 3
