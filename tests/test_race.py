@@ -9,7 +9,7 @@ from ptal_ray.policy.belief import believe
 from ptal_ray.policy.decode_choice import choose, out_of_cell
 from ptal_ray.policy.early_stop import EarlyStop
 from ptal_ray.policy.gate import accepted, compare
-from ptal_ray.policy.race import GATE, RACE, SCREEN, Race
+from ptal_ray.policy.race import GATE, RACE, SCREEN, Race, gate_cells
 
 ARMS, SETTINGS, FOLDS, CELLS = 40, 6, 4, 40
 
@@ -92,6 +92,13 @@ def test_bad_defaults_are_left_and_good_ones_kept():
         found = raced(best)[0].verdict()
         assert (found.arm, found.setting) == (0, 0)
         assert found.verdict == "defaults"
+
+
+def test_screening_lasts_longer_where_the_defaults_are_far_behind():
+    for seed in range(5):
+        far, fair = (World(seed, 0.1, 0.01, defaults=quantile) for quantile in (0.0, 1.0))
+        screened = [len(raced(world)[0].arms) for world in (far, fair)]
+        assert screened == [24 - 2 * gate_cells(24) - 2, 12]
 
 
 def test_decoding_alone_can_be_what_is_better():
@@ -260,24 +267,19 @@ def test_several_tests_share_the_error_rate():
 
 def test_nothing_stops_early_before_early_objectives_were_seen_to_tell():
     early = EarlyStop((2, 4, 8), 2)
-    rng = np.random.default_rng(0)
-    for cell in range(8):
-        value = rng.random()
-        stopped = [early.take(cell, step, value, 0) for step in (2, 4)]
-        assert stopped == [False, False]
-        early.take(cell, 8, value, 0)
-    assert early.take(8, 2, 0.0, 0)
-    assert not early.take(9, 2, 1.0, 0)
-    assert not early.take(10, 2, 0.0, earliest=4)
-    assert early.take(10, 4, 0.0, earliest=4)
-    assert early.correlations[2] > 0.5
+    for cell, value in enumerate((0.4, 0.3, 0.2, 0.1)):
+        assert [early.take(cell, step, value) for step in (2, 4)] == [False, False]
+        early.take(cell, 8, value)
+    assert early.take(4, 2, 0.0)
+    assert not early.take(5, 2, 1.0)
+    assert early.correlations[2] == pytest.approx(1.0)
 
 
 def test_nothing_stops_early_where_early_objectives_do_not_tell():
     early = EarlyStop((2, 8), 2)
     rng = np.random.default_rng(1)
     for cell in range(12):
-        early.take(cell, 2, rng.random(), 0)
-        early.take(cell, 8, rng.random(), 0)
-    assert not early.take(12, 2, 0.0, 0)
-    assert early.correlations[2] < 0.5
+        early.take(cell, 2, rng.random())
+        early.take(cell, 8, rng.random())
+    assert not early.take(12, 2, 0.0)
+    assert early.correlations[2] < 0.3

@@ -106,12 +106,10 @@ def test_successive_halving_spends_its_budget(certain):
 
 def test_a_race_stops_early_where_early_scores_told_the_last_ones(certain):
     search, _ = drawn(read_table(certain), 44, 0)
-    done = raced(replace(search, earliest=np.zeros(25)))
+    done = raced(search)
     stopped = [arm for arm in done.arms if arm.stopped]
     assert stopped and all(not arm.cells for arm in stopped)
     assert not done.arms[0].stopped
-    assert search.earliest.tolist() == [4.0] * 25  # two refreshes, after the last early report
-    assert not any(arm.stopped for arm in raced(search).arms)
 
 
 def test_a_race_is_driven_within_its_budget(certain):

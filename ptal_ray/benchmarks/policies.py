@@ -30,7 +30,6 @@ class Search:
         cross_fitted: (A, K, R) with decode settings chosen on the other half of the fold.
         coordinates: (A, D) places of the configurations.
         steps: (R,) optimiser steps of the reports.
-        earliest: (A,) steps before which a race stops no training of a configuration.
         folds: cell k is scored on fold k modulo this.
         budget: full runs.
         seed: of the choices of the policy.
@@ -41,7 +40,6 @@ class Search:
     cross_fitted: Floats
     coordinates: Floats
     steps: Floats
-    earliest: Floats
     folds: int
     budget: float
     seed: int
@@ -87,7 +85,7 @@ def drawn(table: Table, budget: float, seed: int) -> tuple[Search, NDArray[np.in
     cell = (slice(None), fold, own[fold, np.repeat(np.arange(seeds), folds)])
     search = Search(
         objective=table.objective[arms][cell], cross_fitted=table.cross_fitted[arms][cell],
-        coordinates=table.coordinates[arms], steps=table.steps, earliest=table.earliest[arms],
+        coordinates=table.coordinates[arms], steps=table.steps,
         folds=folds, budget=budget, seed=seed, eta=table.eta, top=table.top, seeds=table.seeds,
     )  # fmt: skip
     return search, arms
@@ -200,10 +198,9 @@ def _stopped(search: Search, early: EarlyStop, cell: Cell, number: int) -> int |
     """The report at which training `number` stops early; None where it reaches its end."""
     if cell.stage != SCREEN or cell.arm == 0:
         return None
-    earliest = int(search.earliest[cell.arm])
     for row, step in enumerate(search.steps.astype(int)):
         value = float(search.cross_fitted[cell.arm, cell.index, row])
-        if early.take(number, int(step), value, earliest):
+        if early.take(number, int(step), value):
             return row
     return None
 

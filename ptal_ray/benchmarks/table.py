@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ptal_ray.benchmarks.recording import CELLS, described
 from ptal_ray.errors import DataError
 from ptal_ray.policy.coordinates import coordinates
-from ptal_ray.policy.race_policy import REFRESHES
 from ptal_ray.space.domain import Domain
 
 Floats = NDArray[np.float64]
@@ -33,7 +32,6 @@ class Table:
         cross_fitted: (C, F, S, R) with decode settings chosen on the other half of the fold.
         seconds: (C, F, S, R) from the start of the training.
         coordinates: (C, D) place of each configuration, about [0, 1] in each direction.
-        earliest: (C,) optimiser steps before which a search stops no training of it.
         eta, top, seeds: of the recorded space: `budget.eta`, `final.top`, `final.seeds`.
     """
 
@@ -43,7 +41,6 @@ class Table:
     cross_fitted: Floats
     seconds: Floats
     coordinates: Floats
-    earliest: Floats
     eta: int
     top: int
     seeds: int
@@ -63,7 +60,6 @@ def read_table(folder: Path) -> Table:
         domains = {k: Domain.from_dict(d) for k, d in space["train"].items() if _searched(d)}
         full = [about["defaults"] | own for own in params]
         places = np.stack([coordinates(domains, own) for own in full])
-        refresh = np.array([float(own.get("refresh_every", 0)) for own in full])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder}: table.json: no {error}; record the table again") from error
     found = columns(folder / CELLS, ("configuration", "fold", "seed", "step"))
@@ -73,7 +69,7 @@ def read_table(folder: Path) -> Table:
     filled = arranged(folder / CELLS, found, index, shape, len(settings))
     return Table(
         name=folder.resolve().name, steps=np.array(steps, float), coordinates=places, eta=int(eta),
-        earliest=REFRESHES * refresh, top=int(final["top"]), seeds=int(final["seeds"]), **filled,
+        top=int(final["top"]), seeds=int(final["seeds"]), **filled,
     )  # fmt: skip
 
 

@@ -9,9 +9,8 @@ from scipy import stats
 
 from ptal_ray.policy.halving import Halving
 
-FEWEST_FULL = 8  # full runs before anything is stopped
-LEAST_CORRELATION = 0.5
-DRAWS = 500
+FEWEST_FULL = 4  # full runs before anything is stopped
+LEAST_CORRELATION = 0.3
 
 
 class EarlyStop:
@@ -25,35 +24,29 @@ class EarlyStop:
     def __init__(self, report_steps: Sequence[int], eta: int) -> None:
         self._steps = tuple(report_steps)
         self._halving = Halving(eta)
-        self.correlations: dict[int, float] = {}  # by step: lower bound when last measured
+        self.correlations: dict[int, float] = {}  # by step, when last measured
 
-    def take(self, cell: int, step: int, value: float, earliest: int) -> bool:
+    def take(self, cell: int, step: int, value: float) -> bool:
         """Takes an objective; whether the cell should stop.
 
         Args:
             cell: number of the trial, a first cell of its arm.
             step: report step.
             value: objective.
-            earliest: step before which this one may not be stopped.
         """
         low = self._halving.take(cell, step, value)
-        if step >= self._steps[-1] or step < earliest or not low:
+        if step >= self._steps[-1] or not low:
             return False
         self.correlations[step] = self._correlation(step)
         return self.correlations[step] > LEAST_CORRELATION
 
     def _correlation(self, step: int) -> float:
-        """5 % quantile over bootstrap samples of the rank correlation with the last step."""
+        """Rank correlation with the last step, over the full runs; -1 where they are too few."""
         early, last = self._halving.at(step), self._halving.at(self._steps[-1])
         both = sorted(early.keys() & last.keys())
         if len(both) < FEWEST_FULL:
             return -1.0
-        pairs = np.array([[early[k], last[k]] for k in both])
-        rng = np.random.default_rng(len(both))
-        found = []
-        for _ in range(DRAWS):
-            drawn = stats.rankdata(pairs[rng.integers(len(pairs), size=len(pairs))], axis=0)
-            drawn = drawn - drawn.mean(axis=0)
-            norm = np.sqrt((drawn**2).sum(axis=0).prod())
-            found.append(drawn.prod(axis=1).sum() / norm if norm else 0.0)
-        return float(np.quantile(found, 0.05))
+        ranks = stats.rankdata([[early[k], last[k]] for k in both], axis=0)
+        ranks -= ranks.mean(axis=0)
+        norm = np.sqrt((ranks**2).sum(axis=0).prod())
+        return float(ranks.prod(axis=1).sum() / norm) if norm else 0.0

@@ -20,6 +20,8 @@ from ptal_ray.policy.gate import NO_DIFFERENCE, Difference, accepted, compare
 Floats = NDArray[np.float64]
 SCREEN, RACE, GATE = EVERY = "screen", "race", "gate"
 SCREENED, RACED = 0.5, 0.75  # of the budget, when screening and when racing ends
+FAR = 2.0  # standard deviations of a cell by which an arm leads the defaults for more screening
+LEAST_RACED = 2  # full runs of racing that longer screening leaves
 FEWEST_GATE_CELLS, MOST_GATE_CELLS = 2, 8
 
 
@@ -270,7 +272,9 @@ class Race:
 
     def _screened(self) -> Cell | None:
         """The first cell of a new arm, while the budget of screening lasts."""
-        if self._exhausted or (self.arms and self.progress + 1 / self.budget > SCREENED):
+        if self._exhausted or (
+            self.arms and self.progress + 1 / self.budget > self._screened_share
+        ):
             return None
         if any(GATE in a.stages.values() or RACE in a.stages.values() for a in self.arms):
             return None
@@ -279,6 +283,23 @@ class Race:
             self._exhausted = True
             return None
         return Cell(arm=self.add(coordinates), index=0, stage=SCREEN)
+
+    @property
+    def _screened_share(self) -> float:
+        """Of the budget, when screening ends: later where an arm already leads the defaults by far.
+
+        Then the gate hardly needs the racing, and better arms are worth more than certainty.
+        """
+        found = self.belief()
+        if self.time_share > SCREENED or not found or 0 not in found[0]:
+            return SCREENED
+        belief = found[1]
+        plain = float(np.mean([s[0] for s in self.arms[0].scores()]))
+        best = int(belief.mean.argmax())
+        deviation = float(np.sqrt(belief.covariance[best, best] + belief.noise))
+        if belief.mean[best] - plain <= FAR * deviation:
+            return SCREENED
+        return max(SCREENED, 1 - (2 * self.gate_cells + LEAST_RACED) / self.budget)
 
     def _raced(self) -> Cell | None:
         """Another cell of an arm that may be the best, or of the defaults where they lack it.

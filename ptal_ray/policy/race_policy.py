@@ -19,7 +19,6 @@ from ptal_ray.study.view import StudyView, TrialView
 from ptal_ray.training.decoding import decode_settings
 
 SEED_STEP = 1000  # between the seeds of the cells of an arm; test runs use those in between
-REFRESHES = 2  # of the labels, before which no trial is stopped
 
 
 class RacePolicy:
@@ -141,8 +140,7 @@ class RacePolicy:
         cell = self._cells[number]
         if self._early is None or cell.stage != SCREEN or cell.arm == 0:
             return False
-        refresh = self._study.space.resolve_train(self._params[cell.arm]).get("refresh_every", 0)
-        return self._early.take(number, step, objective, earliest=REFRESHES * int(refresh))
+        return self._early.take(number, step, objective)
 
     def _finish(self, number: int, state: str, settings: tuple[float, ...], step: int) -> None:
         cell, share = self._cells[number], step / self._study.space.budget.max_steps
