@@ -13,7 +13,8 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from ptal_ray.study.events import Event, dumps, read_events
+from ptal_ray.study.event_types import Event, FinalReport, Report, StudyEnd, TrialEnd, TrialStart
+from ptal_ray.study.events import dumps, read_events
 
 STUDENT = {2: 12.706204736174694, 3: 4.302652729749462}  # 97.5 % quantile by number of seeds
 Curves = dict[tuple[str, int], list[float]]  # (metric, step) -> its values, mostly one
@@ -29,7 +30,7 @@ def logged_runs(uri: str, directory: Path) -> tuple[dict[str, Any], MlflowClient
     # SQLAlchemy tells MLflow's authors of a change to come, once it is loaded.
     warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
     client = MlflowClient(uri)
-    dataset = read_events(directory / "events.jsonl")[0]["dataset"]
+    dataset = read_events(directory / "events.jsonl")[0].dataset
     experiment = client.get_experiment_by_name(f"ptal/{dataset}")
     if experiment is None:
         return {}, client
@@ -58,21 +59,21 @@ def logged_numbers(uri: str, directory: Path) -> dict[str, Curves]:
 def expected_numbers(directory: Path) -> dict[str, Curves]:
     """Every number that the log of a study says."""
     events = read_events(directory / "events.jsonl")
-    last_step = events[0]["space"]["budget"]["max_steps"]
+    last_step = events[0].space["budget"]["max_steps"]
     found: dict[str, Curves] = {"study": {}}
     for event in events:
-        if event["event"] == "trial_start":
-            found.setdefault(f"trial/{event['trial']}", {})
-        elif event["event"] == "report":
-            run = found[f"trial/{event['trial']}"]
-            _add(run, event["step"], _of_report(event, last_step))
-            for term, points in event.get("losses", {}).items():
+        if isinstance(event, TrialStart):
+            found.setdefault(f"trial/{event.trial}", {})
+        elif isinstance(event, Report):
+            run = found[f"trial/{event.trial}"]
+            _add(run, event.step, _of_report(event, last_step))
+            for term, points in event.losses.items():
                 for step, value in points:
                     run[f"train/loss_{term}", step] = [value]
-        elif event["event"] == "final_report":
-            run = found.setdefault(f"{event['role']}/{event['arm']}/seed{event['seed']}", {})
-            _add(run, event["step"], _shown(event["metrics"]))
-    if events[-1]["event"] == "study_end":
+        elif isinstance(event, FinalReport):
+            run = found.setdefault(f"{event.role}/{event.arm}/seed{event.seed}", {})
+            _add(run, event.step, _shown(event.metrics))
+    if isinstance(events[-1], StudyEnd):
         _add_summaries(found, events)
     return found
 
@@ -84,11 +85,11 @@ def _shown(metrics: dict[str, float]) -> dict[str, float]:
     return {k: metrics[k] for k in left if k not in averages[:1]}
 
 
-def _of_report(event: Event, last_step: int) -> dict[str, float]:
-    metrics = _shown(event["metrics"])
+def _of_report(event: Report, last_step: int) -> dict[str, float]:
+    metrics = _shown(event.metrics)
     metrics.pop("val/mAP_avg", None)  # it is the objective
-    metrics["objective" if event["step"] == last_step else "objective_last"] = event["objective"]
-    more = {name: event[name] for name in ("seconds", "to_first_step_s")}
+    metrics["objective" if event.step == last_step else "objective_last"] = event.objective
+    more = {"seconds": event.seconds, "to_first_step_s": event.to_first_step_s}
     return metrics | {k: v for k, v in more.items() if v is not None}
 
 
@@ -100,16 +101,16 @@ def _add(curves: Curves, step: int, values: dict[str, float]) -> None:
 
 def _add_summaries(found: dict[str, Curves], events: list[Event]) -> None:
     """Mean and spread over the seeds of every arm, the winner's also in the study."""
-    arms: dict[str, dict[int, Event]] = defaultdict(dict)
+    arms: dict[str, dict[int, FinalReport]] = defaultdict(dict)
     for event in events:
-        if event["event"] == "final_report":
-            arms[f"{event['role']}/{event['arm']}"].setdefault(event["seed"], event)
+        if isinstance(event, FinalReport):
+            arms[f"{event.role}/{event.arm}"].setdefault(event.seed, event)
     for arm, seeds in arms.items():
         found[arm] = {("seeds", 0): [float(len(seeds))]}
-        for name in _shown(next(iter(seeds.values()))["metrics"]):
+        for name in _shown(next(iter(seeds.values())).metrics):
             if name.startswith("train/"):
                 continue
-            values = [event["metrics"][name] for event in seeds.values()]
+            values = [event.metrics[name] for event in seeds.values()]
             mean = statistics.fmean(values)
             found[arm][name, 0] = [mean]
             if len(values) > 1:
@@ -157,20 +158,22 @@ def assert_runs_are_right(uri: str, directory: Path) -> None:
     assert runs["study"].info.status == "FINISHED"
     states = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
     for event in events:
-        if event["event"] == "trial_start":
-            run = runs[f"trial/{event['trial']}"]
-            assert run.info.run_name == f"trial {event['trial']:03d}"
+        if isinstance(event, TrialStart):
+            run = runs[f"trial/{event.trial}"]
+            assert run.info.run_name == f"trial {event.trial:03d}"
             assert run.data.tags["mlflow.parentRunId"] == runs["study"].info.run_id
-            said = {f"train.{k}": v for k, v in event["params"].items()}
+            said = {f"train.{k}": v for k, v in event.params.items()}
             said = {k: v if isinstance(v, str) else dumps(v) for k, v in said.items()}
             decode = {k: v for k, v in run.data.params.items() if k.startswith("decode.")}
             assert run.data.params == said | decode
-        elif event["event"] == "trial_end":
-            run = runs[f"trial/{event['trial']}"]
-            assert run.info.status == states[event["state"]]
-            assert run.info.end_time == round(event["time"] * 1000)
-        elif event["event"] == "final_report":
-            arm = f"{event['role']}/{event['arm']}"
-            run = runs[f"{arm}/seed{event['seed']}"]
+        elif isinstance(event, TrialEnd):
+            run = runs[f"trial/{event.trial}"]
+            assert run.info.status == states[event.state]
+            assert run.info.end_time == round(event.time * 1000)
+        elif isinstance(event, FinalReport):
+            arm = f"{event.role}/{event.arm}"
+            run = runs[f"{arm}/seed{event.seed}"]
             assert run.data.tags["mlflow.parentRunId"] == runs[arm].info.run_id
-            assert run.data.params["seed"] == str(event.get("run_seed", event["seed"]))
+            assert run.data.params["seed"] == str(
+                event.seed if event.run_seed is None else event.run_seed
+            )

@@ -41,5 +41,5 @@ def small_study(folder: Path, *overrides: str, **settings: Any) -> Study:
 
 def begun(study: Study) -> Study:
     """The same study, whose log has its first event."""
-    EventLog(study.events).append(**study_event(study))
+    EventLog(study.events).append(study_event(study))
     return study

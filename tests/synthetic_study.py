@@ -14,6 +14,7 @@ from ptal_ray.data.detections import write_detections
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
 from ptal_ray.space.space import parse_space
+from ptal_ray.study.event_types import KINDS
 from ptal_ray.study.events import EventLog
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -68,7 +69,7 @@ class SyntheticStudy:
 
     def append(self, event: str, **fields: Any) -> None:
         self.time += 2.0
-        self.log.append(event, time=self.time, **fields)
+        self.log.append(KINDS[event](time=self.time, **fields))
 
     def begin(self) -> None:
         space = self.space

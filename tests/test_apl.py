@@ -435,11 +435,11 @@ def test_a_study_records_which_videos_are_labelled(store: Path, tmp_path: Path) 
     space = load_space("apl_watch", ["train.labelled_fraction=0.5"])
     source = FeatureStore.open(store)
     study = create_study(space, source, tmp_path)
-    known = study_event(study)["annotated"]
+    known = study_event(study).annotated
     assert known["final"] == list(labelled(source, 0.5, 0))
     assert len(known["search"]) < len(known["final"]) == 5
     points = load_space("apn_watch", [])
-    assert study_event(create_study(points, source, tmp_path))["annotated"] == {}
+    assert study_event(create_study(points, source, tmp_path)).annotated == {}
 
 
 def test_how_much_is_labelled_is_not_searched(

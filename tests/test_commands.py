@@ -131,15 +131,18 @@ def test_what_is_here(place, capsys):
     assert "apn_watch" in text
 
 
+STARTED = {"event": "trial_start", "trial": 0, "params": {}}
+
+
 def test_the_next_command(place, capsys):
     spaces = listed(capsys)["spaces"]
     on_watch = [s["name"] for s in spaces if s["dataset"] == "watch"]
     assert listed(capsys)["next"] == f"python -m ptal_ray.search {on_watch[0]}"
-    study(place, "a-1", on_watch[0], {"event": "report"}, {"event": "study_end", "state": "done"})
+    study(place, "a-1", on_watch[0], STARTED, {"event": "study_end", "state": "done"})
     assert listed(capsys)["next"] == f"python -m ptal_ray.search {on_watch[1]}"
     for name, events, state in (
         ("b-1", [], "not started"),
-        ("b-2", [{"event": "report"}], "unfinished"),
+        ("b-2", [STARTED], "unfinished"),
         ("b-3", [{"event": "study_end", "state": "interrupted"}], "interrupted"),
     ):
         study(place, name, "apn_watch", *events)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from made_events import report as made_report
+from made_events import reported, study_start
 from small_study import begun, small_study
 
 from ptal_ray.errors import NoTrialFinished
 from ptal_ray.policy.policies import make_policy
 from ptal_ray.study.conductor import Conductor, searched_seconds
+from ptal_ray.study.event_types import Event, FinalReport, Restart, StudyEnd, TrialEnd, TrialStart
 from ptal_ray.study.events import EventLog, read_events
 from ptal_ray.study.job import STANDBY, Job
+from ptal_ray.study.results import Failed, Reported
 from ptal_ray.study.run_folder import CHECKPOINT
 from ptal_ray.study.study import Study, study_event
 from ptal_ray.study.view import StudyView
@@ -29,7 +32,7 @@ class Desk:
     """A conductor, and what Tune would tell it."""
 
     def __init__(self, study: Study) -> None:
-        self.events: list[dict[str, Any]] = []
+        self.events: list[Event] = []
         self.conductor = Conductor(
             study,
             make_policy(study),
@@ -49,12 +52,9 @@ class Desk:
             found.append(self.jobs[id].folder if text else names[text])
         return found
 
-    def report(self, id: str, step: int, objective: float = 0.5) -> dict[str, Any]:
-        result = {
-            "step": step, "objective": objective, "metrics": {"val/mAP_avg": objective},
-            "decode": {}, "seconds": 1.0, "to_first_step_s": 0.1, "failed": None,
-            "settings": (objective,),
-        }  # fmt: skip
+    def report(self, id: str, step: int, objective: float = 0.5) -> Reported:
+        metrics = {"val/mAP_avg": objective}
+        result = reported(step, objective, metrics=metrics, settings=(objective,))
         self.conductor.reported(id, result)
         return result
 
@@ -66,12 +66,11 @@ class Desk:
         assert job.final
         role, arm, seed = job.final
         score = {"reselect": "val", "test": "test"}[role]
-        event = {
-            "event": "final_report", "arm": arm, "role": role, "seed": seed, "step": 40,
-            "params": job.config.train, "decode": job.config.decode, "detections": "",
-            "metrics": {f"{score}/mAP_avg": 0.5},
-        }  # fmt: skip
-        result = {"failed": None, "event": event}
+        event = FinalReport(
+            arm=arm, role=role, seed=seed, step=40, params=job.config.train,
+            decode=job.config.decode, metrics={f"{score}/mAP_avg": 0.5},
+        )  # fmt: skip
+        result = reported(40, event=event)
         self.conductor.reported(id, result)
         self.conductor.ended(id, result)
 
@@ -82,13 +81,13 @@ def test_search_then_reselect_then_test(study: Study) -> None:
     desk.end("a", 40, 0.2)
     desk.end("b", 10)
     assert desk.take("c", "d") == ["trials/00002", "trials/00003"]
-    desk.conductor.ended("c", {"done": True, "failed": "loss is nan"})
+    desk.conductor.ended("c", Failed(message="loss is nan"))
     assert desk.take("e") == ["standby"]
     assert not desk.conductor.expired("e")
     desk.end("d", 40, 0.9)
     assert desk.take("f") == ["final/candidate1_seed0"]
     assert desk.conductor.expired("e")
-    desk.conductor.ended("e", {})
+    desk.conductor.ended("e", None)
     assert desk.take("g", "h", "i") == [
         "final/candidate1_seed1", "final/candidate2_seed0", "final/candidate2_seed1"
     ]  # fmt: skip
@@ -101,9 +100,9 @@ def test_search_then_reselect_then_test(study: Study) -> None:
                      "final/default_seed1"]  # fmt: skip
     assert not desk.conductor.expired("j")  # one of these may need its place
     assert desk.take("o") == ["standby"]
-    desk.conductor.ended("k", {}, "its node was lost")
+    desk.conductor.ended("k", None, "its node was lost")
     assert desk.conductor.expired("j")
-    desk.conductor.ended("j", {})
+    desk.conductor.ended("j", None)
     assert desk.take("p") == ["final/best_seed0"]
     assert not desk.conductor.over
     for id in "lmnp":
@@ -123,8 +122,8 @@ def test_a_failed_final_run_does_not_end_the_study(study: Study) -> None:
     for id in "abcd":
         desk.end(id)
     desk.take("e")
-    desk.conductor.ended("e", {"failed": "ValueError: no"})
-    assert read_events(study.events)[-1]["message"] == "ValueError: no"
+    desk.conductor.ended("e", Failed(message="ValueError: no"))
+    assert read_events(study.events)[-1].message == "ValueError: no"
 
 
 def test_a_run_whose_process_is_lost_is_taken_up_but_not_forever(study: Study) -> None:
@@ -132,14 +131,14 @@ def test_a_run_whose_process_is_lost_is_taken_up_but_not_forever(study: Study) -
     desk.take("a", "b")
     desk.report("a", 10)
     for lost, id in (("a", "c"), ("c", "d")):
-        desk.conductor.ended(lost, {}, "it died")
+        desk.conductor.ended(lost, None, "it died")
         assert desk.take(id) == ["trials/00000"]
         assert desk.jobs[id].reported_step == 10
-    desk.conductor.ended("d", {}, "it died again")
-    assert [e["reason"] for e in desk.events if e["event"] == "restart"] == ["it died"] * 2
+    desk.conductor.ended("d", None, "it died again")
+    assert [e.reason for e in desk.events if isinstance(e, Restart)] == ["it died"] * 2
     end = desk.events[-1]
-    assert (end["event"], end["state"]) == ("trial_end", "failed")
-    assert end["message"] == "failed 3 times; last: it died again"
+    assert (end.kind, end.state) == ("trial_end", "failed")
+    assert end.message == "failed 3 times; last: it died again"
     assert desk.take("e") == ["trials/00002"]
 
 
@@ -148,10 +147,10 @@ def test_losses_between_which_a_trial_gets_on_do_not_end_it(study: Study) -> Non
     desk.take("a")
     for step, id, then in ((10, "a", "b"), (20, "b", "c"), (30, "c", "d")):
         desk.report(id, step)
-        desk.conductor.ended(id, {}, "its node was lost")
+        desk.conductor.ended(id, None, "its node was lost")
         assert desk.take(then) == ["trials/00000"]
     desk.end("d", 40)
-    assert desk.events[-1]["state"] == "complete"
+    assert desk.events[-1].state == "complete"
 
 
 def test_a_final_run_that_cannot_keep_its_process_is_tried_when_the_study_goes_on(
@@ -163,10 +162,10 @@ def test_a_final_run_that_cannot_keep_its_process_is_tried_when_the_study_goes_o
         desk.end(id)
     names = desk.take("e")
     for id, then in (("e", "f"), ("f", "g")):
-        desk.conductor.ended(id, {}, "its node was lost")
+        desk.conductor.ended(id, None, "its node was lost")
         assert desk.take(then) == names
-    desk.conductor.ended("g", {}, "its node was lost")
-    assert desk.events[-1]["reason"].startswith(
+    desk.conductor.ended("g", None, "its node was lost")
+    assert desk.events[-1].reason.startswith(
         "not tried again: failed 3 times; last: its node was lost"
     )
     assert not StudyView.read(study.directory).finals
@@ -181,7 +180,7 @@ def test_a_trial_of_an_earlier_sitting_ends_with_the_time_budget(study: Study) -
     desk.report("b", 10)
     time.sleep(0.25)
     desk.report("b", 20)  # killed here
-    EventLog(study.events).append(**study_event(study))
+    EventLog(study.events).append(study_event(study))
     later = Desk(dataclasses.replace(study, time_budget_s=0.2))
     later.take("c")
     view = StudyView.read(study.directory)
@@ -199,7 +198,7 @@ def test_what_stands_by_makes_room_for_a_run_that_lost_its_node(study: Study) ->
     assert not desk.conductor.expired("e")  # d trains
     desk.conductor.without_process = {"d", "e"}
     assert desk.conductor.expired("e")
-    desk.conductor.ended("e", {})
+    desk.conductor.ended("e", None)
     desk.conductor.without_process = set()
     assert desk.take("f") == ["standby"]
     desk.end("d")
@@ -224,15 +223,15 @@ def test_a_resumed_study_hands_out_interrupted_trials_first(study: Study) -> Non
     checkpoint = study.trial_directory(2) / CHECKPOINT
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_text("")
-    (checkpoint.parent / "report.json").write_text('{"step": 10}')
+    (checkpoint.parent / "report.json").write_text("{}")
     after = Desk(study)
     assert after.take("x", "y", "z", "w") == [
         "trials/00000", "trials/00002", "trials/00003", "standby"
     ]  # fmt: skip
     assert after.jobs["x"].config == before.jobs["a"].config
     assert after.jobs["y"].reported_step == 10
-    starts = [e for e in after.events if e["event"] == "trial_start"]
-    assert [e["from_step"] for e in starts] == [0, 10, 0]  # trial 0 lost its checkpoint
+    starts = [e for e in after.events if isinstance(e, TrialStart)]
+    assert [e.from_step for e in starts] == [0, 10, 0]  # trial 0 lost its checkpoint
 
 
 def test_unfinished_trials_leave_no_checkpoint(study: Study) -> None:
@@ -248,18 +247,15 @@ def test_unfinished_trials_leave_no_checkpoint(study: Study) -> None:
 
 
 def test_the_time_budget_counts_search_trials_of_all_runs(study: Study) -> None:
-    times = [
-        ("study", 0),
-        ("trial_start", 1),
-        ("report", 5),
-        ("study_end", 90),
-        ("study", 100),
-        ("trial_start", 101),
-        ("trial_end", 103),
-        ("final_report", 150),
-        ("study", 200),
-    ]
-    assert searched_seconds([{"event": e, "time": t} for e, t in times]) == 5 + 3
+    final = FinalReport(
+        time=150, arm="best", role="test", seed=0, params={}, decode={}, step=40, metrics={}
+    )
+    assert searched_seconds([
+        study_start(time=0), TrialStart(time=1, trial=0, params={}), made_report(time=5),
+        StudyEnd(time=90, state="interrupted"), study_start(time=100),
+        TrialStart(time=101, trial=0, params={}), TrialEnd(time=103, trial=0, state="pruned"),
+        final, study_start(time=200),
+    ]) == 5 + 3  # fmt: skip
     desk = Desk(dataclasses.replace(study, time_budget_s=0.2))
     assert desk.take("a", "b") == ["trials/00000", "trials/00001"]
     desk.report("a", 10)

@@ -15,6 +15,7 @@ from ptal_ray import search
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.space.space import load_space
 from ptal_ray.study.continuing import differences, overrides
+from ptal_ray.study.event_types import TrialStart
 from ptal_ray.study.events import EventLog
 from ptal_ray.study.study import Study, create_study, read_study
 
@@ -138,7 +139,7 @@ def test_flags_that_contradict_the_study(
 ) -> None:
     study = begin(folder, [])
     for number in range(3):
-        EventLog(study.events).append("trial_start", trial=number, params={}, from_step=0)
+        EventLog(study.events).append(TrialStart(trial=number, params={}, from_step=0))
     before = sorted(folder.rglob("*"))
     assert search.main(["--resume", f"studies/{study.name}", *words]) == 2
     told = capsys.readouterr().err

@@ -37,7 +37,7 @@ def test_it_finds_a_setting_that_is_as_good_as_the_defaults(study, tmp_path, cap
     assert found["settings"] == 24
     assert found["best"] >= found["default"]
     view = StudyView.read(study.directory)
-    recommended = view.recommended["arm"]
+    recommended = view.recommended.arm
     assert found["trials"] == [t.number for t in view.trials if t.arm == recommended]
     assert set(found["searched"]) == {"peak_threshold", "nms_tiou", "nms_kind"}
     text = page.read_text()

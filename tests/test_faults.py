@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -14,6 +13,7 @@ from small_study import small_study
 from ptal_ray.backends.ray.runner import run_study
 from ptal_ray.errors import DataError
 from ptal_ray.reporting.report import write_report
+from ptal_ray.study.event_types import Event, FinalReport, Report, Restart, TrialEnd
 from ptal_ray.study.events import read_events
 from ptal_ray.study.run_folder import CHECKPOINT
 from ptal_ray.study.study import Study
@@ -31,9 +31,9 @@ class Saboteur:
     def __init__(self, *deeds: Callable[[int], None]) -> None:
         self.deeds = list(deeds)
 
-    def __call__(self, event: dict[str, Any]) -> None:
-        if event["event"] == "report" and self.deeds and event["step"] < 40:
-            self.deeds.pop(0)(event["trial"])
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Report) and self.deeds and event.step < 40:
+            self.deeds.pop(0)(event.trial)
 
 
 def trial_process() -> psutil.Process:
@@ -52,11 +52,11 @@ def kill(trial: int) -> None:
 def counted_once(study: Study, trials: int) -> StudyView:
     """Every trial ended once, and every final run is there."""
     events = read_events(study.events)
-    ends = [e["trial"] for e in events if e["event"] == "trial_end"]
+    ends = [e.trial for e in events if isinstance(e, TrialEnd)]
     assert sorted(ends) == list(range(trials))
     view = StudyView.from_events(events)
-    assert view.end and view.end["state"] == "done"
-    finals = [(e["role"], e["arm"], e["seed"]) for e in events if e["event"] == "final_report"]
+    assert view.end and view.end.state == "done"
+    finals = [(e.role, e.arm, e.seed) for e in events if isinstance(e, FinalReport)]
     assert len(finals) == len(set(finals)) > 0
     return view
 
@@ -74,12 +74,12 @@ def test_a_killed_trial_process_and_a_damaged_checkpoint(tmp_path: Path) -> None
     run_study(study, listen=saboteur)
     assert not saboteur.deeds
     view = counted_once(study, 3)
-    reasons = [e["reason"] for e in view.incidents if e["event"] == "restart"]
+    reasons = [e.reason for e in view.incidents if isinstance(e, Restart)]
     assert len(reasons) == 3  # a kill; a kill and the checkpoint
     assert "damaged" in reasons[-1]
     text = (write_report(study.directory, tmp_path / "reports") / "REPORT.md").read_text()
     assert "## Incidents" in text and "damaged" in text
-    same = StudyView.from_events(e for e in read_events(study.events) if e["event"] != "restart")
+    same = StudyView.from_events(e for e in read_events(study.events) if not isinstance(e, Restart))
     assert same.trials == view.trials
 
 
@@ -94,7 +94,7 @@ def test_a_trial_without_memory_is_tried_again(tmp_path: Path) -> None:
 
     run_study(study, listen=Saboteur(starve))
     view = counted_once(study, 3)
-    said = [e["reason"] for e in view.incidents if e["event"] == "restart"]
+    said = [e.reason for e in view.incidents if isinstance(e, Restart)]
     assert said, "no restart is told of"
 
 
@@ -110,9 +110,9 @@ def test_damaged_data_stops_a_study_that_goes_on_once_it_is_mended(tmp_path: Pat
     with pytest.raises(DataError, match="features.arrow"):
         run_study(study, listen=Saboteur(damage))
     stopped = read_events(study.events)
-    assert stopped[-1]["state"] == "interrupted"
-    assert "features.arrow" in stopped[-1]["message"]
-    assert not [e for e in stopped if e["event"] == "trial_end"]
+    assert stopped[-1].state == "interrupted"
+    assert "features.arrow" in stopped[-1].message
+    assert not [e for e in stopped if isinstance(e, TrialEnd)]
 
     middle = len(whole) // 2
     features.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_store
+from made_events import report, study_start
 from small_study import small_study
 from test_search_cli import gone, lay_out, started, wait_for
 from test_stages import scores
@@ -21,6 +22,7 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, StorageError, full_storage_named
 from ptal_ray.policy.optuna_searcher import JOURNAL, _Journal
 from ptal_ray.study.asked import planned
+from ptal_ray.study.event_types import Report, TrialEnd
 from ptal_ray.study.events import EventLog, read_events
 from ptal_ray.study.flags import parse
 from ptal_ray.study.footprint import check_room, footprint, size
@@ -75,12 +77,12 @@ def fill(disk: Path, leave: int = 0) -> Path:
 
 def test_a_full_disk_leaves_what_was_there(small_disk: Path) -> None:
     log = EventLog(small_disk / "events.jsonl")
-    log.append("study", seed=1)
+    log.append(study_start())
     write_checkpoint(small_disk / CHECKPOINT, "a", {"step": 1})
     filler = fill(small_disk)
     with pytest.raises(StorageError, match=r"storage full: .*events\.jsonl .*--resume"):
         for number in range(1000):  # the last page has room for some
-            log.append("report", trial=number, text="x" * 500)
+            log.append(report(number, decode={"text": "x" * 500}))
     number = len(read_events(log.path))
     big = {"weights": torch.zeros(100_000)}
     with (
@@ -92,7 +94,7 @@ def test_a_full_disk_leaves_what_was_there(small_disk: Path) -> None:
         write_scores(small_disk / SCORES, scores(1).scores * 5000)
     assert sorted(p.name for p in small_disk.iterdir()) == [CHECKPOINT, "events.jsonl", "filler"]
     filler.unlink()
-    EventLog(log.path).append("report", trial=0)
+    EventLog(log.path).append(report())
     assert len(read_events(log.path)) == number + 1
     write_checkpoint(small_disk / CHECKPOINT, "a", big)
 
@@ -143,7 +145,7 @@ def test_a_search_whose_disk_fills_up_goes_on_after_room_is_made(
     lay_out(tmp_path, make_store(tmp_path / "tiny", train=9), *overrides)
     first = started(tmp_path, "small.yaml", "--storage", "disk/studies")
     studies = small_disk / "studies"
-    wait_for(studies, lambda events: any(e["event"] == "report" for e in events))
+    wait_for(studies, lambda events: any(isinstance(e, Report) for e in events))
     filler = fill(small_disk)
     _, said = first.communicate(timeout=400)
     assert first.returncode == 1, said
@@ -153,12 +155,12 @@ def test_a_search_whose_disk_fills_up_goes_on_after_room_is_made(
     assert gone(tmp_path)
     (directory,) = studies.iterdir()
     before = read_events(directory / "events.jsonl")
-    assert not [e for e in before if e["event"] == "trial_end" and e["state"] == "failed"]
+    assert not [e for e in before if isinstance(e, TrialEnd) and e.state == "failed"]
     filler.unlink()
     again = started(tmp_path, "--resume", str(directory))
     _, said = again.communicate(timeout=400)
     assert again.returncode == 0, said
     events = read_events(directory / "events.jsonl")
     assert events[: len(before)] == before
-    ends = [e["trial"] for e in events if e["event"] == "trial_end"]
+    ends = [e.trial for e in events if isinstance(e, TrialEnd)]
     assert sorted(ends) == list(range(3))

@@ -20,6 +20,7 @@ from test_search_cli import lay_out, wait_for
 
 from ptal_ray.errors import ConfigError
 from ptal_ray.storage.place import kept, make_results_root, results_root
+from ptal_ray.study.event_types import Report, StudyEnd, TrialEnd
 from ptal_ray.study.events import read_events
 from ptal_ray.study.view import StudyView
 
@@ -136,7 +137,7 @@ def stopped(cluster: Cluster) -> dict[str, Any]:
     results = {"PTAL_RESULTS": str(cluster.results)}
     cluster.submit("first", cluster.space, **results)
     studies = cluster.results / "studies"
-    wait_for(studies, lambda events: any(e["event"] == "report" for e in events))
+    wait_for(studies, lambda events: any(isinstance(e, Report) for e in events))
     began = time.time()
     asked = cluster.head.run("job", "stop", "first")
     first = cluster.ended("first") | {"log": cluster.logs("first")}
@@ -159,8 +160,8 @@ def test_stop_is_clean_and_says_how_to_go_on(cluster: Cluster, stopped: dict[str
     assert stopped["first"]["status"] == "STOPPED"
     assert stopped["took_s"] < STOP_WAIT_S / 2
     assert "stopping; once more stops at once" in stopped["first"]["log"]
-    assert stopped["interrupted"][-1]["event"] == "study_end"
-    assert stopped["interrupted"][-1]["state"] == "interrupted"
+    assert isinstance(stopped["interrupted"][-1], StudyEnd)
+    assert stopped["interrupted"][-1].state == "interrupted"
     assert stopped["command"][3:] == ["--resume", str(stopped["directory"])]
 
 
@@ -170,7 +171,7 @@ def test_the_study_goes_on_as_another_job(cluster: Cluster, stopped: dict[str, A
     second, events = stopped["second"], read_events(stopped["directory"] / "events.jsonl")
     assert (second["status"], second["driver_exit_code"]) == ("SUCCEEDED", 0), second["log"]
     assert events[: len(stopped["interrupted"])] == stopped["interrupted"]
-    assert sorted(e["trial"] for e in events if e["event"] == "trial_end") == [0, 1, 2]
+    assert sorted(e.trial for e in events if isinstance(e, TrialEnd)) == [0, 1, 2]
     assert (cluster.results / "mlflow.db").exists()
     (report,) = (cluster.results / "reports").iterdir()
     assert (report / "REPORT.md").exists()
@@ -183,7 +184,7 @@ def test_logs_are_plain_lines(stopped: dict[str, Any]) -> None:
     for job in (stopped["first"], stopped["second"]):
         assert not re.search(r"[\x00-\x08\x0b-\x1f]", job["log"])
     lines = [line for line in stopped["second"]["log"].splitlines() if line.startswith("trial ")]
-    ended = [e for e in stopped["interrupted"] if e["event"] == "trial_end"]
+    ended = [e for e in stopped["interrupted"] if isinstance(e, TrialEnd)]
     assert len(lines) == 3 - len(ended)
 
 

@@ -18,6 +18,7 @@ from ptal_ray.errors import DivergedError, NoTrialFinished
 from ptal_ray.policy.halving import Halving
 from ptal_ray.policy.policies import make_policy
 from ptal_ray.study import job as jobs
+from ptal_ray.study.event_types import StudyEnd, StudyStart, TrialStart
 from ptal_ray.study.events import read_events
 from ptal_ray.study.study import create_study, read_study
 from ptal_ray.study.view import StudyView
@@ -58,13 +59,13 @@ def run(study, factory=FakeTrial, scheduler="asha"):
 def test_a_study_runs_to_its_end(study):
     view = run(study)
     events = read_events(study.events)
-    assert events[0]["event"] == "study"
-    assert events[0]["space"]["budget"]["trials"] == 6
-    assert events[0]["defaults"]["train"]["lr"] == 0.02
-    assert events[0]["data_hash"] == study.data_hash
-    assert events[-1]["event"] == "study_end"
-    assert events[-1]["state"] == "done"
-    assert view.recommended["trial"] == view.best.number
+    assert isinstance(events[0], StudyStart)
+    assert events[0].space["budget"]["trials"] == 6
+    assert events[0].defaults["train"]["lr"] == 0.02
+    assert events[0].data_hash == study.data_hash
+    assert isinstance(events[-1], StudyEnd)
+    assert events[-1].state == "done"
+    assert view.recommended.trial == view.best.number
     assert [t.number for t in view.trials] == list(range(6))
     assert view.trials[0].params == {"lr": 0.02}
     assert view.counts["running"] == 0
@@ -108,11 +109,11 @@ def test_an_interrupted_study_goes_on_where_it_stopped(study, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(study, Interrupted, scheduler="none")
     before = read_events(study.events)
-    assert before[-1]["event"] == "study_end"
-    assert before[-1]["state"] == "interrupted"
+    assert isinstance(before[-1], StudyEnd)
+    assert before[-1].state == "interrupted"
     view = run(read_study(study.directory), scheduler="none")
     after = read_events(study.events)[len(before) :]
-    starts = [(e["trial"], e["from_step"]) for e in after if e["event"] == "trial_start"]
+    starts = [(e.trial, e.from_step) for e in after if isinstance(e, TrialStart)]
     assert starts == [(2, 2), (3, 0), (4, 0), (5, 0)]
     assert view.counts["complete"] == 6
     whole = create_study(study.space, FeatureStore.open(study.store), tmp_path / "t", seed=5)
@@ -120,7 +121,7 @@ def test_an_interrupted_study_goes_on_where_it_stopped(study, tmp_path):
     assert [t.params for t in view.trials] == [t.params for t in expected.trials]
     num_events = len(read_events(study.events))
     run(study, scheduler="none")  # done already: nothing is trained again
-    assert [e["event"] for e in read_events(study.events)[num_events:]] == ["study", "study_end"]
+    assert [e.kind for e in read_events(study.events)[num_events:]] == ["study", "study_end"]
 
 
 class Diverging(FakeTrial):
@@ -156,8 +157,8 @@ def test_a_study_in_which_all_trials_diverge_says_so(study):
     with pytest.raises(NoTrialFinished):
         run(study, Hopeless)
     end = read_events(study.events)[-1]
-    assert (end["event"], end["state"]) == ("study_end", "done")
-    assert "none of 6 trials" in end["message"]
+    assert (end.kind, end.state) == ("study_end", "done")
+    assert "none of 6 trials" in end.message
 
 
 def test_a_diverged_final_run_is_recorded(study):

@@ -19,6 +19,7 @@ from synthetic_study import SyntheticStudy
 from tracked_study import grow
 
 from ptal_ray.errors import TrackingError
+from ptal_ray.study.event_types import TrialStart
 from ptal_ray.study.events import EventLog
 from ptal_ray.tracking import tracker as mlflow_tracker
 from ptal_ray.tracking.tracker import MlflowTracker
@@ -222,9 +223,7 @@ def test_passwords_and_tokens_are_kept_nowhere(
     tracker = MlflowTracker(study.directory, uri)
     tracker.start()
     postgres.stop()  # the event is refused, and the error told
-    EventLog(study.directory / "events.jsonl").append(
-        "trial_start", trial=3, params={}, from_step=0
-    )
+    EventLog(study.directory / "events.jsonl").append(TrialStart(trial=3, params={}, from_step=0))
     tracker.attach(place / "report")
     (told,) = tracker.close(1.0)
     postgres.start()

@@ -17,6 +17,7 @@ from object_store import BUCKET, object_store
 from ray_nodes import Network, Nodes
 from small_study import small_space
 
+from ptal_ray.study.event_types import Report, StudyEnd, TrialEnd, TrialStart
 from ptal_ray.study.events import read_events
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -52,15 +53,15 @@ def wait_for(folder: Path, holds: Any, limit_s: float = 120) -> None:
 
 
 def both_report(log: list[dict[str, Any]]) -> bool:
-    return {0, 1} <= {e["trial"] for e in log if e["event"] == "report"}
+    return {0, 1} <= {e.trial for e in log if isinstance(e, Report)}
 
 
 def complete(folder: Path, trials: int) -> list[dict[str, Any]]:
     """The events of a finished study, in which nothing is lost or counted twice."""
     log = events(folder)
-    ends = [e["trial"] for e in log if e["event"] == "trial_end"]
+    ends = [e.trial for e in log if isinstance(e, TrialEnd)]
     assert sorted(ends) == list(range(trials))
-    assert log[-1]["event"] == "study_end" and log[-1]["state"] == "done"
+    assert isinstance(log[-1], StudyEnd) and log[-1].state == "done"
     return log
 
 
@@ -77,7 +78,7 @@ def test_a_lost_node_costs_no_trial(two: Nodes, tmp_path: Path) -> None:
     out, err = search.communicate(timeout=400)
     assert search.returncode == 0, err
     log = complete(tmp_path, 2)
-    restarted = [e for e in log if e["event"] == "trial_start" and e["from_step"] > 0]
+    restarted = [e for e in log if isinstance(e, TrialStart) and e.from_step > 0]
     assert restarted, "the trial of the lost node goes on from its checkpoint"
     assert json.loads(out)["state"] == "done"
 
@@ -116,10 +117,10 @@ def test_a_search_makes_a_cluster_grow_and_no_further(tmp_path: Path) -> None:
         log = complete(tmp_path, 4)
         running: set[int] = set()
         for event in log:
-            if event["event"] == "trial_start":
-                running.add(event["trial"])
-            elif event["event"] == "trial_end":
-                running.remove(event["trial"])
+            if isinstance(event, TrialStart):
+                running.add(event.trial)
+            elif isinstance(event, TrialEnd):
+                running.remove(event.trial)
             assert len(running) <= 2
     finally:
         nodes.close()
@@ -162,6 +163,6 @@ def test_nodes_that_share_no_files(tmp_path: Path) -> None:
         out, err = search.communicate(timeout=400)
         assert search.returncode == 0, err
         log = complete(own / "cache" / ".remote", 2)
-        restarted = [e["from_step"] for e in log if e["event"] == "trial_start"][2:]
+        restarted = [e.from_step for e in log if isinstance(e, TrialStart)][2:]
         assert restarted and restarted[0] > 0, "its checkpoint came from the object store"
         assert json.loads(out)["storage"].startswith(f"{where}/studies")

@@ -92,7 +92,7 @@ def test_a_study_without_any_segment_ends_with_a_result(
     study = begun(bare, tmp_path, f"policy={policy}")
     assert problems(study, FeatureStore.open(bare)) == []
     view = done(study)
-    assert view.end is not None and view.end["state"] == "done"
+    assert view.end is not None and view.end.state == "done"
     assert view.recommended is not None
     last = view.trials[0].reports[-1]
     assert last.objective == last.metrics["val/points_score"] > 0

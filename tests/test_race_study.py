@@ -68,25 +68,25 @@ def test_a_race_runs_to_its_end_and_names_one_winner(study, tmp_path):
     assert all((t.fold, t.seed) == by_cell[t.cell] for t in view.trials)
     assert len({seed for _, seed in by_cell.values()}) == len(by_cell)
     best = view.recommended
-    assert best["verdict"] == "better"
-    assert abs(np.log(best["params"]["lr"] / 0.05)) < abs(np.log(0.02 / 0.05))
-    winner = view.trials[best["trial"]]
-    assert (winner.arm, winner.cell, winner.params) == (best["arm"], 0, best["params"])
+    assert best.verdict == "better"
+    assert abs(np.log(best.params["lr"] / 0.05)) < abs(np.log(0.02 / 0.05))
+    winner = view.trials[best.trial]
+    assert (winner.arm, winner.cell, winner.params) == (best.arm, 0, best.params)
     assert view.best == winner
-    assert {f.train["lr"] for f in view.runs("test", "best")} == {best["params"]["lr"]}
-    assert f"lr: {best['params']['lr']}" in best_yaml(view)
+    assert {f.train["lr"] for f in view.runs("test", "best")} == {best.params["lr"]}
+    assert f"lr: {best.params['lr']}" in best_yaml(view)
     assert not view.runs("reselect", "candidate1")
     outcome = summary(study, tmp_path / "report", ())
-    assert outcome["recommended"] == {k: best[k] for k in ("arm", "trial", "params", "decode")}
-    assert outcome["best_trial"] == best["trial"]
+    assert outcome["recommended"] == best.short()
+    assert outcome["best_trial"] == best.trial
     assert outcome["difference"]["low"] > 0
     said = show_summary(outcome)
-    assert f"the configuration of trial {best['trial']} is better" in said
-    assert f"trial {best['trial']}: {100 * winner.objective:.1f} in its own run" in said
+    assert f"the configuration of trial {best.trial} is better" in said
+    assert f"trial {best.trial}: {100 * winner.objective:.1f} in its own run" in said
     end = read_events(study.events)[-1]
-    assert end["recommended"] == outcome["recommended"]
-    assert [row["mean"] for row in end["arms"] if row["mean"] is not None] == sorted(
-        (row["mean"] for row in end["arms"] if row["mean"] is not None), reverse=True
+    assert end.recommended == outcome["recommended"]
+    assert [row["mean"] for row in end.arms if row["mean"] is not None] == sorted(
+        (row["mean"] for row in end.arms if row["mean"] is not None), reverse=True
     )
     json.dumps(outcome)
 
@@ -96,8 +96,8 @@ def test_the_defaults_are_kept_where_nothing_beats_them(study, tmp_path):
         best = 0.02
 
     view = run(study, Flat)
-    assert view.recommended["verdict"] in ("tie", "defaults")
-    assert (view.recommended["trial"], view.recommended["params"]) == (None, {})
+    assert view.recommended.verdict in ("tie", "defaults")
+    assert (view.recommended.trial, view.recommended.params) == (None, {})
     assert view.best is None
     assert view.arms("test") == ("default",)
     assert len(view.tested()) == 2
@@ -127,11 +127,10 @@ def test_an_interrupted_race_is_the_race_that_was_not(study, tmp_path, store):
             run(read_study(study.directory), Killed)
     view = run(read_study(study.directory))
     assert cells(view) == cells(expected)
-    same = ("arm", "trial", "params", "decode", "verdict", "difference", "arms")
-    assert [view.recommended[k] for k in same] == [expected.recommended[k] for k in same]
+    assert replace(view.recommended, time=expected.recommended.time) == expected.recommended
     count = len(read_events(study.events))
     run(read_study(study.directory))
-    assert [e["event"] for e in read_events(study.events)[count:]] == ["study", "study_end"]
+    assert [e.kind for e in read_events(study.events)[count:]] == ["study", "study_end"]
 
 
 def test_other_seeds_make_other_races(study, store, tmp_path):
@@ -147,8 +146,8 @@ def test_defaults_that_diverge_are_left(study):
             return super().advance()
 
     view = run(study, Diverging)
-    assert view.recommended["verdict"] == "better"
-    assert view.recommended["difference"]["mean"] > 0.5
+    assert view.recommended.verdict == "better"
+    assert view.recommended.difference["mean"] > 0.5
 
 
 def test_a_race_in_which_all_diverge_says_so(study):
@@ -163,7 +162,7 @@ def test_a_race_in_which_all_diverge_says_so(study):
 def test_a_race_of_one_trial_keeps_the_defaults(study):
     view = run(replace(study, num_trials=1))
     assert len(view.trials) == 1
-    assert view.recommended["verdict"] == "defaults"
+    assert view.recommended.verdict == "defaults"
 
 
 def test_gpu_hours_end_a_race(study):
@@ -171,7 +170,7 @@ def test_gpu_hours_end_a_race(study):
     plan = replace(study, space=replace(study.space, resources=gpu), gpu_hours=0.5 / 3600)
     view = run(plan)  # each trial says that it took a tenth of a second
     assert len(view.trials) < 10
-    assert view.recommended["verdict"] in ("better", "tie", "defaults")
+    assert view.recommended.verdict in ("better", "tie", "defaults")
 
 
 def test_a_race_trains_on_real_folds(study, store):

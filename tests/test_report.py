@@ -164,7 +164,7 @@ def test_a_study_in_which_nothing_happened(tmp_path):
     study = SyntheticStudy(tmp_path / NAME)
     with pytest.raises(DataError, match="no such file"):
         write_report(study.directory, tmp_path / "reports")
-    study.append("something_else")
+    study.append("restart", run="trials/00000", reason="it died")
     with pytest.raises(DataError, match="its log has no study"):
         write_report(study.directory, tmp_path / "reports")
     study.begin()
@@ -254,7 +254,7 @@ def test_a_report_of_hardly_any_trial(tmp_path, count):
 
 def test_a_gpu_names_the_report(study_dir):
     view = StudyView.read(study_dir)
-    view.study["hardware"] |= {"gpus": ["NVIDIA H200", "NVIDIA H200"]}
+    view.study.hardware |= {"gpus": ["NVIDIA H200", "NVIDIA H200"]}
     assert report_name(view).startswith(f"{NAME}_2xNVIDIA-H200_20")
 
 

@@ -23,6 +23,7 @@ from ptal_ray.policy.optuna_searcher import JOURNAL, open_journal
 from ptal_ray.process.cpus import usable_cpus
 from ptal_ray.space.domain import Domain
 from ptal_ray.space.space import Resources
+from ptal_ray.study.event_types import Event, Report
 from ptal_ray.study.events import read_events
 from ptal_ray.study.run_folder import CHECKPOINT
 from ptal_ray.study.study import Study
@@ -96,7 +97,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, list[dict[str
     made = dataclasses.replace(
         made, space=dataclasses.replace(made.space, train=train), searcher="grid"
     )
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     run_study(made, listen=events.append)
     return made, events
 
@@ -111,7 +112,7 @@ def test_a_study_runs_to_its_end(done: tuple[Study, list[dict[str, Any]]]) -> No
             assert "lower lr" in trial.message
     assert len(view.trials) == 6
     assert {t.state for t in view.trials} <= {"complete", "pruned", "failed"}
-    assert view.end and view.end["state"] == "done"
+    assert view.end and view.end.state == "done"
     assert events == read_events(study.events)
     assert (
         {f.role for f in view.finals} == {"reselect", "test"}
@@ -167,8 +168,8 @@ def test_two_trials_share_a_gpu_and_a_third_waits(
     made = small_study(tmp_path, "resources.gpus_per_worker=0.5", "final.seeds=1", "final.top=1")
     free: list[float] = []
 
-    def listen(event: dict[str, Any]) -> None:
-        if event["event"] == "report":
+    def listen(event: Event) -> None:
+        if isinstance(event, Report):
             free.append(ray.available_resources().get("GPU", 0.0))
 
     with many_cpus(3, num_gpus=1) as address:
@@ -180,6 +181,6 @@ def test_two_trials_share_a_gpu_and_a_third_waits(
     assert min(free) == 0.0  # two at a time
     running = most = 0
     for event in read_events(made.events):
-        running += {"trial_start": 1, "trial_end": -1}.get(event["event"], 0)
+        running += {"trial_start": 1, "trial_end": -1}.get(event.kind, 0)
         most = max(most, running)
     assert most == 2

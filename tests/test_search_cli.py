@@ -28,6 +28,14 @@ from ptal_ray.errors import NoTrialFinished
 from ptal_ray.reporting.progress import Progress
 from ptal_ray.storage.lock import locked
 from ptal_ray.study import asked, flags
+from ptal_ray.study.event_types import (
+    FinalReport,
+    Recommendation,
+    Report,
+    StudyEnd,
+    TrialEnd,
+    TrialStart,
+)
 from ptal_ray.study.events import EventLog, read_events
 from ptal_ray.study.study import read_study, write_study
 from ptal_ray.study.view import StudyView
@@ -177,8 +185,8 @@ def test_what_a_resume_may_change(folder: Path) -> None:
     assert read_study(study.directory) == study  # until it holds the study alone
     write_study(found)
     log = EventLog(study.events)
-    log.append("final_report", role="test", arm="default", seed=0, params={}, decode={}, step=40,
-               metrics={}, detections="")  # fmt: skip
+    log.append(FinalReport(role="test", arm="default", seed=0, params={}, decode={}, step=40,
+               metrics={}, detections=""))  # fmt: skip
     assert search.main([*name, "--num-trials", "12"]) == 2
     assert read_study(study.directory).num_trials == 9
     args = flags.parse([*name, "--reports", "some where", "--address", "ray://x:1"])
@@ -207,19 +215,15 @@ def test_the_second_signal_ends_the_process() -> None:
     assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE).returncode == 130
 
 
-def event(kind: str, **fields: Any) -> dict[str, Any]:
-    return {"event": kind, "time": time.time()} | fields
-
-
 EVENTS = [
-    event("trial_start", trial=0, params={"lr": 0.002, "weight_decay": 1e-5}, from_step=0),
-    event("report", trial=0, step=40, objective=0.43219, metrics={}, decode={}, seconds=1.0),
-    event("trial_end", trial=0, state="complete", message=""),
-    event("trial_start", trial=1, params={"lr": 0.009, "weight_decay": 1e-4}, from_step=0),
-    event("trial_end", trial=1, state="failed", message="loss is nan"),
-    event("final_report", role="test", arm="best", seed=1, params={}, decode={}, step=40,
+    TrialStart(trial=0, params={"lr": 0.002, "weight_decay": 1e-5}, from_step=0),
+    Report(trial=0, step=40, objective=0.43219, metrics={}, decode={}, seconds=1.0),
+    TrialEnd(trial=0, state="complete", message=""),
+    TrialStart(trial=1, params={"lr": 0.009, "weight_decay": 1e-4}, from_step=0),
+    TrialEnd(trial=1, state="failed", message="loss is nan"),
+    FinalReport(role="test", arm="best", seed=1, params={}, decode={}, step=40,
           metrics={"test/mAP_avg": 0.25, "test/num_videos": 7.0}, detections=""),
-    event("final_report", role="test", arm="best", seed=2, params={}, decode={}, step=40,
+    FinalReport(role="test", arm="best", seed=2, params={}, decode={}, step=40,
           metrics={}, detections="", message="loss is nan"),
 ]  # fmt: skip
 
@@ -310,8 +314,8 @@ def survivor(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     first = started(folder, "small.yaml")
 
     def one_ended_and_one_runs(events: list[dict[str, Any]]) -> bool:
-        reported = {e["trial"] for e in events if e["event"] == "report"}
-        ended = {e["trial"] for e in events if e["event"] == "trial_end"}
+        reported = {e.trial for e in events if isinstance(e, Report)}
+        ended = {e.trial for e in events if isinstance(e, TrialEnd)}
         return bool(ended and reported - ended)
 
     wait_for(studies, one_ended_and_one_runs)
@@ -322,7 +326,7 @@ def survivor(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     killed_clean = gone(folder)
 
     second = started(folder, "--resume", str(directory))
-    wait_for(studies, lambda events: any(e["event"] == "report" for e in events[len(killed) :]))
+    wait_for(studies, lambda events: any(isinstance(e, Report) for e in events[len(killed) :]))
     second.send_signal(signal.SIGINT)
     _, said = second.communicate(timeout=60)
     interrupted = read_events(directory / "events.jsonl")
@@ -349,8 +353,8 @@ def test_exit_codes_of_a_killed_an_interrupted_and_a_finished_search(
     assert survivor["interrupted_clean"]
     directory = survivor["directory"].relative_to(survivor["folder"])
     assert f"python -m ptal_ray.search --resume {directory}" in survivor["said"]
-    assert survivor["interrupted"][-1]["event"] == "study_end"
-    assert survivor["interrupted"][-1]["state"] == "interrupted"
+    assert isinstance(survivor["interrupted"][-1], StudyEnd)
+    assert survivor["interrupted"][-1].state == "interrupted"
 
 
 @pytest.mark.search
@@ -358,17 +362,21 @@ def test_exit_codes_of_a_killed_an_interrupted_and_a_finished_search(
 def test_no_finished_trial_is_lost_or_repeated(survivor: dict[str, Any]) -> None:
     events = read_events(survivor["directory"] / "events.jsonl")
     assert events[: len(survivor["interrupted"])] == survivor["interrupted"]
-    ends = [e["trial"] for e in events if e["event"] == "trial_end"]
+    ends = [e.trial for e in events if isinstance(e, TrialEnd)]
     assert sorted(ends) == list(range(6))
     for number in range(6):
-        mine = [e for e in events if e.get("trial") == number and e["event"] != "recommended"]
-        starts = [e for e in mine if e["event"] == "trial_start"]
-        assert all(e["params"] == starts[0]["params"] for e in starts)
-        assert mine[-1]["event"] == "trial_end"
+        mine = [
+            e
+            for e in events
+            if getattr(e, "trial", None) == number and not isinstance(e, Recommendation)
+        ]
+        starts = [e for e in mine if isinstance(e, TrialStart)]
+        assert all(e.params == starts[0].params for e in starts)
+        assert isinstance(mine[-1], TrialEnd)
     running = _running(survivor["killed"])
-    again = [e for e in events[len(survivor["killed"]) :] if e["event"] == "trial_start"]
-    assert running <= {e["trial"] for e in again}
-    assert any(e["from_step"] > 0 for e in again)
+    again = [e for e in events[len(survivor["killed"]) :] if isinstance(e, TrialStart)]
+    assert running <= {e.trial for e in again}
+    assert any(e.from_step > 0 for e in again)
 
 
 def _running(events: list[dict[str, Any]]) -> set[int]:

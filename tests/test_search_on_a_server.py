@@ -16,6 +16,7 @@ from mlflow_service import Service
 from postgres_service import Postgres, running_postgres
 from test_search_cli import lay_out, left_over, started
 
+from ptal_ray.study.event_types import Report
 from ptal_ray.study.events import read_events
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -109,7 +110,7 @@ def test_a_search_goes_on_while_the_server_and_its_database_are_away(
     log = wait_for_reports(folder / "studies", 2)
     service.stop()
     postgres.restart()
-    reports = sum(e["event"] == "report" for e in read_events(log))
+    reports = sum(isinstance(e, Report) for e in read_events(log))
     wait_for_reports(folder / "studies", reports + 2)  # the search goes on
     service.start()
     assert_logged(service, folder, finished(search, trials=30))
@@ -120,7 +121,7 @@ def wait_for_reports(studies: Path, count: int) -> Path:
     until = time.monotonic() + 180
     while time.monotonic() < until:
         for log in studies.glob("*/events.jsonl"):
-            if sum(e["event"] == "report" for e in read_events(log)) >= count:
+            if sum(isinstance(e, Report) for e in read_events(log)) >= count:
                 return log
         time.sleep(0.1)
     raise AssertionError("the study did not get there in time")

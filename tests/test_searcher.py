@@ -17,8 +17,9 @@ from ptal_ray.methods.method import DecodeParams, Method, TrainParams, param
 from ptal_ray.policy.optuna_searcher import JOURNAL, OptunaSearcher, grid, open_journal
 from ptal_ray.space.domain import Domain
 from ptal_ray.space.space import parse_space
+from ptal_ray.study.event_types import Report
 from ptal_ray.study.study import Study, create_study
-from ptal_ray.study.view import Report, TrialView
+from ptal_ray.study.view import TrialView
 
 SPACE = """
 method: toy
@@ -100,7 +101,7 @@ def views(study, found, state="complete"):
         TrialView(
             number=n, params=p, state=state,
             reports=tuple(
-                Report(time=0.0, step=s, objective=value(p) * s / 8, metrics={}, decode={},
+                Report(time=0.0, trial=n, step=s, objective=value(p) * s / 8, metrics={}, decode={},
                        seconds=0.0) for s in (2, 4, 8)
             ),
         )

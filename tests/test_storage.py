@@ -28,6 +28,7 @@ from ptal_ray.errors import ConfigError, StorageError
 from ptal_ray.storage.folder import Folder
 from ptal_ray.study import job as jobs
 from ptal_ray.study import mirror
+from ptal_ray.study.event_types import FinalReport, Report, TrialEnd, TrialStart
 from ptal_ray.study.events import EventLog, read_events
 from ptal_ray.study.job import STANDBY, Job, JobRun
 from ptal_ray.study.mirror import Mirror, check_out
@@ -65,7 +66,7 @@ def test_a_run_goes_on_elsewhere(job: Job, tmp_path: Path, monkeypatch: pytest.M
     assert JobRun(job, "cpu").advance() == first  # the driver did not receive it
     known = dataclasses.replace(job, reported_step=10)
     last = JobRun(known, "cpu").advance()
-    assert (last["step"], last["done"]) == (30, True)
+    assert (last.step, last.done) == (30, True)
     assert sorted(job.files.place.names()) == [CHECKPOINT, REPORT, SCORES]
     monkeypatch.setenv("PTAL_CACHE", str(tmp_path / "here"))  # which has the checkpoint of 10
     assert JobRun(known, "cpu").advance() == last
@@ -77,12 +78,12 @@ def test_a_later_checkpoint_of_this_machine_is_sent(job: Job, tmp_path: Path) ->
     (job.path / REPORT).write_text(json.dumps(report | {"step": 30}))
     (job.path / CHECKPOINT).write_text("30")  # killed before it was sent
     again = JobRun(dataclasses.replace(job, reported_step=10), "cpu").advance()
-    assert again["step"] == 30
+    assert again.step == 30
     assert (job.files.place / CHECKPOINT).read() == b"30"
     (job.files.place / CHECKPOINT).remove()
     shutil.rmtree(job.path)
     assert not job.files.has_checkpoint()  # a report alone is none
-    assert JobRun(job, "cpu").advance()["step"] == 10
+    assert JobRun(job, "cpu").advance().step == 10
 
 
 def test_a_machine_keeps_nothing_heavy_of_a_run_that_it_left(job: Job) -> None:
@@ -97,7 +98,7 @@ def test_a_machine_keeps_nothing_heavy_of_a_run_that_it_left(job: Job) -> None:
 
 def test_all_files_of_a_run_that_could_not_be_sent_are_sent_later(job: Job) -> None:
     run = JobRun(job, "cpu")
-    while not run.advance()["done"]:
+    while not run.advance().done:
         pass
     for name in (SCORES, CHECKPOINT):
         (job.files.place / name).remove()
@@ -121,10 +122,10 @@ def test_detections_are_sent_before_the_event(
         CONFIG, store=job.config.store)), "cpu")  # fmt: skip
     run.advance()
     result = run.advance()
-    assert not (study.directory / result["event"]["detections"]).exists()
+    assert not (study.directory / result.event.detections).exists()
     monkeypatch.setenv("PTAL_CACHE", str(tmp_path / "here"))
     desk.conductor.ended("e", result)
-    assert (study.directory / desk.events[-1]["detections"]).exists()
+    assert (study.directory / desk.events[-1].detections).exists()
 
 
 def test_a_job_without_its_data_fails_in_one_line(job: Job, tmp_path: Path) -> None:
@@ -149,7 +150,7 @@ def test_the_drivers_files_are_mirrored_and_brought_back(
     while len(remote.names()) < 5 and time.time() < until:
         time.sleep(0.05)
     assert json.loads((remote / mirror.DRIVER).read() or b"")["pid"] == os.getpid()
-    log.append("trial_start", trial=0, params={}, from_step=0)
+    log.append(TrialStart(trial=0, params={}, from_step=0))
     assert mirrored.close() == ""
     assert (remote / "events.jsonl").read() == study.events.read_bytes()
     assert (remote / mirror.DRIVER).read() is None
@@ -163,11 +164,11 @@ def test_the_drivers_files_are_mirrored_and_brought_back(
     assert sorted(p.name for p in found.iterdir()) == [
         "events.jsonl", "final", "mlflow_state.json", "study.json"
     ]  # fmt: skip
-    EventLog(found / "events.jsonl").append("trial_end", trial=0, state="failed", message="")
+    EventLog(found / "events.jsonl").append(TrialEnd(trial=0, state="failed", message=""))
     ahead = (found / "events.jsonl").read_bytes()
     assert check_out(remote) == found
     assert (found / "events.jsonl").read_bytes() == ahead  # what a killed driver did not send
-    log.append("trial_end", trial=0, state="pruned", message="")
+    log.append(TrialEnd(trial=0, state="pruned", message=""))
     (remote / "events.jsonl").write(study.events.read_bytes())
     with pytest.raises(ConfigError, match="both went on since they were the same; remove"):
         check_out(remote)
@@ -267,8 +268,8 @@ def wait_until_one_ended_and_one_runs(studies: Folder) -> str:
         for name in studies.names(below=False):
             text = (studies / name / "events.jsonl").read() or b""
             events = [json.loads(line) for line in text.splitlines()]
-            reported = {e["trial"] for e in events if e["event"] == "report"}
-            ended = {e["trial"] for e in events if e["event"] == "trial_end"}
+            reported = {e.trial for e in events if isinstance(e, Report)}
+            ended = {e.trial for e in events if isinstance(e, TrialEnd)}
             if ended and reported - ended:
                 return name
         time.sleep(0.5)
@@ -323,13 +324,13 @@ def test_a_killed_search_is_finished_by_another_machine(moved: dict[str, Any]) -
     assert whole.count(b"trial_end") >= 1
     assert text.startswith(whole)
     events = [json.loads(line) for line in text.splitlines()]
-    ends = [e["trial"] for e in events if e["event"] == "trial_end"]
+    ends = [e.trial for e in events if isinstance(e, TrialEnd)]
     assert sorted(ends) == list(range(3))
-    seen = {(e["trial"], e["step"], e["objective"]) for e in events if e["event"] == "report"}
+    seen = {(e.trial, e.step, e.objective) for e in events if isinstance(e, Report)}
     assert len(seen) == len({pair[:2] for pair in seen})  # what was done again gave the same
-    again = [e for e in events[whole.count(b"\n") :] if e["event"] == "trial_start"]
-    assert any(e["from_step"] > 0 for e in again)  # its checkpoint came along
-    assert {e["arm"] for e in events if e["event"] == "final_report"} >= {"best", "default"}
+    again = [e for e in events[whole.count(b"\n") :] if isinstance(e, TrialStart)]
+    assert any(e.from_step > 0 for e in again)  # its checkpoint came along
+    assert {e.arm for e in events if isinstance(e, FinalReport)} >= {"best", "default"}
 
 
 @pytest.mark.cluster
@@ -343,9 +344,9 @@ def test_everything_of_it_lies_at_the_address(moved: dict[str, Any]) -> None:
     outcome = json.loads(moved["printed"])
     assert f"--resume {moved['remote']}" not in moved["said"]
     for event in read_events(Path(outcome["directory"]) / "events.jsonl"):
-        if event["event"] == "final_report":
-            assert event["detections"] in names
-            assert (Path(outcome["directory"]) / event["detections"]).exists()
+        if isinstance(event, FinalReport):
+            assert event.detections in names
+            assert (Path(outcome["directory"]) / event.detections).exists()
 
 
 @pytest.mark.cluster

@@ -15,6 +15,7 @@ from toy_study import fill, space, toy_store, use_toy
 from ptal_ray.errors import ConfigError, DataError, NoTrialFinished
 from ptal_ray.methods.method import TrainParams
 from ptal_ray.policy.simple import SimplePolicy
+from ptal_ray.study.event_types import FinalReport, TrialEnd, TrialStart
 from ptal_ray.study.events import EventLog
 from ptal_ray.study.provenance import provenance
 from ptal_ray.study.study import (
@@ -141,13 +142,13 @@ def test_without_a_choice_nothing_is_reselected(study):
     one = replace(study, space=space("final.top=1"))
     view = fill(study, [0.1, 0.5])
     assert final_configs(one, view, "reselect") == ()
-    assert recommend(one, view)["trial"] == 1
+    assert recommend(one, view).trial == 1
 
 
 def recommend(study, view):
     """What the policy recommends, logged as the loop does."""
-    found = asdict(SimplePolicy(study).recommend(view))
-    EventLog(study.events).append("recommended", **found)
+    found = SimplePolicy(study).recommend(view)
+    EventLog(study.events).append(found)
     return found
 
 
@@ -155,8 +156,8 @@ def reselect(study, values):
     log = EventLog(study.events)
     for (arm, seed), value in values.items():
         metrics = {} if value is None else {"val/mAP_avg": value}
-        log.append("final_report", arm=arm, role="reselect", seed=seed, params={}, decode={},
-                   step=8, metrics=metrics, detections="")  # fmt: skip
+        log.append(FinalReport(arm=arm, role="reselect", seed=seed, params={}, decode={},
+                   step=8, metrics=metrics, detections=""))  # fmt: skip
     return StudyView.read(study.directory)
 
 
@@ -164,7 +165,7 @@ def test_the_winner_is_best_over_seeds_and_its_decoding_is_frozen(study):
     fill(study, [0.1, 0.5, 0.4])
     view = reselect(study, {("candidate1", 0): 0.9, ("candidate1", 1): 0.1,
                             ("candidate2", 0): 0.6, ("candidate2", 1): 0.6})  # fmt: skip
-    assert recommend(study, view)["trial"] == 2
+    assert recommend(study, view).trial == 2
     view = StudyView.read(study.directory)
     runs = final_configs(study, view, "test")
     assert [(r.arm, r.seed) for r in runs] == [
@@ -184,11 +185,11 @@ def test_a_candidate_that_diverged_with_every_seed_cannot_win(study):
     fill(study, [0.1, 0.5, 0.4])
     view = reselect(study, {("candidate1", 0): None, ("candidate1", 1): None,
                             ("candidate2", 0): 0.2, ("candidate2", 1): 0.2})  # fmt: skip
-    assert recommend(study, view)["trial"] == 2
+    assert recommend(study, view).trial == 2
 
 
 def test_without_a_complete_trial_there_is_no_final_run(study):
-    EventLog(study.events).append("trial_start", trial=0, params={}, from_step=0)
+    EventLog(study.events).append(TrialStart(trial=0, params={}, from_step=0))
     view = StudyView.read(study.directory)
     with pytest.raises(NoTrialFinished, match="none of 1 trials reached step 8"):
         final_configs(study, view, "reselect")
@@ -200,9 +201,9 @@ def test_the_reason_of_failed_trials_is_the_last_line(study):
     for number, message in enumerate(
         ["loss nan by step 3; lower lr", "", "loss nan by step 17; lower lr"]
     ):
-        log.append("trial_start", trial=number, params={}, from_step=0)
+        log.append(TrialStart(trial=number, params={}, from_step=0))
         state = "failed" if message else "pruned"
-        log.append("trial_end", trial=number, state=state, message=message)
+        log.append(TrialEnd(trial=number, state=state, message=message))
     with pytest.raises(NoTrialFinished) as error:
         final_configs(study, StudyView.read(study.directory), "reselect")
     assert str(error.value).endswith("step 8; 2 of 3 failed: loss nan by step 17; lower lr")

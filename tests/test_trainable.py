@@ -14,7 +14,10 @@ from ptal_ray.backends.ray.trainable import TrialProcess
 from ptal_ray.data.types import Scores
 from ptal_ray.errors import DataError, DivergedError
 from ptal_ray.study import job as jobs
+from ptal_ray.study.event_types import FinalReport
+from ptal_ray.study.finals import diverged_event
 from ptal_ray.study.job import STANDBY, Job, JobRun
+from ptal_ray.study.results import Failed, Reported
 from ptal_ray.study.run_folder import CHECKPOINT, MODEL, REPORT
 from ptal_ray.training.config import TrialConfig, TrialReport
 
@@ -61,6 +64,13 @@ class FakeTrial:
         self.step = int(path.read_text())
 
 
+def step(run: JobRun) -> int:
+    """Of its next report."""
+    result = run.advance()
+    assert isinstance(result, Reported)
+    return result.step
+
+
 @pytest.fixture(autouse=True)
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeTrial]:
     monkeypatch.setattr(jobs, "start", FakeTrial)
@@ -84,9 +94,10 @@ def test_a_job_survives_json(job: Job) -> None:
 def test_reports_come_one_by_one_and_are_saved(job: Job) -> None:
     run = JobRun(job, "cpu")
     first, last = run.advance(), run.advance()
-    assert (first["step"], first["done"], first["failed"]) == (10, False, None)
-    assert (last["step"], last["done"], last["objective"]) == (30, True, 0.3)
-    assert first["to_first_step_s"] == 0.5
+    assert isinstance(first, Reported) and isinstance(last, Reported)
+    assert (first.step, first.done) == (10, False)
+    assert (last.step, last.done, last.objective) == (30, True, 0.3)
+    assert first.to_first_step_s == 0.5
     assert {p.name for p in job.path.iterdir()} == {CHECKPOINT, REPORT, "scores.npz"}
     assert job.files.report() == last
 
@@ -100,7 +111,7 @@ def test_it_goes_on_from_its_checkpoint(job: Job) -> None:
     JobRun(job, "cpu").advance()
     (job.path / ".checkpoint.pt.77").write_text("half")
     again = JobRun(Job(**vars(job) | {"reported_step": 10}), "cpu")
-    assert again.advance()["step"] == 30
+    assert step(again) == 30
     assert not list(job.path.glob(".*"))
 
 
@@ -112,9 +123,9 @@ def test_a_report_that_was_not_received_is_sent_again(job: Job) -> None:
     again = JobRun(Job(**vars(job) | {"reported_step": 10}), "cpu")
     assert again.advance() == last
     (job.path / CHECKPOINT).write_text("10")
-    (job.path / REPORT).write_text(json.dumps(first))
+    (job.path / REPORT).write_text(json.dumps(first.plain()))
     again = JobRun(job, "cpu")
-    assert [again.advance()["step"], again.advance()["step"]] == [10, 30]
+    assert [step(again), step(again)] == [10, 30]
 
 
 def test_a_finished_run_whose_end_was_not_logged_ends_again(job: Job) -> None:
@@ -128,14 +139,14 @@ def test_a_finished_run_whose_end_was_not_logged_ends_again(job: Job) -> None:
 def test_a_checkpoint_without_its_report_is_not_used(job: Job) -> None:
     job.path.mkdir(parents=True)
     (job.path / CHECKPOINT).write_text("30")
-    assert JobRun(job, "cpu").advance()["step"] == 10
+    assert step(JobRun(job, "cpu")) == 10
 
 
 def test_errors_that_would_repeat_end_the_job(job: Job, fake: type[FakeTrial]) -> None:
     fake.breaks = {10: DivergedError("loss is nan")}
-    assert JobRun(job, "cpu").advance() == {"done": True, "failed": "loss is nan"}
+    assert JobRun(job, "cpu").advance() == Failed(message="loss is nan")
     fake.breaks = {10: DataError("gone")}
-    assert JobRun(job, "cpu").advance()["failed"] == "gone"
+    assert JobRun(job, "cpu").advance() == Failed(message="gone")
     fake.breaks = {10: OSError("the network blinked")}
     with pytest.raises(OSError, match="blinked"):
         JobRun(job, "cpu").advance()
@@ -144,15 +155,17 @@ def test_errors_that_would_repeat_end_the_job(job: Job, fake: type[FakeTrial]) -
 def test_a_final_run_brings_its_event(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def event(directory: Path, run: Any, report: TrialReport, detections: Any) -> dict[str, Any]:
+    def event(directory: Path, run: Any, report: TrialReport, detections: Any) -> FinalReport:
         seen.append((directory, run.arm))
-        return {"event": "final_report", "step": report.step}
+        return diverged_event(run, f"step {report.step}")
 
     monkeypatch.setattr(jobs, "final_event", event)
     final = Job(**vars(job) | {"final": ("test", "best", 1), "folder": "final/best_seed1"})
     run = JobRun(final, "cpu")
     run.advance()
-    assert run.advance()["event"] == {"event": "final_report", "step": 30}
+    last = run.advance()
+    assert isinstance(last, Reported) and last.event and last.event.message == "step 30"
+    assert final.files.report() == last
     assert seen == [(Path(job.directory), "best")] * 2
     assert {p.name for p in final.path.iterdir()} == {CHECKPOINT, MODEL, REPORT}
 

@@ -14,11 +14,14 @@ from typing import Any
 
 import psutil
 import pytest
+from made_events import reported
 from small_study import small_study
 
 from ptal_ray.backends.ray import mailbox as mailboxes
 from ptal_ray.backends.ray.mailbox import GO, LEAVE, MOST_ATTEMPTS, STOP, WAIT, Mailbox
 from ptal_ray.backends.ray.runner import run_study
+from ptal_ray.study.event_types import Event, Report, TrialEnd
+from ptal_ray.study.results import Failed
 from ptal_ray.study.study import trial_config
 from ptal_ray.study.view import StudyView, read_events
 from ptal_ray.training.stages import start
@@ -33,10 +36,6 @@ def talk(conversation: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(conversation, 5.0))
 
 
-def report(step: int, done: bool = False) -> dict[str, Any]:
-    return {"step": step, "done": done, "failed": None}
-
-
 def test_a_job_goes_back_and_forth() -> None:
     async def conversation() -> None:
         box = Mailbox()
@@ -45,14 +44,14 @@ def test_a_job_goes_back_and_forth() -> None:
         assert await box.take(0) == (1, "job 1")
         asked = asyncio.create_task(box.next())
         await asyncio.sleep(0)
-        await box.report(1, report(10))
-        assert await asked == report(10)
+        await box.report(1, reported(10))
+        assert await asked == reported(10)
         assert await box.verdict(1) == WAIT  # the driver thinks
         asked = asyncio.create_task(box.next())
         await asyncio.sleep(0)
         assert await box.verdict(1) == GO
-        await box.report(1, report(30, done=True))
-        assert await asked == report(30, done=True)
+        await box.report(1, reported(30, done=True))
+        assert await asked == reported(30, done=True)
         assert await box.verdict(1) == LEAVE
         assert await box.take(1) is None
         await box.post(STOP)
@@ -66,17 +65,17 @@ def test_a_stopped_job_is_left_and_its_late_reports_are_ignored() -> None:
         box = Mailbox()
         await box.post("job 1")
         number, _ = await box.take(0) or (0, "")
-        await box.report(number, report(10))
-        assert await box.next() == report(10)
+        await box.report(number, reported(10))
+        assert await box.next() == reported(10)
         waiting = asyncio.create_task(box.verdict(number))
         await asyncio.sleep(0)
         await box.post("job 2")
         assert await waiting == LEAVE
-        await box.report(number, report(30))  # of job 1
+        await box.report(number, reported(30))  # of job 1
         assert await box.take(number) == (2, "job 2")
         asked = asyncio.create_task(box.next())
-        await box.report(2, report(11))
-        assert await asked == report(11)
+        await box.report(2, reported(11))
+        assert await asked == reported(11)
 
     talk(conversation())
 
@@ -90,8 +89,7 @@ def test_workers_that_die_take_the_job_again_but_not_forever() -> None:
             await box.crashed(1, "ValueError: no")
         assert await box.take(0) is None
         failed = await box.next()
-        assert failed["done"]
-        assert failed["failed"] == f"failed {MOST_ATTEMPTS} times; last: ValueError: no"
+        assert failed == Failed(message=f"failed {MOST_ATTEMPTS} times; last: ValueError: no")
         assert await box.take(0) is None
         await box.post("job 2")
         assert await box.take(0) == (2, "job 2")
@@ -105,11 +103,11 @@ def test_deaths_between_which_a_job_gets_on_do_not_end_it() -> None:
         await box.post("job 1")
         assert await box.take(0) == (1, "job 1")
         for step in range(2 * MOST_ATTEMPTS):
-            await box.report(1, report(step))
-            assert (await box.next()) == report(step)
+            await box.report(1, reported(step))
+            assert (await box.next()) == reported(step)
             assert await box.take(0) == (1, "job 1")
-            await box.report(1, report(step))  # sent again from its checkpoint
-            assert (await box.next())["note"] == "a worker died"
+            await box.report(1, reported(step))  # sent again from its checkpoint
+            assert (await box.next()).note == "a worker died"
 
     talk(conversation())
 
@@ -122,7 +120,7 @@ def test_an_end_of_the_workers_ends_the_job() -> None:
         await asyncio.sleep(0)
         await box.fail("Ray Train stopped")
         await box.fail("again")
-        assert (await asked)["failed"] == "Ray Train stopped"
+        assert (await asked).message == "Ray Train stopped"
 
     talk(conversation())
 
@@ -137,8 +135,8 @@ def study_of_two(tmp_path_factory: pytest.TempPathFactory) -> Any:
     killed: dict[int, float] = {}
     names = {10: "RayTrainWorker", 20: "StandingWorkers|ResourceTrainable"}
 
-    def kill(event: dict[str, Any]) -> None:
-        step = event["step"] if event["event"] == "report" and event["trial"] == 0 else 0
+    def kill(event: Event) -> None:
+        step = event.step if isinstance(event, Report) and event.trial == 0 else 0
         if step in names and step not in killed:
             killed[step] = time.time()
             threading.Thread(target=_kill, args=(names[step],)).start()
@@ -157,17 +155,17 @@ def _kill(name: str) -> None:
 @pytest.mark.slow
 def test_killed_processes_cost_no_step(study_of_two: Any) -> None:
     study, killed = study_of_two
-    events = [e for e in read_events(study.events) if e.get("trial") == 0]
-    steps = [e["step"] for e in events if e["event"] == "report"]
+    events = [e for e in read_events(study.events) if getattr(e, "trial", None) == 0]
+    steps = [e.step for e in events if isinstance(e, Report)]
     assert list(dict.fromkeys(steps)) == [10, 20, 40]
-    (end,) = [e for e in events if e["event"] == "trial_end"]
-    assert end["state"] == "complete"
+    (end,) = [e for e in events if isinstance(e, TrialEnd)]
+    assert end.state == "complete"
     for killed_at in killed.values():
-        recovered = next(e["time"] for e in events if e["time"] > killed_at + 0.5)
+        recovered = next(e.time for e in events if e.time > killed_at + 0.5)
         assert recovered - killed_at < 300  # not never
     view = StudyView.read(study.directory)
     assert view.counts["failed"] == 0
-    assert [e["run"] for e in view.incidents] == ["trials/00000"] * 2
+    assert [e.run for e in view.incidents] == ["trials/00000"] * 2
 
 
 @pytest.mark.search

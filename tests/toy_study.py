@@ -13,6 +13,7 @@ from ptal_ray.data.types import Scores
 from ptal_ray.methods import method as methods
 from ptal_ray.space.space import parse_space
 from ptal_ray.study import study as studies
+from ptal_ray.study.event_types import Report, TrialEnd, TrialStart
 from ptal_ray.study.events import EventLog
 from ptal_ray.study.view import StudyView
 from ptal_ray.training.config import TrialReport
@@ -76,10 +77,10 @@ def fill(study, objectives, **more):
     log = EventLog(study.events)
     for number, value in enumerate(objectives):
         params = {"lr": more.get("lr", lambda n: 0.01 + n / 1000)(number)}
-        log.append("trial_start", trial=number, params=params, from_step=0)
-        log.append("report", trial=number, step=8, objective=value, metrics={}, seconds=1.0,
-                   decode={"threshold": 0.1 * (number + 1)})  # fmt: skip
-        log.append("trial_end", trial=number, state="complete", message="")
+        log.append(TrialStart(trial=number, params=params, from_step=0))
+        log.append(Report(trial=number, step=8, objective=value, metrics={}, seconds=1.0,
+                   decode={"threshold": 0.1 * (number + 1)}))  # fmt: skip
+        log.append(TrialEnd(trial=number, state="complete", message=""))
     return StudyView.read(study.directory)
 
 

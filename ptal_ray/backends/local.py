@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from ptal_ray.errors import NoTrialFinished
 from ptal_ray.study.conductor import Conductor
+from ptal_ray.study.event_types import Event
 from ptal_ray.study.events import EventLog
-from ptal_ray.study.job import STANDBY, Job, JobRun, Result
+from ptal_ray.study.job import STANDBY, Job, JobRun
 from ptal_ray.study.policy import Policy
+from ptal_ray.study.results import Result
 from ptal_ray.study.study import Study, end_event, study_event
 from ptal_ray.study.view import StudyView
 
@@ -20,7 +21,7 @@ def run_local(
     study: Study,
     policy: Policy,
     device: str = "cpu",
-    listen: Callable[[dict[str, Any]], None] = lambda event: None,
+    listen: Callable[[Event], None] = lambda event: None,
 ) -> StudyView:
     """Runs a study in this process, or continues it, to its end.
 
@@ -36,7 +37,7 @@ def run_local(
             resumed.
     """
     log = EventLog(study.events)
-    log.append(**study_event(study))
+    log.append(study_event(study))
     state, message = "interrupted", ""
     try:
         _run(Conductor(study, policy, log, listen), device)
@@ -48,7 +49,7 @@ def run_local(
         message = f"{type(error).__name__}: {error}"
         raise
     finally:
-        log.append(**end_event(state, StudyView.read(study.directory), message))
+        log.append(end_event(state, StudyView.read(study.directory), message))
     return StudyView.read(study.directory)
 
 
@@ -56,14 +57,14 @@ def _run(conductor: Conductor, device: str) -> None:
     while text := conductor.next_job(RUN):
         assert text != STANDBY, "nothing else runs"
         run, error = JobRun(Job.from_json(text), device), ""
-        result: Result = {}
+        result: Result | None = None
         try:
-            while not result.get("done"):
+            while result is None or not result.done:
                 result = run.advance()
                 conductor.reported(RUN, result)
                 if conductor.expired(RUN):
                     break
         except RuntimeError as failure:  # whatever torch raises
-            result, error = {}, f"{type(failure).__name__}: {failure}"
+            result, error = None, f"{type(failure).__name__}: {failure}"
         run.job.files.leave()
         conductor.ended(RUN, result, error)

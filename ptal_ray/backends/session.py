@@ -12,10 +12,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
 
 from ptal_ray.errors import StorageError
 from ptal_ray.process.interruption import INTERRUPTED
+from ptal_ray.study.event_types import Event
 from ptal_ray.study.mirror import Mirror
 from ptal_ray.study.study import Study
 from ptal_ray.tracking.tracker import MlflowTracker
@@ -61,7 +61,7 @@ def run_session(
     address: str | None,
     verbose: bool,
     signals: Signals,
-    listen: Callable[[dict[str, Any]], None],
+    listen: Callable[[Event], None],
     say: Callable[[str], None],
     report: Callable[[], Path],
 ) -> tuple[Path, tuple[str, ...]]:
@@ -114,7 +114,7 @@ def _run(
     verbose: bool,
     signals: Signals,
     mirror: Mirror,
-    listen: Callable[[dict[str, Any]], None],
+    listen: Callable[[Event], None],
     tracker_is_up: Callable[[], None],
 ) -> None:
     from ptal_ray.backends.ray.runner import run_study  # seconds, while MLflow starts

@@ -20,6 +20,7 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.methods.method import names
 from ptal_ray.reporting.progress import Progress
 from ptal_ray.space.space import parse_space
+from ptal_ray.study.event_types import Event, Report, TrialEnd
 from ptal_ray.study.events import EventLog
 from ptal_ray.study.study import Study, create_study
 from ptal_ray.study.view import StudyView
@@ -80,14 +81,14 @@ def _run(study: Study, uri: str, concurrent: int) -> dict[str, Any]:
     tracker.start()
     progress = Progress(study, Console(file=io.StringIO()), live=False, quiet=False)
 
-    def listen(event: dict[str, Any]) -> None:
+    def listen(event: Event) -> None:
         progress.event(event)
-        if event["event"] in ("report", "trial_end"):
+        if isinstance(event, Report | TrialEnd):
             last = samples[-1] if samples else None
             samples.append(
                 Sample(
-                    ended=(last.ended if last else 0) + (event["event"] == "trial_end"),
-                    reports=(last.reports if last else 0) + (event["event"] == "report"),
+                    ended=(last.ended if last else 0) + isinstance(event, TrialEnd),
+                    reports=(last.reports if last else 0) + isinstance(event, Report),
                     wall_s=time.time() - began,
                     cpu_s=time.process_time(),
                     loop_s=time.thread_time(),
@@ -165,8 +166,8 @@ def _lost(view: StudyView, events: Path, database: str) -> dict[str, int]:
     from ptal_ray.benchmarks.dummy import made_up
     from ptal_ray.study.events import read_events
 
-    written = [(e["trial"], e["step"]) for e in read_events(events) if e["event"] == "report"]
-    steps = view.study["space"]["budget"]
+    written = [(e.trial, e.step) for e in read_events(events) if isinstance(e, Report)]
+    steps = view.study.space["budget"]
     wrong = gaps = 0
     due = [step for step in (10, 30, 90, 270) if step <= steps["max_steps"]]
     for trial in view.trials:

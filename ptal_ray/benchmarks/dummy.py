@@ -15,6 +15,8 @@ import ray
 from ray import tune
 
 from ptal_ray.backends.ray.scratch import socket_folder
+from ptal_ray.study.event_types import FinalReport
+from ptal_ray.study.results import Reported, StandBy
 
 SLEEP_S = 1.0  # between the reports of a trial
 
@@ -41,23 +43,22 @@ class DummyTrial(tune.Trainable):
         """The next report, after a pause."""
         time.sleep(SLEEP_S if self._job else 0.2)
         if not self._job:
-            return {"done": False, "failed": None, "standby": True}
+            return StandBy().plain()
         step = next(self._steps)
-        done = step == self._plan["report_steps"][-1]
-        return made_up(self._plan["train"], step) | {
-            "step": step, "decode": {}, "seconds": SLEEP_S, "to_first_step_s": 0.01,
-            "done": done, "failed": None, "event": self._final(step) if self._job["final"] else {},
-        }  # fmt: skip
+        return Reported(
+            step=step, **made_up(self._plan["train"], step), decode={}, seconds=SLEEP_S,
+            to_first_step_s=0.01, done=step == self._plan["report_steps"][-1],
+            event=self._final(step) if self._job["final"] else None,
+        ).plain()  # fmt: skip
 
-    def _final(self, step: int) -> dict[str, Any]:
+    def _final(self, step: int) -> FinalReport:
         role, arm, seed = self._job["final"]
         value = made_up(self._plan["train"], step)["objective"]
         split = "test" if role == "test" else "val"
-        return {
-            "event": "final_report", "role": role, "arm": arm, "seed": seed, "step": step,
-            "params": self._plan["train"], "decode": self._plan["decode"], "detections": "",
-            "metrics": {f"{split}/mAP_avg": value},
-        }  # fmt: skip
+        return FinalReport(
+            role=role, arm=arm, seed=seed, step=step, params=self._plan["train"],
+            decode=self._plan["decode"], metrics={f"{split}/mAP_avg": value},
+        )  # fmt: skip
 
 
 def made_up(train: dict[str, Any], step: int) -> dict[str, Any]:

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ptal_ray.errors import TrackingError
-from ptal_ray.study.events import Event, dumps, loads
+from ptal_ray.space.domain import Scalar
+from ptal_ray.study.event_types import Event, Report, StudyStart, TrialEnd, TrialStart
+from ptal_ray.study.events import dumps, loads
 from ptal_ray.tracking import tracker as mlflow_tracker
 from ptal_ray.tracking.tracker import MlflowTracker
 
@@ -116,28 +118,28 @@ def _line(process: subprocess.Popen[str]) -> str:
 
 def events(load: Load, name: str) -> Iterator[Event]:
     """A study of `load.runs` trials; its values are made up."""
-    yield {
-        "event": "study", "time": time.time(), "study": name, "method": "none", "dataset": "rates",
-        "features": "none", "note": "Made up, for timing only.", "space": {},
-        "defaults": {"train": {}, "decode": {}}, "versions": {}, "hardware": {}, "git_commit": "",
-    }  # fmt: skip
+    yield StudyStart(
+        study=name, method="none", dataset="rates", features="none",
+        note="Made up, for timing only.", space={}, defaults={"train": {}, "decode": {}}, seed=0,
+        data_hash="", searcher="none", scheduler="none",
+    )  # fmt: skip
     for trial in range(load.runs):
-        params = {f"p{k}": k / 7 for k in range(5)}
-        yield {"event": "trial_start", "trial": trial, "params": params, "from_step": 0}
+        params: dict[str, Scalar] = {f"p{k}": k / 7 for k in range(5)}
+        yield TrialStart(trial=trial, params=params)
         for step in range(1, load.reports + 1):
             values = {f"m{k}": (trial + k) / step for k in range(load.metrics - 2)}
-            yield {
-                "event": "report", "trial": trial, "step": step, "objective": 1 / step,
-                "metrics": values, "decode": {}, "seconds": float(step),
-            }  # fmt: skip
-        yield {"event": "trial_end", "trial": trial, "state": "complete", "message": ""}
+            yield Report(
+                trial=trial, step=step, objective=1 / step, metrics=values, decode={},
+                seconds=float(step),
+            )  # fmt: skip
+        yield TrialEnd(trial=trial, state="complete")
 
 
 def write(load: Load, folder: Path) -> None:
     """One study: says that it is connected, waits for a line, writes, says how that went."""
     folder.mkdir()
     name = f"rates-{os.getpid()}-{time.time()}"
-    lines = (dumps({"time": time.time()} | event) + "\n" for event in events(load, name))
+    lines = (dumps(event.line()) + "\n" for event in events(load, name))
     (folder / "ready.jsonl").write_text("".join(lines), encoding="utf-8")
     tracker = MlflowTracker(folder, experiment="ptal/rates")
     tracker.start()

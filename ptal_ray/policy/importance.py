@@ -35,7 +35,7 @@ def param_importance(view: StudyView) -> dict[str, float]:
     """
     domains = {
         name: Domain.from_dict(value)
-        for name, value in view.study.get("space", {}).get("train", {}).items()
+        for name, value in view.study.space.get("train", {}).items()
         if isinstance(value, dict)
     }
     reported = [t for t in view.trials if t.reports and math.isfinite(t.reports[0].objective)]

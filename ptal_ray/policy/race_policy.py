@@ -13,7 +13,8 @@ from ptal_ray.policy.optuna_searcher import OptunaSearcher
 from ptal_ray.policy.race import SCREEN, Cell, Race
 from ptal_ray.policy.suggester import Suggester
 from ptal_ray.space.domain import Scalar
-from ptal_ray.study.policy import Recommendation, Suggestion
+from ptal_ray.study.event_types import Recommendation
+from ptal_ray.study.policy import Suggestion
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView, TrialView
 from ptal_ray.training.decoding import decode_settings

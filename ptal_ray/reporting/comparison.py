@@ -91,12 +91,12 @@ def entries(studies: Mapping[Path, StudyView]) -> dict[Place, list[Entry]]:
         if not runs:
             continue
         study = view.study
-        place = (str(study["dataset"]), str(study["features"]), labels(view))
-        method = str(study["method"])
+        place = (study.dataset, study.features, labels(view))
+        method = study.method
         entry = found[place].setdefault(method, Entry(method=method))
-        entry.studies.append(str(study["study"]))
+        entry.studies.append(study.study)
         entry.values += [run.metrics[MEASURE] for run in runs]
-        entry.budgets.append(len(view.trials) * int(study["space"]["budget"]["max_steps"]))
+        entry.budgets.append(len(view.trials) * int(study.space["budget"]["max_steps"]))
         entry.reads += test_reads(view)
         _add_detections(entry, view, directory, arm)
     return {

@@ -19,7 +19,7 @@ from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.methods.method import DecodeParams, load
 from ptal_ray.space.domain import Domain
 from ptal_ray.space.space import Scalar
-from ptal_ray.study.conclusion import said_at_end
+from ptal_ray.study.conclusion import recommended
 from ptal_ray.study.run_folder import SCORES
 from ptal_ray.study.view import StudyView, TrialView, resolved_space
 from ptal_ray.training.decoding import DecodeResult, read_scores, search_decode
@@ -90,9 +90,9 @@ class _Decoder:
     """Scores settings on all cells of a study."""
 
     def __init__(self, view: StudyView, store: FeatureStore, cells: Sequence[_Cell]) -> None:
-        self.method = load(str(view.study["method"]))
+        self.method = load(view.study.method)
         self.space, self.store, self.cells = resolved_space(view), store, cells
-        self.start = self.method.decode_params(**view.study["defaults"]["decode"])
+        self.start = self.method.decode_params(**view.study.defaults["decode"])
         self.tried, self.seconds = 0, 0.0
 
     def search(
@@ -137,7 +137,7 @@ def decode_again(study_dir: Path, trial: int | None, settings: int) -> Again:
         DataError: the scores or the data are not on this machine.
     """
     view = StudyView.read(study_dir)
-    if not view.study:
+    if view.start is None:
         raise DataError(f"{study_dir}: its log has no study; was the search started?")
     if settings < 2:
         raise ConfigError(f"--settings {settings}: allowed is 2 or more, the defaults included")
@@ -155,7 +155,7 @@ def decode_again(study_dir: Path, trial: int | None, settings: int) -> Again:
     order = _influence(tried, values, domains)
     own_choice = view.best_config()
     return Again(
-        study=str(view.study["study"]),
+        study=view.study.study,
         trials=tuple(own.number for own in chosen),
         videos=sum(len(cell.scores) for cell in decoder.cells),
         settings=len(tried),
@@ -176,7 +176,7 @@ def _store(view: StudyView, study_dir: Path) -> FeatureStore:
     if not (place / "store.json").exists():
         raise DataError(f"{study_dir}: its feature store {place} is not on this machine")
     store = FeatureStore.open(place)
-    if store.info.content_hash != view.study["data_hash"]:
+    if store.info.content_hash != view.study.data_hash:
         raise DataError(f"{place}: the feature store has changed since the study")
     return store
 
@@ -190,9 +190,9 @@ def _trials(view: StudyView, study_dir: Path, number: int | None) -> list[TrialV
             known = ", ".join(str(t.number) for t in able[:20]) or "none"
             raise ConfigError(f"--trial {number}: has no scores; trials that have: {known}")
         return found
-    end = said_at_end(view)
-    found = [t for t in able if t.arm == end.get("arm")]
-    best = end.get("best_trial")
+    said = recommended(view)
+    found = [t for t in able if said and t.arm == said.arm]
+    best = view.end and view.end.best_trial
     found = found or [t for t in able if t.number == best] or [t for t in able if t == view.best]
     if not (found or able):
         raise DataError(f"{study_dir}: no trial has scores on this machine")
@@ -208,8 +208,8 @@ def _cell(study_dir: Path, trial: TrialView, view: StudyView, store: FeatureStor
     ids = [own.id for own in scores]
     if unknown := set(ids) - set(store.ids("train")):
         raise DataError(f"trial {trial.number}: video {min(unknown)} is not in the training split")
-    train = dict(view.study["defaults"]["train"]) | dict(trial.params)
-    fixed = view.study["space"].get("train", {})
+    train = dict(view.study.defaults["train"]) | dict(trial.params)
+    fixed = view.study.space.get("train", {})
     train |= {k: v for k, v in fixed.items() if not isinstance(v, dict)}
     resample_to = int(train.get("resample_to", 0))
     return _Cell(

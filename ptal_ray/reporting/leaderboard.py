@@ -18,9 +18,9 @@ _HEAD = "# Studies\n"  # of leaderboard.md
 
 def labels(view: StudyView) -> str:
     """What a study was taught by."""
-    known = view.study.get("annotated")
+    known = view.study.annotated
     kind = f"{len(known['final'])} annotated videos" if known else "points"
-    return "; ".join(filter(None, [kind, view.study.get("external", "")]))
+    return "; ".join(filter(None, [kind, view.study.external]))
 
 
 def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
@@ -37,7 +37,8 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
         found, default = (own.get(name) for own in every)
         rows.append(
             {
-                **{k: view.study[k] for k in ("study", "method", "dataset", "features")},
+                "study": view.study.study, "method": view.study.method,
+                "dataset": view.study.dataset, "features": view.study.features,
                 "average": _average(every[0]),
                 "labels": labels(view),
                 "trials": len(view.trials), "seeds": len(found.values) if found else 0,

@@ -10,7 +10,7 @@ from typing import Any
 
 from ptal_ray.reporting.text import study_metric
 from ptal_ray.study.conclusion import tested_difference
-from ptal_ray.study.study import RECOMMENDED, Study
+from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView, summarise
 from ptal_ray.tracking.server import tracking_uri
 from ptal_ray.tracking.tracker import view_links
@@ -34,12 +34,12 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
         "study": study.name,
         "directory": str(study.directory),
         "storage": study.remote,
-        "state": (view.end or {}).get("state"),
+        "state": view.end and view.end.state,
         "trials": view.counts,
         **recommendation(view),
         "objective": "points score" if study_metric(view) == "points" else "mAP",
         "test": tests if "best" in tests or not tests else {"best": tests["default"]} | tests,
-        "note": view.study.get("note", ""),
+        "note": view.study.note,
         "report": str(report),
         "mlflow": tracking_uri(),
         "views": view_links(study.directory),
@@ -51,12 +51,12 @@ def recommendation(view: StudyView) -> dict[str, Any]:
     """What the study recommends, JSON-able: "recommended", "verdict", "difference" (fractions of
     mAP, on folds of the training videos), "test_difference" (paired by seed) and "best_trial"; a
     null for what is not known."""
-    best = view.recommended or {}
+    best = view.recommended
     tested = tested_difference(view)
     return {
-        "recommended": {k: best[k] for k in RECOMMENDED} if best else None,
-        "verdict": best.get("verdict") or None,
-        "difference": best.get("difference") or None,
+        "recommended": best.short() if best else None,
+        "verdict": (best and best.verdict) or None,
+        "difference": (best and best.difference) or None,
         "test_difference": asdict(tested) if tested else None,
         "best_trial": view.best.number if view.best else None,
         "runs": _runs(view),
@@ -66,9 +66,11 @@ def recommendation(view: StudyView) -> dict[str, Any]:
 def _runs(view: StudyView) -> dict[str, Any] | None:
     """What the recommended trial scored, and what is believed of its configuration; None for the
     defaults, or where the policy has no beliefs."""
-    best = view.recommended or {}
-    row = next((row for row in best.get("arms", ()) if row["arm"] == best["arm"]), None)
-    if view.best is None or row is None or row["mean"] is None:
+    best = view.recommended
+    if best is None or view.best is None:
+        return None
+    row = next((row for row in best.arms if row["arm"] == best.arm), None)
+    if row is None or row["mean"] is None:
         return None
     kept = {key: row[key] for key in ("mean", "sd", "cells")}
     return {"trial": view.best.number, "first": view.best.objective} | kept

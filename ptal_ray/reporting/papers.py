@@ -88,13 +88,13 @@ def compare(numbers: Sequence[PaperNumber], views: Sequence[StudyView]) -> list[
 
 def _compared(number: PaperNumber, views: Sequence[StudyView]) -> Compared:
     same = [v for v in views if _is(v, number.method, number.dataset) and _share(v) == number.share]
-    real = [v for v in same if v.study["features"] == "real"]
+    real = [v for v in same if v.study.features == "real"]
     if ours := _mean(real, number.average):
         least = max(NEAR, (ours.high - ours.low) / 2 if ours.high == ours.high else 0.0)
         reached = ours.mean >= number.value / 100 - least
         return Compared(paper=number, ours=ours, badge=_BADGES[0 if reached else 1])
     if same:
-        features = ", ".join(sorted({str(v.study["features"]) for v in same}))
+        features = ", ".join(sorted({v.study.features for v in same}))
         other = _mean(same, number.average)
         why = f"features: {features}" if not real else "without this average"
         return Compared(paper=number, ours=other, badge=_BADGES[2], why=why)
@@ -102,13 +102,13 @@ def _compared(number: PaperNumber, views: Sequence[StudyView]) -> Compared:
 
 
 def _is(view: StudyView, method: str, dataset: str) -> bool:
-    return (view.study["method"], view.study["dataset"]) == (method, dataset)
+    return (view.study.method, view.study.dataset) == (method, dataset)
 
 
 def _share(view: StudyView) -> float | None:
     """Share of annotated videos; None for methods that are taught by points."""
-    train: dict[str, Any] = dict(view.study["defaults"]["train"]) | {
-        k: v for k, v in view.study["space"].get("train", {}).items() if not isinstance(v, dict)
+    train: dict[str, Any] = dict(view.study.defaults["train"]) | {
+        k: v for k, v in view.study.space.get("train", {}).items() if not isinstance(v, dict)
     }
     return train.get("labelled_fraction")
 

@@ -94,7 +94,7 @@ def _store(view: StudyView, study_dir: Path) -> FeatureStore:
     if not (place / "store.json").exists():
         raise DataError("the feature store is not on this machine")
     store = FeatureStore.open(place)
-    if store.info.content_hash != view.study["data_hash"]:
+    if store.info.content_hash != view.study.data_hash:
         raise DataError("the feature store has changed since")
     return store
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,6 +16,7 @@ from rich.text import Text
 
 from ptal_ray.reporting.remaining import influential, seconds_left, work
 from ptal_ray.space.space import Scalar
+from ptal_ray.study.event_types import Event, FinalReport, TrialEnd
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import FinalRun, StudyView, TrialView, read_events
 from ptal_ray.training.selection import ByPoints, called, main_figure
@@ -64,10 +64,10 @@ class Progress:
         if self._live:
             self._live.stop()
 
-    def event(self, event: dict[str, Any]) -> None:
+    def event(self, event: Event) -> None:
         """A new event of the study."""
         self.view = self.view.extend([event])
-        if self._live and event["event"] == "trial_end":
+        if self._live and isinstance(event, TrialEnd):
             return  # the table has it
         if not self._quiet and (line := self._line(event)):
             self.say(line)
@@ -123,13 +123,12 @@ class Progress:
         words.append("starting" if rest is None else f"about {_time(rest)} left")
         return " · ".join(words)
 
-    def _line(self, event: dict[str, Any]) -> str:
-        if event["event"] == "trial_end":
-            trial = next(t for t in self.view.trials if t.number == event["trial"])
-            return _trial_line(trial)
-        if event["event"] == "final_report":
-            run = self.view.runs(event["role"], event["arm"])
-            return _final_line(next(r for r in run if r.seed == event["seed"]))
+    def _line(self, event: Event) -> str:
+        if isinstance(event, TrialEnd):
+            return _trial_line(next(t for t in self.view.trials if t.number == event.trial))
+        if isinstance(event, FinalReport):
+            run = self.view.runs(event.role, event.arm)
+            return _final_line(next(r for r in run if r.seed == event.seed))
         return ""
 
 

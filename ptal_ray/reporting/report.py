@@ -62,7 +62,7 @@ def write_report(study_dir: Path, reports_root: Path) -> Path:
             lies in its place.
     """
     view = StudyView.read(study_dir)
-    if not view.study:
+    if view.start is None:
         raise DataError(f"{study_dir}: its log has no study; was the search started?")
     folder = inside(reports_root, report_name(view))
     with (
@@ -80,17 +80,17 @@ def check_report(study_dir: Path, reports_root: Path) -> None:
         DataError: it is no report.
     """
     view = StudyView.read(study_dir)
-    if view.study:
+    if view.start:
         check_place(inside(reports_root, report_name(view)), _REPORT, replace=True)
 
 
 def report_name(view: StudyView) -> str:
     """<study>_<hardware>_<date of its first event, UTC>."""
-    machine = view.study["hardware"]
+    machine = view.study.hardware
     gpus = machine["gpus"]
     kind = f"{len(gpus)}x{gpus[0]}" if gpus else f"{machine['cpus']}cpu"
     date = time.strftime("%Y-%m-%d", time.gmtime(view.started))
-    name = view.study["study"]
+    name = view.study.study
     if not re.fullmatch(r"[^/]{1,150}", name, re.DOTALL) or name.startswith("."):
         raise DataError(f"study {name[:80]!r}: no name of a study, which is the name of a folder")
     return f"{plain_name(name, 150)}_{re.sub(r'[^A-Za-z0-9]+', '-', kind)}_{date}"
@@ -119,14 +119,14 @@ def _commands(view: StudyView, study_dir: Path, name: str) -> list[str]:
     """What repeats the search, and the first test run of what it found."""
     study, settings = view.study, _settings(study_dir)
     words = [
-        f"python -m ptal_ray.search reports/{name}/space.yaml --seed {study['seed']}",
-        f"--searcher {study['searcher']} --scheduler {study['scheduler']}",
+        f"python -m ptal_ray.search reports/{name}/space.yaml --seed {study.seed}",
+        f"--searcher {study.searcher} --scheduler {study.scheduler}",
     ]
     words += [f"--{k.replace('_', '-')} {settings[k]}" for k in ("num_trials", "max_concurrent")
               if settings.get(k) is not None]  # fmt: skip
     if settings.get("time_budget_s") is not None:
         words.append(f"--time-budget {settings['time_budget_s']:g}s")
-    train = f"python -m ptal_ray.train reports/{name}/best.yaml --test --seed {study['seed'] + 1}"
+    train = f"python -m ptal_ray.train reports/{name}/best.yaml --test --seed {study.seed + 1}"
     return [" ".join(words), *([train] if view.best_config() else [])]
 
 
@@ -134,8 +134,8 @@ def result(view: StudyView, shares: Mapping[str, float]) -> dict[str, Any]:
     """Everything in the report, for programs; mAP as fractions."""
     best = view.best_config()
     return {
-        "study": view.study,
-        "end": view.end,
+        "study": view.study.line(),
+        "end": view.end and view.end.line(),
         "counts": view.counts,
         **recommendation(view),
         "best": {"train": best[0], "decode": best[1]} if best else None,
@@ -221,7 +221,7 @@ def _timeline(view: StudyView, study_dir: Path, label: str) -> tuple[Any, str]:
     if not (place / "store.json").exists():
         raise DataError("the feature store is not on this machine")
     store = FeatureStore.open(place)
-    if store.info.content_hash != view.study["data_hash"]:
+    if store.info.content_hash != view.study.data_hash:
         raise DataError("the feature store has changed since")
     truth = ground_truth(store, store.ids("test"), "test")
     ranked = sorted(truth, key=lambda v: (len(truth[v]), v))

@@ -67,7 +67,7 @@ def read_tested(view: StudyView, study_dir: Path) -> Tested:
     store = _store(view, study_dir)
     truth, classes = ground_truth(store, store.ids("test"), "test"), store.info.classes
     found = {k: read_found(inside(study_dir, path), classes) for k, path in runs.items()}
-    judged = protocol(str(view.study["dataset"]))
+    judged = protocol(view.study.dataset)
     first = next(iter(judged.averages.values()))
     return Tested(
         classes=classes,
@@ -91,7 +91,7 @@ def _store(view: StudyView, study_dir: Path) -> FeatureStore:
     if not (place / "store.json").exists():
         raise DataError("the feature store is not on this machine")
     store = FeatureStore.open(place)
-    if store.info.content_hash != view.study["data_hash"]:
+    if store.info.content_hash != view.study.data_hash:
         raise DataError("the feature store has changed since")
     return store
 

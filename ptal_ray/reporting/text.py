@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ptal_ray.space.domain import Domain
+from ptal_ray.study.event_types import Restart, StudyEnd, StudyStart
 from ptal_ray.study.view import FinalRun, StudyView, Summary, summarise
 from ptal_ray.training.selection import called, main_figure
 
@@ -46,13 +47,13 @@ def run_figure(view: StudyView, role: str) -> str:
 
 def data_label(view: StudyView) -> str:
     """What every caption says of the data: nothing for real features with points."""
-    features = str(view.study["features"])
-    parts = [view.study.get("external", "")]
+    features = view.study.features
+    parts = [view.study.external]
     if features.startswith("simulated"):
         parts.append(f"simulated features: {features}")
     elif features != "real":
         parts.append(f"{features} features")
-    if known := view.study.get("annotated"):
+    if known := view.study.annotated:
         parts.append(f"{len(known['final'])} videos annotated")
     said = "; ".join(filter(None, reversed(parts)))
     return f" ({said})" if said else ""
@@ -78,7 +79,7 @@ def markdown(
     """
     pictures = {name: _picture(name, shown, missing) for name in PICTURES}
     parts = [
-        f"# {view.study['study']}",
+        f"# {view.study.study}",
         _setting(view),
         _outcome(view, pictures["per_threshold"]),
         _configuration(view),
@@ -101,14 +102,14 @@ def _picture(name: str, shown: Mapping[str, str], missing: Mapping[str, str]) ->
 def _setting(view: StudyView) -> str:
     study = view.study
     lines = [
-        f"Method **{study['method']}** on **{study['dataset']}**, features: {study['features']}.",
-        study["note"],
-        f"Searcher {study['searcher']}, scheduler {study['scheduler']}, seed {study['seed']}. "
+        f"Method **{study.method}** on **{study.dataset}**, features: {study.features}.",
+        study.note,
+        f"Searcher {study.searcher}, scheduler {study.scheduler}, seed {study.seed}. "
         f"Configurations were selected on a fold of the training split{_chosen_by(view)}; the test "
         "split was read once, after the search, by the runs of the first table.",
     ]
-    if view.end is None or view.end["state"] != "done":
-        state = view.end["state"] if view.end else "running, or killed"
+    if view.end is None or view.end.state != "done":
+        state = view.end.state if view.end else "running, or killed"
         lines.append(f"**The study is not finished: {state}.**")
     return "\n\n".join(line for line in lines if line)
 
@@ -212,9 +213,9 @@ def _configuration(view: StudyView) -> str:
     best = view.best_config()
     if best is None:
         return ""
-    body, defaults = [], view.study["defaults"]
+    body, defaults = [], view.study.defaults
     for section, found in (("train", best[0]), ("decode", best[1])):
-        searched = view.study["space"].get(section, {})
+        searched = view.study.space.get(section, {})
         for name, value in found.items():
             default, domain = defaults[section].get(name), searched.get(name)
             if isinstance(domain, dict) or value != default:
@@ -248,19 +249,19 @@ def _search(view: StudyView, shares: Mapping[str, float], pictures: Mapping[str,
 
 def _incidents(view: StudyView) -> str:
     """What was lost and taken up again; "" for a study in which nothing was."""
-    lines = [f"- {_clock(e['time'])}: {_incident(e)}" for e in view.incidents]
+    lines = [f"- {_clock(e.time)}: {_incident(e)}" for e in view.incidents]
     if not lines:
         return ""
     said = "No finished trial was lost or counted twice; what was cut short went on from its files."
     return "\n\n".join(["## Incidents", said, "\n".join(lines)])
 
 
-def _incident(event: Mapping[str, Any]) -> str:
-    if event["event"] == "study":
+def _incident(event: StudyStart | Restart | StudyEnd) -> str:
+    if isinstance(event, StudyStart):
         return "the study was continued"
-    if event["event"] == "restart":
-        return f"`{event['run']}` was taken up again: {_inline(event['reason'])}"
-    reason = f": {_inline(event['message'])}" if event.get("message") else ""
+    if isinstance(event, Restart):
+        return f"`{event.run}` was taken up again: {_inline(event.reason)}"
+    reason = f": {_inline(event.message)}" if event.message else ""
     return f"the study was interrupted{reason}"
 
 
@@ -270,16 +271,16 @@ def _clock(time_s: float) -> str:
 
 def _provenance(view: StudyView) -> str:
     study = view.study
-    machine = study["hardware"]
+    machine = study.hardware
     seconds = view.updated - view.started if view.started and view.updated else 0.0
-    final = study["space"]["final"]["seeds"]
+    final = study.space["final"]["seeds"]
     lines = [
         f"machine: {machine['cpus']} CPUs ({machine['cpu']}), {machine['memory_gib']} GiB, "
         f"GPUs: {', '.join(machine['gpus']) or 'none'}",
-        f"versions: {', '.join(f'{k} {v}' for k, v in study['versions'].items() if v)}",
-        f"commit: {study['git_commit'] or 'not from a checkout'}",
-        f"data: {study['dataset']}, {study['features']}, content {study['data_hash'][:16]}",
-        f"seeds: {study['seed']} for the search, {study['seed'] + 1} to {study['seed'] + final} "
+        f"versions: {', '.join(f'{k} {v}' for k, v in study.versions.items() if v)}",
+        f"commit: {study.git_commit or 'not from a checkout'}",
+        f"data: {study.dataset}, {study.features}, content {study.data_hash[:16]}",
+        f"seeds: {study.seed} for the search, {study.seed + 1} to {study.seed + final} "
         "for the runs after it",
         f"from the first to the last event: {seconds:.0f} s; everything is in `result.json`, one "
         "row a report in `trials.parquet`",
@@ -301,7 +302,7 @@ def leaderboard_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def study_metric(view: StudyView) -> str:
     """By what the trials of a study were judged: "map" or "points"."""
-    selection = view.study.get("space", {}).get("selection", {})
+    selection = view.study.space.get("selection", {})
     return "points" if selection.get("metric") == "points" else "map"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from ptal_ray.study.events import Event
+from ptal_ray.study.event_types import Recommendation
 from ptal_ray.study.view import FinalRun, StudyView
 
 CONFIDENCE = 0.95
@@ -78,25 +78,25 @@ def interval(values: Sequence[float]) -> Interval:
 
 def conclusion(view: StudyView) -> Conclusion:
     """What the log of a study says at its end, or so far."""
-    end = said_at_end(view)
-    verdict = str(end.get("verdict") or "")
-    default = verdict in ("tie", "defaults") or end.get("arm") == 0 or not view.runs("test", "best")
+    best = recommended(view)
+    verdict = best.verdict if best else ""
+    default = verdict in ("tie", "defaults") or (best is not None and best.arm == 0)
+    default = default or not view.runs("test", "best")
     arm = "default" if default and view.runs("test", "default") else "best"
-    said = end.get("difference")
-    if verdict in VERDICTS and said:
-        bounds = (said.get("low"), said.get("high"))
+    if best and verdict in VERDICTS and best.difference:
+        bounds = (best.difference.get("low"), best.difference.get("high"))
         low, high = (math.nan if b is None else float(b) for b in bounds)
-        found = Interval(mean=float(said["mean"]), low=low, high=high)
+        found = Interval(mean=float(best.difference["mean"]), low=low, high=high)
         return Conclusion(verdict=verdict, arm=arm, found=found, on_test=False)
     verdict = verdict if verdict in VERDICTS and verdict != "better" else ""
     return Conclusion(verdict=verdict, arm=arm, found=tested_difference(view), on_test=True)
 
 
-def said_at_end(view: StudyView) -> Event:
-    """What the search recommends: "arm", "verdict", "difference" and "arms", as far as its log has
-    them."""
-    end = view.end or {}
-    return {**(end.get("recommended") or {}), **end, **(view.recommended or {})}
+def recommended(view: StudyView) -> Recommendation | None:
+    """What the search recommends, by its own event or by the end of its log."""
+    if view.recommended or view.end is None:
+        return view.recommended
+    return view.end.recommendation
 
 
 def tested_difference(view: StudyView) -> Interval | None:

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ptal_ray.errors import DivergedError, NoTrialFinished, StorageError
+from ptal_ray.errors import NoTrialFinished, StorageError
+from ptal_ray.study.event_types import Event, Report, Restart, StudyStart, TrialEnd, TrialStart
 from ptal_ray.study.finals import FinalConfig, diverged_event
-from ptal_ray.study.job import HALTS, STANDBY, Job, Result
+from ptal_ray.study.job import STANDBY, Job
 from ptal_ray.study.policy import Policy, Suggestion
+from ptal_ray.study.results import HALTS, Failed, Reported, Result
 from ptal_ray.study.retention import Retention
 from ptal_ray.study.run_folder import DETECTIONS
 from ptal_ray.study.study import Study, final_configs, trial_config, why_none_finished
@@ -25,9 +27,6 @@ from ptal_ray.study.view import EventLog, StudyView, TrialView, read_events
 
 RESELECT, RECOMMEND, TEST = "reselect", "recommend", "test"
 TIME_BUDGET = "time budget"
-_REPORTED = (
-    "step", "objective", "metrics", "decode", "seconds", "to_first_step_s", "settings"
-)  # fmt: skip
 RETRIES = 2  # in a row, of a run whose process died or raised something unforeseen
 
 
@@ -60,7 +59,7 @@ class Conductor:
         study: Study,
         policy: Policy,
         log: EventLog,
-        listen: Callable[[dict[str, Any]], None],
+        listen: Callable[[Event], None],
     ) -> None:
         self.study, self._policy, self._log, self._listen = study, policy, log, listen
         events = read_events(study.events)
@@ -143,31 +142,29 @@ class Conductor:
             StorageError, DataError: its files have no place, or its data changed; the study stops
                 and can be resumed.
         """
-        if kind := result.get("halt"):
-            raise HALTS[kind](result["failed"])
+        if isinstance(result, Failed) and result.halt:
+            raise HALTS[result.halt](result.message)
         live = self._live.get(trial_id)
         if live is None:
             return
-        if note := result.get("note"):
+        if note := result.note:
             self._restart(live, note)
-        if live.number is None or result["failed"] is not None:
+        if live.number is None or not isinstance(result, Reported):
             return
-        if result["step"] > live.step:
+        if result.step > live.step:
             live.failures = 0  # it gets on, however often a node is lost
-        live.step, live.objective = result["step"], result["objective"]
-        live.settings = tuple(result["settings"])
-        values = {k: result[k] for k in _REPORTED} | {"settings": list(live.settings)}
-        values |= {"losses": result.get("losses", {})}
-        self._write("report", trial=live.number, **values)
+        live.step, live.objective = result.step, result.objective
+        live.settings = result.settings
+        self._write(result.of_trial(live.number))
         live.stopped = self._policy.report(live.number, live.step, live.objective)
 
-    def ended(self, trial_id: str, result: Result, error: str = "") -> None:
+    def ended(self, trial_id: str, result: Result | None, error: str = "") -> None:
         """A run ended: by itself, because it was stopped, or its process died or raised `error`,
         which is tried again up to `RETRIES` times in a row.
 
         Args:
             trial_id: id of the backend.
-            result: its last result; empty where there is none.
+            result: its last one; None where there is none.
             error: why its process ended; "" where it did not.
         """
         if trial_id in self._standing_by:
@@ -175,7 +172,7 @@ class Conductor:
             return
         live = self._live.pop(trial_id)
         self._num_ended += 1
-        failed = result.get("failed") or ""
+        failed = result.message if isinstance(result, Failed) else ""
         if error:
             live.failures += 1
             if live.failures <= RETRIES:
@@ -187,10 +184,11 @@ class Conductor:
         if live.number is not None:
             self._end_trial(live, live.number, failed)
         elif failed:
-            self._write(**diverged_event(live.job.run, DivergedError(failed)))
+            self._write(diverged_event(live.job.run, failed))
         else:
+            assert isinstance(result, Reported) and result.event is not None
             self._fetch(live.job)
-            self._write(**result["event"])
+            self._write(replace(result.event, time=time.time()))
 
     def _end_trial(self, live: _Live, number: int, failed: str) -> None:
         state, message = "failed", failed
@@ -206,7 +204,7 @@ class Conductor:
         self, live: _Live, number: int, state: str, message: str, objective: float | None = None
     ) -> None:
         """Notes the end of a trial everywhere; one without an objective keeps no checkpoint."""
-        self._write("trial_end", trial=number, state=state, message=message)
+        self._write(TrialEnd(trial=number, state=state, message=message))
         self._policy.finish(number, state, live.settings, live.step)
         self._retention.ended(number, objective)
 
@@ -279,7 +277,7 @@ class Conductor:
         found = self._policy.recommend(self.view)
         if found is None:
             raise NoTrialFinished(why_none_finished(self.study, self.view))
-        self._write("recommended", **asdict(found) | {"arms": list(found.arms)})
+        self._write(found)
 
     def _take_up(self, trial_id: str, live: _Live) -> str:
         """Hands out a run whose process was lost, from its checkpoint where it has one."""
@@ -291,12 +289,12 @@ class Conductor:
 
     def _start(self, live: _Live, at: float) -> None:
         from_step = live.step if live.step and live.job.files.has_checkpoint() else 0
-        assert live.suggestion is not None
+        assert live.suggestion is not None and live.number is not None
         told = asdict(live.suggestion)
-        self._write("trial_start", time=at, trial=live.number, **told, from_step=from_step)
+        self._write(TrialStart(time=at, trial=live.number, **told, from_step=from_step))
 
     def _restart(self, live: _Live, reason: str) -> None:
-        self._write("restart", run=live.job.folder, reason=reason)
+        self._write(Restart(run=live.job.folder, reason=reason))
 
     def _missing(self, role: str) -> list[FinalConfig]:
         """The final runs of `role` that the log lacks."""
@@ -326,20 +324,19 @@ class Conductor:
         if place.remote and not (place / DETECTIONS).pull(job.path / DETECTIONS):
             raise StorageError(f"{place / DETECTIONS}: is gone; --resume makes it again")
 
-    def _write(self, event: str, **fields: Any) -> None:
-        fields = {"time": time.time()} | fields
-        self._log.append(event, **fields)
-        self.view = self.view.extend([{"event": event} | fields])
-        self._listen({"event": event} | fields)
+    def _write(self, event: Event) -> None:
+        self._log.append(event)
+        self.view = self.view.extend([event])
+        self._listen(event)
 
 
-def searched_seconds(events: Iterable[dict[str, Any]]) -> float:
+def searched_seconds(events: Iterable[Event]) -> float:
     """Time that the runs of a study have spent on search trials; what a time budget counts."""
     total, began, last = 0.0, 0.0, 0.0
     for event in events:
-        if event["event"] == "study":
+        if isinstance(event, StudyStart):
             total += last - began
-            began = last = event["time"]
-        elif event["event"] in ("trial_start", "report", "trial_end"):
-            last = event["time"]
+            began = last = event.time
+        elif isinstance(event, TrialStart | Report | TrialEnd):
+            last = event.time
     return total + last - began

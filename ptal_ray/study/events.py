@@ -1,7 +1,8 @@
 """An append-only log of JSON lines: the single source of truth of a study.
 
-Every line is strict JSON. The numbers JSON lacks are written as the texts "NaN", "Infinity" and
-"-Infinity" and become floats again when read, so no other text may be one of the three.
+`event_types.py` says what its lines hold. Every line is strict JSON. The numbers JSON lacks are
+written as the texts "NaN", "Infinity" and "-Infinity" and become floats again when read, so no
+other text may be one of the three.
 """
 
 from __future__ import annotations
@@ -12,16 +13,14 @@ import logging
 import math
 import os
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ptal_ray.errors import DataError, StorageError
-
-Event = dict[str, Any]
+from ptal_ray.study.event_types import Event, event_of
 
 _LOG = logging.getLogger(__name__)
 _NOT_JSON = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -43,14 +42,14 @@ class EventLog:
     def __reduce__(self) -> tuple[type[EventLog], tuple[Path]]:
         return EventLog, (self.path,)
 
-    def append(self, event: str, **fields: Any) -> None:
-        """Adds one event and the time (seconds since 1970), unless `time` is given.
+    def append(self, event: Event) -> None:
+        """Adds one event.
 
         Raises:
             StorageError: the disk is full or gone; the log ends with its last whole line.
             TypeError: a value is none of None, bool, int, float, str, Path, sequence or mapping.
         """
-        line = dumps({"event": event, "time": time.time()} | fields).encode() + b"\n"
+        line = dumps(event.line()).encode() + b"\n"
         with self._lock:
             file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
@@ -113,7 +112,8 @@ def read_events(path: str | Path) -> list[Event]:
     A last line that a killed writer left unfinished is left out and named in a logged warning.
 
     Raises:
-        DataError: no such file, or a line before the last is damaged.
+        DataError: no such file, a line before the last is damaged, or one says no event that this
+            version knows.
     """
     path = Path(path)
     if not path.is_file():
@@ -124,7 +124,21 @@ def read_events(path: str | Path) -> list[Event]:
         lines.append(tail)
     elif tail:
         _LOG.warning("%s", _torn(path, tail))
-    return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+    return parse_events(lines, path)
+
+
+def parse_events(lines: Iterable[bytes], path: Path, first: int = 1) -> list[Event]:
+    """The events of whole lines of a log.
+
+    Args:
+        lines: without their ends.
+        path: of the log, for errors.
+        first: number of the first of these lines.
+
+    Raises:
+        DataError: a line is damaged, or says no event that this version knows.
+    """
+    return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, first)]
 
 
 def _plain(value: Any) -> Any:
@@ -151,12 +165,12 @@ def _numbers(value: Any) -> Any:
 
 def _parse(line: bytes, place: str) -> Event:
     try:
-        event = loads(line)
+        plain = loads(line)
     except ValueError as error:
         raise DataError(f"{place}: not JSON ({error}); restore or remove this line") from error
-    if not isinstance(event, dict) or not {"event", "time"} <= event.keys():
+    if not isinstance(plain, dict) or not {"event", "time"} <= plain.keys():
         raise DataError(f"{place}: not an event; a line is an object with event and time")
-    return event
+    return event_of(plain, place)
 
 
 def _parses(line: bytes) -> bool:

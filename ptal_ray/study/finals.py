@@ -10,8 +10,7 @@ from typing import Any
 from ptal_ray.data.detections import write_detections
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
-from ptal_ray.errors import DivergedError
-from ptal_ray.space.space import Scalar
+from ptal_ray.study.event_types import FinalReport
 from ptal_ray.training.config import TrialConfig, TrialReport
 
 
@@ -45,8 +44,8 @@ class FinalConfig:
 
 def final_event(
     directory: Path, run: FinalConfig, report: TrialReport, detections: Mapping[str, Segments]
-) -> dict[str, Any]:
-    """Writes the detections of a finished final run and returns its "final_report" event.
+) -> FinalReport:
+    """Writes the detections of a finished final run and returns its event.
 
     Args:
         directory: the study directory.
@@ -58,26 +57,22 @@ def final_event(
     path = directory / run.folder / "detections.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_detections(path, detections, classes)
-    return _final_event(run, report.step, report.decode) | {
-        "metrics": report.metrics,
-        "detections": f"{run.folder}/detections.json",
-    }
+    return FinalReport(
+        **_ran(run), decode=report.decode, step=report.step, metrics=report.metrics,
+        detections=f"{run.folder}/detections.json",
+    )  # fmt: skip
 
 
-def diverged_event(run: FinalConfig, error: DivergedError) -> dict[str, Any]:
-    """The "final_report" event of a run that diverged: no metrics, and why."""
-    plain = _final_event(run, run.config.report_steps[-1], run.config.decode)
-    return plain | {"metrics": {}, "detections": "", "message": str(error)}
+def diverged_event(run: FinalConfig, message: str) -> FinalReport:
+    """The event of a run that diverged: no metrics, and why."""
+    return FinalReport(
+        **_ran(run), decode=run.config.decode, step=run.config.report_steps[-1], metrics={},
+        message=message,
+    )  # fmt: skip
 
 
-def _final_event(run: FinalConfig, step: int, decode: dict[str, Scalar]) -> dict[str, Any]:
+def _ran(run: FinalConfig) -> dict[str, Any]:
     return {
-        "event": "final_report",
-        "arm": run.arm,
-        "role": run.role,
-        "seed": run.seed,
-        "run_seed": run.config.seed,
+        "arm": run.arm, "role": run.role, "seed": run.seed, "run_seed": run.config.seed,
         "params": run.config.train,
-        "decode": decode,
-        "step": step,
-    }
+    }  # fmt: skip

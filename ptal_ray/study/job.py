@@ -11,13 +11,13 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ptal_ray.data.datasets import present
 from ptal_ray.errors import DataError, PtalError, StorageError, full_storage_named
 from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.whole import write_whole
 from ptal_ray.study.finals import FinalConfig, final_event
+from ptal_ray.study.results import Failed, Reported, Result, StandBy
 from ptal_ray.study.run_folder import CHECKPOINT, DETECTIONS, MODEL, REPORT, SCORES, RunFolder
 from ptal_ray.study.view import dumps
 from ptal_ray.training.config import TrialConfig
@@ -27,8 +27,6 @@ from ptal_ray.training.trial import Trial
 
 STANDBY = ""  # in place of a job: keep the process and its workers for a job that is not known yet
 STANDBY_S = 0.2
-Result = dict[str, Any]
-HALTS: dict[str, type[PtalError]] = {"storage": StorageError, "data": DataError}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,15 +94,10 @@ class Job:
         return Job(**plain)
 
 
-def failure(message: str) -> Result:
-    """The last result of a job that cannot go on, however often it is tried."""
-    return {"done": True, "failed": message}
-
-
-def stand_by() -> Result:
-    """The result of a process that has waited a moment for a job; no report."""
+def stand_by() -> StandBy:
+    """Waits a moment for a job."""
     time.sleep(STANDBY_S)
-    return {"done": False, "failed": None, "standby": True}
+    return StandBy()
 
 
 def unfinished(folder: Path) -> list[Path]:
@@ -128,29 +121,23 @@ class JobRun:
         self._note = ""
 
     def advance(self) -> Result:
-        """The next report: {"step", "objective", "metrics", "decode", "seconds",
-        "to_first_step_s", "done", "failed"}, the "event" of a final run, and a "note" where a
-        damaged checkpoint was passed over.
-
-        "failed" is None or why this job ended: an error that trying again would repeat. With
-        "halt" (a key of `HALTS`) it is no fault of the job, and others would meet it too: there is
-        no place for files, or the data has changed.
-        """
+        """The next report, with a note where a damaged checkpoint was passed over; a failure is an
+        error that trying again would repeat."""
         try:
             with full_storage_named(self.job.study_directory):
                 if self.trial is None:
                     try:
                         self._find_data()
                     except DataError as error:
-                        return failure(str(error)) | {"halt": "data"}
+                        return Failed(message=str(error), halt="data")
                     self.trial = self._trial()
                     if (unsent := self._unsent(self.trial)) is not None:
                         return unsent
                 return self._advance(self.trial)
         except StorageError as error:
-            return failure(str(error)) | {"halt": "storage"}
+            return Failed(message=str(error), halt="storage")
         except PtalError as error:
-            return failure(str(error))
+            return Failed(message=str(error))
 
     def _trial(self) -> Trial:
         self.job.files.agree(self.rank, self.world_size)
@@ -171,37 +158,37 @@ class JobRun:
             store = present(config.store, self.job.source, self.job.data_hash)
             self.job = replace(self.job, config=replace(config, store=str(store)))
 
-    def _unsent(self, trial: Trial) -> Result | None:
+    def _unsent(self, trial: Trial) -> Reported | None:
         saved = self.job.files.report()
-        if saved is None or saved["step"] != trial.step:
+        if saved is None or saved.step != trial.step:
             return None
         return saved if trial.done or trial.step > self.job.reported_step else None
 
-    def _advance(self, trial: Trial) -> Result:
+    def _advance(self, trial: Trial) -> Reported:
         report = trial.advance()
         first = trial.first_step_at
-        result = asdict(report) | {
-            "settings": list(report.settings),
-            "to_first_step_s": first - self.job.asked_at if first else None,
-            "done": trial.done,
-            "failed": None,
-        }
+        result = Reported(
+            **vars(report),
+            to_first_step_s=first - self.job.asked_at if first else None,
+            done=trial.done,
+        )
         if self.rank == 0:
             if self.job.final:
                 directory = self.job.study_directory
                 if self.job.run.deployable:
                     trial.save_model(self.job.path / MODEL, report.decode)
-                result["event"] = final_event(directory, self.job.run, report, trial.detections)
+                event = final_event(directory, self.job.run, report, trial.detections)
+                result = replace(result, event=event)
             self._save(trial, result)
         note, self._note = self._note, ""
-        return {"note": note} | result if note else result
+        return replace(result, note=note)
 
-    def _save(self, trial: Trial, result: Result) -> None:
+    def _save(self, trial: Trial, result: Reported) -> None:
         folder = self.job.path
         folder.mkdir(parents=True, exist_ok=True)
         if not self.job.final:
             write_scores(folder / SCORES, trial.scores)
-        write_whole(folder / REPORT, dumps(result))
+        write_whole(folder / REPORT, dumps(result.plain()))
         trial.save(folder / CHECKPOINT)
         last = (SCORES, DETECTIONS, MODEL) if trial.done else ()
         self.job.files.send(*last, REPORT, CHECKPOINT)

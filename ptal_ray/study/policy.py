@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from ptal_ray.space.domain import Scalar
+from ptal_ray.study.event_types import Recommendation
 from ptal_ray.study.view import StudyView
 
 
@@ -29,32 +29,6 @@ class Suggestion:
     fold: int | None = None
     seed: int = 0
     stage: str = "search"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recommendation:
-    """What a search recommends, by its own evidence.
-
-    Args:
-        arm: number of the configuration; 0 for the defaults.
-        trial: the first trial of that arm; None for the defaults.
-        params: its searched train parameters; empty for the defaults.
-        decode: all its decode parameters.
-        verdict: "better", "tie" or "defaults", see `policy.race.Verdict`; "" where the policy does
-            not compare with the defaults.
-        difference: {"mean", "low", "high", "cells"} to the defaults, fractions of mAP; empty where
-            they were not compared.
-        arms: what is believed of each arm, best first: {"arm", "trial", "params", "cells", "mean",
-            "sd", "state"}; empty where the policy has no beliefs.
-    """
-
-    arm: int
-    trial: int | None
-    params: dict[str, Scalar]
-    decode: dict[str, Scalar]
-    verdict: str = ""
-    difference: Mapping[str, float]
-    arms: tuple[Mapping[str, Any], ...] = ()
 
 
 class Policy(Protocol):

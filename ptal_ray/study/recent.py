@@ -7,6 +7,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ptal_ray.errors import DataError
+from ptal_ray.study.event_types import StudyEnd, event_of
+
 _TAIL = 1 << 16  # bytes at the end of a log, where its last event is
 
 
@@ -66,7 +69,7 @@ def _state(log: Path) -> str:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
         lines = file.read().splitlines()
     try:
-        last = json.loads(lines[-1])
-    except (IndexError, ValueError):
+        last = event_of(json.loads(lines[-1]), str(log))
+    except (IndexError, ValueError, AttributeError, DataError):
         return "unfinished"
-    return str(last["state"]) if last.get("event") == "study_end" else "unfinished"
+    return last.state if isinstance(last, StudyEnd) else "unfinished"

@@ -9,10 +9,10 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ptal_ray.storage.folder import Folder
 from ptal_ray.study.events import loads
+from ptal_ray.study.results import Reported, result_of
 from ptal_ray.training.worker import Worker
 
 CHECKPOINT, REPORT, SCORES, DETECTIONS, MODEL = (
@@ -36,16 +36,15 @@ class RunFolder:
         """The folder of the run on this machine."""
         return self.place.here
 
-    def report(self) -> dict[str, Any] | None:
-        """The result that was saved here with a checkpoint, if there is one."""
-        if not all((self.path / name).exists() for name in _STATE):
+    def report(self) -> Reported | None:
+        """The report that was saved here with a checkpoint, if there is one."""
+        if not self._has_state():
             return None
-        saved: dict[str, Any] = loads((self.path / REPORT).read_text("utf-8"))
-        return saved
+        return _reported((self.path / REPORT).read_text("utf-8"))
 
     def has_checkpoint(self) -> bool:
         """Whether the run can go on from a checkpoint."""
-        return self.report() is not None or self._remote_step() > 0
+        return self._has_state() or self._remote_step() > 0
 
     def agree(self, rank: int, world_size: int) -> None:
         """Every worker of a run has the same checkpoint here afterwards, the newest there is.
@@ -59,8 +58,8 @@ class RunFolder:
         if not self.place.remote:
             return
         if rank == 0:
-            here = (self.report() or {"step": 0})["step"]
-            if here > self._remote_step():
+            here = self.report()
+            if here is not None and here.step > self._remote_step():
                 self.send(SCORES, DETECTIONS, MODEL, *_STATE)
             else:
                 self._pull()
@@ -92,6 +91,9 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
             (self.place / name).remove()
 
+    def _has_state(self) -> bool:
+        return all((self.path / name).exists() for name in _STATE)
+
     def _pull(self) -> None:
         for name in reversed(_STATE):
             (self.path / name).unlink(missing_ok=True)
@@ -102,4 +104,10 @@ class RunFolder:
         if not self.place.remote or not set(_STATE) <= set(self.place.names()):
             return 0
         text = (self.place / REPORT).read()
-        return int(loads(text)["step"]) if text else 0
+        return _reported(text).step if text else 0
+
+
+def _reported(text: str | bytes) -> Reported:
+    result = result_of(loads(text))
+    assert isinstance(result, Reported)  # nothing else is saved
+    return result

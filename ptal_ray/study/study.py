@@ -18,6 +18,7 @@ from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.place import check_links, plain_name
 from ptal_ray.storage.whole import write_whole
 from ptal_ray.study.choices import SCHEDULERS, SEARCHERS
+from ptal_ray.study.event_types import StudyEnd, StudyStart
 from ptal_ray.study.finals import FinalConfig
 from ptal_ray.study.provenance import provenance
 from ptal_ray.study.run_folder import RunFolder
@@ -26,7 +27,6 @@ from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.supervision import annotated_ids, fold
 from ptal_ray.training.whole_split import on_whole_split
 
-RECOMMENDED = ("arm", "trial", "params", "decode")  # of the event, in short
 MOST_SEED = 2**32  # what every generator takes, with the seeds of final runs above it
 
 
@@ -239,28 +239,27 @@ def latest_study(storage: Path | Folder, space_name: str) -> str:
     return found[-1]
 
 
-def study_event(study: Study) -> dict[str, Any]:
-    """The "study" event: everything that is true of the whole study."""
+def study_event(study: Study) -> StudyStart:
+    """Everything that is true of the whole study."""
     store = FeatureStore.open(study.store)
     info, space = store.info, study.space
     external = space.remark()
-    return {
-        "event": "study",
-        "study": study.name,
-        "method": space.method,
-        "dataset": info.name,
-        "features": info.features,
-        "note": "; ".join(filter(None, [info.note, external])),
-        "external": external,
-        "space": space.as_dict(),
-        "defaults": {"train": space.train_defaults(), "decode": space.decode_defaults()},
-        "seed": study.seed,
+    return StudyStart(
+        study=study.name,
+        method=space.method,
+        dataset=info.name,
+        features=info.features,
+        note="; ".join(filter(None, [info.note, external])),
+        external=external,
+        space=space.as_dict(),
+        defaults={"train": space.train_defaults(), "decode": space.decode_defaults()},
+        seed=study.seed,
         **provenance(),
-        "data_hash": study.data_hash,
-        "searcher": study.searcher,
-        "scheduler": study.scheduler,
-        "annotated": _annotated(study, store),
-    }
+        data_hash=study.data_hash,
+        searcher=study.searcher,
+        scheduler=study.scheduler,
+        annotated=_annotated(study, store),
+    )
 
 
 def _annotated(study: Study, store: FeatureStore) -> dict[str, list[str]]:
@@ -340,8 +339,8 @@ def final_configs(study: Study, view: StudyView, role: str) -> tuple[FinalConfig
         store = FeatureStore.open(study.store)
         sealed: dict[str, Any] = {"decode_domains": {}, "score_on": "test"}
         default = replace(on_whole_split(trial_config(study, {}), store), **sealed)
-        tuned = space.decode_defaults() | best["decode"]
-        found = on_whole_split(trial_config(study, best["params"]), store)
+        tuned = space.decode_defaults() | best.decode
+        found = on_whole_split(trial_config(study, best.params), store)
         found = replace(found, decode=tuned, **sealed)
         arms = {"default": default} if found == default else {"best": found, "default": default}
     return tuple(
@@ -377,11 +376,11 @@ def why_none_finished(study: Study, view: StudyView) -> str:
     return f"{none}; {len(most)} of {trials} failed: {most[-1]}"
 
 
-def end_event(state: str, view: StudyView, message: str = "") -> dict[str, Any]:
-    """The "study_end" event, with what is recommended; `state` is "done" or "interrupted"."""
-    event = {"event": "study_end", "state": state, "message": message}
+def end_event(state: str, view: StudyView, message: str = "") -> StudyEnd:
+    """The end of a study, with what is recommended; `state` is "done" or "interrupted"."""
     if (best := view.recommended) is None:
-        return event
-    said = {key: best[key] for key in ("verdict", "difference", "arms")}
-    said["best_trial"] = best["trial"]
-    return event | said | {"recommended": {k: best[k] for k in RECOMMENDED}}
+        return StudyEnd(state=state, message=message)
+    return StudyEnd(
+        state=state, message=message, verdict=best.verdict, difference=best.difference,
+        arms=best.arms, best_trial=best.trial, recommended=best.short(),
+    )  # fmt: skip

@@ -8,15 +8,27 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+from typing import TypeGuard
 
 import numpy as np
 
 from ptal_ray.errors import DataError
 from ptal_ray.space.domain import Domain
 from ptal_ray.space.space import Budget, Final, Resources, Scalar, SearchSpace, Selection
-from ptal_ray.study.events import Event, EventLog, dumps, loads, read_events
+from ptal_ray.study.event_types import (
+    Event,
+    FinalReport,
+    Recommendation,
+    Report,
+    Restart,
+    StudyEnd,
+    StudyStart,
+    TrialEnd,
+    TrialStart,
+)
+from ptal_ray.study.events import EventLog, dumps, loads, read_events
 
 __all__ = [
     "EventLog",
@@ -34,27 +46,6 @@ __all__ = [
 ]
 
 STATES = ("running", "complete", "pruned", "failed")
-_KINDS = (
-    "study", "trial_start", "report", "trial_end", "recommended", "final_report", "study_end"
-)  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """One report of a trial; `seconds` of training and scoring so far, `to_first_step_s` from the
-    start of the trial to its first step (None where it was not measured), `settings` the objective
-    of every decode setting, the default first (empty in logs of earlier versions), `losses` the
-    points [step, value] of each term since the report before."""
-
-    time: float
-    step: int
-    objective: float
-    metrics: dict[str, float]
-    decode: dict[str, Scalar]
-    seconds: float
-    to_first_step_s: float | None = None
-    settings: tuple[float, ...] = ()
-    losses: dict[str, list[list[float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,62 +129,69 @@ class StudyView:
     """A study as its events tell it.
 
     Args:
-        study: the newest "study" event; empty before the first.
+        start: the newest "study" event; None before the first.
         end: the "study_end" event, or None while the study runs (or runs again).
-        recommended: the "recommended" event, or None before the search ended.
+        recommended: what the search recommends, or None before it ended.
         trials: by number.
         finals: by role, arm, seed; the last of each.
         started, updated: time of the first and of the last event; None without events.
         num_events: events read.
-        incidents: what did not go smoothly, oldest first: "restart" events, "study_end" events of
-            interruptions, and the "study" events that continued.
+        incidents: what did not go smoothly, oldest first: restarts, ends by interruption, and the
+            starts that continued.
     """
 
-    study: Event = field(default_factory=dict)
-    end: Event | None = None
-    recommended: Event | None = None
+    start: StudyStart | None = None
+    end: StudyEnd | None = None
+    recommended: Recommendation | None = None
     trials: tuple[TrialView, ...] = ()
     finals: tuple[FinalRun, ...] = ()
     started: float | None = None
     updated: float | None = None
     num_events: int = 0
-    incidents: tuple[Event, ...] = ()
+    incidents: tuple[StudyStart | Restart | StudyEnd, ...] = ()
+
+    @property
+    def study(self) -> StudyStart:
+        """The newest "study" event.
+
+        Raises:
+            DataError: there is none.
+        """
+        if self.start is None:
+            raise DataError("events.jsonl: has no study event; was the search started?")
+        return self.start
 
     def extend(self, events: Iterable[Event]) -> StudyView:
-        """The view after `events`, oldest first; kinds not named here are passed over."""
-        study, end, count = self.study, self.end, self.num_events
-        recommended = self.recommended
-        started, updated = self.started, self.updated
+        """The view after `events`, oldest first."""
+        start, end, recommended = self.start, self.end, self.recommended
         trials = {t.number: t for t in self.trials}
         finals = {(f.role, f.arm, f.seed): f for f in self.finals}
         incidents = list(self.incidents)
+        times = [] if self.started is None or self.updated is None else [self.started, self.updated]
+        count = self.num_events
         for event in events:
             count += 1
-            updated = event["time"]
-            started = updated if started is None else started
-            kind = event["event"]
-            stopped = kind == "study_end" and event["state"] != "done"
-            if kind == "restart" or stopped or (kind == "study" and study):
+            times = [*times[:1], event.time]
+            if _is_incident(event, start):
                 incidents.append(event)
-            if kind in _KINDS:
-                end = event if kind == "study_end" else None
-            if kind == "study":
-                study = event
-            elif kind == "recommended":
+            if not isinstance(event, Restart):
+                end = event if isinstance(event, StudyEnd) else None
+            if isinstance(event, StudyStart):
+                start = event
+            elif isinstance(event, Recommendation):
                 recommended = event
-            elif kind in ("trial_start", "report", "trial_end"):
-                number = int(event["trial"])
-                before = trials.get(number, TrialView(number=number, params={}))
-                trials[number] = _after(before, event)
-            elif kind == "final_report":
+            elif isinstance(event, TrialStart | Report | TrialEnd):
+                before = trials.get(event.trial, TrialView(number=event.trial, params={}))
+                trials[event.trial] = _after(before, event)
+            elif isinstance(event, FinalReport):
                 run = _final(event)
                 finals[run.role, run.arm, run.seed] = run
         return StudyView(
-            study=study,
+            start=start,
             end=end,
             recommended=recommended,
-            started=started,
-            updated=updated,
+            started=times[0] if times else None,
+            updated=times[-1] if times else None,
             num_events=count,
             incidents=tuple(incidents),
             trials=tuple(trials[n] for n in sorted(trials)),
@@ -215,7 +213,7 @@ class StudyView:
         """The trial of the recommended configuration; before one is recommended, the complete trial
         with the highest last objective, the first of equal ones. None where the defaults are."""
         if self.recommended:
-            number = self.recommended["trial"]
+            number = self.recommended.trial
             return next((t for t in self.trials if t.number == number), None)
         done = [t for t in self.trials if t.state == "complete" and t.finite]
         return max(done, key=lambda t: (t.objective, -t.number), default=None)
@@ -246,13 +244,13 @@ class StudyView:
         The winner is what is recommended; in logs of earlier versions what was tested or what the
         study ended with; else the best trial.
         """
-        defaults = self.study.get("defaults", {"train": {}, "decode": {}})
+        defaults = self.start.defaults if self.start else {"train": {}, "decode": {}}
         if self.recommended:
-            found = self.recommended["params"], self.recommended["decode"]
+            found = self.recommended.params, self.recommended.decode
         elif tested := self.runs("test", "best"):
             return tested[0].train, tested[0].decode
-        elif self.end and self.end.get("best_params"):
-            found = self.end["best_params"], self.end.get("best_decode", {})
+        elif self.end and self.end.best_params:
+            found = self.end.best_params, self.end.best_decode or {}
         elif self.best:
             found = self.best.params, self.best.reports[-1].decode
         else:
@@ -270,14 +268,14 @@ def summarise(runs: Sequence[FinalRun]) -> dict[str, Summary]:
 
 def resolved_space(view: StudyView) -> SearchSpace:
     """The search space of a study as its log tells it, whatever its method has become since."""
-    plain = view.study["space"]
+    plain = view.study.space
     domains, fixed = {}, {}
     for section in ("train", "decode"):
         values = plain.get(section, {}).items()
         domains[section] = {k: Domain.from_dict(v) for k, v in values if isinstance(v, dict)}
         fixed[section] = {k: v for k, v in values if not isinstance(v, dict)}
     return SearchSpace(
-        name=view.study["study"], method=plain["method"], dataset=plain["dataset"],
+        name=view.study.study, method=plain["method"], dataset=plain["dataset"],
         policy=plain.get("policy", "simple"),
         budget=Budget(**plain["budget"]), selection=Selection(**plain["selection"]),
         resources=Resources(**plain["resources"]), final=Final(**plain["final"]),
@@ -298,59 +296,53 @@ def _summary(values: Sequence[float]) -> Summary:
     return Summary(mean=float(np.mean(values)), sd=sd, values=tuple(values))
 
 
-def _after(trial: TrialView, event: Event) -> TrialView:
+def _is_incident(
+    event: Event, before: StudyStart | None
+) -> TypeGuard[StudyStart | Restart | StudyEnd]:
+    """Whether `event` says that something did not go smoothly; `before` is the last start."""
+    if isinstance(event, StudyEnd):
+        return event.state != "done"
+    return isinstance(event, Restart) or (isinstance(event, StudyStart) and before is not None)
+
+
+def _after(trial: TrialView, event: TrialStart | Report | TrialEnd) -> TrialView:
     """`trial` after one of its events."""
-    if event["event"] == "trial_start":
-        first = event["time"] if math.isnan(trial.started) else trial.started
-        return replace(
-            trial,
-            params=event["params"],
-            arm=event.get("arm", trial.number),
-            cell=event.get("cell", 0),
-            fold=event.get("fold"),
-            seed=event.get("seed"),
-            stage=event.get("stage", "search"),
-            state="running",
-            started=first,
-            ended=None,
-            message="",
-        )
-    if event["event"] == "trial_end":
-        return replace(
-            trial, state=event["state"], ended=event["time"], message=event.get("message", "")
-        )
-    return trial.with_report(
-        Report(
-            time=event["time"],
-            step=int(event["step"]),
-            objective=event["objective"],
-            metrics=event["metrics"],
-            decode=event["decode"],
-            seconds=event["seconds"],
-            to_first_step_s=event.get("to_first_step_s"),
-            settings=tuple(event.get("settings", ())),
-            losses=event.get("losses", {}),
-        )
+    if isinstance(event, Report):
+        return trial.with_report(event)
+    if isinstance(event, TrialEnd):
+        return replace(trial, state=event.state, ended=event.time, message=event.message)
+    return replace(
+        trial,
+        params=event.params,
+        arm=trial.number if event.arm is None else event.arm,
+        cell=event.cell,
+        fold=event.fold,
+        seed=event.seed,
+        stage=event.stage,
+        state="running",
+        started=event.time if math.isnan(trial.started) else trial.started,
+        ended=None,
+        message="",
     )
 
 
-def _final(event: Event) -> FinalRun:
-    detections = event.get("detections") or ""
+def _final(event: FinalReport) -> FinalRun:
+    detections = event.detections or ""
     if PurePath(detections).is_absolute() or ".." in PurePath(detections).parts:
         raise DataError(
             f"events.jsonl: detections {detections[:80]!r} lie elsewhere; restore the log, whose "
             "paths stay in the study directory"
         )
     return FinalRun(
-        role=event["role"],
-        arm=event["arm"],
-        seed=int(event["seed"]),
-        train=event["params"],
-        decode=event["decode"],
-        step=int(event["step"]),
-        metrics=event["metrics"],
+        role=event.role,
+        arm=event.arm,
+        seed=event.seed,
+        train=event.params,
+        decode=event.decode,
+        step=event.step,
+        metrics=event.metrics,
         detections=detections,
-        time=event["time"],
-        message=event.get("message", ""),
-        run_seed=event.get("run_seed"),
+        time=event.time,
+        message=event.message,
+        run_seed=event.run_seed,
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ptal_ray.errors import TrackingError
+from ptal_ray.study.event_types import StudyStart
 
 DIGEST = 36  # characters of a content hash that MLflow keeps
 
@@ -44,7 +45,7 @@ def living(experiment: Any) -> str:
     return str(experiment.experiment_id)
 
 
-def dataset_input(study: Mapping[str, Any]) -> Any:
+def dataset_input(study: StudyStart) -> Any:
     """The data of a study as MLflow takes it for an input of a run.
 
     Args:
@@ -52,10 +53,10 @@ def dataset_input(study: Mapping[str, Any]) -> Any:
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    content = str(study["data_hash"])
-    source = {"content": content, "features": str(study.get("features", ""))}
+    content = study.data_hash
+    source = {"content": content, "features": study.features}
     dataset = Dataset(
-        name=str(study["dataset"]),
+        name=study.dataset,
         digest=content[:DIGEST],
         source_type="ptal_ray",
         source=json.dumps(source),

@@ -21,7 +21,7 @@ _FOLDER = "model"
 
 def registered_name(view: StudyView) -> str:
     """ptal-<method>-<dataset>."""
-    name = f"ptal-{view.study['method']}-{view.study['dataset']}"
+    name = f"ptal-{view.study.method}-{view.study.dataset}"
     return re.sub(r"[/:]", "_", name)
 
 
@@ -30,7 +30,7 @@ def recommended_run(view: StudyView) -> str:
 
     Its other seeds are as good: the one with the best test result would be selected by it.
     """
-    if view.end is None or view.end["state"] != "done":
+    if view.end is None or view.end.state != "done":
         return ""
     runs = [run for run in view.runs("test", conclusion(view).arm) if run.metrics]
     return f"test/{runs[0].arm}/seed{runs[0].seed}" if runs else ""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ptal_ray.study.view import FinalRun, Report, StudyView, TrialView
+from ptal_ray.study.event_types import Report
+from ptal_ray.study.view import FinalRun, StudyView, TrialView
 
 MOST_METRICS = 25
 _AT_THRESHOLD = re.compile(r"\w+/mAP_\d\.\d+$")

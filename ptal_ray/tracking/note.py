@@ -11,7 +11,7 @@ ARMS = {"best": "best found", "default": "defaults"}
 def note(view: StudyView) -> str:
     """Markdown: the features, and the verdict with its table once there are test runs."""
     study = view.study
-    said = f"Features: {study.get('features', '?')}. {study.get('note', '')}".strip()
+    said = f"Features: {study.features}. {study.note}".strip()
     rows = [row for arm in view.arms("test") if (row := _row(view, arm))]
     if not rows:
         return said

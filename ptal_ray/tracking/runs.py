@@ -13,14 +13,23 @@ Timestamps are those of the events, so that writing an event twice changes nothi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ptal_ray.study.conclusion import conclusion, interval, test_reads
-from ptal_ray.study.events import Event, dumps
-from ptal_ray.study.view import FinalRun, Report, StudyView, TrialView, best_yaml, summarise
+from ptal_ray.study.event_types import (
+    Event,
+    FinalReport,
+    Report,
+    StudyEnd,
+    StudyStart,
+    TrialEnd,
+    TrialStart,
+)
+from ptal_ray.study.events import dumps
+from ptal_ray.study.view import FinalRun, StudyView, TrialView, best_yaml, summarise
 from ptal_ray.tracking.naming import (
     arm_name,
     cell,
@@ -119,32 +128,31 @@ class Round:
     def __init__(self, before: StudyView, events: Iterable[Event], study_dir: Path) -> None:
         self.view, self.study_dir = before, study_dir
         self.updates: dict[str, RunUpdate] = {}
-        write = {
-            "study": self._study, "trial_start": self._trial_start, "report": self._report,
-            "trial_end": self._trial_end, "final_report": self._final, "study_end": self._end,
+        write: dict[type[Event], Callable[[Any, StudyView], None]] = {
+            StudyStart: self._study, TrialStart: self._trial_start, Report: self._report,
+            TrialEnd: self._trial_end, FinalReport: self._final, StudyEnd: self._end,
         }  # fmt: skip
         for event in events:
             after = self.view.extend([event])
-            if event["event"] in write:
-                write[event["event"]](event, after)
+            if type(event) in write:
+                write[type(event)](event, after)
             self.view = after
 
     def _run(self, key: str, parent: str | None, name: str, kind: str, at: float) -> RunUpdate:
         new = RunUpdate(key=key, parent=parent, name=name, kind=kind, started_ms=_ms(at))
         return self.updates.setdefault(key, new)
 
-    def _study_run(self, event: Event) -> RunUpdate:
-        name = event.get("study") or self.view.study.get("study", "study")
-        return self._run("study", None, study_name(name), "study", event["time"])
+    def _study_run(self, study: StudyStart, at: float) -> RunUpdate:
+        return self._run("study", None, study_name(study.study), "study", at)
 
-    def _study(self, event: Event, after: StudyView) -> None:
-        run = self._study_run(event)
-        if self.view.study:
+    def _study(self, event: StudyStart, after: StudyView) -> None:
+        run = self._study_run(event, event.time)
+        if self.view.start:
             run.reopen()
         else:
             run.add_params(_resolved(event))
         run.tags |= _provenance(event)
-        whole = {k: v for k, v in event.items() if k not in ("event", "time")}
+        whole = {k: v for k, v in event.line().items() if k not in ("event", "time")}
         run.artifacts.append(
             Artifact(run="study", name="study.json", text=dumps(whole, indent=1) + "\n")
         )
@@ -152,39 +160,37 @@ class Round:
     def _trial_run(self, trial: TrialView, at: float) -> RunUpdate:
         return self._run(f"trial/{trial.number}", "study", trial_name(trial), "trial", at)
 
-    def _trial_start(self, event: Event, after: StudyView) -> None:
+    def _trial_start(self, event: TrialStart, after: StudyView) -> None:
         trial = _trial_of(after, event)
-        run = self._trial_run(trial, event["time"])
+        run = self._trial_run(trial, event.time)
         if any(t.number == trial.number for t in self.view.trials):
             run.reopen()
         else:
-            run.add_params(event["params"], "train.")
+            run.add_params(event.params, "train.")
             run.add_params(cell(trial))
         run.tags["state"] = "running"
 
-    def _report(self, event: Event, after: StudyView) -> None:
-        number, step = int(event["trial"]), int(event["step"])
+    def _report(self, event: Report, after: StudyView) -> None:
+        number, step = event.trial, event.step
         old, new = (_report_of(view, number, step) for view in (self.view, after))
         assert new is not None
         if old and dumps([old.objective, old.metrics]) == dumps([new.objective, new.metrics]):
             return  # trained again after a kill, with the same result
-        run = self._trial_run(_trial_of(after, event), event["time"])
-        last_step = int(after.study["space"]["budget"]["max_steps"])
+        run = self._trial_run(_trial_of(after, event), event.time)
+        last_step = int(after.study.space["budget"]["max_steps"])
         run.add_metrics(of_report(new, last_step), step, new.time)
         run.add_curves(new.losses, new.time)
 
-    def _trial_end(self, event: Event, after: StudyView) -> None:
+    def _trial_end(self, event: TrialEnd, after: StudyView) -> None:
         trial = _trial_of(after, event)
-        run = self._trial_run(trial, event["time"])
-        run.end(_STATUS[event["state"]], event["time"])
-        run.tags |= {"state": event["state"], "message": _cut(event.get("message", ""))}
+        run = self._trial_run(trial, event.time)
+        run.end(_STATUS[event.state], event.time)
+        run.tags |= {"state": event.state, "message": _cut(event.message)}
         if trial.reports:
             run.add_params(trial.reports[-1].decode, "decode.")
 
-    def _final(self, event: Event, after: StudyView) -> None:
-        final = next(
-            f for f in after.runs(event["role"], event["arm"]) if f.seed == int(event["seed"])
-        )
+    def _final(self, event: FinalReport, after: StudyView) -> None:
+        final = next(f for f in after.runs(event.role, event.arm) if f.seed == event.seed)
         known = self.view.runs(final.role, final.arm)
         arm, title = f"{final.role}/{final.arm}", arm_name(final, after)
         parent = self._run(arm, "study", title, "arm", final.time)
@@ -213,23 +219,23 @@ class Round:
             path = str(self.study_dir / final.detections)
             run.artifacts.append(Artifact(run=run.key, path=path))
 
-    def _end(self, event: Event, after: StudyView) -> None:
-        done = event["state"] == "done"
+    def _end(self, event: StudyEnd, after: StudyView) -> None:
+        done = event.state == "done"
         status = "FINISHED" if done else "KILLED"
-        run = self._study_run(event)
-        run.end(status, event["time"])
-        run.tags |= {"state": event["state"], "message": _cut(event.get("message", ""))}
-        said = {"best_trial": event.get("best_trial"), "verdict": conclusion(after).verdict or None}
+        run = self._study_run(after.study, event.time)
+        run.end(status, event.time)
+        run.tags |= {"state": event.state, "message": _cut(event.message)}
+        said = {"best_trial": event.best_trial, "verdict": conclusion(after).verdict or None}
         run.tags |= {name: str(value) for name, value in said.items() if value is not None}
         run.tags |= {NOTE: note(after), "ptal.test_reads": str(test_reads(after))}
         for trial in after.trials:
             if trial.state == "running":
                 killed = self._trial_run(trial, trial.started)
-                killed.end("KILLED", event["time"])
+                killed.end("KILLED", event.time)
                 killed.tags["state"] = "interrupted"
         for role in ("reselect", "test"):
             for name in after.arms(role):
-                self._arm_end(after, after.runs(role, name), status, event["time"])
+                self._arm_end(after, after.runs(role, name), status, event.time)
         text = best_yaml(after)
         if text:
             run.artifacts.append(Artifact(run="study", name="best.yaml", text=text))
@@ -277,27 +283,27 @@ def over_seeds(runs: Iterable[FinalRun]) -> dict[str, float]:
     return values
 
 
-def _trial_of(view: StudyView, event: Event) -> TrialView:
-    return next(t for t in view.trials if t.number == int(event["trial"]))
+def _trial_of(view: StudyView, event: TrialStart | Report | TrialEnd) -> TrialView:
+    return next(t for t in view.trials if t.number == event.trial)
 
 
-def _resolved(event: Event) -> dict[str, Any]:
+def _resolved(study: StudyStart) -> dict[str, Any]:
     """Everything that determines a study, flat: a searched parameter shows its domain."""
-    space = event["space"]
+    space = study.space
     names = ("method", "dataset", "features", "note", "seed", "searcher", "scheduler", "data_hash")
-    flat = {name: event[name] for name in names if name in event}
+    flat = {name: getattr(study, name) for name in names}
     sections = {k: v for k, v in space.items() if isinstance(v, dict)}
     for name in ("train", "decode"):
-        sections[name] = event["defaults"][name] | space.get(name, {})
+        sections[name] = study.defaults[name] | space.get(name, {})
     return flat | {f"{s}.{k}": v for s, keys in sections.items() for k, v in keys.items()}
 
 
-def _provenance(event: Event) -> dict[str, str]:
+def _provenance(study: StudyStart) -> dict[str, str]:
     """What may differ when a study is resumed elsewhere, as tags."""
-    tags = {f"version.{k}": str(v) for k, v in event.get("versions", {}).items()}
-    tags |= {f"hardware.{k}": _text(v) for k, v in event.get("hardware", {}).items()}
-    tags |= {"git_commit": str(event.get("git_commit", "")), "state": "running"}
-    return tags | {NOTE: note(StudyView(study=event))}
+    tags = {f"version.{k}": str(v) for k, v in study.versions.items()}
+    tags |= {f"hardware.{k}": _text(v) for k, v in study.hardware.items()}
+    tags |= {"git_commit": study.git_commit, "state": "running"}
+    return tags | {NOTE: note(StudyView(start=study))}
 
 
 def _report_of(view: StudyView, number: int, step: int) -> Report | None:

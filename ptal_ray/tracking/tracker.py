@@ -18,11 +18,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.errors import TrackingError
+from ptal_ray.errors import DataError, TrackingError
 from ptal_ray.storage.lock import locked
 from ptal_ray.storage.place import check_links
 from ptal_ray.storage.whole import write_whole
-from ptal_ray.study.events import Event, loads
+from ptal_ray.study.event_types import Event, StudyStart
+from ptal_ray.study.events import parse_events
 from ptal_ray.study.view import StudyView
 from ptal_ray.tracking import server as mlflow_server
 from ptal_ray.tracking.experiments import dataset_input
@@ -204,10 +205,10 @@ class MlflowTracker:
             return False  # the study has not begun
         study_id = hashlib.sha256(first).hexdigest()[:32]
         if self._state.study_id != study_id:
-            self._restore(study_id, self._experiment_name(str(loads(first)["dataset"])))
+            self._restore(study_id, self._experiment_name(self._begun(first).dataset))
         if self._server.study_id != study_id:
             self._server.open(study_id, self._state.experiment, self._state.runs)
-            self._describe(loads(first), study_id)
+            self._describe(self._begun(first), study_id)
         elif self._trouble:
             self._server.find_runs()
         events, offset = self._next_events()
@@ -217,14 +218,21 @@ class MlflowTracker:
         self._server.add_metrics("study", self._machine.look())
         return self._upload() or self._register() or self._settled()
 
-    def _describe(self, study: Event, study_id: str) -> None:
+    def _begun(self, first: bytes) -> StudyStart:
+        """The event of the first line of the log."""
+        (study,) = parse_events([first], self._log)
+        if not isinstance(study, StudyStart):
+            raise DataError(f"{self._log}:1: is no study event; restore the start of this log")
+        return study
+
+    def _describe(self, study: StudyStart, study_id: str) -> None:
         """What every run of the study gets, and the saved views of the study."""
         assert self._server is not None
         names = ("method", "dataset", "study", "features", "git_commit")
-        self._source = {name: str(study.get(name, "")) for name in names}
+        self._source = {name: str(getattr(study, name)) for name in names}
         self._dataset_input = dataset_input(study)
         views = of_study(study, study_id)
-        id = self._server.save_views(views, round(study["time"] * 1000))
+        id = self._server.save_views(views, round(study.time * 1000))
         with self._guard:
             self._save(experiment_id=id, views=opens_views(self._state.tracking_uri))
 
@@ -249,7 +257,7 @@ class MlflowTracker:
     def _dataset(self) -> str:
         """The dataset of the study; "" before its directory says so."""
         if first := self._first_line():
-            return str(loads(first)["dataset"])
+            return self._begun(first).dataset
         path = self.study_dir / "study.json"
         return str(json.loads(path.read_text("utf-8"))["space"]["dataset"]) if path.exists() else ""
 
@@ -294,7 +302,7 @@ class MlflowTracker:
             if size == ROUND_BYTES and b"\n" not in data:
                 data += file.readline()
         whole = data[: data.rfind(b"\n") + 1]
-        return [loads(line) for line in whole.splitlines()], start + len(whole)
+        return parse_events(whole.splitlines(), self._log), start + len(whole)
 
     def _write(self, events: list[Event], offset: int) -> None:
         """One round of events; the position moves only when all of it is written."""

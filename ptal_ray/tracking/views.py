@@ -10,11 +10,11 @@ import base64
 import json
 import urllib.request
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ptal_ray.study.conclusion import MEASURE
+from ptal_ray.study.event_types import StudyStart
 
 TRIED = (3, 17)  # major and minor version of MLflow
 LOCAL_UI = "http://127.0.0.1:5000"  # where `mlflow ui` listens
@@ -103,11 +103,11 @@ def trials(study: str, study_id: str, searched: Sequence[str]) -> View:
     )
 
 
-def of_study(event: Mapping[str, Any], study_id: str) -> tuple[View, View]:
+def of_study(study: StudyStart, study_id: str) -> tuple[View, View]:
     """The two views of a study, from its first event."""
-    train = event["space"].get("train", {})
+    train = study.space.get("train", {})
     searched = [name for name, domain in train.items() if isinstance(domain, dict)]
-    return leaderboard(), trials(str(event["study"]), study_id, searched)
+    return leaderboard(), trials(study.study, study_id, searched)
 
 
 def links(server: str, experiment_id: str, study_id: str, tried: bool) -> dict[str, str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
-from ptal_ray.study.job import Result, failure
+from ptal_ray.study.results import Failed, Reported, Result
 
 STOP = "stop"  # in place of a job: the workers go home
 GO, LEAVE, WAIT = "go", "leave", "wait"
@@ -65,16 +66,17 @@ class Mailbox:
                 return None
             return self._number, self._job
 
-    async def report(self, number: int, result: Result) -> None:
+    async def report(self, number: int, result: Reported | Failed) -> None:
         """Rank 0 has a report of job `number`."""
         async with self._changed:
             if number == self._number and not self._closed:
-                self._wanted, self._closed = False, bool(result["done"])
+                self._wanted, self._closed = False, result.done
                 if self._attempts > self._told:
-                    result = {"note": self._crash or "a worker died"} | result
-                    self._told = self._attempts
-                if result.get("step") != self._step:  # it gets on, however often a node is lost
-                    self._step = result.get("step")
+                    note = result.note or self._crash or "a worker died"
+                    result, self._told = replace(result, note=note), self._attempts
+                step = result.step if isinstance(result, Reported) else None
+                if step != self._step:  # it gets on, however often a node is lost
+                    self._step = step
                     self._attempts = self._told = 1
                 await self._results.put(result)
 
@@ -102,5 +104,5 @@ class Mailbox:
     def _fail(self, message: str) -> None:
         if not self._closed:
             self._closed = True
-            self._results.put_nowait(failure(message))
+            self._results.put_nowait(Failed(message=message))
             self._changed.notify_all()

@@ -26,6 +26,8 @@ from ptal_ray.errors import ConfigError, NoTrialFinished, StorageError, full_sto
 from ptal_ray.policy.policies import make_policy
 from ptal_ray.storage.lock import locked
 from ptal_ray.study.conductor import Conductor
+from ptal_ray.study.event_types import Event
+from ptal_ray.study.results import result_of
 from ptal_ray.study.study import Study, end_event, study_event, write_study
 from ptal_ray.study.view import EventLog, StudyView
 
@@ -34,7 +36,7 @@ PATIENCE_S = 60.0  # without a report, until it is looked whether any trial runs
 
 _LOG = logging.getLogger(__name__)
 
-Listener = Callable[[dict[str, Any]], None]
+Listener = Callable[[Event], None]
 
 
 def run_study(
@@ -86,7 +88,7 @@ def run_study(
 @contextmanager
 def _noted(study: Study, log: EventLog, listen: Listener) -> Iterator[None]:
     """Logs that the study begins, and how it ends; then removes what Ray left in it."""
-    _write(log, listen, **study_event(study))
+    _write(log, listen, study_event(study))
     state, message = "done", ""
     try:
         yield
@@ -102,7 +104,7 @@ def _noted(study: Study, log: EventLog, listen: Listener) -> Iterator[None]:
     finally:
         try:
             view = StudyView.read(study.directory)
-            _write(log, listen, **end_event(state, view, message))
+            _write(log, listen, end_event(state, view, message))
         except StorageError:
             if state == "done":  # otherwise a log without an end says enough
                 raise
@@ -255,11 +257,11 @@ class _Log(_Stateless, tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         bridge = self._bridge
-        bridge.call(bridge.conductor.ended, trial.trial_id, trial.last_result)
+        bridge.call(bridge.conductor.ended, trial.trial_id, result_of(trial.last_result or {}))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         bridge = self._bridge
-        bridge.call(bridge.conductor.ended, trial.trial_id, {}, _reason(trial))
+        bridge.call(bridge.conductor.ended, trial.trial_id, None, _reason(trial))
 
 
 class _Reports(_Stateless, tune.Stopper):
@@ -270,7 +272,8 @@ class _Reports(_Stateless, tune.Stopper):
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         conductor = self._bridge.conductor
-        self._bridge.call(conductor.reported, trial_id, result)
+        if (said := result_of(result)) is not None:
+            self._bridge.call(conductor.reported, trial_id, said)
         return bool(self._bridge.call(conductor.expired, trial_id))
 
     def stop_all(self) -> bool:
@@ -313,7 +316,6 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
 
 
-def _write(log: EventLog, listen: Listener, event: str, **fields: Any) -> None:
-    fields = {"time": time.time()} | fields
-    log.append(event, **fields)
-    listen({"event": event} | fields)
+def _write(log: EventLog, listen: Listener, event: Event) -> None:
+    log.append(event)
+    listen(event)

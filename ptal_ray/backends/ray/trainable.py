@@ -9,7 +9,7 @@ import torch
 from ray import tune
 
 from ptal_ray.space.space import Resources
-from ptal_ray.study.job import STANDBY, Job, JobRun, Result, stand_by
+from ptal_ray.study.job import STANDBY, Job, JobRun, stand_by
 
 
 class TrialProcess(tune.Trainable):
@@ -35,9 +35,10 @@ class TrialProcess(tune.Trainable):
             self.job_run = JobRun(Job.from_json(new_config["job"]), new_config["device"])
         return True
 
-    def step(self) -> Result:
+    def step(self) -> dict[str, Any]:
         """Trains to the next report."""
-        return self.job_run.advance() if self.job_run else stand_by()
+        result = self.job_run.advance() if self.job_run else stand_by()
+        return result.plain()
 
 
 def release_memory() -> None:

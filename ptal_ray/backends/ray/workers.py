@@ -24,7 +24,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ptal_ray.backends.ray.mailbox import LEAVE, STOP, WAIT, Mailbox
 from ptal_ray.backends.ray.trainable import device, release_memory
 from ptal_ray.space.space import Resources
-from ptal_ray.study.job import STANDBY, Job, JobRun, Result, stand_by
+from ptal_ray.study.job import STANDBY, Job, JobRun, stand_by
+from ptal_ray.study.results import Failed, Result
 
 DRIVER_MEMORY = 300 * 2**20  # a request that is never empty and never takes a CPU from a worker
 FAREWELL_S = 3.0
@@ -57,7 +58,7 @@ class StandingWorkers(tune.Trainable):
             self._crew.post(new_config["job"])
         return True
 
-    def step(self) -> Result:
+    def step(self) -> dict[str, Any]:
         """Waits for the workers' next report.
 
         Raises:
@@ -65,10 +66,10 @@ class StandingWorkers(tune.Trainable):
         """
         if not self._standby:
             assert self._crew is not None
-            return self._crew.next()
+            return self._crew.next().plain()
         if time.monotonic() - self._since > RELEASE_S:
             self.cleanup()
-        return stand_by()
+        return stand_by().plain()
 
     def cleanup(self) -> None:
         """Sends the workers home."""
@@ -191,10 +192,10 @@ def _work(run: JobRun, mailbox: Any, number: int) -> None:
     """
     while True:
         result = run.advance()
-        if run.rank == 0 or result["failed"]:
+        if run.rank == 0 or isinstance(result, Failed):
             ray.get(mailbox.report.remote(number, result))
-        if result["failed"]:
-            raise RuntimeError(result["failed"])
+        if isinstance(result, Failed):
+            raise RuntimeError(result.message)
         verdict = WAIT
         while verdict == WAIT:
             verdict = from_first(run.rank, partial(_ask, mailbox.verdict, number))

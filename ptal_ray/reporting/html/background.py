@@ -20,9 +20,9 @@ def configuration(view: StudyView) -> Section:
         return Section(key="configuration", title="Configuration", parts=parts)
     rows: list[list[Any]] = []
     for section, found in (("train", best[0]), ("decode", best[1])):
-        searched = view.study["space"].get(section, {})
+        searched = view.study.space.get(section, {})
         for name, value in found.items():
-            default = view.study["defaults"][section].get(name)
+            default = view.study.defaults[section].get(name)
             domain = searched.get(name)
             if isinstance(domain, dict) or value != default:
                 said = _domain(domain) if isinstance(domain, dict) else "fixed"
@@ -41,15 +41,15 @@ def _domain(domain: Mapping[str, Any]) -> str:
 
 def provenance(view: StudyView, commands: Sequence[str]) -> Section:
     """Machine, versions, data, seeds, and the commands that repeat the study."""
-    study, machine = view.study, view.study["hardware"]
+    study, machine = view.study, view.study.hardware
     seconds = view.updated - view.started if view.started and view.updated else 0.0
     rows = [
         ["machine", f"{machine['cpus']} CPUs ({machine['cpu']}), {machine['memory_gib']} GiB, "
                     f"GPUs: {', '.join(machine['gpus']) or 'none'}"],
-        ["versions", ", ".join(f"{k} {v}" for k, v in study["versions"].items() if v)],
-        ["commit", study["git_commit"] or "not from a checkout"],
-        ["data", f"{study['dataset']}, {study['features']}, content {study['data_hash']}"],
-        ["search", f"{study['searcher']}, {study['scheduler']}, seed {study['seed']}"],
+        ["versions", ", ".join(f"{k} {v}" for k, v in study.versions.items() if v)],
+        ["commit", study.git_commit or "not from a checkout"],
+        ["data", f"{study.dataset}, {study.features}, content {study.data_hash}"],
+        ["search", f"{study.searcher}, {study.scheduler}, seed {study.seed}"],
         ["from the first to the last event", f"{seconds:.0f} s"],
         ["incidents", str(len(view.incidents))],
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from ptal_ray.study.view import StudyView
 
 def shares(view: StudyView) -> dict[str, Shares]:
     """Importance with its spread, at the first report and at the last."""
-    last = int(view.study["space"]["budget"]["max_steps"])
+    last = int(view.study.space["budget"]["max_steps"])
     return {
         "at the first report": _shares(view, 0, 0),
         "at the full budget": _shares(view, -1, last),

@@ -16,11 +16,11 @@ def verdict(view: StudyView) -> Section:
     found = conclusion(view)
     study = view.study
     said = (
-        f"Method {study['method']} on {study['dataset']}, features: {study['features']}. "
+        f"Method {study.method} on {study.dataset}, features: {study.features}. "
         f"{len(view.trials)} trials, {len(view.runs('test', 'best'))} test runs of the best found. "
-        f"{study.get('note', '')}"
+        f"{study.note}"
     )
-    state = "" if view.end and view.end["state"] == "done" else "The study is not finished."
+    state = "" if view.end and view.end.state == "done" else "The study is not finished."
     basis = (
         "The interval is of the difference in mAP points, 95 %, paired by seed."
         if found.on_test

@@ -39,7 +39,7 @@ def report_html(view: StudyView, study_dir: Path, commands: Sequence[str]) -> st
         search.trials(view),
         background.provenance(view, commands),
     ]
-    return page(str(view.study["study"]), sections)
+    return page(view.study.study, sections)
 
 
 def _tested(view: StudyView, study_dir: Path) -> tuple[Tested | None, str]:

@@ -20,7 +20,7 @@ from ptal_ray.reporting.html.page import (
     shown,
     table,
 )
-from ptal_ray.study.conclusion import said_at_end
+from ptal_ray.study.conclusion import recommended
 from ptal_ray.study.view import StudyView, TrialView
 
 STATES = {"complete": BLUE, "pruned": GREY, "failed": ORANGE, "running": GREEN}
@@ -59,7 +59,8 @@ def history(view: StudyView) -> Section:
 
 def _beliefs(view: StudyView) -> list[dict[str, Any]]:
     """The incumbent by posterior mean after each trial."""
-    arms = {int(arm["arm"]): arm for arm in said_at_end(view).get("arms") or () if _has_mean(arm)}
+    said = recommended(view)
+    arms = {int(arm["arm"]): arm for arm in (said.arms if said else ()) if _has_mean(arm)}
     numbers, means, sds = [], [], []
     seen: set[int] = set()
     for trial in view.trials:
@@ -130,7 +131,7 @@ def searched(view: StudyView) -> dict[str, Mapping[str, Any]]:
     return {
         f"{section}.{name}": domain
         for section in ("train", "decode")
-        for name, domain in view.study["space"].get(section, {}).items()
+        for name, domain in view.study.space.get(section, {}).items()
         if isinstance(domain, dict)
     }
 

@@ -1,0 +1,107 @@
+"""What the process of a run tells the driver: a report, that the run failed, or that it stands by.
+
+Tune carries them as flat dictionaries and adds keys of its own; report.json holds them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+from ptal_ray.errors import DataError, PtalError, StorageError
+from ptal_ray.space.domain import Scalar
+from ptal_ray.study.event_types import FinalReport, Report, event_of
+
+HALTS: dict[str, type[PtalError]] = {"storage": StorageError, "data": DataError}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reported:
+    """A run reached a report step.
+
+    Args:
+        step, objective, metrics, decode, seconds, settings, losses: as for `TrialReport`.
+        to_first_step_s: from the start of the run to its first step; None where not measured.
+        done: it was the last one.
+        event: of a final run, whose time counts from when the driver has it.
+        note: what went wrong on the way; "" for nothing.
+    """
+
+    step: int
+    objective: float
+    metrics: dict[str, float]
+    decode: dict[str, Scalar]
+    seconds: float
+    settings: tuple[float, ...] = ()
+    losses: dict[str, list[list[float]]] = field(default_factory=dict)
+    to_first_step_s: float | None = None
+    done: bool
+    event: FinalReport | None = None
+    note: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """The dictionary that `result_of` reads back."""
+        said = {f.name: getattr(self, f.name) for f in fields(self)} | {"failed": None}
+        said |= {"settings": list(self.settings), "event": self.event and self.event.line()}
+        return {k: v for k, v in said.items() if k not in ("event", "note") or v}
+
+    def of_trial(self, number: int) -> Report:
+        """The event of search trial `number`."""
+        return Report(
+            trial=number, step=self.step, objective=self.objective, metrics=self.metrics,
+            decode=self.decode, seconds=self.seconds, to_first_step_s=self.to_first_step_s,
+            settings=self.settings, losses=self.losses,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """A job cannot go on, however often it is tried.
+
+    Args:
+        message: why.
+        halt: a key of `HALTS` where others would meet it too: there is no place for files, or the
+            data has changed; "" for a fault of this job.
+        note: as for `Reported`.
+    """
+
+    message: str
+    halt: str = ""
+    note: str = ""
+    done: ClassVar[bool] = True
+
+    def plain(self) -> dict[str, Any]:
+        """The dictionary that `result_of` reads back."""
+        said = {"done": True, "failed": self.message, "halt": self.halt, "note": self.note}
+        return {k: v for k, v in said.items() if k not in ("halt", "note") or v}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandBy:
+    """A process has waited a moment for a job; no report."""
+
+    note: ClassVar[str] = ""
+    done: ClassVar[bool] = False
+
+    def plain(self) -> dict[str, Any]:
+        """The dictionary that `result_of` reads back."""
+        return {"done": False, "failed": None, "standby": True}
+
+
+Result = Reported | Failed | StandBy
+
+
+def result_of(plain: Mapping[str, Any]) -> Result | None:
+    """The result that a dictionary says; None where it is none. Keys of others are ignored."""
+    if "failed" not in plain:
+        return None
+    if plain.get("standby"):
+        return StandBy()
+    note = plain.get("note", "")
+    if plain["failed"] is not None:
+        return Failed(message=plain["failed"], halt=plain.get("halt", ""), note=note)
+    given = {f.name: plain[f.name] for f in fields(Reported) if f.name in plain}
+    event = event_of(plain["event"], "report.json") if plain.get("event") else None
+    assert event is None or isinstance(event, FinalReport)
+    return Reported(**given | {"settings": tuple(plain.get("settings", ())), "event": event})
