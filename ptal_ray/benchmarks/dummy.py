@@ -44,8 +44,9 @@ class DummyTrial(tune.Trainable):
             return {"done": False, "failed": None, "standby": True}
         step = next(self._steps)
         done = step == self._plan["report_steps"][-1]
-        return made_up(self._plan["train"], step) | {
-            "step": step, "decode": {}, "seconds": SLEEP_S, "to_first_step_s": 0.01,
+        found = made_up(self._plan["train"], step)
+        return found | {
+            "settings": [found["objective"]], "step": step, "decode": {}, "seconds": SLEEP_S, "to_first_step_s": 0.01,
             "done": done, "failed": None, "event": self._final(step) if self._job["final"] else {},
         }  # fmt: skip
 

@@ -85,7 +85,7 @@ class Job:
 
     def to_json(self) -> str:
         """One JSON object; `from_json` reads it back."""
-        return json.dumps(asdict(self) | {"config": self.config.to_json()})
+        return json.dumps(vars(self) | {"config": self.config.to_json()})
 
     @staticmethod
     def from_json(text: str) -> Job:

@@ -6,6 +6,7 @@ MLflow, reports, resume and the live table all read the same log (`events.py`) t
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from ptal_ray.study.events import Event, EventLog, dumps, loads, read_events
 __all__ = [
     "EventLog",
     "FinalRun",
+    "GrowingView",
     "Report",
     "StudyView",
     "Summary",
@@ -161,44 +163,10 @@ class StudyView:
 
     def extend(self, events: Iterable[Event]) -> StudyView:
         """The view after `events`, oldest first; kinds not named here are passed over."""
-        study, end, count = self.study, self.end, self.num_events
-        recommended = self.recommended
-        started, updated = self.started, self.updated
-        trials = {t.number: t for t in self.trials}
-        finals = {(f.role, f.arm, f.seed): f for f in self.finals}
-        incidents = list(self.incidents)
+        growing = GrowingView(self)
         for event in events:
-            count += 1
-            updated = event["time"]
-            started = updated if started is None else started
-            kind = event["event"]
-            stopped = kind == "study_end" and event["state"] != "done"
-            if kind == "restart" or stopped or (kind == "study" and study):
-                incidents.append(event)
-            if kind in _KINDS:
-                end = event if kind == "study_end" else None
-            if kind == "study":
-                study = event
-            elif kind == "recommended":
-                recommended = event
-            elif kind in ("trial_start", "report", "trial_end"):
-                number = int(event["trial"])
-                before = trials.get(number, TrialView(number=number, params={}))
-                trials[number] = _after(before, event)
-            elif kind == "final_report":
-                run = _final(event)
-                finals[run.role, run.arm, run.seed] = run
-        return StudyView(
-            study=study,
-            end=end,
-            recommended=recommended,
-            started=started,
-            updated=updated,
-            num_events=count,
-            incidents=tuple(incidents),
-            trials=tuple(trials[n] for n in sorted(trials)),
-            finals=tuple(finals[k] for k in sorted(finals)),
-        )
+            growing.take(event)
+        return growing.view
 
     @staticmethod
     def from_events(events: Iterable[Event]) -> StudyView:
@@ -258,6 +226,74 @@ class StudyView:
         else:
             return None
         return defaults["train"] | found[0], defaults["decode"] | found[1]
+
+
+class GrowingView:
+    """A view that takes one event after the other, each in a time that does not grow with them.
+    Safe among threads.
+
+    Args:
+        view: where it starts.
+    """
+
+    def __init__(self, view: StudyView) -> None:
+        self._view: StudyView | None = view
+        self._plain = replace(view, trials=(), finals=(), incidents=())
+        self.trials = {t.number: t for t in view.trials}
+        self.finals = {(f.role, f.arm, f.seed): f for f in view.finals}
+        self._incidents = list(view.incidents)
+        self._guard = threading.Lock()
+
+    @property
+    def study(self) -> Event:
+        """The newest "study" event; empty before the first."""
+        return self._plain.study
+
+    @property
+    def view(self) -> StudyView:
+        """The view after all events so far; made anew only after another event."""
+        with self._guard:
+            if self._view is None:
+                self._view = replace(
+                    self._plain,
+                    trials=tuple(self.trials[n] for n in sorted(self.trials)),
+                    finals=tuple(self.finals[k] for k in sorted(self.finals)),
+                    incidents=tuple(self._incidents),
+                )
+            return self._view
+
+    def take(self, event: Event) -> None:
+        """The next event; kinds not named here are passed over."""
+        with self._guard:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        self._view, old, kind, time = None, self._plain, event["event"], event["time"]
+        if kind == "restart" or kind == "study" and old.study or _stopped(event):
+            self._incidents.append(event)
+        end = old.end
+        if kind in _KINDS:
+            end = event if kind == "study_end" else None
+        if kind in ("trial_start", "report", "trial_end"):
+            number = int(event["trial"])
+            before = self.trials.get(number, TrialView(number=number, params={}))
+            self.trials[number] = _after(before, event)
+        elif kind == "final_report":
+            run = _final(event)
+            self.finals[run.role, run.arm, run.seed] = run
+        self._plain = replace(
+            old,
+            study=event if kind == "study" else old.study,
+            recommended=event if kind == "recommended" else old.recommended,
+            end=end,
+            started=time if old.started is None else old.started,
+            updated=time,
+            num_events=old.num_events + 1,
+        )
+
+
+def _stopped(event: Event) -> bool:
+    return bool(event["event"] == "study_end" and event["state"] != "done")
 
 
 def summarise(runs: Sequence[FinalRun]) -> dict[str, Summary]:

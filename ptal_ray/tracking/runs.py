@@ -20,7 +20,7 @@ from typing import Any
 
 from ptal_ray.study.conclusion import conclusion, interval, test_reads
 from ptal_ray.study.events import Event, dumps
-from ptal_ray.study.view import FinalRun, Report, StudyView, TrialView, best_yaml, summarise
+from ptal_ray.study.view import FinalRun, GrowingView, StudyView, TrialView, best_yaml, summarise
 from ptal_ray.tracking.naming import (
     arm_name,
     cell,
@@ -117,29 +117,42 @@ class Round:
     """
 
     def __init__(self, before: StudyView, events: Iterable[Event], study_dir: Path) -> None:
-        self.view, self.study_dir = before, study_dir
+        self.study_dir = study_dir
         self.updates: dict[str, RunUpdate] = {}
-        write = {
-            "study": self._study, "trial_start": self._trial_start, "report": self._report,
-            "trial_end": self._trial_end, "final_report": self._final, "study_end": self._end,
+        self._growing = GrowingView(before)
+        of_trial = {
+            "trial_start": self._trial_start, "report": self._report, "trial_end": self._trial_end,
         }  # fmt: skip
+        of_study = {"study": self._study, "final_report": self._final, "study_end": self._end}
         for event in events:
-            after = self.view.extend([event])
-            if event["event"] in write:
-                write[event["event"]](event, after)
-            self.view = after
+            if write := of_trial.get(event["event"]):
+                number = int(event["trial"])
+                old = self._growing.trials.get(number)
+                self._growing.take(event)
+                write(event, old, self._growing.trials[number])
+            elif tell := of_study.get(event["event"]):
+                earlier = self._growing.view
+                self._growing.take(event)
+                tell(event, earlier, self._growing.view)
+            else:
+                self._growing.take(event)
+
+    @property
+    def view(self) -> StudyView:
+        """The study after the events."""
+        return self._growing.view
 
     def _run(self, key: str, parent: str | None, name: str, kind: str, at: float) -> RunUpdate:
         new = RunUpdate(key=key, parent=parent, name=name, kind=kind, started_ms=_ms(at))
         return self.updates.setdefault(key, new)
 
     def _study_run(self, event: Event) -> RunUpdate:
-        name = event.get("study") or self.view.study.get("study", "study")
+        name = event.get("study") or self._growing.study.get("study", "study")
         return self._run("study", None, study_name(name), "study", event["time"])
 
-    def _study(self, event: Event, after: StudyView) -> None:
+    def _study(self, event: Event, before: StudyView, after: StudyView) -> None:
         run = self._study_run(event)
-        if self.view.study:
+        if before.study:
             run.reopen()
         else:
             run.add_params(_resolved(event))
@@ -152,43 +165,41 @@ class Round:
     def _trial_run(self, trial: TrialView, at: float) -> RunUpdate:
         return self._run(f"trial/{trial.number}", "study", trial_name(trial), "trial", at)
 
-    def _trial_start(self, event: Event, after: StudyView) -> None:
-        trial = _trial_of(after, event)
+    def _trial_start(self, event: Event, before: TrialView | None, trial: TrialView) -> None:
         run = self._trial_run(trial, event["time"])
-        if any(t.number == trial.number for t in self.view.trials):
+        if before:
             run.reopen()
         else:
             run.add_params(event["params"], "train.")
             run.add_params(cell(trial))
         run.tags["state"] = "running"
 
-    def _report(self, event: Event, after: StudyView) -> None:
-        number, step = int(event["trial"]), int(event["step"])
-        old, new = (_report_of(view, number, step) for view in (self.view, after))
-        assert new is not None
+    def _report(self, event: Event, before: TrialView | None, trial: TrialView) -> None:
+        step = int(event["step"])
+        old = next((r for r in before.reports if r.step == step), None) if before else None
+        new = next(r for r in trial.reports if r.step == step)
         if old and dumps([old.objective, old.metrics]) == dumps([new.objective, new.metrics]):
             return  # trained again after a kill, with the same result
-        run = self._trial_run(_trial_of(after, event), event["time"])
-        last_step = int(after.study["space"]["budget"]["max_steps"])
+        run = self._trial_run(trial, event["time"])
+        last_step = int(self._growing.study["space"]["budget"]["max_steps"])
         run.add_metrics(of_report(new, last_step), step, new.time)
         run.add_curves(new.losses, new.time)
 
-    def _trial_end(self, event: Event, after: StudyView) -> None:
-        trial = _trial_of(after, event)
+    def _trial_end(self, event: Event, before: TrialView | None, trial: TrialView) -> None:
         run = self._trial_run(trial, event["time"])
         run.end(_STATUS[event["state"]], event["time"])
         run.tags |= {"state": event["state"], "message": _cut(event.get("message", ""))}
         if trial.reports:
             run.add_params(trial.reports[-1].decode, "decode.")
 
-    def _final(self, event: Event, after: StudyView) -> None:
+    def _final(self, event: Event, before: StudyView, after: StudyView) -> None:
         final = next(
             f for f in after.runs(event["role"], event["arm"]) if f.seed == int(event["seed"])
         )
-        known = self.view.runs(final.role, final.arm)
+        known = before.runs(final.role, final.arm)
         arm, title = f"{final.role}/{final.arm}", arm_name(final, after)
         parent = self._run(arm, "study", title, "arm", final.time)
-        if self.view.end:
+        if before.end:
             parent.reopen()
         if not known:
             parent.add_params(final.train, "train.")
@@ -213,7 +224,7 @@ class Round:
             path = str(self.study_dir / final.detections)
             run.artifacts.append(Artifact(run=run.key, path=path))
 
-    def _end(self, event: Event, after: StudyView) -> None:
+    def _end(self, event: Event, before: StudyView, after: StudyView) -> None:
         done = event["state"] == "done"
         status = "FINISHED" if done else "KILLED"
         run = self._study_run(event)
@@ -277,10 +288,6 @@ def over_seeds(runs: Iterable[FinalRun]) -> dict[str, float]:
     return values
 
 
-def _trial_of(view: StudyView, event: Event) -> TrialView:
-    return next(t for t in view.trials if t.number == int(event["trial"]))
-
-
 def _resolved(event: Event) -> dict[str, Any]:
     """Everything that determines a study, flat: a searched parameter shows its domain."""
     space = event["space"]
@@ -298,11 +305,6 @@ def _provenance(event: Event) -> dict[str, str]:
     tags |= {f"hardware.{k}": _text(v) for k, v in event.get("hardware", {}).items()}
     tags |= {"git_commit": str(event.get("git_commit", "")), "state": "running"}
     return tags | {NOTE: note(StudyView(study=event))}
-
-
-def _report_of(view: StudyView, number: int, step: int) -> Report | None:
-    reports = next((t.reports for t in view.trials if t.number == number), ())
-    return next((r for r in reports if r.step == step), None)
 
 
 def _text(value: Any) -> str:
