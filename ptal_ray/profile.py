@@ -16,6 +16,8 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from ptal_ray.space.catalog import POLICIES
+
 OTHERS = ("evaluation", "suppression", "tracking", "driver")  # targets that are no methods
 
 
@@ -56,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         "--trials", type=int, default=1000, help="driver: trials, which train nothing"
     )
     parser.add_argument("--concurrent", type=int, default=64, help="driver: concurrent trials")
+    parser.add_argument(
+        "--policy", choices=POLICIES, default="race", help="driver: of the study (default: race)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 

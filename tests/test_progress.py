@@ -15,7 +15,7 @@ from synthetic_study import SyntheticStudy
 from ptal_ray.reporting.progress import Progress
 from ptal_ray.reporting.remaining import Work, influential, seconds_left, work
 from ptal_ray.reporting.run_progress import following
-from ptal_ray.study.view import StudyView
+from ptal_ray.study.view import GrowingView, StudyView
 
 NAME = "apn_demo-20260801-120000"
 
@@ -24,7 +24,7 @@ def shown(study, view, width):
     """The lines of the live table of a study that is at `view`."""
     console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
     progress = Progress(study, console, live=False, quiet=True)
-    progress.view = view
+    progress.growing = GrowingView(view)
     console.print(progress.render())
     return console.file.getvalue().splitlines()
 

@@ -28,6 +28,7 @@ from ptal_ray.study.view import StudyView
 SPACE = """
 method: {method}
 dataset: profile
+policy: {policy}
 budget: {{trials: {trials}, min_steps: 10, max_steps: 270, eta: 3}}
 train:
   lr: {{loguniform: [1.0e-5, 1.0e-1]}}
@@ -52,20 +53,26 @@ class Sample:
     rss_mib: float
 
 
-def profile_driver(trials: int, concurrent: int) -> dict[str, Any]:
-    """Runs a study of `trials`, `concurrent` at a time; measures this process, which drives it."""
+def profile_driver(trials: int, concurrent: int, policy: str) -> dict[str, Any]:
+    """Runs a study of `trials`, `concurrent` at a time; measures this process, which drives it.
+
+    A race is measured without early stopping: its budget counts full runs, of which trials that
+    stop early are small shares, so that a budget of 1,000 would be many thousand trials.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        study = _study(Path(folder), trials, concurrent)
+        study = _study(Path(folder), trials, concurrent, policy)
         return _run(study, f"sqlite:///{folder}/mlflow.db", concurrent)
 
 
-def _study(folder: Path, trials: int, concurrent: int) -> Study:
+def _study(folder: Path, trials: int, concurrent: int, policy: str) -> Study:
     store = random_store(folder / "store", videos=24, snippets=8, dim=4, classes=2, points=2)
     method = next(n for n in names() if "." not in n)
     space = parse_space(
-        SPACE.format(method=method, trials=trials), name="driver", source="the driver's profile"
-    )
-    settings = {"num_trials": trials, "max_concurrent": concurrent}
+        SPACE.format(method=method, trials=trials, policy=policy), name="driver",
+        source="the driver's profile",
+    )  # fmt: skip
+    settings: dict[str, Any] = {"num_trials": trials, "max_concurrent": concurrent}
+    settings["scheduler"] = "none" if policy == "race" else "asha"
     return create_study(space, FeatureStore.open(store), folder / "studies", **settings)
 
 
@@ -120,11 +127,13 @@ def _clock() -> Any:
     """Watches the parts of the driver."""
     from ptal_ray.benchmarks.dummy import Clock
     from ptal_ray.policy.optuna_searcher import OptunaSearcher
+    from ptal_ray.policy.race import Race
     from ptal_ray.tracking.tracker import MlflowTracker
 
     clock = Clock()
     clock.watch(OptunaSearcher, "suggest", "suggestions")
-    for method in ("report", "finish", "annotate"):
+    clock.watch(Race, "next", "suggestions")
+    for method in ("record", "report", "finish", "annotate"):
         clock.watch(OptunaSearcher, method, "Optuna's record")
     clock.watch(EventLog, "append", "event log")
     clock.watch(MlflowTracker, "_round", "MLflow, in its thread")
@@ -179,7 +188,7 @@ def _lost(view: StudyView, events: Path, database: str) -> dict[str, int]:
         )
     with closing(sqlite3.connect(database)) as tables:
         (logged,) = tables.execute(
-            "select count(*) from metrics where key = 'objective'"
+            "select count(*) from metrics where key in ('objective', 'objective_last')"
         ).fetchone()
     return {
         "trials with a missing report": gaps,

@@ -45,8 +45,9 @@ class DummyTrial(tune.Trainable):
         if not self._job:
             return StandBy().plain()
         step = next(self._steps)
+        found = made_up(self._plan["train"], step)
         return Reported(
-            step=step, **made_up(self._plan["train"], step), decode={}, seconds=SLEEP_S,
+            step=step, **found, settings=(found["objective"],), decode={}, seconds=SLEEP_S,
             to_first_step_s=0.01, done=step == self._plan["report_steps"][-1],
             event=self._final(step) if self._job["final"] else None,
         ).plain()  # fmt: skip

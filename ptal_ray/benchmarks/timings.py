@@ -41,7 +41,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     if args.target == "driver":
         from ptal_ray.benchmarks.driver import profile_driver  # starts Ray, which no other does
 
-        return profile_driver(args.trials, args.concurrent)
+        return profile_driver(args.trials, args.concurrent, args.policy)
     if args.target not in names():
         known = ", ".join([*names(), "evaluation", "suppression", "tracking", "driver"])
         raise ConfigError(f"profile: target {args.target!r} is unknown; known are {known}")

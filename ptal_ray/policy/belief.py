@@ -8,9 +8,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -22,6 +24,45 @@ CELL = (0.25, 4.0)  # what fold and seed add to the score of every configuration
 INTERACTION = 0.25  # what a fold adds to one configuration
 SMOOTH_SHARE, LENGTHS = 0.8, (0.5, 1.5)  # of the variance, and length scales per sqrt(dimension)
 MEAN = 100.0  # variance of the common mean: it is not known beforehand
+LEAST_WEIGHT = 1e-9  # variances less likely than that are left out
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """The posterior for given variance ratios.
+
+    Args:
+        likelihood: logarithm.
+        prior: (A, A) covariance of the configurations.
+        arm: (N,) row of `prior`.
+        lower: (N, N) Cholesky factor of the covariance of the scores.
+        half: (N,) the scores without their mean, divided by `lower`.
+        noise: variance of one cell.
+    """
+
+    likelihood: float
+    prior: Floats
+    arm: Ints
+    lower: Floats
+    half: Floats
+    noise: float
+
+    @cached_property
+    def _gain(self) -> Floats:
+        """(N, A)"""
+        wide = self.prior[self.arm] + MEAN
+        found: Floats = solve_triangular(self.lower, wide, lower=True, check_finite=False)
+        return found
+
+    def mean(self, middle: float) -> Floats:
+        """(A,)"""
+        back = solve_triangular(self.lower, self.half, lower=True, trans="T", check_finite=False)
+        found: Floats = middle + (self.prior[:, self.arm] + MEAN) @ back
+        return found
+
+    def covariance(self) -> Floats:
+        """(A, A)"""
+        return self.noise * (self.prior + MEAN - self._gain.T @ self._gain)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +71,34 @@ class Belief:
 
     Args:
         mean: (A,) fractions of mAP.
-        covariance: (A, A).
         noise: variance of one cell around the score of its configuration, the part that all
             configurations share in a cell left out.
+        parts: posteriors for given variances: their weight, mean (A,) and the rest.
     """
 
     mean: Floats
-    covariance: Floats
     noise: float
+    parts: tuple[tuple[float, Floats, _Part], ...]
+
+    @cached_property
+    def covariance(self) -> Floats:
+        """(A, A)"""
+        found = np.zeros((len(self.mean), len(self.mean)))
+        for weight, mean, part in self.parts:
+            apart = mean - self.mean
+            found += weight * (part.covariance() + np.outer(apart, apart))
+        return found
+
+    @cached_property
+    def _factor(self) -> Floats:
+        """(A, A) whose product with its transpose is the covariance."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        found: Floats = vectors * np.sqrt(np.maximum(values, 0.0))
+        return found
+
+    def draw(self, rng: np.random.Generator) -> Floats:
+        """(A,) scores drawn from the posterior."""
+        return self.mean + self._factor @ rng.standard_normal(len(self.mean))
 
     @property
     def sd(self) -> Floats:
@@ -77,16 +138,17 @@ def believe(
             CONFIGURATION, _kernels(coordinates), CELL
         )
     ]
-    likelihood = np.array([f[0] for f in found])
-    weight = np.exp(likelihood - likelihood.max())
+    best = max(part.likelihood for part in found)
+    found = [part for part in found if part.likelihood > best + np.log(LEAST_WEIGHT)]
+    weight = np.exp([part.likelihood - best for part in found])
     weight /= weight.sum()
-    means = np.stack([f[1] for f in found])
-    mean = weight @ means
-    covariance = sum(
-        w * (f[2] + np.outer(f[1] - mean, f[1] - mean)) for w, f in zip(weight, found, strict=True)
+    means = [part.mean(float(y.mean())) for part in found]
+    noise = float(weight @ np.array([part.noise for part in found])) * (1 + INTERACTION)
+    return Belief(
+        mean=weight @ np.stack(means),
+        noise=noise,
+        parts=tuple(zip(weight.tolist(), means, found, strict=True)),
     )
-    noise = float(weight @ np.array([f[3] for f in found])) * (1 + INTERACTION)
-    return Belief(mean=mean, covariance=np.asarray(covariance), noise=noise)
 
 
 def _without_failures(y: Floats) -> Floats:
@@ -103,19 +165,16 @@ def _kernels(coordinates: Floats) -> Iterator[Floats]:
         yield SMOOTH_SHARE * np.exp(-apart / (2 * length**2)) + (1 - SMOOTH_SHARE) * own
 
 
-def _posterior(
-    y: Floats, arm: Ints, prior: Floats, rest: Floats
-) -> tuple[float, Floats, Floats, float]:
-    """(log likelihood, mean (A,), covariance (A, A), noise variance) for given variance ratios.
+def _posterior(y: Floats, arm: Ints, prior: Floats, rest: Floats) -> _Part:
+    """The posterior for given variance ratios.
 
     The noise variance has a weak inverse gamma prior of one cell, at a hundredth of mAP.
     """
     covariance = prior[np.ix_(arm, arm)] + rest + MEAN
-    lower = np.linalg.cholesky(covariance)
-    middle = y.mean()
-    half = np.linalg.solve(lower, y - middle)
+    lower = np.asarray(np.linalg.cholesky(covariance), np.float64)
+    half = solve_triangular(lower, y - y.mean(), lower=True, check_finite=False)
     noise = float((half @ half + 1e-4) / (len(y) + 1))
     likelihood = -0.5 * (len(y) + 1) * np.log(noise) - np.log(np.diag(lower)).sum()
-    gain = np.linalg.solve(lower, prior[arm] + MEAN)  # (N, A)
-    mean = middle + gain.T @ half
-    return float(likelihood), mean, noise * (prior + MEAN - gain.T @ gain), noise
+    return _Part(
+        likelihood=float(likelihood), prior=prior, arm=arm, lower=lower, half=half, noise=noise
+    )

@@ -22,13 +22,25 @@ def choose(arms: Sequence[Floats], arm: int) -> int:
         arms: one an arm, (cells, J) objectives; arms without cells have none.
         arm: which one.
     """
-    gain, spread = _gains(arms, arm)
+    gain, spread = _Others(arms).gains(arm)
     return _best(_effects(arms[arm]), gain, spread)
 
 
 def out_of_cell(arms: Sequence[Floats], arm: int) -> Floats:
     """(cells,) objectives of an arm, each at the setting that its other cells choose."""
-    gain, spread = _gains(arms, arm)
+    return _out_of_cell(arms, arm, _Others(arms))
+
+
+def all_out_of_cell(arms: Sequence[Floats]) -> list[Floats]:
+    """`out_of_cell` of every arm."""
+    others = _Others(arms)
+    return [_out_of_cell(arms, arm, others) for arm in range(len(arms))]
+
+
+def _out_of_cell(arms: Sequence[Floats], arm: int, others: _Others) -> Floats:
+    if arms[arm].shape[1] == 1:  # nothing to choose
+        return arms[arm][:, 0]
+    gain, spread = others.gains(arm)
     own = _effects(arms[arm])
     chosen = [_best(np.delete(own, k, axis=0), gain, spread) for k in range(len(own))]
     return arms[arm][np.arange(len(own)), chosen]
@@ -38,18 +50,30 @@ def _effects(own: Floats) -> Floats:
     return own - own[:, :1]
 
 
-def _gains(arms: Sequence[Floats], arm: int) -> tuple[Floats, Floats]:
-    """(J,) mean gain over the default setting of the better half of the other arms, its variance
-    between cells."""
-    others = [own for k, own in enumerate(arms) if k != arm and len(own)]
-    settings = arms[arm].shape[1]
-    if not others:
-        return np.zeros(settings), np.full(settings, np.inf)
-    level = np.array([own[:, 0].mean() for own in others])
-    good = [own for own, value in zip(others, level, strict=True) if value >= np.median(level)]
-    rows = np.concatenate([_effects(own) for own in good])
-    gain = np.mean([_effects(own).mean(axis=0) for own in good], axis=0)
-    return gain, rows.var(axis=0, ddof=1) if len(rows) > 1 else np.full(settings, np.inf)
+class _Others:
+    """What the other arms gain by each setting, asked for arm after arm."""
+
+    def __init__(self, arms: Sequence[Floats]) -> None:
+        known = [k for k, own in enumerate(arms) if len(own)]
+        effects = [_effects(arms[k]) for k in known]
+        self._arm = np.array(known)
+        self._level = np.array([arms[k][:, 0].mean() for k in known])
+        self._settings = max(own.shape[1] for own in arms)
+        self._gain = np.array([own.mean(axis=0) for own in effects])  # (A, J)
+        self._rows = np.concatenate([np.zeros((0, self._settings)), *effects])  # (N, J)
+        self._row = np.repeat(np.arange(len(known)), [len(own) for own in effects])
+
+    def gains(self, arm: int) -> tuple[Floats, Floats]:
+        """(J,) mean gain over the default setting of the better half of the other arms, its
+        variance between cells."""
+        unknown = np.full(self._settings, np.inf)
+        other = self._arm != arm
+        if not other.any():
+            return np.zeros(self._settings), unknown
+        good = other & (self._level >= np.median(self._level[other]))
+        rows = self._rows[good[self._row]]
+        gain = self._gain[good].mean(axis=0)
+        return gain, rows.var(axis=0, ddof=1) if len(rows) > 1 else unknown
 
 
 def _best(effects: Floats, gain: Floats, variance: Floats) -> int:

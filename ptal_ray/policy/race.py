@@ -13,16 +13,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ptal_ray.policy.belief import Belief, believe
+from ptal_ray.policy.belief import Belief
 from ptal_ray.policy.decode_choice import choose, out_of_cell
+from ptal_ray.policy.evidence import Evidence
 from ptal_ray.policy.gate import NO_DIFFERENCE, Difference, accepted, compare
 
 Floats = NDArray[np.float64]
 SCREEN, RACE, GATE = EVERY = "screen", "race", "gate"
 SCREENED, RACED = 0.5, 0.75  # of the budget, when screening and when racing ends
-FAR = 2.0  # standard deviations of a cell by which an arm leads the defaults for more screening
+FAR = 1.5  # standard deviations of the difference of two cells: a lead that prolongs screening
 LEAST_RACED = 2  # full runs of racing that longer screening leaves
 FEWEST_GATE_CELLS, MOST_GATE_CELLS = 2, 8
+MOST_BELIEVED = 128  # arms of a posterior, those that scored best: its cost grows with their cube
+EVERY_OUTCOME = 32  # after more outcomes, a posterior is made anew after a share of as many more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +112,10 @@ class Race:
         self._exhausted = False
         self._spent = 0.0
         self._begun = 0
-        self._belief: tuple[list[int], Belief] | None = None  # until the next outcome
+        self._outcomes = 0
+        self._due = 0  # the number of outcomes at which the belief is made anew
+        self._evidence: Evidence | None = None
+        self._belief: tuple[list[int], Belief] | None = None  # of the evidence, once it is asked
 
     @property
     def gate_cells(self) -> int:
@@ -160,7 +166,7 @@ class Race:
         arm.pending.discard(cell.index)
         arm.cells[cell.index] = np.asarray(objectives, float)
         self._spent += share
-        self._belief = None
+        self._ended(cell)
 
     def drop(self, cell: Cell, share: float) -> None:
         """A cell failed or was stopped early; its arm is out of the race, if not the defaults."""
@@ -168,13 +174,29 @@ class Race:
         arm.pending.discard(cell.index)
         arm.stopped = True
         self._spent += share
-        self._belief = None
+        self._ended(cell)
+
+    def _ended(self, cell: Cell) -> None:
+        """Takes the evidence again where it is due: after every outcome, of many after a few. That
+        depends on the number of outcomes alone, so that an interrupted race goes on as if it had
+        not stopped."""
+        if cell.stage == GATE:
+            return
+        self._outcomes += 1
+        if self._outcomes >= self._due:
+            self._due = self._outcomes + max(1, self._outcomes // EVERY_OUTCOME)
+            self._evidence, self._belief = self._known(), None
+
+    def _settle(self) -> None:
+        """Takes all that came after the last evidence: no more will."""
+        if self._evidence is not None and self._evidence.outcomes < self._outcomes:
+            self._evidence, self._belief = self._known(), None
 
     def belief(self) -> tuple[list[int], Belief] | None:
         """The arms in the race, and what to believe of each at its decode setting, by the cells
-        before the gate; None before the first outcome."""
-        if self._belief is None:
-            self._belief = self._believe()
+        before the gate; None before the first outcome. Of very many the best ones."""
+        if self._belief is None and self._evidence is not None:
+            self._belief = self._evidence.arms, self._evidence.believed(self.num_folds)
         return self._belief
 
     def believed(self) -> Floats:
@@ -186,6 +208,7 @@ class Race:
 
     def verdict(self) -> Verdict:
         """The recommendation by all that was told."""
+        self._settle()
         finalist = self._finalist()
         tuned = self._setting(0)
         own = self._setting(finalist) if finalist else 0
@@ -230,21 +253,21 @@ class Race:
         found = self.belief()
         return found[1].noise if found else 0.0
 
-    def _believe(self) -> tuple[list[int], Belief] | None:
-        known = [k for k, arm in enumerate(self.arms) if len(arm.scores()) and self._runs(k)]
+    def _known(self) -> Evidence | None:
+        """The evidence so far: the best arms by their mean scores, and always the defaults."""
+        scores = {k: arm.scores() for k, arm in enumerate(self.arms) if self._runs(k)}
+        scores = {k: own for k, own in scores.items() if len(own)}
+        best = sorted(scores, key=lambda k: (k > 0, -float(scores[k].mean(axis=0).max()), k))
+        known = sorted(best[:MOST_BELIEVED])
         if not known:
             return None
-        columns = [self.arms[k].scores() for k in known]
-        scores, row, cell = [], [], []
-        for k, arm in enumerate(known):
-            scores += out_of_cell(columns, k).tolist()
-            own = self.arms[arm]
-            index = [i for i in sorted(own.cells) if own.stages[i] != GATE]
-            row += [k] * len(index)
-            cell += index
-        folds = [c % self.num_folds for c in cell]
+        cells = [[i for i in sorted(a.cells) if a.stages[i] != GATE]
+                 for a in (self.arms[k] for k in known)]  # fmt: skip
         places = np.stack([self.arms[k].coordinates for k in known])
-        return known, believe(scores, row, cell, folds, places)
+        return Evidence(
+            arms=known, scores=[scores[k] for k in known], cells=cells, places=places,
+            outcomes=self._outcomes,
+        )  # fmt: skip
 
     def _runs(self, arm: int) -> bool:
         return arm == 0 or not self.arms[arm].stopped
@@ -293,11 +316,8 @@ class Race:
         found = self.belief()
         if self.time_share > SCREENED or not found or 0 not in found[0]:
             return SCREENED
-        belief = found[1]
         plain = float(np.mean([s[0] for s in self.arms[0].scores()]))
-        best = int(belief.mean.argmax())
-        deviation = float(np.sqrt(belief.covariance[best, best] + belief.noise))
-        if belief.mean[best] - plain <= FAR * deviation:
+        if found[1].mean.max() - plain <= FAR * np.sqrt(2 * found[1].noise):
             return SCREENED
         return max(SCREENED, 1 - (2 * self.gate_cells + LEAST_RACED) / self.budget)
 
@@ -315,8 +335,7 @@ class Race:
         known, belief = found
         rng = np.random.default_rng([self.seed, self._begun])
         for _ in range(8):
-            draw = rng.multivariate_normal(belief.mean, belief.covariance, method="eigh")
-            if cell := self._one_more(known[int(draw.argmax())]):
+            if cell := self._one_more(known[int(belief.draw(rng).argmax())]):
                 return cell
         return None
 
@@ -333,6 +352,7 @@ class Race:
             return None
         if self.time_share >= 1:
             return None
+        self._settle()
         sides = [0] if (finalist := self._finalist()) == 0 else [finalist, 0]
         if sides == [0] and self._setting(0) == 0:
             return None

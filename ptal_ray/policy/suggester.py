@@ -19,6 +19,7 @@ from ptal_ray.study.study import Study
 Floats = NDArray[np.float64]
 FIRST_RANDOM = 10  # arms before a searcher learns, the least that CMA-ES starts from
 MOST_CHANGED = 4  # parameters in which a configuration near the defaults differs from them
+GOOD, MOST_LEARNT = 25, 256  # arms that a searcher learns from: the best, and the newest others
 MOST_NEAR = 0.5  # share of the configurations near the defaults, where those are the best known
 
 
@@ -41,6 +42,9 @@ class Suggester:
         defaults = space.train_defaults()
         self.defaults = {name: defaults[name] for name in space.train}
         self._grid = grid(study) if study.searcher == "grid" else None
+        self._learnt: optuna.Study | None = None
+        self._learnt_arms = 0
+        self._learnt_from: Floats = np.zeros(0)
 
     def suggest(
         self, arm: int, known: Sequence[dict[str, Scalar]], believed: Floats
@@ -86,20 +90,34 @@ class Suggester:
     def _drawn(
         self, arm: int, known: Sequence[dict[str, Scalar]], believed: Floats
     ) -> dict[str, Scalar]:
+        draw = int(np.random.SeedSequence([self._study.seed, arm]).generate_state(1)[0])
+        study = self._taught(known, believed)
+        past = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        learns = len(past) >= FIRST_RANDOM and bool(np.isfinite(believed).any())
+        study.sampler = _sampler(self._study.searcher if learns else "random", draw, past)
+        trial = study.ask()
+        found = complete(trial, self._distributions, self._domains)
+        study.tell(trial, state=TrialState.FAIL)  # what becomes of it is told as a past one
+        return found
+
+    def _taught(self, known: Sequence[dict[str, Scalar]], believed: Floats) -> optuna.Study:
+        """A study of Optuna's that holds the past; the one before where no belief changed."""
         finite = believed[np.isfinite(believed)]
         lie = float(finite.min()) if len(finite) else 0.0  # of arms under way: no two alike
-        past = [
-            self._past(params, lie if np.isnan(value) else float(value))
-            for params, value in zip(known, believed, strict=True)
-            if all(self._domains[k].contains(v) for k, v in params.items())
-        ]
-        learns = len(past) >= FIRST_RANDOM and len(finite)
-        kind = self._study.searcher if learns else "random"
-        draw = int(np.random.SeedSequence([self._study.seed, arm]).generate_state(1)[0])
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        study = optuna.create_study(direction="maximize", sampler=_sampler(kind, draw, past))
-        study.add_trials(past)
-        return complete(study.ask(), self._distributions, self._domains)
+        before = self._learnt_from
+        same = np.array_equal(before, believed[: len(before)], equal_nan=True)
+        newer = np.isnan(believed[len(before) :]).all()
+        if self._learnt is None or not same or not newer or self._study.searcher == "cmaes":
+            optuna.logging.set_verbosity(optuna.logging.ERROR)
+            self._learnt = optuna.create_study(direction="maximize")
+            self._learnt_from, self._learnt_arms = believed, 0
+        newest = range(self._learnt_arms, len(known))
+        for arm in newest if self._learnt_arms else _kept(believed):
+            value = float(believed[arm])
+            if all(self._domains[k].contains(v) for k, v in known[arm].items()):
+                self._learnt.add_trial(self._past(known[arm], lie if np.isnan(value) else value))
+        self._learnt_arms = len(known)
+        return self._learnt
 
     def _past(self, params: dict[str, Scalar], value: float) -> FrozenTrial:
         return create_trial(
@@ -110,11 +128,19 @@ class Suggester:
         )
 
 
+def _kept(believed: Floats) -> list[int]:
+    """The arms that a searcher learns from, in their order: of very many the best ones, which are
+    all that TPE takes for good, and the newest."""
+    order = np.argsort(-np.nan_to_num(believed, nan=-np.inf), kind="stable")
+    others = np.sort(order[GOOD:])[-(MOST_LEARNT - GOOD) :]
+    return sorted([*order[:GOOD].tolist(), *others.tolist()])
+
+
 def _sampler(kind: str, seed: int, past: Sequence[FrozenTrial]) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if kind == "tpe":
-            return TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=0)
+            return TPESampler(seed=seed, multivariate=True, n_startup_trials=0)
         if kind == "gp":
             return GPSampler(seed=seed, n_startup_trials=0)
         if kind == "cmaes":

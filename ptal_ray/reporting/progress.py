@@ -18,7 +18,7 @@ from ptal_ray.reporting.remaining import influential, seconds_left, work
 from ptal_ray.space.space import Scalar
 from ptal_ray.study.event_types import Event, FinalReport, TrialEnd
 from ptal_ray.study.study import Study
-from ptal_ray.study.view import FinalRun, StudyView, TrialView, read_events
+from ptal_ray.study.view import FinalRun, GrowingView, StudyView, TrialView, read_events
 from ptal_ray.training.selection import ByPoints, called, main_figure
 
 REFRESHES_PER_S = 4
@@ -41,7 +41,7 @@ class Progress:
         self.study, self.console = study, console
         self._quiet = quiet
         events = read_events(study.events) if study.events.exists() else []
-        self.view = StudyView.from_events(events)
+        self.growing = GrowingView(StudyView.from_events(events))
         self._steps_before = work(self.view, study.space, study.num_trials).done
         self._began = time.time()
         self._live: Live | None = None
@@ -64,9 +64,14 @@ class Progress:
         if self._live:
             self._live.stop()
 
+    @property
+    def view(self) -> StudyView:
+        """The study after all events so far."""
+        return self.growing.view
+
     def event(self, event: Event) -> None:
         """A new event of the study."""
-        self.view = self.view.extend([event])
+        self.growing.take(event)
         if self._live and isinstance(event, TrialEnd):
             return  # the table has it
         if not self._quiet and (line := self._line(event)):
@@ -125,7 +130,7 @@ class Progress:
 
     def _line(self, event: Event) -> str:
         if isinstance(event, TrialEnd):
-            return _trial_line(next(t for t in self.view.trials if t.number == event.trial))
+            return _trial_line(self.growing.trials[event.trial])
         if isinstance(event, FinalReport):
             run = self.view.runs(event.role, event.arm)
             return _final_line(next(r for r in run if r.seed == event.seed))

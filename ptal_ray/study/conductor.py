@@ -23,7 +23,7 @@ from ptal_ray.study.results import HALTS, Failed, Reported, Result
 from ptal_ray.study.retention import Retention
 from ptal_ray.study.run_folder import DETECTIONS
 from ptal_ray.study.study import Study, final_configs, trial_config, why_none_finished
-from ptal_ray.study.view import EventLog, StudyView, TrialView, read_events
+from ptal_ray.study.view import EventLog, GrowingView, StudyView, TrialView, read_events
 
 RESELECT, RECOMMEND, TEST = "reselect", "recommend", "test"
 TIME_BUDGET = "time budget"
@@ -65,7 +65,7 @@ class Conductor:
         events = read_events(study.events)
         left = (study.time_budget_s or float("inf")) - searched_seconds(events)
         self._stop_at = time.time() + left
-        self.view = StudyView.from_events(events)
+        self._growing = GrowingView(StudyView.from_events(events))
         policy.restore(self.view)
         self._retention = Retention(study, self.view)
         self._interrupted = deque(t for t in self.view.trials if t.state == "running")
@@ -80,6 +80,11 @@ class Conductor:
         self._num_ended = 0
         self._standing_by: dict[str, int] = {}  # how many runs had ended when each was told to
         self.without_process: set[str] = set()  # ids that the backend has found no place for
+
+    @property
+    def view(self) -> StudyView:
+        """The study after all events so far."""
+        return self._growing.view
 
     @property
     def over(self) -> bool:
@@ -261,7 +266,8 @@ class Conductor:
         if study.time_budget_s:
             shares.append(1 - (self._stop_at - time.time()) / study.time_budget_s)
         if study.gpu_hours:
-            used = sum(t.reports[-1].seconds for t in self.view.trials if t.reports)
+            trials = self._growing.trials.values()
+            used = sum(t.reports[-1].seconds for t in trials if t.reports)
             gpus = study.space.resources.workers * study.space.resources.gpus_per_worker
             shares.append(used * gpus / 3600 / study.gpu_hours)
         return max(shares)
@@ -326,7 +332,7 @@ class Conductor:
 
     def _write(self, event: Event) -> None:
         self._log.append(event)
-        self.view = self.view.extend([event])
+        self._growing.take(event)
         self._listen(event)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ptal_ray.data.datasets import present
@@ -83,7 +83,7 @@ class Job:
 
     def to_json(self) -> str:
         """One JSON object; `from_json` reads it back."""
-        return json.dumps(asdict(self) | {"config": self.config.to_json()})
+        return json.dumps(vars(self) | {"config": self.config.to_json()})
 
     @staticmethod
     def from_json(text: str) -> Job:

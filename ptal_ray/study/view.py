@@ -6,6 +6,7 @@ MLflow, reports, resume and the live table all read the same log (`events.py`) t
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ from ptal_ray.study.events import EventLog, dumps, loads, read_events
 __all__ = [
     "EventLog",
     "FinalRun",
+    "GrowingView",
     "Report",
     "StudyView",
     "Summary",
@@ -163,40 +165,10 @@ class StudyView:
 
     def extend(self, events: Iterable[Event]) -> StudyView:
         """The view after `events`, oldest first."""
-        start, end, recommended = self.start, self.end, self.recommended
-        trials = {t.number: t for t in self.trials}
-        finals = {(f.role, f.arm, f.seed): f for f in self.finals}
-        incidents = list(self.incidents)
-        times = [] if self.started is None or self.updated is None else [self.started, self.updated]
-        count = self.num_events
+        growing = GrowingView(self)
         for event in events:
-            count += 1
-            times = [*times[:1], event.time]
-            if _is_incident(event, start):
-                incidents.append(event)
-            if not isinstance(event, Restart):
-                end = event if isinstance(event, StudyEnd) else None
-            if isinstance(event, StudyStart):
-                start = event
-            elif isinstance(event, Recommendation):
-                recommended = event
-            elif isinstance(event, TrialStart | Report | TrialEnd):
-                before = trials.get(event.trial, TrialView(number=event.trial, params={}))
-                trials[event.trial] = _after(before, event)
-            elif isinstance(event, FinalReport):
-                run = _final(event)
-                finals[run.role, run.arm, run.seed] = run
-        return StudyView(
-            start=start,
-            end=end,
-            recommended=recommended,
-            started=times[0] if times else None,
-            updated=times[-1] if times else None,
-            num_events=count,
-            incidents=tuple(incidents),
-            trials=tuple(trials[n] for n in sorted(trials)),
-            finals=tuple(finals[k] for k in sorted(finals)),
-        )
+            growing.take(event)
+        return growing.view
 
     @staticmethod
     def from_events(events: Iterable[Event]) -> StudyView:
@@ -256,6 +228,68 @@ class StudyView:
         else:
             return None
         return defaults["train"] | found[0], defaults["decode"] | found[1]
+
+
+class GrowingView:
+    """A view that takes one event after the other, each in a time that does not grow with them.
+    Safe among threads.
+
+    Args:
+        view: where it starts.
+    """
+
+    def __init__(self, view: StudyView) -> None:
+        self._view: StudyView | None = view
+        self._plain = replace(view, trials=(), finals=(), incidents=())
+        self.trials = {t.number: t for t in view.trials}
+        self.finals = {(f.role, f.arm, f.seed): f for f in view.finals}
+        self._incidents = list(view.incidents)
+        self._guard = threading.Lock()
+
+    @property
+    def study(self) -> StudyStart:
+        """The newest "study" event; raises as `StudyView.study`."""
+        return self._plain.study
+
+    @property
+    def view(self) -> StudyView:
+        """The view after all events so far; made anew only after another event."""
+        with self._guard:
+            if self._view is None:
+                self._view = replace(
+                    self._plain,
+                    trials=tuple(self.trials[n] for n in sorted(self.trials)),
+                    finals=tuple(self.finals[k] for k in sorted(self.finals)),
+                    incidents=tuple(self._incidents),
+                )
+            return self._view
+
+    def take(self, event: Event) -> None:
+        """The next event."""
+        with self._guard:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        self._view, old, end = None, self._plain, self._plain.end
+        if _is_incident(event, old.start):
+            self._incidents.append(event)
+        if not isinstance(event, Restart):
+            end = event if isinstance(event, StudyEnd) else None
+        if isinstance(event, TrialStart | Report | TrialEnd):
+            before = self.trials.get(event.trial, TrialView(number=event.trial, params={}))
+            self.trials[event.trial] = _after(before, event)
+        elif isinstance(event, FinalReport):
+            run = _final(event)
+            self.finals[run.role, run.arm, run.seed] = run
+        self._plain = replace(
+            old,
+            start=event if isinstance(event, StudyStart) else old.start,
+            recommended=event if isinstance(event, Recommendation) else old.recommended,
+            end=end,
+            started=event.time if old.started is None else old.started,
+            updated=event.time,
+            num_events=old.num_events + 1,
+        )
 
 
 def summarise(runs: Sequence[FinalRun]) -> dict[str, Summary]:

@@ -29,7 +29,7 @@ from ptal_ray.study.event_types import (
     TrialStart,
 )
 from ptal_ray.study.events import dumps
-from ptal_ray.study.view import FinalRun, StudyView, TrialView, best_yaml, summarise
+from ptal_ray.study.view import FinalRun, GrowingView, StudyView, TrialView, best_yaml, summarise
 from ptal_ray.tracking.naming import (
     arm_name,
     cell,
@@ -126,17 +126,31 @@ class Round:
     """
 
     def __init__(self, before: StudyView, events: Iterable[Event], study_dir: Path) -> None:
-        self.view, self.study_dir = before, study_dir
+        self.study_dir = study_dir
         self.updates: dict[str, RunUpdate] = {}
-        write: dict[type[Event], Callable[[Any, StudyView], None]] = {
-            StudyStart: self._study, TrialStart: self._trial_start, Report: self._report,
-            TrialEnd: self._trial_end, FinalReport: self._final, StudyEnd: self._end,
+        self._growing = GrowingView(before)
+        of_trial: dict[type[Event], Callable[[Any, TrialView | None, TrialView], None]] = {
+            TrialStart: self._trial_start, Report: self._report, TrialEnd: self._trial_end,
+        }  # fmt: skip
+        of_study: dict[type[Event], Callable[[Any, StudyView, StudyView], None]] = {
+            StudyStart: self._study, FinalReport: self._final, StudyEnd: self._end,
         }  # fmt: skip
         for event in events:
-            after = self.view.extend([event])
-            if type(event) in write:
-                write[type(event)](event, after)
-            self.view = after
+            if isinstance(event, TrialStart | Report | TrialEnd):
+                old = self._growing.trials.get(event.trial)
+                self._growing.take(event)
+                of_trial[type(event)](event, old, self._growing.trials[event.trial])
+            elif tell := of_study.get(type(event)):
+                earlier = self._growing.view
+                self._growing.take(event)
+                tell(event, earlier, self._growing.view)
+            else:
+                self._growing.take(event)
+
+    @property
+    def view(self) -> StudyView:
+        """The study after the events."""
+        return self._growing.view
 
     def _run(self, key: str, parent: str | None, name: str, kind: str, at: float) -> RunUpdate:
         new = RunUpdate(key=key, parent=parent, name=name, kind=kind, started_ms=_ms(at))
@@ -145,9 +159,9 @@ class Round:
     def _study_run(self, study: StudyStart, at: float) -> RunUpdate:
         return self._run("study", None, study_name(study.study), "study", at)
 
-    def _study(self, event: StudyStart, after: StudyView) -> None:
+    def _study(self, event: StudyStart, before: StudyView, after: StudyView) -> None:
         run = self._study_run(event, event.time)
-        if self.view.start:
+        if before.start:
             run.reopen()
         else:
             run.add_params(_resolved(event))
@@ -160,41 +174,39 @@ class Round:
     def _trial_run(self, trial: TrialView, at: float) -> RunUpdate:
         return self._run(f"trial/{trial.number}", "study", trial_name(trial), "trial", at)
 
-    def _trial_start(self, event: TrialStart, after: StudyView) -> None:
-        trial = _trial_of(after, event)
+    def _trial_start(self, event: TrialStart, before: TrialView | None, trial: TrialView) -> None:
         run = self._trial_run(trial, event.time)
-        if any(t.number == trial.number for t in self.view.trials):
+        if before:
             run.reopen()
         else:
             run.add_params(event.params, "train.")
             run.add_params(cell(trial))
         run.tags["state"] = "running"
 
-    def _report(self, event: Report, after: StudyView) -> None:
-        number, step = event.trial, event.step
-        old, new = (_report_of(view, number, step) for view in (self.view, after))
-        assert new is not None
+    def _report(self, event: Report, before: TrialView | None, trial: TrialView) -> None:
+        step = event.step
+        old = next((r for r in before.reports if r.step == step), None) if before else None
+        new = next(r for r in trial.reports if r.step == step)
         if old and dumps([old.objective, old.metrics]) == dumps([new.objective, new.metrics]):
             return  # trained again after a kill, with the same result
-        run = self._trial_run(_trial_of(after, event), event.time)
-        last_step = int(after.study.space["budget"]["max_steps"])
+        run = self._trial_run(trial, event.time)
+        last_step = int(self._growing.study.space["budget"]["max_steps"])
         run.add_metrics(of_report(new, last_step), step, new.time)
         run.add_curves(new.losses, new.time)
 
-    def _trial_end(self, event: TrialEnd, after: StudyView) -> None:
-        trial = _trial_of(after, event)
+    def _trial_end(self, event: TrialEnd, before: TrialView | None, trial: TrialView) -> None:
         run = self._trial_run(trial, event.time)
         run.end(_STATUS[event.state], event.time)
         run.tags |= {"state": event.state, "message": _cut(event.message)}
         if trial.reports:
             run.add_params(trial.reports[-1].decode, "decode.")
 
-    def _final(self, event: FinalReport, after: StudyView) -> None:
+    def _final(self, event: FinalReport, before: StudyView, after: StudyView) -> None:
         final = next(f for f in after.runs(event.role, event.arm) if f.seed == event.seed)
-        known = self.view.runs(final.role, final.arm)
+        known = before.runs(final.role, final.arm)
         arm, title = f"{final.role}/{final.arm}", arm_name(final, after)
         parent = self._run(arm, "study", title, "arm", final.time)
-        if self.view.end:
+        if before.end:
             parent.reopen()
         if not known:
             parent.add_params(final.train, "train.")
@@ -219,7 +231,7 @@ class Round:
             path = str(self.study_dir / final.detections)
             run.artifacts.append(Artifact(run=run.key, path=path))
 
-    def _end(self, event: StudyEnd, after: StudyView) -> None:
+    def _end(self, event: StudyEnd, before: StudyView, after: StudyView) -> None:
         done = event.state == "done"
         status = "FINISHED" if done else "KILLED"
         run = self._study_run(after.study, event.time)
@@ -283,10 +295,6 @@ def over_seeds(runs: Iterable[FinalRun]) -> dict[str, float]:
     return values
 
 
-def _trial_of(view: StudyView, event: TrialStart | Report | TrialEnd) -> TrialView:
-    return next(t for t in view.trials if t.number == event.trial)
-
-
 def _resolved(study: StudyStart) -> dict[str, Any]:
     """Everything that determines a study, flat: a searched parameter shows its domain."""
     space = study.space
@@ -304,11 +312,6 @@ def _provenance(study: StudyStart) -> dict[str, str]:
     tags |= {f"hardware.{k}": _text(v) for k, v in study.hardware.items()}
     tags |= {"git_commit": study.git_commit, "state": "running"}
     return tags | {NOTE: note(StudyView(start=study))}
-
-
-def _report_of(view: StudyView, number: int, step: int) -> Report | None:
-    reports = next((t.reports for t in view.trials if t.number == number), ())
-    return next((r for r in reports if r.step == step), None)
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,32 @@
+"""What is known of the arms of a race before its gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptal_ray.policy.belief import Belief, believe
+from ptal_ray.policy.decode_choice import all_out_of_cell
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What was known of arms after so many outcomes: (cells, J) objectives of each, the numbers of
+    its cells, and (A, D) places."""
+
+    arms: list[int]
+    scores: list[Floats]
+    cells: list[list[int]]
+    places: Floats
+    outcomes: int
+
+    def believed(self, num_folds: int) -> Belief:
+        """The posterior of the arms, each at its decode setting."""
+        row = [k for k, own in enumerate(self.cells) for _ in own]
+        cell = [index for own in self.cells for index in own]
+        score = np.concatenate(all_out_of_cell(self.scores))
+        return believe(score.tolist(), row, cell, [c % num_folds for c in cell], self.places)
