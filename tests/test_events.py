@@ -96,7 +96,15 @@ def test_a_log_of_an_earlier_version_opens(tmp_path: Path) -> None:
     assert recommended(view) is None
 
 
-def test_a_line_has_what_it_had(tmp_path: Path) -> None:
+def test_recorded_lines_are_written_as_they_were_read() -> None:
+    """Of a race of the toy method, recorded when events were dictionaries; arms are cut to two."""
+    path = Path(__file__).parent / "golden" / "events.jsonl"
+    read = read_events(path)
+    assert {event.kind for event in read} == set(KINDS)
+    assert in_text(read) == path.read_text("utf-8").splitlines()
+
+
+def test_a_line_has_what_it_had() -> None:
     keys = ["event", "time", "state", "message"]
     assert list(StudyEnd(state="done").line()) == keys
     assert list(END.line()) == [

@@ -254,7 +254,7 @@ def test_a_report_of_hardly_any_trial(tmp_path, count):
 
 def test_a_gpu_names_the_report(study_dir):
     view = StudyView.read(study_dir)
-    view.study.hardware |= {"gpus": ["NVIDIA H200", "NVIDIA H200"]}
+    view.study.hardware["gpus"] = ["NVIDIA H200", "NVIDIA H200"]
     assert report_name(view).startswith(f"{NAME}_2xNVIDIA-H200_20")
 
 

@@ -18,14 +18,12 @@ from typing import Any
 import psutil
 import pytest
 from conftest import make_store
-from rich.console import Console
 from small_study import small_space, small_study
 
 import ptal_ray
 from ptal_ray import search
 from ptal_ray.backends.session import Signals
 from ptal_ray.errors import NoTrialFinished
-from ptal_ray.reporting.progress import Progress
 from ptal_ray.storage.lock import locked
 from ptal_ray.study import asked, flags
 from ptal_ray.study.event_types import (
@@ -213,54 +211,6 @@ def test_the_second_signal_ends_the_process() -> None:
         "with Signals():\n for _ in range(2): os.kill(os.getpid(), signal.SIGINT); time.sleep(0.1)"
     )
     assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE).returncode == 130
-
-
-EVENTS = [
-    TrialStart(trial=0, params={"lr": 0.002, "weight_decay": 1e-5}, from_step=0),
-    Report(trial=0, step=40, objective=0.43219, metrics={}, decode={}, seconds=1.0),
-    TrialEnd(trial=0, state="complete", message=""),
-    TrialStart(trial=1, params={"lr": 0.009, "weight_decay": 1e-4}, from_step=0),
-    TrialEnd(trial=1, state="failed", message="loss is nan"),
-    FinalReport(role="test", arm="best", seed=1, params={}, decode={}, step=40,
-          metrics={"test/mAP_avg": 0.25, "test/num_videos": 7.0}, detections=""),
-    FinalReport(role="test", arm="best", seed=2, params={}, decode={}, step=40,
-          metrics={}, detections="", message="loss is nan"),
-]  # fmt: skip
-
-
-def test_lines_where_there_is_no_terminal(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    study = small_study(tmp_path)
-    with Progress(study, Console(file=sys.stdout), live=False, quiet=False) as progress:
-        for e in EVENTS:
-            progress.event(e)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [
-        "trial    0  complete  step     40  val mAP 0.4322  lr=0.002 weight_decay=1e-05",
-        "trial    1  failed    step      0  val mAP -  lr=0.009 weight_decay=0.0001  (loss is nan)",
-        "test      best        seed 1  test mAP 0.25 of 7 videos",
-        "test      best        seed 2  test mAP -  (loss is nan)",
-    ]
-    with Progress(study, Console(file=sys.stdout), live=False, quiet=True) as progress:
-        progress.event(EVENTS[0])
-    assert capsys.readouterr().out == ""
-
-
-def test_a_live_table_on_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    study = small_study(tmp_path, time_budget_s=600.0)
-    console = Console(file=sys.stdout, force_terminal=True, width=100)
-    with Progress(study, console, live=True, quiet=False) as progress:
-        for e in EVENTS[:5]:
-            progress.event(e)
-        console.print(progress.render())
-        progress.event(EVENTS[5])
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out)
-    assert re.search(r"★ │ +0 │ complete +│ 40/40 │ +43\.2", text)
-    assert re.search(r"│ +1 │ failed", text)
-    assert "best 0.4322 (trial 0) · trials 2/4" in text
-    assert re.search(r"about \d+:\d\d left", text)
-    assert "test mAP 0.25" in text
 
 
 def wait_for(study: Path, holds: Callable[[list[dict[str, Any]]], bool]) -> None:

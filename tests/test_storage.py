@@ -130,7 +130,7 @@ def test_detections_are_sent_before_the_event(
 
 def test_a_job_without_its_data_fails_in_one_line(job: Job, tmp_path: Path) -> None:
     lost = dataclasses.replace(job, source="s3://shelf/none/tiny", data_hash="0" * 64)
-    failed = JobRun(lost, "cpu").advance()["failed"]
+    failed = JobRun(lost, "cpu").advance().message
     assert failed.startswith(f"on {socket.gethostname()}: s3://shelf/none/tiny")
     assert "\n" not in failed
 

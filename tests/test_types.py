@@ -1,4 +1,4 @@
-"""Hyperparameters are typed: mypy sees a name that a method does not have."""
+"""Hyperparameters, events and results are typed: mypy sees a name that they do not have."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 import ptal_ray
 from ptal_ray.methods.method import load, names
+from ptal_ray.study.event_types import KINDS
 
 PACKAGE = Path(ptal_ray.__file__).parent
 # Packages whose types do not matter here are not read, so that an empty cache costs seconds.
@@ -56,12 +57,29 @@ from ptal_ray.training.optim import learning_rate
 def first(hp: TrainParams) -> float:
     return hp.warmup{suffix} + learning_rate(hp, 0, 1)
 """
+EVENTS = """
+from ptal_ray.study import event_types
+from ptal_ray.study.events import read_events
+from ptal_ray.study.results import Failed, Reported
+from ptal_ray.study.view import StudyView
+def times() -> list[float]:
+    return [event.time{suffix} for event in read_events("")]
+def told(result: Failed | Reported) -> str:
+    return result.message{suffix} if isinstance(result, Failed) else str(result.step{suffix})
+def view(view: StudyView) -> list[object]:
+    return [view.study.seed{suffix}, view.trials[0].reports[0].objective{suffix}]
+"""
 
 
 def snippet(suffix: str) -> str:
-    """Code that reads a parameter of the core and some of every method."""
+    """Code that reads a parameter of the core, some of every method, and fields of events."""
     own = "\n".join(line for name in methods() for line in uses(name, suffix))
-    return CORE.format(suffix=suffix) + own
+    events = [
+        f"def of_{kind}(e: event_types.{made.__name__}) -> object: return e.{field.name}{suffix}"
+        for kind, made in KINDS.items()
+        for field in fields(made)[-1:]
+    ]
+    return "\n".join([CORE.format(suffix=suffix), own, EVENTS.format(suffix=suffix), *events])
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +103,13 @@ def complaints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[int]]:
 
 
 def lines(suffix: str) -> set[int]:
-    """Numbers of the lines that read a parameter."""
+    """Numbers of the lines that read a parameter or a field."""
     every = enumerate(snippet(suffix).splitlines(), 1)
-    return {number for number, line in every if "()." in line or "hp." in line}
+    reads = ("().", "hp.", "event.time", "result.message", "view.study", " e.")
+    return {number for number, line in every if any(word in line for word in reads)}
 
 
-def test_a_misspelt_parameter_is_an_error(complaints: dict[str, set[int]]) -> None:
+def test_a_misspelt_name_is_an_error(complaints: dict[str, set[int]]) -> None:
     assert complaints["misspelt"] == lines("x")
 
 

@@ -23,13 +23,20 @@ class Served(Protocol):
     """A video and the file that has its features."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Of the video."""
+
     @property
-    def subset(self) -> str: ...
+    def subset(self) -> str:
+        """The split it is in."""
+
     @property
-    def file(self) -> Path: ...
+    def file(self) -> Path:
+        """Where its features lie."""
+
     @property
-    def features(self) -> FeatureFile: ...
+    def features(self) -> FeatureFile:
+        """Their shape and type, read from the head of the file."""
 
 
 class FeatureFolder:

@@ -19,15 +19,24 @@ class Labelled(Protocol):
     """A video without its features."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Of the video."""
+
     @property
-    def subset(self) -> str: ...
+    def subset(self) -> str:
+        """The split it is in."""
+
     @property
-    def duration_s(self) -> float: ...
+    def duration_s(self) -> float:
+        """Its length, seconds."""
+
     @property
-    def instances(self) -> Segments: ...
+    def instances(self) -> Segments:
+        """Its annotated actions."""
+
     @property
-    def points(self) -> Points: ...
+    def points(self) -> Points:
+        """Its annotated points."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,6 +106,13 @@ def _ordered(
 
 
 def flatten(segments: Mapping[str, Segments], videos: Mapping[str, int], classes: int) -> Flat:
+    """All instances in one table.
+
+    Args:
+        segments: of each video, by id.
+        videos: row of each id.
+        classes: their number; a group is a class of a video, `row * classes + label`.
+    """
     parts = list(segments.values())
     counts = [len(p) for p in parts]
     video = np.repeat(np.array([videos[v] for v in segments], np.int64), counts)
@@ -130,6 +137,7 @@ def ranking(score: Floats) -> Ints:
 
 
 def take(flat: Flat, index: Ints) -> Flat:
+    """The rows `index`, in that order."""
     return Flat(*(getattr(flat, name)[index] for name in Flat.__dataclass_fields__))
 
 

@@ -313,6 +313,7 @@ def _judged(row: Mapping[str, Any], mean: str, sd: str) -> str:
 
 
 def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown: `head` and the rows of `body`, a text a column."""
     rows = [head, ["---"] * len(head), *body]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ptal_ray.space.catalog import POLICIES
 from ptal_ray.study.choices import DEFAULT_STORAGE, SCHEDULERS, SEARCHERS
@@ -33,7 +34,18 @@ def parse(argv: Sequence[str] | None, description: str = "") -> argparse.Namespa
         epilog="exit codes: 0 done, 1 storage full or unreachable, 2 configuration, 3 data, "
         "4 no trial finished, 130 interrupted",
     )
-    add = parser.add_argument
+    _add_what(parser.add_argument)
+    _add_how(parser.add_argument)
+    args = parser.parse_args(argv)
+    if args.space is None and args.resume and args.resume.endswith((".yaml", ".yml")):
+        args.space, args.resume = args.resume, ""
+    if args.space is None and not args.resume:
+        parser.error("a search space (name or file) or --resume STUDY is required")
+    return args
+
+
+def _add_what(add: Callable[..., Any]) -> None:
+    """The flags that say what is searched."""
     add("space", nargs="?", metavar="NAME_OR_YAML", help="name or file of a search space")
     add(
         "--num-trials",
@@ -70,6 +82,10 @@ def parse(argv: Sequence[str] | None, description: str = "") -> argparse.Namespa
         help="override a value of the space",
     )
     add("--dataset", metavar="NAME", help="use this dataset in place of the one in the space")
+
+
+def _add_how(add: Callable[..., Any]) -> None:
+    """The flags that say where it runs, what it keeps and what it prints."""
     add(
         "--max-concurrent",
         type=int,
@@ -97,9 +113,3 @@ def parse(argv: Sequence[str] | None, description: str = "") -> argparse.Namespa
     add("--json", action="store_true", help="print one JSON object; everything else goes to stderr")
     add("--quiet", action="store_true", help="print only the summary")
     add("-v", "--verbose", action="store_true", help="show the output of Ray and of the trials")
-    args = parser.parse_args(argv)
-    if args.space is None and args.resume and args.resume.endswith((".yaml", ".yml")):
-        args.space, args.resume = args.resume, ""
-    if args.space is None and not args.resume:
-        parser.error("a search space (name or file) or --resume STUDY is required")
-    return args
