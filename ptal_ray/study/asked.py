@@ -115,8 +115,8 @@ def resume_command(study: Study, args: argparse.Namespace) -> str:
     here = results_root() == Path.cwd()
     directory = os.path.relpath(study.directory) if here else str(study.directory)
     words = ["python", "-m", "ptal_ray.search", "--resume", study.remote or directory]
-    if args.reports != Path("reports"):
-        words += ["--reports", str(args.reports)]
+    if args.out != Path("reports"):
+        words += ["--out", str(args.out)]
     if args.address and args.address != os.environ.get("RAY_ADDRESS"):
         words += ["--address", args.address]
     return shlex.join(words)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ptal_ray.process.console import program
 from ptal_ray.space.catalog import POLICIES
 from ptal_ray.study.choices import DEFAULT_STORAGE, SCHEDULERS, SEARCHERS
 
@@ -27,7 +28,7 @@ def seconds(text: str) -> float:
 def parse(argv: Sequence[str] | None, description: str = "") -> argparse.Namespace:
     """The parsed flags; `description` is shown by --help."""
     parser = argparse.ArgumentParser(
-        prog="python -m ptal_ray.search",
+        prog=program("search"),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="exit codes: 0 done, 1 storage full or unreachable, 2 configuration, 3 data, "
@@ -85,13 +86,9 @@ def parse(argv: Sequence[str] | None, description: str = "") -> argparse.Namespa
         "s3://bucket/prefix (default: %(default)s)")  # fmt: skip
     add("--keep-checkpoints", type=int, metavar="K", help="keep checkpoints of the K best complete "
         "trials (default: final.top of the space)")  # fmt: skip
-    add(
-        "--reports",
-        type=Path,
-        default=Path("reports"),
-        metavar="DIR",
-        help="folder of reports (default: %(default)s)",
-    )
+    add("--out", type=Path, default=Path("reports"), metavar="DIR",
+        help="folder of reports (default: %(default)s)")  # fmt: skip
+    add("--reports", dest="out", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add("--address", help="address of a Ray cluster (default: RAY_ADDRESS; local: no cluster)")
     add("--dry-run", action="store_true", help="print the plan and exit")
     add("--json", action="store_true", help="print one JSON object; everything else goes to stderr")

@@ -255,6 +255,7 @@ def study_event(study: Study) -> dict[str, Any]:
         "space": space.as_dict(),
         "defaults": {"train": space.train_defaults(), "decode": space.decode_defaults()},
         "seed": study.seed,
+        "num_trials": study.num_trials,
         **provenance(),
         "data_hash": study.data_hash,
         "searcher": study.searcher,
