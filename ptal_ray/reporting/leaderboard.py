@@ -7,20 +7,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.reporting.text import ARMS, finished, leaderboard_text, run_figure
+from ptal_ray.reporting.text import finished, leaderboard_text, run_figure
 from ptal_ray.storage.ownership import begins_with
 from ptal_ray.storage.whole import write_whole
+from ptal_ray.study.conclusion import test_reads
+from ptal_ray.study.paper_compat import habit, remark
 from ptal_ray.study.view import StudyView, Summary, dumps, summarise
 from ptal_ray.training.selection import called
 
+_ARMS = ("best", "default")
 _HEAD = "# Studies\n"  # of leaderboard.md
 
 
 def labels(view: StudyView) -> str:
-    """What a study was taught by."""
+    """What a study was taught by, and that the test split selected where it did: such rows compare
+    with each other alone."""
     known = view.study.get("annotated")
     kind = f"{len(known['final'])} annotated videos" if known else "points"
-    return "; ".join(filter(None, [kind, view.study.get("external", "")]))
+    return "; ".join(filter(None, [kind, view.study.get("external", ""), remark(view)]))
 
 
 def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
@@ -32,7 +36,7 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
     """
     rows = []
     for view in views:
-        every = [summarise(finished(view, "test", arm)) for arm in ARMS]
+        every = [summarise(finished(view, "test", arm)) for arm in _ARMS]
         name = run_figure(view, "test")
         found, default = (own.get(name) for own in every)
         rows.append(
@@ -45,6 +49,8 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
                 "default_mAP": default.mean if default else None,
                 "default_sd": default.sd if default else None,
                 "metric": called(name),
+                "test_reads": test_reads(view),
+                "habit": gained.text if (gained := habit(view)) else "",
             }
         )  # fmt: skip
 

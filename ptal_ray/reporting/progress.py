@@ -17,6 +17,7 @@ from rich.text import Text
 
 from ptal_ray.reporting.remaining import influential, seconds_left, work
 from ptal_ray.space.space import Scalar
+from ptal_ray.study.conclusion import MEASURE
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import FinalRun, StudyView, TrialView, read_events
 from ptal_ray.training.selection import ByPoints, called, main_figure
@@ -82,7 +83,9 @@ class Progress:
         last = self.study.space.budget.max_steps
         names = self._shown_params()
         objective = "score" if self.study.space.selection.metric == "points" else "mAP, %"
-        table = Table(title=self.study.name, title_justify="left")
+        peeks = self.study.space.selection.metric == "test"
+        said = " (selected on the test split)" if peeks else ""
+        table = Table(title=f"{self.study.name}{said}", title_justify="left")
         for title in ("", "trial", "state", "step", objective):
             table.add_column(title, no_wrap=True, justify="left" if title == "state" else "right")
         for name in names:
@@ -166,8 +169,10 @@ def _trial_line(trial: TrialView) -> str:
 
 def _objective(trial: TrialView) -> str:
     """What the objective of a trial is called."""
-    by_points = trial.reports and f"val/{ByPoints.name}" in trial.reports[-1].metrics
-    return "val points score" if by_points else "val mAP"
+    metrics = trial.reports[-1].metrics if trial.reports else {}
+    if MEASURE in metrics:
+        return "test mAP"
+    return "val points score" if f"val/{ByPoints.name}" in metrics else "val mAP"
 
 
 def _final_line(run: FinalRun) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ptal_ray.process.console import program
 from ptal_ray.space.catalog import POLICIES
-from ptal_ray.study.choices import DEFAULT_STORAGE, SCHEDULERS, SEARCHERS
+from ptal_ray.study.choices import DEFAULT_STORAGE, PROTOCOLS, SCHEDULERS, SEARCHERS
 
 
 def seconds(text: str) -> float:
@@ -63,6 +63,8 @@ def parse(argv: Sequence[str] | None, description: str = "") -> argparse.Namespa
         help="asha: stop bad trials early, in a race only "
         "if early objectives predict late ones; none: never (default: asha)",
     )
+    add("--protocol", choices=PROTOCOLS, help="paper-compat: choose on the test split, as papers "
+        "do, where the space says selection: test (default: sealed)")  # fmt: skip
     add(
         "--set",
         action="append",
