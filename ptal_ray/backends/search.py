@@ -68,7 +68,9 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
             if args.resume is None:
                 settings = {name: getattr(study, name) for name in _SETTINGS}
                 study = create_study(study.space, store, storage(args), **settings)
-            progress = stack.enter_context(make_progress(study, args.quiet, args.json))
+            progress = make_progress(study, args.quiet, args.json, lambda: signals.asked)
+            signals.silent = progress.live
+            stack.enter_context(progress)
             report, unlogged = run_session(
                 study,
                 created=args.resume is None,

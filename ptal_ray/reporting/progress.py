@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -23,6 +24,7 @@ from ptal_ray.study.view import FinalRun, StudyView, TrialView, read_events
 from ptal_ray.training.selection import ByPoints, called, main_figure
 
 REFRESHES_PER_S = 4
+STOPPING = "stopping; once more stops at once"
 MOST_ROWS, MOST_PARAMS = 16, 5
 _PARAM_WIDTH, _OTHER_WIDTH = 12, 44  # columns of the terminal: of a parameter, of all the others
 _COLOURS = {"running": "cyan", "complete": "green", "pruned": "yellow", "failed": "red"}
@@ -36,10 +38,19 @@ class Progress:
         console: where to write.
         live: show trials in a table that is drawn again; else a line for each that ended.
         quiet: show neither.
+        stopping: whether the user has asked for a stop.
     """
 
-    def __init__(self, study: Study, console: Console, *, live: bool, quiet: bool) -> None:
-        self.study, self.console = study, console
+    def __init__(
+        self,
+        study: Study,
+        console: Console,
+        *,
+        live: bool,
+        quiet: bool,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.study, self.console, self._stopping = study, console, stopping
         self._quiet = quiet
         events = read_events(study.events) if study.events.exists() else []
         self.view = StudyView.from_events(events)
@@ -63,7 +74,13 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         if self._live:
+            self._live.transient = error is not None  # what is said of it stands alone
             self._live.stop()
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a table that is drawn again, which other output would break."""
+        return self._live is not None
 
     def event(self, event: dict[str, Any]) -> None:
         """A new event of the study."""
@@ -112,6 +129,8 @@ class Progress:
 
     def _status(self, view: StudyView) -> str:
         """Best so far, time, and how much is left."""
+        if self._stopping():
+            return STOPPING
         elapsed = time.time() - self._began
         done = sum(t.state != "running" for t in view.trials)
         words = [f"trials {done}/{self.study.num_trials}", _time(elapsed)]
@@ -123,7 +142,10 @@ class Progress:
         left = None if budget is None else budget - elapsed
         own = work(view, self.study.space, self.study.num_trials)
         rest = seconds_left(own, self._steps_before, elapsed, left)
-        words.append("starting" if rest is None else f"about {_time(rest)} left")
+        if view.end:
+            words.append("writing the report")
+        else:
+            words.append("starting" if rest is None else f"about {_time(rest)} left")
         return " · ".join(words)
 
     def _line(self, event: dict[str, Any]) -> str:
@@ -144,10 +166,13 @@ class _Console(Console):
         raise  # the BrokenPipeError in whose handler Rich calls this
 
 
-def make_progress(study: Study, quiet: bool, stderr: bool) -> Progress:
-    """Live on a terminal, lines elsewhere."""
+def make_progress(
+    study: Study, quiet: bool, stderr: bool, stopping: Callable[[], bool] = lambda: False
+) -> Progress:
+    """Live on a terminal, lines elsewhere; `stopping` as of `Progress`."""
     console = _Console(file=sys.stderr if stderr else sys.stdout)
-    return Progress(study, console, live=console.is_terminal, quiet=quiet)
+    live = console.is_terminal
+    return Progress(study, console, live=live, quiet=quiet, stopping=stopping)
 
 
 def _rows(view: StudyView) -> list[TrialView]:
