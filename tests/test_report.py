@@ -264,6 +264,18 @@ def test_a_gpu_names_the_report(study_dir):
     assert report_name(view).startswith(f"{NAME}_2xNVIDIA-H200_20")
 
 
+def test_a_study_that_recommends_the_defaults_has_their_test_runs(tmp_path):
+    study = SyntheticStudy(tmp_path / NAME)
+    study.begin()
+    study.trials(2)
+    for seed in range(3):
+        study.final("test", "default", seed, 0.4 + 0.01 * seed)
+    study.end()
+    (row,) = leaderboard([StudyView.read(study.directory)])
+    assert row["mAP"] == row["default_mAP"] == pytest.approx(0.328)
+    assert row["seeds"] == 3 and row["average"] == "0.10-0.70"
+
+
 def test_several_studies_make_a_leaderboard(study_dir, tmp_path, capsys):
     weak = SyntheticStudy(tmp_path / "apn_demo-20260801-130000", features=SIMULATED)
     weak.begin()

@@ -15,7 +15,6 @@ from ptal_ray.study.paper_compat import habit, remark
 from ptal_ray.study.view import StudyView, Summary, dumps, summarise
 from ptal_ray.training.selection import called
 
-_ARMS = ("best", "default")
 _HEAD = "# Studies\n"  # of leaderboard.md
 
 
@@ -28,15 +27,17 @@ def labels(view: StudyView) -> str:
 
 
 def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
-    """A row a study with its test mAP as fractions: by dataset, features and average, best first;
-    behind them those of studies whose test split has no segment, with pure-hit mAP.
+    """A row a study with the test mAP of what it recommends, as fractions: by dataset, features and
+    average, best first; behind them those of studies whose test split has no segment, with pure-hit
+    mAP.
 
     The average is that of the thresholds which the study maximised: on one dataset methods may
     differ in it, and then their rows do not compare.
     """
     rows = []
     for view in views:
-        every = [summarise(finished(view, "test", arm)) for arm in _ARMS]
+        tested = [run for run in view.tested() if run.metrics]
+        every = [summarise(tested), summarise(finished(view, "test", "default"))]
         name = run_figure(view, "test")
         found, default = (own.get(name) for own in every)
         rows.append(
