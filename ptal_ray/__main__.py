@@ -1,6 +1,6 @@
 """Searches, trains and compares methods of weakly supervised temporal action localization.
 
-    ptal                     what is here: search spaces, datasets, studies, and the next command
+    ptal                     what is here: methods, search spaces, datasets, studies, next command
     ptal search apn_watch    the same as python -m ptal_ray.search apn_watch
 
 commands:

@@ -13,7 +13,7 @@ never read. The report is written after each variant, so a stopped ablation keep
 
 from __future__ import annotations
 
-from ptal_ray.process.console import exit_code, run_main
+from ptal_ray.process.console import exit_code, program, run_main
 
 # isort: split
 import argparse
@@ -26,7 +26,7 @@ from ptal_ray.process.cpus import usable_cpus
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m ptal_ray.ablate",
+        prog=program("ablate"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -13,7 +13,7 @@ line counts anomalies; standard error explains them.
 
 from __future__ import annotations
 
-from ptal_ray.process.console import exit_code, run_main
+from ptal_ray.process.console import exit_code, program, run_main
 
 # isort: split
 import argparse
@@ -25,7 +25,7 @@ from pathlib import Path
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m ptal_ray.evaluate",
+        prog=program("evaluate"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -12,7 +12,7 @@ listed at the end.
 
 from __future__ import annotations
 
-from ptal_ray.process.console import exit_code, run_main
+from ptal_ray.process.console import exit_code, program, run_main
 
 # isort: split
 import argparse
@@ -27,7 +27,7 @@ from ptal_ray.prediction.formats import FORMATS
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m ptal_ray.predict",
+        prog=program("predict"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="exit codes: 0 done, also where some videos were refused, 1 storage full, 2 flags, "

@@ -9,7 +9,7 @@ python -m ptal_ray.profile driver --trials 1000 --concurrent 64
 
 from __future__ import annotations
 
-from ptal_ray.process.console import exit_code, run_main
+from ptal_ray.process.console import exit_code, program, run_main
 
 # isort: split
 import argparse
@@ -23,7 +23,7 @@ OTHERS = ("evaluation", "suppression", "tracking", "driver")  # targets that are
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m ptal_ray.profile",
+        prog=program("profile"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -12,7 +12,7 @@ reads) and pictures; for several studies also reports/leaderboard.md and leaderb
 
 from __future__ import annotations
 
-from ptal_ray.process.console import exit_code, run_main
+from ptal_ray.process.console import exit_code, program, run_main
 
 # isort: split
 import argparse
@@ -22,12 +22,15 @@ from pathlib import Path
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m ptal_ray.report",
+        prog=program("report"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY_DIR")
-    parser.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR")
+    parser.add_argument("--out", type=Path, default=Path("reports"), metavar="DIR",
+                        help="folder of reports (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--reports", dest="out", type=Path, default=argparse.SUPPRESS,
+                        help=argparse.SUPPRESS)  # fmt: skip
     parser.add_argument("--html", type=Path, metavar="FILE", help="compare the methods on one page")
     parser.add_argument(
         "--log", action="store_true", help="send MLflow the events and reports that it lacks"
@@ -42,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ptal_ray.reporting.command import report
 
     return exit_code(
-        lambda: report(args.studies, args.reports, html=args.html, log=args.log, as_json=args.json)
+        lambda: report(args.studies, args.out, html=args.html, log=args.log, as_json=args.json)
     )
 
 

@@ -11,7 +11,7 @@ split at the end.
 
 from __future__ import annotations
 
-from ptal_ray.process.console import exit_code, run_main
+from ptal_ray.process.console import exit_code, program, run_main
 
 # isort: split
 import argparse
@@ -27,7 +27,7 @@ from ptal_ray.process.cpus import usable_cpus
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m ptal_ray.train",
+        prog=program("train"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

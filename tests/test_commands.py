@@ -85,6 +85,14 @@ def main_help(capsys) -> str:
     return capsys.readouterr().out
 
 
+def test_help_shows_the_command_as_it_was_called(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["/usr/local/bin/ptal", "search"])
+    for word in WORDS:
+        with pytest.raises(SystemExit):
+            main([word, "--help"])
+        assert capsys.readouterr().out.startswith(f"usage: ptal {word} ")
+
+
 def test_an_unknown_command_is_named(capsys):
     with pytest.raises(SystemExit) as leaving:
         main(["serach"])
@@ -129,6 +137,9 @@ def test_what_is_here(place, capsys):
     assert "  present           watch thumos14 mine\n" in text
     assert f"Next\n  {found['next']}\n" in text
     assert "apn_watch" in text
+    assert {m["name"] for m in found["methods"]} == {s["method"] for s in found["spaces"]}
+    assert all(m["title"] for m in found["methods"])
+    assert "\n  lacp              LACP: learning action completeness" in text
 
 
 STARTED = {"event": "trial_start", "trial": 0, "params": {}}

@@ -108,7 +108,7 @@ def test_a_damaged_registry_is_said(tmp_path):
 
 def test_the_command_writes_the_page_and_replaces_no_other_file(studies, tmp_path, capsys):
     page = tmp_path / "pages" / "leaderboard.html"
-    flags = ["--reports", str(tmp_path / "reports"), "--html", str(page), "--json"]
+    flags = ["--out", str(tmp_path / "reports"), "--html", str(page), "--json"]
     few = [str(directory) for directory in studies][1:3]
     assert main([*few, *flags]) == 0
     assert json.loads(capsys.readouterr().out)["html"] == str(page)

@@ -43,9 +43,16 @@ COMMANDS = {  # exit code and what passes through the code of a command at the l
     "search small.yaml --dry-run": 0,
     "train small.yaml --device nothing": 2,
     "ablate small.yaml --out made/ablation --variant wrong": 2,
-    "report study --reports made/reports": 0,
+    "report study --out made/reports": 0,
     "profile suppression --repeats 1": 0,
 }
+AS_JSON = (
+    "data info STORE --json",
+    "evaluate gt.json pred.json --json",
+    "report study --out made/reports --json",
+    "profile suppression --repeats 1 --json",
+    "__main__ list --json",
+)
 NAMES = (
     "data", "evaluate", "extract", "predict", "search", "train", "ablate", "decode",
     "report", "profile",
@@ -114,7 +121,7 @@ def test_a_user_without_a_home(folder, command):
     (folder / "made").chmod(0o777)
 
 
-@pytest.mark.parametrize("command", ["evaluate gt.json pred.json", "report study --reports made/r"])
+@pytest.mark.parametrize("command", ["evaluate gt.json pred.json", "report study --out made/r"])
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_terminal_that_does_not_show_everything(folder, command, encoding):
     env = {"PYTHONIOENCODING": encoding, "LC_ALL": "C", "PYTHONUTF8": "0"}
@@ -134,8 +141,9 @@ def test_a_file_that_the_locale_cannot_name(folder):
 @pytest.mark.parametrize("buffered", [None, "1"])
 def test_a_reader_that_goes(folder, buffered):
     env = {"PYTHONUNBUFFERED": buffered}
-    for command in ("evaluate gt.json pred.json", "data info STORE"):
-        assert unread(started(folder, command, env=env)) == ("", 141)
+    for command in ("evaluate gt.json pred.json", "data info STORE", *AS_JSON):
+        said, code = unread(started(folder, command, env=env))
+        assert code == 141 and "Traceback" not in said and "error" not in said, command
     with started(folder, "evaluate gone gone", env=env, stderr=subprocess.STDOUT) as process:
         assert process.stdout
         process.stdout.close()

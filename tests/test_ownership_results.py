@@ -40,7 +40,7 @@ def test_a_report_replaces_a_report_alone(change, study, tmp_path, capsys):
     assert write_report(study, tmp_path / "reports") == folder
     change(folder)
     before = tree(tmp_path)
-    assert report.main([str(study), "--reports", str(tmp_path / "reports")]) == 3
+    assert report.main([str(study), "--out", str(tmp_path / "reports")]) == 3
     assert "is not replaced" in capsys.readouterr().err
     with pytest.raises(DataError, match="report of a study"):  # a resumed search asks first
         check_report(study, tmp_path / "reports")
@@ -50,7 +50,7 @@ def test_a_report_replaces_a_report_alone(change, study, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["leaderboard.md", "leaderboard.json"])
 def test_a_leaderboard_of_others_stays(name, study, tmp_path, capsys):
     root = tmp_path / "reports"
-    words = [str(study), str(study), "--reports", str(root)]
+    words = [str(study), str(study), "--out", str(root)]
     assert [report.main(words), report.main(words)] == [0, 0]
     (root / name).write_text('["mine"]')
     assert report.main(words) == 2 and f"{name} there was not written by" in capsys.readouterr().err

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
+import os
+import pty
 import re
+import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import make_store
 from rich.console import Console
-from small_study import small_study
+from small_study import small_space, small_study
 from synthetic_study import SyntheticStudy
 
+import ptal_ray
 from ptal_ray.reporting.progress import Progress
 from ptal_ray.reporting.remaining import Work, influential, seconds_left, work
 from ptal_ray.reporting.run_progress import following
@@ -125,36 +132,88 @@ def test_a_run_that_fails_ends_its_lines():
     assert text.getvalue() == before
 
 
-def test_lines_where_there_is_no_terminal(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    study = small_study(tmp_path)
-    with Progress(study, Console(file=sys.stdout), live=False, quiet=False) as progress:
-        for e in EVENTS:
-            progress.event(e)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [
-        "trial    0  complete  step     40  val mAP 0.4322  lr=0.002 weight_decay=1e-05",
-        "trial    1  failed    step      0  val mAP -  lr=0.009 weight_decay=0.0001  (loss is nan)",
-        "test      best        seed 1  test mAP 0.25 of 7 videos",
-        "test      best        seed 2  test mAP -  (loss is nan)",
+INTERRUPTED = """
+import os, signal, sys, time
+from pathlib import Path
+from ptal_ray import search
+from ptal_ray.backends import search as backend
+from ptal_ray.process.console import run_main
+from ptal_ray.study.event_types import TrialStart
+
+def session(study, *, signals, listen, say, **others):
+    now = time.time()
+    params = {"lr": 0.002}
+    listen(TrialStart(time=now, trial=0, params=params))
+    time.sleep(0.6)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.6)
+    raise KeyboardInterrupt
+
+backend.run_session = session
+run_main(lambda: search.main(["small.yaml", *sys.argv[1:]]))
+"""
+
+
+class Screen:
+    """What a terminal shows of text with the few controls that a live table uses."""
+
+    def __init__(self, text: str) -> None:
+        self.lines, self.row, self.cursor = [""], 0, True
+        for piece in re.findall(r"\x1b\[[0-9;?]*[a-zA-Z]|\r|\n|[^\x1b\r\n]+", text):
+            self._take(piece)
+
+    def _take(self, piece: str) -> None:
+        column = len(self.lines[self.row])
+        if piece == "\n":
+            self.row += 1
+            self.lines += [""] * (self.row == len(self.lines))
+        elif piece == "\r" or piece.endswith("m"):
+            return  # what follows is an erasure or the next line
+        elif piece.endswith("K"):
+            self.lines[self.row] = ""
+        elif piece.endswith("A"):
+            self.row -= int(piece[2:-1] or 1)
+        elif piece in ("\x1b[?25h", "\x1b[?25l"):
+            self.cursor = piece.endswith("h")
+        else:
+            self.lines[self.row] = self.lines[self.row][:column] + piece
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_ctrl_c_leaves_a_clean_screen(tmp_path, flags):
+    store = make_store(tmp_path / "tiny", train=9)
+    text = small_space().to_yaml().replace("dataset: tiny", f"dataset: {store}")
+    (tmp_path / "small.yaml").write_text(text)
+    ours, theirs = pty.openpty()
+    root = Path(ptal_ray.__file__).parents[1]
+    env = os.environ | {"PYTHONPATH": str(root), "COLUMNS": "80", "TERM": "xterm"}
+    streams = {"stdout": subprocess.PIPE if flags else theirs, "stderr": theirs}
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, *flags], cwd=tmp_path, env=env, **streams
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # how the end of a terminal reads
+        while part := os.read(ours, 65536):
+            shown += part
+    assert process.wait(60) == 130
+    if process.stdout:
+        assert json.loads(process.stdout.read())["state"] == "interrupted"
+        process.stdout.close()
+    os.close(ours)
+    text = shown.decode()
+    assert "running" in text and "stopping; once more stops at once" in text
+    screen = Screen(text)
+    (study,) = (tmp_path / "studies").iterdir()
+    assert screen.cursor
+    assert [line for line in screen.lines if line.strip()] == [
+        "interrupted; to continue, run",
+        f"  python -m ptal_ray.search --resume studies/{study.name}",
     ]
-    with Progress(study, Console(file=sys.stdout), live=False, quiet=True) as progress:
-        progress.event(EVENTS[0])
-    assert capsys.readouterr().out == ""
 
 
-def test_a_live_table_on_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    study = small_study(tmp_path, time_budget_s=600.0)
-    console = Console(file=sys.stdout, force_terminal=True, width=100)
-    with Progress(study, console, live=True, quiet=False) as progress:
-        for e in EVENTS[:5]:
-            progress.event(e)
-        console.print(progress.render())
-        progress.event(EVENTS[5])
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out)
-    assert re.search(r"★ │ +0 │ complete +│ 40/40 │ +43\.2", text)
-    assert re.search(r"│ +1 │ failed", text)
-    assert "best 0.4322 (trial 0) · trials 2/4" in text
-    assert re.search(r"about \d+:\d\d left", text)
-    assert "test mAP 0.25" in text
+def test_the_end_of_a_study_says_what_is_left_to_do(tmp_path):
+    made = SyntheticStudy(tmp_path / NAME)
+    view = StudyView.read(made.whole(6))
+    study = replace(small_study(tmp_path / "x"), space=made.space, num_trials=6)
+    assert shown(study, view, 80)[-1].endswith("final runs 12 · writing the report")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import make_store
 from mlflow_service import fresh_database
+from small_study import begun, small_study
 from synthetic_study import SyntheticStudy
 
 from ptal_ray.data.store import FeatureStore
@@ -21,7 +22,7 @@ from ptal_ray.reporting.leaderboard import leaderboard
 from ptal_ray.reporting.report import report_name, write_report
 from ptal_ray.space.space import load_space
 from ptal_ray.study.events import loads
-from ptal_ray.study.view import StudyView
+from ptal_ray.study.view import StudyView, resolved_space
 from ptal_ray.tracking.tracker import MlflowTracker
 
 NAME = "apn_demo-20260801-120000"
@@ -100,6 +101,11 @@ def test_the_yamls_can_be_loaded(report):
     assert not best.train and not best.decode
     space = load_space(report / "space.yaml")
     assert set(space.train) == {"lr", "refresh_every"} and set(space.decode) == {"nms_tiou"}
+
+
+def test_the_yamls_hold_the_budget_that_was_run(tmp_path):
+    study = begun(small_study(tmp_path, num_trials=3))  # its space says 4
+    assert resolved_space(StudyView.read(study.directory)).budget.trials == 3
 
 
 def test_result_json_holds_everything(report, study_dir):
@@ -258,13 +264,25 @@ def test_a_gpu_names_the_report(study_dir):
     assert report_name(view).startswith(f"{NAME}_2xNVIDIA-H200_20")
 
 
+def test_a_study_that_recommends_the_defaults_has_their_test_runs(tmp_path):
+    study = SyntheticStudy(tmp_path / NAME)
+    study.begin()
+    study.trials(2)
+    for seed in range(3):
+        study.final("test", "default", seed, 0.4 + 0.01 * seed)
+    study.end()
+    (row,) = leaderboard([StudyView.read(study.directory)])
+    assert row["mAP"] == row["default_mAP"] == pytest.approx(0.328)
+    assert row["seeds"] == 3 and row["average"] == "0.10-0.70"
+
+
 def test_several_studies_make_a_leaderboard(study_dir, tmp_path, capsys):
     weak = SyntheticStudy(tmp_path / "apn_demo-20260801-130000", features=SIMULATED)
     weak.begin()
     weak.trials(2)
     root = tmp_path / "reports"
     dirs = [str(weak.directory), str(study_dir)]
-    assert main([*dirs, "--reports", str(root), "--json"]) == 0
+    assert main([*dirs, "--out", str(root), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     rows = json.loads((root / "leaderboard.json").read_text())
     assert printed["leaderboard"] == rows
@@ -273,9 +291,9 @@ def test_several_studies_make_a_leaderboard(study_dir, tmp_path, capsys):
     assert rows[1]["mAP"] is None
     assert [r["average"] for r in rows] == ["0.10-0.70", ""]
     table = (root / "leaderboard.md").read_text()
-    row = f"| demo | {SIMULATED} | 0.10-0.70 | apn | points | {NAME} | 16 | 3 |"
+    row = f"| demo | {SIMULATED} | 0.10-0.70 | apn | points | {NAME} | 16 | 3 | 6 |"
     assert f"{row} 44.80 ± 0.80 | 32.80 ± 0.80 |" in table
-    assert main([*dirs, "--reports", str(root)]) == 0
+    assert main([*dirs, "--out", str(root)]) == 0
     assert "44.80 ± 0.80" in capsys.readouterr().out
     assert leaderboard([]) == []
 
@@ -290,7 +308,7 @@ def test_one_study_without_a_report_does_not_keep_the_others_from_theirs(
     named.whole(2)
     root = tmp_path / "reports"
     dirs = [str(study_dir), str(bad), str(tmp_path / "none"), str(named.directory)]
-    assert main([*dirs, "--reports", str(root), "--json"]) == 3
+    assert main([*dirs, "--out", str(root), "--json"]) == 3
     told = capsys.readouterr()
     printed = json.loads(told.out)
     assert [error for error in told.err.splitlines() if error.startswith("error: ")] == [
@@ -306,7 +324,7 @@ def test_one_study_without_a_report_does_not_keep_the_others_from_theirs(
 
 
 def test_a_wrong_directory_is_one_line_and_exit_3(tmp_path, capsys):
-    assert main([str(tmp_path), "--reports", str(tmp_path / "reports")]) == 3
+    assert main([str(tmp_path), "--out", str(tmp_path / "reports")]) == 3
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
 

@@ -85,9 +85,15 @@ def test_a_dry_run_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]
     assert plan["data"]["store"] == str(folder / "tiny")
     assert plan["study"].startswith(str(folder / "studies" / "small-"))
     assert plan["mlflow"] == f"sqlite:///{folder}/mlflow.db"
-    assert "report_steps      [10, 20, 40]" in told.err
+    assert plan["time"]["low_s"] <= plan["time"]["high_s"]
     assert search.main(args) == 0
-    assert "loguniform" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "\n  lr: {loguniform: [0.001, 0.01]}\n" in text
+    assert re.search(r"\ntime        \d+ .* at a time, at .* s a step", text)
+    assert re.search(r"\nroom        \d.* at once at most: .* are free", text)
+    assert "\nreports     at steps 10, 20 and 40 of a trial\n" in text
+    assert "\ntrials      3 full ones, " in text and ", at most 0:10:00 for the search\n" in text
+    assert "{'" not in text and "None" not in text
     assert sorted(folder.rglob("*")) == before
 
 
@@ -118,9 +124,9 @@ def test_a_dry_run_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]
         (["small.yaml", "--storage", "s3://k:v@b/c"], 2, "credentials .* refused"),
         (["small.yaml", "--keep-checkpoints", "0"], 2, "--keep-checkpoints 0: must be positive"),
         (
-            ["small.yaml", "--reports", "small.yaml/x"],
+            ["small.yaml", "--out", "small.yaml/x"],
             2,
-            "--reports .*small.yaml is not a writable folder",
+            "--out .*small.yaml is not a writable folder",
         ),
         (
             ["--resume", "studies/none"],
@@ -143,6 +149,12 @@ def test_mistakes_are_named_and_leave_nothing(
     assert found["exit_code"] == code
     assert f"error: {found['error']}\n" == told.err
     assert sorted(folder.rglob("*")) == before
+
+
+def test_reports_lie_where_out_says_and_the_word_of_earlier_versions_still_holds() -> None:
+    assert flags.parse(["x", "--out", "a"]).out == Path("a")
+    assert flags.parse(["x", "--reports", "a"]).out == Path("a")
+    assert flags.parse(["x"]).out == Path("reports")
 
 
 def test_a_search_needs_a_space(capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,10 +199,10 @@ def test_what_a_resume_may_change(folder: Path) -> None:
                metrics={}, detections=""))  # fmt: skip
     assert search.main([*name, "--num-trials", "12"]) == 2
     assert read_study(study.directory).num_trials == 9
-    args = flags.parse([*name, "--reports", "some where", "--address", "ray://x:1"])
+    args = flags.parse([*name, "--out", "some where", "--address", "ray://x:1"])
     assert shlex.split(asked.resume_command(study, args)) == [
         "python", "-m", "ptal_ray.search", "--resume", os.path.relpath(study.directory),
-        "--reports", "some where", "--address", "ray://x:1",
+        "--out", "some where", "--address", "ray://x:1",
     ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from ptal_ray.errors import ConfigError
 from ptal_ray.methods import method as methods
 from ptal_ray.methods.method import DecodeParams, Method, TrainParams, param
 from ptal_ray.policy.optuna_searcher import JOURNAL, OptunaSearcher, grid, open_journal
+from ptal_ray.policy.policies import make_policy
 from ptal_ray.space.domain import Domain
 from ptal_ray.space.space import parse_space
 from ptal_ray.study.event_types import Report
@@ -308,9 +309,12 @@ def test_a_grid_that_grows_when_resumed_leaves_out_what_was_tried(make):
     assert sorted(p["lr"] for p in later) == [0.25, 0.75]
 
 
-def test_the_objective_has_its_name_in_the_dashboard(make):
+@pytest.mark.parametrize("policy", ["race", "simple"])
+@pytest.mark.parametrize(("metric", "called"), [("map", "mAP"), ("points", "points score")])
+def test_the_objective_has_its_name_in_the_dashboard(make, policy, metric, called):
     study = make()
+    selection = replace(study.space.selection, metric=metric)
+    study = replace(study, space=replace(study.space, policy=policy, selection=selection))
     for _ in range(2):  # a resumed study names it again
-        OptunaSearcher(study)
-    journal = open_journal(study.directory / JOURNAL)
-    assert optuna.load_study(study_name=study.name, storage=journal).metric_names == ["mAP"]
+        make_policy(study)
+    assert journal(study).metric_names == [called]

@@ -85,7 +85,7 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
         "study": study.remote or str(study.directory),
         "storage": files,
         "mlflow": tracking_uri(),
-        "reports": str(kept(args.reports)),
+        "reports": str(kept(args.out)),
     } | explained(study, here or study.max_concurrent or 1)
 
 

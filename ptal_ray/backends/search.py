@@ -15,18 +15,18 @@ from ptal_ray.backends.ray.address import given_address
 from ptal_ray.backends.session import Signals, run_session
 from ptal_ray.errors import ConfigError, DataError, StorageError
 from ptal_ray.reporting.outcome import show_summary, summary
+from ptal_ray.reporting.plan import plan_text
 from ptal_ray.reporting.progress import make_progress
 from ptal_ray.storage.place import kept, make_results_root
 from ptal_ray.study.asked import planned, resume_command, resumed, storage
 from ptal_ray.study.continuing import check_space
-from ptal_ray.study.duration import readable
 from ptal_ray.study.feasibility import demand, problems
 from ptal_ray.study.study import Study, create_study
 
 _SETTINGS = (
     "num_trials", "time_budget_s", "gpu_hours", "searcher", "scheduler", "max_concurrent",
     "autoscale", "seed",
-    "keep_checkpoints", "source", "overrides",
+    "keep_checkpoints", "source", "protocol", "overrides",
 )  # fmt: skip
 
 
@@ -55,21 +55,22 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
     if args.dry_run:
         plan = dry_run(study, args) | {"notes": notes}
         say(study.space.to_yaml())
-        shown = plan | {"storage": plan["storage"]["text"]} | readable(plan)
-        say("\n".join(f"{k:<18}{v}" for k, v in shown.items() if k not in ("space", "notes")))
+        say(plan_text(plan))
         return plan
     room(study, args)
     make_results_root()
-    _check_place("--reports", kept(args.reports))
+    _check_place("--out", kept(args.out))
     if study.events.exists():
-        _check_report(study, kept(args.reports))
+        _check_report(study, kept(args.out))
     try:
         with ExitStack() as stack:
             signals = stack.enter_context(Signals())
             if args.resume is None:
                 settings = {name: getattr(study, name) for name in _SETTINGS}
                 study = create_study(study.space, store, storage(args), **settings)
-            progress = stack.enter_context(make_progress(study, args.quiet, args.json))
+            progress = make_progress(study, args.quiet, args.json, lambda: signals.asked)
+            signals.silent = progress.live
+            stack.enter_context(progress)
             report, unlogged = run_session(
                 study,
                 created=args.resume is None,
@@ -78,7 +79,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
                 signals=signals,
                 listen=progress.event,
                 say=progress.say,
-                report=lambda: _write_report(study, kept(args.reports)),
+                report=lambda: _write_report(study, kept(args.out)),
             )
     except (KeyboardInterrupt, BrokenPipeError) as error:  # the second: nobody reads its lines
         raise KeyboardInterrupt(resume_command(study, args)) from error

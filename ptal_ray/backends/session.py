@@ -31,6 +31,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.asked = False
+        self.silent = False  # a live table says that the study stops
 
     def __enter__(self) -> Signals:
         self._before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
@@ -51,7 +52,8 @@ class Signals:
             os.write(2, b"\x1b[?25h\n" if sys.stderr.isatty() else b"\n")  # shows the cursor
             os._exit(INTERRUPTED)  # the processes of Ray end with their driver
         self.asked = True
-        os.write(2, b"\nstopping; once more stops at once\n")
+        if not self.silent:
+            os.write(2, b"\nstopping; once more stops at once\n")
 
 
 def run_session(

@@ -36,7 +36,8 @@ from ptal_ray.space.untried import Point, number_of_points, point, untried
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import TrialView
 
-METRIC = "mAP"  # what optuna-dashboard calls the objective
+# What optuna-dashboard calls the objective, by `selection.metric`.
+METRICS = {"map": "mAP", "points": "points score", "test": "test mAP"}
 JOURNAL = "optuna.journal"
 _STATES = {
     "complete": TrialState.COMPLETE,
@@ -74,7 +75,7 @@ class OptunaSearcher:
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._optuna.set_metric_names([METRIC])
+            self._optuna.set_metric_names([METRICS[study.space.selection.metric]])
         self._id = self._storage.get_study_id_from_name(study.name)
 
     def restore(self, trials: Sequence[TrialView]) -> None:

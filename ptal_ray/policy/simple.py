@@ -22,10 +22,9 @@ class SimplePolicy:
         study: what to search.
     """
 
-    reselects = True
-
     def __init__(self, study: Study) -> None:
         self._study, self._searcher = study, OptunaSearcher(study)
+        self.reselects = study.space.selection.metric != "test"  # which leaves nothing to check
         self._halving = Halving(study.space.budget.eta) if study.scheduler == "asha" else None
 
     def restore(self, view: StudyView) -> None:

@@ -18,10 +18,21 @@ from collections.abc import Callable
 from typing import NoReturn, TextIO
 
 from ptal_ray.errors import ConfigError, PtalError, StorageError
-from ptal_ray.process.interruption import INTERRUPTED, interruptible
+from ptal_ray.process.interruption import INTERRUPTED, SCRIPT, interruptible
 from ptal_ray.storage.user_directories import ensure_home
 
 CLOSED_PIPE = 141  # what a shell reports of a program whose reader has gone
+
+
+def program(command: str) -> str:
+    """How the user started a command, as its help shows it: "ptal search" or "python -m ...".
+
+    Args:
+        command: its word.
+    """
+    if os.path.basename(sys.argv[0]) == SCRIPT:
+        return f"{SCRIPT} {command}"
+    return f"python -m {__name__.partition('.')[0]}.{command}"
 
 
 def run_main(main: Callable[[], int]) -> NoReturn:

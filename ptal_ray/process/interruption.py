@@ -21,7 +21,7 @@ INTERRUPTED = 130
 GONE = 1  # as all of storage
 CLEANING_S = 5.0  # for so long after the first signal the next ones are left out
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_SCRIPT = "ptal"
+SCRIPT = "ptal"
 _PACKAGE = __name__.partition(".")[0]
 
 _Words = ParamSpec("_Words")
@@ -86,7 +86,7 @@ def _is_command() -> bool:
     """Whether this process is `python -m` with a module of this package, or the script `ptal`."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is None:
-        return os.path.basename(sys.argv[0]) == _SCRIPT
+        return os.path.basename(sys.argv[0]) == SCRIPT
     return bool(spec.name.partition(".")[0] == _PACKAGE)
 
 

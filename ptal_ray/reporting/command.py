@@ -46,7 +46,7 @@ def report(
     if html is not None:
         check_files("--html", html.parent, {html.name: is_leaderboard_page})
     if len(studies) > 1:
-        check_files("--reports", root, LEADERBOARD_FILES)
+        check_files("--out", root, LEADERBOARD_FILES)
     made, failed = write_reports(studies, root)
     rows = leaderboard([view for _, view in made.values()])
     if len(rows) > 1:

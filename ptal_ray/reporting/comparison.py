@@ -17,6 +17,7 @@ from ptal_ray.reporting.resampling import holm, resample
 from ptal_ray.reporting.tested import Tested, read_tested
 from ptal_ray.reporting.text import finished
 from ptal_ray.study.conclusion import MEASURE, Interval, conclusion, interval, test_reads
+from ptal_ray.study.paper_compat import habit
 from ptal_ray.study.view import StudyView
 
 LEVEL = 0.05  # of a corrected p-value that shows a difference
@@ -34,6 +35,7 @@ class Entry:
         values: test mAP of the recommended configuration, by seed of all studies.
         budgets: trials times steps of each study.
         reads: how often the test split was read.
+        habits: what selecting on the test split gained, a sentence a study that did.
         matches: the seeds' detections, where the videos are on this machine.
         tested: of one study, which knows the videos; None where they are not here.
     """
@@ -43,6 +45,7 @@ class Entry:
     values: list[float] = field(default_factory=list)
     budgets: list[int] = field(default_factory=list)
     reads: int = 0
+    habits: list[str] = field(default_factory=list)
     matches: list[Matches] = field(default_factory=list)
     tested: Tested | None = None
 
@@ -98,6 +101,8 @@ def entries(studies: Mapping[Path, StudyView]) -> dict[Place, list[Entry]]:
         entry.values += [run.metrics[MEASURE] for run in runs]
         entry.budgets.append(len(view.trials) * int(study.space["budget"]["max_steps"]))
         entry.reads += test_reads(view)
+        if gained := habit(view):
+            entry.habits.append(f"{study.study}: {gained.text}")
         _add_detections(entry, view, directory, arm)
     return {
         place: sorted(methods.values(), key=lambda e: (-np.mean(e.values), e.method))

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.reporting.text import ARMS, finished, leaderboard_text, run_figure
+from ptal_ray.reporting.text import finished, leaderboard_text, run_figure
 from ptal_ray.storage.ownership import begins_with
 from ptal_ray.storage.whole import write_whole
+from ptal_ray.study.conclusion import test_reads
+from ptal_ray.study.paper_compat import habit, remark
 from ptal_ray.study.view import StudyView, Summary, dumps, summarise
 from ptal_ray.training.selection import called
 
@@ -17,22 +19,25 @@ _HEAD = "# Studies\n"  # of leaderboard.md
 
 
 def labels(view: StudyView) -> str:
-    """What a study was taught by."""
+    """What a study was taught by, and that the test split selected where it did: such rows compare
+    with each other alone."""
     known = view.study.annotated
     kind = f"{len(known['final'])} annotated videos" if known else "points"
-    return "; ".join(filter(None, [kind, view.study.external]))
+    return "; ".join(filter(None, [kind, view.study.external, remark(view)]))
 
 
 def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
-    """A row a study with its test mAP as fractions: by dataset, features and average, best first;
-    behind them those of studies whose test split has no segment, with pure-hit mAP.
+    """A row a study with the test mAP of what it recommends, as fractions: by dataset, features and
+    average, best first; behind them those of studies whose test split has no segment, with pure-hit
+    mAP.
 
     The average is that of the thresholds which the study maximised: on one dataset methods may
     differ in it, and then their rows do not compare.
     """
     rows = []
     for view in views:
-        every = [summarise(finished(view, "test", arm)) for arm in ARMS]
+        tested = [run for run in view.tested() if run.metrics]
+        every = [summarise(tested), summarise(finished(view, "test", "default"))]
         name = run_figure(view, "test")
         found, default = (own.get(name) for own in every)
         rows.append(
@@ -46,6 +51,8 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
                 "default_mAP": default.mean if default else None,
                 "default_sd": default.sd if default else None,
                 "metric": called(name),
+                "test_reads": test_reads(view),
+                "habit": gained.text if (gained := habit(view)) else "",
             }
         )  # fmt: skip
 

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ptal_ray.reporting.text import study_metric
-from ptal_ray.study.conclusion import tested_difference
+from ptal_ray.study.conclusion import test_reads, tested_difference
+from ptal_ray.study.paper_compat import VALIDATED, habit
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView, summarise
 from ptal_ray.tracking.server import tracking_uri
 from ptal_ray.tracking.tracker import view_links
 from ptal_ray.training.selection import called, main_figure
 
-_ARMS = (("best", "recommended"), ("default", "defaults"))
+_ARMS = (("best", "recommended"), (VALIDATED, "by validation"), ("default", "defaults"))
 
 
 def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, Any]:
@@ -40,6 +41,8 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
         "objective": "points score" if study_metric(view) == "points" else "mAP",
         "test": tests if "best" in tests or not tests else {"best": tests["default"]} | tests,
         "note": view.study.note,
+        "test_reads": test_reads(view),
+        "habit": gained.text if (gained := habit(view)) else "",
         "report": str(report),
         "mlflow": tracking_uri(),
         "views": view_links(study.directory),
@@ -78,7 +81,8 @@ def _runs(view: StudyView) -> dict[str, Any] | None:
 
 def show_summary(outcome: dict[str, Any]) -> str:
     """The lines a person reads at the end."""
-    lines = [f"verdict {text}"] if (text := _verdict(outcome)) else []
+    lines = [f"warning {outcome['habit']}"] if outcome["habit"] else []
+    lines += [f"verdict {text}"] if (text := _verdict(outcome)) else []
     if runs := outcome["runs"]:
         lines.append(
             f"        trial {runs['trial']}: {100 * runs['first']:.1f} in its own run, "
@@ -94,7 +98,7 @@ def show_summary(outcome: dict[str, Any]) -> str:
             runs = len(run["values"])
             seeds = f"{runs} seed{'s' if runs > 1 else ''}"
             value = f"{100 * run['mean']:5.1f}{spread}  ({seeds})"
-            lines.append(f"test {called(figure)}, {name:<12} {value}")
+            lines.append(f"test {called(figure)}, {name:<13} {value}")
     if (paired := outcome["test_difference"]) and not same:
         lines.append(f"test mAP, difference   {_interval(paired)}  (paired by seed)")
     uri = outcome["mlflow"]

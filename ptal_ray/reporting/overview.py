@@ -1,4 +1,4 @@
-"""What is here: search spaces by method, datasets, the newest studies, and a command to go on."""
+"""What is here: methods, search spaces, datasets, the newest studies, and a command to go on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ptal_ray.data.datasets import DATASETS, data_root, embedded, import_hint
-from ptal_ray.space.catalog import SpaceFile, catalog
+from ptal_ray.space.catalog import SpaceFile, catalog, title
 from ptal_ray.storage.place import kept
 from ptal_ray.study.recent import RecentStudy, recent_studies
 
@@ -30,7 +30,9 @@ def overview(storage: Path) -> dict[str, Any]:
     """
     spaces, studies = catalog(), recent_studies(kept(storage), STUDIES)
     present = _present()
+    methods = dict.fromkeys(space.method for space in spaces)
     return {
+        "methods": [{"name": name, "title": title(name)} for name in methods],
         "spaces": [asdict(space) for space in spaces],
         "data": str(os.environ.get("PTAL_DATA") or data_root()),
         "datasets_present": present,
@@ -42,7 +44,9 @@ def overview(storage: Path) -> dict[str, Any]:
 
 def show(found: dict[str, Any]) -> str:
     """`found` as text."""
-    lines = ["Search spaces (method: names)"]
+    lines = ["Methods"]
+    lines += [f"  {method['name']:<18}{method['title']}" for method in found["methods"]]
+    lines += ["", "Search spaces (method: names)"]
     by_method: dict[str, list[str]] = defaultdict(list)
     for space in found["spaces"]:
         by_method[space["method"]].append(space["name"])

@@ -12,6 +12,7 @@ import yaml
 from ptal_ray.errors import DataError
 from ptal_ray.reporting.text import finished
 from ptal_ray.study.conclusion import Interval, conclusion, interval
+from ptal_ray.study.paper_compat import on_test, remark
 from ptal_ray.study.view import StudyView
 
 NUMBERS = "paper_numbers.yaml"
@@ -51,7 +52,7 @@ class Compared:
         paper: of the paper.
         ours: mean over the seeds of all studies and its interval, a fraction; None without a study.
         badge: "reproduced", "not reproduced", "not comparable" or "not run".
-        why: of a badge that is not comparable; "" else.
+        why: of a badge that is not comparable, or that the test split selected; "" else.
     """
 
     paper: PaperNumber
@@ -88,11 +89,13 @@ def compare(numbers: Sequence[PaperNumber], views: Sequence[StudyView]) -> list[
 
 def _compared(number: PaperNumber, views: Sequence[StudyView]) -> Compared:
     same = [v for v in views if _is(v, number.method, number.dataset) and _share(v) == number.share]
+    same = [v for v in same if not on_test(v)] or same
     real = [v for v in same if v.study.features == "real"]
     if ours := _mean(real, number.average):
         least = max(NEAR, (ours.high - ours.low) / 2 if ours.high == ours.high else 0.0)
         reached = ours.mean >= number.value / 100 - least
-        return Compared(paper=number, ours=ours, badge=_BADGES[0 if reached else 1])
+        why = remark(real[0])
+        return Compared(paper=number, ours=ours, badge=_BADGES[0 if reached else 1], why=why)
     if same:
         features = ", ".join(sorted({v.study.features for v in same}))
         other = _mean(same, number.average)

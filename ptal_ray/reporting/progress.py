@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -16,12 +17,14 @@ from rich.text import Text
 
 from ptal_ray.reporting.remaining import influential, seconds_left, work
 from ptal_ray.space.space import Scalar
+from ptal_ray.study.conclusion import MEASURE
 from ptal_ray.study.event_types import Event, FinalReport, TrialEnd
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import FinalRun, GrowingView, StudyView, TrialView, read_events
 from ptal_ray.training.selection import ByPoints, called, main_figure
 
 REFRESHES_PER_S = 4
+STOPPING = "stopping; once more stops at once"
 MOST_ROWS, MOST_PARAMS = 16, 5
 _PARAM_WIDTH, _OTHER_WIDTH = 12, 44  # columns of the terminal: of a parameter, of all the others
 _COLOURS = {"running": "cyan", "complete": "green", "pruned": "yellow", "failed": "red"}
@@ -35,10 +38,19 @@ class Progress:
         console: where to write.
         live: show trials in a table that is drawn again; else a line for each that ended.
         quiet: show neither.
+        stopping: whether the user has asked for a stop.
     """
 
-    def __init__(self, study: Study, console: Console, *, live: bool, quiet: bool) -> None:
-        self.study, self.console = study, console
+    def __init__(
+        self,
+        study: Study,
+        console: Console,
+        *,
+        live: bool,
+        quiet: bool,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.study, self.console, self._stopping = study, console, stopping
         self._quiet = quiet
         events = read_events(study.events) if study.events.exists() else []
         self.growing = GrowingView(StudyView.from_events(events))
@@ -62,12 +74,18 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         if self._live:
+            self._live.transient = error is not None  # what is said of it stands alone
             self._live.stop()
 
     @property
     def view(self) -> StudyView:
         """The study after all events so far."""
         return self.growing.view
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a table that is drawn again, which other output would break."""
+        return self._live is not None
 
     def event(self, event: Event) -> None:
         """A new event of the study."""
@@ -87,7 +105,9 @@ class Progress:
         last = self.study.space.budget.max_steps
         names = self._shown_params()
         objective = "score" if self.study.space.selection.metric == "points" else "mAP, %"
-        table = Table(title=self.study.name, title_justify="left")
+        peeks = self.study.space.selection.metric == "test"
+        said = " (selected on the test split)" if peeks else ""
+        table = Table(title=f"{self.study.name}{said}", title_justify="left")
         for title in ("", "trial", "state", "step", objective):
             table.add_column(title, no_wrap=True, justify="left" if title == "state" else "right")
         for name in names:
@@ -114,6 +134,8 @@ class Progress:
 
     def _status(self, view: StudyView) -> str:
         """Best so far, time, and how much is left."""
+        if self._stopping():
+            return STOPPING
         elapsed = time.time() - self._began
         done = sum(t.state != "running" for t in view.trials)
         words = [f"trials {done}/{self.study.num_trials}", _time(elapsed)]
@@ -125,7 +147,10 @@ class Progress:
         left = None if budget is None else budget - elapsed
         own = work(view, self.study.space, self.study.num_trials)
         rest = seconds_left(own, self._steps_before, elapsed, left)
-        words.append("starting" if rest is None else f"about {_time(rest)} left")
+        if view.end:
+            words.append("writing the report")
+        else:
+            words.append("starting" if rest is None else f"about {_time(rest)} left")
         return " · ".join(words)
 
     def _line(self, event: Event) -> str:
@@ -145,10 +170,13 @@ class _Console(Console):
         raise  # the BrokenPipeError in whose handler Rich calls this
 
 
-def make_progress(study: Study, quiet: bool, stderr: bool) -> Progress:
-    """Live on a terminal, lines elsewhere."""
+def make_progress(
+    study: Study, quiet: bool, stderr: bool, stopping: Callable[[], bool] = lambda: False
+) -> Progress:
+    """Live on a terminal, lines elsewhere; `stopping` as of `Progress`."""
     console = _Console(file=sys.stderr if stderr else sys.stdout)
-    return Progress(study, console, live=console.is_terminal, quiet=quiet)
+    live = console.is_terminal
+    return Progress(study, console, live=live, quiet=quiet, stopping=stopping)
 
 
 def _rows(view: StudyView) -> list[TrialView]:
@@ -170,8 +198,10 @@ def _trial_line(trial: TrialView) -> str:
 
 def _objective(trial: TrialView) -> str:
     """What the objective of a trial is called."""
-    by_points = trial.reports and f"val/{ByPoints.name}" in trial.reports[-1].metrics
-    return "val points score" if by_points else "val mAP"
+    metrics = trial.reports[-1].metrics if trial.reports else {}
+    if MEASURE in metrics:
+        return "test mAP"
+    return "val points score" if f"val/{ByPoints.name}" in metrics else "val mAP"
 
 
 def _final_line(run: FinalRun) -> str:

@@ -34,6 +34,8 @@ from ptal_ray.reporting.text import (
 )
 from ptal_ray.storage.ownership import Kind, read_object
 from ptal_ray.storage.place import inside, plain_name
+from ptal_ray.study.choices import PAPER_COMPAT
+from ptal_ray.study.paper_compat import on_test
 from ptal_ray.study.view import StudyView, TrialView, best_yaml, dumps, resolved_space, summarise
 from ptal_ray.training.selection import ground_truth
 
@@ -127,6 +129,9 @@ def _commands(view: StudyView, study_dir: Path, name: str) -> list[str]:
     if settings.get("time_budget_s") is not None:
         words.append(f"--time-budget {settings['time_budget_s']:g}s")
     train = f"python -m ptal_ray.train reports/{name}/best.yaml --test --seed {study.seed + 1}"
+    if on_test(view):
+        words.append(f"--protocol {PAPER_COMPAT}")
+        train += " --set selection.metric=map"
     return [" ".join(words), *([train] if view.best_config() else [])]
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Protocol, TextIO
 
 EVERY_S = 10.0
+LIVE_S = 1.0  # on a terminal, where a line takes the place of the one before
 
 
 class Steps(Protocol):
@@ -42,7 +43,7 @@ def following(trial: Steps, last: int, to: TextIO, every_s: float = EVERY_S) -> 
 def _follow(trial: Steps, last: int, to: TextIO, every_s: float, ended: threading.Event) -> None:
     began, first, said = time.monotonic(), trial.step, -1
     live = to.isatty()
-    while not ended.wait(every_s):
+    while not ended.wait(min(every_s, LIVE_S) if live else every_s):
         step = trial.step
         if step != said or live:
             line = _line(step, first, last, time.monotonic() - began)

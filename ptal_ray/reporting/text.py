@@ -8,12 +8,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ptal_ray.process.words import counted
 from ptal_ray.space.domain import Domain
+from ptal_ray.study.conclusion import test_reads
 from ptal_ray.study.event_types import Restart, StudyEnd, StudyStart
+from ptal_ray.study.paper_compat import VALIDATED, habit, on_test, remark
 from ptal_ray.study.view import FinalRun, StudyView, Summary, summarise
 from ptal_ray.training.selection import called, main_figure
 
-ARMS = {"best": "best found", "default": "defaults"}
+ARMS = {"best": "best found", VALIDATED: "chosen by validation", "default": "defaults"}
 PICTURES = {
     "per_threshold": "mAP by threshold",
     "optimisation_history": "optimisation history",
@@ -55,6 +58,7 @@ def data_label(view: StudyView) -> str:
         parts.append(f"{features} features")
     if known := view.study.annotated:
         parts.append(f"{len(known['final'])} videos annotated")
+    parts.insert(0, remark(view))
     said = "; ".join(filter(None, reversed(parts)))
     return f" ({said})" if said else ""
 
@@ -105,8 +109,7 @@ def _setting(view: StudyView) -> str:
         f"Method **{study.method}** on **{study.dataset}**, features: {study.features}.",
         study.note,
         f"Searcher {study.searcher}, scheduler {study.scheduler}, seed {study.seed}. "
-        f"Configurations were selected on a fold of the training split{_chosen_by(view)}; the test "
-        "split was read once, after the search, by the runs of the first table.",
+        f"{_selected(view)}",
     ]
     if view.end is None or view.end.state != "done":
         state = view.end.state if view.end else "running, or killed"
@@ -114,9 +117,19 @@ def _setting(view: StudyView) -> str:
     return "\n\n".join(line for line in lines if line)
 
 
-def _chosen_by(view: StudyView) -> str:
+def _selected(view: StudyView) -> str:
+    """On what configurations were selected, and how often the test split was read."""
+    reads = test_reads(view)
+    if on_test(view):
+        own = habit(view)
+        said = f"**Configurations were selected on the test split, which was read {reads} times.**"
+        return f"{said} {own.text}" if own else said
     by_points = study_metric(view) == "points"
-    return " by its points alone, without any annotated segment" if by_points else ""
+    how = " by its points alone, without any annotated segment" if by_points else ""
+    return (
+        f"Configurations were selected on a fold of the training split{how}; the sealed test split "
+        f"was read {counted(reads, 'time')}, after the search, once by each run of the first table."
+    )
 
 
 def _outcome(view: StudyView, picture: str) -> str:
@@ -165,7 +178,8 @@ def _real_seed(run: FinalRun) -> str:
 def _headline(view: StudyView) -> str:
     """Best against defaults in one sentence, where both finished."""
     name = run_figure(view, "test")
-    best, default = (summarise(finished(view, "test", arm)).get(name) for arm in ARMS)
+    arms = ("best", "default")
+    best, default = (summarise(finished(view, "test", arm)).get(name) for arm in arms)
     if best is None or default is None:
         return ""
     gain = 100 * (best.mean - default.mean)
@@ -291,13 +305,14 @@ def _provenance(view: StudyView) -> str:
 def leaderboard_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows of `leaderboard.leaderboard` as a table."""
     names = ("dataset", "features", "average", "method", "labels", "study", "trials", "seeds")
-    head = [*names, "test mAP, %", "defaults, %"]
+    head = [*names, "test reads", "test mAP, %", "defaults, %"]
     body = [
-        [*(str(r[n]) for n in names), _judged(r, "mAP", "sd"),
+        [*(str(r[n]) for n in names), str(r["test_reads"]), _judged(r, "mAP", "sd"),
          _judged(r, "default_mAP", "default_sd")]
         for r in rows
     ]  # fmt: skip
-    return table(head, body)
+    said = [f"{r['study']}: {r['habit']}" for r in rows if r["habit"]]
+    return "\n\n".join([table(head, body), *said])
 
 
 def study_metric(view: StudyView) -> str:

@@ -1,7 +1,9 @@
-"""The search spaces that lie here: their names, methods and datasets, without their parameters."""
+"""The search spaces that lie here: their names, methods and datasets, without their parameters;
+and what each method is."""
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +51,15 @@ def catalog() -> list[SpaceFile]:
             if path.stem not in found:
                 found[path.stem] = _space_file(path)
     return sorted(found.values(), key=lambda space: (space.method, space.name))
+
+
+def title(method: str) -> str:
+    """The first line of the text of a method, which is not imported; "" for an unknown one."""
+    folder = _PACKAGE.joinpath("methods", *method.split("."))
+    known = (p for p in (folder / "__init__.py", folder.with_suffix(".py")) if p.is_file())
+    if (path := next(known, None)) is None:
+        return ""
+    return (ast.get_docstring(ast.parse(path.read_bytes())) or "").partition("\n")[0].rstrip(".")
 
 
 def _space_file(path: Path) -> SpaceFile:

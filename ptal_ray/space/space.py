@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, replace
 from pathlib import Path
@@ -79,8 +80,9 @@ class Selection:
     """What a trial is judged by on a fold of the official training split."""
 
     metric: str = param(
-        "map", doc="map: mAP; points: held-out points alone, without any annotated segment",
-        source="PROPOSED", allowed=("map", "points"),
+        "map", doc="map: mAP; points: held-out points alone, without any annotated segment; test: "
+        "mAP on the test split, for --protocol paper-compat alone",
+        source="PROPOSED", allowed=("map", "points", "test"),
     )  # fmt: skip
     val_fraction: float = param(
         0.2, doc="share of the training videos held out", source="PROPOSED", allowed=(0.01, 0.9)
@@ -200,8 +202,20 @@ class SearchSpace:
         )
 
     def to_yaml(self) -> str:
-        """Text that `parse_space` reads back as this space."""
-        return yaml.safe_dump(self.as_dict(), sort_keys=False, default_flow_style=None)
+        """Text that `parse_space` reads back as this space: a line a parameter."""
+        lines = []
+        for key, value in self.as_dict().items():
+            if key in ("train", "decode") and value:
+                lines += [f"{key}:", *(f"  {_yaml_line(name, own)}" for name, own in value.items())]
+            else:
+                lines.append(_yaml_line(key, value))
+        return "\n".join(lines) + "\n"
+
+
+def _yaml_line(key: str, value: Any) -> str:
+    """A key and its value on one line, as a space is written by hand."""
+    text = yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=True, width=math.inf)
+    return text.strip()[1:-1]
 
 
 def _own_defaults(domains: Mapping[str, Domain]) -> dict[str, Scalar]:

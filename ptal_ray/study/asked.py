@@ -14,7 +14,7 @@ from ptal_ray.errors import ConfigError, StorageError
 from ptal_ray.space.space import load_space
 from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.place import kept, plain_name, results_root
-from ptal_ray.study.choices import SCHEDULERS, SEARCHERS
+from ptal_ray.study.choices import PAPER_COMPAT, PROTOCOLS, SCHEDULERS, SEARCHERS
 from ptal_ray.study.continuing import check_flags, check_storage, check_trials, overrides
 from ptal_ray.study.feasibility import demand, problems
 from ptal_ray.study.mirror import check_out
@@ -31,6 +31,8 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
     space = load_space(args.space, args.set, args.dataset)
     if args.policy:
         space = replace(space, policy=args.policy)
+    elif args.protocol == PAPER_COMPAT:
+        space = replace(space, policy="simple")
     store = find(space.dataset)
     settings = {
         "num_trials": space.budget.trials if args.num_trials is None else args.num_trials,
@@ -43,6 +45,7 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
         "seed": args.seed or 0,
         "keep_checkpoints": args.keep_checkpoints,
         "source": origin(space.dataset),
+        "protocol": args.protocol or PROTOCOLS[0],
         "overrides": overrides(args.set, args.dataset),
     }
     name = f"{plain_name(space.name)}-<time>"
@@ -115,8 +118,8 @@ def resume_command(study: Study, args: argparse.Namespace) -> str:
     here = results_root() == Path.cwd()
     directory = os.path.relpath(study.directory) if here else str(study.directory)
     words = ["python", "-m", "ptal_ray.search", "--resume", study.remote or directory]
-    if args.reports != Path("reports"):
-        words += ["--reports", str(args.reports)]
+    if args.out != Path("reports"):
+        words += ["--out", str(args.out)]
     if args.address and args.address != os.environ.get("RAY_ADDRESS"):
         words += ["--address", args.address]
     return shlex.join(words)

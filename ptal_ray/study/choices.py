@@ -4,4 +4,6 @@ from __future__ import annotations
 
 SEARCHERS = ("tpe", "random", "grid", "gp", "cmaes")
 SCHEDULERS = ("asha", "none")
+PAPER_COMPAT = "paper-compat"  # selects on the test split
+PROTOCOLS = ("sealed", PAPER_COMPAT)
 DEFAULT_STORAGE = "studies"

@@ -101,14 +101,23 @@ def recommended(view: StudyView) -> Recommendation | None:
 
 def tested_difference(view: StudyView) -> Interval | None:
     """Best found minus defaults on the test split, paired by seed; None without such a pair."""
-    best, default = (_by_seed(view.runs("test", arm)) for arm in ("best", "default"))
-    both = sorted(best.keys() & default.keys())
-    return interval([best[s] - default[s] for s in both]) if both else None
+    return difference(view, "best", "default")
+
+
+def difference(view: StudyView, one: str, other: str) -> Interval | None:
+    """One arm minus another on the test split, paired by seed; None without such a pair."""
+    ours, theirs = (_by_seed(view.runs("test", arm)) for arm in (one, other))
+    both = sorted(ours.keys() & theirs.keys())
+    return interval([ours[s] - theirs[s] for s in both]) if both else None
 
 
 def test_reads(view: StudyView) -> int:
-    """How often a study has read the annotations of the test split: once a test run."""
-    return sum(run.role == "test" for run in view.finals)
+    """How often a study has read the annotations of the test split: once a test run, and once a
+    report of a trial that was scored on it."""
+    reports = (report for trial in view.trials for report in trial.reports)
+    return sum(run.role == "test" for run in view.finals) + sum(
+        MEASURE in report.metrics for report in reports
+    )
 
 
 def _by_seed(runs: Sequence[FinalRun]) -> dict[int, float]:

@@ -15,7 +15,8 @@ from ptal_ray.study.choices import DEFAULT_STORAGE
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView
 
-_FIXED = ("set", "dataset", "searcher", "scheduler", "seed")  # flags a study has behind it
+# Flags that a study has behind it.
+_FIXED = ("set", "dataset", "searcher", "scheduler", "seed", "protocol")
 
 
 def check_flags(args: argparse.Namespace) -> None:

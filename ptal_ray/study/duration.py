@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -59,23 +59,13 @@ def explained(study: Study, concurrent: int) -> dict[str, Any]:
         concurrent: trials at a time.
 
     Returns:
-        "rules": key, value and reason of each, and "time": "text" and, where known, "low_s" and
-        "high_s". Nothing where the space states everything.
+        "rules": key, value and reason of each, none where the space states everything; and "time":
+        "text" and, where known, "low_s" and "high_s".
     """
-    if not study.space.derived:
-        return {}
     return {
         "rules": [asdict(one) for one in study.space.derived],
         "time": duration(study, concurrent),
     }
-
-
-def readable(plan: Mapping[str, Any]) -> dict[str, str]:
-    """What `explained` gave, as text for people."""
-    if "rules" not in plan:
-        return {}
-    lines = [f"  {r['key']:<26}{r['value']!s:<8}{r['why']}" for r in plan["rules"]]
-    return {"rules": "\n".join(["from the data", *lines]), "time": plan["time"]["text"]}
 
 
 def duration(study: Study, concurrent: int) -> dict[str, Any]:

@@ -52,6 +52,8 @@ class StudyStart(Event):
         space: the resolved search space, as in study.json.
         defaults: {"train", "decode"}, the default of every parameter.
         seed: of the searcher and of every trial.
+        num_trials: the budget in full trials; None in logs of earlier versions.
+        protocol: a name of `study.choices.PROTOCOLS`.
         git_commit, versions, hardware: see `provenance`.
         data_hash: content hash of the feature store.
         searcher, scheduler: their names.
@@ -69,6 +71,8 @@ class StudyStart(Event):
     space: dict[str, Any]
     defaults: dict[str, dict[str, Scalar]]
     seed: int
+    num_trials: int | None = None
+    protocol: str = ""
     git_commit: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     hardware: dict[str, Any] = field(default_factory=dict)

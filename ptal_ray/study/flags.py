@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ptal_ray.process.console import program
 from ptal_ray.space.catalog import POLICIES
-from ptal_ray.study.choices import DEFAULT_STORAGE, SCHEDULERS, SEARCHERS
+from ptal_ray.study.choices import DEFAULT_STORAGE, PROTOCOLS, SCHEDULERS, SEARCHERS
 
 
 def seconds(text: str) -> float:
@@ -28,7 +29,7 @@ def seconds(text: str) -> float:
 def parse(argv: Sequence[str] | None, description: str = "") -> argparse.Namespace:
     """The parsed flags; `description` is shown by --help."""
     parser = argparse.ArgumentParser(
-        prog="python -m ptal_ray.search",
+        prog=program("search"),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="exit codes: 0 done, 1 storage full or unreachable, 2 configuration, 3 data, "
@@ -74,6 +75,8 @@ def _add_what(add: Callable[..., Any]) -> None:
         help="asha: stop bad trials early, in a race only "
         "if early objectives predict late ones; none: never (default: asha)",
     )
+    add("--protocol", choices=PROTOCOLS, help="paper-compat: choose on the test split, as papers "
+        "do, where the space says selection: test (default: sealed)")  # fmt: skip
     add(
         "--set",
         action="append",
@@ -101,13 +104,9 @@ def _add_how(add: Callable[..., Any]) -> None:
         "s3://bucket/prefix (default: %(default)s)")  # fmt: skip
     add("--keep-checkpoints", type=int, metavar="K", help="keep checkpoints of the K best complete "
         "trials (default: final.top of the space)")  # fmt: skip
-    add(
-        "--reports",
-        type=Path,
-        default=Path("reports"),
-        metavar="DIR",
-        help="folder of reports (default: %(default)s)",
-    )
+    add("--out", type=Path, default=Path("reports"), metavar="DIR",
+        help="folder of reports (default: %(default)s)")  # fmt: skip
+    add("--reports", dest="out", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add("--address", help="address of a Ray cluster (default: RAY_ADDRESS; local: no cluster)")
     add("--dry-run", action="store_true", help="print the plan and exit")
     add("--json", action="store_true", help="print one JSON object; everything else goes to stderr")

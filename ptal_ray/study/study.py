@@ -17,9 +17,10 @@ from ptal_ray.space.space import Scalar, SearchSpace, parse_space
 from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.place import check_links, plain_name
 from ptal_ray.storage.whole import write_whole
-from ptal_ray.study.choices import SCHEDULERS, SEARCHERS
+from ptal_ray.study.choices import PROTOCOLS, SCHEDULERS, SEARCHERS
 from ptal_ray.study.event_types import StudyEnd, StudyStart
 from ptal_ray.study.finals import FinalConfig
+from ptal_ray.study.paper_compat import VALIDATED, check_protocol, validated, validated_decode
 from ptal_ray.study.provenance import provenance
 from ptal_ray.study.run_folder import RunFolder
 from ptal_ray.study.view import StudyView, TrialView
@@ -52,6 +53,7 @@ class Study:
         keep_checkpoints: of how many complete trials, the best; None for `final.top`.
         source: where any machine finds the data: an s3:// address or a name; "" for `store` alone.
         remote: s3:// address that mirrors `directory`; "" for none.
+        protocol: one of PROTOCOLS: whether the test split is sealed.
         overrides: what `--set` and `--dataset` changed in the file of the space.
     """
 
@@ -71,9 +73,11 @@ class Study:
     keep_checkpoints: int | None = None
     source: str = ""
     remote: str = ""
+    protocol: str = PROTOCOLS[0]
     overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_protocol(self.space, self.protocol)
         for flag, value, known in (
             ("searcher", self.searcher, SEARCHERS),
             ("scheduler", self.scheduler, SCHEDULERS),
@@ -254,6 +258,8 @@ def study_event(study: Study) -> StudyStart:
         space=space.as_dict(),
         defaults={"train": space.train_defaults(), "decode": space.decode_defaults()},
         seed=study.seed,
+        num_trials=study.num_trials,
+        protocol=study.protocol,
         **provenance(),
         data_hash=study.data_hash,
         searcher=study.searcher,
@@ -300,7 +306,8 @@ def trial_config(
         fold=fold or 0,
         precision=space.resources.precision,
         stages=_stages(study),
-        metric=space.selection.metric,
+        metric="map" if space.selection.metric == "test" else space.selection.metric,
+        peek=space.selection.metric == "test",
     )
 
 
@@ -320,7 +327,8 @@ def final_configs(study: Study, view: StudyView, role: str) -> tuple[FinalConfig
             seeds, and scored on val to choose one; none where there is no choice.
             "test": what is recommended and the defaults trained on the whole training split, with
             several seeds, decode parameters frozen, and scored on the sealed test split; the
-            defaults alone where they are recommended.
+            defaults alone where they are recommended. Where the test split selected, also what
+            the selection fold would have chosen.
 
     Raises:
         NoTrialFinished: no trial reached its last report.
@@ -337,12 +345,15 @@ def final_configs(study: Study, view: StudyView, role: str) -> tuple[FinalConfig
         best = view.recommended
         assert best is not None, "test runs before a recommendation"
         store = FeatureStore.open(study.store)
-        sealed: dict[str, Any] = {"decode_domains": {}, "score_on": "test"}
+        sealed: dict[str, Any] = {"decode_domains": {}, "score_on": "test", "peek": False}
         default = replace(on_whole_split(trial_config(study, {}), store), **sealed)
         tuned = space.decode_defaults() | best.decode
         found = on_whole_split(trial_config(study, best.params), store)
         found = replace(found, decode=tuned, **sealed)
         arms = {"default": default} if found == default else {"best": found, "default": default}
+        if space.selection.metric == "test" and (honest := validated(view)):
+            config = on_whole_split(trial_config(study, honest.params), store)
+            arms[VALIDATED] = replace(config, decode=validated_decode(space, honest), **sealed)
     return tuple(
         FinalConfig(role=role, arm=arm, seed=k, config=replace(config, seed=study.seed + 1 + k))
         for arm, config in arms.items()

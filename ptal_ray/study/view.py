@@ -301,8 +301,11 @@ def summarise(runs: Sequence[FinalRun]) -> dict[str, Summary]:
 
 
 def resolved_space(view: StudyView) -> SearchSpace:
-    """The search space of a study as its log tells it, whatever its method has become since."""
+    """The search space of a study as its log tells it, whatever its method has become since; its
+    budget is the one that was run, which flags may have changed."""
     plain = view.study.space
+    budget = Budget(**plain["budget"])
+    trials = view.study.num_trials or budget.trials
     domains, fixed = {}, {}
     for section in ("train", "decode"):
         values = plain.get(section, {}).items()
@@ -311,7 +314,8 @@ def resolved_space(view: StudyView) -> SearchSpace:
     return SearchSpace(
         name=view.study.study, method=plain["method"], dataset=plain["dataset"],
         policy=plain.get("policy", "simple"),
-        budget=Budget(**plain["budget"]), selection=Selection(**plain["selection"]),
+        budget=replace(budget, trials=trials),
+        selection=Selection(**plain["selection"]),
         resources=Resources(**plain["resources"]), final=Final(**plain["final"]),
         train=domains["train"], train_fixed=fixed["train"],
         decode=domains["decode"], decode_fixed=fixed["decode"],

@@ -64,8 +64,9 @@ def of_report(report: Report, last_step: int) -> dict[str, float]:
     if report.to_first_step_s is not None:
         more["to_first_step_s"] = report.to_first_step_s
     rest = chosen(report.metrics)
-    if same(rest.get("val/mAP_avg"), report.objective):
-        del rest["val/mAP_avg"]
+    for again in ("val/mAP_avg", "test/mAP_avg"):
+        if same(rest.get(again), report.objective):
+            del rest[again]
     names = list(rest)[: MOST_METRICS - 4]  # objective and objective_last are two names
     return more | {name: rest[name] for name in names}
 

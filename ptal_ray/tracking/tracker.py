@@ -228,7 +228,7 @@ class MlflowTracker:
     def _describe(self, study: StudyStart, study_id: str) -> None:
         """What every run of the study gets, and the saved views of the study."""
         assert self._server is not None
-        names = ("method", "dataset", "study", "features", "git_commit")
+        names = ("method", "dataset", "study", "features", "git_commit", "protocol")
         self._source = {name: str(getattr(study, name)) for name in names}
         self._dataset_input = dataset_input(study)
         views = of_study(study, study_id)

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, field
 
 from ptal_ray.space.domain import Domain, Scalar
 
+DECODE_SETTING = "val/decode_setting"  # with `peek`: which setting the selection fold chose
+TEST_AS_VALIDATED = "test/mAP_avg_validated"  # with `peek`: what it gives on the test split
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
@@ -28,6 +31,8 @@ class TrialConfig:
         num_folds, fold: the selection fold is part `fold` of `num_folds` disjoint ones, see
             `splits.kfold`; 0 for one by `val_fraction`.
         precision: "fp32" or "bf16" (autocast).
+        peek: also score the test split at each report, tune the decode parameters on it and report
+            what it says as the objective; for --protocol paper-compat.
         metric: "map", or "points" for what held-out points say; test videos that have annotated
             instances are judged by mAP in any case.
         stages: folder where the results of earlier stages are kept for other trials; empty to
@@ -52,6 +57,7 @@ class TrialConfig:
     num_folds: int = 0
     fold: int = 0
     metric: str = "map"
+    peek: bool = False
 
     def to_json(self) -> str:
         """One JSON object; `from_json` reads it back."""

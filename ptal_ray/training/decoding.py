@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic
 from zipfile import BadZipFile
@@ -36,6 +36,7 @@ class DecodeResult(Generic[DecodeT]):
         table: every setting tried and its objective on all videos, in order; the start first.
         cross_fitted: whether each video was scored with parameters tuned on the other half.
         ms_per_setting: milliseconds of decoding and scoring all videos once.
+        on_test: what `peek.with_test` adds, by whole name; empty where the test split is sealed.
     """
 
     params: DecodeT
@@ -45,6 +46,7 @@ class DecodeResult(Generic[DecodeT]):
     table: tuple[tuple[dict[str, Scalar], float], ...]
     cross_fitted: bool
     ms_per_setting: float
+    on_test: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

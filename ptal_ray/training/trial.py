@@ -23,6 +23,7 @@ from ptal_ray.training.label_quality import label_length_s
 from ptal_ray.training.learner import Learner
 from ptal_ray.training.loss_sums import Curves, LossSums
 from ptal_ray.training.model_file import model_file, write_model
+from ptal_ray.training.peek import with_test
 from ptal_ray.training.scoring import best_decoding, scores_of
 from ptal_ray.training.task import Task
 from ptal_ray.training.worker import Worker
@@ -183,6 +184,7 @@ class Trial:
     def _score(self) -> DecodeResult[DecodeParams] | None:
         """Scores the selection videos and decodes them, on rank 0."""
         self.scores = self.score(self.task.score_ids)
+        peeked = self.score(self.task.store.ids("test")) if self.task.config.peek else []
         if self.worker.rank:
             return None
         label_length = partial(
@@ -190,12 +192,13 @@ class Trial:
         )
         result = best_decoding(self.task, self.scores, label_length)
         self.detections = result.detections
-        return result
+        return with_test(self.task, result, peeked) if peeked else result
 
     def _report(self, losses: dict[str, float], decoded: DecodeResult[DecodeParams]) -> TrialReport:
         on = self.task.config.score_on
         metrics = {f"train/loss_{name}": value for name, value in losses.items()}
         metrics |= {f"{on}/{name}": value for name, value in decoded.metrics.items()}
+        metrics |= decoded.on_test
         metrics[f"{on}/num_videos"] = float(len(self.task.score_ids))
         return TrialReport(
             step=self.step,

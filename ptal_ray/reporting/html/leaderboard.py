@@ -61,6 +61,7 @@ def _tables(found: Mapping[Place, Sequence[Entry]]) -> Section:
             for e in group
         ]  # fmt: skip
         parts += [paragraph(_said(place)), table(head, rows), _forest(group)]
+        parts += [paragraph(said) for e in group for said in e.habits]
         if unequal(group):
             parts.append(note("Unequal budgets: trials times steps differ by more than a tenth."))
     parts = parts or [note("No study has a finished test run.")]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ptal_ray.process.words import counted
 from ptal_ray.reporting.html.page import COLOURS, GREY, Figure, Section, paragraph, table
 from ptal_ray.reporting.resampling import Resampled
 from ptal_ray.reporting.text import ARMS, by_threshold, data_label, finished
 from ptal_ray.study.conclusion import MEASURE, conclusion, interval, test_reads
+from ptal_ray.study.paper_compat import habit, on_test
 from ptal_ray.study.view import StudyView, summarise
 
 
@@ -28,6 +30,8 @@ def verdict(view: StudyView) -> Section:
         "with the interval of its gate."
     )
     parts = [paragraph(found.text, f"verdict {found.verdict}".strip())]
+    gained = habit(view)
+    parts += [paragraph(gained.text, "verdict tie")] if gained else []
     parts += [paragraph(state)] if state else []
     return Section(key="verdict", title="", parts=[*parts, paragraph(said), note(basis)])
 
@@ -75,7 +79,10 @@ def test_table(view: StudyView, resampled: Resampled | None, missing: str) -> Se
         _thresholds(view),
         note(f"Bars are one standard deviation over seeds{data_label(view)}."),
     ]
-    parts.append(note(f"The sealed test split was read {test_reads(view)} times, once a run."))
+    reads = counted(test_reads(view), "time")
+    once = "once a run and once a report of a trial" if on_test(view) else "once a run"
+    sealed = "" if on_test(view) else "sealed "
+    parts.append(note(f"The {sealed}test split was read {reads}, {once}."))
     return Section(key="test", title=f"Test{data_label(view)}", parts=parts)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 BLUE, ORANGE, GREEN, GREY, PURPLE, YELLOW = (
     "#0072B2", "#D55E00", "#009E73", "#999999", "#CC79A7", "#E69F00",
 )  # fmt: skip
-COLOURS = {"best": BLUE, "default": ORANGE}
+COLOURS = {"best": BLUE, "validated": GREEN, "default": ORANGE}
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; margin: 0 auto; max-width: 1180px;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ptal_ray.errors import DataError
@@ -13,6 +14,7 @@ from ptal_ray.reporting.resampling import Resampled, resample
 from ptal_ray.reporting.tested import Tested, read_tested
 from ptal_ray.reporting.text import finished
 from ptal_ray.study.conclusion import conclusion
+from ptal_ray.study.paper_compat import remark
 from ptal_ray.study.view import StudyView
 
 
@@ -39,7 +41,14 @@ def report_html(view: StudyView, study_dir: Path, commands: Sequence[str]) -> st
         search.trials(view),
         background.provenance(view, commands),
     ]
+    if said := remark(view):
+        sections = [replace(s, title=_saying(s.title, said)) for s in sections]
     return page(view.study.study, sections)
+
+
+def _saying(title: str, said: str) -> str:
+    """A heading that says it too; the one of the test table has it in its label."""
+    return f"{title} ({said})" if title and said not in title else title
 
 
 def _tested(view: StudyView, study_dir: Path) -> tuple[Tested | None, str]:

@@ -1,0 +1,117 @@
+"""Selection on the test split, as tables of papers have it, and what that gains.
+
+A trial of such a study trains as always and is scored twice at every report: on its selection fold
+and on the test split. The search maximises the second, with the decode parameters that the test
+split likes best. What the first would have chosen in the same study is tested beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ptal_ray.errors import ConfigError
+from ptal_ray.space.domain import Scalar
+from ptal_ray.space.space import SearchSpace
+from ptal_ray.study.choices import PAPER_COMPAT, PROTOCOLS
+from ptal_ray.study.conclusion import Interval, difference
+from ptal_ray.study.view import StudyView, TrialView
+from ptal_ray.training.config import DECODE_SETTING, TEST_AS_VALIDATED
+from ptal_ray.training.decoding import decode_settings
+
+VALIDATED = "validated"  # arm of the test runs of what validation would have chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Habit:
+    """What selecting on the test split gains; fractions of test mAP.
+
+    Args:
+        chosen, validated: trials that the test split and the selection fold choose.
+        read: what the test split says of the one, with the decode parameters that it likes best.
+        honest: what it says of the other, with those that the selection fold likes best.
+        tested: the first minus the second in their test runs; None before both have some.
+    """
+
+    chosen: int
+    validated: int
+    read: float
+    honest: float
+    tested: Interval | None
+
+    @property
+    def text(self) -> str:
+        """One sentence."""
+        said = (
+            f"Selected on the test split: trial {self.chosen} reads {100 * self.read:.1f} % mAP "
+            f"there; trial {self.validated}, which validation selects in the same study, reads "
+            f"{100 * self.honest:.1f} %: the habit gains {100 * (self.read - self.honest):+.1f}"
+        )
+        return said + (f", and {self.tested} in the test runs." if self.tested else ".")
+
+
+def check_protocol(space: SearchSpace, protocol: str) -> None:
+    """Keeps the test split sealed unless both the space and the flag say otherwise.
+
+    Raises:
+        ConfigError: one of them alone does, or the policy compares on folds.
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"--protocol {protocol}: unknown; allowed are {', '.join(PROTOCOLS)}")
+    on_test = space.selection.metric == "test"
+    if on_test and protocol != PAPER_COMPAT:
+        raise ConfigError(
+            f"{space.name}: selection.metric: test chooses on the test split, which is sealed; "
+            f"give --set selection.metric=map, or search with --protocol {PAPER_COMPAT}: then "
+            "every table says so"
+        )
+    if not on_test and protocol == PAPER_COMPAT:
+        raise ConfigError(
+            f"--protocol {PAPER_COMPAT}: chooses on the test split, and {space.name} has "
+            f"selection.metric: {space.selection.metric}; add --set selection=test"
+        )
+    if on_test and space.policy != "simple":
+        raise ConfigError(
+            f"--protocol {PAPER_COMPAT}: a race compares on folds, so policy: {space.policy} is "
+            "not for it; choose --policy simple"
+        )
+
+
+def on_test(view: StudyView) -> bool:
+    """Whether a study selected on the test split."""
+    return view.start is not None and view.start.protocol == PAPER_COMPAT
+
+
+def validated(view: StudyView) -> TrialView | None:
+    """The complete trial that the selection fold says is best; None before there is one."""
+    done = [t for t in view.trials if t.state == "complete" and t.finite]
+    return max(done, key=lambda t: (t.reports[-1].metrics["val/mAP_avg"], -t.number), default=None)
+
+
+def validated_decode(space: SearchSpace, trial: TrialView) -> dict[str, Scalar]:
+    """All decode parameters that the selection fold chose in the last report of a trial."""
+    start: Any = space.decode_params()
+    own = space.selection
+    tried = decode_settings(start, space.decode, own.decode_settings, own.fold_seed)
+    return dict(vars(tried[int(trial.reports[-1].metrics[DECODE_SETTING])]))
+
+
+def habit(view: StudyView) -> Habit | None:
+    """What the habit gains in a study; None for one with a sealed test split, or too early."""
+    honest = validated(view) if on_test(view) else None
+    if honest is None:
+        return None
+    done = [t for t in view.trials if t.state == "complete" and t.finite]
+    best = max(done, key=lambda t: (t.reports[-1].objective, -t.number))
+    return Habit(
+        chosen=best.number,
+        validated=honest.number,
+        read=best.reports[-1].objective,
+        honest=honest.reports[-1].metrics[TEST_AS_VALIDATED],
+        tested=difference(view, "best", VALIDATED),
+    )
+
+
+def remark(view: StudyView) -> str:
+    """What every table of a study says beside its figures; "" for a sealed test split."""
+    return "selected on the test split" if on_test(view) else ""
