@@ -8,18 +8,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from ptal_ray.backends.extract import Place, extract_videos
 from ptal_ray.data.preparation import recorded_extraction
 from ptal_ray.errors import ConfigError
-from ptal_ray.prediction.command import Request, export, predict
+from ptal_ray.prediction.command import export, predict, request_of
 from ptal_ray.prediction.extraction import extraction_settings
 from ptal_ray.prediction.found_model import find_model
 from ptal_ray.prediction.outputs import output_format
 from ptal_ray.prediction.run import Scorer, score_here
 from ptal_ray.prediction.target import check_output
-from ptal_ray.prediction.times import TimeFlags
 from ptal_ray.training.model_file import read_model
 from ptal_ray.video.files import find_videos
 from ptal_ray.video.probe import check_installed
@@ -52,7 +50,7 @@ def run(args: argparse.Namespace, progress: Progress) -> dict[str, object]:
         _excluded("--videos", "the extraction knows them", args, *_OF_FEATURES)
         return _of_videos(args, place, score, progress)
     _excluded("--features", "they are for --videos", args, *_OF_VIDEOS)
-    request = _request(args, args.features)
+    request = request_of(args, args.features)
     request.check()
     return predict(request, find_model(args.model), score=score, progress=progress)
 
@@ -61,26 +59,6 @@ def _excluded(flag: str, why: str, args: argparse.Namespace, *names: str) -> Non
     given = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name)]
     if given:
         raise ConfigError(f"{flag}: excludes {', '.join(given)}; {why}")
-
-
-def _request(args: argparse.Namespace, features: Path) -> Request:
-    return Request(
-        features=features,
-        out=args.out,
-        kind=args.format,
-        min_score=args.min_score,
-        top=args.top,
-        times=TimeFlags(
-            durations=args.durations,
-            annotations=args.annotations,
-            fps=args.fps,
-            stride=args.stride,
-            window=args.window,
-        ),
-        any_stride=args.allow_stride,
-        device=args.device,
-        threads=args.threads,
-    )
 
 
 def _scorer(place: Place, threads: int | None) -> Scorer:
@@ -105,7 +83,7 @@ def _of_videos(
     They stay where the command is interrupted or fails, and are taken up by the next one.
     """
     folder = args.out.with_name(f".{args.out.name}.features")
-    request = _request(args, folder)
+    request = request_of(args, folder)
     request.check()
     path = find_model(args.model)
     files = WeightFiles(encoder=args.encoder, weights=args.weights, flow=args.flow)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -67,6 +68,27 @@ class Request:
             raise ConfigError(f"--min-score {self.min_score}: a number is needed")
         self.times.check()
         output_format(self.out, self.kind)
+
+
+def request_of(args: argparse.Namespace, features: Path) -> Request:
+    """What the flags ask for, of the features in a folder."""
+    return Request(
+        features=features,
+        out=args.out,
+        kind=args.format,
+        min_score=args.min_score,
+        top=args.top,
+        times=TimeFlags(
+            durations=args.durations,
+            annotations=args.annotations,
+            fps=args.fps,
+            stride=args.stride,
+            window=args.window,
+        ),
+        any_stride=args.allow_stride,
+        device=args.device,
+        threads=args.threads,
+    )
 
 
 def predict(

@@ -14,7 +14,12 @@ from ptal_ray.errors import ConfigError
 from ptal_ray.video.decode import Image, Size
 from ptal_ray.video.windows import Rows, Windows
 
-BATCH = 32  # frames, or clips of fewer frames, that a network takes at a time
+_BATCH = {"cpu": 2, "cuda": 32}  # images; more on a CPU are slower: each layer fetches new memory
+
+
+def batch_size(device: torch.device, images: int = 1) -> int:
+    """Inputs of so many images each that a network takes at a time."""
+    return max(1, _BATCH[device.type] // images)
 
 
 class Encoder(Protocol):

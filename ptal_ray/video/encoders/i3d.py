@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ptal_ray.errors import ConfigError
 from ptal_ray.video.decode import Image, Size
-from ptal_ray.video.encoders.encoder import BATCH, I3d
+from ptal_ray.video.encoders.encoder import I3d, batch_size
 from ptal_ray.video.flow import check_installed, with_flow
 from ptal_ray.video.windows import Rows, Windows, batched, spread
 
@@ -66,7 +66,7 @@ class TwoStreams:
             ((image,) for image in images) if self._flow is None else with_flow(images)
         )
         clips = (spread(seen, windows, self._clip) for seen in windows.over(shown))
-        return (self._rows(batch) for batch in batched(clips, max(1, BATCH // self._clip)))
+        return (self._rows(batch) for batch in batched(clips, batch_size(self._device, self._clip)))
 
     @torch.inference_mode()
     def _rows(self, clips: Sequence[Sequence[Frame]]) -> Rows:
