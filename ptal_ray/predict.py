@@ -2,12 +2,15 @@
 
     python -m ptal_ray.predict studies/NAME --features DIR --out detections.json
     python -m ptal_ray.predict runs/best/model.pt --features DIR --out page.html --min-score 0.3
+    python -m ptal_ray.predict studies/NAME --videos DIR --out detections.json
     python -m ptal_ray.predict runs/best --export model.pt2
 
 MODEL is a study (the first final run of its best configuration), the folder of a run, a model.pt,
-the best.yaml beside one, or models:/NAME/VERSION of the MLflow registry. DIR holds one <id>.npy of
-shape (T, D) per video. Repeat an interrupted command to continue. Videos with unusable features are
-listed at the end.
+the best.yaml beside one, or models:/NAME/VERSION of the MLflow registry. --features holds files as
+the import of the training took them: one <id>.npy of shape (T, D) per video, or a recording of
+sensors, .npy or .csv; windows and z-scores are made here. --videos extracts features with the
+settings of `python -m ptal_ray.extract` that made those of the training. Repeat an interrupted
+command to continue. Videos that cannot be used are listed at the end.
 """
 
 from __future__ import annotations
@@ -17,12 +20,15 @@ from ptal_ray.process.console import exit_code, program, run_main
 # isort: split
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ptal_ray.data.flags import rates
 from ptal_ray.errors import full_storage_named
 from ptal_ray.prediction.formats import FORMATS
+from ptal_ray.video.flags import count
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,25 +41,35 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="a study, a run, a model.pt, a best.yaml or models:/...")
-    add("--features", type=Path, metavar="DIR", help="folder of <id>.npy, each of shape (T, D)")
+    add("--features", type=Path, metavar="DIR", help="folder of <id>.npy, each of shape (T, D), or "
+        "of recordings (samples, channels)")  # fmt: skip
+    add("--videos", type=Path, nargs="+", metavar="VIDEOS", help="files, or folders at any depth, "
+        "in place of --features")  # fmt: skip
+    add("--encoder", type=Path, metavar="FILE", help="of --videos: the network of yours that made "
+        "the features of the training")  # fmt: skip
+    add("--weights", type=Path, metavar="FILE", help="likewise, the weights of i3d")
+    add("--flow", type=Path, metavar="FILE", help="likewise, those of its stream of optical flow")
     add("--out", type=Path, metavar="PATH", help="output file; for srt and vtt a folder")
     add("--format", choices=FORMATS, help="default: by the suffix of --out, else json")
     add("--min-score", type=float, metavar="S", help="drop detections with a score below S")
     add("--top", type=int, metavar="N", help="keep the N best detections of each video")
     add("--durations", type=Path, metavar="CSV", help="columns video and duration, in seconds; "
-        "default: the time that the snippets cover")  # fmt: skip
-    add(
-        "--fps",
-        type=float,
-        metavar="F",
-        help="frame rate of the videos; --stride counts these frames",
-    )
-    add("--stride", type=float, metavar="N", help="frames between snippets (default: the "
-        "stride of training)")  # fmt: skip
+        "default: of --annotations, else the time that the snippets cover")  # fmt: skip
+    add("--annotations", type=Path, metavar="GT.json", help="durations, and rates for --fps json, "
+        "in the ActivityNet layout; nothing else of it is read")  # fmt: skip
+    add("--fps", "--rate", type=rates, metavar="json|CSV|NUMBER", help="frame rate of the videos, "
+        "in which --stride and --window count: json: of --annotations; CSV: columns video,fps and, "
+        "if they differ, stride,window; NUMBER: one for all (default: the videos.csv that an "
+        "extraction left in DIR, else as in training)")  # fmt: skip
+    add("--stride", type=float, metavar="N", help="frames between snippets, unless --fps gives it")
     add("--window", type=float, metavar="N", help="frames per snippet (default: as in training, "
         "in proportion to the stride)")  # fmt: skip
     add("--allow-stride", action="store_true", help="accept a stride that differs from training, "
         "and durations that contradict it")  # fmt: skip
+    add("--workers", type=count, default=1, metavar="N", help="processes, by Ray Data; 1: this "
+        "one, without Ray (default: 1)")  # fmt: skip
+    add("--address", default=os.environ.get("RAY_ADDRESS"), help="of a running Ray cluster "
+        "(local: none), whose nodes see model, features and videos at the same paths")  # fmt: skip
     add("--device", help="cpu, cuda or cuda:K (default: cuda where there is one)")
     add("--threads", type=int, metavar="N", help="CPU threads (default: all)")
     add("--export", type=Path, metavar="FILE.pt2", help="write the network by torch.export "
@@ -65,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     args = _parser().parse_args(argv)
-    from ptal_ray.prediction.command import run
+    args.address = None if args.address == "local" else args.address  # Ray's word for none
+    from ptal_ray.backends.predict import run
 
     def work() -> int:
         with full_storage_named(args.out or args.export or Path()):

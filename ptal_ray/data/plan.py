@@ -51,6 +51,8 @@ class Source:
         drop_labels: classes to leave out, with their instances and points.
         normalize: store z-scores of the features, by mean and spread of the training split.
         group: which videos belong together: a CSV, or a regular expression on the ids.
+        of_recordings: whether `files` are features of windows of samples, which `stride` and
+            `window` count.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Source:
     drop_labels: frozenset[str] = frozenset()
     normalize: bool = False
     group: GroupSource | None = None
+    of_recordings: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ A store is a directory:
     videos.arrow        id, subset, length, duration_s, stride_s, offset_s, and group if any has one
     annotations.arrow   video (row of videos), start_s, end_s, label
     points.arrow        video, time_s, label
-    store.json          schema version, DatasetInfo, dtype, file sizes
+    store.json          schema version, DatasetInfo, dtype, file sizes, preparation of the features
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from ptal_ray.data.checks import SUBSETS, check_video
 from ptal_ray.data.content import Content
 from ptal_ray.data.points import no_points
 from ptal_ray.data.precision import Channels, rounded
+from ptal_ray.data.preparation import UNKNOWN, Preparation
 from ptal_ray.data.rates import own_grid
 from ptal_ray.data.staging import staged
-from ptal_ray.data.store_files import STORE, STORE_FILES
+from ptal_ray.data.store_files import SCHEMA_VERSION, STORE, STORE_FILES, read_description
 from ptal_ray.data.tables import TABLES, write_table
 from ptal_ray.data.types import DatasetInfo, FloatArray, Grid, Points, Segments, Video
 from ptal_ray.errors import DataError
 
-SCHEMA_VERSION = 2  # version 1 has no stride_s and offset_s: all its videos share one grid
 _TEXTS = ("id", "subset", "group")
 
 
@@ -52,7 +52,7 @@ class FeatureStore:
             DataError: it is missing, of another schema version, or a file is truncated.
         """
         path = Path(path)
-        description = _description(path)
+        description = read_description(path)
         try:
             sizes, plain = dict(description["sizes"]), dict(description["info"])
             version = description["schema_version"]
@@ -76,6 +76,11 @@ class FeatureStore:
     def dtype(self) -> str:
         """ "float16" or "float32", as the features are stored."""
         return str(self._description["dtype"])
+
+    @property
+    def preparation(self) -> Preparation:
+        """How files of the user became the features, as far as it is known."""
+        return Preparation.of(self._description.get("preparation", {}))
 
     def ids(self, subset: str) -> tuple[str, ...]:
         """Video ids of "train" or "test", in stored order."""
@@ -184,7 +189,7 @@ class FeatureStore:
         return table
 
     def _check_unchanged(self) -> None:
-        found = _description(self.path)["info"]["content_hash"]
+        found = read_description(self.path)["info"]["content_hash"]
         if found != self.info.content_hash:
             raise DataError(f"{self.path}: the store was replaced while in use; start again")
 
@@ -214,6 +219,7 @@ class StoreWriter:
         replace: whether an existing store at `path` is replaced.
         wait: whether another process writing the same store is waited for, or is an error.
         measured: whether the caller has made sure that `dtype` loses nothing that matters.
+        preparation: how files of a user became the features.
     """
 
     def __init__(
@@ -229,6 +235,7 @@ class StoreWriter:
         replace: bool = False,
         wait: bool = False,
         measured: bool = False,
+        preparation: Preparation = UNKNOWN,
     ) -> None:
         if dtype not in ("float16", "float32"):
             raise DataError(f"dtype {dtype!r}: allowed are float16 and float32")
@@ -245,6 +252,7 @@ class StoreWriter:
         self._writer: Any = None
         self._content: Content | None = None
         self._channels, self._measured = Channels(dtype), measured
+        self._preparation = preparation
         self._rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in TABLES}
         self._seen: set[str] = set()
 
@@ -350,6 +358,7 @@ class StoreWriter:
             "info": asdict(info),
             "dtype": self.dtype.name,
             "sizes": {name: (self._work / name).stat().st_size for name in STORE_FILES},
+            "preparation": self._preparation.plain(),
         }
         (self._work / "store.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
 
@@ -357,26 +366,6 @@ class StoreWriter:
 def _ascending(points: Points) -> Points:
     order = np.argsort(points.time_s, kind="stable")
     return Points(time_s=points.time_s[order], label=points.label[order])
-
-
-def _description(path: Path) -> dict[str, Any]:
-    """store.json of a store of this schema version."""
-    try:
-        description: dict[str, Any] = json.loads((path / "store.json").read_text("utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"{path}: not a feature store (store.json: {error.strerror}); import it again"
-        ) from error
-    except ValueError as error:
-        raise DataError(f"{path / 'store.json'}: damaged; import it again") from error
-    if not isinstance(description, dict):
-        raise DataError(f"{path / 'store.json'}: damaged; import it again")
-    if (found := description.get("schema_version")) not in (1, SCHEMA_VERSION):
-        raise DataError(
-            f"{path}: schema version {found}, this version reads 1 to {SCHEMA_VERSION}; import it "
-            "again"
-        )
-    return description
 
 
 @contextmanager

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 from ptal_ray.data.tables import TABLES
+from ptal_ray.errors import DataError
 from ptal_ray.storage.ownership import Kind, read_object
 
 DESCRIPTION = "store.json"
 STORE_FILES = ("features.arrow", *(f"{name}.arrow" for name in TABLES))
+SCHEMA_VERSION = 2  # version 1 has no stride_s and offset_s: all its videos share one grid
 _BESIDE = re.compile(r"text_[0-9a-f]{16}(\.npy|\w*\.tmp)")  # embeddings of the class names
 
 
@@ -32,3 +35,27 @@ STORE = Kind(
     has=lambda name: name in (DESCRIPTION, *STORE_FILES) or bool(_BESIDE.fullmatch(name)),
     known=_is_store,
 )
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """store.json of a store that this version can read.
+
+    Raises:
+        DataError: it is missing, damaged, or of another schema version.
+    """
+    try:
+        description: dict[str, Any] = json.loads((path / DESCRIPTION).read_text("utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"{path}: not a feature store (store.json: {error.strerror}); import it again"
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{path / DESCRIPTION}: damaged; import it again") from error
+    if not isinstance(description, dict):
+        raise DataError(f"{path / DESCRIPTION}: damaged; import it again")
+    if (found := description.get("schema_version")) not in (1, SCHEMA_VERSION):
+        raise DataError(
+            f"{path}: schema version {found}, this version reads 1 to {SCHEMA_VERSION}; import it "
+            "again"
+        )
+    return description

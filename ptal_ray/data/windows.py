@@ -20,6 +20,12 @@ def window_shape(samples: int, channels: int, window: int, stride: int) -> tuple
     )
 
 
+def channels_of(dim: int, window: int) -> int:
+    """How many channels give `dim` features of windows of `window` samples; 0 where none do."""
+    counts = range(1, dim + 1)
+    return next((c for c in counts if window_shape(window, c, window, 1)[1] == dim), 0)
+
+
 def window_features(signal: Floats, window: int, stride: int) -> Floats:
     """Statistics of each window.
 

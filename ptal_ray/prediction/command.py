@@ -1,26 +1,27 @@
-"""What `python -m ptal_ray.predict` asks for, checked, done, and said in a few lines."""
+"""A prediction or an export, checked, done, and said in a few lines."""
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from ptal_ray.data.types import Grid
 from ptal_ray.errors import ConfigError
 from ptal_ray.prediction.export import export_model
-from ptal_ray.prediction.folder import feature_files, feature_ids, read_durations
-from ptal_ray.prediction.found_model import find_model
+from ptal_ray.prediction.extraction import check_extraction
+from ptal_ray.prediction.folder import feature_files, feature_ids
 from ptal_ray.prediction.outputs import output_format, strongest, write_output
 from ptal_ray.prediction.partial import Partial
-from ptal_ray.prediction.run import Found, identity, predict_folder
+from ptal_ray.prediction.run import Found, Scorer, identity, predict_folder, score_here
 from ptal_ray.prediction.target import check_output
+from ptal_ray.prediction.times import TimeFlags, read_times
 from ptal_ray.prediction.trained import load_model
 from ptal_ray.process.cpus import usable_cpus
+from ptal_ray.training.model_file import read_model
 
 SHOWN = 20  # refused videos that are listed
 
@@ -30,15 +31,16 @@ class Request:
     """The flags of a prediction; None where one was not given.
 
     Args:
-        features: folder of <id>.npy.
+        features: folder of <id>.npy, or of recordings.
         out: the file, or folder of subtitles, to write.
         kind: format of the output.
         min_score, top: which detections of a video are written.
-        durations: CSV of seconds by video.
-        fps, stride, window: frames per second, and what the features take of them.
+        times: on frame rates, strides and durations.
         any_stride: accept another stride than that of training.
         device: where the network runs.
         threads: of the CPU.
+        only: ids of the videos to take; None takes all of the folder.
+        broken: what is known to be wrong with others, by id.
     """
 
     features: Path
@@ -46,13 +48,12 @@ class Request:
     kind: str | None = None
     min_score: float | None = None
     top: int | None = None
-    durations: Path | None = None
-    fps: float | None = None
-    stride: float | None = None
-    window: float | None = None
+    times: TimeFlags = TimeFlags()
     any_stride: bool = False
     device: str | None = None
     threads: int | None = None
+    only: frozenset[str] | None = None
+    broken: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         """Finds out what no model is needed to know.
@@ -60,81 +61,73 @@ class Request:
         Raises:
             ConfigError: a flag is wrong or lacks another.
         """
-        numbers = {"top": self.top, "fps": self.fps, "stride": self.stride,
-                   "window": self.window, "threads": self.threads}  # fmt: skip
-        for flag, value in numbers.items():
-            if value is not None and not 0 < value < math.inf:
+        for flag, value in {"top": self.top, "threads": self.threads}.items():
+            if value is not None and value < 1:
                 raise ConfigError(f"--{flag} {value}: must be positive")
         if self.min_score is not None and math.isnan(self.min_score):
             raise ConfigError(f"--min-score {self.min_score}: a number is needed")
-        for flag, value, other in (
-            ("fps", self.fps, self.stride), ("stride", self.stride, self.fps),
-            ("window", self.window, self.stride),
-        ):  # fmt: skip
-            if value is not None and other is None:
-                raise ConfigError(f"--{flag}: give --fps and --stride, which say what it counts")
+        self.times.check()
         output_format(self.out, self.kind)
 
-    def grid(self, trained: Grid) -> Grid:
-        """The grid of the new features; without flags that of training."""
-        if self.fps is None or self.stride is None:
-            return trained
-        stride_s = self.stride / self.fps
-        if self.window is None:
-            return Grid(stride_s=stride_s, offset_s=trained.offset_s * stride_s / trained.stride_s)
-        return Grid(stride_s=stride_s, offset_s=(self.window - self.stride) / 2 / self.fps)
 
-
-def run(args: argparse.Namespace, progress: Callable[[int, int], None]) -> dict[str, object]:
-    """Does what the flags say; returns what --json prints.
-
-    Raises:
-        PtalError: it could not.
-    """
-    if args.export is not None:
-        if given := [f"--{n}" for n in ("features", "out", "format") if getattr(args, n)]:
-            raise ConfigError(f"--export: excludes {', '.join(given)}; export alone, then predict")
-        return export(find_model(args.model), args.export)
-    if args.features is None or args.out is None:
-        raise ConfigError("--features DIR and --out PATH are needed, or --export FILE.pt2")
-    request = Request(
-        features=args.features,
+def request_of(args: argparse.Namespace, features: Path) -> Request:
+    """What the flags ask for, of the features in a folder."""
+    return Request(
+        features=features,
         out=args.out,
         kind=args.format,
         min_score=args.min_score,
         top=args.top,
-        durations=args.durations,
-        fps=args.fps,
-        stride=args.stride,
-        window=args.window,
+        times=TimeFlags(
+            durations=args.durations,
+            annotations=args.annotations,
+            fps=args.fps,
+            stride=args.stride,
+            window=args.window,
+        ),
         any_stride=args.allow_stride,
         device=args.device,
         threads=args.threads,
     )
-    request.check()
-    return predict(request, find_model(args.model), progress=progress)
 
 
 def predict(
-    request: Request, model_path: Path, progress: Callable[[int, int], None]
+    request: Request,
+    model_path: Path,
+    *,
+    progress: Callable[[int, int], None],
+    score: Scorer = score_here,
 ) -> dict[str, object]:
     """Detects, writes the output, and returns what to say: "lines" for a person, and facts.
 
+    Args:
+        request: what to do.
+        model_path: the model file.
+        progress: told how many videos are done.
+        score: scores batches of videos; other than `score_here` elsewhere.
+
     Raises:
-        ConfigError: the device is not there.
+        ConfigError: a flag is missing, or the device is not there.
         DataError: the model, the folder or the durations cannot be used, or no video can.
     """
     torch.set_num_threads(request.threads or usable_cpus())
     kind = output_format(request.out, request.kind)
-    durations = read_durations(request.durations) if request.durations else None
-    ids = feature_ids(request.features)
+    file = read_model(model_path)
+    check_extraction(request.features, model_path, file, any_stride=request.any_stride)
+    ids = feature_ids(request.features, of_recordings=file.preparation.of_recordings)
+    ids = tuple(id for id in ids if request.only is None or id in request.only)
     check_output(request.out, kind, ids)
-    model = load_model(model_path, _device(request.device), ids)
-    grid = request.grid(model.file.grid)
-    model = model.with_grid(grid, any_stride=request.any_stride)
-    files, broken = feature_files(request.features, ids, model.expected, durations)
-    with Partial(request.out, identity(model)) as partial:
-        found = predict_folder(model, files, broken, partial, progress)
+    here = score is score_here
+    device = checked_device(request.device) if here else torch.device("cpu")
+    model = load_model(model_path, device, ids)
+    expected = replace(model.expected, any_stride=request.any_stride)
+    times = read_times(request.times, file, request.features, ids)
+    files, broken = feature_files(request.features, ids, expected, times)
+    scored_on = device.type if here else request.device or "cpu"
+    with Partial(request.out, identity(model, scored_on)) as partial:
+        found = predict_folder(
+            model, files, broken | dict(request.broken), partial, score, progress
+        )
         least = -math.inf if request.min_score is None else request.min_score
         chosen = {id: strongest(own, least, request.top) for id, own in found.detections.items()}
         shown = replace(found, detections=chosen)
@@ -176,7 +169,12 @@ def _lines(out: Path, found: Found) -> str:
     return "\n".join(lines)
 
 
-def _device(name: str | None) -> torch.device:
+def checked_device(name: str | None) -> torch.device:
+    """The device of a name; without one a GPU where there is one.
+
+    Raises:
+        ConfigError: it cannot be used here.
+    """
     chosen = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=chosen)

@@ -38,8 +38,9 @@ class _Network(nn.Module):
 def export_model(model: TrainedModel, out: Path) -> float:
     """Writes the program, at once or not at all, and compares its scores with the model's.
 
-    Beside the program, `ptal_ray.json` among its extra files says classes, grid, decode parameters
-    and the lengths T it takes. Features behind the end of a shorter video are zero.
+    Beside the program, `ptal_ray.json` among its extra files says classes, grid, decode parameters,
+    what is done to features before (mean and spread of z-scores), and the lengths T it takes.
+    Features behind the end of a shorter video are zero.
 
     Args:
         model: on the CPU.
@@ -124,6 +125,7 @@ def _about(model: TrainedModel) -> dict[str, Any]:
         "stride_s": model.file.grid.stride_s,
         "offset_s": model.file.grid.offset_s,
         "resample_to": model.train.resample_to,
+        "preparation": model.file.preparation.plain(),
         "lengths": dict(zip(("least", "step"), _lengths(model), strict=True)),
         "ptal_ray": model.file.version,
     }

@@ -1,21 +1,26 @@
-"""A folder of new features, one <id>.npy of shape (T, D) a video, and their durations."""
+"""A folder of new features or recordings: files that suit a model, what is wrong with others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ptal_ray.data.annotations import number
-from ptal_ray.data.checks import duration_problems, feature_problems, id_problems
-from ptal_ray.data.feature_file import npy
+from ptal_ray.data.checks import feature_problems, id_problems
+from ptal_ray.data.feature_file import FeatureFile
+from ptal_ray.data.preparation import UNKNOWN, Preparation
+from ptal_ray.data.readers.release import Given, open_file
 from ptal_ray.data.types import FloatArray, Grid, Video
-from ptal_ray.data.user_files import read_csv
-from ptal_ray.data.video_ids import same_id
+from ptal_ray.data.windows import channels_of
 from ptal_ray.errors import DataError
+from ptal_ray.prediction.times import Times, covered_s
 
+FEATURES = (".npy",)
+RECORDINGS = (".npy", ".npz", ".csv")  # as the layout `signals` reads them
+NEAR = 0.05  # share by which the stride of features may differ from that of training
 COVERED = (0.8, 1.25)  # share of a video that its snippets must cover
 
 
@@ -24,30 +29,53 @@ class Expected:
     """What features must be to suit a model.
 
     Args:
-        dim: D.
+        dim: D, after `preparation`.
         dtype: what they are rounded to, as those of its training were.
-        grid: where their snippets lie in time.
-        any_stride: whether durations may contradict the grid.
+        preparation: what was done to the files of its training.
+        strides: seconds, least and greatest of its training; None where any will do.
+        any_stride: whether strides, and durations that contradict them, may be others.
     """
 
     dim: int
     dtype: str
-    grid: Grid
+    preparation: Preparation = UNKNOWN
+    strides: tuple[float, float] | None = None
     any_stride: bool = False
 
-    def covered_s(self, length: int) -> float:
-        """Seconds that `length` snippets see; the first and the last one reach over their edge."""
-        return length * self.grid.stride_s + 2 * self.grid.offset_s
+    def prepared(self, features: FloatArray) -> FloatArray:
+        """Features (T, D) as the store of the training kept its own.
+
+        Raises:
+            DataError: they overflow the data type.
+        """
+        with np.errstate(over="ignore"):
+            kept = np.ascontiguousarray(features, dtype=self.dtype)
+        if not np.isfinite(kept).all():
+            raise DataError(
+                f"value {np.abs(features).max():g} overflows {self.dtype}, which the model was "
+                "trained on; scale the features as those of its training"
+            )
+        return kept
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScorableFile:
-    """A file whose header is sound: T, seconds of its video, and (bytes, time of last change)."""
+    """A file whose header is sound.
+
+    Args:
+        id: of the video.
+        path: of the file.
+        length: T.
+        duration_s: seconds of the video.
+        grid: where the snippets lie.
+        stamp: bytes, and time of the last change.
+    """
 
     id: str
     path: Path
     length: int
     duration_s: float
+    grid: Grid
     stamp: tuple[int, int]
 
     def video(self, expected: Expected) -> Video:
@@ -56,36 +84,46 @@ class ScorableFile:
         Raises:
             DataError: they cannot be read, changed, are not finite, or overflow the data type.
         """
-        features = _opened(self.path)
+        file = _file(self.path)
+        with _named_by_id(self.path):
+            features = expected.preparation.opened(file).read()
         if features.shape != (self.length, expected.dim):
             raise DataError(f"changed to shape {features.shape} meanwhile; start again")
         _first(feature_problems(self.id, features, expected.dim), self.id)
-        with np.errstate(over="ignore"):
-            kept = np.ascontiguousarray(features, dtype=expected.dtype)
-        if not np.isfinite(kept).all():
-            raise DataError(
-                f"value {np.abs(features).max():g} overflows {expected.dtype}, which the model "
-                "was trained on; scale the features as those of its training"
-            )
-        return Video(id=self.id, features=kept, duration_s=self.duration_s, grid=expected.grid)
+        return Video(
+            id=self.id,
+            features=expected.prepared(features),
+            duration_s=self.duration_s,
+            grid=self.grid,
+        )
 
 
-def feature_ids(folder: Path) -> tuple[str, ...]:
+def feature_ids(folder: Path, *, of_recordings: bool) -> tuple[str, ...]:
     """Ids of the videos in a folder, sorted.
 
+    Args:
+        folder: of the files.
+        of_recordings: whether they are raw channels, which a CSV may hold too.
+
     Raises:
-        DataError: it is no folder, or has no .npy file.
+        DataError: it is no folder, or has no such file.
     """
+    suffixes = RECORDINGS if of_recordings else FEATURES
+    named = "".join(f" or <id>{suffix}" for suffix in suffixes)[4:]
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; give one that holds <id>.npy files")
-    ids = sorted(path.stem for path in folder.glob("*.npy") if not path.name.startswith("."))
-    if not ids:
-        raise DataError(f"{folder}: holds no .npy file; one <id>.npy of shape (T, D) a video")
+        raise DataError(f"{folder}: no such folder; give one that holds {named} files")
+    found = [p for p in folder.iterdir() if p.suffix in suffixes and not p.name.startswith(".")]
+    if not found:
+        what = "(samples, channels) a recording" if of_recordings else "(T, D) a video"
+        raise DataError(f"{folder}: holds no {' or '.join(suffixes)} file; one {named} of {what}")
+    ids = sorted(path.stem for path in found)
+    if twice := sorted({id for id in ids if ids.count(id) > 1}) if len(set(ids)) < len(ids) else []:
+        raise DataError(f"{folder}: several files of {twice[0]}; keep one of them")
     return tuple(ids)
 
 
 def feature_files(
-    folder: Path, ids: tuple[str, ...], expected: Expected, durations: Mapping[str, float] | None
+    folder: Path, ids: Sequence[str], expected: Expected, times: Times
 ) -> tuple[list[ScorableFile], dict[str, str]]:
     """Reads the headers of a folder.
 
@@ -93,85 +131,98 @@ def feature_files(
         folder: of the files.
         ids: the videos.
         expected: what suits the model.
-        durations: seconds by id; None takes what the snippets cover.
+        times: of the videos.
 
     Returns:
         The files that may be scored, and why others may not, by id.
     """
     sound: list[ScorableFile] = []
     broken: dict[str, str] = {}
+    suffixes = RECORDINGS if expected.preparation.of_recordings else FEATURES
     for id in ids:
+        paths = [path for path in (folder / f"{id}{suffix}" for suffix in suffixes)]
+        path = next((path for path in paths if path.exists()), paths[0])
         try:
-            sound.append(_file(folder / f"{id}.npy", id, expected, durations))
+            sound.append(_scorable(path, id, expected, times))
         except DataError as error:
             broken[id] = str(error)
     return sound, broken
 
 
-def _file(
-    path: Path, id: str, expected: Expected, durations: Mapping[str, float] | None
-) -> ScorableFile:
+def _scorable(path: Path, id: str, expected: Expected, times: Times) -> ScorableFile:
     _first(id_problems(id), id)
-    shape, kind = (features := _opened(path)).shape, features.dtype.kind
-    if len(shape) != 2 or 0 in shape or kind not in "fiu":
-        _first(feature_problems(id, features, 0), id)
-    if shape[1] != expected.dim:
-        turned = "; it looks transposed: save its transpose" if shape[0] == expected.dim else ""
-        raise DataError(
-            f"features of shape {shape}, {shape[1]} numbers a snippet; the model was trained on "
-            f"(T, {expected.dim}){turned}"
-        )
-    length = int(shape[0])
-    duration_s: float | None = expected.covered_s(length)
-    if durations is not None:
-        duration_s = durations.get(same_id(id, durations) or id)
-    if duration_s is None:
-        raise DataError("the durations have no row for it; add one")
-    _check_cover(length, duration_s, expected)
+    raw = _file(path)
+    with _named_by_id(path):
+        given = raw.shape()
+        if len(given) != 2 or 0 in given:
+            _first(feature_problems(id, raw.read(), 0), id)
+        length, dim = expected.preparation.opened(raw).shape()
+    if dim != expected.dim:
+        raise DataError(another_width(given, expected))
+    grid, duration_s = times.of(id, length)
+    _check_stride(grid, expected)
+    _check_cover(length, duration_s, grid, expected)
     status = path.stat()
-    stamp = (status.st_size, status.st_mtime_ns)
-    return ScorableFile(id=id, path=path, length=length, duration_s=duration_s, stamp=stamp)
+    return ScorableFile(
+        id=id,
+        path=path,
+        length=length,
+        duration_s=duration_s,
+        grid=grid,
+        stamp=(status.st_size, status.st_mtime_ns),
+    )
 
 
-def _check_cover(length: int, duration_s: float, expected: Expected) -> None:
-    """The snippets must cover about the video: a rate that is clearly wrong is refused."""
-    covered_s = expected.covered_s(length)
-    low, high = COVERED[0] * duration_s, COVERED[1] * duration_s + expected.covered_s(1)
-    if not expected.any_stride and not low <= covered_s <= high:
+def another_width(shape: tuple[int, ...], expected: Expected) -> str:
+    """What is wrong with features, or a recording, of another number of columns."""
+    if expected.preparation.of_recordings:
+        channels = channels_of(expected.dim, expected.preparation.window)
+        return (
+            f"recording of shape {shape}, {shape[1]} channels a sample; the model was trained on "
+            f"(samples, {channels})"
+        )
+    turned = "; it looks transposed: save its transpose" if shape[0] == expected.dim else ""
+    return (
+        f"features of shape {shape}, {shape[1]} numbers a snippet; the model was trained on "
+        f"(T, {expected.dim}){turned}"
+    )
+
+
+def _check_stride(grid: Grid, expected: Expected) -> None:
+    """The stride must be about one of training."""
+    if expected.strides is None or expected.any_stride:
+        return
+    least, greatest = expected.strides
+    if not (1 - NEAR) * least <= grid.stride_s <= (1 + NEAR) * greatest:
+        trained = f"{least:g}" if least == greatest else f"{least:g} to {greatest:g}"
         raise DataError(
-            f"{length} snippets of {expected.grid.stride_s:g} s cover {covered_s:.1f} s of a "
+            f"the model was trained on snippets of {trained} s, and these features have "
+            f"{grid.stride_s:g} s; extract them at that stride, correct --fps and --stride, "
+            "or pass --allow-stride"
+        )
+
+
+def _check_cover(length: int, duration_s: float, grid: Grid, expected: Expected) -> None:
+    """The snippets must cover about the video: a rate that is clearly wrong is refused."""
+    covered = covered_s(length, grid)
+    low, high = COVERED[0] * duration_s, COVERED[1] * duration_s + covered_s(1, grid)
+    if not expected.any_stride and not low <= covered <= high:
+        raise DataError(
+            f"{length} snippets of {grid.stride_s:g} s cover {covered:.1f} s of a "
             f"video of {duration_s:.1f} s; correct its duration, --fps and --stride, or pass "
             "--allow-stride"
         )
 
 
-def read_durations(path: Path) -> dict[str, float]:
-    """Seconds by video id of a CSV with the columns video and duration.
-
-    Raises:
-        DataError: it is no such file, or a duration is not positive.
-    """
-    columns, rows = read_csv(path)
-    seconds = "duration" if "duration" in columns else "duration_s"
-    if missing := {"video", seconds} - set(columns):
-        raise DataError(
-            f"{path}: no column {', '.join(sorted(missing))} in the first line; video and duration "
-            "in seconds are needed"
-        )
-    found: dict[str, float] = {}
-    for line, row in rows:
-        id, duration_s = row["video"], number(row[seconds])
-        for problem in duration_problems(id, duration_s, row[seconds]):
-            raise DataError(f"{path}:{line}: {problem}")
-        if found.setdefault(id, duration_s) != duration_s:
-            raise DataError(f"{path}:{line}: video {id}: given before with another duration")
-    return found
+def _file(path: Path) -> FeatureFile:
+    return open_file(path, Given())
 
 
-def _opened(path: Path) -> FloatArray:
-    """A feature file, mapped; messages leave out the path, which the id stands for."""
+@contextmanager
+def _named_by_id(path: Path) -> Iterator[None]:
+    """Leaves the path out of messages, which the id stands for."""
     try:
-        return npy(path).read()
+        yield
     except DataError as error:
         raise DataError(str(error).removeprefix(f"{path}: ")) from error
 

@@ -23,7 +23,8 @@ class Partial:
         out: the output that it lies beside, as .<name>.partial.
         identity: all that the detections depend on beside the features; another one starts anew.
 
-    `found` are the detections, `files` what each was made from: [bytes, time of change, seconds].
+    `found` are the detections, `files` what each was made from: [bytes, time of change, seconds
+    of the video, stride and offset].
     """
 
     def __init__(self, out: Path, identity: Mapping[str, Any]) -> None:
@@ -85,4 +86,4 @@ class Partial:
 
 
 def _made_from(file: ScorableFile) -> list[float]:
-    return [*file.stamp, file.duration_s]
+    return [*file.stamp, file.duration_s, file.grid.stride_s, file.grid.offset_s]

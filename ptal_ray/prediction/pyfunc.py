@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ptal_ray.data.feature_file import FeatureFile
 from ptal_ray.data.types import Segments, Video
 from ptal_ray.errors import DataError
+from ptal_ray.prediction.folder import another_width
+from ptal_ray.prediction.times import covered_s
 from ptal_ray.prediction.trained import TrainedModel, load_model
 
 Found = dict[str, list[dict[str, Any]]]
@@ -35,8 +38,9 @@ class Detector:
         """Detections of each video, the strongest first.
 
         Args:
-            model_input: features (T, D) by video id, extracted as those of the training; an array
-                (T, D) alone is a video called "video".
+            model_input: features (T, D) by video id, extracted as those of the training, or
+                recordings (samples, channels) where it took those; an array alone is a video called
+                "video".
             params: none are known.
 
         Returns:
@@ -58,12 +62,21 @@ class Detector:
 
 
 def _video(id: str, features: Any, model: TrainedModel) -> Video:
-    array, dim = np.asarray(features), model.expected.dim
-    if array.ndim != 2 or array.shape[1] != dim or not len(array):
-        raise DataError(f"video {id}: features {array.shape}; the model takes (T, {dim})")
-    duration_s = model.expected.covered_s(len(array))
-    stored = array.astype(model.expected.dtype)
-    return Video(id=id, features=stored, duration_s=duration_s, grid=model.grid)
+    array, expected = np.asarray(features), model.expected
+    if array.ndim != 2 or 0 in array.shape:
+        raise DataError(f"video {id}: features {array.shape}; two dimensions are needed")
+    given = FeatureFile(file=Path(id), shape=lambda: array.shape, read=lambda: array)
+    made = expected.preparation.opened(given)
+    length, dim = made.shape()
+    if dim != expected.dim:
+        raise DataError(f"video {id}: {another_width(array.shape, expected)}")
+    grid = model.file.grid
+    return Video(
+        id=id,
+        features=expected.prepared(made.read()),
+        duration_s=covered_s(length, grid),
+        grid=grid,
+    )
 
 
 def _plain(found: Segments, classes: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,25 @@ from ptal_ray.prediction.trained import TrainedModel
 from ptal_ray.training.scoring import SCORE_SNIPPETS, by_length
 
 Progress = Callable[[int, int], None]
+Files = Sequence[ScorableFile]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What became of a batch.
+
+    Args:
+        files: the batch.
+        detections: by id.
+        broken: why a video has none, by id.
+    """
+
+    files: Files
+    detections: dict[str, Segments]
+    broken: dict[str, str]
+
+
+Scorer = Callable[[TrainedModel, Sequence[Files]], Iterator[Scored]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,37 +55,57 @@ class Found:
     broken: dict[str, str]
 
 
+def score_batch(model: TrainedModel, files: Files) -> Scored:
+    """Reads the features of a batch and detects its actions."""
+    videos: dict[str, Video] = {}
+    broken: dict[str, str] = {}
+    for file in files:
+        try:
+            videos[file.id] = file.video(model.expected)
+        except DataError as error:
+            broken[file.id] = str(error)
+    found, failed = model.detect(videos)
+    return Scored(files=files, detections=found, broken=broken | failed)
+
+
+def score_here(model: TrainedModel, batches: Sequence[Files]) -> Iterator[Scored]:
+    """Scores one batch after the other in this process."""
+    return (score_batch(model, batch) for batch in batches)
+
+
 def predict_folder(
     model: TrainedModel,
-    files: Sequence[ScorableFile],
+    files: Files,
     broken: dict[str, str],
     partial: Partial,
+    score: Scorer = score_here,
     progress: Progress = lambda done, total: None,
 ) -> Found:
     """Detects the actions of all videos; those that `partial` holds are taken from there.
 
-    The batches are those of the whole folder, finished or not, so that a run that was interrupted
-    finds what one that was not finds.
+    The batches are those of the whole folder, finished or not, and whoever scores them, so that a
+    run that was interrupted, or one of several processes, finds what another one finds.
 
     Args:
-        model: for features on the grid of the folder.
+        model: for the features.
         files: with sound headers.
         broken: what is known to be wrong with others, by id.
         partial: keeps each batch once it is finished.
+        score: scores batches, in any order.
         progress: told how many of all videos are done.
 
     Raises:
         DataError: no video has detections; why the first one has none.
     """
-    broken, done = dict(broken), 0
-    lengths = np.array([file.length for file in files], np.int64)
-    if model.train.resample_to:
-        lengths = np.full_like(lengths, model.train.resample_to)
-    for rows in by_length(lengths, SCORE_SNIPPETS):
-        batch = [files[row] for row in rows]
-        if not all(map(partial.holds, batch)):
-            _predict_batch(model, batch, broken, partial)
-        done += len(batch)
+    broken, batches = dict(broken), _batches(model, files)
+    left = [batch for batch in batches if not all(map(partial.holds, batch))]
+    done = len(files) - sum(map(len, left))
+    for scored in score(model, left) if left else ():
+        broken |= scored.broken
+        for file in scored.files:
+            if file.id in scored.detections:
+                partial.add(file, scored.detections[file.id])
+        done += len(scored.files)
         progress(done, len(files))
     good = sorted((file for file in files if file.id not in broken), key=lambda file: file.id)
     if not good:
@@ -81,27 +120,22 @@ def predict_folder(
     )
 
 
-def _predict_batch(
-    model: TrainedModel, batch: list[ScorableFile], broken: dict[str, str], partial: Partial
-) -> None:
-    videos: dict[str, Video] = {}
-    for file in batch:
-        try:
-            videos[file.id] = file.video(model.expected)
-        except DataError as error:
-            broken[file.id] = str(error)
-    found, failed = model.detect(videos)
-    broken |= failed
-    for file in batch:
-        if file.id in found:
-            partial.add(file, found[file.id])
+def _batches(model: TrainedModel, files: Files) -> list[list[ScorableFile]]:
+    lengths = np.array([file.length for file in files], np.int64)
+    if model.train.resample_to:
+        lengths = np.full_like(lengths, model.train.resample_to)
+    return [[files[row] for row in rows] for rows in by_length(lengths, SCORE_SNIPPETS)]
 
 
-def identity(model: TrainedModel) -> dict[str, Any]:
-    """All that the detections of a video depend on beside its features."""
+def identity(model: TrainedModel, device: str) -> dict[str, Any]:
+    """All that the detections of a video depend on beside its features.
+
+    Args:
+        model: that finds them.
+        device: kind of the device that scores.
+    """
     return {
         "ptal_ray": __version__,
         "model": hashlib.sha256(Path(model.path).read_bytes()).hexdigest(),
-        "grid": asdict(model.grid),
-        "device": model.device.type,
+        "device": device,
     }

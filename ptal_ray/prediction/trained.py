@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.new_videos import NewVideos
-from ptal_ray.data.types import Grid, Segments, Video
+from ptal_ray.data.types import Segments, Video
 from ptal_ray.errors import DataError
 from ptal_ray.methods.method import (
     AnyMethod,
@@ -27,8 +27,6 @@ from ptal_ray.prediction.folder import Expected
 from ptal_ray.training.model_file import ModelFile, read_model
 from ptal_ray.training.scoring import not_finite, score_videos
 
-NEAR = 0.05  # share by which the stride of features may differ from that of training
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedModel:
@@ -42,7 +40,6 @@ class TrainedModel:
         train, decode: the parameters as the method takes them.
         videos: stands in for the store; none are in memory.
         device: where the network lies.
-        any_stride: whether the stride of features may differ from that of training.
     """
 
     path: Path
@@ -53,29 +50,22 @@ class TrainedModel:
     decode: DecodeParams
     videos: NewVideos
     device: torch.device
-    any_stride: bool = False
-
-    @property
-    def grid(self) -> Grid:
-        """Of the features that it takes."""
-        return self.videos.info.grid or self.file.grid
 
     @property
     def expected(self) -> Expected:
-        """What features must be to suit it."""
-        info = self.videos.info
+        """What features must be to suit it; of resampled videos the stride may be any."""
         return Expected(
-            dim=info.feature_dim,
+            dim=self.file.data.feature_dim,
             dtype=self.file.dtype,
-            grid=self.grid,
-            any_stride=self.any_stride,
+            preparation=self.file.preparation,
+            strides=None if self.train.resample_to else self.file.strides,
         )
 
     def detect(self, videos: Mapping[str, Video]) -> tuple[dict[str, Segments], dict[str, str]]:
         """Scores a batch of videos and decodes the scores, as a final run does with test videos.
 
         Args:
-            videos: by id, all on the grid of `with_grid`.
+            videos: by id.
 
         Returns:
             Detections by id, and why a video has none: its scores are not finite.
@@ -99,30 +89,6 @@ class TrainedModel:
             else:
                 broken[own.id] = "its scores are not finite; check the scale of its features"
         return found, broken
-
-    def with_grid(self, grid: Grid, *, any_stride: bool = False) -> TrainedModel:
-        """The model for features on another grid.
-
-        Args:
-            grid: of the new features.
-            any_stride: accept a stride that differs clearly from that of training.
-
-        Raises:
-            DataError: the stride does.
-        """
-        trained = self.file.grid.stride_s
-        # resampled videos have as many snippets whatever their stride
-        fixed = bool(self.train.resample_to) or any_stride
-        if not fixed and abs(grid.stride_s - trained) > NEAR * trained:
-            raise DataError(
-                f"{self.path}: trained on snippets of {trained:g} s, and these features have "
-                f"{grid.stride_s:g} s; extract them at that stride, correct --fps and --stride, "
-                "or pass --allow-stride"
-            )
-        old = self.videos
-        info = replace(old.info, grid=grid)
-        videos = NewVideos(old.path, info, old.dtype, old.ids("test"), embeddings=old.embeddings)
-        return replace(self, videos=videos, any_stride=any_stride)
 
 
 def load_model(path: Path, device: torch.device, ids: tuple[str, ...] = ()) -> TrainedModel:

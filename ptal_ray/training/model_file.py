@@ -1,12 +1,15 @@
 """The file that finds actions in new videos: weights, and all else that this takes.
 
-A dict of tensors and plain values that `torch.load(..., weights_only=True)` reads:
+A dict of tensors and plain values that `torch.load(..., weights_only=True)` reads. Format 1 has no
+strides and no preparation.
 
     kind, format, version   what it is, the layout of this dict, the ptal_ray that wrote it
     method, train, decode   the name of the method and all its parameters (train.resample_to too)
     precision               "fp32" or "bf16"
     data                    name, classes, feature_dim, content_hash, ...
     grid                    stride_s and offset_s; where training videos differ, their medians
+    strides                 least and greatest stride_s of the training videos
+    preparation             how files of a user become features, see `data/preparation.py`
     dtype                   as the features of the data are stored; new ones are rounded alike
     texts                   embeddings of the classes by text encoder; empty where none is used
     weights                 of the network, the moving average where that is judged
@@ -24,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from ptal_ray import __version__
+from ptal_ray.data.preparation import UNKNOWN, Preparation
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.text import class_embeddings
 from ptal_ray.data.types import DatasetInfo, Grid
@@ -32,7 +36,7 @@ from ptal_ray.space.domain import Scalar
 from ptal_ray.training.checkpoint import write_tensors
 from ptal_ray.training.task import Task
 
-KIND, FORMAT = "ptal_ray model", 1
+KIND, FORMAT = "ptal_ray model", 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,8 @@ class ModelFile:
         precision: "fp32" or "bf16".
         data: of the store it was trained on.
         grid: of the training videos; where they differ, their median stride and offset.
+        strides: seconds, least and greatest of the training videos.
+        preparation: how files of a user become features.
         dtype: of the features in that store.
         texts: (C, d) by text encoder.
         weights: by name, on the CPU.
@@ -60,6 +66,8 @@ class ModelFile:
     dtype: str
     texts: dict[str, Tensor]
     weights: dict[str, Tensor]
+    strides: tuple[float, float]
+    preparation: Preparation = UNKNOWN
     version: str = __version__
 
 
@@ -80,6 +88,8 @@ def model_file(task: Task, judged: nn.Module, decode: Mapping[str, Scalar]) -> M
         precision=config.precision,
         data=store.info,
         grid=store.info.grid or _median(store),
+        strides=_strides(store),
+        preparation=store.preparation,
         dtype=store.dtype,
         texts={name: torch.from_numpy(rows) for name, rows in texts.items()},
         weights={name: value.detach().cpu() for name, value in judged.state_dict().items()},
@@ -94,6 +104,11 @@ def _median(store: FeatureStore) -> Grid:
     )
 
 
+def _strides(store: FeatureStore) -> tuple[float, float]:
+    strides_s = [store.grid(id).stride_s for id in store.ids("train")]
+    return min(strides_s), max(strides_s)
+
+
 def write_model(path: Path, model: ModelFile) -> None:
     """Writes a model file, at once or not at all.
 
@@ -102,8 +117,12 @@ def write_model(path: Path, model: ModelFile) -> None:
     """
     plain = {field.name: getattr(model, field.name) for field in fields(model)}
     data = asdict(model.data) | {"classes": list(model.data.classes)}
-    grids = {"data": data, "grid": asdict(model.grid)}
-    write_tensors(path, {"kind": KIND, "format": FORMAT} | plain | grids)
+    nested = {
+        "data": data,
+        "grid": asdict(model.grid),
+        "preparation": model.preparation.plain(),
+    }
+    write_tensors(path, {"kind": KIND, "format": FORMAT} | plain | nested)
 
 
 def read_model(path: Path) -> ModelFile:
@@ -139,9 +158,16 @@ def _parsed(content: dict[str, Any]) -> ModelFile:
         "classes": tuple(data["classes"]),
         "grid": Grid(**data["grid"]) if data["grid"] else None,
     }
-    names = [field.name for field in fields(ModelFile)]
-    parsed = {"data": DatasetInfo(**data), "grid": Grid(**content["grid"])}
-    return ModelFile(**{name: content[name] for name in names} | parsed)
+    grid = Grid(**content["grid"])
+    least, greatest = content.get("strides", (grid.stride_s, grid.stride_s))
+    parsed: dict[str, Any] = {
+        "data": DatasetInfo(**data),
+        "grid": grid,
+        "strides": (float(least), float(greatest)),
+        "preparation": Preparation.of(content.get("preparation", {})),
+    }
+    names = [field.name for field in fields(ModelFile) if field.name not in parsed]
+    return ModelFile(**{name: content[name] for name in names}, **parsed)
 
 
 def _hint(content: Any) -> str:

@@ -30,11 +30,13 @@ class Size:
         height: pixels.
         width: pixels.
         crop: keep the aspect and cut off what sticks out at both ends; else stretch.
+        margin: pixels that are cut off of the shorter side too.
     """
 
     height: int
     width: int
     crop: bool = True
+    margin: int = 0
 
 
 def steps(video: Video, fps: float) -> int:
@@ -100,7 +102,7 @@ def upright(frame: VideoFrame, size: Size, aspect: Fraction) -> Image:
     height, width = high, wide
     if size.crop:
         seen = float(frame.width * aspect)
-        scale = max(high / frame.height, wide / seen)
+        scale = max((high + size.margin) / frame.height, (wide + size.margin) / seen)
         height, width = max(high, round(frame.height * scale)), max(wide, round(seen * scale))
     scaled = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC")
     top, left = (height - high) // 2, (width - wide) // 2

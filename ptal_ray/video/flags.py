@@ -25,12 +25,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--mean", type=_three, metavar="R,G,B", help="of a FILE: is subtracted from colours from "
         "0 to 1 (default: 0,0,0)")  # fmt: skip
     add("--std", type=_colours, metavar="R,G,B", help="of a FILE: then divides (default: 1,1,1)")
-    add("--clip", type=_count, metavar="N", help="of a FILE: frames that it takes at a time, "
+    add("--clip", type=count, metavar="N", help="of a FILE: frames that it takes at a time, "
         "(B, 3, N, H, W), at equal steps of a window; 1: each alone, (B, 3, H, W), and the rows "
-        "of a window are averaged (default: 1)")  # fmt: skip
+        "of a window are averaged (default: 1); of i3d: its frames (default: 16)")  # fmt: skip
+    add("--weights", type=Path, metavar="FILE", help="of i3d: state dict of its stream of images")
+    add("--flow", type=Path, metavar="FILE", help="of i3d: state dict of its stream of optical "
+        "flow, which OpenCV computes (DIS); with --weights both streams, side by side")  # fmt: skip
     add("--dtype", choices=("float16", "float32"), default="float16", help="default: %(default)s")
     add("--replace", action="store_true", help="extract all videos again, whatever --out holds")
-    add("--workers", type=_count, default=1, metavar="N", help="processes, by Ray Data; 1: this "
+    add("--workers", type=count, default=1, metavar="N", help="processes, by Ray Data; 1: this "
         "one, without Ray (default: 1)")  # fmt: skip
     add("--address", default=os.environ.get("RAY_ADDRESS"), help="of a running Ray cluster "
         "(local: none), whose nodes see videos and --out at the same paths")  # fmt: skip
@@ -44,7 +47,12 @@ def _positive(text: str) -> float:
     return value
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A number of things, 1 or more.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
     value = _number(int, text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}: must be an integer of 1 or more")
@@ -52,7 +60,7 @@ def _count(text: str) -> int:
 
 
 def _size(text: str) -> tuple[int, int]:
-    parts = [_count(part) for part in text.split("x")]
+    parts = [count(part) for part in text.split("x")]
     if len(parts) > 2:
         raise argparse.ArgumentTypeError(f"{text}: pixels, N or HEIGHTxWIDTH, are needed")
     return parts[0], parts[-1]

@@ -77,16 +77,23 @@ class Manifest:
             write_whole(self._folder / "settings.json", json.dumps(settings, indent=1))
             yield
 
-    def _check(self, settings: Record) -> None:
+    def settings(self) -> Record:
+        """What decided the features of the folder; empty where no extraction wrote it.
+
+        Raises:
+            DataError: it cannot be read.
+        """
         path = self._folder / "settings.json"
+        return _read(path) if path.exists() else {}
+
+    def _check(self, settings: Record) -> None:
         advice = "give another --out, or --replace to extract all videos again"
-        if not path.exists():
+        if not (before := self.settings()):
             if any(self.out.glob("*.npy")):
                 raise ConfigError(
                     f"--out {self.out}: holds .npy files of unknown settings; {advice}"
                 )
             return
-        before = _read(path)
         changed = [
             f"{key} {before.get(key)}, now {settings.get(key)}"
             for key in {**before, **settings} if before.get(key) != settings.get(key)

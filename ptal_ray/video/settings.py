@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ptal_ray.errors import ConfigError
-from ptal_ray.video.encoders.encoder import NAMED, FileEncoder
+from ptal_ray.video.encoders.encoder import NAMED, FileEncoder, I3d, Spec
 from ptal_ray.video.probe import Video
 from ptal_ray.video.windows import Span, Windows
 
 _OF_FILES = ("size", "mean", "std", "clip")  # flags of encoders in a file
+_OF_I3D = ("weights", "flow", "clip")
+_FILES = {"sha256": "encoder", "weights_sha256": "weights", "flow_sha256": "flow"}  # key: flag
 STRIDE = Span(value=16, in_seconds=False)  # of encoders that take each frame alone
 
 
@@ -21,14 +24,14 @@ class Settings:
     """Equal settings give equal features.
 
     Args:
-        encoder: a name of `NAMED`, or a file and how it is used.
+        encoder: a name of `NAMED`, a file and how it is used, or I3D and its weights.
         fps: frames a second that the encoder sees; None: those of each video.
         stride: from window to window.
         window: that a row of features sees.
         dtype: of the features, "float16" or "float32".
     """
 
-    encoder: str | FileEncoder
+    encoder: Spec
     fps: float | None
     stride: Span
     window: Span
@@ -36,7 +39,7 @@ class Settings:
 
     @staticmethod
     def of(
-        encoder: str | FileEncoder,
+        encoder: Spec,
         *,
         fps: float | None = None,
         stride: Span | None = None,
@@ -48,7 +51,7 @@ class Settings:
         A clip is a window, and windows follow on each other; else stride and window are equal,
         by default `STRIDE`.
         """
-        clip = encoder.clip if isinstance(encoder, FileEncoder) else 1
+        clip = 1 if isinstance(encoder, str) else encoder.clip
         whole = Span(value=clip, in_seconds=False) if clip > 1 else stride or STRIDE
         window = window or whole
         stride = stride or (window if clip > 1 else STRIDE)
@@ -84,18 +87,9 @@ def settings_of(args: argparse.Namespace) -> Settings:
     Raises:
         ConfigError: they do not go together, or an encoder, stride or window is none.
     """
-    given = {name: getattr(args, name) for name in _OF_FILES if getattr(args, name) is not None}
-    encoder: str | FileEncoder = args.encoder
-    if Path(args.encoder).suffix in (".pt", ".pt2"):
-        size = given.pop("size", (224, 224))
-        encoder = FileEncoder(path=Path(args.encoder), height=size[0], width=size[1], **given)
+    encoder = _encoder(args)
+    if not isinstance(encoder, str):
         encoder.record()  # finds a file that cannot be read
-    else:
-        check_encoder(args.encoder)
-        if given:
-            raise ConfigError(
-                f"--{next(iter(given))}: is for --encoder FILE; {args.encoder} has its own"
-            )
     return Settings.of(
         encoder,
         fps=args.fps,
@@ -103,6 +97,93 @@ def settings_of(args: argparse.Namespace) -> Settings:
         window=Span.parse("--window", args.window) if args.window else None,
         dtype=args.dtype,
     )
+
+
+def _encoder(args: argparse.Namespace) -> Spec:
+    flags = dict.fromkeys((*_OF_FILES, *_OF_I3D))
+    given = {name: getattr(args, name) for name in flags if getattr(args, name) is not None}
+    if Path(args.encoder).suffix in (".pt", ".pt2"):
+        _check_known(args.encoder, given, _OF_FILES)
+        size = given.pop("size", (224, 224))
+        return FileEncoder(path=Path(args.encoder), height=size[0], width=size[1], **given)
+    check_encoder(args.encoder)
+    if args.encoder == "i3d":
+        _check_known("i3d", given, _OF_I3D)
+        return I3d(**given)
+    _check_known(args.encoder, given, ())
+    encoder: str = args.encoder
+    return encoder
+
+
+def _check_known(encoder: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Finds a flag that is of another encoder."""
+    for name in given:
+        if name not in known:
+            whose = "FILE" if name in _OF_FILES else "i3d"
+            raise ConfigError(f"--{name}: is for --encoder {whose}; {encoder} has its own")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightFiles:
+    """Files of networks that are the user's; None where one was not given.
+
+    Args:
+        encoder: a program, .pt or .pt2.
+        weights, flow: of the streams of I3D.
+    """
+
+    encoder: Path | None = None
+    weights: Path | None = None
+    flow: Path | None = None
+
+
+def settings_from(record: Mapping[str, Any], files: WeightFiles) -> Settings:
+    """The settings that `Settings.record` gave, with the files that it only describes.
+
+    Raises:
+        ConfigError: a file is missing, is another one, or is not needed; or the encoder is unknown.
+    """
+    encoder = _recorded_encoder(record, files)
+    if isinstance(encoder, str):
+        check_encoder(encoder)
+    else:
+        found = encoder.record()
+        for key in _FILES:
+            if found.get(key) != record.get(key):
+                raise ConfigError(f"{_asks(record)}; the given --{_FILES[key]} has other content")
+    return Settings(
+        encoder=encoder,
+        fps=record["fps"],
+        stride=Span.parse("--stride", record["stride"]),
+        window=Span.parse("--window", record["window"]),
+        dtype=record["dtype"],
+    )
+
+
+def _recorded_encoder(record: Mapping[str, Any], files: WeightFiles) -> Spec:
+    needed = [flag for key, flag in _FILES.items() if key in record]
+    given = [flag for flag in _FILES.values() if getattr(files, flag) is not None]
+    if given != needed:
+        raise ConfigError(_asks(record))
+    if files.encoder is not None:
+        height, width = record["size"]
+        return FileEncoder(
+            path=files.encoder, height=height, width=width, mean=tuple(record["mean"]),
+            std=tuple(record["std"]), clip=record["clip"],
+        )  # fmt: skip
+    if needed:
+        return I3d(weights=files.weights, flow=files.flow, clip=record["clip"])
+    return str(record["encoder"])
+
+
+def _asks(record: Mapping[str, Any]) -> str:
+    """Which files the encoder of a record needs."""
+    needed = [
+        f"--{flag} FILE (sha256 {record[key][:12]}...)"
+        for key, flag in _FILES.items() if key in record
+    ]  # fmt: skip
+    files = f"give its files: {' '.join(needed)}" if needed else "it needs no file: give none"
+    return f"the features of the training were made by {record['encoder']}; {files}"
 
 
 def check_encoder(name: str) -> None:

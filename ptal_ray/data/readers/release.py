@@ -101,6 +101,8 @@ class Release:
         folder: of features, likewise.
         content: annotations in the ActivityNet layout; None reads the file.
         files: video id -> features; None takes <id>.npy of the folder.
+        of_recordings: whether `files` are features of windows of samples, which `stride` and
+            `window` count.
         fps, stride, window, point_fps, points, point_columns, lists, group: as of `plan.Source`.
     """
 
@@ -116,6 +118,7 @@ class Release:
     point_columns: tuple[str, ...] = ()
     lists: dict[str, Path] | None = None
     group: GroupSource | None = None
+    of_recordings: bool = False
 
 
 def database(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

@@ -33,17 +33,24 @@ def read(given: Given) -> Release:
         annotations=annotations,
         folder=folder,
         content=content,
-        files={id: _windows(feature_file([folder], id, given), window, stride) for id in videos},
+        files={id: windowed(feature_file([folder], id, given), window, stride) for id in videos},
         fps=given.fps,
         stride=stride,
         window=window,
         points=given.points or given.inside("points*.csv"),
+        of_recordings=True,
         group=PERSON if all(PERSON.search(id) for id in videos) else None,
     )
 
 
-def _windows(signal: FeatureFile, window: int, stride: int) -> FeatureFile:
-    """The features of the windows of a recording."""
+def windowed(signal: FeatureFile, window: int, stride: int) -> FeatureFile:
+    """The features of the windows of a recording.
+
+    Args:
+        signal: (samples, channels).
+        window: samples that a snippet sees.
+        stride: samples from snippet to snippet.
+    """
 
     def shape() -> tuple[int, ...]:
         found = signal.shape()

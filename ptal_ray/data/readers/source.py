@@ -60,7 +60,7 @@ def source(flags: argparse.Namespace) -> Source:
         content=release.content, files=release.files, point_columns=release.point_columns,
         exclude=frozenset().union(*map(named_ids, flags.exclude)),
         drop_labels=frozenset(map(nfc, flags.drop_label)),
-        group=flags.group or release.group,
+        group=flags.group or release.group, of_recordings=release.of_recordings,
         normalize=(flags.normalize or _default(layout)) == "train",
     )  # fmt: skip
 

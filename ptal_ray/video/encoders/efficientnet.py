@@ -15,7 +15,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ptal_ray.video.decode import Image, Size
-from ptal_ray.video.encoders.encoder import BATCH
+from ptal_ray.video.encoders.encoder import batch_size
 from ptal_ray.video.windows import Rows, Windows, batched, means
 
 _MEAN, _SCALE = 127.0, 128.0  # of the TensorFlow network that the weights were converted from
@@ -40,7 +40,9 @@ class EfficientNetLite0:
 
     def encode(self, images: Iterable[Image], windows: Windows) -> Iterator[Rows]:
         """Mean rows (1, 1280) of the windows."""
-        return means((self._rows(batch) for batch in batched(images, BATCH)), windows)
+        return means(
+            (self._rows(batch) for batch in batched(images, batch_size(self._device))), windows
+        )
 
     @torch.inference_mode()
     def _rows(self, images: list[Image]) -> Rows:

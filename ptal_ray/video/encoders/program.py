@@ -11,7 +11,7 @@ import torch
 
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.video.decode import Image, Size
-from ptal_ray.video.encoders.encoder import BATCH, FileEncoder
+from ptal_ray.video.encoders.encoder import FileEncoder, batch_size
 from ptal_ray.video.windows import Rows, Windows, batched, means, spread
 
 
@@ -50,7 +50,7 @@ class Program:
         sides = (self._spec.height, self._spec.width, 3)
         blank = np.zeros(sides if self._spec.clip == 1 else (self._spec.clip, *sides), np.uint8)
         failed: DataError | None = None
-        for number in (max(2, BATCH // self._spec.clip), 1):
+        for number in (max(2, batch_size(self._device, self._spec.clip)), 1):
             try:
                 self._rows([blank], number)
             except DataError as error:

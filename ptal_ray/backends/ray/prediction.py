@@ -1,0 +1,64 @@
+"""Detections of many videos at once, as a pipeline of Ray Data."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ptal_ray.backends.ray.spread import spread
+from ptal_ray.prediction.run import Files, Scored, score_batch
+from ptal_ray.prediction.trained import TrainedModel, load_model
+
+
+def score_spread(
+    model: TrainedModel,
+    batches: Sequence[Files],
+    *,
+    device: str,
+    threads: int | None,
+    workers: int,
+    address: str | None,
+) -> Iterator[Scored]:
+    """Scores batches with several processes.
+
+    Args:
+        model: whose file every node sees at the same path, as the features.
+        batches: of the videos.
+        device: "cpu" or "cuda".
+        threads: of each process; None takes its share of the CPUs.
+        workers: processes, see `spread`.
+        address: of a running Ray cluster; None starts Ray on this machine.
+
+    Raises:
+        ConfigError: no cluster answers, or the workers find no place on it.
+    """
+    rows = [{"batch": k} for k in range(len(batches))]
+    arguments = (model.path.absolute(), tuple(batches), device, threads)
+    for row in spread(
+        rows,
+        _Worker,
+        arguments,
+        device=device,
+        workers=min(workers, len(rows)),
+        address=address,
+    ):
+        scored: Scored = pickle.loads(row["scored"])  # of our own worker
+        yield scored
+
+
+class _Worker:
+    """A model in a process of its own."""
+
+    def __init__(
+        self, path: Path, batches: Sequence[Files], device: str, threads: int | None, share: int
+    ) -> None:
+        torch.set_num_threads(threads or share)
+        ids = tuple(file.id for batch in batches for file in batch)
+        self._model, self._batches = load_model(path, torch.device(device), ids), batches
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {"scored": pickle.dumps(score_batch(self._model, self._batches[row["batch"]]))}

@@ -1,0 +1,79 @@
+"""Rows of work, spread over processes by Ray Data."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import ray
+import ray.data
+
+from ptal_ray.backends.ray.cluster import cluster, nodes
+from ptal_ray.errors import ConfigError
+
+Row = dict[str, Any]
+
+
+def spread(
+    rows: Sequence[Row],
+    worker: type,
+    arguments: tuple[Any, ...],
+    *,
+    device: str,
+    workers: int,
+    address: str | None,
+) -> Iterator[Row]:
+    """Calls `worker(*arguments, threads)(row)` for every row, in several processes.
+
+    Args:
+        rows: plain values.
+        worker: is made once a process, and called with one row after the other.
+        arguments: of it; the number of threads follows.
+        device: to compute on.
+        workers: processes; one GPU, or a share of one, for each where `device` is "cuda".
+        address: of a running Ray cluster; None starts Ray on this machine.
+
+    Yields:
+        What the calls return, in the order in which they are finished.
+
+    Raises:
+        ConfigError: no cluster answers, or the workers find no place on it.
+    """
+    with cluster(address, with_train=False, verbose=False):
+        _silence()
+        cpus, gpus = _shares(workers, device)
+        found = ray.data.from_items(list(rows), override_num_blocks=len(rows)).map(
+            worker,
+            fn_constructor_args=(*arguments, cpus),
+            compute=ray.data.ActorPoolStrategy(size=workers),
+            num_cpus=cpus,
+            num_gpus=gpus,
+        )
+        yield from found.iter_rows()
+
+
+def _silence() -> None:
+    """Keeps Ray Data's own lines and bars off the terminal."""
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _shares(workers: int, device: str) -> tuple[int, float]:
+    """CPUs and GPUs of each worker.
+
+    Raises:
+        ConfigError: there are fewer CPUs than workers, or no GPU.
+    """
+    found = nodes()
+    cpus = sum(int(node.get("CPU", 0)) for node in found)
+    gpus = sum(int(node.get("GPU", 0)) for node in found)
+    if workers > cpus:
+        raise ConfigError(f"--workers {workers}: Ray has {cpus} CPUs here; give at most as many")
+    if device != "cuda":
+        smallest = min(int(node["CPU"]) for node in found if node.get("CPU", 0) >= 1)
+        return min(cpus // workers, smallest), 0.0
+    if not gpus:
+        raise ConfigError("--device cuda: Ray has no GPU; give --device cpu")
+    return 1, 1 / math.ceil(workers / gpus) if workers > gpus else 1.0
