@@ -46,8 +46,9 @@ class DummyTrial(tune.Trainable):
         done = step == self._plan["report_steps"][-1]
         found = made_up(self._plan["train"], step)
         return found | {
-            "settings": [found["objective"]], "step": step, "decode": {}, "seconds": SLEEP_S, "to_first_step_s": 0.01,
-            "done": done, "failed": None, "event": self._final(step) if self._job["final"] else {},
+            "settings": [found["objective"]], "step": step, "decode": {}, "seconds": SLEEP_S,
+            "to_first_step_s": 0.01, "done": done, "failed": None,
+            "event": self._final(step) if self._job["final"] else {},
         }  # fmt: skip
 
     def _final(self, step: int) -> dict[str, Any]:

@@ -118,7 +118,8 @@ def events(load: Load, name: str) -> Iterator[Event]:
     """A study of `load.runs` trials; its values are made up."""
     yield {
         "event": "study", "time": time.time(), "study": name, "method": "none", "dataset": "rates",
-        "features": "none", "note": "Made up, for timing only.", "space": {},
+        "features": "none", "note": "Made up, for timing only.", "data_hash": "0" * 32,
+        "space": {"budget": {"max_steps": load.reports}},
         "defaults": {"train": {}, "decode": {}}, "versions": {}, "hardware": {}, "git_commit": "",
     }  # fmt: skip
     for trial in range(load.runs):

@@ -171,7 +171,7 @@ def _posterior(y: Floats, arm: Ints, prior: Floats, rest: Floats) -> _Part:
     The noise variance has a weak inverse gamma prior of one cell, at a hundredth of mAP.
     """
     covariance = prior[np.ix_(arm, arm)] + rest + MEAN
-    lower = np.linalg.cholesky(covariance)
+    lower: Floats = np.linalg.cholesky(covariance).astype(float)
     half = solve_triangular(lower, y - y.mean(), lower=True, check_finite=False)
     noise = float((half @ half + 1e-4) / (len(y) + 1))
     likelihood = -0.5 * (len(y) + 1) * np.log(noise) - np.log(np.diag(lower)).sum()

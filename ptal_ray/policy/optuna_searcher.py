@@ -27,7 +27,7 @@ from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import Trial, TrialState
+from optuna.trial import Trial, TrialState, create_trial
 
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.space.domain import Domain
@@ -108,10 +108,20 @@ class OptunaSearcher:
         defaults = self._inside(self.study.space.train_defaults()) if number == 0 else {}
         return self._create(number, defaults)
 
-    def record(self, number: int, params: Mapping[str, Scalar]) -> None:
-        """Takes a trial that another one suggested; values outside their domain are left out."""
-        if number >= self._num_known():
-            self._create(number, self._inside(params))
+    def record(self, number: int, params: Mapping[str, Scalar], **attributes: Scalar) -> None:
+        """Takes a trial that another one suggested, and facts about it; values outside their
+        domain are left out."""
+        if number < self._num_known():
+            return self.annotate(number, **attributes)
+        inside = self._inside(params)
+        self._optuna.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=inside,
+                user_attrs=attributes,
+                distributions={name: self._distributions[name] for name in inside},
+            )  # fmt: skip
+        )
 
     def report(self, number: int, step: int, value: float) -> None:
         """Takes the objective of a trial at a report step."""
