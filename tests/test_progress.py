@@ -15,7 +15,7 @@ from synthetic_study import SyntheticStudy
 from ptal_ray.reporting.progress import Progress
 from ptal_ray.reporting.remaining import Work, influential, seconds_left, work
 from ptal_ray.reporting.run_progress import following
-from ptal_ray.study.view import GrowingView, StudyView
+from ptal_ray.study.view import GrowingView, StudyView, read_events
 
 NAME = "apn_demo-20260801-120000"
 
@@ -107,3 +107,16 @@ def test_a_run_that_fails_ends_its_lines():
     before = text.getvalue()
     time.sleep(0.05)
     assert text.getvalue() == before
+
+
+def test_a_growing_view_is_the_view_of_the_whole_log(tmp_path):
+    made = SyntheticStudy(tmp_path / NAME)
+    made.whole()
+    events = read_events(made.log.path)
+    growing = GrowingView(StudyView())
+    for number, event in enumerate(events, 1):
+        growing.take(event)
+        if number % 7 == 0:
+            assert growing.view == StudyView.from_events(events[:number])
+    assert growing.view == StudyView.from_events(events) and growing.view is growing.view
+    assert growing.study == events[0]

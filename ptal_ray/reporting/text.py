@@ -107,6 +107,8 @@ def _setting(view: StudyView) -> str:
         f"Configurations were selected on a fold of the training split{_chosen_by(view)}; the test "
         "split was read once, after the search, by the runs of the first table.",
     ]
+    if earlier := study.get("warm_start"):
+        lines.append(f"Configurations of earlier studies were evidence: {', '.join(earlier)}.")
     if view.end is None or view.end["state"] != "done":
         state = view.end["state"] if view.end else "running, or killed"
         lines.append(f"**The study is not finished: {state}.**")

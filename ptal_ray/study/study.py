@@ -22,6 +22,7 @@ from ptal_ray.study.finals import FinalConfig
 from ptal_ray.study.provenance import provenance
 from ptal_ray.study.run_folder import RunFolder
 from ptal_ray.study.view import StudyView, TrialView
+from ptal_ray.study.warm_start import Earlier
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.supervision import annotated_ids, fold
 from ptal_ray.training.whole_split import on_whole_split
@@ -53,6 +54,7 @@ class Study:
         source: where any machine finds the data: an s3:// address or a name; "" for `store` alone.
         remote: s3:// address that mirrors `directory`; "" for none.
         overrides: what `--set` and `--dataset` changed in the file of the space.
+        warm_start: configurations of earlier studies, best first.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Study:
     source: str = ""
     remote: str = ""
     overrides: tuple[str, ...] = ()
+    warm_start: tuple[Earlier, ...] = ()
 
     def __post_init__(self) -> None:
         for flag, value, known in (
@@ -208,6 +211,7 @@ def read_study(directory: Path, remote: str = "") -> Study:
         settings = plain | {
             "directory": directory, "remote": remote, "store": Path(plain["store"]),
             "overrides": tuple(plain.get("overrides", ())),
+            "warm_start": tuple(Earlier(**one) for one in plain.get("warm_start", ())),
         }  # fmt: skip
         study = Study(**settings, space=parse_space(space, name=space_name, source=str(path)))
     except OSError as error:
@@ -259,6 +263,7 @@ def study_event(study: Study) -> dict[str, Any]:
         "data_hash": study.data_hash,
         "searcher": study.searcher,
         "scheduler": study.scheduler,
+        "warm_start": list(dict.fromkeys(one.study for one in study.warm_start)),
         "annotated": _annotated(study, store),
     }
 
