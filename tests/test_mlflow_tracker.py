@@ -12,6 +12,7 @@ import pytest
 from mlflow_numbers import assert_all_numbers, assert_runs_are_right
 from mlflow_service import Service, fresh_database
 from synthetic_study import SyntheticStudy
+from tracked_study import grow
 
 from ptal_ray.errors import TrackingError
 from ptal_ray.space.space import load_space
@@ -396,3 +397,22 @@ def wait_until(condition, timeout_s=60.0):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_events_that_follow_a_round_share_the_next_one(study, uri, monkeypatch):
+    monkeypatch.setattr(mlflow_tracker, "PAUSE", 1e6)
+    monkeypatch.setattr(mlflow_tracker, "LONGEST_ROUND_PAUSE_S", 1.0)
+    sizes = []
+    write = MlflowTracker._write
+    monkeypatch.setattr(
+        MlflowTracker, "_write",
+        lambda self, events, offset: sizes.append(len(events)) or write(self, events, offset),
+    )  # fmt: skip
+    study.begin()
+    tracker = MlflowTracker(study.directory, uri)
+    tracker.start()
+    grow(study, range(2), 1.0, pause_s=0.1)
+    study.end()
+    assert tracker.close(60.0) == ()
+    assert sum(sizes) == len(read_events(study.log.path)) and len(sizes) <= 4
+    check_equal(uri, study.directory)

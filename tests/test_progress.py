@@ -25,7 +25,7 @@ from ptal_ray.reporting.progress import Progress
 from ptal_ray.reporting.remaining import Work, influential, seconds_left, work
 from ptal_ray.reporting.run_progress import following
 from ptal_ray.study.event_types import FinalReport, Report, TrialEnd, TrialStart
-from ptal_ray.study.view import GrowingView, StudyView
+from ptal_ray.study.view import GrowingView, StudyView, read_events
 
 NAME = "apn_demo-20260801-120000"
 
@@ -217,3 +217,16 @@ def test_the_end_of_a_study_says_what_is_left_to_do(tmp_path):
     view = StudyView.read(made.whole(6))
     study = replace(small_study(tmp_path / "x"), space=made.space, num_trials=6)
     assert shown(study, view, 80)[-1].endswith("final runs 12 · writing the report")
+
+
+def test_a_growing_view_is_the_view_of_the_whole_log(tmp_path):
+    made = SyntheticStudy(tmp_path / NAME)
+    made.whole()
+    events = read_events(made.log.path)
+    growing = GrowingView(StudyView())
+    for number, event in enumerate(events, 1):
+        growing.take(event)
+        if number % 7 == 0:
+            assert growing.view == StudyView.from_events(events[:number])
+    assert growing.view == StudyView.from_events(events) and growing.view is growing.view
+    assert growing.study == events[0]

@@ -9,7 +9,15 @@ from ptal_ray.policy.belief import believe
 from ptal_ray.policy.decode_choice import choose, out_of_cell
 from ptal_ray.policy.early_stop import EarlyStop
 from ptal_ray.policy.gate import accepted, compare
-from ptal_ray.policy.race import GATE, RACE, SCREEN, Race, gate_cells
+from ptal_ray.policy.race import (
+    EVERY_OUTCOME,
+    GATE,
+    MOST_BELIEVED,
+    RACE,
+    SCREEN,
+    Race,
+    gate_cells,
+)
 
 ARMS, SETTINGS, FOLDS, CELLS = 40, 6, 4, 40
 
@@ -283,3 +291,38 @@ def test_nothing_stops_early_where_early_objectives_do_not_tell():
         early.take(cell, 8, rng.random())
     assert not early.take(12, 2, 0.0)
     assert early.correlations[2] < 0.3
+
+
+def test_of_many_arms_the_best_and_the_defaults_are_believed():
+    rng = np.random.default_rng(0)
+    places = rng.random((300, 2))
+    race = Race(
+        budget=600, num_folds=FOLDS, seed=1,
+        propose=lambda arm, believed: places[arm] if arm < 300 else None,
+    )  # fmt: skip
+    scores = rng.random(300)
+    scores[0] = -1.0  # the worst
+    while (cell := race.next()) is not None and cell.stage == SCREEN:
+        race.tell(cell, scores[[cell.arm]])
+    known, belief = race.belief()
+    best = np.argsort(-scores[:300])[: MOST_BELIEVED - 1]
+    assert known[0] == 0 and len(known) == MOST_BELIEVED
+    assert len(set(known[1:]) & set(best.tolist())) > 0.95 * MOST_BELIEVED
+    assert np.isfinite(belief.mean).all()
+
+
+def test_a_belief_of_many_outcomes_is_made_anew_after_a_share_of_as_many_more(monkeypatch):
+    made = []
+    whole = evidence.believe
+    monkeypatch.setattr(
+        evidence, "believe", lambda score, *rest: made.append(len(score)) or whole(score, *rest)
+    )
+    race = Race(
+        budget=400, num_folds=FOLDS, seed=1, propose=lambda arm, believed: np.array([arm / 200]),
+    )  # fmt: skip
+    for _ in range(100):
+        cell = race.next()
+        race.tell(cell, np.array([np.sin(cell.arm)]))
+        race.belief()
+    assert made[:40] == list(range(1, 41))
+    assert len(made) < 85 and np.diff(made).max() == 100 // EVERY_OUTCOME

@@ -84,11 +84,21 @@ def test_without_noise_the_best_of_the_affordable_ones_is_found(certain, policy)
     table = read_table(certain)
     search, rows = drawn(table, 24, 0)
     best = POLICIES[policy](search)
-    seen = {"random": 24, "one_cell": 12, "race": 12, "simple": 25}[policy]
+    seen = {"random": 24, "one_cell": 12, "race": 12, "race+warm": 25, "simple": 25}[policy]
     name = policy if policy != "race" else "race_without_gate"
     found = best[name]
     assert rows[found.arm] == rows[:seen][np.array(TRUTH)[rows[:seen]].argmax()]
     assert found.setting == 2
+
+
+def test_an_earlier_search_of_other_configurations_helps(tmp_path):
+    table = read_table(made_table(tmp_path / "noisy", TRUTH, noise=0.03))
+    searches = [drawn(table, 12, seed) for seed in range(12)]
+    gains = {
+        name: np.mean([TRUTH[rows[POLICIES[name](s)[name].arm]] for s, rows in searches])
+        for name in ("race", "race+warm")
+    }
+    assert gains["race+warm"] > gains["race"]
 
 
 def test_successive_halving_spends_its_budget(certain):
@@ -324,7 +334,7 @@ def test_what_is_wrong_with_a_table(certain, case, capsys):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["--policies", "rase"], "'rase' is no policy; give all, or names of race, simple"),
+    [(["--policies", "rase"], "'rase' is no policy; give all, or names of race, race+warm"),
      (["--searches", "3"], "3: a whole number from 10 on"), (["--budget", "x"], "x: a whole")],
 )  # fmt: skip
 def test_flags_of_replay(words, message, capsys):

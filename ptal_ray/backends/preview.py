@@ -74,6 +74,7 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
         "searcher": study.searcher,
         "scheduler": study.scheduler,
         "seed": study.seed,
+        "warm_start": [one.study for one in study.warm_start],
         "concurrent_trials": here or f"what fits the cluster at {args.address}",
         "resources": space.as_dict()["resources"],
         "data": {

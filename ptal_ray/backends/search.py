@@ -26,7 +26,7 @@ from ptal_ray.study.study import Study, create_study
 _SETTINGS = (
     "num_trials", "time_budget_s", "gpu_hours", "searcher", "scheduler", "max_concurrent",
     "autoscale", "seed",
-    "keep_checkpoints", "source", "protocol", "overrides",
+    "keep_checkpoints", "source", "protocol", "overrides", "warm_start",
 )  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         if args.space is not None:
             notes = check_space(study, args.space, resume_command(study, args))
     else:
-        study, store = planned(args)
+        study, store, notes = planned(args)
         places(study, args)
         demand(problems(study, store))
     study, more = distinct(study)

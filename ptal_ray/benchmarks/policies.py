@@ -6,18 +6,21 @@ Each is a function of a `Search` that returns what it recommends, by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptal_ray.benchmarks.table import Floats, Table
+from ptal_ray.policy.belief import believe
 from ptal_ray.policy.early_stop import EarlyStop
 from ptal_ray.policy.halving import Halving
 from ptal_ray.policy.race import SCREEN, Cell, Race, Verdict
+from ptal_ray.study.warm_start import FIRST
 
 SCREENING = 0.5  # of the budget, of the policy `one_cell`
 KEPT = 0.25  # of the configurations that it screened
+EARLIER_BUDGET = 12.0  # full runs of the earlier search of `race+warm`, before its gate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +176,41 @@ def race(search: Search) -> dict[str, Recommendation]:
     }  # fmt: skip
 
 
+def warm(search: Search) -> dict[str, Recommendation]:
+    """The race with an earlier search of the same table as evidence: of the other half of the
+    configurations, on the cells in the opposite order, not counted in its budget.
+
+    Its best configurations come first; then the rest of this half, in the order of scores drawn
+    from the posterior that the earlier search gives them, which stands for the searcher.
+    """
+    arms = len(search.objective)
+    before, own = np.arange(1, arms, 2), np.arange(2, arms, 2)
+    earlier = _of(search, np.concatenate([[0], before]), EARLIER_BUDGET)
+    earlier = replace(
+        earlier, objective=earlier.objective[:, ::-1], cross_fitted=earlier.cross_fitted[:, ::-1]
+    )
+    found = raced(earlier).belief()
+    assert found is not None, "the defaults are scored before all others"
+    known = np.concatenate([[0], before])[found[0]]
+    places = search.coordinates[np.concatenate([known, own])]
+    row = range(len(known))
+    belief = believe(found[1].mean.tolist(), row, [0] * len(row), [0] * len(row), places)
+    drawn_scores = belief.draw(np.random.default_rng([search.seed, 0x3A23]))[len(known) :]
+    best = [int(k) for k in known[np.argsort(-found[1].mean, kind="stable")] if k][:FIRST]
+    order = np.array([0, *best, *own[np.argsort(-drawn_scores, kind="stable")]])
+    one = race(_of(search, order))["race"]
+    return {"race+warm": replace(one, arm=int(order[one.arm]))}
+
+
+def _of(search: Search, arms: NDArray[np.int64], budget: float | None = None) -> Search:
+    """A search of some of its configurations, in their order."""
+    return replace(
+        search, objective=search.objective[arms], cross_fitted=search.cross_fitted[arms],
+        coordinates=search.coordinates[arms],
+        budget=search.budget if budget is None else budget,
+    )  # fmt: skip
+
+
 def raced(search: Search) -> Race:
     """A whole race on the cells of a search, with its early stopping.
 
@@ -217,5 +255,5 @@ def _with_own_setting(search: Search, arm: int, believed: float) -> Recommendati
 
 
 POLICIES: dict[str, Policy] = {
-    "race": race, "simple": simple, "random": random, "one_cell": one_cell,
+    "race": race, "race+warm": warm, "simple": simple, "random": random, "one_cell": one_cell,
 }  # fmt: skip

@@ -120,8 +120,9 @@ def events(load: Load, name: str) -> Iterator[Event]:
     """A study of `load.runs` trials; its values are made up."""
     yield StudyStart(
         study=name, method="none", dataset="rates", features="none",
-        note="Made up, for timing only.", space={}, defaults={"train": {}, "decode": {}}, seed=0,
-        data_hash="", searcher="none", scheduler="none",
+        note="Made up, for timing only.", space={"budget": {"max_steps": load.reports}},
+        defaults={"train": {}, "decode": {}}, seed=0, data_hash="0" * 32, searcher="none",
+        scheduler="none",
     )  # fmt: skip
     for trial in range(load.runs):
         params: dict[str, Scalar] = {f"p{k}": k / 7 for k in range(5)}

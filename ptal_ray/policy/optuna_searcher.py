@@ -27,7 +27,7 @@ from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import Trial, TrialState
+from optuna.trial import Trial, TrialState, create_trial
 
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.space.domain import Domain
@@ -35,6 +35,7 @@ from ptal_ray.space.space import Scalar
 from ptal_ray.space.untried import Point, number_of_points, point, untried
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import TrialView
+from ptal_ray.study.warm_start import tried_first
 
 # What optuna-dashboard calls the objective, by `selection.metric`.
 METRICS = {"map": "mAP", "points": "points score", "test": "test mAP"}
@@ -50,8 +51,9 @@ class OptunaSearcher:
     """Suggests trials with TPE, at random or from a grid, and keeps the journal.
 
     The suggestion for trial n depends on the seed, n and the history alone, so a resumed study goes
-    on as if it had not stopped. Trial 0 has the defaults that lie inside their domains (a grid has
-    none of its own). No configuration is suggested twice where they can be counted.
+    on as if it had not stopped. Trial 0 has the defaults that lie inside their domains, the next
+    ones the best configurations of earlier studies (a grid has neither). No configuration is
+    suggested twice where they can be counted.
 
     Args:
         study: what to search; its journal is created, or opened and mended.
@@ -106,13 +108,24 @@ class OptunaSearcher:
         points = number_of_points(self.study.space.train)
         if points is not None and len(self._tried(number)) >= points:
             return None
-        defaults = self._inside(self.study.space.train_defaults()) if number == 0 else {}
-        return self._create(number, defaults)
+        defaults = self._inside(self.study.space.train_defaults())
+        first = [defaults, *tried_first(self.study.warm_start, self.study.space)]
+        return self._create(number, first[number] if number < len(first) else {})
 
-    def record(self, number: int, params: Mapping[str, Scalar]) -> None:
-        """Takes a trial that another one suggested; values outside their domain are left out."""
-        if number >= self._num_known():
-            self._create(number, self._inside(params))
+    def record(self, number: int, params: Mapping[str, Scalar], **attributes: Scalar) -> None:
+        """Takes a trial that another one suggested, and facts about it; values outside their
+        domain are left out."""
+        if number < self._num_known():
+            return self.annotate(number, **attributes)
+        inside = self._inside(params)
+        self._optuna.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=inside,
+                user_attrs=attributes,
+                distributions={name: self._distributions[name] for name in inside},
+            )  # fmt: skip
+        )
 
     def report(self, number: int, step: int, value: float) -> None:
         """Takes the objective of a trial at a report step."""

@@ -75,8 +75,7 @@ class RacePolicy:
             return None
         params = self._params[cell.arm]
         self._cells[number] = cell
-        self._journal.record(number, params)
-        self._journal.annotate(number, arm=cell.arm, cell=cell.index, stage=cell.stage)
+        self._journal.record(number, params, arm=cell.arm, cell=cell.index, stage=cell.stage)
         return Suggestion(
             params=params,
             arm=cell.arm,

@@ -15,6 +15,7 @@ from ptal_ray.policy.optuna_searcher import complete, distribution, grid
 from ptal_ray.space.domain import Scalar
 from ptal_ray.space.untried import number_of_points, point, untried
 from ptal_ray.study.study import Study
+from ptal_ray.study.warm_start import tried_first
 
 Floats = NDArray[np.float64]
 FIRST_RANDOM = 10  # arms before a searcher learns, the least that CMA-ES starts from
@@ -28,8 +29,12 @@ class Suggester:
     beliefs; among them configurations that change up to four of the default values, the more the
     better the defaults are.
 
-    A suggestion depends on the seed, the number of the arm and the beliefs alone. No configuration
-    is suggested twice where they can be counted.
+    With earlier studies their best configurations come right after the defaults, the searcher
+    learns from all of theirs beside the beliefs, and configurations near the best ones are as
+    likely as near the defaults.
+
+    A suggestion depends on the seed, the number of the arm, the beliefs and the earlier studies
+    alone. No configuration is suggested twice where they can be counted.
 
     Source: the prior around the defaults is that of PriorBand, Mallik et al. 2023, in a simpler
     form.
@@ -42,6 +47,7 @@ class Suggester:
         defaults = space.train_defaults()
         self.defaults = {name: defaults[name] for name in space.train}
         self._grid = grid(study) if study.searcher == "grid" else None
+        self._first = tried_first(study.warm_start, space)
         self._learnt: optuna.Study | None = None
         self._learnt_arms = 0
         self._learnt_from: Floats = np.zeros(0)
@@ -61,6 +67,8 @@ class Suggester:
         """
         if arm == 0:
             return dict(self.defaults)
+        if arm <= len(self._first):
+            return dict(self._first[arm - 1])
         taken = {point(self._domains, params) for params in known}
         if self._grid is not None:
             return next((p for p in self._grid if point(self._domains, p) not in taken), None)
@@ -85,7 +93,8 @@ class Suggester:
         most = min(MOST_CHANGED, len(names))
         changed = rng.permutation(len(names))[: int(rng.integers(1, most + 1))]
         drawn = {names[k]: self._domains[names[k]].sample(float(rng.random())) for k in changed}
-        return self.defaults | drawn
+        centres = [self.defaults, *self._first]
+        return centres[int(rng.integers(len(centres)))] | drawn
 
     def _drawn(
         self, arm: int, known: Sequence[dict[str, Scalar]], believed: Floats
@@ -111,6 +120,7 @@ class Suggester:
             optuna.logging.set_verbosity(optuna.logging.ERROR)
             self._learnt = optuna.create_study(direction="maximize")
             self._learnt_from, self._learnt_arms = believed, 0
+            self._learnt.add_trials(self._earlier(finite))
         newest = range(self._learnt_arms, len(known))
         for arm in newest if self._learnt_arms else _kept(believed):
             value = float(believed[arm])
@@ -118,6 +128,15 @@ class Suggester:
                 self._learnt.add_trial(self._past(known[arm], lie if np.isnan(value) else value))
         self._learnt_arms = len(known)
         return self._learnt
+
+    def _earlier(self, finite: Floats) -> list[FrozenTrial]:
+        """The configurations of earlier studies, their values on the scale of the beliefs."""
+        middle = float(finite.mean()) if len(finite) else 0.0
+        spread = float(finite.std()) if len(finite) > 1 else 0.0
+        return [
+            self._past(one.params, middle + one.value * (spread or 1.0))
+            for one in self._study.warm_start
+        ]
 
     def _past(self, params: dict[str, Scalar], value: float) -> FrozenTrial:
         return create_trial(

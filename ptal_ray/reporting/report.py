@@ -124,6 +124,8 @@ def _commands(view: StudyView, study_dir: Path, name: str) -> list[str]:
         f"python -m ptal_ray.search reports/{name}/space.yaml --seed {study.seed}",
         f"--searcher {study.searcher} --scheduler {study.scheduler}",
     ]
+    if earlier := study.warm_start:
+        words.append(f"--warm-start {' '.join(earlier)}")
     words += [f"--{k.replace('_', '-')} {settings[k]}" for k in ("num_trials", "max_concurrent")
               if settings.get(k) is not None]  # fmt: skip
     if settings.get("time_budget_s") is not None:

@@ -111,6 +111,8 @@ def _setting(view: StudyView) -> str:
         f"Searcher {study.searcher}, scheduler {study.scheduler}, seed {study.seed}. "
         f"{_selected(view)}",
     ]
+    if earlier := study.warm_start:
+        lines.append(f"Configurations of earlier studies were evidence: {', '.join(earlier)}.")
     if view.end is None or view.end.state != "done":
         state = view.end.state if view.end else "running, or killed"
         lines.append(f"**The study is not finished: {state}.**")

@@ -19,10 +19,11 @@ from ptal_ray.study.continuing import check_flags, check_storage, check_trials, 
 from ptal_ray.study.feasibility import demand, problems
 from ptal_ray.study.mirror import check_out
 from ptal_ray.study.study import Study, latest_study, read_study, study_place
+from ptal_ray.study.warm_start import earlier_configurations
 
 
-def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
-    """The new study that the flags ask for, not yet on disk, and its data.
+def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore, list[str]]:
+    """The new study that the flags ask for, not yet on disk, its data, and lines to show.
 
     Raises:
         ConfigError: the space or a flag is wrong.
@@ -33,6 +34,14 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
         space = replace(space, policy=args.policy)
     elif args.protocol == PAPER_COMPAT:
         space = replace(space, policy="simple")
+    if args.warm_start and args.searcher == "grid":
+        raise ConfigError(
+            "--warm-start: --searcher grid tries the points of its grid alone; leave one out"
+        )
+    place = storage(args)
+    known, notes = earlier_configurations(
+        args.warm_start, space, place if isinstance(place, Path) else None
+    )
     store = find(space.dataset)
     settings = {
         "num_trials": space.budget.trials if args.num_trials is None else args.num_trials,
@@ -47,9 +56,10 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
         "source": origin(space.dataset),
         "protocol": args.protocol or PROTOCOLS[0],
         "overrides": overrides(args.set, args.dataset),
+        "warm_start": known,
     }
     name = f"{plain_name(space.name)}-<time>"
-    directory, remote = study_place(storage(args), name)
+    directory, remote = study_place(place, name)
     study = Study(
         name=name,
         directory=directory,
@@ -59,7 +69,7 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore]:
         data_hash=store.info.content_hash,
         **settings,
     )
-    return study, store
+    return study, store, notes
 
 
 def resumed(args: argparse.Namespace) -> Study:

@@ -16,7 +16,7 @@ from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView
 
 # Flags that a study has behind it.
-_FIXED = ("set", "dataset", "searcher", "scheduler", "seed", "protocol")
+_FIXED = ("set", "dataset", "searcher", "scheduler", "seed", "protocol", "warm_start")
 
 
 def check_flags(args: argparse.Namespace) -> None:
@@ -28,8 +28,8 @@ def check_flags(args: argparse.Namespace) -> None:
     for flag in _FIXED:
         if getattr(args, flag) not in (None, []):
             raise ConfigError(
-                f"--{flag}: a resumed study keeps its own; leave it out, or start a new study "
-                "without --resume"
+                f"--{flag.replace('_', '-')}: a resumed study keeps its own; leave it out, or "
+                "start a new study without --resume"
             )
 
 

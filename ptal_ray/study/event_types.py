@@ -57,6 +57,7 @@ class StudyStart(Event):
         git_commit, versions, hardware: see `provenance`.
         data_hash: content hash of the feature store.
         searcher, scheduler: their names.
+        warm_start: names of the studies whose configurations are evidence.
         annotated: {"search", "final"}, ids of the videos whose annotations the runs may see; empty
             where points supervise.
     """
@@ -79,6 +80,7 @@ class StudyStart(Event):
     data_hash: str
     searcher: str
     scheduler: str
+    warm_start: tuple[str, ...] = ()
     annotated: dict[str, list[str]] = field(default_factory=dict)
 
 

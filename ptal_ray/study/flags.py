@@ -98,6 +98,9 @@ def _add_how(add: Callable[..., Any]) -> None:
     add("--autoscale", action="store_true", default=None, help="let the cluster start nodes until "
         "--max-concurrent trials fit")  # fmt: skip
     add("--seed", type=int, help="seed of the searcher and of every trial (default: 0)")
+    add("--warm-start", action="extend", nargs="+", default=[], metavar="STUDY", help="earlier "
+        "studies of the method, on any data: their best configurations are tried first, and the "
+        "searcher learns from all of them")  # fmt: skip
     add("--resume", nargs="?", const="", metavar="STUDY", help="continue a study, given its "
         "directory or name; without STUDY, the newest study of the space")  # fmt: skip
     add("--storage", default=DEFAULT_STORAGE, metavar="DIR", help="folder of studies, or "

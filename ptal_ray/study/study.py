@@ -24,6 +24,7 @@ from ptal_ray.study.paper_compat import VALIDATED, check_protocol, validated, va
 from ptal_ray.study.provenance import provenance
 from ptal_ray.study.run_folder import RunFolder
 from ptal_ray.study.view import StudyView, TrialView
+from ptal_ray.study.warm_start import Earlier
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.supervision import annotated_ids, fold
 from ptal_ray.training.whole_split import on_whole_split
@@ -55,6 +56,7 @@ class Study:
         remote: s3:// address that mirrors `directory`; "" for none.
         protocol: one of PROTOCOLS: whether the test split is sealed.
         overrides: what `--set` and `--dataset` changed in the file of the space.
+        warm_start: configurations of earlier studies, best first.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Study:
     remote: str = ""
     protocol: str = PROTOCOLS[0]
     overrides: tuple[str, ...] = ()
+    warm_start: tuple[Earlier, ...] = ()
 
     def __post_init__(self) -> None:
         check_protocol(self.space, self.protocol)
@@ -212,6 +215,7 @@ def read_study(directory: Path, remote: str = "") -> Study:
         settings = plain | {
             "directory": directory, "remote": remote, "store": Path(plain["store"]),
             "overrides": tuple(plain.get("overrides", ())),
+            "warm_start": tuple(Earlier(**one) for one in plain.get("warm_start", ())),
         }  # fmt: skip
         study = Study(**settings, space=parse_space(space, name=space_name, source=str(path)))
     except OSError as error:
@@ -264,6 +268,7 @@ def study_event(study: Study) -> StudyStart:
         data_hash=study.data_hash,
         searcher=study.searcher,
         scheduler=study.scheduler,
+        warm_start=tuple(dict.fromkeys(one.study for one in study.warm_start)),
         annotated=_annotated(study, store),
     )
 

@@ -35,6 +35,8 @@ from ptal_ray.tracking.server import Refused, Server, one_line
 from ptal_ray.tracking.views import links, of_study, opens_views
 
 POLL_S = 0.5  # between looks at the log
+PAUSE = 20.0  # times what a round of writing took; more events then share a request
+LONGEST_ROUND_PAUSE_S = 10.0
 LONGEST_PAUSE_S = 30.0  # between attempts while the server is away
 ROUND_BYTES = 1 << 20  # of events written before the position is saved
 _LOG = logging.getLogger(__name__)
@@ -167,6 +169,7 @@ class MlflowTracker:
         pause = 1.0
         while True:
             stopping = self._stop_at < float("inf")  # asked before the round: it then sees all
+            began = time.thread_time()
             try:
                 busy = self._round()
                 if self._trouble:
@@ -181,6 +184,8 @@ class MlflowTracker:
             if left <= 0 or (stopping and not busy and not self._trouble):
                 return
             if busy:
+                took = time.thread_time() - began
+                self._wake.wait(min(PAUSE * took, LONGEST_ROUND_PAUSE_S, left))
                 continue
             self._wake.wait(min(pause if self._trouble else POLL_S, left))
             if not stopping:

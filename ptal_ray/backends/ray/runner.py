@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune.execution import class_cache
+from ray.tune.execution import class_cache, experiment_state
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -155,7 +155,7 @@ def _tune(
             verbose=0,
         ),
     )
-    with suppress(_Leave):
+    with suppress(_Leave), _without_state_of_tune():
         tuner.fit()
     if bridge.error is not None:
         raise bridge.error
@@ -166,6 +166,18 @@ def _hand_on_no_keys() -> None:
     have them from the environment of their node."""
     kept = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")}
     class_cache.ENV_VARS_TO_PROPAGATE = kept
+
+
+@contextmanager
+def _without_state_of_tune() -> Iterator[None]:
+    """Keeps Tune from looking at every step where and when to write a state that nothing reads."""
+    manager = experiment_state._ExperimentCheckpointManager
+    before = manager.sync_up_experiment_state
+    manager.sync_up_experiment_state = lambda *arguments, **named: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        manager.sync_up_experiment_state = before  # type: ignore[method-assign]
 
 
 class _Leave(BaseException):

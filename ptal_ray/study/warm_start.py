@@ -1,0 +1,151 @@
+"""What earlier studies of a method say of its configurations, as evidence for a new search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ptal_ray.errors import ConfigError, PtalError
+from ptal_ray.space.domain import Domain, Scalar
+from ptal_ray.space.space import SearchSpace
+from ptal_ray.storage.place import kept
+from ptal_ray.study.view import StudyView
+
+FIRST = 3  # that are tried first
+MOST = 32  # configurations that are taken over, the best and the worst among them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """A configuration of an earlier study.
+
+    Args:
+        study: its name.
+        params: all parameters that the new study searches, inside their domains.
+        value: its score there minus the mean of all, in standard deviations.
+    """
+
+    study: str
+    params: dict[str, Scalar]
+    value: float
+
+
+def earlier_configurations(
+    studies: Sequence[str], space: SearchSpace, storage: Path | None
+) -> tuple[tuple[Earlier, ...], list[str]]:
+    """The configurations that studies have tried, best first, and a line for each study where some
+    did not fit.
+
+    Args:
+        studies: directories, or names of studies in `storage`.
+        space: of the new study.
+        storage: folder of studies; None where it is an address.
+
+    Raises:
+        ConfigError: one is no study, of another method, or has no finished trial.
+    """
+    found: list[Earlier] = []
+    notes = []
+    for given in dict.fromkeys(studies):
+        name, own = _scores(given, space, storage)
+        values = np.array([value for _, value in own])
+        spread = float(values.std()) or 1.0
+        outside = set[str]()
+        for params, value in own:
+            fitting = _fitted(params, space, outside)
+            z = (value - float(values.mean())) / spread
+            found.append(Earlier(study=name, params=fitting, value=z))
+        if outside:
+            notes.append(
+                f"--warm-start {name}: {', '.join(sorted(outside))} had values outside the domains "
+                "of this space; numbers are moved to the nearest end, choices to the default"
+            )
+    found.sort(key=lambda one: (-one.value, one.study))
+    distinct = {tuple(one.params.values()): one for one in reversed(found)}
+    best_first = sorted(distinct.values(), key=lambda one: (-one.value, one.study))
+    rows = np.unique(np.linspace(0, len(best_first) - 1, min(MOST, len(best_first))).round())
+    return tuple(best_first[int(row)] for row in rows), notes
+
+
+def tried_first(earlier: Sequence[Earlier], space: SearchSpace) -> list[dict[str, Scalar]]:
+    """The best configurations of earlier studies that are not the defaults."""
+    defaults = space.train_defaults()
+    plain = {name: defaults[name] for name in space.train}
+    others = [dict(one.params) for one in earlier if one.params != plain and one.value > 0]
+    return others[:FIRST]
+
+
+def _scores(
+    given: str, space: SearchSpace, storage: Path | None
+) -> tuple[str, list[tuple[dict[str, Scalar], float]]]:
+    """The name of a study, and all parameters and the score of each of its configurations."""
+    places = [kept(Path(given)), *([storage / given] if storage and "/" not in given else [])]
+    directory = next((place for place in places if place.is_dir()), None)
+    if directory is None:
+        raise ConfigError(f"--warm-start {given}: no such study; give its directory or its name")
+    try:
+        view = StudyView.read(directory)
+    except (PtalError, OSError, KeyError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"--warm-start {given}: no study that can be read ({error}); give another one"
+        ) from error
+    method = view.study.method
+    if method != space.method:
+        raise ConfigError(
+            f"--warm-start {given}: a study of {method}, and {space.method} is searched; give "
+            f"studies of {space.method}"
+        )
+    if not (own := _believed(view) or _reported(view)):
+        raise ConfigError(
+            f"--warm-start {given}: none of its trials has finished; give another study"
+        )
+    fixed = {k: v for k, v in view.study.space["train"].items() if not isinstance(v, dict)}
+    known = view.study.defaults["train"] | fixed
+    return directory.name, [(known | {**params}, value) for params, value in own]
+
+
+def _believed(view: StudyView) -> list[tuple[Mapping[str, Scalar], float]]:
+    """What a race believes of its arms."""
+    arms = view.recommended.arms if view.recommended else ()
+    return [(arm["params"], arm["mean"]) for arm in arms if arm["mean"] is not None]
+
+
+def _reported(view: StudyView) -> list[tuple[Mapping[str, Scalar], float]]:
+    """The mean of the complete trials of each configuration."""
+    found: dict[int, list[float]] = {}
+    params: dict[int, Mapping[str, Scalar]] = {}
+    for trial in view.trials:
+        if trial.state == "complete" and trial.objective is not None and trial.finite:
+            found.setdefault(trial.arm, []).append(trial.objective)
+            params[trial.arm] = trial.params
+    return [(params[arm], float(np.mean(values))) for arm, values in found.items()]
+
+
+def _fitted(
+    params: Mapping[str, Scalar], space: SearchSpace, outside: set[str]
+) -> dict[str, Scalar]:
+    """The searched parameters inside their domains; notes which were not."""
+    defaults, fitted = space.train_defaults(), dict[str, Scalar]()
+    for name, domain in space.train.items():
+        value = params.get(name, defaults[name])
+        if not domain.contains(value):
+            outside.add(name)
+            value = _nearest(domain, value, defaults[name])
+        fitted[name] = value
+    return fitted
+
+
+def _nearest(domain: Domain, value: Scalar, default: Scalar) -> Scalar:
+    """The value of a domain that is nearest to a number; of a choice the default, or the first."""
+    if domain.kind == "choice" or isinstance(value, bool | str) or not math.isfinite(value):
+        return default if domain.contains(default) else domain.extremes()[0]
+    low, high = (float(end) for end in domain.extremes())
+    near = min(max(float(value), low), high)
+    if domain.size is None:
+        return near
+    step = float(domain.args[2]) if domain.kind == "quniform" else 1.0
+    return domain.at(min(round((near - low) / step), domain.size - 1))
