@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ptal_ray.policy import evidence
 from ptal_ray.policy.belief import believe
 from ptal_ray.policy.decode_choice import choose, out_of_cell
 from ptal_ray.policy.early_stop import EarlyStop
