@@ -31,7 +31,7 @@ def store(tmp_path):
 def earlier(store, tmp_path):
     """A study of six trials, whose best one is the fourth."""
     study = create_study(space(), store, tmp_path / "studies")
-    EventLog(study.events).append(**study_event(study))
+    EventLog(study.events).append(study_event(study))
     fill(study, [0.3, 0.1, 0.2, 0.9, 0.4, 0.5])
     return study
 
@@ -71,7 +71,7 @@ def test_values_outside_the_domains_move_inside_with_one_line(earlier):
 
 def test_of_very_many_the_best_and_the_worst_are_kept(store, tmp_path):
     study = create_study(space(), store, tmp_path / "many")
-    EventLog(study.events).append(**study_event(study))
+    EventLog(study.events).append(study_event(study))
     fill(study, np.linspace(0, 1, 90).tolist())
     found, _ = of(study)
     assert len(found) == MOST
@@ -97,10 +97,15 @@ def test_a_race_tries_them_first_and_searches_near_them(store, tmp_path):
     assert len(first) == FIRST
     arms = {t.arm: t.params for t in view.trials}
     assert arms[0] == {"lr": 0.02} and [arms[k] for k in (1, 2, 3)] == first
-    cold = run(race(store, tmp_path / "cold"))
-    assert _near(arms) < _near({t.arm: t.params for t in cold.trials})
     again = run(race(store, tmp_path / "again", known))
     assert cells(again) == cells(view)
+
+
+def test_suggestions_lie_nearer_to_the_best_than_without_evidence(store, tmp_path):
+    known, _ = of(_run(store, tmp_path / "first"))
+    warm, cold = ([_near(race(store, tmp_path / f"{len(own)}_{seed}", own, seed=seed))
+                   for seed in range(10, 14)] for own in (known, ()))  # fmt: skip
+    assert np.median(warm) < np.median(cold)
 
 
 def _run(store, folder):
@@ -109,9 +114,11 @@ def _run(store, folder):
     return study
 
 
-def _near(arms):
-    """How far the arms after the first ones are from the best learning rate, in the middle."""
-    return np.median([abs(np.log(p["lr"] / FakeTrial.best)) for k, p in arms.items() if k > FIRST])
+def _near(study):
+    """How far the six arms after the first ones are from the best learning rate, in the median."""
+    arms = {t.arm: t.params["lr"] for t in run(study).trials}
+    later = [arms[k] for k in range(FIRST + 1, FIRST + 7)]
+    return np.median([abs(np.log(lr / FakeTrial.best)) for lr in later])
 
 
 @pytest.mark.parametrize("policy", ["race", "simple"])
@@ -134,7 +141,7 @@ def test_a_resumed_study_goes_on_with_them(store, tmp_path, earlier, policy):
     assert read_study(made[0].directory).warm_start == known
     assert cells(run(read_study(made[0].directory))) == cells(view := run(made[1]))
     assert view.trials[1].params == {"lr": pytest.approx(0.013)}
-    assert read_events(made[1].events)[0]["warm_start"] == [earlier.name]
+    assert read_events(made[1].events)[0].warm_start == (earlier.name,)
 
 
 def test_what_is_no_evidence_is_said_in_one_line(earlier, store, tmp_path):
