@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import make_store
 from release_of_store import imported, of_the_test_split, write_release
 from test_predict import as_results, assert_same, predict, results, run_leaving_model
@@ -16,6 +18,7 @@ from test_trial import SMALL
 
 from ptal_ray.data.__main__ import main as data_main
 from ptal_ray.data.store import FeatureStore
+from ptal_ray.errors import DataError
 from ptal_ray.methods.method import load
 from ptal_ray.predict import main
 from ptal_ray.prediction.pyfunc import Detector
@@ -161,6 +164,25 @@ def test_a_model_of_features_passes_over_tables(scaled: Path, tmp_path: Path) ->
     (new / "notes.csv").write_text("a,b\n1,2\n")
     assert predict(scaled / "run", new, tmp_path / "found.json") == 0
     assert set(results(tmp_path / "found.json")) == set(detections(scaled))
+
+
+def test_a_model_file_of_the_format_before(mixed: Path, scaled: Path, tmp_path: Path) -> None:
+    """It has no range of strides and no scale: features are taken as they are."""
+    for folder, flags in ((mixed, ("--annotations", mixed / "release" / "gt.json")), (scaled, ())):
+        content = torch.load(folder / "run" / "model.pt", weights_only=True)
+        old = {k: v for k, v in content.items() if k not in ("strides", "preparation")}
+        torch.save(old | {"format": 1}, tmp_path / "model.pt")
+        out = tmp_path / f"{folder.name}.json"
+        assert read_model(tmp_path / "model.pt").preparation.plain() == {}
+        assert predict(tmp_path / "model.pt", folder / "new", out, *map(str, flags)) == 0
+
+
+def test_a_damaged_scale_of_a_store_is_named(small: FeatureStore, tmp_path: Path) -> None:
+    store = Path(shutil.copytree(small.path, tmp_path / "store"))
+    described = json.loads((store / "store.json").read_text())
+    (store / "store.json").write_text(json.dumps(described | {"preparation": {"mean": ["x"]}}))
+    with pytest.raises(DataError, match="store.json: damaged; import it again"):
+        _ = FeatureStore.open(store).preparation
 
 
 def rate_table(mixed: Path, path: Path, *columns: str) -> Path:

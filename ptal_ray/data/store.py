@@ -79,8 +79,15 @@ class FeatureStore:
 
     @property
     def preparation(self) -> Preparation:
-        """How files of the user became the features, as far as it is known."""
-        return Preparation.of(self._description.get("preparation", {}))
+        """How files of the user became the features, as far as it is known.
+
+        Raises:
+            DataError: what says so is damaged.
+        """
+        try:
+            return Preparation.of(self._description.get("preparation", {}))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise DataError(f"{self.path / 'store.json'}: damaged; import it again") from error
 
     def ids(self, subset: str) -> tuple[str, ...]:
         """Video ids of "train" or "test", in stored order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,18 +109,18 @@ def feature_ids(folder: Path, *, of_recordings: bool) -> tuple[str, ...]:
     Raises:
         DataError: it is no folder, or has no such file.
     """
-    suffixes = RECORDINGS if of_recordings else FEATURES
-    named = "".join(f" or <id>{suffix}" for suffix in suffixes)[4:]
+    suffixes = _suffixes(of_recordings)
+    named = " or ".join(f"<id>{suffix}" for suffix in suffixes)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give one that holds {named} files")
     found = [p for p in folder.iterdir() if p.suffix in suffixes and not p.name.startswith(".")]
     if not found:
         what = "(samples, channels) a recording" if of_recordings else "(T, D) a video"
-        raise DataError(f"{folder}: holds no {' or '.join(suffixes)} file; one {named} of {what}")
-    ids = sorted(path.stem for path in found)
-    if twice := sorted({id for id in ids if ids.count(id) > 1}) if len(set(ids)) < len(ids) else []:
-        raise DataError(f"{folder}: several files of {twice[0]}; keep one of them")
-    return tuple(ids)
+        raise DataError(f"{folder}: holds no {' or '.join(suffixes)} file; {named} of {what}")
+    files = Counter(path.stem for path in found)
+    for id in sorted(id for id, number in files.items() if number > 1):
+        raise DataError(f"{folder}: several files of {id}; keep one of them")
+    return tuple(sorted(files))
 
 
 def feature_files(
@@ -138,15 +139,19 @@ def feature_files(
     """
     sound: list[ScorableFile] = []
     broken: dict[str, str] = {}
-    suffixes = RECORDINGS if expected.preparation.of_recordings else FEATURES
+    suffixes = _suffixes(expected.preparation.of_recordings)
     for id in ids:
-        paths = [path for path in (folder / f"{id}{suffix}" for suffix in suffixes)]
-        path = next((path for path in paths if path.exists()), paths[0])
+        paths = [folder / f"{id}{suffix}" for suffix in suffixes]
         try:
+            path = next((path for path in paths if path.exists()), paths[0])
             sound.append(_scorable(path, id, expected, times))
         except DataError as error:
             broken[id] = str(error)
     return sound, broken
+
+
+def _suffixes(of_recordings: bool) -> tuple[str, ...]:
+    return RECORDINGS if of_recordings else FEATURES
 
 
 def _scorable(path: Path, id: str, expected: Expected, times: Times) -> ScorableFile:
