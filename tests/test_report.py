@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -344,6 +345,10 @@ def test_log_sends_mlflow_what_it_lacks(study_dir, tmp_path, monkeypatch, capsys
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     names = {a.path for a in client.list_artifacts(state["runs"]["study"], "report")}
     assert {"report/REPORT.md", "report/best.yaml", "report/timeline.png"} <= names
+    run = state["runs"]["study"]
+    place = Path(client.download_artifacts(run, "report/REPORT.md", str(tmp_path)))
+    address = f"http://127.0.0.1:5000/get-artifact?path=report%2Ftimeline.png&run_uuid={run}"
+    assert f"![timeline]({address})" in place.read_text()
     close = MlflowTracker.close
     monkeypatch.setattr(MlflowTracker, "close", lambda *args: (*close(*args), "2 events missing"))
     assert main([str(copy), "--log"]) == 2

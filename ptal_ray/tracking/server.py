@@ -18,6 +18,7 @@ from ptal_ray.storage.lock import locked
 from ptal_ray.storage.place import results_root
 from ptal_ray.tracking import model, views
 from ptal_ray.tracking.experiments import living, new_experiment
+from ptal_ray.tracking.pictures import with_addresses
 from ptal_ray.tracking.place import (
     artifact_location,
     follow_move,
@@ -259,8 +260,17 @@ class Server:
                 self._client.log_text(run, artifact.text, artifact.name)
             elif Path(artifact.path).is_dir():
                 self._client.log_artifacts(run, artifact.path, artifact.name or None)
+                self._link_pictures(run, Path(artifact.path), artifact.name)
             else:
                 self._client.log_artifact(run, artifact.path, artifact.name or None)
+
+    def _link_pictures(self, run: str, folder: Path, name: str) -> None:
+        """Uploads the Markdown files of a folder again, with pictures that MLflow shows."""
+        for path in folder.glob("*.md"):
+            text = path.read_text("utf-8")
+            linked = with_addresses(text, redacted(self._uri), run, name)
+            if linked != text:
+                self._client.log_text(run, linked, f"{name}/{path.name}")
 
     def _create(self, update: RunUpdate, tags: dict[str, str]) -> str:
         fixed = {"ptal.study_id": self.study_id, "ptal.run": update.key, "mlflow.user": _user()}
