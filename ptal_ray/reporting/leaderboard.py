@@ -10,10 +10,12 @@ from typing import Any
 from ptal_ray.reporting.text import ARMS, finished, leaderboard_text, run_figure
 from ptal_ray.storage.ownership import begins_with
 from ptal_ray.storage.whole import write_whole
+from ptal_ray.study.cross_validation import cross_validated
 from ptal_ray.study.view import StudyView, Summary, dumps, summarise
 from ptal_ray.training.selection import called
 
 _HEAD = "# Studies\n"  # of leaderboard.md
+_UNTESTED = "cross-validated"
 
 
 def labels(view: StudyView) -> str:
@@ -25,7 +27,8 @@ def labels(view: StudyView) -> str:
 
 def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
     """A row a study with its test mAP as fractions: by dataset, features and average, best first;
-    behind them those of studies whose test split has no segment, with pure-hit mAP.
+    behind them those of studies whose test split has no segment, with pure-hit mAP, and of those
+    that have no test split, with what they are judged by on folds of the training split.
 
     The average is that of the thresholds which the study maximised: on one dataset methods may
     differ in it, and then their rows do not compare.
@@ -35,6 +38,9 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
         every = [summarise(finished(view, "test", arm)) for arm in ARMS]
         name = run_figure(view, "test")
         found, default = (own.get(name) for own in every)
+        folds = cross_validated(view)
+        if folds:
+            found, default = (folds.arms.get(arm) for arm in ("recommended", "defaults"))
         rows.append(
             {
                 **{k: view.study[k] for k in ("study", "method", "dataset", "features")},
@@ -44,7 +50,7 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
                 "mAP": found.mean if found else None, "sd": found.sd if found else None,
                 "default_mAP": default.mean if default else None,
                 "default_sd": default.sd if default else None,
-                "metric": called(name),
+                "metric": _UNTESTED if folds else called(name),
             }
         )  # fmt: skip
 

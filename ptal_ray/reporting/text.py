@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ptal_ray.space.domain import Domain
+from ptal_ray.study.cross_validation import NOT_SEALED
 from ptal_ray.study.view import FinalRun, StudyView, Summary, summarise
 from ptal_ray.training.selection import called, main_figure
 
@@ -65,6 +66,7 @@ def markdown(
     missing: Mapping[str, str],
     commands: Sequence[str],
     more: Sequence[str] = (),
+    untested: str = "",
 ) -> str:
     """REPORT.md.
 
@@ -75,12 +77,13 @@ def markdown(
         missing: why each other picture was not made.
         commands: that repeat the study and its best run.
         more: sections after that on the search.
+        untested: the section in place of that on the test runs, for data without a test split.
     """
     pictures = {name: _picture(name, shown, missing) for name in PICTURES}
     parts = [
         f"# {view.study['study']}",
         _setting(view),
-        _outcome(view, pictures["per_threshold"]),
+        untested or _outcome(view, pictures["per_threshold"]),
         _configuration(view),
         _search(view, shares, pictures),
         *more,
@@ -100,12 +103,15 @@ def _picture(name: str, shown: Mapping[str, str], missing: Mapping[str, str]) ->
 
 def _setting(view: StudyView) -> str:
     study = view.study
+    read = "the test split was read once, after the search, by the runs of the first table"
+    if not view.has_test:
+        read = NOT_SEALED
     lines = [
         f"Method **{study['method']}** on **{study['dataset']}**, features: {study['features']}.",
         study["note"],
         f"Searcher {study['searcher']}, scheduler {study['scheduler']}, seed {study['seed']}. "
-        f"Configurations were selected on a fold of the training split{_chosen_by(view)}; the test "
-        "split was read once, after the search, by the runs of the first table.",
+        f"Configurations were selected on a fold of the training split{_chosen_by(view)}; "
+        f"{read}.",
     ]
     if view.end is None or view.end["state"] != "done":
         state = view.end["state"] if view.end else "running, or killed"

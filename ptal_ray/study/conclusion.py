@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
+from ptal_ray.study.cross_validation import cross_validated
 from ptal_ray.study.events import Event
 from ptal_ray.study.view import FinalRun, StudyView
 
@@ -42,9 +43,10 @@ class Conclusion:
 
     Args:
         verdict: a key of `VERDICTS`; "" where the search came to none.
-        arm: the test runs of what is recommended, "best" or "default".
+        arm: the last runs of what is recommended, "best" or "default".
         found: best found minus defaults in mAP, by the search where it came to a verdict, else on
-            the test split, paired by seed; None where one of them has no runs.
+            the test split, paired by seed, or without one on folds of the training split, paired
+            by fold; None where one of them has no runs.
         on_test: whether `found` is of the test split.
     """
 
@@ -63,7 +65,8 @@ class Conclusion:
             return f"Recommended: the defaults. Verdict: {VERDICTS[self.verdict]}{said}."
         if self.found is None:
             return "No verdict: the best found and the defaults have not both been tested."
-        return f"Best found minus defaults on the test split: {self.found} mAP."
+        where = "the test split" if self.on_test else "folds of the training split"
+        return f"Best found minus defaults on {where}: {self.found} mAP."
 
 
 def interval(values: Sequence[float]) -> Interval:
@@ -80,8 +83,9 @@ def conclusion(view: StudyView) -> Conclusion:
     """What the log of a study says at its end, or so far."""
     end = said_at_end(view)
     verdict = str(end.get("verdict") or "")
-    default = verdict in ("tie", "defaults") or end.get("arm") == 0 or not view.runs("test", "best")
-    arm = "default" if default and view.runs("test", "default") else "best"
+    role = "test" if view.has_test else "deploy"
+    default = verdict in ("tie", "defaults") or end.get("arm") == 0 or not view.runs(role, "best")
+    arm = "default" if default and view.runs(role, "default") else "best"
     said = end.get("difference")
     if verdict in VERDICTS and said:
         bounds = (said.get("low"), said.get("high"))
@@ -89,7 +93,8 @@ def conclusion(view: StudyView) -> Conclusion:
         found = Interval(mean=float(said["mean"]), low=low, high=high)
         return Conclusion(verdict=verdict, arm=arm, found=found, on_test=False)
     verdict = verdict if verdict in VERDICTS and verdict != "better" else ""
-    return Conclusion(verdict=verdict, arm=arm, found=tested_difference(view), on_test=True)
+    paired = tested_difference(view) if view.has_test else cross_validated_difference(view)
+    return Conclusion(verdict=verdict, arm=arm, found=paired, on_test=view.has_test)
 
 
 def said_at_end(view: StudyView) -> Event:
@@ -104,6 +109,13 @@ def tested_difference(view: StudyView) -> Interval | None:
     best, default = (_by_seed(view.runs("test", arm)) for arm in ("best", "default"))
     both = sorted(best.keys() & default.keys())
     return interval([best[s] - default[s] for s in both]) if both else None
+
+
+def cross_validated_difference(view: StudyView) -> Interval | None:
+    """Recommended minus defaults on folds of the training split, paired; None without a pair, or
+    for a study with a test split."""
+    found = cross_validated(view)
+    return interval(found.differences) if found and found.differences else None
 
 
 def test_reads(view: StudyView) -> int:

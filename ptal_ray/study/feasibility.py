@@ -32,8 +32,9 @@ DRAWN = 200  # configurations of a space that are looked at, beside the ends of 
 def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[PtalError]:
     """Why a study cannot be done, each once, what concerns the whole of it first.
 
-    Looks at the trials, at the final runs of the defaults on the whole training split, and at the
-    values that a trial may be given. Reads no feature and loads no model.
+    Looks at the trials, at the final runs of the defaults on the whole training split, without a
+    test split at every fold of the training split, and at the values that a trial may be given.
+    Reads no feature and loads no model.
 
     Args:
         study: what would run.
@@ -46,12 +47,23 @@ def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[
             advice = "fix it, and run one study a value"
             return [ConfigError(f"train.{field.name}: {reason}; {advice}")]
     trial = trial_config(study, {})
-    final = replace(trial, fit_on="train", score_on="test", report_steps=trial.report_steps[-1:])
+    has_test = bool(store.ids("test"))
+    score_on = "test" if has_test else "none"
+    final = replace(trial, fit_on="train", score_on=score_on, report_steps=trial.report_steps[-1:])
     found = [*_data_problems(trial, store), *run_problems(final, store, workers)]
+    if not has_test and not found:
+        found = list(islice(_fold_problems(study, store), 1))
     if values and not found:
         each = [_value_problems(run, space.train, store, workers) for run in (trial, final)]
         found = list(islice(chain(*each), 1))
     return list({str(error): error for error in found}.values())
+
+
+def _fold_problems(study: Study, store: FeatureStore) -> Iterator[PtalError]:
+    """What the folds lack on which all figures rest where there is no test split."""
+    for fold in range(study.num_folds):
+        for error in _data_problems(trial_config(study, {}, fold=fold), store):
+            yield type(error)(f"fold {fold} of {study.num_folds}: {error}")
 
 
 def remarks(study: Study, asked: int) -> list[str]:
@@ -104,11 +116,12 @@ def _data_problems(config: TrialConfig, store: FeatureStore) -> list[PtalError]:
         fit, scored = split_ids(store, config, hp)
     except DataError as error:
         return [error]
+    checks: list[Callable[[], None]] = [partial(_check_teaching, config, store, fit, method, hp)]
+    if scored:
+        judged = partial(check_selection, store, scored, config.score_on, config.metric)
+        checks.insert(0, judged)
     found: list[PtalError] = []
-    for check in (
-        partial(check_selection, store, scored, config.score_on, config.metric),
-        partial(_check_teaching, config, store, fit, method, hp),
-    ):
+    for check in checks:
         try:
             check()
         except DataError as error:

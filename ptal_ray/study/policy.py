@@ -40,6 +40,7 @@ class Recommendation:
         trial: the first trial of that arm; None for the defaults.
         params: its searched train parameters; empty for the defaults.
         decode: all its decode parameters.
+        setting: number of that decode setting in the reports of trials; 0 for the default one.
         verdict: "better", "tie" or "defaults", see `policy.race.Verdict`; "" where the policy does
             not compare with the defaults.
         difference: {"mean", "low", "high", "cells"} to the defaults, fractions of mAP; empty where
@@ -52,6 +53,7 @@ class Recommendation:
     trial: int | None
     params: dict[str, Scalar]
     decode: dict[str, Scalar]
+    setting: int = 0
     verdict: str = ""
     difference: Mapping[str, float]
     arms: tuple[Mapping[str, Any], ...] = ()

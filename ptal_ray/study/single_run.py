@@ -21,6 +21,7 @@ from ptal_ray.storage.whole import folder_made, write_whole
 from ptal_ray.study.feasibility import demand, run_problems
 from ptal_ray.study.run_folder import MODEL
 from ptal_ray.study.study import Study, trial_config
+from ptal_ray.study.view import dumps
 from ptal_ray.training.config import TrialConfig, TrialReport
 from ptal_ray.training.label_quality import label_quality
 from ptal_ray.training.stages import start
@@ -71,9 +72,11 @@ def resolve(args: argparse.Namespace) -> TrialConfig:
     """
     config = one_trial(load_space(args.space, args.set, dataset=args.dataset), args.seed)
     last = config.report_steps[-1]
-    if args.test:
+    if args.test or args.whole:
+        config = dataclasses.replace(
+            config, decode_domains={}, score_on="test" if args.test else "none"
+        )
         config = on_whole_split(config, FeatureStore.open(Path(config.store)))
-        config = dataclasses.replace(config, decode_domains={}, score_on="test")
     elif args.reports is not None:
         if not 1 <= args.reports <= last:
             raise ConfigError(f"--reports {args.reports}: allowed are 1 to {last}, the last step")
@@ -114,14 +117,15 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
     while True:
         report = trial.advance()
         said = dataclasses.asdict(report) | {"annotated": trial.task.annotated}
-        write_whole(out / "report.json", json.dumps(said, indent=1))  # says whose the others are
+        write_whole(out / "report.json", dumps(said, indent=1))  # says whose the others are
         write_detections(out / "detections.json", trial.detections, trial.task.store.info.classes)
         if trial.done:
             trial.save_model(out / MODEL, report.decode)
         trial.save(checkpoint)
         if not quiet:
             loss = f"loss {report.metrics['train/loss_total']:7.4f}"
-            what = _map_line(report.metrics, f"{trial.task.config.score_on}/")
+            on = trial.task.config.score_on
+            what = "" if on == "none" else _map_line(report.metrics, f"{on}/")
             print(f"step {report.step:6d}  {loss}  {what}  {report.seconds:.1f} s", flush=True)
         if judge_labels:
             _judge_labels(trial, out, quiet)

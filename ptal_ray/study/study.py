@@ -105,8 +105,8 @@ class Study:
 
     @property
     def num_folds(self) -> int:
-        """Disjoint folds of the training videos that a race scores on, by `val_fraction`."""
-        return max(2, round(1 / self.space.selection.val_fraction))
+        """Disjoint folds of the training videos that a race scores on."""
+        return num_folds(self.space)
 
     def trial_directory(self, number: int) -> Path:
         """Where trial `number` keeps its checkpoint and its scores."""
@@ -121,6 +121,11 @@ class Study:
     def place(self) -> Folder:
         """Where its files lie: its directory, or the address that mirrors it."""
         return Folder.parse(self.remote or str(self.directory))
+
+
+def num_folds(space: SearchSpace) -> int:
+    """Disjoint folds of the training videos, each about `val_fraction` of them."""
+    return max(2, round(1 / space.selection.val_fraction))
 
 
 def create_study(
@@ -260,6 +265,7 @@ def study_event(study: Study) -> dict[str, Any]:
         "searcher": study.searcher,
         "scheduler": study.scheduler,
         "annotated": _annotated(study, store),
+        "test_videos": len(store.ids("test")),
     }
 
 
@@ -321,7 +327,7 @@ def final_configs(study: Study, view: StudyView, role: str) -> tuple[FinalConfig
             seeds, and scored on val to choose one; none where there is no choice.
             "test": what is recommended and the defaults trained on the whole training split, with
             several seeds, decode parameters frozen, and scored on the sealed test split; the
-            defaults alone where they are recommended.
+            defaults alone where they are recommended. `untested.py` has the other roles.
 
     Raises:
         NoTrialFinished: no trial reached its last report.

@@ -23,7 +23,7 @@ class TrialConfig:
         seed: of weights, order, crops and losses.
         report_steps: ascending optimiser steps at which the trial reports; the last ends it.
         fit_on: "fit" (training split without the selection fold) or "train" (all of it).
-        score_on: "val" (the selection fold) or "test".
+        score_on: "val" (the selection fold), "test", or "none": a model is trained and not judged.
         val_fraction, fold_seed: the selection fold; with `num_folds` only the seed counts.
         num_folds, fold: the selection fold is part `fold` of `num_folds` disjoint ones, see
             `splits.kfold`; 0 for one by `val_fraction`.

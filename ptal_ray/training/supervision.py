@@ -47,17 +47,19 @@ _labelled = lru_cache(maxsize=4)(splits.labelled)  # asked many times of one sto
 def split_ids(
     store: FeatureStore, config: TrialConfig, hp: TrainParams
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Training ids and ids to score.
+    """Training ids and ids to score; none to score where `score_on` is "none".
 
     Raises:
         DataError: one of them is empty, or the fold cannot be made.
     """
     fit, val = selection_fold(store, config, hp)
     training = store.ids("train") if config.fit_on == "train" else fit
-    scored = store.ids("test") if config.score_on == "test" else val
+    scored = {"test": store.ids("test"), "val": val, "none": ()}[config.score_on]
     for name, ids in ((config.fit_on, training), (config.score_on, scored)):
-        if not ids:
+        if not ids and name != "none":
             fix = "import videos of that subset"
+            if name == "test":
+                fix += ", or leave the test out: --whole trains on all videos without one"
             if name == "val":  # no subset of a file, but a part of one
                 fix = "trials are judged on a part of the training videos: import 2 or more of them"
             raise DataError(f"{store.path}: split {name!r} is empty; {fix}")
