@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import make_store, shared
 
+from ptal_ray.data import commands
 from ptal_ray.data.__main__ import main
 from ptal_ray.data.datasets import find
 from ptal_ray.data.points import no_points
@@ -265,3 +266,16 @@ def test_it_runs_as_a_module(tmp_path):
         env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "sound" in done.stdout
+
+
+def test_progress_is_a_bar_on_a_terminal_and_few_lines_elsewhere(monkeypatch, capsys):
+    for done in range(201):
+        commands._progress(done, 200)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10 and lines[0] == "10 % (20 of 200 videos)"
+    for done in range(21):
+        commands._progress(done, 20)
+    assert not capsys.readouterr().err
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    commands._progress(50, 200)
+    assert capsys.readouterr().err == f"\r[{10 * '#'}{30 * '.'}] 50/200 videos"

@@ -7,7 +7,7 @@ from ptal_ray.data.findings import Remarks
 from ptal_ray.data.points import no_points
 from ptal_ray.data.precision import BLOCK, LOSS, Channels
 from ptal_ray.data.store import FeatureStore, StoreWriter
-from ptal_ray.data.survey import survey
+from ptal_ray.data.survey import survey, surveyed
 from ptal_ray.data.types import Grid, Segments
 from ptal_ray.errors import DataError
 
@@ -78,7 +78,11 @@ def test_whole_numbers_and_types_that_hold_all_lose_nothing():
 def chosen(videos, dtype="auto", source=np.float32):
     problems, remarks = [], Remarks()
     named = ((f"v{k}", np.asarray(v, source)) for k, v in enumerate(videos))
-    return survey(named, dtype, problems, remarks), problems, remarks
+    return (
+        survey([surveyed(*video) for video in named], dtype, problems, remarks),
+        problems,
+        remarks,
+    )
 
 
 def test_auto_takes_the_type_that_is_needed_and_says_why():

@@ -34,7 +34,13 @@ from ptal_ray.tracking.model import recommended_run
 from ptal_ray.tracking.runs import Round
 from ptal_ray.training.model_file import read_model
 
-SMALLER = ("budget.trials=4", "budget.max_steps=20", "final.seeds=1")
+SMALLER = (
+    "budget.trials=7",
+    "budget.min_steps=10",
+    "budget.max_steps=10",
+    "final.seeds=1",
+    "final.top=1",
+)
 
 
 @pytest.fixture(scope="module")

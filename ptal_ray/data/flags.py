@@ -128,6 +128,9 @@ def _source_flags(command: argparse.ArgumentParser) -> None:
         "with --layout mstcn (T, D)")  # fmt: skip
     add("--dtype", choices=DTYPES, default=AUTO, help="of stored features; auto: float16 unless it "
         "loses precision that matters")  # fmt: skip
+    add("--workers", type=_positive_int, default=usable_cpus(), metavar="N",
+        help="threads that read features; the store is the same for any N (default: all CPUs)"
+        )  # fmt: skip
     add("--note", default="", help="one line on the data, shown with every result")
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -23,10 +23,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ptal_ray.data.checks import SUBSETS, check_video
+from ptal_ray.data.checks import (
+    SUBSETS,
+    check_labels,
+    feature_problems,
+    id_problems,
+    width_problems,
+)
 from ptal_ray.data.content import Content
 from ptal_ray.data.points import no_points
-from ptal_ray.data.precision import Channels, rounded
+from ptal_ray.data.precision import Channels, VideoSums, channel_sums, rounded
 from ptal_ray.data.rates import own_grid
 from ptal_ray.data.staging import staged
 from ptal_ray.data.store_files import STORE, STORE_FILES
@@ -200,6 +206,16 @@ class FeatureStore:
         return self._index[id]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A video on its way into a store: `features` (T, D) as it keeps them, and their sums, where
+    the writer measures what is lost."""
+
+    id: str
+    features: FloatArray
+    sums: VideoSums | None
+
+
 class StoreWriter:
     """Writes a store beside its target and renames it at the end; removes its work on an error.
 
@@ -294,20 +310,48 @@ class StoreWriter:
         Raises:
             DataError: with the video, the value, what is allowed and the fix.
         """
-        check_video(
-            id, subset, features, duration_s, annotations, points,
-            dim=self.info.feature_dim, classes=self.info.num_classes,
+        self.append(
+            self.prepared(id, features), subset=subset, duration_s=duration_s,
+            annotations=annotations, points=points, grid=grid, group=group,
         )  # fmt: skip
+
+    def prepared(self, id: str, features: FloatArray) -> Prepared:
+        """Features checked and in the type of the store; changes nothing, for any thread.
+
+        Raises:
+            DataError: as `add`.
+        """
+        for problem in (*id_problems(id), *feature_problems(id, features, 0)):
+            raise DataError(problem)
+        stored = rounded(id, features, self.dtype.name)
+        sums = None if self._measured else channel_sums(features, (self.dtype.name,))
+        return Prepared(id=id, features=stored, sums=sums)
+
+    def append(
+        self,
+        video: Prepared,
+        *,
+        subset: str,
+        duration_s: float,
+        annotations: Segments,
+        points: Points,
+        grid: Grid | None = None,
+        group: str = "",
+    ) -> None:
+        """Appends a video whose features `prepared` has made; the rest is as for `add`."""
+        id, stored = video.id, video.features
+        check_labels(id, subset, duration_s, annotations, points, classes=self.info.num_classes)
+        for problem in width_problems(id, stored.shape, self.info.feature_dim):
+            raise DataError(problem)
         grid = own_grid(id, grid, self.info.grid)
         if id in self._seen:
             raise DataError(f"video {id}: added twice; ids must be unique")
-        stored = rounded(id, features, self.dtype.name)
         if self._writer is None:
             self._open(stored.shape[1])
         judged_by_points = subset == "train" or not len(annotations)
         kept = _ascending(points) if judged_by_points else no_points()
-        if not self._measured:
-            self._channels.add(features)
+        if video.sums is not None:
+            self._channels.take(video.sums)
         row = len(self._seen)
         self._seen.add(id)
         assert self._content is not None
