@@ -21,6 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ptal_ray.data.choices import POINTS
 from ptal_ray.process.cpus import usable_cpus
 
 
@@ -35,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dataset", help="use this dataset in place of the one in the space")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--points", metavar="KIND[:NAME=VALUE,..]", help=POINTS)
     parser.add_argument("--seed", type=int, default=0)
     whole = parser.add_mutually_exclusive_group()
     whole.add_argument(

@@ -19,10 +19,11 @@ from ptal_ray.data.normalize import Scale, training_scale
 from ptal_ray.data.plan import STRAY, Plan, PlannedVideo, Source
 from ptal_ray.data.point_import import given_rates, imported_points
 from ptal_ray.data.points import no_points
+from ptal_ray.data.prepared import Prepared, prepared
 from ptal_ray.data.rates import Frames, snippet_frames
 from ptal_ray.data.staging import check_place
 from ptal_ray.data.statistics import judge
-from ptal_ray.data.store import Prepared, StoreWriter
+from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.store_files import STORE
 from ptal_ray.data.survey import Surveyed, survey, surveyed
 from ptal_ray.data.types import Points
@@ -72,10 +73,10 @@ def import_dataset(
         note=_note(plan), dtype=plan.dtype, replace=replace, measured=True,
     ) as writer:  # fmt: skip
 
-        def prepared(video: PlannedVideo) -> Prepared:
-            return writer.prepared(video.id, plan.scale(video.features.read()))
+        def made_ready(video: PlannedVideo) -> Prepared:
+            return prepared(video.id, plan.scale(video.features.read()), plan.dtype, measured=True)
 
-        with in_order(prepared, plan.videos, workers) as made:
+        with in_order(made_ready, plan.videos, workers) as made:
             for done, (video, own) in enumerate(zip(plan.videos, made, strict=True)):
                 progress(done, len(plan.videos))
                 writer.append(

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from ptal_ray.data.agreement import Placed, agreement
 from ptal_ray.data.annotations import Annotations
 from ptal_ray.data.findings import Problem, Remarks
 from ptal_ray.data.placing import before_video, place, written_twice
 from ptal_ray.data.plan import STRAY, Source
-from ptal_ray.data.point_noise import disturbed
-from ptal_ray.data.points import PointRow, point_rows, simulate_points, sorted_points
+from ptal_ray.data.point_noise import drawn_anew
+from ptal_ray.data.points import PointRow, point_rows, sorted_points
 from ptal_ray.data.rates import Frames, RateSource, given_frames
-from ptal_ray.data.types import Points, Segments
+from ptal_ray.data.types import Points
 from ptal_ray.data.video_ids import same_id
 
 
@@ -45,12 +41,10 @@ def imported_points(
     found = {}
     for video in annotations.videos:
         if video.subset == "train":
-            rng = np.random.default_rng([source.seed, zlib.crc32(video.id.encode())])
-            inside = _clip(video.instances, video.duration_s)
-            points = simulate_points(inside, rng, source.simulated_points)
-            found[video.id] = disturbed(
-                points, source.point_noise, rng, video.duration_s, len(annotations.classes)
-            )
+            found[video.id] = drawn_anew(
+                video.id, video.instances, video.duration_s, kind=source.simulated_points,
+                noise=source.point_noise, seed=source.seed, classes=len(annotations.classes),
+            )  # fmt: skip
     return found
 
 
@@ -159,9 +153,3 @@ def given_rates(rates: RateSource, annotations: Annotations) -> dict[str, Frames
     """The frames that a flag gives the videos of `annotations`, by id."""
     stated = {video.id: video.frames for video in annotations.videos}
     return given_frames(rates, stated, lambda id: same_id(id, stated))
-
-
-def _clip(instances: Segments, duration_s: float) -> Segments:
-    """Instances cut to the video; those behind its end are gone."""
-    inside = instances.take(instances.start_s < duration_s)
-    return replace(inside, end_s=np.minimum(inside.end_s, duration_s))

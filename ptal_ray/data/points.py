@@ -178,6 +178,12 @@ def sorted_points(pairs: list[tuple[float, int]]) -> Points:
     )
 
 
+def ascending(points: Points) -> Points:
+    """The same points by time; equal times keep their order."""
+    order = np.argsort(points.time_s, kind="stable")
+    return Points(time_s=points.time_s[order], label=points.label[order])
+
+
 def no_points() -> Points:
     """No point labels, as a test video has."""
     return sorted_points([])

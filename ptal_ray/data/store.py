@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -23,16 +23,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ptal_ray.data.checks import (
-    SUBSETS,
-    check_labels,
-    feature_problems,
-    id_problems,
-    width_problems,
-)
+from ptal_ray.data.checks import SUBSETS, check_labels, width_problems
 from ptal_ray.data.content import Content
-from ptal_ray.data.points import no_points
-from ptal_ray.data.precision import Channels, VideoSums, channel_sums, rounded
+from ptal_ray.data.points import ascending, no_points
+from ptal_ray.data.precision import Channels
+from ptal_ray.data.prepared import Prepared, prepared
 from ptal_ray.data.rates import own_grid
 from ptal_ray.data.staging import staged
 from ptal_ray.data.store_files import STORE, STORE_FILES
@@ -206,16 +201,6 @@ class FeatureStore:
         return self._index[id]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A video on its way into a store: `features` (T, D) as it keeps them, and their sums, where
-    the writer measures what is lost."""
-
-    id: str
-    features: FloatArray
-    sums: VideoSums | None
-
-
 class StoreWriter:
     """Writes a store beside its target and renames it at the end; removes its work on an error.
 
@@ -310,22 +295,11 @@ class StoreWriter:
         Raises:
             DataError: with the video, the value, what is allowed and the fix.
         """
+        video = prepared(id, features, self.dtype.name, measured=self._measured)
         self.append(
-            self.prepared(id, features), subset=subset, duration_s=duration_s,
-            annotations=annotations, points=points, grid=grid, group=group,
+            video, subset=subset, duration_s=duration_s, annotations=annotations, points=points,
+            grid=grid, group=group,
         )  # fmt: skip
-
-    def prepared(self, id: str, features: FloatArray) -> Prepared:
-        """Features checked and in the type of the store; changes nothing, for any thread.
-
-        Raises:
-            DataError: as `add`.
-        """
-        for problem in (*id_problems(id), *feature_problems(id, features, 0)):
-            raise DataError(problem)
-        stored = rounded(id, features, self.dtype.name)
-        sums = None if self._measured else channel_sums(features, (self.dtype.name,))
-        return Prepared(id=id, features=stored, sums=sums)
 
     def append(
         self,
@@ -349,7 +323,7 @@ class StoreWriter:
         if self._writer is None:
             self._open(stored.shape[1])
         judged_by_points = subset == "train" or not len(annotations)
-        kept = _ascending(points) if judged_by_points else no_points()
+        kept = ascending(points) if judged_by_points else no_points()
         if video.sums is not None:
             self._channels.take(video.sums)
         row = len(self._seen)
@@ -362,14 +336,9 @@ class StoreWriter:
         self._rows["videos"].append(
             (id, subset, len(stored), float(duration_s), grid.stride_s, grid.offset_s, group)
         )
+        columns = (annotations.start_s, annotations.end_s, annotations.label)
         self._rows["annotations"] += [
-            (row, *r)
-            for r in zip(
-                annotations.start_s.tolist(),
-                annotations.end_s.tolist(),
-                annotations.label.tolist(),
-                strict=True,
-            )
+            (row, *r) for r in zip(*(column.tolist() for column in columns), strict=True)
         ]
         self._rows["points"] += [
             (row, *r) for r in zip(kept.time_s.tolist(), kept.label.tolist(), strict=True)
@@ -396,11 +365,6 @@ class StoreWriter:
             "sizes": {name: (self._work / name).stat().st_size for name in STORE_FILES},
         }
         (self._work / "store.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
-
-
-def _ascending(points: Points) -> Points:
-    order = np.argsort(points.time_s, kind="stable")
-    return Points(time_s=points.time_s[order], label=points.label[order])
 
 
 def _description(path: Path) -> dict[str, Any]:

@@ -21,7 +21,9 @@ _UNTESTED = "cross-validated"
 def labels(view: StudyView) -> str:
     """What a study was taught by."""
     known = view.study.get("annotated")
+    drawn = view.study.get("points")
     kind = f"{len(known['final'])} annotated videos" if known else "points"
+    kind += f" ({drawn})" if drawn else ""
     return "; ".join(filter(None, [kind, view.study.get("external", "")]))
 
 

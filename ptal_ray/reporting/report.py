@@ -126,10 +126,13 @@ def _commands(view: StudyView, study_dir: Path, name: str) -> list[str]:
     ]
     words += [f"--{k.replace('_', '-')} {settings[k]}" for k in ("num_trials", "max_concurrent")
               if settings.get(k) is not None]  # fmt: skip
+    points = [f"--points {study['points']}"] if study.get("points") else []
+    words += points
     if settings.get("time_budget_s") is not None:
         words.append(f"--time-budget {settings['time_budget_s']:g}s")
     whole = "--test" if view.has_test else "--whole"
     train = f"python -m ptal_ray.train reports/{name}/best.yaml {whole} --seed {study['seed'] + 1}"
+    train = " ".join([train, *points])
     return [" ".join(words), *([train] if view.best_config() else [])]
 
 

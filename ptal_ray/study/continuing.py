@@ -15,7 +15,7 @@ from ptal_ray.study.choices import DEFAULT_STORAGE
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView
 
-_FIXED = ("set", "dataset", "searcher", "scheduler", "seed")  # flags a study has behind it
+_FIXED = ("set", "dataset", "points", "searcher", "scheduler", "seed")  # a study keeps these
 
 
 def check_flags(args: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from itertools import chain, islice
 
 import numpy as np
 
+from ptal_ray.data.drawn_points import redrawn
 from ptal_ray.data.sampling import BatchPlan
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError, PtalError
@@ -112,10 +113,14 @@ def _data_problems(config: TrialConfig, store: FeatureStore) -> list[PtalError]:
     """Why a run could not be done whatever its parameters: what its splits lack."""
     method = load(config.method)
     hp = with_values(method.train_params, config.train)
+    if config.points and method.supervision != "point":
+        learned = f"--points: {config.method} does not learn from points; leave it out"
+        return [ConfigError(learned)]
     try:
         fit, scored = split_ids(store, config, hp)
     except DataError as error:
         return [error]
+    store = redrawn(store, config.points)
     checks: list[Callable[[], None]] = [partial(_check_teaching, config, store, fit, method, hp)]
     if scored:
         judged = partial(check_selection, store, scored, config.score_on, config.metric)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ptal_ray.data.choices import POINTS
 from ptal_ray.space.catalog import POLICIES
 from ptal_ray.study.choices import DEFAULT_STORAGE, SCHEDULERS, SEARCHERS
 
@@ -70,6 +71,7 @@ def parse(argv: Sequence[str] | None, description: str = "") -> argparse.Namespa
         help="override a value of the space",
     )
     add("--dataset", metavar="NAME", help="use this dataset in place of the one in the space")
+    add("--points", metavar="KIND[:NAME=VALUE,..]", help=POINTS)
     add(
         "--max-concurrent",
         type=int,

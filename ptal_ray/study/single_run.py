@@ -13,6 +13,7 @@ import torch
 
 from ptal_ray.data.datasets import find
 from ptal_ray.data.detections import write_detections
+from ptal_ray.data.drawn_points import drawn_points
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.space.space import SearchSpace, load_space
@@ -70,7 +71,8 @@ def resolve(args: argparse.Namespace) -> TrialConfig:
         ConfigError: a flag or a YAML value is wrong.
         DataError: the dataset is not imported.
     """
-    config = one_trial(load_space(args.space, args.set, dataset=args.dataset), args.seed)
+    space = load_space(args.space, args.set, dataset=args.dataset)
+    config = one_trial(space, args.seed, args.points)
     last = config.report_steps[-1]
     if args.test or args.whole:
         config = dataclasses.replace(
@@ -85,10 +87,16 @@ def resolve(args: argparse.Namespace) -> TrialConfig:
     return config
 
 
-def one_trial(space: SearchSpace, seed: int) -> TrialConfig:
+def one_trial(space: SearchSpace, seed: int, points: str | None = None) -> TrialConfig:
     """A full trial with the values that `space` fixes and the method's defaults for the rest.
 
+    Args:
+        space: what to train.
+        seed: of the run.
+        points: how its points are drawn, with seed 0 where it names none; None for those stored.
+
     Raises:
+        ConfigError: there are no such points.
         DataError: the dataset is not imported.
     """
     store = find(space.dataset)
@@ -100,6 +108,7 @@ def one_trial(space: SearchSpace, seed: int) -> TrialConfig:
         data_hash=store.info.content_hash,
         num_trials=1,
         seed=seed,
+        points=drawn_points(points).text if points else "",
     )
     return trial_config(study, {})
 

@@ -53,6 +53,7 @@ class Study:
         source: where any machine finds the data: an s3:// address or a name; "" for `store` alone.
         remote: s3:// address that mirrors `directory`; "" for none.
         overrides: what `--set` and `--dataset` changed in the file of the space.
+        points: how the points of training videos are drawn anew; "" for those of the store.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Study:
     source: str = ""
     remote: str = ""
     overrides: tuple[str, ...] = ()
+    points: str = ""
 
     def __post_init__(self) -> None:
         for flag, value, known in (
@@ -248,14 +250,15 @@ def study_event(study: Study) -> dict[str, Any]:
     """The "study" event: everything that is true of the whole study."""
     store = FeatureStore.open(study.store)
     info, space = store.info, study.space
-    external = space.remark()
+    external, drawn = space.remark(), study.points and f"points drawn anew: {study.points}"
     return {
         "event": "study",
         "study": study.name,
         "method": space.method,
         "dataset": info.name,
         "features": info.features,
-        "note": "; ".join(filter(None, [info.note, external])),
+        "note": "; ".join(filter(None, [info.note, external, drawn])),
+        "points": study.points,
         "external": external,
         "space": space.as_dict(),
         "defaults": {"train": space.train_defaults(), "decode": space.decode_defaults()},
@@ -308,6 +311,7 @@ def trial_config(
         precision=space.resources.precision,
         stages=_stages(study),
         metric=space.selection.metric,
+        points=study.points,
     )
 
 

@@ -304,7 +304,17 @@ def _trial_of(view: StudyView, event: Event) -> TrialView:
 def _resolved(event: Event) -> dict[str, Any]:
     """Everything that determines a study, flat: a searched parameter shows its domain."""
     space = event["space"]
-    names = ("method", "dataset", "features", "note", "seed", "searcher", "scheduler", "data_hash")
+    names = (
+        "method",
+        "dataset",
+        "features",
+        "note",
+        "points",
+        "seed",
+        "searcher",
+        "scheduler",
+        "data_hash",
+    )
     flat = {name: event[name] for name in names if name in event}
     sections = {k: v for k, v in space.items() if isinstance(v, dict)}
     for name in ("train", "decode"):

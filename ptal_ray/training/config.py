@@ -30,6 +30,8 @@ class TrialConfig:
         precision: "fp32" or "bf16" (autocast).
         metric: "map", or "points" for what held-out points say; test videos that have annotated
             instances are judged by mAP in any case.
+        points: how the points of training videos are drawn anew, see `data.drawn_points`; "" for
+            those of the store.
         stages: folder where the results of earlier stages are kept for other trials; empty to
             keep none.
     """
@@ -52,12 +54,15 @@ class TrialConfig:
     num_folds: int = 0
     fold: int = 0
     metric: str = "map"
+    points: str = ""
 
     def to_json(self) -> str:
         """One JSON object; `from_json` reads it back."""
         plain = asdict(self) | {
             "decode_domains": {k: d.as_dict() for k, d in self.decode_domains.items()}
         }
+        if not self.points:  # as configurations of earlier versions were written
+            del plain["points"]
         return json.dumps(plain, sort_keys=True)
 
     @staticmethod
