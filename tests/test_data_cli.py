@@ -194,8 +194,8 @@ def test_noise_of_simulated_points_is_in_the_note(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--point-jitter", -1], "--point-jitter -1: seconds from 0 on are allowed"),
-        (["--point-jitter", "nan"], "--point-jitter nan: seconds from 0 on"),
+        (["--point-jitter", -1], "--point-jitter -1: allowed are seconds of 0 or more"),
+        (["--point-jitter", "nan"], "--point-jitter nan: allowed are seconds of 0 or more"),
         (["--point-dropout", 1], "--point-dropout 1: allowed is a share from 0 to <1"),
         (["--point-label-noise", 1.1], "--point-label-noise 1.1: allowed is a share from 0 to 1"),
     ],
@@ -217,7 +217,7 @@ def test_published_points_get_no_noise(capsys, tmp_path):
 def test_info_of_a_store_without_a_test_split(tmp_path, capsys):
     path = make_store(tmp_path / "tiny", test=0)
     assert run("info", path) == 0
-    said = "no videos; a search reports cross-validated numbers, and nothing is sealed"
+    said = "no videos; a search reports cross-validated numbers; no test set is kept apart"
     assert f"test      {said}" in capsys.readouterr().out
 
 

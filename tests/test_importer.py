@@ -123,8 +123,8 @@ def test_published_oddities_are_counted_not_hidden(layout):
         "points in no instance of their class (80.0 % lie in one)": 1,
         "instances that reach beyond their video, kept as annotated": 1,
         "points of test videos, left out": 1,
-        "points less than a snippet behind their video, clamped": 1,
-        "points behind the last snippet, which training takes for them": 2,
+        "points less than a snippet after the end of their video, clamped": 1,
+        "points after the last snippet, which training moves to it": 2,
         "training videos without a point, left out": 1,
     }
     assert store.annotations("a").end_s[1] == 11 and store.points("a").time_s[-1] == 10
@@ -254,8 +254,8 @@ def test_a_dataset_without_a_test_split(layout):
     plan, store = layout.run()
     assert (store.ids("train"), store.ids("test")) == (("a", "b"), ())
     assert store.info.note == "no test split"
-    said = "training videos and no test split; a search reports cross-validated numbers, and "
-    assert plan.remarks == {f"{said}nothing is sealed": 2}
+    said = "training videos and no test split; a search reports cross-validated numbers; "
+    assert plan.remarks == {f"{said}no test set is kept apart": 2}
     assert review(store)[1] == plan.remarks
 
 

@@ -114,13 +114,13 @@ def test_channels_and_videos_that_hold_nothing_are_named():
     videos.append(np.zeros((5, 3)) + [0, 0, 7])
     _, problems, remarks = chosen(videos)
     assert not problems and remarks == {
-        "videos whose snippets are all alike": 2,
+        "videos whose snippets are all equal": 2,
         "channels that are 0 in all videos": 1,
         "channels that have one value in all videos": 1,
     }
     assert remarks.examples["channels that are 0 in all videos"] == ["of 3: 1"]
     assert remarks.examples["channels that have one value in all videos"] == ["of 3: 2"]
-    assert remarks.examples["videos whose snippets are all alike"] == ["v1", "v4"]
+    assert remarks.examples["videos whose snippets are all equal"] == ["v1", "v4"]
     _, problems, remarks = chosen(2 * [np.zeros((4, 3))])
     assert "each of the 3 channels has one value" in problems[0]
     assert remarks == {"videos whose features are all 0": 2}

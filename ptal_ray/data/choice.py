@@ -46,7 +46,7 @@ def without(
     counts = Counter(
         {
             "videos excluded": len(content["database"]) - len(database),
-            "names to exclude that no video has": len(excluded - known),
+            "excluded names that match no video": len(excluded - known),
         }
     )
     if drop_labels:

@@ -124,7 +124,7 @@ def _target(flags: argparse.Namespace) -> Iterator[Path]:
     where = origin(check_name(flags.name))
     if flags.out or not (place := Folder.parse(where)).remote:
         if str(flags.out).startswith("s3:/"):  # a path has no two slashes
-            raise ConfigError(f"--out {flags.out}: give a folder of this machine, or set PTAL_DATA")
+            raise ConfigError(f"--out {flags.out}: give a local folder, or set PTAL_DATA")
         out = flags.out or data_root() / flags.name
         check_place(out, STORE, replace=flags.replace)  # before the work; and again after it
         yield out

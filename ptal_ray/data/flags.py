@@ -188,7 +188,7 @@ def _check(command: argparse.ArgumentParser, needs_source: bool, flags: argparse
         if flags.points is None and not flags.simulate_points:
             command.error("one of --points CSV and --simulate-points KIND is needed")
     if getattr(flags, "simulate_points", "") and flags.points:
-        command.error("--points CSV and --simulate-points KIND exclude each other")
+        command.error("--points CSV and --simulate-points KIND cannot be given together")
 
 
 def _positive(text: str) -> float:

@@ -185,7 +185,7 @@ def plan_import(source: Source) -> Plan:
         remarks.note("groups with videos in the training and in the test split", group)
     problems += file_problems(kept)
     lengths = _check_features(source, kept, problems, remarks)
-    remarks["points behind the last snippet, which training takes for them"] += sum(
+    remarks["points after the last snippet, which training moves to it"] += sum(
         int((v.points.time_s >= v.grid.seconds(lengths[v.id])).sum())
         for v in kept if v.id in lengths
     )  # fmt: skip
@@ -249,7 +249,9 @@ def _check_instances(
             f"{source.annotations}: {behind} of {total} instances start behind the end of their "
             "video; segments and durations must be seconds"
         )
-        problems.insert(0, Problem(text, "instances behind their video"))  # explains the rest
+        problems.insert(
+            0, Problem(text, "instances after the end of their video")
+        )  # explains the rest
 
 
 def _check_features(

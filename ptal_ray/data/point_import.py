@@ -67,7 +67,7 @@ def _read_points(
         assert time_s is not None  # a point without a frame rate is not placed
         if time_s < 0:
             text = before_video(f"{path}:{point.row.line}", point)
-            problems.append(Problem(text, "points that are no numbers from 0 on"))
+            problems.append(Problem(text, "points that are not numbers of 0 or more"))
             continue
         snippet_s = frames[point.video].grid.stride_s if point.video in frames else 0.0
         if time_s > duration_s + snippet_s:
@@ -78,7 +78,9 @@ def _read_points(
             )
             problems.append(Problem(text, "points outside their video", time_s - duration_s))
             continue
-        remarks["points less than a snippet behind their video, clamped"] += time_s > duration_s
+        remarks["points less than a snippet after the end of their video, clamped"] += (
+            time_s > duration_s
+        )
         found.setdefault(point.video, []).append((min(time_s, duration_s), point.row.label))
     agreed = agreement(placed, videos, annotations.classes)
     if agreed.missed and (agreed.sound or source.allow_points):
@@ -145,7 +147,7 @@ def _distinct(id: str, pairs: list[tuple[float, int]], remarks: Remarks) -> list
     """Each point once: one that is there twice would stand for two instances."""
     distinct = list(dict.fromkeys(pairs))
     if twice := len(pairs) - len(distinct):
-        remarks.note("points that are there twice, left out", f"video {id}: {twice}", twice)
+        remarks.note("duplicate points, left out", f"video {id}: {twice}", twice)
     return distinct
 
 

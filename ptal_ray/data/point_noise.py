@@ -33,7 +33,7 @@ class PointNoise:
 
     def __post_init__(self) -> None:
         if not 0 <= self.jitter_s < math.inf:
-            raise ConfigError(f"--point-jitter {self.jitter_s:g}: seconds from 0 on are allowed")
+            raise ConfigError(f"--point-jitter {self.jitter_s:g}: allowed are seconds of 0 or more")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"--point-dropout {self.dropout:g}: allowed is a share from 0 to <1")
         if not 0 <= self.label_noise <= 1:

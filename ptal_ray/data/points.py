@@ -79,8 +79,8 @@ def point_rows(
             text = f"{place}: class {plain['class']!r} is unknown; {near}"
             problems.append(Problem(text, "points of unknown classes"))
         elif not np.isfinite(value):
-            text = f"{place}: point {plain['value']!r}; a number from 0 on is needed"
-            problems.append(Problem(text, "points that are no numbers from 0 on"))
+            text = f"{place}: point {plain['value']!r}; a number of 0 or more is needed"
+            problems.append(Problem(text, "points that are not numbers of 0 or more"))
         else:
             rows.append(
                 PointRow(

@@ -70,7 +70,7 @@ def _remark(features: FloatArray) -> str:
         if not features[0].any():
             return "videos whose features are all 0"
         if len(features) > 1:
-            return "videos whose snippets are all alike"
+            return "videos whose snippets are all equal"
     return ""
 
 
@@ -81,7 +81,7 @@ def _check_channels(channels: Channels, problems: list[str], remarks: Remarks) -
             Problem(
                 f"features: each of the {channels.count} channels has one value in all videos; "
                 "nothing can be learned from them: extract them again",
-                "features that hold nothing",
+                "features that are constant",
             )
         )
     elif len(constant):
