@@ -3,6 +3,8 @@
     python -m ptal_ray.ablate lacp_watch --seeds 3 --out reports/lacp_ablation_watch \\
         --variant 'base: train.score_weight=0 train.feature_weight=0' \\
         --variant '+ score contrast: train.feature_weight=0' --variant '+ feature contrast:'
+    python -m ptal_ray.ablate lacp_watch --variant 'base:' --points uniform --points human \\
+        --points human:jitter=0.5,dropout=0.1 --out reports/points_watch
 
 A variant is a name and settings that override the search space. Each run trains with the values
 that the space and the settings fix, and with the method's defaults for the others, on the training
@@ -21,6 +23,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ptal_ray.data.choices import POINTS
 from ptal_ray.process.cpus import usable_cpus
 
 
@@ -35,6 +38,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", help="use this dataset in place of the one in the space")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
                         help="override a value of the space, in all variants")  # fmt: skip
+    parser.add_argument(
+        "--points",
+        action="append",
+        default=[],
+        metavar="KIND[:NAME=VALUE,..]",
+        help=f"{POINTS}; given several times, all variants run with each",
+    )
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant (default: 3)")
     parser.add_argument(
         "--jobs", type=int, default=usable_cpus(), help="concurrent runs (default: all CPUs)"

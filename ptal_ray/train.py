@@ -16,12 +16,12 @@ from ptal_ray.process.console import exit_code, program, run_main
 # isort: split
 import argparse
 import dataclasses
-import json
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ptal_ray.data.choices import POINTS
 from ptal_ray.process.cpus import usable_cpus
 
 
@@ -36,11 +36,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dataset", help="use this dataset in place of the one in the space")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--points", metavar="KIND[:NAME=VALUE,..]", help=POINTS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
+    whole = parser.add_mutually_exclusive_group()
+    whole.add_argument(
         "--test",
         action="store_true",
         help="train on the whole training split, evaluate the test split",
+    )
+    whole.add_argument(
+        "--whole",
+        action="store_true",
+        help="train on the whole training split, evaluate nothing: for data without a test split",
     )
     parser.add_argument("--reports", type=int, metavar="N", help="number of reports, evenly spaced")
     parser.add_argument(
@@ -70,11 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ptal_ray.study.footprint import size
     from ptal_ray.study.run_folder import MODEL
     from ptal_ray.study.single_run import run
+    from ptal_ray.study.view import dumps
 
     def work() -> int:
         report = run(args, lambda trial, last: following(trial, last, sys.stderr))
         if args.json:
-            print(json.dumps(dataclasses.asdict(report)))
+            print(dumps(dataclasses.asdict(report)))
         else:
             model = size((args.out / MODEL).stat().st_size)
             print(f"detections, checkpoint, report and model ({model}): {args.out}")

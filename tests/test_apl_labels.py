@@ -21,7 +21,8 @@ from ptal_ray.methods.apl.apl_params import AplTrain
 from ptal_ray.methods.apl.external import video_scores
 from ptal_ray.methods.method import load
 from ptal_ray.space.space import load_space
-from ptal_ray.study.study import create_study, study_event
+from ptal_ray.study.start_end import study_event
+from ptal_ray.study.study import create_study
 from ptal_ray.training.stages import start
 from ptal_ray.training.supervision import annotated_ids, fold, visible_ids
 from ptal_ray.training.trial import Trial

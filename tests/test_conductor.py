@@ -19,7 +19,8 @@ from ptal_ray.study.events import EventLog, read_events
 from ptal_ray.study.job import STANDBY, Job
 from ptal_ray.study.results import Failed, Reported
 from ptal_ray.study.run_folder import CHECKPOINT
-from ptal_ray.study.study import Study, study_event
+from ptal_ray.study.start_end import study_event
+from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView
 
 

@@ -179,7 +179,7 @@ def test_instances_and_points_that_are_there_twice_are_told(layout):
     layout.lines += layout.lines[1:]
     plan, store = layout.run()
     assert plan.remarks == {
-        "points that are there twice, left out": 3,
+        "duplicate points, left out": 3,
         "instances that are there twice, kept as annotated": 1,
     }
     assert len(store.points("a")) == 2 and len(store.annotations("b")) == 2
@@ -286,7 +286,7 @@ def test_import_and_validate_refuse_the_same(layout, capsys, monkeypatch):
     monkeypatch.setenv("PTAL_DATA", str(layout.path / "cache"))
     for kind, change in {
         "features that are not finite": lambda: layout.save("b", np.full((20, 4), np.nan)),
-        "features that hold nothing": lambda: [layout.save(id, np.ones((20, 4))) for id in "abc"],
+        "features that are constant": lambda: [layout.save(id, np.ones((20, 4))) for id in "abc"],
         "transposed features": lambda: [
             layout.save(id, np.random.default_rng(0).random((4, 20))) for id in "abc"
         ],

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import make_store, shared
 
+from ptal_ray.data import commands
 from ptal_ray.data.__main__ import main
 from ptal_ray.data.datasets import find
 from ptal_ray.data.points import no_points
@@ -193,8 +194,8 @@ def test_noise_of_simulated_points_is_in_the_note(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--point-jitter", -1], "--point-jitter -1: seconds from 0 on are allowed"),
-        (["--point-jitter", "nan"], "--point-jitter nan: seconds from 0 on"),
+        (["--point-jitter", -1], "--point-jitter -1: allowed are seconds of 0 or more"),
+        (["--point-jitter", "nan"], "--point-jitter nan: allowed are seconds of 0 or more"),
         (["--point-dropout", 1], "--point-dropout 1: allowed is a share from 0 to <1"),
         (["--point-label-noise", 1.1], "--point-label-noise 1.1: allowed is a share from 0 to 1"),
     ],
@@ -216,7 +217,7 @@ def test_published_points_get_no_noise(capsys, tmp_path):
 def test_info_of_a_store_without_a_test_split(tmp_path, capsys):
     path = make_store(tmp_path / "tiny", test=0)
     assert run("info", path) == 0
-    said = "no videos; a search reports cross-validated numbers, and nothing is sealed"
+    said = "no videos; a search reports cross-validated numbers; no test set is kept apart"
     assert f"test      {said}" in capsys.readouterr().out
 
 
@@ -265,3 +266,16 @@ def test_it_runs_as_a_module(tmp_path):
         env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "sound" in done.stdout
+
+
+def test_progress_is_a_bar_on_a_terminal_and_few_lines_elsewhere(monkeypatch, capsys):
+    for done in range(201):
+        commands._progress(done, 200)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10 and lines[0] == "10 % (20 of 200 videos)"
+    for done in range(21):
+        commands._progress(done, 20)
+    assert not capsys.readouterr().err
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    commands._progress(50, 200)
+    assert capsys.readouterr().err == f"\r[{10 * '#'}{30 * '.'}] 50/200 videos"

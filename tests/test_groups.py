@@ -133,7 +133,7 @@ def test_an_expression_must_fit_every_id():
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("(", "no regular expression"), ("user", "0 capture groups"),
+    ("text", "message"), [("(", "not a regular expression"), ("user", "0 capture groups"),
                           ("(a)(b)", "2 capture groups")]
 )  # fmt: skip
 def test_what_is_no_group_flag(text, message, capsys):

@@ -8,6 +8,7 @@ import pytest
 from conftest import shared
 from import_layout import Layout, entry, small_layout
 
+from ptal_ray.data import half, precision
 from ptal_ray.data.importer import examine, import_dataset, plan_import
 from ptal_ray.data.page import review
 from ptal_ray.data.store import FeatureStore
@@ -122,8 +123,8 @@ def test_published_oddities_are_counted_not_hidden(layout):
         "points in no instance of their class (80.0 % lie in one)": 1,
         "instances that reach beyond their video, kept as annotated": 1,
         "points of test videos, left out": 1,
-        "points less than a snippet behind their video, clamped": 1,
-        "points behind the last snippet, which training takes for them": 2,
+        "points less than a snippet after the end of their video, clamped": 1,
+        "points after the last snippet, which training moves to it": 2,
         "training videos without a point, left out": 1,
     }
     assert store.annotations("a").end_s[1] == 11 and store.points("a").time_s[-1] == 10
@@ -253,8 +254,8 @@ def test_a_dataset_without_a_test_split(layout):
     plan, store = layout.run()
     assert (store.ids("train"), store.ids("test")) == (("a", "b"), ())
     assert store.info.note == "no test split"
-    said = "training videos and no test split; a search reports cross-validated numbers, and "
-    assert plan.remarks == {f"{said}nothing is sealed": 2}
+    said = "training videos and no test split; a search reports cross-validated numbers; "
+    assert plan.remarks == {f"{said}no test set is kept apart": 2}
     assert review(store)[1] == plan.remarks
 
 
@@ -326,6 +327,28 @@ def test_progress_is_told(layout):
         layout.source(), layout.out, progress=lambda done, total: seen.append((done, total))
     )
     assert seen == 2 * [(0, 3), (1, 3), (2, 3), (3, 3)]  # read, then written
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32"])
+def test_any_number_of_workers_writes_the_same_store(layout, dtype, monkeypatch):
+    hashes = set()
+    for workers, large in ((1, half.LARGE), (1, 1), (3, 1)):
+        monkeypatch.setattr(half, "LARGE", large)
+        monkeypatch.setattr(precision, "LARGE", large)
+        out = layout.path / f"{workers}_{large}"
+        import_dataset(layout.source(), out, dtype=dtype, workers=workers)
+        store = FeatureStore.open(out)
+        assert store.dtype == ("float16" if dtype == "auto" else dtype)
+        hashes.add((store.info.content_hash, (out / "features.arrow").read_bytes()))
+    assert len(hashes) == 1
+
+
+def test_workers_name_the_first_bad_file_and_leave_nothing(layout):
+    for id in ("b", "c"):
+        layout.save(id, np.full((20, 4), np.nan, np.float32))
+    with pytest.raises(DataError, match="video b: .*and 1 more"):
+        import_dataset(layout.source(), layout.out, workers=3)
+    assert not list(layout.path.glob("*out*"))
 
 
 def test_activitynet_annotations_are_read_as_published():

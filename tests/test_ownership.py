@@ -188,7 +188,7 @@ def test_a_text_that_is_no_name_and_no_path_is_refused_where_stores_are_read(nam
     write(data_folder / "other")
     for use in (find, lambda n: search.main(["apn_watch", "--dry-run", "--dataset", n])):
         if use is find:
-            with pytest.raises(ConfigError, match="no name of a dataset"):
+            with pytest.raises(ConfigError, match="not a dataset name"):
                 use(name)
         else:
             assert use(name) == 2

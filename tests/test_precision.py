@@ -7,7 +7,7 @@ from ptal_ray.data.findings import Remarks
 from ptal_ray.data.points import no_points
 from ptal_ray.data.precision import BLOCK, LOSS, Channels
 from ptal_ray.data.store import FeatureStore, StoreWriter
-from ptal_ray.data.survey import survey
+from ptal_ray.data.survey import survey, surveyed
 from ptal_ray.data.types import Grid, Segments
 from ptal_ray.errors import DataError
 
@@ -78,7 +78,11 @@ def test_whole_numbers_and_types_that_hold_all_lose_nothing():
 def chosen(videos, dtype="auto", source=np.float32):
     problems, remarks = [], Remarks()
     named = ((f"v{k}", np.asarray(v, source)) for k, v in enumerate(videos))
-    return survey(named, dtype, problems, remarks), problems, remarks
+    return (
+        survey([surveyed(*video) for video in named], dtype, problems, remarks),
+        problems,
+        remarks,
+    )
 
 
 def test_auto_takes_the_type_that_is_needed_and_says_why():
@@ -110,13 +114,13 @@ def test_channels_and_videos_that_hold_nothing_are_named():
     videos.append(np.zeros((5, 3)) + [0, 0, 7])
     _, problems, remarks = chosen(videos)
     assert not problems and remarks == {
-        "videos whose snippets are all alike": 2,
+        "videos whose snippets are all equal": 2,
         "channels that are 0 in all videos": 1,
         "channels that have one value in all videos": 1,
     }
     assert remarks.examples["channels that are 0 in all videos"] == ["of 3: 1"]
     assert remarks.examples["channels that have one value in all videos"] == ["of 3: 2"]
-    assert remarks.examples["videos whose snippets are all alike"] == ["v1", "v4"]
+    assert remarks.examples["videos whose snippets are all equal"] == ["v1", "v4"]
     _, problems, remarks = chosen(2 * [np.zeros((4, 3))])
     assert "each of the 3 channels has one value" in problems[0]
     assert remarks == {"videos whose features are all 0": 2}

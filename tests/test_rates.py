@@ -117,7 +117,7 @@ def test_points_are_clamped_by_the_snippet_of_their_video(source: Source) -> Non
     points.write_text(points.read_text() + "\nopen,v_b,414")  # at 16.56 s, a snippet is 0.64 s
     plan = plan_import(changed(source, allow_points=True))
     assert plan.problems == ()
-    assert plan.remarks["points less than a snippet behind their video, clamped"] == 1
+    assert plan.remarks["points less than a snippet after the end of their video, clamped"] == 1
     points.write_text(points.read_text() + "\nopen,v_a,497")  # at 16.57 s, a snippet is 0.53 s
     problems = plan_import(changed(source, allow_points=True)).problems
     assert len(problems) == 1 and "outside video a of 16.00 s" in problems[0]

@@ -129,7 +129,7 @@ def test_a_missing_file_can_be_excluded_and_a_label_dropped(root, capsys):
     store = imported(*words, "--exclude", root / "out.txt")
     assert store.ids("train") == ("a",)
     text = capsys.readouterr().out
-    assert "videos excluded: 1" in text and "names to exclude that no video has: 1" in text
+    assert "videos excluded: 1" in text and "excluded names that match no video: 1" in text
     store = imported(*words, "--exclude", "b,", "--drop-label", "close", "--replace")
     assert store.info.classes == ("open",) and len(store.annotations("a")) == 1
     assert "instances of dropped classes: 1" in capsys.readouterr().out

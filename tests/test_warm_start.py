@@ -13,7 +13,8 @@ from toy_study import fill, space, toy_store, use_toy
 from ptal_ray.errors import ConfigError
 from ptal_ray.search import main
 from ptal_ray.study.events import EventLog, read_events
-from ptal_ray.study.study import create_study, read_study, study_event
+from ptal_ray.study.start_end import study_event
+from ptal_ray.study.study import create_study, read_study
 from ptal_ray.study.warm_start import FIRST, MOST, Earlier, earlier_configurations, tried_first
 
 

@@ -11,7 +11,8 @@ from ptal_ray.study.events import EventLog
 from ptal_ray.study.job import STANDBY, Job, JobRun
 from ptal_ray.study.policy import Policy
 from ptal_ray.study.results import Result
-from ptal_ray.study.study import Study, end_event, study_event
+from ptal_ray.study.start_end import end_event, study_event
+from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView
 
 RUN = "local"  # the id of the one run that there is at a time

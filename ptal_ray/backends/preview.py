@@ -14,6 +14,7 @@ from ptal_ray.policy.race import gate_cells
 from ptal_ray.space.untried import number_of_points
 from ptal_ray.storage.place import kept
 from ptal_ray.study.continuing import trials_begun
+from ptal_ray.study.cross_validation import NOT_SEALED
 from ptal_ray.study.duration import explained
 from ptal_ray.study.feasibility import remarks
 from ptal_ray.study.footprint import check_room, footprint, size
@@ -94,6 +95,10 @@ def _plan(study: Study) -> str:
     """One line on how the trials are used, and what is trained after them."""
     final = study.space.final
     last = f"then {final.seeds} to {2 * final.seeds} test runs on the whole training split"
+    if not FeatureStore.open(study.store).ids("test"):
+        last = f"then one run on all videos; {NOT_SEALED}"
+        if study.space.policy == "simple":
+            last = f"then the best and the defaults on {study.num_folds} folds, {last}"
     if study.space.policy == "simple":
         again = f"the best {final.top} again with {final.seeds} seeds, " if final.top > 1 else ""
         return f"every configuration on one fold, {again}{last}"

@@ -26,7 +26,7 @@ from ptal_ray.study.study import Study, create_study
 _SETTINGS = (
     "num_trials", "time_budget_s", "gpu_hours", "searcher", "scheduler", "max_concurrent",
     "autoscale", "seed",
-    "keep_checkpoints", "source", "protocol", "overrides", "warm_start",
+    "keep_checkpoints", "source", "protocol", "overrides", "warm_start", "points",
 )  # fmt: skip
 
 

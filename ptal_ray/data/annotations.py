@@ -173,7 +173,7 @@ class _Reader:
             self.complain(f"{place}: {wrong}", "labels")
         elif not (np.isfinite(start) and np.isfinite(end)):
             text = f"{written}; two numbers of seconds are needed, such as 65.5"
-            self.complain(text, "instances whose times are no numbers")
+            self.complain(text, "instances whose times are not numbers")
         elif 0 <= start < end:
             return start, end, self.index[item["label"]]
         elif self.drop_invalid:

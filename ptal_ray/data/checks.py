@@ -34,11 +34,7 @@ def feature_problems(id: str, features: FloatArray, dim: int) -> Iterator[str]:
     if features.dtype.kind not in "fiu":
         yield f"video {id}: features of type {features.dtype}; numbers are needed"
         return
-    if dim and features.shape[1] != dim:
-        yield (
-            f"video {id}: features of shape {features.shape}, but D = {dim} in the videos before; "
-            "all need the same D"
-        )
+    yield from width_problems(id, features.shape, dim)
     if np.isfinite(features).all():
         return
     bad = np.argwhere(~np.isfinite(features))
@@ -47,6 +43,15 @@ def feature_problems(id: str, features: FloatArray, dim: int) -> Iterator[str]:
         f"video {id}: features[{t}, {d}] is {features[t, d]}, the first of {len(bad)}; "
         "features must be finite: extract them again"
     )
+
+
+def width_problems(id: str, shape: tuple[int, ...], dim: int) -> Iterator[str]:
+    """What is wrong with the D of a shape (T, D); `dim` 0 allows any."""
+    if dim and shape[1] != dim:
+        yield (
+            f"video {id}: features of shape {shape}, but D = {dim} in the videos before; "
+            "all need the same D"
+        )
 
 
 def instance_problems(id: str, instances: Segments, classes: int) -> Iterator[str]:
@@ -78,26 +83,22 @@ def duration_problems(id: str, duration_s: float, written: str = "") -> Iterator
         yield f"video {id}: duration {shown}; a positive number of seconds is needed"
 
 
-def check_video(
+def check_labels(
     id: str,
     subset: str,
-    features: FloatArray,
     duration_s: float,
     annotations: Segments,
     points: Points,
     *,
-    dim: int,
     classes: int,
 ) -> None:
-    """Checks one video; `dim` 0 allows any D.
+    """Checks what a store keeps of a video beside its features.
 
     Raises:
         DataError: with the video, the value, what is allowed and the fix.
     """
     for problems in (
-        id_problems(id),
         () if subset in SUBSETS else (f"video {id}: subset {subset!r}; allowed: train, test",),
-        feature_problems(id, features, dim),
         duration_problems(id, duration_s),
         instance_problems(id, annotations, classes),
         point_problems(id, points, duration_s, classes),

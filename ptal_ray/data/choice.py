@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Mapping, Set
 from pathlib import Path
@@ -45,7 +46,7 @@ def without(
     counts = Counter(
         {
             "videos excluded": len(content["database"]) - len(database),
-            "names to exclude that no video has": len(excluded - known),
+            "excluded names that match no video": len(excluded - known),
         }
     )
     if drop_labels:
@@ -58,7 +59,9 @@ def without(
 
 
 def named_ids(text: str) -> frozenset[str]:
-    """The ids of a flag: those of a protocol, of a file of one a line (its first word), or a list.
+    """The ids of a flag: those of a protocol, of a file with one a line, or of a list.
+
+    In a file an id ends at a space, a comma or a semicolon.
 
     Args:
         text: a name of PROTOCOLS, a path, or ids with commas between.
@@ -77,7 +80,8 @@ def named_ids(text: str) -> frozenset[str]:
         raise DataError(f"--exclude {text}: there is no such file; correct it, or list ids")
     if not path.is_file():
         return frozenset(nfc(name.strip()) for name in text.split(",") if name.strip())
-    return frozenset(line.split()[0].strip(",;") for _, line in read_lines(path))
+    words = (re.split(r"[\s,;]+", line.strip(",; "))[0] for _, line in read_lines(path))
+    return frozenset(word.strip('"') for word in words if word)
 
 
 def _check_labels(database: Mapping[str, Any], wanted: Set[str], place: Path) -> None:

@@ -5,3 +5,7 @@ from __future__ import annotations
 KINDS = ("gaussian", "uniform", "human", "centre", "boundary")  # of simulated points
 AUTO = "auto"  # float16 where it loses nothing that matters
 DTYPES = (AUTO, "float16", "float32")  # of a store
+POINTS = (
+    "draw the points of the training videos anew from their instances: KIND is one of "
+    f"{', '.join(KINDS)}; NAME one of jitter (seconds), dropout, label_noise (shares), seed"
+)

@@ -29,12 +29,20 @@ from ptal_ray.data.store_files import STORE
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.storage.folder import Folder
 
+_BAR = 40  # characters of a progress bar
+_MANY = 100  # videos whose progress is told where there is no terminal
+
 
 def run_import(flags: argparse.Namespace) -> int:
     """Writes a store of features, annotations and points."""
     with _target(flags) as out:
         plan = import_dataset(
-            source(flags), out, dtype=flags.dtype, replace=flags.replace, progress=_progress
+            source(flags),
+            out,
+            dtype=flags.dtype,
+            replace=flags.replace,
+            workers=flags.workers,
+            progress=_progress,
         )
         _show(FeatureStore.open(out))
     _remark(plan)
@@ -51,7 +59,7 @@ def run_validate(flags: argparse.Namespace) -> int:
         rest = f", {store.info.content_hash}"
     else:
         check_name(flags.name)
-        plan = examine(source(flags), dtype=flags.dtype, progress=_progress)
+        plan = examine(source(flags), dtype=flags.dtype, workers=flags.workers, progress=_progress)
         place, problems, rest = flags.name, list(plan.problems), ""
         lines = page(plan.videos, plan.classes, problems, plan.remarks, plan.examples)
     print("\n".join(lines))
@@ -116,7 +124,7 @@ def _target(flags: argparse.Namespace) -> Iterator[Path]:
     where = origin(check_name(flags.name))
     if flags.out or not (place := Folder.parse(where)).remote:
         if str(flags.out).startswith("s3:/"):  # a path has no two slashes
-            raise ConfigError(f"--out {flags.out}: give a folder of this machine, or set PTAL_DATA")
+            raise ConfigError(f"--out {flags.out}: give a local folder, or set PTAL_DATA")
         out = flags.out or data_root() / flags.name
         check_place(out, STORE, replace=flags.replace)  # before the work; and again after it
         yield out
@@ -203,8 +211,14 @@ def _remark(plan: Plan) -> None:
 
 
 def _progress(done: int, total: int) -> None:
-    if sys.stderr.isatty() and (done % 50 == 0 or done == total):
-        print(f"\r{done}/{total} videos", end="\n" if done == total else "", file=sys.stderr)
+    """A bar on a terminal; elsewhere a line every tenth of many videos."""
+    if sys.stderr.isatty():
+        filled = _BAR * done // max(total, 1)
+        bar = "#" * filled + "." * (_BAR - filled)
+        print(f"\r[{bar}] {done}/{total} videos", end="\n" * (done == total), file=sys.stderr,
+              flush=True)  # fmt: skip
+    elif total >= _MANY and 10 * done // total > 10 * (done - 1) // total and done:
+        print(f"{100 * done // total} % ({done} of {total} videos)", file=sys.stderr, flush=True)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {

@@ -88,6 +88,6 @@ def _copy(source: Folder, path: Path, content_hash: str) -> None:
             store.verify()
         except DataError as error:
             raise DataError(
-                f"{source}: the copy made here is corrupt and not kept; try again, or import the "
+                f"{source}: the local copy is corrupt and was deleted; try again, or import the "
                 "store anew"
             ) from error

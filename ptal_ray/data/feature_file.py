@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from ptal_ray.data.types import FloatArray
+from ptal_ray.data.user_files import decoded
 from ptal_ray.errors import DataError
 
 T = TypeVar("T")
@@ -75,16 +76,15 @@ def table(file: Path) -> FeatureFile:
     """A CSV of numbers, a line a snippet; a first line that is no row of numbers is a header."""
 
     def shape() -> tuple[int, ...]:
-        with file.open(encoding="utf-8-sig") as lines:
-            first = next(lines, "")
-            rows = sum(1 for line in lines if line.strip())
+        first, *rest = decoded(file).splitlines() or [""]
+        rows = sum(1 for line in rest if line.strip())
         return rows + (not _is_header(first)), len(first.split(_separator(first)))
 
     def read() -> FloatArray:
-        with file.open(encoding="utf-8-sig") as lines:
-            first = lines.readline()
+        lines = decoded(file).splitlines()
+        first = lines[0] if lines else ""
         found = np.loadtxt(
-            file, np.float32, delimiter=_separator(first), ndmin=2, encoding="utf-8-sig",
+            lines, np.float32, delimiter=_separator(first), ndmin=2,
             skiprows=int(_is_header(first)),
         )  # fmt: skip
         return numbers(file, found)

@@ -129,6 +129,9 @@ def _source_flags(command: argparse.ArgumentParser) -> None:
         "with --layout mstcn (T, D)")  # fmt: skip
     add("--dtype", choices=DTYPES, default=AUTO, help="of stored features; auto: float16 unless it "
         "loses precision that matters")  # fmt: skip
+    add("--workers", type=_positive_int, default=usable_cpus(), metavar="N",
+        help="threads that read features; the store is the same for any N (default: all CPUs)"
+        )  # fmt: skip
     add("--note", default="", help="one line on the data, shown with every result")
 
 
@@ -186,7 +189,7 @@ def _check(command: argparse.ArgumentParser, needs_source: bool, flags: argparse
         if flags.points is None and not flags.simulate_points:
             command.error("one of --points CSV and --simulate-points KIND is needed")
     if getattr(flags, "simulate_points", "") and flags.points:
-        command.error("--points CSV and --simulate-points KIND exclude each other")
+        command.error("--points CSV and --simulate-points KIND cannot be given together")
 
 
 def _positive(text: str) -> float:

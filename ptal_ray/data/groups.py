@@ -27,7 +27,7 @@ def group_source(text: str) -> GroupSource:
         found = re.compile(text)
     except re.error as error:
         raise ValueError(
-            f"{text!r} is no regular expression ({error}); give one, or a file FILE.csv"
+            f"{text!r} is not a regular expression ({error}); give one, or a file FILE.csv"
         ) from error
     if found.groups != 1:
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ptal_ray.data.annotations import DROPPED, AnnotatedVideo, read_annotations
@@ -19,14 +20,16 @@ from ptal_ray.data.plan import STRAY, Plan, PlannedVideo, Source
 from ptal_ray.data.point_import import given_rates, imported_points
 from ptal_ray.data.points import no_points
 from ptal_ray.data.preparation import Preparation, recorded_extraction
+from ptal_ray.data.prepared import Prepared, prepared
 from ptal_ray.data.rates import Frames, snippet_frames
 from ptal_ray.data.staging import check_place
 from ptal_ray.data.statistics import judge
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.store_files import STORE
-from ptal_ray.data.survey import survey
-from ptal_ray.data.types import FloatArray, Points
+from ptal_ray.data.survey import Surveyed, survey, surveyed
+from ptal_ray.data.types import Points
 from ptal_ray.errors import DataError
+from ptal_ray.process.threads import in_order
 
 
 def import_dataset(
@@ -35,18 +38,21 @@ def import_dataset(
     *,
     dtype: str = AUTO,
     replace: bool = False,
+    workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Plan:
-    """Imports `source` into a store at `out`, one video in memory at a time.
+    """Imports `source` into a store at `out`, some videos a worker in memory at a time.
 
     Features are read twice: to see what is wrong with them and which type they need, and to be
-    written; and once more before, in the training split, where they are normalized.
+    written; and once more before, in the training split, where they are normalized. The store is
+    the same for any number of workers.
 
     Args:
         source: what is imported.
         out: directory of the store.
         dtype: "float16", "float32", or "auto": float16 where it loses nothing that matters.
         replace: whether an existing store at `out` gives way.
+        workers: threads that read, check and round features.
         progress: called with videos done and videos in all, in each reading.
 
     Returns:
@@ -56,7 +62,7 @@ def import_dataset(
         DataError: the first problem, and how many more there are.
     """
     check_place(out, STORE, replace=replace)
-    plan = examine(source, dtype=dtype, progress=progress)
+    plan = examine(source, dtype=dtype, workers=workers, progress=progress)
     if plan.problems:
         more = len(plan.problems) - 1
         rest = f" (and {more} more: run validate with the same flags)" if more else ""
@@ -68,18 +74,18 @@ def import_dataset(
         note=_note(plan), dtype=plan.dtype, replace=replace, measured=True,
         preparation=_preparation(plan),
     ) as writer:  # fmt: skip
-        for done, video in enumerate(plan.videos):
-            progress(done, len(plan.videos))
-            writer.add(
-                video.id,
-                subset=video.subset,
-                features=plan.scale(video.features.read()),
-                duration_s=video.duration_s,
-                annotations=video.instances,
-                points=video.points,
-                grid=video.grid,
-                group=video.group,
-            )
+
+        def made_ready(video: PlannedVideo) -> Prepared:
+            return prepared(video.id, plan.scale(video.features.read()), plan.dtype, measured=True)
+
+        with in_order(made_ready, plan.videos, workers) as made:
+            for done, (video, own) in enumerate(zip(plan.videos, made, strict=True)):
+                progress(done, len(plan.videos))
+                writer.append(
+                    own, subset=video.subset, duration_s=video.duration_s,
+                    annotations=video.instances, points=video.points, grid=video.grid,
+                    group=video.group,
+                )  # fmt: skip
     progress(len(plan.videos), len(plan.videos))
     return plan
 
@@ -88,6 +94,7 @@ def examine(
     source: Source,
     *,
     dtype: str = AUTO,
+    workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Plan:
     """The plan of an import after all features were read, with everything that is wrong.
@@ -100,27 +107,33 @@ def examine(
     remarks.update(plan.remarks)
     remarks.examples |= plan.examples
     scale = _scale(plan)
-    sound = _sound_features(plan, scale, problems, progress)
-    dtype = survey(sound, dtype, problems, remarks)
+    readable = [video for video in plan.videos if video.id in plan.snippets]
+    with in_order(partial(_surveyed, scale), readable, workers) as found:
+        told = _told(found, len(readable), progress)
+        dtype = survey(told, dtype, problems, remarks)
     return replace(plan, dtype=dtype, scale=scale, problems=tuple(problems), remarks=dict(remarks),
                    examples=remarks.examples)  # fmt: skip
 
 
-def _sound_features(
-    plan: Plan, scale: Scale, problems: list[str], progress: Callable[[int, int], None]
-) -> Iterator[tuple[str, FloatArray]]:
-    """Features as they will be stored; a file that is damaged behind its header is a problem."""
-    for done, video in enumerate(plan.videos):
-        progress(done, len(plan.videos))
-        if video.id in plan.snippets:
-            try:
-                features = scale(video.features.read())
-            except DataError as error:
-                text = f"{error} (video {video.id}, {video.subset} split)"
-                problems.append(Problem(text, "feature files that cannot be read"))
-            else:
-                yield video.id, features
-    progress(len(plan.videos), len(plan.videos))
+def _surveyed(scale: Scale, video: PlannedVideo) -> Surveyed:
+    """One reading of features as they will be stored; a file that is damaged behind its header is
+    a problem."""
+    try:
+        features = scale(video.features.read())
+    except DataError as error:
+        text = f"{error} (video {video.id}, {video.subset} split)"
+        problem = Problem(text, "feature files that cannot be read")
+        return Surveyed(id=video.id, problems=(problem,))
+    return surveyed(video.id, features)
+
+
+def _told(
+    found: Iterable[Surveyed], total: int, progress: Callable[[int, int], None]
+) -> Iterator[Surveyed]:
+    for done, video in enumerate(found):
+        progress(done, total)
+        yield video
+    progress(total, total)
 
 
 def _scale(plan: Plan) -> Scale:
@@ -174,7 +187,7 @@ def plan_import(source: Source) -> Plan:
         remarks.note("groups with videos in the training and in the test split", group)
     problems += file_problems(kept)
     lengths = _check_features(source, kept, problems, remarks)
-    remarks["points behind the last snippet, which training takes for them"] += sum(
+    remarks["points after the last snippet, which training moves to it"] += sum(
         int((v.points.time_s >= v.grid.seconds(lengths[v.id])).sum())
         for v in kept if v.id in lengths
     )  # fmt: skip
@@ -238,7 +251,9 @@ def _check_instances(
             f"{source.annotations}: {behind} of {total} instances start behind the end of their "
             "video; segments and durations must be seconds"
         )
-        problems.insert(0, Problem(text, "instances behind their video"))  # explains the rest
+        problems.insert(
+            0, Problem(text, "instances after the end of their video")
+        )  # explains the rest
 
 
 def _check_features(

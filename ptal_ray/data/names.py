@@ -20,7 +20,7 @@ def check_name(name: str) -> str:
     if not fits:
         shown = f"{name[:40]!r}..." if len(name) > 40 else repr(name)
         raise ConfigError(
-            f"dataset {shown}: no name of a dataset; letters, digits, _, - and . are allowed, up "
+            f"dataset {shown}: not a dataset name; letters, digits, _, - and . are allowed, up "
             f"to {MOST_BYTES} bytes, with a letter, a digit or _ first"
         )
     return name

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ptal_ray.data.findings import SHOWN, Remarks, by_kind, first_of
 from ptal_ray.data.statistics import Labelled, judge, statistics, stored_videos, table
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.data.survey import survey
+from ptal_ray.data.survey import survey, surveyed
 from ptal_ray.process.words import counted
 
 
@@ -58,7 +58,8 @@ def review(store: FeatureStore) -> tuple[list[str], Remarks]:
     remarks = Remarks()
     videos = stored_videos(store)
     judge(videos, store.info.classes, problems, remarks)
-    survey(((v.id, store.video(v.id).features) for v in videos), store.dtype, problems, remarks)
+    found = (surveyed(v.id, store.video(v.id).features) for v in videos)
+    survey(found, store.dtype, problems, remarks)
     return problems, remarks
 
 

@@ -15,7 +15,7 @@ from ptal_ray.data.point_noise import PointNoise
 from ptal_ray.data.rates import Frames, RateSource
 from ptal_ray.data.types import Grid, Points, Segments
 
-STRAY = 0.05  # share of instances behind their video, or points of unknown videos, still believed
+STRAY = 0.05  # share of instances outside their video, or points of unknown videos, still believed
 
 
 @dataclass(frozen=True, kw_only=True)

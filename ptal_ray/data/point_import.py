@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from ptal_ray.data.agreement import Placed, agreement
 from ptal_ray.data.annotations import Annotations
 from ptal_ray.data.findings import Problem, Remarks
 from ptal_ray.data.placing import before_video, place, written_twice
 from ptal_ray.data.plan import STRAY, Source
-from ptal_ray.data.point_noise import disturbed
-from ptal_ray.data.points import PointRow, point_rows, simulate_points, sorted_points
+from ptal_ray.data.point_noise import drawn_anew
+from ptal_ray.data.points import PointRow, point_rows, sorted_points
 from ptal_ray.data.rates import Frames, RateSource, given_frames
-from ptal_ray.data.types import Points, Segments
+from ptal_ray.data.types import Points
 from ptal_ray.data.video_ids import same_id
 
 
@@ -45,12 +41,10 @@ def imported_points(
     found = {}
     for video in annotations.videos:
         if video.subset == "train":
-            rng = np.random.default_rng([source.seed, zlib.crc32(video.id.encode())])
-            inside = _clip(video.instances, video.duration_s)
-            points = simulate_points(inside, rng, source.simulated_points)
-            found[video.id] = disturbed(
-                points, source.point_noise, rng, video.duration_s, len(annotations.classes)
-            )
+            found[video.id] = drawn_anew(
+                video.id, video.instances, video.duration_s, kind=source.simulated_points,
+                noise=source.point_noise, seed=source.seed, classes=len(annotations.classes),
+            )  # fmt: skip
     return found
 
 
@@ -73,7 +67,7 @@ def _read_points(
         assert time_s is not None  # a point without a frame rate is not placed
         if time_s < 0:
             text = before_video(f"{path}:{point.row.line}", point)
-            problems.append(Problem(text, "points that are no numbers from 0 on"))
+            problems.append(Problem(text, "points that are not numbers of 0 or more"))
             continue
         snippet_s = frames[point.video].grid.stride_s if point.video in frames else 0.0
         if time_s > duration_s + snippet_s:
@@ -84,7 +78,9 @@ def _read_points(
             )
             problems.append(Problem(text, "points outside their video", time_s - duration_s))
             continue
-        remarks["points less than a snippet behind their video, clamped"] += time_s > duration_s
+        remarks["points less than a snippet after the end of their video, clamped"] += (
+            time_s > duration_s
+        )
         found.setdefault(point.video, []).append((min(time_s, duration_s), point.row.label))
     agreed = agreement(placed, videos, annotations.classes)
     if agreed.missed and (agreed.sound or source.allow_points):
@@ -151,7 +147,7 @@ def _distinct(id: str, pairs: list[tuple[float, int]], remarks: Remarks) -> list
     """Each point once: one that is there twice would stand for two instances."""
     distinct = list(dict.fromkeys(pairs))
     if twice := len(pairs) - len(distinct):
-        remarks.note("points that are there twice, left out", f"video {id}: {twice}", twice)
+        remarks.note("duplicate points, left out", f"video {id}: {twice}", twice)
     return distinct
 
 
@@ -159,9 +155,3 @@ def given_rates(rates: RateSource, annotations: Annotations) -> dict[str, Frames
     """The frames that a flag gives the videos of `annotations`, by id."""
     stated = {video.id: video.frames for video in annotations.videos}
     return given_frames(rates, stated, lambda id: same_id(id, stated))
-
-
-def _clip(instances: Segments, duration_s: float) -> Segments:
-    """Instances cut to the video; those behind its end are gone."""
-    inside = instances.take(instances.start_s < duration_s)
-    return replace(inside, end_s=np.minimum(inside.end_s, duration_s))

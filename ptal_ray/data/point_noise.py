@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ptal_ray.data.points import sorted_points
-from ptal_ray.data.types import Points
+from ptal_ray.data.points import simulate_points, sorted_points
+from ptal_ray.data.types import Points, Segments
 from ptal_ray.errors import ConfigError
 
 
@@ -32,7 +33,7 @@ class PointNoise:
 
     def __post_init__(self) -> None:
         if not 0 <= self.jitter_s < math.inf:
-            raise ConfigError(f"--point-jitter {self.jitter_s:g}: seconds from 0 on are allowed")
+            raise ConfigError(f"--point-jitter {self.jitter_s:g}: allowed are seconds of 0 or more")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"--point-dropout {self.dropout:g}: allowed is a share from 0 to <1")
         if not 0 <= self.label_noise <= 1:
@@ -75,6 +76,33 @@ def disturbed(
     label = np.where(wrong, (points.label + others) % classes, points.label)
     pairs = zip(time_s[kept].tolist(), label[kept].tolist(), strict=True)
     return sorted_points(list(pairs))
+
+
+def drawn_anew(
+    id: str,
+    instances: Segments,
+    duration_s: float,
+    *,
+    kind: str,
+    noise: PointNoise,
+    seed: int,
+    classes: int,
+) -> Points:
+    """Simulated points of a video, whose randomness follows from its id and the seed.
+
+    Args:
+        id: of the video.
+        instances: of it; what lies behind its end is left out.
+        duration_s: of it.
+        kind: one of `choices.KINDS`.
+        noise: what is done to the points.
+        seed: of the points of all videos.
+        classes: number of classes.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(id.encode())])
+    kept = instances.take(instances.start_s < duration_s)
+    inside = replace(kept, end_s=np.minimum(kept.end_s, duration_s))
+    return disturbed(simulate_points(inside, rng, kind), noise, rng, duration_s, classes)
 
 
 def given_noise(flags: argparse.Namespace, simulated: bool, needs: str) -> PointNoise:

@@ -79,8 +79,8 @@ def point_rows(
             text = f"{place}: class {plain['class']!r} is unknown; {near}"
             problems.append(Problem(text, "points of unknown classes"))
         elif not np.isfinite(value):
-            text = f"{place}: point {plain['value']!r}; a number from 0 on is needed"
-            problems.append(Problem(text, "points that are no numbers from 0 on"))
+            text = f"{place}: point {plain['value']!r}; a number of 0 or more is needed"
+            problems.append(Problem(text, "points that are not numbers of 0 or more"))
         else:
             rows.append(
                 PointRow(
@@ -176,6 +176,12 @@ def sorted_points(pairs: list[tuple[float, int]]) -> Points:
         time_s=np.array([t for t, _ in ordered], np.float64),
         label=np.array([c for _, c in ordered], np.int64),
     )
+
+
+def ascending(points: Points) -> Points:
+    """The same points by time; equal times keep their order."""
+    order = np.argsort(points.time_s, kind="stable")
+    return Points(time_s=points.time_s[order], label=points.label[order])
 
 
 def no_points() -> Points:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptal_ray.data.half import LARGE, half_error, rounded_to
 from ptal_ray.data.types import FloatArray
 from ptal_ray.errors import DataError
 
@@ -15,6 +17,54 @@ BLOCK = 1 << 16  # values worked on at once
 RESOLVED = 16.0  # steps of the source's type; a smaller deviation is noise of rounding
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoSums:
+    """What `Channels` takes of one video; made by `channel_sums`.
+
+    Args:
+        snippets: T.
+        origin: (D,) the first row, from which the other values are counted.
+        mean, squares: (D,) mean, and sum of squares, of the rows minus the origin.
+        error: (D,) sum of squares of the rounding error, for each type that rounds.
+        step: of the type of the features, relative; 0 for integers.
+    """
+
+    snippets: int
+    origin: Floats
+    mean: Floats
+    squares: Floats
+    error: Mapping[str, Floats]
+    step: float
+
+
+def channel_sums(features: FloatArray, dtypes: Sequence[str]) -> VideoSums:
+    """The sums of a video, from its features alone.
+
+    Args:
+        features: (T, D), finite.
+        dtypes: types whose loss is measured.
+    """
+    snippets, origin = len(features), features[0].astype(np.float64)
+    total, squares = np.zeros_like(origin), np.zeros_like(origin)
+    types = [name for name in dtypes if _rounds(features.dtype, name)]
+    lost = {name: np.zeros_like(origin) for name in types}
+    large = features.dtype == np.float32 and features.size >= LARGE
+    with np.errstate(over="ignore", invalid="ignore"):
+        for block in _blocks(features):
+            exact = block.astype(np.float64)
+            for name in types:
+                quick = large and name == "float16"
+                error = half_error(block) if quick else exact - block.astype(name)
+                lost[name] += np.einsum("td,td->d", error, error)
+            exact -= origin  # keeps the digits of channels with an offset
+            total += exact.sum(axis=0)
+            squares += np.einsum("td,td->d", exact, exact)
+    return VideoSums(
+        snippets=snippets, origin=origin, mean=total / snippets, squares=squares, error=lost,
+        step=float(np.finfo(features.dtype).eps) if features.dtype.kind == "f" else 0.0,
+    )  # fmt: skip
 
 
 class Channels:
@@ -32,23 +82,17 @@ class Channels:
 
     def add(self, features: FloatArray) -> None:
         """Takes in the next video: (T, D), finite, the same D in all."""
+        self.take(channel_sums(features, self._dtypes))
+
+    def take(self, video: VideoSums) -> None:
+        """Takes in the sums of the next video."""
         if not self._snippets:
-            self._start(features[0])
-        snippets, origin = len(features), features[0].astype(np.float64)
-        total, squares = np.zeros_like(origin), np.zeros_like(origin)
-        types = [name for name in self._dtypes if _rounds(features.dtype, name)]
+            self._start(video.origin)
         with np.errstate(over="ignore", invalid="ignore"):
-            for block in _blocks(features):
-                exact = block.astype(np.float64)
-                for name in types:
-                    error = exact - block.astype(name)
-                    self._error[name] += np.einsum("td,td->d", error, error)
-                exact -= origin  # keeps the digits of channels with an offset
-                total += exact.sum(axis=0)
-                squares += np.einsum("td,td->d", exact, exact)
-            self._combine(origin, total / snippets, squares, snippets)
-        if features.dtype.kind == "f":
-            self._step = max(self._step, float(np.finfo(features.dtype).eps))
+            for name, error in video.error.items():
+                self._error[name] += error
+            self._combine(video.origin, video.mean, video.squares, video.snippets)
+        self._step = max(self._step, video.step)
 
     @property
     def constant(self) -> NDArray[np.intp]:
@@ -120,8 +164,8 @@ class Channels:
                     f"deviation{_or_float32(dtype)}"
                 )
 
-    def _start(self, row: NDArray[np.floating]) -> None:
-        self._first = row.astype(np.float64)
+    def _start(self, row: Floats) -> None:
+        self._first = row
         self._mean, self._inside, self._among = (np.zeros(len(row)) for _ in range(3))
         self._error = {name: np.zeros(len(row)) for name in self._dtypes}
         self._changes = np.zeros(len(row), np.bool_)
@@ -142,15 +186,15 @@ def rounded(id: str, features: FloatArray, dtype: str) -> FloatArray:
     Raises:
         DataError: a value is too large for `dtype`.
     """
+    largest = max(float(features.max()), -float(features.min()))
     with np.errstate(over="ignore"):
-        stored = np.ascontiguousarray(features, dtype=dtype)
-    if not np.isfinite(stored).all():
-        largest = float(np.abs(features).max())
+        overflows = not np.isfinite(np.float64(largest).astype(dtype))  # rounding keeps the order
+    if overflows:
         raise DataError(
             f"video {id}: value {largest:g} overflows {dtype}; scale the features"
             f"{_or_float32(dtype)}"
         )
-    return stored
+    return rounded_to(features, dtype)
 
 
 def named(channels: Sequence[int] | NDArray[np.intp], most: int = 5) -> str:

@@ -114,7 +114,7 @@ def statistics(videos: Iterable[Labelled], classes: Sequence[str]) -> dict[str, 
     return found
 
 
-NOT_SEALED = "a search reports cross-validated numbers, and nothing is sealed"
+NOT_SEALED = "a search reports cross-validated numbers; no test set is kept apart"
 
 
 def judge(

@@ -23,11 +23,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ptal_ray.data.checks import SUBSETS, check_video
+from ptal_ray.data.checks import SUBSETS, check_labels, width_problems
 from ptal_ray.data.content import Content
-from ptal_ray.data.points import no_points
-from ptal_ray.data.precision import Channels, rounded
+from ptal_ray.data.points import ascending, no_points
+from ptal_ray.data.precision import Channels
 from ptal_ray.data.preparation import UNKNOWN, Preparation
+from ptal_ray.data.prepared import Prepared, prepared
 from ptal_ray.data.rates import own_grid
 from ptal_ray.data.staging import staged
 from ptal_ray.data.store_files import SCHEMA_VERSION, STORE, STORE_FILES, read_description
@@ -309,20 +310,37 @@ class StoreWriter:
         Raises:
             DataError: with the video, the value, what is allowed and the fix.
         """
-        check_video(
-            id, subset, features, duration_s, annotations, points,
-            dim=self.info.feature_dim, classes=self.info.num_classes,
+        video = prepared(id, features, self.dtype.name, measured=self._measured)
+        self.append(
+            video, subset=subset, duration_s=duration_s, annotations=annotations, points=points,
+            grid=grid, group=group,
         )  # fmt: skip
+
+    def append(
+        self,
+        video: Prepared,
+        *,
+        subset: str,
+        duration_s: float,
+        annotations: Segments,
+        points: Points,
+        grid: Grid | None = None,
+        group: str = "",
+    ) -> None:
+        """Appends a video whose features `prepared` has made; the rest is as for `add`."""
+        id, stored = video.id, video.features
+        check_labels(id, subset, duration_s, annotations, points, classes=self.info.num_classes)
+        for problem in width_problems(id, stored.shape, self.info.feature_dim):
+            raise DataError(problem)
         grid = own_grid(id, grid, self.info.grid)
         if id in self._seen:
             raise DataError(f"video {id}: added twice; ids must be unique")
-        stored = rounded(id, features, self.dtype.name)
         if self._writer is None:
             self._open(stored.shape[1])
         judged_by_points = subset == "train" or not len(annotations)
-        kept = _ascending(points) if judged_by_points else no_points()
-        if not self._measured:
-            self._channels.add(features)
+        kept = ascending(points) if judged_by_points else no_points()
+        if video.sums is not None:
+            self._channels.take(video.sums)
         row = len(self._seen)
         self._seen.add(id)
         assert self._content is not None
@@ -333,14 +351,9 @@ class StoreWriter:
         self._rows["videos"].append(
             (id, subset, len(stored), float(duration_s), grid.stride_s, grid.offset_s, group)
         )
+        columns = (annotations.start_s, annotations.end_s, annotations.label)
         self._rows["annotations"] += [
-            (row, *r)
-            for r in zip(
-                annotations.start_s.tolist(),
-                annotations.end_s.tolist(),
-                annotations.label.tolist(),
-                strict=True,
-            )
+            (row, *r) for r in zip(*(column.tolist() for column in columns), strict=True)
         ]
         self._rows["points"] += [
             (row, *r) for r in zip(kept.time_s.tolist(), kept.label.tolist(), strict=True)
@@ -368,11 +381,6 @@ class StoreWriter:
             "preparation": self._preparation.plain(),
         }
         (self._work / "store.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
-
-
-def _ascending(points: Points) -> Points:
-    order = np.argsort(points.time_s, kind="stable")
-    return Points(time_s=points.time_s[order], label=points.label[order])
 
 
 @contextmanager

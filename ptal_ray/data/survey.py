@@ -3,23 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
 from ptal_ray.data.checks import feature_problems
 from ptal_ray.data.choices import AUTO, DTYPES
 from ptal_ray.data.findings import Problem, Remarks
-from ptal_ray.data.precision import LOSS, Channels, named
+from ptal_ray.data.precision import LOSS, Channels, VideoSums, channel_sums, named
 from ptal_ray.data.types import FloatArray
 
 
-def survey(
-    videos: Iterable[tuple[str, FloatArray]], dtype: str, problems: list[str], remarks: Remarks
-) -> str:
-    """Reads features once, a video in memory at a time.
+@dataclass(frozen=True, kw_only=True)
+class Surveyed:
+    """What one reading of the features of a video found.
 
     Args:
-        videos: ids and features, of one D.
+        id: of the video.
+        problems: what makes the features useless.
+        remark: what is odd; "" for nothing.
+        sums: for `Channels`; None where there are problems.
+    """
+
+    id: str
+    problems: tuple[str, ...] = ()
+    remark: str = ""
+    sums: VideoSums | None = None
+
+
+def surveyed(id: str, features: FloatArray) -> Surveyed:
+    """What is wrong with and odd about the features of a video, and their sums."""
+    wrong = feature_problems(id, features, 0)
+    problems = tuple(Problem(text, "features that are not finite") for text in wrong)
+    if problems:
+        return Surveyed(id=id, problems=problems)
+    return Surveyed(id=id, remark=_remark(features), sums=channel_sums(features, DTYPES[1:]))
+
+
+def survey(videos: Iterable[Surveyed], dtype: str, problems: list[str], remarks: Remarks) -> str:
+    """What all videos together show.
+
+    Args:
+        videos: what was found in each, of one D.
         dtype: of the store to be; "auto" takes float16 where it loses nothing that matters.
         problems: takes in what makes the features useless.
         remarks: takes in what is odd.
@@ -28,24 +53,25 @@ def survey(
         "float16" or "float32".
     """
     channels = Channels(*DTYPES[1:])
-    for id, features in videos:
-        wrong = list(feature_problems(id, features, 0))
-        problems += [Problem(text, "features that are not finite") for text in wrong]
-        if not wrong:
-            _remark_video(id, features, remarks)
-            channels.add(features)
+    for video in videos:
+        problems += video.problems
+        if video.remark:
+            remarks.note(video.remark, video.id)
+        if video.sums is not None:
+            channels.take(video.sums)
     if not channels.count:
         return "float32"
     _check_channels(channels, problems, remarks)
     return _chosen(channels, dtype, problems, remarks)
 
 
-def _remark_video(id: str, features: FloatArray, remarks: Remarks) -> None:
+def _remark(features: FloatArray) -> str:
     if np.array_equal(features[0], features[-1]) and (features == features[0]).all():
         if not features[0].any():
-            remarks.note("videos whose features are all 0", id)
-        elif len(features) > 1:
-            remarks.note("videos whose snippets are all alike", id)
+            return "videos whose features are all 0"
+        if len(features) > 1:
+            return "videos whose snippets are all equal"
+    return ""
 
 
 def _check_channels(channels: Channels, problems: list[str], remarks: Remarks) -> None:
@@ -55,7 +81,7 @@ def _check_channels(channels: Channels, problems: list[str], remarks: Remarks) -
             Problem(
                 f"features: each of the {channels.count} channels has one value in all videos; "
                 "nothing can be learned from them: extract them again",
-                "features that hold nothing",
+                "features that are constant",
             )
         )
     elif len(constant):

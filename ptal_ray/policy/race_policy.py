@@ -116,6 +116,7 @@ class RacePolicy:
             trial=self._first_trial(found.arm) if found.arm else None,
             params=params,
             decode=self._settings()[found.setting],
+            setting=found.setting,
             verdict=found.verdict,
             difference={
                 "mean": difference.mean,

@@ -14,7 +14,9 @@ from ptal_ray.study.run_folder import CHECKPOINT, MODEL
 from ptal_ray.study.view import FinalRun, StudyView
 from ptal_ray.training.model_file import read_model
 
-RETRAIN = "python -m ptal_ray.train BEST.yaml --test --out DIR leaves one"
+RETRAIN = (
+    "python -m ptal_ray.train BEST.yaml --test --out DIR leaves one (--whole without a test split)"
+)
 
 
 def find_model(given: str) -> Path:
@@ -70,8 +72,8 @@ def _remote_model(remote: Folder) -> Path:
 
 
 def _best_run(directory: Path, given: str) -> str:
-    """The folder of the first finished test run of what is recommended."""
-    done = [run for run in StudyView.read(directory).tested() if run.metrics]
+    """The folder of the first finished run of what is recommended on the whole training split."""
+    done = [run for run in StudyView.read(directory).deployable() if run.metrics]
     if not done:
         raise DataError(
             f"{given}: no final run has finished; python -m ptal_ray.search --resume {given} "
@@ -96,7 +98,8 @@ def _beside_yaml(path: Path) -> Path:
     if not beside.exists():
         raise DataError(
             f"{path}: no {MODEL} lies beside it; give the study directory, or train it: "
-            f"python -m ptal_ray.train {path} --test --out {path.parent}"
+            f"python -m ptal_ray.train {path} --test --out {path.parent} (--whole without a test "
+            "split)"
         )
     space, model = load_space(path), read_model(beside)
     asked = asdict(space.train_params())

@@ -11,11 +11,13 @@ from ptal_ray.reporting.text import finished, leaderboard_text, run_figure
 from ptal_ray.storage.ownership import begins_with
 from ptal_ray.storage.whole import write_whole
 from ptal_ray.study.conclusion import test_reads
+from ptal_ray.study.cross_validation import cross_validated
 from ptal_ray.study.paper_compat import habit, remark
 from ptal_ray.study.view import StudyView, Summary, dumps, summarise
 from ptal_ray.training.selection import called
 
 _HEAD = "# Studies\n"  # of leaderboard.md
+_UNTESTED = "cross-validated"
 
 
 def labels(view: StudyView) -> str:
@@ -23,23 +25,28 @@ def labels(view: StudyView) -> str:
     with each other alone."""
     known = view.study.annotated
     kind = f"{len(known['final'])} annotated videos" if known else "points"
+    kind += f" ({view.study.points})" if view.study.points else ""
     return "; ".join(filter(None, [kind, view.study.external, remark(view)]))
 
 
 def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
     """A row a study with the test mAP of what it recommends, as fractions: by dataset, features and
     average, best first; behind them those of studies whose test split has no segment, with pure-hit
-    mAP.
+    mAP, and of those that have no test split, with what they are judged by on folds of the training
+    split.
 
     The average is that of the thresholds which the study maximised: on one dataset methods may
     differ in it, and then their rows do not compare.
     """
     rows = []
     for view in views:
-        tested = [run for run in view.tested() if run.metrics]
+        tested = [run for run in view.deployable() if run.metrics]
         every = [summarise(tested), summarise(finished(view, "test", "default"))]
         name = run_figure(view, "test")
         found, default = (own.get(name) for own in every)
+        folds = cross_validated(view)
+        if folds:
+            found, default = (folds.arms.get(arm) for arm in ("recommended", "defaults"))
         rows.append(
             {
                 "study": view.study.study, "method": view.study.method,
@@ -50,7 +57,7 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
                 "mAP": found.mean if found else None, "sd": found.sd if found else None,
                 "default_mAP": default.mean if default else None,
                 "default_sd": default.sd if default else None,
-                "metric": called(name),
+                "metric": _UNTESTED if folds else called(name),
                 "test_reads": test_reads(view),
                 "habit": gained.text if (gained := habit(view)) else "",
             }

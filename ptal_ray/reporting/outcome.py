@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ptal_ray.reporting.text import study_metric
-from ptal_ray.study.conclusion import test_reads, tested_difference
+from ptal_ray.study.conclusion import (
+    cross_validated_difference,
+    test_reads,
+    tested_difference,
+)
+from ptal_ray.study.cross_validation import NOT_SEALED, cross_validated
 from ptal_ray.study.paper_compat import VALIDATED, habit
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView, summarise
@@ -21,7 +26,10 @@ _ARMS = (("best", "recommended"), (VALIDATED, "by validation"), ("default", "def
 
 
 def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, Any]:
-    """The outcome of a study, JSON-able: fractions, with mean, sd and values over seeds."""
+    """The outcome of a study, JSON-able: fractions, with mean, sd and values over seeds.
+
+    Without a test split "test" is null, and "cross_validated" has mean, sd and values over cells.
+    """
     view = StudyView.read(study.directory)
     tests = {
         arm: {
@@ -39,7 +47,8 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
         "trials": view.counts,
         **recommendation(view),
         "objective": "points score" if study_metric(view) == "points" else "mAP",
-        "test": tests if "best" in tests or not tests else {"best": tests["default"]} | tests,
+        "test": _with_best(tests) if view.has_test else None,
+        "deployable": any(run.metrics for run in view.deployable()),
         "note": view.study.note,
         "test_reads": test_reads(view),
         "habit": gained.text if (gained := habit(view)) else "",
@@ -50,9 +59,26 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
     }
 
 
+def _with_best(tests: dict[str, Any]) -> dict[str, Any]:
+    """Test figures by arm, with those of the defaults as the best where they are recommended."""
+    return tests if "best" in tests or not tests else {"best": tests["default"]} | tests
+
+
+def of_folds(view: StudyView) -> dict[str, Any] | None:
+    """Figures on held-out folds, JSON-able: mean, sd and values of "recommended" and "defaults",
+    and "difference" (paired); None for a study with a test split, or before there are any."""
+    found = cross_validated(view)
+    if found is None:
+        return None
+    paired = cross_validated_difference(view)
+    arms = {arm: asdict(own) for arm, own in found.arms.items()}
+    return arms | {"difference": asdict(paired) if paired else None}
+
+
 def recommendation(view: StudyView) -> dict[str, Any]:
     """What the study recommends, JSON-able: "recommended", "verdict", "difference" (fractions of
-    mAP, on folds of the training videos), "test_difference" (paired by seed) and "best_trial"; a
+    mAP, on folds of the training videos), "test_difference" (paired by seed), "cross_validated" of
+    data without a test split (see `of_folds`) and "best_trial"; a
     null for what is not known."""
     best = view.recommended
     tested = tested_difference(view)
@@ -61,6 +87,7 @@ def recommendation(view: StudyView) -> dict[str, Any]:
         "verdict": (best and best.verdict) or None,
         "difference": (best and best.difference) or None,
         "test_difference": asdict(tested) if tested else None,
+        "cross_validated": of_folds(view),
         "best_trial": view.best.number if view.best else None,
         "runs": _runs(view),
     }
@@ -88,19 +115,7 @@ def show_summary(outcome: dict[str, Any]) -> str:
             f"        trial {runs['trial']}: {100 * runs['first']:.1f} in its own run, "
             f"{100 * runs['mean']:.1f} ± {100 * runs['sd']:.1f} over {runs['cells']} runs"
         )
-    found = outcome["recommended"]
-    same = found is not None and outcome["test"].get("best") == outcome["test"].get("default")
-    for arm, name in (("default", "defaults"),) if same else _ARMS:
-        metrics = outcome["test"].get(arm, {})
-        figure = main_figure(metrics, "test")
-        if run := metrics.get(figure):
-            spread = f" ± {100 * run['sd']:.1f}" if run["sd"] is not None else ""
-            runs = len(run["values"])
-            seeds = f"{runs} seed{'s' if runs > 1 else ''}"
-            value = f"{100 * run['mean']:5.1f}{spread}  ({seeds})"
-            lines.append(f"test {called(figure)}, {name:<13} {value}")
-    if (paired := outcome["test_difference"]) and not same:
-        lines.append(f"test mAP, difference   {_interval(paired)}  (paired by seed)")
+    lines += _cross_validated(outcome) if outcome["test"] is None else _tested(outcome)
     uri = outcome["mlflow"]
     server = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
     lines += [f"note    {outcome['note']}"] if outcome["note"] else []
@@ -108,7 +123,7 @@ def show_summary(outcome: dict[str, Any]) -> str:
         f"study   {outcome['storage'] or outcome['directory']}",
         f"report  {outcome['report']}",
     ]
-    if outcome["test"].get("best"):
+    if outcome["deployable"]:
         model = shlex.quote(outcome["storage"] or outcome["directory"])
         command = f"python -m ptal_ray.predict {model} --features DIR --out detections.json"
         server = f"{server}\npredict {command}"
@@ -116,6 +131,38 @@ def show_summary(outcome: dict[str, Any]) -> str:
     lines.append(f"optuna  optuna-dashboard {shlex.quote(str(journal))}")
     found = [f"{what:<7} {link}" for what, link in outcome["views"].items()]
     return "\n".join([*lines, f"runs    {server}", *found])
+
+
+def _tested(outcome: dict[str, Any]) -> list[str]:
+    """A line a tested configuration, and one on their difference."""
+    lines, tests = [], outcome["test"]
+    same = outcome["recommended"] is not None and tests.get("best") == tests.get("default")
+    for arm, name in (("default", "defaults"),) if same else _ARMS:
+        metrics = tests.get(arm, {})
+        figure = main_figure(metrics, "test")
+        if run := metrics.get(figure):
+            lines.append(f"test {called(figure)}, {name:<12} {_spread(run, 'seed')}")
+    if (paired := outcome["test_difference"]) and not same:
+        lines.append(f"test mAP, difference   {_interval(paired)}  (paired by seed)")
+    return lines
+
+
+def _cross_validated(outcome: dict[str, Any]) -> list[str]:
+    """The same for data without a test split, and that nothing was sealed."""
+    found = outcome["cross_validated"] or {}
+    paired, what = found.get("difference"), f"cross-validated {outcome['objective']}"
+    arms = ("recommended", "defaults") if paired else ("defaults",)
+    lines = [f"{what}, {arm:<12} {_spread(found[arm], 'run')}" for arm in arms if arm in found]
+    if paired:
+        lines.append(f"{what}, {'difference':<12} {_interval(paired)}  (paired by fold and seed)")
+    return [*lines, NOT_SEALED]
+
+
+def _spread(run: Mapping[str, Any], one: str) -> str:
+    """Mean, standard deviation and number of seeds or runs."""
+    spread = f" ± {100 * run['sd']:.1f}" if run["sd"] is not None else ""
+    number = len(run["values"])
+    return f"{100 * run['mean']:5.1f}{spread}  ({number} {one}{'s' if number > 1 else ''})"
 
 
 def _verdict(outcome: dict[str, Any]) -> str:

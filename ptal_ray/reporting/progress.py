@@ -205,6 +205,8 @@ def _objective(trial: TrialView) -> str:
 
 
 def _final_line(run: FinalRun) -> str:
+    if run.role == "deploy" and not run.message:
+        return f"{run.role:<9} {run.arm:<11} seed {run.seed}  trained on all videos"
     split = "test" if run.role == "test" else "val"
     message = f"  ({run.message})" if run.message else ""
     figure = main_figure(run.metrics, split)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ptal_ray.space.space import SearchSpace
+from ptal_ray.study.untested import runs_after
 from ptal_ray.study.view import StudyView, TrialView
 
 SOME = 3  # ended trials from which the length of the others is estimated
@@ -105,7 +106,7 @@ def _final_runs(view: StudyView, space: SearchSpace) -> tuple[int, int]:
     """Runs of each role; a search whose trials are cells trains no candidate again."""
     cells = any(t.fold is not None for t in view.trials)
     seeds, candidates = space.final.seeds, 0 if cells else space.final.top
-    return candidates * seeds, 2 * seeds
+    return candidates * seeds, runs_after(space, view.has_test)[0]
 
 
 def _ranks(values: Sequence[float]) -> list[float]:

@@ -21,6 +21,7 @@ from ptal_ray.data.types import Segments
 from ptal_ray.errors import DataError, PtalError, full_storage_named
 from ptal_ray.policy.importance import MIN_TRIALS, param_importance
 from ptal_ray.reporting import plots
+from ptal_ray.reporting.cross_validated import cross_validated_section
 from ptal_ray.reporting.html.report import report_html
 from ptal_ray.reporting.outcome import recommendation
 from ptal_ray.reporting.point_selection import point_selection
@@ -103,7 +104,8 @@ def _write(view: StudyView, study_dir: Path, folder: Path, name: str) -> None:
     shown, missing = _pictures(view, study_dir, folder, shares)
     commands = _commands(view, study_dir, name)
     more = point_selection(view, study_dir)
-    text = markdown(view, shares, shown, missing, commands, more)
+    untested = cross_validated_section(view)
+    text = markdown(view, shares, shown, missing, commands, more, untested)
     (folder / "REPORT.md").write_text(text, encoding="utf-8")
     whole = report_html(view, study_dir, commands)
     (folder / "report.html").write_text(whole, encoding="utf-8")
@@ -128,9 +130,13 @@ def _commands(view: StudyView, study_dir: Path, name: str) -> list[str]:
         words.append(f"--warm-start {' '.join(earlier)}")
     words += [f"--{k.replace('_', '-')} {settings[k]}" for k in ("num_trials", "max_concurrent")
               if settings.get(k) is not None]  # fmt: skip
+    points = [f"--points {study.points}"] if study.points else []
+    words += points
     if settings.get("time_budget_s") is not None:
         words.append(f"--time-budget {settings['time_budget_s']:g}s")
-    train = f"python -m ptal_ray.train reports/{name}/best.yaml --test --seed {study.seed + 1}"
+    whole = "--test" if view.has_test else "--whole"
+    train = f"python -m ptal_ray.train reports/{name}/best.yaml {whole} --seed {study.seed + 1}"
+    train = " ".join([train, *points])
     if on_test(view):
         words.append(f"--protocol {PAPER_COMPAT}")
         train += " --set selection.metric=map"
@@ -151,7 +157,8 @@ def result(view: StudyView, shares: Mapping[str, float]) -> dict[str, Any]:
                 arm: {k: asdict(s) for k, s in summarise(finished(view, role, arm)).items()}
                 for arm in view.arms(role)
             }
-            for role in ("test", "reselect")
+            for role in ("test", "reselect", "fold", "deploy")
+            if role in ("test", "reselect") or view.arms(role)
         },
         "runs": [asdict(run) for run in view.finals],
         "importance": dict(shares),
@@ -190,6 +197,8 @@ def _pictures(
     if any(arms.values()):
         made["per_threshold"] = plots.per_threshold({k: v for k, v in arms.items() if v}, label)
         shown["per_threshold"] = f"Bars are one standard deviation over seeds{label}."
+    elif not view.has_test:
+        missing["per_threshold"] = "there is no test split"
     elif run_figure(view, "test").endswith("hit_mAP"):
         missing["per_threshold"] = "the test split has no annotated segment"
     else:
@@ -222,6 +231,8 @@ def _timeline(view: StudyView, study_dir: Path, label: str) -> tuple[Any, str]:
     """
     runs = {arm: finished(view, "test", arm) for arm in view.arms("test")}
     first = {arm: r[0].detections for arm, r in runs.items() if r and r[0].detections}
+    if not view.has_test:
+        raise DataError("there is no test split")
     if not first:
         raise DataError("no final run has finished")
     place = Path(_settings(study_dir).get("store", ""))

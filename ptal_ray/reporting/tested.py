@@ -62,6 +62,8 @@ def read_tested(view: StudyView, study_dir: Path) -> Tested:
         DataError: why they cannot be shown.
     """
     runs = {(f.arm, f.seed): f.detections for f in view.finals if f.role == "test" and f.detections}
+    if not view.has_test:
+        raise DataError("there is no test split")
     if not runs:
         raise DataError("no final run has finished")
     store = _store(view, study_dir)

@@ -11,6 +11,7 @@ from typing import Any
 from ptal_ray.process.words import counted
 from ptal_ray.space.domain import Domain
 from ptal_ray.study.conclusion import test_reads
+from ptal_ray.study.cross_validation import NOT_SEALED
 from ptal_ray.study.event_types import Restart, StudyEnd, StudyStart
 from ptal_ray.study.paper_compat import VALIDATED, habit, on_test, remark
 from ptal_ray.study.view import FinalRun, StudyView, Summary, summarise
@@ -70,6 +71,7 @@ def markdown(
     missing: Mapping[str, str],
     commands: Sequence[str],
     more: Sequence[str] = (),
+    untested: str = "",
 ) -> str:
     """REPORT.md.
 
@@ -80,12 +82,13 @@ def markdown(
         missing: why each other picture was not made.
         commands: that repeat the study and its best run.
         more: sections after that on the search.
+        untested: the section in place of that on the test runs, for data without a test split.
     """
     pictures = {name: _picture(name, shown, missing) for name in PICTURES}
     parts = [
         f"# {view.study.study}",
         _setting(view),
-        _outcome(view, pictures["per_threshold"]),
+        untested or _outcome(view, pictures["per_threshold"]),
         _configuration(view),
         _search(view, shares, pictures),
         *more,
@@ -128,9 +131,13 @@ def _selected(view: StudyView) -> str:
         return f"{said} {own.text}" if own else said
     by_points = study_metric(view) == "points"
     how = " by its points alone, without any annotated segment" if by_points else ""
+    read = (
+        f"the sealed test split was read {counted(reads, 'time')}, after the search, once by each "
+        "run of the first table"
+    )
     return (
-        f"Configurations were selected on a fold of the training split{how}; the sealed test split "
-        f"was read {counted(reads, 'time')}, after the search, once by each run of the first table."
+        f"Configurations were selected on a fold of the training split{how}; "
+        f"{read if view.has_test else NOT_SEALED}."
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from ptal_ray.data.datasets import note
+from ptal_ray.data.drawn_points import drawn_points
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DivergedError, PtalError
 from ptal_ray.methods.method import TrainParams, load, with_values
@@ -73,14 +74,7 @@ def ablate(args: argparse.Namespace) -> str:
     names = Counter(v.name for v in variants)
     if twice := [name for name, number in names.items() if number > 1]:
         raise ConfigError(f"--variant {twice[0]!r}: given twice; give each a name of its own")
-    planned = {
-        v.name: [
-            dataclasses.replace(one_trial(space, seed), fold_seed=seed)
-            for space in [load_space(args.space, [*args.set, *v.settings], dataset=args.dataset)]
-            for seed in range(args.seeds)
-        ]
-        for v in variants
-    }
+    planned = _planned(args, variants)
     configs = [c for every in planned.values() for c in every]
     check_files("--out", args.out, {"result.json": _is_result, "REPORT.md": _is_report})
     _check(planned)
@@ -89,6 +83,20 @@ def ablate(args: argparse.Namespace) -> str:
         text = report(args, variants, rows, configs)
         _write(args.out, rows, text)
     return text
+
+
+def _planned(args: argparse.Namespace, variants: Sequence[Variant]) -> dict[str, list[TrialConfig]]:
+    """The runs of each row: a variant, with each kind of points that the flags give."""
+    planned = {}
+    kinds = [drawn_points(text).text for text in args.points]
+    for v in variants:
+        space = load_space(args.space, [*args.set, *v.settings], dataset=args.dataset)
+        for kind in dict.fromkeys(kinds or [""]):
+            planned[f"{v.name}, {kind}" if kind else v.name] = [
+                dataclasses.replace(one_trial(space, seed, kind), fold_seed=seed)
+                for seed in range(args.seeds)
+            ]
+    return planned
 
 
 def run(config: TrialConfig) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ptal_ray.data.datasets import find, origin
+from ptal_ray.data.drawn_points import drawn_points
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, StorageError
 from ptal_ray.space.space import load_space
@@ -52,6 +53,7 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore, list[str]]:
         "max_concurrent": args.max_concurrent,
         "autoscale": bool(args.autoscale),
         "seed": args.seed or 0,
+        "points": drawn_points(args.points, args.seed or 0).text if args.points else "",
         "keep_checkpoints": args.keep_checkpoints,
         "source": origin(space.dataset),
         "protocol": args.protocol or PROTOCOLS[0],

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
+from ptal_ray.study.cross_validation import cross_validated
 from ptal_ray.study.event_types import Recommendation
 from ptal_ray.study.view import FinalRun, StudyView
 
@@ -42,9 +43,10 @@ class Conclusion:
 
     Args:
         verdict: a key of `VERDICTS`; "" where the search came to none.
-        arm: the test runs of what is recommended, "best" or "default".
+        arm: the last runs of what is recommended, "best" or "default".
         found: best found minus defaults in mAP, by the search where it came to a verdict, else on
-            the test split, paired by seed; None where one of them has no runs.
+            the test split, paired by seed, or without one on folds of the training split, paired
+            by fold; None where one of them has no runs.
         on_test: whether `found` is of the test split.
     """
 
@@ -63,7 +65,8 @@ class Conclusion:
             return f"Recommended: the defaults. Verdict: {VERDICTS[self.verdict]}{said}."
         if self.found is None:
             return "No verdict: the best found and the defaults have not both been tested."
-        return f"Best found minus defaults on the test split: {self.found} mAP."
+        where = "the test split" if self.on_test else "folds of the training split"
+        return f"Best found minus defaults on {where}: {self.found} mAP."
 
 
 def interval(values: Sequence[float]) -> Interval:
@@ -80,16 +83,18 @@ def conclusion(view: StudyView) -> Conclusion:
     """What the log of a study says at its end, or so far."""
     best = recommended(view)
     verdict = best.verdict if best else ""
+    role = "test" if view.has_test else "deploy"
     default = verdict in ("tie", "defaults") or (best is not None and best.arm == 0)
-    default = default or not view.runs("test", "best")
-    arm = "default" if default and view.runs("test", "default") else "best"
+    default = default or not view.runs(role, "best")
+    arm = "default" if default and view.runs(role, "default") else "best"
     if best and verdict in VERDICTS and best.difference:
         bounds = (best.difference.get("low"), best.difference.get("high"))
         low, high = (math.nan if b is None else float(b) for b in bounds)
         found = Interval(mean=float(best.difference["mean"]), low=low, high=high)
         return Conclusion(verdict=verdict, arm=arm, found=found, on_test=False)
     verdict = verdict if verdict in VERDICTS and verdict != "better" else ""
-    return Conclusion(verdict=verdict, arm=arm, found=tested_difference(view), on_test=True)
+    paired = tested_difference(view) if view.has_test else cross_validated_difference(view)
+    return Conclusion(verdict=verdict, arm=arm, found=paired, on_test=view.has_test)
 
 
 def recommended(view: StudyView) -> Recommendation | None:
@@ -109,6 +114,13 @@ def difference(view: StudyView, one: str, other: str) -> Interval | None:
     ours, theirs = (_by_seed(view.runs("test", arm)) for arm in (one, other))
     both = sorted(ours.keys() & theirs.keys())
     return interval([ours[s] - theirs[s] for s in both]) if both else None
+
+
+def cross_validated_difference(view: StudyView) -> Interval | None:
+    """Recommended minus defaults on folds of the training split, paired; None without a pair, or
+    for a study with a test split."""
+    found = cross_validated(view)
+    return interval(found.differences) if found and found.differences else None
 
 
 def test_reads(view: StudyView) -> int:

@@ -1,8 +1,8 @@
 """The one loop over the runs of a study: which is next, and what is logged of each.
 
 Search trials first, interrupted ones before new ones; then the best again where the policy asks for
-that; then the recommendation; then the test runs. A backend asks for jobs and tells of results;
-where they run is its business.
+that; then the recommendation; then the test runs, or without a test split those of `untested.py`.
+A backend asks for jobs and tells of results; where they run is its business.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from ptal_ray.study.results import HALTS, Failed, Reported, Result
 from ptal_ray.study.retention import Retention
 from ptal_ray.study.run_folder import DETECTIONS
 from ptal_ray.study.study import Study, final_configs, trial_config, why_none_finished
+from ptal_ray.study.untested import last_roles, untested_configs
 from ptal_ray.study.view import EventLog, GrowingView, StudyView, TrialView, read_events
 
-RESELECT, RECOMMEND, TEST = "reselect", "recommend", "test"
+RESELECT, RECOMMEND = "reselect", "recommend"
 TIME_BUDGET = "time budget"
 RETRIES = 2  # in a row, of a run whose process died or raised something unforeseen
 
@@ -73,7 +74,8 @@ class Conductor:
         self._searching = not (self.view.finals or self.view.recommended)
         if not self._searching:
             self._interrupted.clear()
-        self._roles = deque((RESELECT, RECOMMEND, TEST) if policy.reselects else (RECOMMEND, TEST))
+        first = (RESELECT, RECOMMEND) if policy.reselects else (RECOMMEND,)
+        self._roles = deque((*first, *last_roles(study)))
         self._finals: deque[FinalConfig] = deque()
         self._live: dict[str, _Live] = {}
         self._again: deque[_Live] = deque()  # lost their process
@@ -305,7 +307,8 @@ class Conductor:
     def _missing(self, role: str) -> list[FinalConfig]:
         """The final runs of `role` that the log lacks."""
         done = {(f.role, f.arm, f.seed) for f in self.view.finals}
-        runs = final_configs(self.study, self.view, role)
+        configs = final_configs if role in (RESELECT, "test") else untested_configs
+        runs = configs(self.study, self.view, role)
         return [run for run in runs if (run.role, run.arm, run.seed) not in done]
 
     def _final(self, run: FinalConfig) -> _Live:

@@ -16,7 +16,9 @@ from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView
 
 # Flags that a study has behind it.
-_FIXED = ("set", "dataset", "searcher", "scheduler", "seed", "protocol", "warm_start")
+_FIXED = (
+    "set", "dataset", "points", "searcher", "scheduler", "seed", "protocol", "warm_start"
+)  # fmt: skip
 
 
 def check_flags(args: argparse.Namespace) -> None:

@@ -58,6 +58,8 @@ class StudyStart(Event):
         data_hash: content hash of the feature store.
         searcher, scheduler: their names.
         warm_start: names of the studies whose configurations are evidence.
+        points: how points were drawn anew; "" for those of the store.
+        test_videos: their number; None in logs of earlier versions.
         annotated: {"search", "final"}, ids of the videos whose annotations the runs may see; empty
             where points supervise.
     """
@@ -69,6 +71,7 @@ class StudyStart(Event):
     features: str
     note: str = ""
     external: str = ""
+    points: str = ""
     space: dict[str, Any]
     defaults: dict[str, dict[str, Scalar]]
     seed: int
@@ -82,6 +85,7 @@ class StudyStart(Event):
     scheduler: str
     warm_start: tuple[str, ...] = ()
     annotated: dict[str, list[str]] = field(default_factory=dict)
+    test_videos: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +160,7 @@ class Recommendation(Event):
         trial: the first trial of that arm; None for the defaults.
         params: its searched train parameters; empty for the defaults.
         decode: all its decode parameters.
+        setting: number of that decode setting in the reports of trials; 0 for the default one.
         verdict: "better", "tie" or "defaults", see `policy.race.Verdict`; "" where the policy does
             not compare with the defaults.
         difference: {"mean", "low", "high", "cells"} to the defaults, fractions of mAP; empty where
@@ -169,6 +174,7 @@ class Recommendation(Event):
     trial: int | None
     params: dict[str, Scalar]
     decode: dict[str, Scalar]
+    setting: int = 0
     verdict: str = ""
     difference: dict[str, float] = field(default_factory=dict)
     arms: tuple[dict[str, Any], ...] = ()

@@ -12,6 +12,7 @@ from itertools import chain, islice
 
 import numpy as np
 
+from ptal_ray.data.drawn_points import redrawn
 from ptal_ray.data.sampling import BatchPlan
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError, PtalError
@@ -32,8 +33,9 @@ DRAWN = 200  # configurations of a space that are looked at, beside the ends of 
 def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[PtalError]:
     """Why a study cannot be done, each once, what concerns the whole of it first.
 
-    Looks at the trials, at the final runs of the defaults on the whole training split, and at the
-    values that a trial may be given. Reads no feature and loads no model.
+    Looks at the trials, at the final runs of the defaults on the whole training split, without a
+    test split at every fold of the training split, and at the values that a trial may be given.
+    Reads no feature and loads no model.
 
     Args:
         study: what would run.
@@ -46,12 +48,23 @@ def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[
             advice = "fix it, and run one study a value"
             return [ConfigError(f"train.{field.name}: {reason}; {advice}")]
     trial = trial_config(study, {})
-    final = replace(trial, fit_on="train", score_on="test", report_steps=trial.report_steps[-1:])
+    has_test = bool(store.ids("test"))
+    score_on = "test" if has_test else "none"
+    final = replace(trial, fit_on="train", score_on=score_on, report_steps=trial.report_steps[-1:])
     found = [*_data_problems(trial, store), *run_problems(final, store, workers)]
+    if not has_test and not found:
+        found = list(islice(_fold_problems(study, store), 1))
     if values and not found:
         each = [_value_problems(run, space.train, store, workers) for run in (trial, final)]
         found = list(islice(chain(*each), 1))
     return list({str(error): error for error in found}.values())
+
+
+def _fold_problems(study: Study, store: FeatureStore) -> Iterator[PtalError]:
+    """What the folds lack on which all figures rest where there is no test split."""
+    for fold in range(study.num_folds):
+        for error in _data_problems(trial_config(study, {}, fold=fold), store):
+            yield type(error)(f"fold {fold} of {study.num_folds}: {error}")
 
 
 def remarks(study: Study, asked: int) -> list[str]:
@@ -100,15 +113,20 @@ def _data_problems(config: TrialConfig, store: FeatureStore) -> list[PtalError]:
     """Why a run could not be done whatever its parameters: what its splits lack."""
     method = load(config.method)
     hp = with_values(method.train_params, config.train)
+    if config.points and method.supervision != "point":
+        learned = f"--points: {config.method} does not learn from points; leave it out"
+        return [ConfigError(learned)]
     try:
         fit, scored = split_ids(store, config, hp)
     except DataError as error:
         return [error]
+    store = redrawn(store, config.points)
+    checks: list[Callable[[], None]] = [partial(_check_teaching, config, store, fit, method, hp)]
+    if scored:
+        judged = partial(check_selection, store, scored, config.score_on, config.metric)
+        checks.insert(0, judged)
     found: list[PtalError] = []
-    for check in (
-        partial(check_selection, store, scored, config.score_on, config.metric),
-        partial(_check_teaching, config, store, fit, method, hp),
-    ):
+    for check in checks:
         try:
             check()
         except DataError as error:

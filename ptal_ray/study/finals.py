@@ -19,10 +19,11 @@ class FinalConfig:
     """One training run after the search.
 
     Args:
-        role: "reselect" or "test".
-        arm: "candidate1", ... (best first) for reselect; "best" and "default" for test.
-        seed: the repeat: 0, 1, ...; the run itself is seeded with the study's seed + 1 + this
-            number, so that a configuration is never judged again by the seed that selected it.
+        role: "reselect" or "test"; without a test split "fold" and "deploy", see `untested.py`.
+        arm: "candidate1", ... (best first) for reselect; else "best" and "default".
+        seed: the repeat: 0, 1, ..., of role "fold" the fold; the run itself is seeded with the
+            study's seed + 1 + this number, so that a configuration is never judged again by the
+            seed that selected it.
         config: what to train.
     """
 
@@ -34,12 +35,13 @@ class FinalConfig:
     @property
     def folder(self) -> str:
         """Where its files lie in the study directory."""
-        return f"final/{self.arm}_seed{self.seed}"
+        repeat = "fold" if self.role == "fold" else "seed"
+        return f"final/{self.arm}_{repeat}{self.seed}"
 
     @property
     def deployable(self) -> bool:
         """Whether it leaves a model file: it is trained on the whole training split."""
-        return self.role == "test"
+        return self.role in ("test", "deploy")
 
 
 def final_event(

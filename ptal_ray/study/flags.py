@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ptal_ray.data.choices import POINTS
 from ptal_ray.process.console import program
 from ptal_ray.space.catalog import POLICIES
 from ptal_ray.study.choices import DEFAULT_STORAGE, PROTOCOLS, SCHEDULERS, SEARCHERS
@@ -85,6 +86,7 @@ def _add_what(add: Callable[..., Any]) -> None:
         help="override a value of the space",
     )
     add("--dataset", metavar="NAME", help="use this dataset in place of the one in the space")
+    add("--points", metavar="KIND[:NAME=VALUE,..]", help=POINTS)
 
 
 def _add_how(add: Callable[..., Any]) -> None:

@@ -15,6 +15,7 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.method import AnyMethod, TrainParams, load
 from ptal_ray.study.study import Study
+from ptal_ray.study.untested import runs_after
 from ptal_ray.training.scoring import score_videos, whole_videos
 from ptal_ray.training.supervision import fold
 
@@ -35,7 +36,7 @@ class Footprint:
             a new one replaces the old one whole, and the final runs.
         trials: whose scores are kept.
         model: bytes of one model file.
-        models: that are kept, one a test run.
+        models: that are kept, one a run on the whole training split.
     """
 
     checkpoint: int
@@ -73,16 +74,16 @@ def footprint(study: Study, store: FeatureStore, concurrent: int) -> Footprint:
     fit, val = fold(store, hp, selection.val_fraction, selection.fold_seed)
     with torch.random.fork_rng(devices=[]):
         model = method.build(store, hp).eval()
-    final = space.final
+    final, (runs, models) = space.final, runs_after(space, bool(store.ids("test")))
     reselect = final.top * final.seeds if final.top > 1 else 0
     keep = study.keep_checkpoints or final.top
     return Footprint(
         checkpoint=_checkpoint_bytes(model, hp) + _label_bytes(method, model, hp, store, fit),
         scores=_score_bytes(method, model, hp, store, val),
-        checkpoints=keep + 2 * concurrent + reselect + 2 * final.seeds,
+        checkpoints=keep + 2 * concurrent + reselect + runs,
         trials=study.num_trials,
         model=_model_bytes(model),
-        models=2 * final.seeds,
+        models=models,
     )
 
 

@@ -13,6 +13,7 @@ import torch
 
 from ptal_ray.data.datasets import find
 from ptal_ray.data.detections import write_detections
+from ptal_ray.data.drawn_points import drawn_points
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.space.space import SearchSpace, load_space
@@ -21,6 +22,7 @@ from ptal_ray.storage.whole import folder_made, write_whole
 from ptal_ray.study.feasibility import demand, run_problems
 from ptal_ray.study.run_folder import MODEL
 from ptal_ray.study.study import Study, trial_config
+from ptal_ray.study.view import dumps
 from ptal_ray.training.config import TrialConfig, TrialReport
 from ptal_ray.training.label_quality import label_quality
 from ptal_ray.training.stages import start
@@ -69,11 +71,14 @@ def resolve(args: argparse.Namespace) -> TrialConfig:
         ConfigError: a flag or a YAML value is wrong.
         DataError: the dataset is not imported.
     """
-    config = one_trial(load_space(args.space, args.set, dataset=args.dataset), args.seed)
+    space = load_space(args.space, args.set, dataset=args.dataset)
+    config = one_trial(space, args.seed, args.points)
     last = config.report_steps[-1]
-    if args.test:
+    if args.test or args.whole:
+        config = dataclasses.replace(
+            config, decode_domains={}, score_on="test" if args.test else "none"
+        )
         config = on_whole_split(config, FeatureStore.open(Path(config.store)))
-        config = dataclasses.replace(config, decode_domains={}, score_on="test")
     elif args.reports is not None:
         if not 1 <= args.reports <= last:
             raise ConfigError(f"--reports {args.reports}: allowed are 1 to {last}, the last step")
@@ -82,10 +87,16 @@ def resolve(args: argparse.Namespace) -> TrialConfig:
     return config
 
 
-def one_trial(space: SearchSpace, seed: int) -> TrialConfig:
+def one_trial(space: SearchSpace, seed: int, points: str | None = None) -> TrialConfig:
     """A full trial with the values that `space` fixes and the method's defaults for the rest.
 
+    Args:
+        space: what to train.
+        seed: of the run.
+        points: how its points are drawn, with seed 0 where it names none; None for those stored.
+
     Raises:
+        ConfigError: there are no such points.
         DataError: the dataset is not imported.
     """
     store = find(space.dataset)
@@ -97,6 +108,7 @@ def one_trial(space: SearchSpace, seed: int) -> TrialConfig:
         data_hash=store.info.content_hash,
         num_trials=1,
         seed=seed,
+        points=drawn_points(points).text if points else "",
     )
     return trial_config(study, {})
 
@@ -114,14 +126,15 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
     while True:
         report = trial.advance()
         said = dataclasses.asdict(report) | {"annotated": trial.task.annotated}
-        write_whole(out / "report.json", json.dumps(said, indent=1))  # says whose the others are
+        write_whole(out / "report.json", dumps(said, indent=1))  # says whose the others are
         write_detections(out / "detections.json", trial.detections, trial.task.store.info.classes)
         if trial.done:
             trial.save_model(out / MODEL, report.decode)
         trial.save(checkpoint)
         if not quiet:
             loss = f"loss {report.metrics['train/loss_total']:7.4f}"
-            what = _map_line(report.metrics, f"{trial.task.config.score_on}/")
+            on = trial.task.config.score_on
+            what = "" if on == "none" else _map_line(report.metrics, f"{on}/")
             print(f"step {report.step:6d}  {loss}  {what}  {report.seconds:.1f} s", flush=True)
         if judge_labels:
             _judge_labels(trial, out, quiet)

@@ -18,15 +18,12 @@ from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.place import check_links, plain_name
 from ptal_ray.storage.whole import write_whole
 from ptal_ray.study.choices import PROTOCOLS, SCHEDULERS, SEARCHERS
-from ptal_ray.study.event_types import StudyEnd, StudyStart
 from ptal_ray.study.finals import FinalConfig
 from ptal_ray.study.paper_compat import VALIDATED, check_protocol, validated, validated_decode
-from ptal_ray.study.provenance import provenance
 from ptal_ray.study.run_folder import RunFolder
 from ptal_ray.study.view import StudyView, TrialView
 from ptal_ray.study.warm_start import Earlier
 from ptal_ray.training.config import TrialConfig
-from ptal_ray.training.supervision import annotated_ids, fold
 from ptal_ray.training.whole_split import on_whole_split
 
 MOST_SEED = 2**32  # what every generator takes, with the seeds of final runs above it
@@ -57,6 +54,7 @@ class Study:
         protocol: one of PROTOCOLS: whether the test split is sealed.
         overrides: what `--set` and `--dataset` changed in the file of the space.
         warm_start: configurations of earlier studies, best first.
+        points: how the points of training videos are drawn anew; "" for those of the store.
     """
 
     name: str
@@ -78,6 +76,7 @@ class Study:
     protocol: str = PROTOCOLS[0]
     overrides: tuple[str, ...] = ()
     warm_start: tuple[Earlier, ...] = ()
+    points: str = ""
 
     def __post_init__(self) -> None:
         check_protocol(self.space, self.protocol)
@@ -112,8 +111,8 @@ class Study:
 
     @property
     def num_folds(self) -> int:
-        """Disjoint folds of the training videos that a race scores on, by `val_fraction`."""
-        return max(2, round(1 / self.space.selection.val_fraction))
+        """Disjoint folds of the training videos that a race scores on."""
+        return num_folds(self.space)
 
     def trial_directory(self, number: int) -> Path:
         """Where trial `number` keeps its checkpoint and its scores."""
@@ -128,6 +127,11 @@ class Study:
     def place(self) -> Folder:
         """Where its files lie: its directory, or the address that mirrors it."""
         return Folder.parse(self.remote or str(self.directory))
+
+
+def num_folds(space: SearchSpace) -> int:
+    """Disjoint folds of the training videos, each about `val_fraction` of them."""
+    return max(2, round(1 / space.selection.val_fraction))
 
 
 def create_study(
@@ -247,40 +251,6 @@ def latest_study(storage: Path | Folder, space_name: str) -> str:
     return found[-1]
 
 
-def study_event(study: Study) -> StudyStart:
-    """Everything that is true of the whole study."""
-    store = FeatureStore.open(study.store)
-    info, space = store.info, study.space
-    external = space.remark()
-    return StudyStart(
-        study=study.name,
-        method=space.method,
-        dataset=info.name,
-        features=info.features,
-        note="; ".join(filter(None, [info.note, external])),
-        external=external,
-        space=space.as_dict(),
-        defaults={"train": space.train_defaults(), "decode": space.decode_defaults()},
-        seed=study.seed,
-        num_trials=study.num_trials,
-        protocol=study.protocol,
-        **provenance(),
-        data_hash=study.data_hash,
-        searcher=study.searcher,
-        scheduler=study.scheduler,
-        warm_start=tuple(dict.fromkeys(one.study for one in study.warm_start)),
-        annotated=_annotated(study, store),
-    )
-
-
-def _annotated(study: Study, store: FeatureStore) -> dict[str, list[str]]:
-    """Ids whose annotations the search and the final runs may see; empty where points supervise."""
-    hp, selection = study.space.train_params(), study.space.selection
-    known = annotated_ids(store, hp)
-    fit, _ = fold(store, hp, selection.val_fraction, selection.fold_seed)
-    return {"search": [i for i in fit if i in known], "final": list(known)} if known else {}
-
-
 def trial_config(
     study: Study, params: Mapping[str, Scalar], *, fold: int | None = None, seed: int | None = None
 ) -> TrialConfig:
@@ -313,6 +283,7 @@ def trial_config(
         stages=_stages(study),
         metric="map" if space.selection.metric == "test" else space.selection.metric,
         peek=space.selection.metric == "test",
+        points=study.points,
     )
 
 
@@ -333,7 +304,7 @@ def final_configs(study: Study, view: StudyView, role: str) -> tuple[FinalConfig
             "test": what is recommended and the defaults trained on the whole training split, with
             several seeds, decode parameters frozen, and scored on the sealed test split; the
             defaults alone where they are recommended. Where the test split selected, also what
-            the selection fold would have chosen.
+            the selection fold would have chosen. `untested.py` has the other roles.
 
     Raises:
         NoTrialFinished: no trial reached its last report.
@@ -390,13 +361,3 @@ def why_none_finished(study: Study, view: StudyView) -> str:
         return f"{none}; allow more time or lower budget.max_steps"
     most = max(said.values(), key=len)
     return f"{none}; {len(most)} of {trials} failed: {most[-1]}"
-
-
-def end_event(state: str, view: StudyView, message: str = "") -> StudyEnd:
-    """The end of a study, with what is recommended; `state` is "done" or "interrupted"."""
-    if (best := view.recommended) is None:
-        return StudyEnd(state=state, message=message)
-    return StudyEnd(
-        state=state, message=message, verdict=best.verdict, difference=best.difference,
-        arms=best.arms, best_trial=best.trial, recommended=best.short(),
-    )  # fmt: skip

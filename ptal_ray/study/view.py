@@ -45,6 +45,7 @@ __all__ = [
     "read_events",
     "resolved_space",
     "summarise",
+    "summary_of",
 ]
 
 STATES = ("running", "complete", "pruned", "failed")
@@ -100,8 +101,9 @@ class TrialView:
 @dataclass(frozen=True, kw_only=True)
 class FinalRun:
     """One training run after the search: `arm` is a configuration, `role` is "reselect" (scored on
-    the selection fold) or "test"; `train` and `decode` hold every parameter, `detections` a path
-    relative to the study directory. `seed` is the repeat, from 0 on, `run_seed` the real seed (None
+    the selection fold), "test", "fold" (scored on fold `seed`) or "deploy" (trained on all videos
+    and not scored); `train` and `decode` hold every parameter, `detections` a path relative to the
+    study directory. `seed` is the repeat, from 0 on, `run_seed` the real seed (None
     in logs of earlier versions). A run that diverged has no metrics and a message."""
 
     role: str
@@ -200,9 +202,16 @@ class StudyView:
         """The final runs of one arm, by seed."""
         return tuple(f for f in self.finals if (f.role, f.arm) == (role, arm))
 
-    def tested(self) -> tuple[FinalRun, ...]:
-        """The test runs of what is recommended: those of arm "best", or of "default" alone."""
-        return self.runs("test", "best") or self.runs("test", "default")
+    @property
+    def has_test(self) -> bool:
+        """Whether the data has a test split, as all data of earlier versions had."""
+        return self.start is None or self.start.test_videos != 0
+
+    def deployable(self) -> tuple[FinalRun, ...]:
+        """The runs of what is recommended on the whole training split, which leave models: those
+        of arm "best", or of "default" alone."""
+        role = "test" if self.has_test else "deploy"
+        return self.runs(role, "best") or self.runs(role, "default")
 
     def arms(self, role: str) -> tuple[str, ...]:
         """Arms that have final runs of `role`: "best" first, "default" last."""
@@ -297,7 +306,7 @@ def summarise(runs: Sequence[FinalRun]) -> dict[str, Summary]:
     if not runs:
         return {}
     shared = [name for name in runs[0].metrics if all(name in r.metrics for r in runs)]
-    return {name: _summary([r.metrics[name] for r in runs]) for name in shared}
+    return {name: summary_of([r.metrics[name] for r in runs]) for name in shared}
 
 
 def resolved_space(view: StudyView) -> SearchSpace:
@@ -329,7 +338,8 @@ def best_yaml(view: StudyView) -> str | None:
     return resolved_space(view).freeze(*best).to_yaml() if best else None
 
 
-def _summary(values: Sequence[float]) -> Summary:
+def summary_of(values: Sequence[float]) -> Summary:
+    """Mean and sample standard deviation of one value or more."""
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Summary(mean=float(np.mean(values)), sd=sd, values=tuple(values))
 

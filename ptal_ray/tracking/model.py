@@ -32,8 +32,9 @@ def recommended_run(view: StudyView) -> str:
     """
     if view.end is None or view.end.state != "done":
         return ""
-    runs = [run for run in view.runs("test", conclusion(view).arm) if run.metrics]
-    return f"test/{runs[0].arm}/seed{runs[0].seed}" if runs else ""
+    role = "test" if view.has_test else "deploy"
+    runs = [run for run in view.runs(role, conclusion(view).arm) if run.metrics]
+    return f"{role}/{runs[0].arm}/seed{runs[0].seed}" if runs else ""
 
 
 def model_path(view: StudyView, study_dir: Path) -> Path | None:

@@ -37,9 +37,10 @@ def cell(trial: TrialView) -> dict[str, int]:
 
 
 def arm_name(run: FinalRun, view: StudyView) -> str:
-    """Name of an arm: "test best", or "trial 001 re-trained" for a candidate that was a trial."""
-    if run.role == "test":
-        return f"test {run.arm}"
+    """Name of an arm: "test best", "deploy best", or "trial 001 re-trained" for a candidate that
+    was a trial."""
+    if run.role != "reselect":
+        return f"{run.role} {run.arm}"
     tried = (t for t in view.trials if t.params and t.params.items() <= run.train.items())
     trial = next(tried, None)
     return f"trial {trial.number:03d} re-trained" if trial else f"{run.arm} re-trained"

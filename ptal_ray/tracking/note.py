@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ptal_ray.study.conclusion import MEASURE, Interval, conclusion, interval
+from ptal_ray.study.cross_validation import NOT_SEALED, CrossValidated, cross_validated
 from ptal_ray.study.paper_compat import VALIDATED, habit
 from ptal_ray.study.view import StudyView, summarise
 
@@ -16,11 +17,23 @@ def note(view: StudyView) -> str:
     if gained := habit(view):
         said = f"**{gained.text}**\n\n{said}"
     rows = [row for arm in view.arms("test") if (row := _row(view, arm))]
+    if folds := cross_validated(view):
+        return "\n\n".join([f"**{conclusion(view).text}**", _of_folds(folds), NOT_SEALED, said])
     if not rows:
         return said
     head = "| configuration | seeds | test mAP, % | sd | 95 % interval over seeds |"
     table = "\n".join([head, "|---|---|---|---|---|", *rows])
     return "\n\n".join([f"**{conclusion(view).text}**", table, said])
+
+
+def _of_folds(found: CrossValidated) -> str:
+    rows = [
+        f"| {arm} | {len(own.values)} | {100 * own.mean:.2f} | "
+        f"{'' if own.sd is None else f'{100 * own.sd:.2f}'} |"
+        for arm, own in found.arms.items()
+    ]
+    head = "| configuration | folds and seeds | cross-validated, % | sd |"
+    return "\n".join([head, "|---|---|---|---|", *rows])
 
 
 def _row(view: StudyView, arm: str) -> str:

@@ -18,7 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.study.conclusion import conclusion, interval, test_reads
+from ptal_ray.study.conclusion import (
+    conclusion,
+    cross_validated_difference,
+    interval,
+    test_reads,
+)
+from ptal_ray.study.cross_validation import cross_validated
 from ptal_ray.study.event_types import (
     Event,
     FinalReport,
@@ -211,7 +217,7 @@ class Round:
             parent.reopen()
         if not known:
             parent.add_params(final.train, "train.")
-            if final.role == "test":  # frozen; a reselect run tunes its own
+            if final.role != "reselect":  # frozen; a reselect run tunes its own
                 parent.add_params(final.decode, "decode.")
             parent.tags |= {"role": final.role, "arm": final.arm, "state": "running"}
         if final.seed in [f.seed for f in known]:
@@ -248,9 +254,10 @@ class Round:
                 killed = self._trial_run(trial, trial.started)
                 killed.end("KILLED", event.time)
                 killed.tags["state"] = "interrupted"
-        for role in ("reselect", "test"):
+        for role in ("reselect", "test", "fold", "deploy"):
             for name in after.arms(role):
                 self._arm_end(after, after.runs(role, name), status, event.time)
+        run.add_metrics(of_folds(after), 0, event.time)
         text = best_yaml(after)
         if text:
             run.artifacts.append(Artifact(run="study", name="best.yaml", text=text))
@@ -269,15 +276,28 @@ class Round:
             return  # seeds are missing
         values = over_seeds(finished)
         arm.add_metrics(values, 0, last)
-        if first.role != "test":
+        if first.role not in ("test", "deploy"):
             return
         found = conclusion(view)
         arm.tags["recommended"] = str(first.arm == found.arm).lower()
         if found.verdict:
             arm.tags["verdict"] = found.verdict
         if first.arm == found.arm:
-            self.updates["study"].add_metrics(values, 0, last)
+            if first.role == "test":
+                self.updates["study"].add_metrics(values, 0, last)
             self.updates["study"].tags["recommended"] = first.arm
+
+
+def of_folds(view: StudyView) -> dict[str, float]:
+    """The cross-validated figures of a study without a test split, `cv/<arm>` and `cv/<arm>_sd`,
+    and the difference of the arms with its interval; empty for any other study."""
+    found, values = cross_validated(view), dict[str, float]()
+    for arm, own in (found.arms if found else {}).items():
+        values |= {f"cv/{arm}": own.mean} | ({} if own.sd is None else {f"cv/{arm}_sd": own.sd})
+    if difference := cross_validated_difference(view):
+        bounds = {"": difference.mean, "_low": difference.low, "_high": difference.high}
+        values |= {f"cv/difference{name}": value for name, value in bounds.items()}
+    return values
 
 
 def over_seeds(runs: Iterable[FinalRun]) -> dict[str, float]:
@@ -301,7 +321,10 @@ def over_seeds(runs: Iterable[FinalRun]) -> dict[str, float]:
 def _resolved(study: StudyStart) -> dict[str, Any]:
     """Everything that determines a study, flat: a searched parameter shows its domain."""
     space = study.space
-    names = ("method", "dataset", "features", "note", "seed", "searcher", "scheduler", "data_hash")
+    names = (
+        "method", "dataset", "features", "note", "points", "seed", "searcher", "scheduler",
+        "data_hash",
+    )  # fmt: skip
     flat = {name: getattr(study, name) for name in names}
     sections = {k: v for k, v in space.items() if isinstance(v, dict)}
     for name in ("train", "decode"):

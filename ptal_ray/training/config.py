@@ -26,7 +26,7 @@ class TrialConfig:
         seed: of weights, order, crops and losses.
         report_steps: ascending optimiser steps at which the trial reports; the last ends it.
         fit_on: "fit" (training split without the selection fold) or "train" (all of it).
-        score_on: "val" (the selection fold) or "test".
+        score_on: "val" (the selection fold), "test", or "none": a model is trained and not judged.
         val_fraction, fold_seed: the selection fold; with `num_folds` only the seed counts.
         num_folds, fold: the selection fold is part `fold` of `num_folds` disjoint ones, see
             `splits.kfold`; 0 for one by `val_fraction`.
@@ -35,6 +35,8 @@ class TrialConfig:
             what it says as the objective; for --protocol paper-compat.
         metric: "map", or "points" for what held-out points say; test videos that have annotated
             instances are judged by mAP in any case.
+        points: how the points of training videos are drawn anew, see `data.drawn_points`; "" for
+            those of the store.
         stages: folder where the results of earlier stages are kept for other trials; empty to
             keep none.
     """
@@ -58,12 +60,15 @@ class TrialConfig:
     fold: int = 0
     metric: str = "map"
     peek: bool = False
+    points: str = ""
 
     def to_json(self) -> str:
         """One JSON object; `from_json` reads it back."""
         plain = asdict(self) | {
             "decode_domains": {k: d.as_dict() for k, d in self.decode_domains.items()}
         }
+        if not self.points:  # as configurations of earlier versions were written
+            del plain["points"]
         return json.dumps(plain, sort_keys=True)
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -73,10 +74,17 @@ def best_decoding(
 
     Args:
         task: with the data and what is searched.
-        scores: one a video of `task.score_ids`.
+        scores: one a video of `task.score_ids`; without any, nothing is judged, and the objective
+            is NaN.
         label_length_s: see `objective_of`.
     """
     config, store, ids = task.config, task.store, task.score_ids
+    start = with_values(task.method.decode_params, config.decode)
+    if not ids:
+        return DecodeResult(
+            params=start, objective=math.nan, metrics={}, detections={}, table=(),
+            cross_fitted=False, ms_per_setting=0.0,
+        )  # fmt: skip
     return search_decode(
         task.method.decode,
         scores,
@@ -85,7 +93,7 @@ def best_decoding(
         objective_of(
             store, ids, config.score_on, config.metric, label_length_s, task.method.supervision
         ),
-        start=with_values(task.method.decode_params, config.decode),
+        start=start,
         domains=config.decode_domains,
         settings=config.decode_settings,
         cross_fit=config.cross_fit,

@@ -106,6 +106,8 @@ def entry(key: Key) -> Path | None:
     }  # fmt: skip
     if config.fit_on == "fit":
         depends |= {"fold": [config.val_fraction, config.fold_seed, config.num_folds, config.fold]}
+    if config.points:
+        depends["points"] = config.points
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
     return Folder.parse(config.stages).here / f"{config.method}-{digest[:32]}.npz"
 

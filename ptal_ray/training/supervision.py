@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from ptal_ray.data import splits
+from ptal_ray.data.drawn_points import redrawn
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Points, Segments
 from ptal_ray.errors import DataError
@@ -47,21 +48,44 @@ _labelled = lru_cache(maxsize=4)(splits.labelled)  # asked many times of one sto
 def split_ids(
     store: FeatureStore, config: TrialConfig, hp: TrainParams
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Training ids and ids to score.
+    """Training ids and ids to score; none to score where `score_on` is "none".
+
+    Where points are drawn anew, folds stay those of the stored ones, and training videos without a
+    drawn point are left out, as an import does.
 
     Raises:
         DataError: one of them is empty, or the fold cannot be made.
     """
     fit, val = selection_fold(store, config, hp)
     training = store.ids("train") if config.fit_on == "train" else fit
-    scored = store.ids("test") if config.score_on == "test" else val
+    if config.points:
+        training = _with_points(store, training, config.points)
+    scored = {"test": store.ids("test"), "val": val, "none": ()}[config.score_on]
     for name, ids in ((config.fit_on, training), (config.score_on, scored)):
-        if not ids:
+        if not ids and name != "none":
             fix = "import videos of that subset"
+            if name == "test":
+                fix += ", or leave the test out: --whole trains on all videos without one"
             if name == "val":  # no subset of a file, but a part of one
                 fix = "trials are judged on a part of the training videos: import 2 or more of them"
             raise DataError(f"{store.path}: split {name!r} is empty; {fix}")
     return tuple(training), tuple(scored)
+
+
+def _with_points(store: FeatureStore, ids: tuple[str, ...], points: str) -> tuple[str, ...]:
+    """The videos that have a drawn point.
+
+    Raises:
+        DataError: none has.
+    """
+    found = redrawn(store, points)
+    kept = tuple(i for i in ids if len(found.points(i)))
+    if not kept:
+        raise DataError(
+            f"{store.path}: --points {points}: the {len(ids)} training videos have no annotated "
+            "instance to draw a point in; import annotations, or leave --points out"
+        )
+    return kept
 
 
 def selection_fold(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ptal_ray.data.batching import PackedSplit
+from ptal_ray.data.drawn_points import redrawn
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
 from ptal_ray.methods.method import AnyMethod, TrainParams, load, with_values
@@ -47,6 +48,7 @@ class Task:
         method, store = load(config.method), FeatureStore.open(config.store)
         hp = with_values(method.train_params, config.train)
         fit, score_ids = split_ids(store, config, hp)
+        store = redrawn(store, config.points)
         ids, labelled = visible_ids(store, fit, method, hp)
         return Task(
             config=config, method=method, hp=hp, store=store, ids=ids, labelled=labelled,

@@ -199,7 +199,8 @@ class Trial:
         metrics = {f"train/loss_{name}": value for name, value in losses.items()}
         metrics |= {f"{on}/{name}": value for name, value in decoded.metrics.items()}
         metrics |= decoded.on_test
-        metrics[f"{on}/num_videos"] = float(len(self.task.score_ids))
+        if self.task.score_ids:
+            metrics[f"{on}/num_videos"] = float(len(self.task.score_ids))
         return TrialReport(
             step=self.step,
             objective=decoded.objective,

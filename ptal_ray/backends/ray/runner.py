@@ -28,7 +28,8 @@ from ptal_ray.storage.lock import locked
 from ptal_ray.study.conductor import Conductor
 from ptal_ray.study.event_types import Event
 from ptal_ray.study.results import result_of
-from ptal_ray.study.study import Study, end_event, study_event, write_study
+from ptal_ray.study.start_end import end_event, study_event
+from ptal_ray.study.study import Study, write_study
 from ptal_ray.study.view import EventLog, StudyView
 
 SCRATCH = ".ray"

@@ -38,8 +38,11 @@ def leaderboard_html(studies: Mapping[Path, StudyView]) -> str:
     found = entries(studies)
     papers = compare(read_numbers(numbers_file()), list(studies.values()))
     sections = [
-        _tables(found), _differences(found, differences(found)), _ranks(found), _papers(papers)
-    ]  # fmt: skip
+        _tables(found, list(studies.values())),
+        _differences(found, differences(found)),
+        _ranks(found),
+        _papers(papers),
+    ]
     return page(_TITLE, sections)
 
 
@@ -49,7 +52,7 @@ def is_leaderboard_page(path: Path) -> bool:
         return f"<title>{_TITLE}</title>".encode() in file.read(400)
 
 
-def _tables(found: Mapping[Place, Sequence[Entry]]) -> Section:
+def _tables(found: Mapping[Place, Sequence[Entry]], views: Sequence[StudyView]) -> Section:
     parts: list[str | Figure] = []
     head = ["method", "studies", "seeds", "test mAP, %", "sd", "95 % over seeds", "trials x steps",
             "test reads"]  # fmt: skip
@@ -65,6 +68,8 @@ def _tables(found: Mapping[Place, Sequence[Entry]]) -> Section:
         if unequal(group):
             parts.append(note("Unequal budgets: trials times steps differ by more than a tenth."))
     parts = parts or [note("No study has a finished test run.")]
+    if untested := [view.study.study for view in views if not view.has_test]:
+        parts.append(note(f"Without a test split, not compared here: {', '.join(untested)}."))
     return Section(key="methods", title="Methods", parts=parts)
 
 

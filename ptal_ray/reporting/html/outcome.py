@@ -9,6 +9,7 @@ from ptal_ray.reporting.html.page import COLOURS, GREY, Figure, Section, paragra
 from ptal_ray.reporting.resampling import Resampled
 from ptal_ray.reporting.text import ARMS, by_threshold, data_label, finished
 from ptal_ray.study.conclusion import MEASURE, conclusion, interval, test_reads
+from ptal_ray.study.cross_validation import NOT_SEALED
 from ptal_ray.study.paper_compat import habit, on_test
 from ptal_ray.study.view import StudyView, summarise
 
@@ -19,13 +20,13 @@ def verdict(view: StudyView) -> Section:
     study = view.study
     said = (
         f"Method {study.method} on {study.dataset}, features: {study.features}. "
-        f"{len(view.trials)} trials, {len(view.runs('test', 'best'))} test runs of the best found. "
+        f"{len(view.trials)} trials, {_last_runs(view)}. "
         f"{study.note}"
     )
     state = "" if view.end and view.end.state == "done" else "The study is not finished."
     basis = (
         "The interval is of the difference in mAP points, 95 %, paired by seed."
-        if found.on_test
+        if found.on_test or not found.verdict
         else "The difference is what the search measured on fresh folds and seeds, in mAP points, "
         "with the interval of its gate."
     )
@@ -34,6 +35,12 @@ def verdict(view: StudyView) -> Section:
     parts += [paragraph(gained.text, "verdict tie")] if gained else []
     parts += [paragraph(state)] if state else []
     return Section(key="verdict", title="", parts=[*parts, paragraph(said), note(basis)])
+
+
+def _last_runs(view: StudyView) -> str:
+    if not view.has_test:
+        return NOT_SEALED
+    return f"{len(view.runs('test', 'best'))} test runs of the best found"
 
 
 def note(text: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ptal_ray.errors import DataError
 from ptal_ray.reporting.html import background, detections, outcome, search
+from ptal_ray.reporting.html.cross_validated import cross_validation_table
 from ptal_ray.reporting.html.importance import importance, shares
 from ptal_ray.reporting.html.page import Section, page
 from ptal_ray.reporting.resampling import Resampled, resample
@@ -30,7 +31,9 @@ def report_html(view: StudyView, study_dir: Path, commands: Sequence[str]) -> st
     computed = shares(view)
     sections = [
         outcome.verdict(view),
-        outcome.test_table(view, _resampled(view, tested), missing),
+        outcome.test_table(view, _resampled(view, tested), missing)
+        if view.has_test
+        else cross_validation_table(view),
         search.history(view),
         importance(computed),
         search.parameters(view, list(next(iter(computed.values())))),

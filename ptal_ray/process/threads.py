@@ -1,0 +1,48 @@
+"""Work on many items by several threads, its results in the order of the items."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+@contextmanager
+def in_order(
+    make: Callable[[Item], Made], items: Iterable[Item], workers: int
+) -> Iterator[Iterator[Made]]:
+    """What `make` returns for each item, in order; at most `workers` + 1 results wait in memory.
+
+    Threads gain where `make` reads files or works on large arrays. One worker needs no thread.
+    Where the block ends early, what has not begun is left out and what has is waited for.
+
+    Args:
+        make: called in a thread; what it raises is raised in place of its result.
+        items: in order.
+        workers: threads, 1 or more.
+    """
+    if workers == 1:
+        yield map(make, items)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            yield _results(pool, make, iter(items), workers + 1)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _results(
+    pool: ThreadPoolExecutor, make: Callable[[Item], Made], items: Iterator[Item], ahead: int
+) -> Iterator[Made]:
+    waiting: deque[Future[Made]] = deque(pool.submit(make, item) for item in islice(items, ahead))
+    while waiting:
+        made = waiting.popleft().result()
+        waiting.extend(pool.submit(make, item) for item in islice(items, 1))
+        yield made
+        del made  # or it would stay in memory beside the next one

@@ -1,0 +1,56 @@
+"""The events with which a study begins and ends."""
+
+from __future__ import annotations
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.study.event_types import StudyEnd, StudyStart
+from ptal_ray.study.provenance import provenance
+from ptal_ray.study.study import Study
+from ptal_ray.study.view import StudyView
+from ptal_ray.training.supervision import annotated_ids, fold
+
+
+def study_event(study: Study) -> StudyStart:
+    """Everything that is true of the whole study."""
+    store = FeatureStore.open(study.store)
+    info, space = store.info, study.space
+    external, drawn = space.remark(), study.points and f"points drawn anew: {study.points}"
+    return StudyStart(
+        study=study.name,
+        method=space.method,
+        dataset=info.name,
+        features=info.features,
+        note="; ".join(filter(None, [info.note, external, drawn])),
+        external=external,
+        points=study.points,
+        space=space.as_dict(),
+        defaults={"train": space.train_defaults(), "decode": space.decode_defaults()},
+        seed=study.seed,
+        num_trials=study.num_trials,
+        protocol=study.protocol,
+        **provenance(),
+        data_hash=study.data_hash,
+        searcher=study.searcher,
+        scheduler=study.scheduler,
+        warm_start=tuple(dict.fromkeys(one.study for one in study.warm_start)),
+        annotated=_annotated(study, store),
+        test_videos=len(store.ids("test")),
+    )
+
+
+def _annotated(study: Study, store: FeatureStore) -> dict[str, list[str]]:
+    """Ids whose annotations the search and the final runs may see; empty where points supervise."""
+    hp, selection = study.space.train_params(), study.space.selection
+    known = annotated_ids(store, hp)
+    fit, _ = fold(store, hp, selection.val_fraction, selection.fold_seed)
+    return {"search": [i for i in fit if i in known], "final": list(known)} if known else {}
+
+
+def end_event(state: str, view: StudyView, message: str = "") -> StudyEnd:
+    """The end of a study, with what is recommended; `state` is "done" or "interrupted"."""
+    if (best := view.recommended) is None:
+        return StudyEnd(state=state, message=message)
+    return StudyEnd(
+        state=state, message=message, verdict=best.verdict, difference=best.difference,
+        arms=best.arms, best_trial=best.trial, recommended=best.short(),
+    )  # fmt: skip

@@ -1,0 +1,77 @@
+"""The runs after a search on data without a test split: folds to compare on, and a model to use.
+
+No test set was kept apart, so that nothing measures what is recommended on videos that the search
+never saw. Its figures are cross-validated instead, see `cross_validation.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.space.space import SearchSpace
+from ptal_ray.study.finals import FinalConfig
+from ptal_ray.study.study import Study, num_folds, trial_config
+from ptal_ray.study.view import StudyView
+from ptal_ray.training.config import TrialConfig
+from ptal_ray.training.whole_split import on_whole_split
+
+FOLD, DEPLOY = "fold", "deploy"
+
+
+def last_roles(study: Study) -> tuple[str, ...]:
+    """The roles of the runs after the recommendation.
+
+    "test" where there is a test split. Else "deploy", one run on all videos, and before it "fold"
+    where trials were scored on one fold alone: those of a race are cross-validated already.
+    """
+    if FeatureStore.open(study.store).ids("test"):
+        return ("test",)
+    return (DEPLOY,) if study.space.policy == "race" else (FOLD, DEPLOY)
+
+
+def runs_after(space: SearchSpace, has_test: bool) -> tuple[int, int]:
+    """How many runs follow a recommendation at most, and how many of them leave a model."""
+    if has_test:
+        return 2 * space.final.seeds, 2 * space.final.seeds
+    return (1 if space.policy == "race" else 2 * num_folds(space) + 1), 1
+
+
+def untested_configs(study: Study, view: StudyView, role: str) -> list[FinalConfig]:
+    """The runs of role "fold" or "deploy".
+
+    Args:
+        study: the study.
+        view: its events, with the recommendation among them.
+        role: "fold": what is recommended and the defaults, on every fold of the training split.
+            "deploy": what is recommended, on all videos, scored on none.
+    """
+    if role == DEPLOY:
+        arm, config = next(_arms(study, view))
+        whole = on_whole_split(config, FeatureStore.open(study.store))
+        whole = replace(whole, score_on="none", seed=study.seed + 1)
+        return [FinalConfig(role=role, arm=arm, seed=0, config=whole)]
+    return [
+        FinalConfig(role=role, arm=arm, seed=k, config=config)
+        for k in range(study.num_folds)
+        for arm, config in _arms(study, view, k)
+    ]
+
+
+def _arms(
+    study: Study, view: StudyView, fold: int | None = None
+) -> Iterator[tuple[str, TrialConfig]]:
+    """What is recommended, then the defaults if they are not what is; decode parameters frozen."""
+    best = view.recommended
+    assert best is not None, "runs after a search before a recommendation"
+    seed = study.seed + 1 + (fold or 0)
+    last = (study.space.budget.max_steps,)
+    default = trial_config(study, {}, fold=fold, seed=seed)
+    default = replace(default, decode_domains={}, report_steps=last)
+    found = trial_config(study, best.params, fold=fold, seed=seed)
+    decode = study.space.decode_defaults() | best.decode
+    found = replace(found, decode=decode, decode_domains={}, report_steps=last)
+    if found != default:
+        yield "best", found
+    yield "default", default
