@@ -13,6 +13,7 @@ from typing import Any
 from ptal_ray.backends.preview import distinct, dry_run, places, room
 from ptal_ray.backends.ray.address import given_address
 from ptal_ray.backends.session import Signals, run_session
+from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError, StorageError
 from ptal_ray.reporting.outcome import show_summary, summary
 from ptal_ray.reporting.plan import plan_text
@@ -62,6 +63,14 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
     _check_place("--out", kept(args.out))
     if study.events.exists():
         _check_report(study, kept(args.out))
+    outcome = _run(study, args, store)
+    say(show_summary(outcome))
+    return outcome
+
+
+def _run(study: Study, args: argparse.Namespace, store: FeatureStore) -> dict[str, Any]:
+    """Creates a new study, runs it to its end and returns its summary; errors say what continues
+    it."""
     try:
         with ExitStack() as stack:
             signals = stack.enter_context(Signals())
@@ -81,6 +90,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
                 say=progress.say,
                 report=lambda: _write_report(study, kept(args.out)),
             )
+            return summary(study, report, unlogged)
     except (KeyboardInterrupt, BrokenPipeError) as error:  # the second: nobody reads its lines
         raise KeyboardInterrupt(resume_command(study, args)) from error
     except StorageError as error:
@@ -88,9 +98,6 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
     except DataError as error:
         then = resume_command(study, args)
         raise DataError(f"{error}; restore the original data, then run: {then}") from error
-    outcome = summary(study, report, unlogged)
-    say(show_summary(outcome))
-    return outcome
 
 
 def _check_place(flag: str, folder: Path) -> None:

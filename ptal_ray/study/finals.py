@@ -13,6 +13,8 @@ from ptal_ray.data.types import Segments
 from ptal_ray.study.event_types import FinalReport
 from ptal_ray.training.config import TrialConfig, TrialReport
 
+FOLD, DEPLOY = "fold", "deploy"  # roles of data without a test split, see `untested.py`
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinalConfig:

@@ -11,13 +11,11 @@ from dataclasses import replace
 
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.space.space import SearchSpace
-from ptal_ray.study.finals import FinalConfig
+from ptal_ray.study.finals import DEPLOY, FOLD, FinalConfig
 from ptal_ray.study.study import Study, num_folds, trial_config
 from ptal_ray.study.view import StudyView
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.whole_split import on_whole_split
-
-FOLD, DEPLOY = "fold", "deploy"
 
 
 def last_roles(study: Study) -> tuple[str, ...]:
