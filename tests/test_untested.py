@@ -26,6 +26,14 @@ from ptal_ray.reporting.report import write_report
 from ptal_ray.study.conclusion import conclusion
 from ptal_ray.study.cross_validation import NOT_SEALED, cross_validated
 from ptal_ray.study.duration import duration
+from ptal_ray.study.event_types import (
+    Event,
+    Recommendation,
+    Report,
+    StudyStart,
+    TrialEnd,
+    TrialStart,
+)
 from ptal_ray.study.events import read_events
 from ptal_ray.study.feasibility import problems
 from ptal_ray.study.study import Study, create_study
@@ -66,7 +74,7 @@ def begun(store: Path, folder: Path, *overrides: str, **settings: Any) -> Study:
 
 def test_a_search_ends_with_cross_validated_figures_and_one_model(done: Study) -> None:
     view = StudyView.read(done.directory)
-    assert view.end is not None and view.end["state"] == "done"
+    assert view.end is not None and view.end.state == "done"
     assert not view.has_test and not view.arms("test")
     (deployed,) = view.deployable()
     assert deployed.role == "deploy" and not any("mAP" in name for name in deployed.metrics)
@@ -141,7 +149,7 @@ def test_the_plan_says_what_will_follow(
     import argparse
 
     monkeypatch.chdir(tmp_path)
-    args = argparse.Namespace(address=None, reports=tmp_path / "reports")
+    args = argparse.Namespace(address=None, out=tmp_path / "reports")
     plan = dry_run(replace(done, max_concurrent=1), args)
     assert plan["plan"].endswith(f"then one run on all videos; {NOT_SEALED}")
     assert duration(done, 1)["low_s"] > 0
@@ -151,25 +159,26 @@ def race(folder: Path, setting: int = 0, **recommended: Any) -> StudyView:
     """A race of two arms: three screened and raced cells, then two of the gate."""
     made = SyntheticStudy(folder / "study")
     made.begin()
-    events = read_events(made.log.path)
-    events[0] |= {"test_videos": 0}
+    (begin,) = read_events(made.log.path)
+    assert isinstance(begin, StudyStart)
+    events: list[Event] = [replace(begin, test_videos=0)]
     number = 0
     for arm in (0, 1):
         for cell in range(5):
             stage = "race" if cell < 3 else "gate"
             value = 0.5 + 0.1 * arm + 0.01 * cell
-            common = {"time": 1.0, "trial": number}
             events += [
-                common | {"event": "trial_start", "params": {}, "arm": arm, "cell": cell,
-                          "fold": cell % 3, "seed": cell, "stage": stage},
-                common | {"event": "report", "step": 90, "objective": value, "metrics": {},
-                          "decode": {}, "seconds": 1.0, "settings": [value, value + 0.2]},
-                common | {"event": "trial_end", "state": "complete"},
+                TrialStart(time=1.0, trial=number, params={}, arm=arm, cell=cell, fold=cell % 3,
+                           seed=cell, stage=stage),
+                Report(time=1.0, trial=number, step=90, objective=value, metrics={}, decode={},
+                       seconds=1.0, settings=(value, value + 0.2)),
+                TrialEnd(time=1.0, trial=number, state="complete"),
             ]  # fmt: skip
             number += 1
-    told = {"event": "recommended", "time": 2.0, "params": {}, "decode": {}, "trial": 5,
-            "setting": setting, "verdict": "", "difference": None, "arms": []}  # fmt: skip
-    return StudyView.from_events([*events, told | recommended])
+    told = Recommendation(
+        time=2.0, params={}, decode={}, setting=setting, **{"trial": 5} | recommended
+    )
+    return StudyView.from_events([*events, told])
 
 
 def test_a_race_is_judged_by_the_cells_of_its_gate(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Scores
 from ptal_ray.methods import method as methods
 from ptal_ray.space.space import parse_space
-from ptal_ray.study import study as studies
+from ptal_ray.study import start_end
 from ptal_ray.study.event_types import Report, TrialEnd, TrialStart
 from ptal_ray.study.events import EventLog
 from ptal_ray.study.view import StudyView
@@ -90,7 +90,7 @@ def use_toy(monkeypatch):
     monkeypatch.setattr(methods, "names", lambda: ("toy",))
     for module in ("task", "whole_split"):
         monkeypatch.setattr(f"ptal_ray.training.{module}.load", lambda name: TOY)
-    monkeypatch.setattr(studies, "provenance", lambda: {"git_commit": "", "versions": {}})
+    monkeypatch.setattr(start_end, "provenance", lambda: {"git_commit": "", "versions": {}})
 
 
 def toy_store(folder):

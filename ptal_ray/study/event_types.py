@@ -16,7 +16,7 @@ from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 from ptal_ray.errors import DataError
 from ptal_ray.space.domain import Scalar
 
-_SPARSE = {"sparse": True}  # of a field that its line has only where it says something
+_SPARSE = {"sparse": True}  # of a field that its line has only where it differs from the default
 _JSON: dict[Any, tuple[str, tuple[type, ...]]] = {
     int: ("a whole number", (int,)), float: ("a number", (int, float)), str: ("a text", (str,)),
     dict: ("an object", (dict,)), tuple: ("a list", (list, tuple)), NoneType: ("null", (NoneType,)),
@@ -36,7 +36,7 @@ class Event:
         return {"event": self.kind} | said
 
     def _says(self, part: Field[Any]) -> bool:
-        return not part.metadata.get("sparse") or getattr(self, part.name) not in (None, "")
+        return not part.metadata.get("sparse") or getattr(self, part.name) != part.default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,21 +71,21 @@ class StudyStart(Event):
     features: str
     note: str = ""
     external: str = ""
-    points: str = ""
+    points: str = field(default="", metadata=_SPARSE)
     space: dict[str, Any]
     defaults: dict[str, dict[str, Scalar]]
     seed: int
-    num_trials: int | None = None
-    protocol: str = ""
+    num_trials: int | None = field(default=None, metadata=_SPARSE)
+    protocol: str = field(default="", metadata=_SPARSE)
     git_commit: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     hardware: dict[str, Any] = field(default_factory=dict)
     data_hash: str
     searcher: str
     scheduler: str
-    warm_start: tuple[str, ...] = ()
+    warm_start: tuple[str, ...] = field(default=(), metadata=_SPARSE)
     annotated: dict[str, list[str]] = field(default_factory=dict)
-    test_videos: int | None = None
+    test_videos: int | None = field(default=None, metadata=_SPARSE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +174,7 @@ class Recommendation(Event):
     trial: int | None
     params: dict[str, Scalar]
     decode: dict[str, Scalar]
-    setting: int = 0
+    setting: int = field(default=0, metadata=_SPARSE)
     verdict: str = ""
     difference: dict[str, float] = field(default_factory=dict)
     arms: tuple[dict[str, Any], ...] = ()
