@@ -80,7 +80,7 @@ def conclusion(view: StudyView) -> Conclusion:
     """What the log of a study says at its end, or so far."""
     end = said_at_end(view)
     verdict = str(end.get("verdict") or "")
-    default = verdict in ("tie", "defaults") or end.get("arm") == 0 or not view.runs("test", "best")
+    default = verdict in ("tie", "defaults") or not view.runs("test", "best")
     arm = "default" if default and view.runs("test", "default") else "best"
     said = end.get("difference")
     if verdict in VERDICTS and said:
