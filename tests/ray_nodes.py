@@ -91,6 +91,7 @@ class Nodes:
         self.env = os.environ | {
             "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1",
+            "RAY_raylet_start_wait_time_s": str(int(HANG_S)),
             "RAY_health_check_failure_threshold": "3", "RAY_health_check_period_ms": "1000",
             "PYTHONPATH": str(Path(ptal_ray.__file__).parents[1]),
         } | (env or {})  # fmt: skip

@@ -25,6 +25,7 @@ from ptal_ray.tracking import tracker as mlflow_tracker
 from ptal_ray.tracking.tracker import MlflowTracker
 
 NAME = "apn_demo-20260801-12000"  # and a digit
+AWAY_S = 12.0
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def tracked_at_once(folder: Path, uri: str, count: int) -> list[Path]:
 
 @pytest.mark.cluster
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "count"), [("server", 8), ("database", 4)])
+@pytest.mark.parametrize(("kind", "count"), [("server", 5), ("database", 3)])
 def test_studies_at_once_on_a_fresh_database(
     kind: str, count: int, postgres: Postgres, service: Service, place: Path
 ) -> None:
@@ -166,7 +167,7 @@ def test_a_server_that_answers_too_late_makes_no_run_twice(
 
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_a_server_that_is_away_for_half_a_minute(
+def test_a_server_that_is_away_for_a_while(
     service: Service, place: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With the pauses that a user has: nothing is lost, nothing doubled, nobody waits."""
@@ -179,8 +180,9 @@ def test_a_server_that_is_away_for_half_a_minute(
     service.stop()
     began = time.monotonic()
     grow(study, range(3, 8), 1.0, pause_s=0.1)
-    assert time.monotonic() - began < 5, "the search waits for the server"
-    time.sleep(30 - (time.monotonic() - began))
+    left = AWAY_S - (time.monotonic() - began)
+    assert left > 0, "the search waits for the server"
+    time.sleep(left)
     service.start()
     study.finals()
     study.end()

@@ -333,7 +333,7 @@ def test_a_killed_search_is_finished_by_another_machine(moved: dict[str, Any]) -
     assert len(seen) == len({pair[:2] for pair in seen})  # what was done again gave the same
     again = [e for e in events[whole.count(b"\n") :] if e["event"] == "trial_start"]
     assert any(e["from_step"] > 0 for e in again)  # its checkpoint came along
-    assert {e["arm"] for e in events if e["event"] == "final_report"} >= {"best", "default"}
+    assert "default" in {e["arm"] for e in events if e["event"] == "final_report"}
 
 
 @pytest.mark.cluster
