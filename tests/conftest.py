@@ -21,6 +21,7 @@ from ptal_ray.storage.folder import Folder
 sys.path.insert(0, str(Path(__file__).parent))
 
 torch.set_num_threads(1)  # on cores that others use too, threads wait for each other
+HANG_S = 900.0  # what takes longer hangs; anything else may be slow on a machine that others use
 SHARED = Path(os.environ.get("PTAL_SHARED", Path(__file__).parents[2] / "shared"))
 
 

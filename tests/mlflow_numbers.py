@@ -100,11 +100,12 @@ def _add(curves: Curves, step: int, values: dict[str, float]) -> None:
 
 
 def _add_summaries(found: dict[str, Curves], events: list[Event]) -> None:
-    """Mean and spread over the seeds of every arm, the winner's also in the study."""
+    """Mean and spread over the seeds of every arm, the recommended one's also in the study."""
     arms: dict[str, dict[int, FinalReport]] = defaultdict(dict)
     for event in events:
         if isinstance(event, FinalReport):
             arms[f"{event.role}/{event.arm}"].setdefault(event.seed, event)
+    recommended = "test/best" if "test/best" in arms else "test/default"
     for arm, seeds in arms.items():
         found[arm] = {("seeds", 0): [float(len(seeds))]}
         for name in _shown(next(iter(seeds.values())).metrics):
@@ -120,7 +121,7 @@ def _add_summaries(found: dict[str, Curves], events: list[Event]) -> None:
                     half = STUDENT[len(values)] * sd / math.sqrt(len(values))
                     found[arm][f"{name}_low", 0] = [mean - half]
                     found[arm][f"{name}_high", 0] = [mean + half]
-        if arm == "test/best":
+        if arm == recommended:
             found["study"] |= found[arm]
 
 

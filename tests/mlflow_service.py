@@ -14,6 +14,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from conftest import HANG_S
+
 from ptal_ray.tracking.server import Server
 
 
@@ -57,7 +59,7 @@ class Service:
                 command, env=environment, cwd=self.folder, start_new_session=True,
                 stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
-        until = time.monotonic() + 180
+        until = time.monotonic() + HANG_S
         while self.process.poll() is None and time.monotonic() < until:
             with suppress(OSError):
                 urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from conftest import HANG_S
 from ray_head import free_ports
 
 import ptal_ray
@@ -90,6 +91,7 @@ class Nodes:
         self.env = os.environ | {
             "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1",
+            "RAY_raylet_start_wait_time_s": str(int(HANG_S)),
             "RAY_health_check_failure_threshold": "3", "RAY_health_check_period_ms": "1000",
             "PYTHONPATH": str(Path(ptal_ray.__file__).parents[1]),
         } | (env or {})  # fmt: skip
@@ -165,7 +167,7 @@ class Nodes:
 
     def wait_for(self, num: int) -> None:
         """Returns once `num` nodes are alive."""
-        until = time.time() + 180
+        until = time.time() + HANG_S
         while time.time() < until:
             if self.alive() == num:
                 return
@@ -183,7 +185,9 @@ class Nodes:
         done = self.run([sys.executable, "-c", code], timeout=60)
         return int(done.stdout) if done.returncode == 0 else 0
 
-    def run(self, command: list[str], timeout: float = 300, **more) -> subprocess.CompletedProcess:
+    def run(
+        self, command: list[str], timeout: float = HANG_S, **more
+    ) -> subprocess.CompletedProcess:
         """Runs a command on the head's node."""
         return subprocess.run(
             [*self.network.inside(0), *command], capture_output=True, text=True,

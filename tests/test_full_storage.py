@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_store
+from conftest import HANG_S, make_store
 from made_events import report, study_start
 from small_study import small_study
 from test_search_cli import gone, lay_out, started, wait_for
@@ -147,7 +147,7 @@ def test_a_search_whose_disk_fills_up_goes_on_after_room_is_made(
     studies = small_disk / "studies"
     wait_for(studies, lambda events: any(isinstance(e, Report) for e in events))
     filler = fill(small_disk)
-    _, said = first.communicate(timeout=400)
+    _, said = first.communicate(timeout=HANG_S)
     assert first.returncode == 1, said
     line = said.strip().splitlines()[-1]
     assert "storage full: " in line
@@ -158,7 +158,7 @@ def test_a_search_whose_disk_fills_up_goes_on_after_room_is_made(
     assert not [e for e in before if isinstance(e, TrialEnd) and e.state == "failed"]
     filler.unlink()
     again = started(tmp_path, "--resume", str(directory))
-    _, said = again.communicate(timeout=400)
+    _, said = again.communicate(timeout=HANG_S)
     assert again.returncode == 0, said
     events = read_events(directory / "events.jsonl")
     assert events[: len(before)] == before

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conftest import HANG_S
 from mlflow_numbers import assert_all_numbers, assert_runs_are_right, logged_runs
 from mlflow_service import Service
 from postgres_service import Postgres, running_postgres
@@ -24,7 +25,8 @@ from ptal_ray.study.events import EventLog
 from ptal_ray.tracking import tracker as mlflow_tracker
 from ptal_ray.tracking.tracker import MlflowTracker
 
-NAME = "apn_demo-20260801-12000"
+NAME = "apn_demo-20260801-12000"  # and a digit
+AWAY_S = 12.0
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +59,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlflow_tracker, "POLL_S", 0.05)
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
-    deadline = time.monotonic() + timeout_s
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + HANG_S
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -84,7 +86,7 @@ def tracked_at_once(folder: Path, uri: str, count: int) -> list[Path]:
         process.stdin.write("go\n")
         process.stdin.flush()
     for process in processes:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=HANG_S)
         assert process.returncode == 0, err
         assert json.loads(out) == [], err
         assert err == ""
@@ -93,7 +95,7 @@ def tracked_at_once(folder: Path, uri: str, count: int) -> list[Path]:
 
 @pytest.mark.cluster
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "count"), [("server", 8), ("database", 4)])
+@pytest.mark.parametrize(("kind", "count"), [("server", 5), ("database", 3)])
 def test_studies_at_once_on_a_fresh_database(
     kind: str, count: int, postgres: Postgres, service: Service, place: Path
 ) -> None:
@@ -101,7 +103,7 @@ def test_studies_at_once_on_a_fresh_database(
     database = service.backend if kind == "server" else postgres.fresh()
     studies = tracked_at_once(place, service.uri if kind == "server" else database, count)
     for study in studies:
-        assert assert_all_numbers(database, study) > 300
+        assert assert_all_numbers(database, study) > 100
         assert_runs_are_right(database, study)
     assert len({logged_runs(database, s)[0]["study"].info.experiment_id for s in studies}) == 1
 
@@ -129,7 +131,7 @@ def test_a_database_that_crashes_while_trackers_write(
     for study, tracker in zip(studies, trackers, strict=True):
         study.finals()
         study.end()
-        assert tracker.close(120) == ()
+        assert tracker.close(HANG_S) == ()
         assert_all_numbers(database, study.directory)
         assert_runs_are_right(database, study.directory)
     assert "the search goes on and events stay in" in caplog.text
@@ -146,7 +148,7 @@ def test_a_server_that_answers_too_late_makes_no_run_twice(
 ) -> None:  # fmt: skip
     """Its database takes no new run for a while, then all that were asked for."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
-    study = SyntheticStudy(place / NAME, features="late")
+    study = SyntheticStudy(place / f"{NAME}0", features="late")
     tracker = MlflowTracker(study.directory, service.uri)
     tracker.start()
     with postgres.connect(service.backend) as connection:
@@ -159,18 +161,18 @@ def test_a_server_that_answers_too_late_makes_no_run_twice(
     grow(study, range(2), 1.0, pause_s=0.01)
     study.finals()
     study.end()
-    assert tracker.close(120) == ()
+    assert tracker.close(HANG_S) == ()
     assert_all_numbers(service.backend, study.directory)
     assert_runs_are_right(service.backend, study.directory)
 
 
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_a_server_that_is_away_for_half_a_minute(
+def test_a_server_that_is_away_for_a_while(
     service: Service, place: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With the pauses that a user has: nothing is lost, nothing doubled, nobody waits."""
-    study = SyntheticStudy(place / NAME, features="away")
+    study = SyntheticStudy(place / f"{NAME}0", features="away")
     tracker = MlflowTracker(study.directory, service.uri)
     tracker.start()
     study.begin()
@@ -179,13 +181,14 @@ def test_a_server_that_is_away_for_half_a_minute(
     service.stop()
     began = time.monotonic()
     grow(study, range(3, 8), 1.0, pause_s=0.1)
-    assert time.monotonic() - began < 5, "the search waits for the server"
-    time.sleep(30 - (time.monotonic() - began))
+    left = AWAY_S - (time.monotonic() - began)
+    assert left > 0, "the search waits for the server"
+    time.sleep(left)
     service.start()
     study.finals()
     study.end()
     wait_until(lambda: "answers again" in caplog.text)
-    assert tracker.close(60) == ()
+    assert tracker.close(HANG_S) == ()
     assert_all_numbers(service.backend, study.directory)
     assert_runs_are_right(service.backend, study.directory)
     gone, back = (record.message for record in caplog.records)
@@ -217,7 +220,7 @@ def test_passwords_and_tokens_are_kept_nowhere(
     study.whole(3)
     tracker = MlflowTracker(study.directory, uri)
     tracker.start()
-    assert tracker.close(60) == ()
+    assert tracker.close(HANG_S) == ()
     assert_all_numbers(uri, study.directory)
     (place / "report").mkdir()
     tracker = MlflowTracker(study.directory, uri)

@@ -15,6 +15,7 @@ from synthetic_study import SyntheticStudy
 
 import ptal_ray
 from ptal_ray.tracking import views
+from ptal_ray.tracking.experiments import set_tag
 from ptal_ray.tracking.naming import MOST_METRICS
 from ptal_ray.tracking.tracker import MlflowTracker, view_links
 
@@ -75,6 +76,33 @@ def test_a_view_holds_what_mlflow_reads(client):
     assert kind == "deflate"
     assert state["selectedColumns"][0] == "metrics.`test/mAP_avg`"
     assert len([name for name in tags if name.startswith("mlflow.sharedViewState.")]) == 4
+
+
+class Crowded:
+    """A client whose database declines its first tags: another study has just set the same."""
+
+    def __init__(self, code, times):
+        self.code, self.times, self.tags = code, times, {}
+
+    def set_experiment_tag(self, experiment, key, value):
+        from mlflow.exceptions import MlflowException
+
+        self.times -= 1
+        if self.times >= 0:
+            raise MlflowException("duplicate key value", error_code=self.code)
+        self.tags[experiment, key] = value
+
+
+def test_a_view_that_another_study_makes_at_the_same_moment_is_replaced():
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import BAD_REQUEST, TEMPORARILY_UNAVAILABLE
+
+    client = Crowded(BAD_REQUEST, times=1)
+    set_tag(client, "7", "key", "value")
+    assert client.tags == {("7", "key"): "value"}
+    for code, times in ((BAD_REQUEST, 2), (TEMPORARILY_UNAVAILABLE, 1)):
+        with pytest.raises(MlflowException, match="duplicate"):
+            set_tag(Crowded(code, times), "7", "key", "value")
 
 
 def test_every_run_says_what_it_is_and_has_few_names(client):

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_store
+from conftest import HANG_S, make_store
 from object_store import BUCKET, object_store
 from ray_nodes import Network, Nodes
 from small_study import small_space
+from test_search_cli import ended_well
 
 from ptal_ray.study.event_types import Report, StudyEnd, TrialEnd, TrialStart
 from ptal_ray.study.events import read_events
@@ -43,11 +44,13 @@ def events(folder: Path) -> list[dict[str, Any]]:
     return read_events(found[0]) if found else []
 
 
-def wait_for(folder: Path, holds: Any, limit_s: float = 120) -> None:
-    until = time.time() + limit_s
+def wait_for(folder: Path, holds: Any) -> None:
+    until = time.time() + HANG_S
     while time.time() < until:
-        if holds(events(folder)):
+        log = events(folder)
+        if holds(log):
             return
+        assert not ended_well(log), "the study ended before it got there"
         time.sleep(0.1)
     raise AssertionError("the study did not get there in time")
 
@@ -75,7 +78,7 @@ def test_a_lost_node_costs_no_trial(two: Nodes, tmp_path: Path) -> None:
 
     wait_for(tmp_path, both_report)
     two.kill(1)
-    out, err = search.communicate(timeout=400)
+    out, err = search.communicate(timeout=HANG_S)
     assert search.returncode == 0, err
     log = complete(tmp_path, 2)
     restarted = [e for e in log if isinstance(e, TrialStart) and e.from_step > 0]
@@ -95,7 +98,7 @@ def test_trials_of_two_workers_outlive_a_node(tmp_path: Path) -> None:
         wait_for(tmp_path, both_report)
         assert [len(nodes.on(k, "RayTrainWorker")) for k in (0, 1)] == [2, 2]
         nodes.kill(1)
-        _, err = search.communicate(timeout=400)
+        _, err = search.communicate(timeout=HANG_S)
         assert search.returncode == 0, err
         assert complete(tmp_path, 3)
     finally:
@@ -112,7 +115,7 @@ def test_a_search_makes_a_cluster_grow_and_no_further(tmp_path: Path) -> None:
         command = lay_out(tmp_path, "budget.max_steps=160", "final.seeds=1", "budget.trials=4")
         grow = ["--autoscale", "--max-concurrent", "2"]
         search = nodes.popen([*command, *grow, "--address", nodes.address], cwd=tmp_path)
-        _, err = search.communicate(timeout=400)
+        _, err = search.communicate(timeout=HANG_S)
         assert search.returncode == 0, err
         log = complete(tmp_path, 4)
         running: set[int] = set()
@@ -160,7 +163,7 @@ def test_nodes_that_share_no_files(tmp_path: Path) -> None:
         search = nodes.popen([*command, *options, "--address", nodes.address], cwd=own)
         wait_for(own / "cache" / ".remote", both_report)
         nodes.kill(1)
-        out, err = search.communicate(timeout=400)
+        out, err = search.communicate(timeout=HANG_S)
         assert search.returncode == 0, err
         log = complete(own / "cache" / ".remote", 2)
         restarted = [e.from_step for e in log if isinstance(e, TrialStart)][2:]

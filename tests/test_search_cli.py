@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import make_store
+from conftest import HANG_S, make_store
 from small_study import small_space, small_study
 
 import ptal_ray
@@ -27,6 +27,7 @@ from ptal_ray.errors import NoTrialFinished
 from ptal_ray.storage.lock import locked
 from ptal_ray.study import asked, flags
 from ptal_ray.study.event_types import (
+    Event,
     FinalReport,
     Recommendation,
     Report,
@@ -225,13 +226,19 @@ def test_the_second_signal_ends_the_process() -> None:
     assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE).returncode == 130
 
 
+def ended_well(events: list[Event]) -> bool:
+    return bool(events) and isinstance(events[-1], StudyEnd) and events[-1].state == "done"
+
+
 def wait_for(study: Path, holds: Callable[[list[dict[str, Any]]], bool]) -> None:
     """Returns once the events of the first study below a folder satisfy `holds`."""
-    until = time.time() + 240
+    until = time.time() + HANG_S
     while time.time() < until:
         found = list(study.glob("*/events.jsonl"))
-        if found and holds(read_events(found[0])):
+        events = read_events(found[0]) if found else []
+        if holds(events):
             return
+        assert not ended_well(events), "the study ended before it got there"
         time.sleep(0.05)
     raise AssertionError("the study did not get there in time")
 
@@ -259,7 +266,7 @@ def left_over(folder: Path) -> Iterator[psutil.Process]:
 
 
 def gone(folder: Path) -> bool:
-    until = time.time() + 15
+    until = time.time() + 60
     while time.time() < until and list(left_over(folder)):
         time.sleep(0.1)
     return not list(left_over(folder))
@@ -290,13 +297,13 @@ def survivor(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     second = started(folder, "--resume", str(directory))
     wait_for(studies, lambda events: any(isinstance(e, Report) for e in events[len(killed) :]))
     second.send_signal(signal.SIGINT)
-    _, said = second.communicate(timeout=60)
+    _, said = second.communicate(timeout=HANG_S)
     interrupted = read_events(directory / "events.jsonl")
     interrupted_clean = gone(folder)
 
     command = shlex.split(said.strip().splitlines()[-1])
     third = started(folder, *command[3:], "--json")
-    printed, shown = third.communicate(timeout=150)
+    printed, shown = third.communicate(timeout=HANG_S)
     return {
         "folder": folder, "directory": directory, "killed": killed, "killed_clean": killed_clean,
         "interrupted": interrupted, "interrupted_clean": interrupted_clean, "said": said,

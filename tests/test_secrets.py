@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import make_store
+from conftest import HANG_S, make_store
 from mlflow_service import Service, fresh_database
 from test_search_cli import MARK, lay_out, left_over
 
@@ -71,7 +71,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
             process = subprocess.Popen(
                 command, cwd=folder, env=env, stdout=said, stderr=subprocess.STDOUT
             )
-            until = time.time() + 480
+            until = time.time() + HANG_S
             while process.poll() is None and time.time() < until:
                 addresses |= listening(folder)
                 time.sleep(2)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import HANG_S
 
 CLUSTERS = Path(__file__).parents[1] / "clusters"
 
@@ -100,7 +101,7 @@ def slurm(folder, script, words, *, head_ip, srun=SRUN):
     try:
         return subprocess.run(
             [*ALONE, "bash", "-c", INSIDE, "_", CLUSTERS / script, *words],
-            env=environment, cwd=folder, capture_output=True, text=True, timeout=300,
+            env=environment, cwd=folder, capture_output=True, text=True, timeout=HANG_S,
         )  # fmt: skip
     finally:
         shutil.rmtree(f"/tmp/ptal-{job}", ignore_errors=True)

@@ -11,10 +11,11 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import pytest
-from conftest import make_store
+from conftest import HANG_S, make_store
 from object_store import BUCKET, SECRET, ObjectStore
 from small_study import begun, small_space
 from test_conductor import Desk
@@ -29,7 +30,7 @@ from ptal_ray.storage.folder import Folder
 from ptal_ray.study import job as jobs
 from ptal_ray.study import mirror
 from ptal_ray.study.event_types import FinalReport, Report, TrialEnd, TrialStart
-from ptal_ray.study.events import EventLog, read_events
+from ptal_ray.study.events import EventLog, parse_events, read_events
 from ptal_ray.study.job import STANDBY, Job, JobRun
 from ptal_ray.study.mirror import Mirror, check_out
 from ptal_ray.study.retention import Retention
@@ -261,18 +262,19 @@ def test_the_best_checkpoints_are_kept(study: Study) -> None:
     assert sorted(n for n in remote.names()) == [f"00000/{CHECKPOINT}", f"00000/{REPORT}"]
 
 
-def wait_until_one_ended_and_one_runs(studies: Folder) -> str:
+def wait_until_one_ended_and_one_runs(studies: Folder, search: Popen[str]) -> str:
     """Returns once the mirrored events say so; the name of the study."""
-    until = time.time() + 300
+    until = time.time() + HANG_S
     while time.time() < until:
         for name in studies.names(below=False):
             text = (studies / name / "events.jsonl").read() or b""
-            events = [json.loads(line) for line in text.splitlines()]
+            events = parse_events(text.splitlines(), Path(name))
             reported = {e.trial for e in events if isinstance(e, Report)}
             ended = {e.trial for e in events if isinstance(e, TrialEnd)}
             if ended and reported - ended:
                 return name
-        time.sleep(0.5)
+        assert search.poll() is None, search.communicate()
+        time.sleep(0.2)
     raise AssertionError("the study did not get there in time")
 
 
@@ -283,7 +285,7 @@ def moved(
     """A study at an address, killed with -9 and finished by a machine that has nothing of it."""
     folder = tmp_path_factory.mktemp("moved")
     shelf = Folder.parse(f"s3://{BUCKET}/moved")
-    overrides = ("budget.max_steps=160", "final.seeds=1", "final.top=1", "budget.trials=3")
+    overrides = ("budget.max_steps=320", "final.seeds=1", "final.top=1", "budget.trials=2")
     store = make_store(folder / "tiny", train=9)
     lay_out(folder, Path("tiny"), *overrides)
     for file in store.iterdir():
@@ -292,10 +294,12 @@ def moved(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PTAL_DATA", str(shelf / "data"))
         patch.setenv("PTAL_CACHE", str(folder / "one"))
-        first = started(folder, "small.yaml", "--storage", str(shelf / "studies"))
+        # One trial at a time, and each to its end: the second is long enough to be seen running.
+        words = ("--scheduler", "none", "--max-concurrent", "1")
+        first = started(folder, "small.yaml", "--storage", str(shelf / "studies"), *words)
 
         try:
-            name = wait_until_one_ended_and_one_runs(shelf / "studies")
+            name = wait_until_one_ended_and_one_runs(shelf / "studies", first)
         finally:
             first.kill()
             first.communicate()
@@ -303,7 +307,7 @@ def moved(
         killed = (shelf / "studies" / name / "events.jsonl").read() or b""
         patch.setenv("PTAL_CACHE", str(folder / "two"))
         second = started(folder, "--resume", str(shelf / "studies" / name), "--json")
-        printed, said = second.communicate(timeout=400)
+        printed, said = second.communicate(timeout=HANG_S)
     yield {
         "folder": folder, "remote": shelf / "studies" / name, "clean": clean, "killed": killed,
         "printed": printed, "said": said, "code": second.returncode,
@@ -323,14 +327,14 @@ def test_a_killed_search_is_finished_by_another_machine(moved: dict[str, Any]) -
     whole = moved["killed"][: moved["killed"].rfind(b"\n") + 1]
     assert whole.count(b"trial_end") >= 1
     assert text.startswith(whole)
-    events = [json.loads(line) for line in text.splitlines()]
+    events = parse_events(text.splitlines(), Path("events.jsonl"))
     ends = [e.trial for e in events if isinstance(e, TrialEnd)]
-    assert sorted(ends) == list(range(3))
+    assert sorted(ends) == [0, 1]
     seen = {(e.trial, e.step, e.objective) for e in events if isinstance(e, Report)}
     assert len(seen) == len({pair[:2] for pair in seen})  # what was done again gave the same
     again = [e for e in events[whole.count(b"\n") :] if isinstance(e, TrialStart)]
     assert any(e.from_step > 0 for e in again)  # its checkpoint came along
-    assert {e.arm for e in events if isinstance(e, FinalReport)} >= {"best", "default"}
+    assert "default" in {e.arm for e in events if isinstance(e, FinalReport)}
 
 
 @pytest.mark.cluster

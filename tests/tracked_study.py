@@ -36,7 +36,7 @@ def main() -> None:
     grow(study, range(4), share, pause_s=0.1)
     study.finals()
     study.end()
-    print(json.dumps(tracker.close(240.0)))
+    print(json.dumps(tracker.close(600.0)))
 
 
 if __name__ == "__main__":

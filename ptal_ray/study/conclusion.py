@@ -84,8 +84,7 @@ def conclusion(view: StudyView) -> Conclusion:
     best = recommended(view)
     verdict = best.verdict if best else ""
     role = "test" if view.has_test else "deploy"
-    default = verdict in ("tie", "defaults") or (best is not None and best.arm == 0)
-    default = default or not view.runs(role, "best")
+    default = verdict in ("tie", "defaults") or not view.runs(role, "best")
     arm = "default" if default and view.runs(role, "default") else "best"
     if best and verdict in VERDICTS and best.difference:
         bounds = (best.difference.get("low"), best.difference.get("high"))

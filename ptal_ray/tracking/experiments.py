@@ -30,6 +30,19 @@ def new_experiment(client: Any, name: str, location: str | None, tags: Mapping[s
         return living(found)
 
 
+def set_tag(client: Any, experiment: str, key: str, value: str) -> None:
+    """Sets a tag of an experiment. Of several studies that set a new one at the same moment, the
+    database declines all but the first; they repeat it, and so replace the first one's."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_experiment_tag(experiment, key, value)
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        client.set_experiment_tag(experiment, key, value)
+
+
 def living(experiment: Any) -> str:
     """The id of an experiment.
 

@@ -17,7 +17,7 @@ from ptal_ray.errors import TrackingError
 from ptal_ray.storage.lock import locked
 from ptal_ray.storage.place import results_root
 from ptal_ray.tracking import model, views
-from ptal_ray.tracking.experiments import living, new_experiment
+from ptal_ray.tracking.experiments import living, new_experiment, set_tag
 from ptal_ray.tracking.pictures import with_addresses
 from ptal_ray.tracking.place import (
     artifact_location,
@@ -162,7 +162,7 @@ class Server:
             time_ms: when, milliseconds since 1970.
         """
         for view in saved:
-            self._client.set_experiment_tag(self._experiment, *view.tag(time_ms))
+            set_tag(self._client, self._experiment, *view.tag(time_ms))
         return self._experiment
 
     def add_metrics(self, key: str, values: Mapping[tuple[str, int], tuple[float, int]]) -> None:
