@@ -42,24 +42,34 @@ class DummyTrial(tune.Trainable):
         time.sleep(SLEEP_S if self._job else 0.2)
         if not self._job:
             return {"done": False, "failed": None, "standby": True}
-        step = next(self._steps)
-        done = step == self._plan["report_steps"][-1]
-        found = made_up(self._plan["train"], step)
-        return found | {
-            "settings": [found["objective"]], "step": step, "decode": {}, "seconds": SLEEP_S,
-            "to_first_step_s": 0.01, "done": done, "failed": None,
-            "event": self._final(step) if self._job["final"] else {},
-        }  # fmt: skip
+        return result_of(self._plan, self._job["final"], next(self._steps))
 
-    def _final(self, step: int) -> dict[str, Any]:
-        role, arm, seed = self._job["final"]
-        value = made_up(self._plan["train"], step)["objective"]
-        split = "test" if role == "test" else "val"
-        return {
-            "event": "final_report", "role": role, "arm": arm, "seed": seed, "step": step,
-            "params": self._plan["train"], "decode": self._plan["decode"], "detections": "",
-            "metrics": {f"{split}/mAP_avg": value},
-        }  # fmt: skip
+
+def result_of(plan: dict[str, Any], final: Any, step: int) -> dict[str, Any]:
+    """What a trial says at a report step.
+
+    Args:
+        plan: its configuration.
+        final: (role, arm, seed) of a run after the search; None for a search trial.
+        step: the step.
+    """
+    found = made_up(plan["train"], step)
+    return found | {
+        "settings": [found["objective"]], "step": step, "decode": {}, "seconds": SLEEP_S,
+        "to_first_step_s": 0.01, "done": step == plan["report_steps"][-1], "failed": None,
+        "event": _final(plan, final, step) if final else {},
+    }  # fmt: skip
+
+
+def _final(plan: dict[str, Any], final: Any, step: int) -> dict[str, Any]:
+    role, arm, seed = final
+    value = made_up(plan["train"], step)["objective"]
+    split = "test" if role == "test" else "val"
+    return {
+        "event": "final_report", "role": role, "arm": arm, "seed": seed, "step": step,
+        "params": plan["train"], "decode": plan["decode"], "detections": "",
+        "metrics": {f"{split}/mAP_avg": value},
+    }  # fmt: skip
 
 
 def made_up(train: dict[str, Any], step: int) -> dict[str, Any]:
