@@ -11,7 +11,7 @@ from typing import Any
 from ptal_ray.reporting.text import study_metric
 from ptal_ray.study.conclusion import tested_difference
 from ptal_ray.study.study import RECOMMENDED, Study
-from ptal_ray.study.view import StudyView, summarise
+from ptal_ray.study.view import StudyView, loads, summarise
 from ptal_ray.tracking.server import tracking_uri
 from ptal_ray.tracking.tracker import view_links
 from ptal_ray.training.selection import called, main_figure
@@ -39,6 +39,7 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
         **recommendation(view),
         "objective": "points score" if study_metric(view) == "points" else "mAP",
         "test": tests if "best" in tests or not tests else {"best": tests["default"]} | tests,
+        "ensemble": _ensemble(report),
         "note": view.study.get("note", ""),
         "report": str(report),
         "mlflow": tracking_uri(),
@@ -61,6 +62,13 @@ def recommendation(view: StudyView) -> dict[str, Any]:
         "best_trial": view.best.number if view.best else None,
         "runs": _runs(view),
     }
+
+
+def _ensemble(report: Path) -> dict[str, Any] | None:
+    """The row of the report on averaged scores; None where it has none."""
+    path = report / "result.json"
+    found = loads(path.read_text("utf-8")).get("ensemble") if path.exists() else None
+    return found if isinstance(found, dict) else None
 
 
 def _runs(view: StudyView) -> dict[str, Any] | None:
