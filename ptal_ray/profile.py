@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--policy", choices=POLICIES, default="race", help="driver: of the study (default: race)"
     )
+    parser.add_argument(
+        "--without-ray", action="store_true", help="driver: all of it but Ray, Tune and MLflow"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 

@@ -60,11 +60,12 @@ def profile_driver(trials: int, concurrent: int, policy: str) -> dict[str, Any]:
     stop early are small shares, so that a budget of 1,000 would be many thousand trials.
     """
     with tempfile.TemporaryDirectory() as folder:
-        study = _study(Path(folder), trials, concurrent, policy)
+        study = driven_study(Path(folder), trials, concurrent, policy)
         return _run(study, f"sqlite:///{folder}/mlflow.db", concurrent)
 
 
-def _study(folder: Path, trials: int, concurrent: int, policy: str) -> Study:
+def driven_study(folder: Path, trials: int, concurrent: int, policy: str) -> Study:
+    """A study that trains nothing; see `profile_driver`."""
     store = random_store(folder / "store", videos=24, snippets=8, dim=4, classes=2, points=2)
     method = next(n for n in names() if "." not in n)
     space = parse_space(

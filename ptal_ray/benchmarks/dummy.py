@@ -44,22 +44,33 @@ class DummyTrial(tune.Trainable):
         time.sleep(SLEEP_S if self._job else 0.2)
         if not self._job:
             return StandBy().plain()
-        step = next(self._steps)
-        found = made_up(self._plan["train"], step)
-        return Reported(
-            step=step, **found, settings=(found["objective"],), decode={}, seconds=SLEEP_S,
-            to_first_step_s=0.01, done=step == self._plan["report_steps"][-1],
-            event=self._final(step) if self._job["final"] else None,
-        ).plain()  # fmt: skip
+        return made_report(self._plan, self._job["final"], next(self._steps)).plain()
 
-    def _final(self, step: int) -> FinalReport:
-        role, arm, seed = self._job["final"]
-        value = made_up(self._plan["train"], step)["objective"]
-        split = "test" if role == "test" else "val"
-        return FinalReport(
-            role=role, arm=arm, seed=seed, step=step, params=self._plan["train"],
-            decode=self._plan["decode"], metrics={f"{split}/mAP_avg": value},
-        )  # fmt: skip
+
+def made_report(plan: dict[str, Any], final: Any, step: int) -> Reported:
+    """What a trial says at a report step.
+
+    Args:
+        plan: its configuration.
+        final: (role, arm, seed) of a run after the search; None for a search trial.
+        step: the step.
+    """
+    found = made_up(plan["train"], step)
+    return Reported(
+        step=step, **found, settings=(found["objective"],), decode={}, seconds=SLEEP_S,
+        to_first_step_s=0.01, done=step == plan["report_steps"][-1],
+        event=_final(plan, final, step) if final else None,
+    )  # fmt: skip
+
+
+def _final(plan: dict[str, Any], final: Any, step: int) -> FinalReport:
+    role, arm, seed = final
+    value = made_up(plan["train"], step)["objective"]
+    split = "test" if role == "test" else "val"
+    return FinalReport(
+        role=role, arm=arm, seed=seed, step=step, params=plan["train"], decode=plan["decode"],
+        metrics={f"{split}/mAP_avg": value},
+    )  # fmt: skip
 
 
 def made_up(train: dict[str, Any], step: int) -> dict[str, Any]:

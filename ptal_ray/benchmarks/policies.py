@@ -178,7 +178,8 @@ def race(search: Search) -> dict[str, Recommendation]:
 
 def warm(search: Search) -> dict[str, Recommendation]:
     """The race with an earlier search of the same table as evidence: of the other half of the
-    configurations, on the cells in the opposite order, not counted in its budget.
+    configurations, on the second half of the cells from the last one on, not counted in its
+    budget.
 
     Its best configurations come first; then the rest of this half, in the order of scores drawn
     from the posterior that the earlier search gives them, which stands for the searcher.
@@ -186,8 +187,9 @@ def warm(search: Search) -> dict[str, Recommendation]:
     arms = len(search.objective)
     before, own = np.arange(1, arms, 2), np.arange(2, arms, 2)
     earlier = _of(search, np.concatenate([[0], before]), EARLIER_BUDGET)
+    last = slice(None, search.objective.shape[1] // 2 - 1, -1)  # its cells decide nothing twice
     earlier = replace(
-        earlier, objective=earlier.objective[:, ::-1], cross_fitted=earlier.cross_fitted[:, ::-1]
+        earlier, objective=earlier.objective[:, last], cross_fitted=earlier.cross_fitted[:, last]
     )
     found = raced(earlier).belief()
     assert found is not None, "the defaults are scored before all others"

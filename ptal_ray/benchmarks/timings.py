@@ -39,6 +39,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     if args.target == "tracking":
         return profile_tracking(args)
     if args.target == "driver":
+        if args.without_ray:
+            from ptal_ray.benchmarks.desk import profile_desk
+
+            return profile_desk(args.trials, args.concurrent, args.policy)
         from ptal_ray.benchmarks.driver import profile_driver  # starts Ray, which no other does
 
         return profile_driver(args.trials, args.concurrent, args.policy)

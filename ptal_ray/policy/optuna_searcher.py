@@ -11,7 +11,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +27,7 @@ from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.space.domain import Domain
@@ -40,6 +40,7 @@ from ptal_ray.study.warm_start import tried_first
 # What optuna-dashboard calls the objective, by `selection.metric`.
 METRICS = {"map": "mAP", "points": "points score", "test": "test mAP"}
 JOURNAL = "optuna.journal"
+GOOD, MOST_LEARNT = 25, 256  # trials that a searcher learns from: the best, and all with the newest
 _STATES = {
     "complete": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
@@ -68,13 +69,13 @@ class OptunaSearcher:
         self._distributions = {k: distribution(d) for k, d in study.space.train.items()}
         self._grid = grid(study) if study.searcher == "grid" else None
         self._storage = open_journal(study.directory / JOURNAL)
-        self._optuna = optuna.create_study(
+        optuna.create_study(
             study_name=study.name,
             storage=self._storage,
             direction="maximize",
             load_if_exists=True,
-            pruner=NopPruner(),
         )
+        self._optuna = _Bounded(study.name, self._storage, pruner=NopPruner())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._optuna.set_metric_names([METRICS[study.space.selection.metric]])
@@ -192,6 +193,25 @@ class OptunaSearcher:
 
     def _trial_id(self, number: int) -> int:
         return int(self._storage.get_trial_id_from_study_id_trial_number(self._id, number))
+
+
+class _Bounded(optuna.Study):
+    """A study of which samplers see the best trials, all that TPE takes for good, and the newest:
+    the time of a suggestion grows with the trials that it is learnt from."""
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        found = super()._get_trials(deepcopy, states, use_cache)
+        if len(found) <= MOST_LEARNT:
+            return found
+        done = [t for t in found if t.state == TrialState.COMPLETE]
+        best = sorted(done, key=lambda t: (-(t.value or 0.0), t.number))[:GOOD]
+        kept = {t.number for t in best} | {t.number for t in found[-(MOST_LEARNT - GOOD) :]}
+        return [t for t in found if t.number in kept]
 
 
 class _Untried(BaseSampler):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from ptal_ray.policy.optuna_searcher import complete, distribution, grid
+from ptal_ray.policy.optuna_searcher import GOOD, MOST_LEARNT, complete, distribution, grid
 from ptal_ray.space.domain import Scalar
 from ptal_ray.space.untried import number_of_points, point, untried
 from ptal_ray.study.study import Study
@@ -20,7 +20,6 @@ from ptal_ray.study.warm_start import tried_first
 Floats = NDArray[np.float64]
 FIRST_RANDOM = 10  # arms before a searcher learns, the least that CMA-ES starts from
 MOST_CHANGED = 4  # parameters in which a configuration near the defaults differs from them
-GOOD, MOST_LEARNT = 25, 256  # arms that a searcher learns from: the best, and the newest others
 MOST_NEAR = 0.5  # share of the configurations near the defaults, where those are the best known
 
 

@@ -17,7 +17,7 @@ from ptal_ray.study.conclusion import (
 from ptal_ray.study.cross_validation import NOT_SEALED, cross_validated
 from ptal_ray.study.paper_compat import VALIDATED, habit
 from ptal_ray.study.study import Study
-from ptal_ray.study.view import StudyView, summarise
+from ptal_ray.study.view import StudyView, loads, summarise
 from ptal_ray.tracking.server import tracking_uri
 from ptal_ray.tracking.tracker import view_links
 from ptal_ray.training.selection import called, main_figure
@@ -48,6 +48,7 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
         **recommendation(view),
         "objective": "points score" if study_metric(view) == "points" else "mAP",
         "test": _with_best(tests) if view.has_test else None,
+        "ensemble": _ensemble(report),
         "deployable": any(run.metrics for run in view.deployable()),
         "note": view.study.note,
         "test_reads": test_reads(view),
@@ -91,6 +92,13 @@ def recommendation(view: StudyView) -> dict[str, Any]:
         "best_trial": view.best.number if view.best else None,
         "runs": _runs(view),
     }
+
+
+def _ensemble(report: Path) -> dict[str, Any] | None:
+    """The row of the report on averaged scores; None where it has none."""
+    path = report / "result.json"
+    found = loads(path.read_text("utf-8")).get("ensemble") if path.exists() else None
+    return found if isinstance(found, dict) else None
 
 
 def _runs(view: StudyView) -> dict[str, Any] | None:

@@ -53,7 +53,7 @@ def candidates(view: StudyView, study_dir: Path) -> Iterator[Candidate]:
         DataError: the selection videos have no annotated instance, or the store is not what it
             was, or no scores are left.
     """
-    store, space = _store(view, study_dir), resolved_space(view)
+    store, space = store_of(view, study_dir), resolved_space(view)
     kept = {
         trial.number: study_dir / "trials" / f"{trial.number:05d}" / "scores.npz"
         for trial in view.trials
@@ -87,7 +87,12 @@ def _candidates(
         yield Candidate(trial=trial.number, setting=index, videos=ids, map=value, points=points)
 
 
-def _store(view: StudyView, study_dir: Path) -> FeatureStore:
+def store_of(view: StudyView, study_dir: Path) -> FeatureStore:
+    """The data of a study.
+
+    Raises:
+        DataError: it is not here, or not what it was.
+    """
     path = study_dir / "study.json"
     plain = json.loads(path.read_text("utf-8")) if path.exists() else {}
     place = Path(plain.get("store", ""))

@@ -22,6 +22,7 @@ from ptal_ray.errors import DataError, PtalError, full_storage_named
 from ptal_ray.policy.importance import MIN_TRIALS, param_importance
 from ptal_ray.reporting import plots
 from ptal_ray.reporting.cross_validated import cross_validated_section
+from ptal_ray.reporting.ensemble import ensemble_row, ensemble_section
 from ptal_ray.reporting.html.report import report_html
 from ptal_ray.reporting.outcome import recommendation
 from ptal_ray.reporting.point_selection import point_selection
@@ -103,14 +104,15 @@ def _write(view: StudyView, study_dir: Path, folder: Path, name: str) -> None:
     shares = param_importance(view)
     shown, missing = _pictures(view, study_dir, folder, shares)
     commands = _commands(view, study_dir, name)
-    more = point_selection(view, study_dir)
+    row = ensemble_row(view, study_dir)
+    more = (*point_selection(view, study_dir), *ensemble_section(row))
     untested = cross_validated_section(view)
     text = markdown(view, shares, shown, missing, commands, more, untested)
     (folder / "REPORT.md").write_text(text, encoding="utf-8")
     whole = report_html(view, study_dir, commands)
     (folder / "report.html").write_text(whole, encoding="utf-8")
     (folder / "result.json").write_text(
-        dumps(result(view, shares), indent=1) + "\n", encoding="utf-8"
+        dumps(result(view, shares) | {"ensemble": row}, indent=1) + "\n", encoding="utf-8"
     )
     (folder / "space.yaml").write_text(resolved_space(view).to_yaml(), encoding="utf-8")
     if best := best_yaml(view):

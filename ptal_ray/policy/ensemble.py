@@ -1,0 +1,134 @@
+"""An ensemble of the best arms of a race: their scores averaged before decoding.
+
+Chosen and judged on the out-of-fold scores that the cells of the race left in their folders.
+
+Source: Caruana et al. 2004, Ensemble selection from libraries of models, greedy with replacement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ptal_ray.data.types import Scores
+from ptal_ray.policy.gate import Difference, compare
+
+SIZE = 5  # members, one that is taken twice counts twice
+Members = tuple[int, ...]  # arms, ascending
+Judge = Callable[[Members, int], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """What was chosen.
+
+    Args:
+        members: arms; of one that is there twice the scores count twice.
+        value: mean objective over the cells, of each with members chosen on the others.
+        difference: of these values to the single arm.
+    """
+
+    members: Members
+    value: float
+    difference: Difference
+
+
+def averaged(members: Sequence[Sequence[Scores]]) -> list[Scores]:
+    """The mean of the scores of each video.
+
+    Args:
+        members: of one or more models, the same videos in the same order.
+
+    Raises:
+        ValueError: an average is not defined; says why.
+    """
+    return [_mean(videos) for videos in zip(*members, strict=True)]
+
+
+def _mean(videos: Sequence[Scores]) -> Scores:
+    first, arrays = videos[0], {}
+    for name, own in first.arrays.items():
+        others = [video.arrays.get(name) for video in videos]
+        if any(o is None or o.shape != own.shape or o.dtype != own.dtype for o in others):
+            raise ValueError(f"the scores {name} of two models differ in shape or type")
+        stacked = np.stack([o for o in others if o is not None])
+        if own.dtype.kind == "f":
+            arrays[name] = stacked.mean(axis=0, dtype=np.float64).astype(own.dtype)
+        elif (stacked == own).all():
+            arrays[name] = own
+        else:
+            raise ValueError(f"the scores {name} are no numbers that can be averaged")
+    if any(video.id != first.id or video.arrays.keys() != first.arrays.keys() for video in videos):
+        raise ValueError("two models score other videos, or by other arrays")
+    return Scores(id=first.id, arrays=arrays)
+
+
+def choose_members(single: int, arms: Sequence[int], cells: Sequence[int], judge: Judge) -> Members:
+    """Arms whose averaged scores are best over cells, grown one by one from a single arm.
+
+    Args:
+        single: where it starts.
+        arms: that may be added, also again.
+        cells: that judge.
+        judge: the objective of members in a cell.
+    """
+
+    def value(members: Members) -> float:
+        return float(np.mean([judge(members, cell) for cell in cells]))
+
+    best: Members = (single,)
+    best_value = value(best)
+    while len(best) < SIZE:
+        wider = [tuple(sorted((*best, arm))) for arm in arms]
+        values = [value(members) for members in wider]
+        if not wider or max(values) <= best_value:
+            return best
+        best, best_value = wider[int(np.argmax(values))], max(values)
+    return best
+
+
+def find_ensemble(single: int, arms: Sequence[int], cells: Sequence[int], judge: Judge) -> Ensemble:
+    """The ensemble by all cells, and what one is worth whose members the other cells chose.
+
+    Args:
+        single, arms, judge: as for `choose_members`.
+        cells: two or more, in which all these arms have scores.
+    """
+    known: dict[tuple[Members, int], float] = {}
+
+    def kept(members: Members, cell: int) -> float:
+        if (members, cell) not in known:
+            known[members, cell] = judge(members, cell)
+        return known[members, cell]
+
+    found = []
+    for cell in cells:
+        others = [other for other in cells if other != cell]
+        found.append(kept(choose_members(single, arms, others, kept), cell))
+    apart = [value - kept((single,), cell) for value, cell in zip(found, cells, strict=True)]
+    return Ensemble(
+        members=choose_members(single, arms, cells, kept),
+        value=float(np.mean(found)),
+        difference=compare(apart, 0.0, fresh=False),
+    )
+
+
+def common_cells(
+    cells: Mapping[int, set[int]], single: int, most: int
+) -> tuple[list[int], list[int]]:
+    """The arms that share two cells or more with `single`, at most `most` of them with it, and the
+    cells that all of these have.
+
+    Args:
+        cells: of each arm, the best arms first.
+        single: an arm of them.
+        most: arms.
+    """
+    arms, shared = [single], set(cells[single])
+    for arm, own in cells.items():
+        if arm != single and len(arms) < most and len(shared & own) > 1:
+            arms.append(arm)
+            shared &= own
+    return arms, sorted(shared)

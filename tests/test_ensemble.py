@@ -1,0 +1,113 @@
+"""Averaged scores: which arms are averaged, what that is worth, and the row of the report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_race_study import run
+from toy_method import METHOD as TOY
+from toy_study import space, toy_store, use_toy
+
+from ptal_ray.data.types import Scores
+from ptal_ray.policy.ensemble import averaged, choose_members, common_cells, find_ensemble
+from ptal_ray.reporting import ensemble as rows
+from ptal_ray.reporting.ensemble import ensemble_row, ensemble_section
+from ptal_ray.reporting.outcome import summary
+from ptal_ray.reporting.report import write_report
+from ptal_ray.study.provenance import provenance
+from ptal_ray.study.study import create_study
+
+
+def scores(*values, **more):
+    return [Scores(id="v", arrays={"a": np.array(values, np.float32)} | more)]
+
+
+def test_scores_are_averaged_video_by_video():
+    (found,) = averaged([scores(0, 1), scores(1, 1), scores(1, 1)])
+    assert found.arrays["a"].tolist() == pytest.approx([2 / 3, 1]) and found.id == "v"
+    assert found.arrays["a"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (scores(1, 2, 3), "a of two models differ in shape"),
+        ([Scores(id="v", arrays={"a": np.zeros(2)})], "a of two models differ in shape or type"),
+        ([Scores(id="w", arrays={"a": np.zeros(2, np.float32)})], "score other videos"),
+        ([Scores(id="v", arrays={})], "a of two models differ"),
+        (scores(1, 2, b=np.zeros(1)), "by other arrays"),
+    ],
+)
+def test_scores_of_another_structure_have_no_average(other, said):
+    with pytest.raises(ValueError, match=said):
+        averaged([scores(1, 2), other])
+
+
+def test_whole_numbers_must_be_equal():
+    one, same = (scores(1, 2, b=np.array([3])) for _ in range(2))
+    assert averaged([one, same])[0].arrays["b"].tolist() == [3]
+    with pytest.raises(ValueError, match="b are no numbers that can be averaged"):
+        averaged([one, scores(1, 2, b=np.array([4]))])
+
+
+def near(target):
+    """A judge: the nearer the mean of the arms' numbers to a target, the better."""
+    return lambda members, cell: 1 - abs(np.mean(members) - target[cell])
+
+
+def test_members_are_added_while_they_help_and_may_come_twice():
+    assert choose_members(0, [0, 1], [0], near([1.0])) == (0, 1, 1, 1, 1)
+    assert choose_members(0, [0, 1, 3], [0], near([1.5])) == (0, 3)
+    assert choose_members(0, [0, 1], [0], near([0.0])) == (0,)
+
+
+def test_a_cell_is_judged_by_members_that_the_others_chose():
+    found = find_ensemble(0, [0, 2], [0, 1], near([0.0, 1.0]))
+    # the second cell alone takes (0, 2), which loses 1 in the first; the first takes (0,)
+    assert found.value == pytest.approx(np.mean([0.0, 0.0]))
+    assert found.difference.mean == pytest.approx(-0.5) and found.difference.cells == 2
+
+
+def test_arms_that_share_cells_with_the_single_one():
+    cells = {3: {0, 1, 2}, 1: {0}, 0: {0, 1, 2, 5}, 2: {1, 2}}
+    assert common_cells(cells, 0, 4) == ([0, 3, 2], [1, 2])
+    assert common_cells(cells, 0, 2) == ([0, 3], [0, 1, 2])
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    use_toy(monkeypatch)
+    monkeypatch.setattr(rows, "load", lambda name: TOY)
+    monkeypatch.setattr(
+        "ptal_ray.study.start_end.provenance", provenance
+    )  # a report names hardware
+    plan = replace(space("budget.trials=24"), policy="race")
+    return create_study(plan, toy_store(tmp_path), tmp_path / "studies", seed=5)
+
+
+def test_the_report_has_a_row_that_is_not_recommended(study, tmp_path):
+    from ptal_ray.training.stages import start
+
+    view = run(study, start)
+    row = ensemble_row(view, study.directory)
+    assert row["note"] == "" and row["test"] is None
+    assert sum(m["times"] for m in row["members"]) <= 5
+    assert row["validation"] - row["single"] == pytest.approx(row["difference"]["mean"])
+    assert all(view.trials[m["trial"]].arm == m["arm"] for m in row["members"])
+    assert "not tested" in ensemble_section(row)[0]
+    report = write_report(study.directory, tmp_path / "reports")
+    assert json.loads((report / "result.json").read_text())["ensemble"] == row
+    assert summary(study, report, ())["ensemble"] == row
+    assert "## Ensemble" in (report / "REPORT.md").read_text()
+
+
+def test_a_row_says_why_there_is_no_ensemble(study):
+    view = run(study)
+    for path in study.directory.glob("trials/*/scores.npz"):
+        path.unlink()
+    row = ensemble_row(view, study.directory)
+    assert row["members"] == [] and "scores in two cells or more" in row["note"]
+    assert row["note"] in ensemble_section(row)[0]
