@@ -191,14 +191,8 @@ def plan_import(source: Source) -> Plan:
         int((v.points.time_s >= v.grid.seconds(lengths[v.id])).sum())
         for v in kept if v.id in lengths
     )  # fmt: skip
-    # Without lists the subsets of the annotations hold, which may be of training alone.
-    for subset in ("train", "test") if source.lists else ("train",):
-        if not unknown and not any(v.subset == subset for v in kept):
-            text = (
-                f"{source.annotations}: the {subset} split is empty; check the subsets, the "
-                "points, or pass --train-list and --test-list"
-            )
-            problems.append(Problem(text, "splits without a video"))
+    if not unknown:
+        problems += _empty_splits(source, kept)
     dropped = sum(annotations.left_out.get(reason, 0) for reason in DROPPED)
     judge(kept, annotations.classes, problems, remarks, dropped=dropped)
     return Plan(
@@ -210,6 +204,20 @@ def plan_import(source: Source) -> Plan:
         examples=remarks.examples,
         problems=tuple(problems),
     )
+
+
+def _empty_splits(source: Source, videos: Sequence[PlannedVideo]) -> list[Problem]:
+    """Splits that need a video and have none: without lists the training split alone."""
+    needed = ("train", "test") if source.lists else ("train",)
+    return [
+        Problem(
+            f"{source.annotations}: the {subset} split is empty; check the subsets, the points, or "
+            "pass --train-list and --test-list",
+            "splits without a video",
+        )
+        for subset in needed
+        if not any(video.subset == subset for video in videos)
+    ]
 
 
 def _features(source: Source, videos: Iterable[AnnotatedVideo]) -> Mapping[str, FeatureFile]:

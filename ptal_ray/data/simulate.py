@@ -100,8 +100,7 @@ def simulate(
         `out`.
 
     Raises:
-        ConfigError: an argument is out of range.
-        DataError: an input file is wrong, or `out` exists.
+        ConfigError, DataError: an argument, an input file or `out` is wrong.
     """
     truth = _truth(annotations, train_list, test_list)
     recipe = Recipe(
