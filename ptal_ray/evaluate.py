@@ -33,6 +33,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("predictions", type=Path, metavar="PRED.json")
     parser.add_argument("--tiou", default="0.1:0.7:0.1", help="start:stop:step or a comma list")
     parser.add_argument("--subset", help="which subset of the ground truth, e.g. test")
+    parser.add_argument(
+        "--normalized",
+        action="store_true",
+        help="print mAP_N of DETAD: precision as if every class had as many instances as the "
+        "classes have on average",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object of fractions")
     parser.add_argument(
         "--drop-degenerate",
@@ -73,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             drop_degenerate=args.drop_degenerate,
             exclude=frozenset[str]().union(*map(named_ids, args.exclude)),
             drop_labels=frozenset(args.drop_label),
+            normalized=args.normalized,
         )
         print(json.dumps(result) if args.json else table(result))
         for text in result["notes"]:

@@ -195,3 +195,26 @@ def test_averages_are_over_the_asked_thresholds() -> None:
     assert result.per_tiou.tolist() == [1, 1, 0]
     assert result.average == pytest.approx(2 / 3)
     assert result.average_over((0.3, 0.7)) == 0.5
+
+
+def test_normalised_precision_by_hand() -> None:
+    """Class 0 has 1 instance and class 1 has 3, so both are judged as if they had 2."""
+    truth = {"v": segments([(0, 1, 0, 0), (2, 3, 1, 0), (4, 5, 1, 0), (6, 7, 1, 0)])}
+    found = {
+        "v": segments(
+            [(8, 9, 0, 0.9), (0, 1, 0, 0.8), (2, 3, 1, 0.9), (8, 9, 1, 0.8), (4, 5, 1, 0.7)]
+        )
+    }
+    plain, normal = (detection_map(truth, found, 2, (0.5,), normalized=n) for n in (False, True))
+    assert plain.per_class[:, 0] == pytest.approx([1 / 2, (1 + 2 / 3) / 3])
+    one = 2 / (2 + 1)  # recall 1 of 2 instances, and one false positive
+    two = (2 / 3 * 2) / (2 / 3 * 2 + 1)
+    assert normal.per_class[:, 0] == pytest.approx([one, (1 + two) / 3])
+    assert normal.average == pytest.approx((one + (1 + two) / 3) / 2)
+
+
+def test_normalised_precision_of_equal_classes_is_precision() -> None:
+    truth = {"v": segments([(0, 1, 0, 0), (2, 3, 1, 0)])}
+    found = {"v": segments([(8, 9, 0, 0.9), (0, 1, 0, 0.8), (2, 3, 1, 0.9)])}
+    plain, normal = (detection_map(truth, found, 2, (0.5,), normalized=n) for n in (False, True))
+    assert plain.per_class.tolist() == normal.per_class.tolist()

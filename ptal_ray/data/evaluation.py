@@ -53,6 +53,7 @@ def evaluate(
     drop_degenerate: bool = False,
     exclude: Set[str] = frozenset(),
     drop_labels: Set[str] = frozenset(),
+    normalized: bool = False,
 ) -> dict[str, Any]:
     """The object that --json prints.
 
@@ -63,6 +64,7 @@ def evaluate(
         drop_degenerate: leave out what is not finite, reversed or of length zero, except
             instances of length zero and detections that equal one.
         exclude, drop_labels: videos, and classes with their instances, to leave out.
+        normalized: mAP_N in place of mAP, see `detection_map`.
 
     Raises:
         DataError: a file is unreadable or of another layout.
@@ -73,7 +75,9 @@ def evaluate(
     )  # fmt: skip
     found = read_detections(predictions_path, truth, drop_degenerate=drop_degenerate)
     overlap = paired_tiou if drop_degenerate else official_tiou
-    result = detection_map(truth.segments, found.segments, len(truth.classes), tiou, overlap)
+    result = detection_map(
+        truth.segments, found.segments, len(truth.classes), tiou, overlap, normalized
+    )
     described = _described(truth, found, result, detection_notes(truth, found))
     if not result.per_tiou.any():
         described["notes"].append(f"mAP is 0: {zero_cause(truth, found, min(tiou))}")

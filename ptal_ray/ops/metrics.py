@@ -64,6 +64,7 @@ def detection_map(
     num_classes: int,
     tiou: Sequence[float],
     overlap: Overlap = official_tiou,
+    normalized: bool = False,
 ) -> MapResult:
     """Mean average precision over classes at each threshold.
 
@@ -79,15 +80,19 @@ def detection_map(
         num_classes: C; labels are below it.
         tiou: K thresholds.
         overlap: of predictions (start, end) with instances (start, end), element by element.
+        normalized: mAP_N, which has the precision that each class would have with as many
+            instances as the classes have on average.
 
-    Source: shared conventions section 3; ActivityNet evaluation code.
+    Source: shared conventions section 3; ActivityNet evaluation code; Alwassel et al. 2018
+        (DETAD), section 3.3, for mAP_N.
     """
     _, real, found = _ordered(truth, predictions, num_classes)
     thresholds = np.asarray(tiou, np.float64)
     level, hit = _match(real, found, thresholds, overlap)
     positives = np.bincount(real.label, minlength=num_classes)
-    per_class = average_precision(found.label, level, hit, positives, len(thresholds))
     has_truth = positives > 0
+    common = float(positives[has_truth].mean()) if normalized and has_truth.any() else None
+    per_class = average_precision(found.label, level, hit, positives, len(thresholds), common)
     per_tiou = per_class[has_truth].mean(axis=0) if has_truth.any() else np.zeros(len(thresholds))
     return MapResult(tiou=tuple(tiou), per_class=per_class, per_tiou=per_tiou)
 
@@ -269,9 +274,14 @@ def _deferred_acceptance(
 
 
 def average_precision(
-    label: Ints, level: Ints, hit: Ints, positives: Ints, num_levels: int
+    label: Ints,
+    level: Ints,
+    hit: Ints,
+    positives: Ints,
+    num_levels: int,
+    common: float | None = None,
 ) -> Floats:
-    """(C, K) interpolated average precision.
+    """(C, K) interpolated average precision; normalised to `common` instances of every class.
 
     Precision between two true positives only falls, so its envelope is that of the precisions at
     the true positives, and each of them raises recall by 1 / positives.
@@ -289,9 +299,11 @@ def average_precision(
     cell, place = cell[order], place[hit[order]]
     begins = np.flatnonzero(np.diff(cell, prepend=-1))
     for begin, end in zip(begins, np.append(begins[1:], len(cell)), strict=True):
-        precision = np.arange(1, end - begin + 1) / place[begin:end]
-        envelope = np.maximum.accumulate(precision[::-1])
         c, k = divmod(int(cell[begin]), num_levels)
+        true = np.arange(1, end - begin + 1)
+        false = place[begin:end] - true
+        right = true if common is None else true * common / positives[c]
+        envelope = np.maximum.accumulate((right / (right + false))[::-1])
         average[c, k] = envelope.sum() / positives[c]
     return average
 
