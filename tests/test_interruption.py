@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ import numpy as np
 import psutil
 import pytest
 from conftest import make_store
+
+from ptal_ray.process.interruption import interruptible
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
@@ -204,3 +207,26 @@ def test_a_signal_that_is_to_be_ignored_is_ignored(tmp_path):
     )
     environment = os.environ | {"PYTHONPATH": ":".join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+
+
+class Thing:
+    """What a weak reference can see go."""
+
+
+def test_a_signal_inside_the_import_system_is_raised_after_it() -> None:
+    """Python drops what is raised in a callback of a weak reference, as the import system has."""
+    text = "def callback(ref):\n  kill(getpid(), SIGINT)\n  for _ in range(100):\n    pass"
+    names = {"kill": os.kill, "getpid": os.getpid, "SIGINT": signal.SIGINT}
+    exec(compile(text, "<frozen importlib._bootstrap>", "exec"), names)
+
+    @interruptible
+    def main() -> int:
+        thing = Thing()
+        seen = weakref.ref(thing, names["callback"])
+        del thing
+        time.sleep(10)
+        return int(seen() is None)
+
+    began = time.monotonic()
+    assert main() == 130
+    assert time.monotonic() - began < 5

@@ -20,6 +20,7 @@ from typing import ParamSpec
 INTERRUPTED = 130
 GONE = 1  # as all of storage
 CLEANING_S = 5.0  # for so long after the first signal the next ones are left out
+AGAIN_S = 0.02  # until a signal that came inside the import system is raised
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SCRIPT = "ptal"
 _PACKAGE = __name__.partition(".")[0]
@@ -57,16 +58,21 @@ def _raising() -> Iterator[None]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal last
-        if time.monotonic() - last > CLEANING_S:
-            last = time.monotonic()
-            raise KeyboardInterrupt
+        if time.monotonic() - last <= CLEANING_S:
+            return
+        if frame and frame.f_code.co_filename.startswith("<frozen importlib"):
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)  # its callbacks lose what is raised
+            return
+        last = time.monotonic()
+        raise KeyboardInterrupt
 
-    before = {number: signal.getsignal(number) for number in _heard()}
+    before = {number: signal.getsignal(number) for number in (*_heard(), signal.SIGALRM)}
     for number in before:
         signal.signal(number, interrupt)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
 
