@@ -104,7 +104,9 @@ class Cluster:
         """What Ray knows of a job after its end."""
         until = time.time() + HANG_S
         while (found := self.ask(name))["status"] in ("PENDING", "RUNNING"):
-            assert time.time() < until, f"job {name} did not end: {self.logs(name)}"
+            if time.time() > until:
+                status = self.head.run("status").stdout  # what holds the place of its trials
+                raise AssertionError(f"job {name} did not end: {self.logs(name)}{status}")
             time.sleep(0.2)
         return found
 

@@ -147,12 +147,12 @@ def test_a_server_that_answers_too_late_makes_no_run_twice(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """Its database takes no new run for a while, then all that were asked for."""
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     study = SyntheticStudy(place / f"{NAME}0", features="late")
     tracker = MlflowTracker(study.directory, service.uri)
     tracker.start()
     with postgres.connect(service.backend) as connection:
         connection.execute("lock table runs in share mode")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
         study.begin()
         wait_until(lambda: "the search goes on" in caplog.text)
         waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
