@@ -40,7 +40,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
             that continues.
     """
     args.address = given_address(args.address)
-    notes = []
+    store, notes = None, []
     if args.resume is not None:
         study = resumed(args)
         if args.space is not None:
@@ -68,13 +68,16 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
     return outcome
 
 
-def _run(study: Study, args: argparse.Namespace, store: FeatureStore) -> dict[str, Any]:
-    """Creates a new study, runs it to its end and returns its summary; errors say what continues
-    it."""
+def _run(study: Study, args: argparse.Namespace, store: FeatureStore | None) -> dict[str, Any]:
+    """Creates a study of `store`, or takes the one to resume, and runs it to its end.
+
+    Returns:
+        Its summary. Errors say what continues it.
+    """
     try:
         with ExitStack() as stack:
             signals = stack.enter_context(Signals())
-            if args.resume is None:
+            if store is not None:
                 settings = {name: getattr(study, name) for name in _SETTINGS}
                 study = create_study(study.space, store, storage(args), **settings)
             progress = make_progress(study, args.quiet, args.json, lambda: signals.asked)
