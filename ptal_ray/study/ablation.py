@@ -104,6 +104,7 @@ def run(config: TrialConfig) -> dict[str, Any]:
     torch.set_num_threads(1)
     try:
         trial = start(config)  # trains earlier stages
+        report = trial.advance()
         while not trial.done:
             report = trial.advance()
     except DivergedError as error:
