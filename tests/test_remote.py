@@ -187,7 +187,7 @@ def test_a_corrupt_download_is_not_kept(shelf: Folder, tmp_path: Path) -> None:
     bad = bytearray((good / "features.arrow").read_bytes())
     bad[len(bad) // 2] ^= 1
     (shelf / "tiny/features.arrow").write(bytes(bad))
-    with pytest.raises(DataError, match=f"{shelf}/tiny: the copy made here is corrupt and not"):
+    with pytest.raises(DataError, match=f"{shelf}/tiny: the local copy is corrupt and was"):
         find("tiny")
     (shelf / "tiny/features.arrow").write(bytes(bad[:-100]))
     with pytest.raises(DataError, match=r"features\.arrow: .* bytes, .* expected"):

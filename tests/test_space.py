@@ -224,7 +224,7 @@ MISTAKES = [
     ("train: {distance: !secret x}", ["tag"]),
     ("train: {? [a] : 1}", ["a key must be a name"]),
     ("selection: tset", ["selection.metric", "'tset' is not allowed", "map"]),
-    ("selection: test", ["selection.metric", "one of map, points"]),
+    ("selection: best", ["selection.metric", "one of map, points"]),
     ("selection: {val_fraction: 1.5}", ["selection.val_fraction", "[0.01, 0.9]"]),
     ("resources: {precision: fp16}", ["fp32, bf16"]),
     ("resources: {workers: 0}", ["resources.workers", "[1, 4096]"]),

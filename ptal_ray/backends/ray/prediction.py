@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import pickle
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ptal_ray.backends.ray.spread import spread
+from ptal_ray.data.types import Segments
 from ptal_ray.prediction.run import Files, Scored, score_batch
 from ptal_ray.prediction.trained import TrainedModel, load_model
+
+COLUMNS = {"start_s": float, "end_s": float, "label": np.int64, "score": float}  # of segments
 
 
 def score_spread(
@@ -46,8 +50,7 @@ def score_spread(
         workers=min(workers, len(rows)),
         address=address,
     ):
-        scored: Scored = pickle.loads(row["scored"])  # of our own worker
-        yield scored
+        yield _scored(batches[row["batch"]], json.loads(row["found"]))
 
 
 class _Worker:
@@ -61,4 +64,21 @@ class _Worker:
         self._model, self._batches = load_model(path, torch.device(device), ids), batches
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"scored": pickle.dumps(score_batch(self._model, self._batches[row["batch"]]))}
+        scored = score_batch(self._model, self._batches[row["batch"]])
+        segments = {
+            id: {name: getattr(own, name).tolist() for name in COLUMNS}
+            for id, own in scored.detections.items()
+        }
+        found = json.dumps({"segments": segments, "broken": scored.broken})
+        return {"batch": row["batch"], "found": found}
+
+
+def _scored(files: Files, found: dict[str, Any]) -> Scored:
+    """What a worker has sent as text."""
+    detections = {
+        id: Segments(
+            **{name: np.array(own[name], dtype=kind) for name, kind in COLUMNS.items()},
+        )
+        for id, own in found["segments"].items()
+    }
+    return Scored(files=files, detections=detections, broken=found["broken"])
