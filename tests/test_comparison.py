@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,6 +82,15 @@ def test_badges(studies):
     asked = [number(), number(value=60.0), number(dataset="beoid"), number(average="0.50-0.95")]
     badges = [own.badge for own in compare(asked, views)]
     assert badges == ["reproduced", "not reproduced", "not run", "not comparable"]
+
+
+def test_points_drawn_anew_stand_for_a_paper_only_where_no_others_do(studies):
+    views = list(studies.values())
+    drawn = [replace(v, start=replace(v.start, points="uniform:seed=0")) for v in views]
+    (plain,), (mixed,) = compare([number()], views), compare([number()], [*drawn, *views])
+    assert mixed == plain and plain.why == ""
+    (alone,) = compare([number()], drawn)
+    assert alone.why == "points drawn anew: uniform:seed=0"
 
 
 def test_simulated_features_are_not_comparable(tmp_path):

@@ -45,6 +45,9 @@ def test_the_footprint_is_known_before(tmp_path: Path) -> None:
     assert need.checkpoint == pytest.approx((tmp_path / CHECKPOINT).stat().st_size, rel=0.1)
     assert need.scores == pytest.approx((tmp_path / SCORES).stat().st_size, rel=0.1)
     assert need.checkpoints == 2 + 2 * 3 + 2 * 2 + 2 * 2
+    raced = dataclasses.replace(study, space=dataclasses.replace(study.space, policy="race"))
+    fewer = footprint(raced, FeatureStore.open(study.store), concurrent=3)
+    assert fewer.checkpoints == need.checkpoints - 2 * 2  # a race trains no candidate again
     assert need.trials == 4
     trial.save_model(tmp_path / MODEL, trial.task.config.decode)
     assert need.model == pytest.approx((tmp_path / MODEL).stat().st_size, rel=0.1)

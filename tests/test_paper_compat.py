@@ -8,6 +8,7 @@ from small_study import small_space, small_study
 
 from ptal_ray import search, train
 from ptal_ray.backends.local import run_local
+from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.policy.policies import make_policy
 from ptal_ray.reporting.html.leaderboard import leaderboard_html
@@ -19,8 +20,9 @@ from ptal_ray.reporting.report import write_report
 from ptal_ray.reporting.text import leaderboard_text
 from ptal_ray.study.conclusion import test_reads as reads_of
 from ptal_ray.study.event_types import TrialEnd
+from ptal_ray.study.feasibility import problems
 from ptal_ray.study.paper_compat import habit, validated
-from ptal_ray.study.study import read_study
+from ptal_ray.study.study import create_study, read_study
 from ptal_ray.study.view import StudyView, read_events
 from ptal_ray.tracking.runs import Round
 
@@ -169,6 +171,14 @@ def test_without_the_flag_it_is_one_clear_error(space, capsys, command, words, m
     assert command.main([space, *words]) == 2
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_data_without_a_test_split_have_nothing_to_choose_on(tmp_path):
+    store = FeatureStore.open(make_store(tmp_path / "tiny", train=9, test=0))
+    space = small_space("selection=test")
+    study = create_study(space, store, tmp_path / "studies", protocol="paper-compat")
+    (found,) = problems(study, store)
+    assert "has no test split to choose on; leave out --protocol paper-compat" in str(found)
 
 
 def test_an_unknown_protocol_is_named(tmp_path):

@@ -83,15 +83,22 @@ def test_parameters_that_matter_come_first(tmp_path):
 def test_the_bar_goes_on_through_the_final_runs_to_the_end(tmp_path):
     made = SyntheticStudy(tmp_path / NAME)
     made.begin()
-    shares = [work(StudyView.read(made.directory), made.space, 6).share]
+    space = replace(made.space, policy="simple")
+    shares = [work(StudyView.read(made.directory), space, 6).share]
     for number in range(6):
         made.trial(number)
-        shares.append(work(StudyView.read(made.directory), made.space, 6).share)
+        shares.append(work(StudyView.read(made.directory), space, 6).share)
     made.finals()
     made.end()
-    shares.append(work(StudyView.read(made.directory), made.space, 6).share)
+    shares.append(work(StudyView.read(made.directory), space, 6).share)
     assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
     assert shares[-2] == pytest.approx(6 * 90 / (6 * 90 + 12 * 90))
+
+
+def test_a_race_trains_nothing_again_also_before_its_first_trial(tmp_path):
+    made = SyntheticStudy(tmp_path / NAME)
+    made.begin()
+    assert work(StudyView.read(made.directory), made.space, 6).total == (6 + 6) * 90
 
 
 def test_time_left_is_known_from_the_first_report_and_a_budget_limits_the_search():

@@ -109,6 +109,16 @@ def test_the_yamls_hold_the_budget_that_was_run(tmp_path):
     assert resolved_space(StudyView.read(study.directory)).budget.trials == 3
 
 
+def test_the_commands_repeat_every_limit_of_the_search(tmp_path):
+    limits = {"num_trials": 3, "max_concurrent": 2, "gpu_hours": 0.5, "time_budget_s": 90.0}
+    study = begun(small_study(tmp_path, points="human:seed=0", **limits))
+    text = (write_report(study.directory, tmp_path) / "REPORT.md").read_text()
+    (line,) = [line for line in text.splitlines() if "ptal_ray.search" in line]
+    for words in ("--num-trials 3", "--max-concurrent 2", "--gpu-hours 0.5", "--time-budget 90s"):
+        assert words in line
+    assert "--points human:seed=0" in line
+
+
 def test_result_json_holds_everything(report, study_dir):
     result = loads((report / "result.json").read_text())
     view = StudyView.read(study_dir)

@@ -94,8 +94,19 @@ def test_a_dry_run_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]
     assert re.search(r"\nroom        \d.* at once at most: .* are free", text)
     assert "\nreports     at steps 10, 20 and 40 of a trial\n" in text
     assert "\ntrials      3 full ones, " in text and ", at most 0:10:00 for the search\n" in text
+    assert "\nprotocol    sealed\n" in text and "warm start" not in text
     assert "{'" not in text and "None" not in text
     assert sorted(folder.rglob("*")) == before
+
+
+def test_a_dry_run_says_of_every_limit_and_of_points(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["small.yaml", "--dry-run", "--gpu-hours", "0.5", "--time-budget", "10m"]
+    assert search.main([*words, "--points", "human"]) == 0
+    text = capsys.readouterr().out
+    assert ", at most 0:10:00 and 0.5 GPU hours for the search\n" in text
+    assert "\n            points drawn anew: human:seed=0\n" in text
 
 
 @pytest.mark.parametrize(

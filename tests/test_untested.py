@@ -37,6 +37,7 @@ from ptal_ray.study.event_types import (
 from ptal_ray.study.events import read_events
 from ptal_ray.study.feasibility import problems
 from ptal_ray.study.study import Study, create_study
+from ptal_ray.study.untested import runs_after, runs_again
 from ptal_ray.study.view import StudyView
 from ptal_ray.tracking.model import recommended_run
 from ptal_ray.tracking.runs import Round
@@ -153,6 +154,22 @@ def test_the_plan_says_what_will_follow(
     plan = dry_run(replace(done, max_concurrent=1), args)
     assert plan["plan"].endswith(f"then one run on all videos; {NOT_SEALED}")
     assert duration(done, 1)["low_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("space", "trials", "again", "after"),
+    [
+        (["policy=simple"], 5, 4, 4),
+        (["policy=simple"], 1, 0, 4),
+        (["policy=simple", "final.top=1"], 5, 0, 4),
+        (["policy=race"], 5, 0, 4),
+        (["policy=simple", "selection.metric=test"], 5, 0, 6),  # what validation would choose too
+    ],
+)
+def test_the_runs_beside_the_trials(space: list[str], trials: int, again: int, after: int) -> None:
+    found = small_space(*space)
+    assert runs_again(found, trials) == again
+    assert runs_after(found, has_test=True) == (after, after)
 
 
 def race(folder: Path, setting: int = 0, **recommended: Any) -> StudyView:

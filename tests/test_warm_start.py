@@ -12,10 +12,13 @@ from toy_study import fill, space, toy_store, use_toy
 
 from ptal_ray.errors import ConfigError
 from ptal_ray.search import main
+from ptal_ray.study.choices import PAPER_COMPAT
 from ptal_ray.study.events import EventLog, read_events
 from ptal_ray.study.start_end import study_event
 from ptal_ray.study.study import create_study, read_study
+from ptal_ray.study.view import StudyView
 from ptal_ray.study.warm_start import FIRST, MOST, Earlier, earlier_configurations, tried_first
+from ptal_ray.tracking.runs import Round
 
 
 @pytest.fixture(autouse=True)
@@ -142,13 +145,19 @@ def test_a_resumed_study_goes_on_with_them(store, tmp_path, earlier, policy):
     assert read_study(made[0].directory).warm_start == known
     assert cells(run(read_study(made[0].directory))) == cells(view := run(made[1]))
     assert view.trials[1].params == {"lr": pytest.approx(0.013)}
-    assert read_events(made[1].events)[0].warm_start == (earlier.name,)
+    events = read_events(made[1].events)
+    assert events[0].warm_start == (earlier.name,)
+    logged = Round(StudyView(), events, made[1].directory).updates["study"].params
+    assert logged["warm_start"] == f'["{earlier.name}"]'
 
 
 def test_what_is_no_evidence_is_said_in_one_line(earlier, store, tmp_path):
     log = earlier.events.read_text()
     cases = {
         "of another method": log.replace('"method": "toy"', '"method": "other"'),
+        "selected on the test split": log.replace(
+            '"protocol": "sealed"', f'"protocol": "{PAPER_COMPAT}"'
+        ),
         "has finished": log.splitlines()[0] + "\n",
         "that can be read": "nonsense\n" + log,
     }

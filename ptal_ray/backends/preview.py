@@ -19,6 +19,7 @@ from ptal_ray.study.duration import explained
 from ptal_ray.study.feasibility import remarks
 from ptal_ray.study.footprint import check_room, footprint, size
 from ptal_ray.study.study import Study
+from ptal_ray.study.untested import runs_after, runs_again
 from ptal_ray.tracking.server import tracking_uri
 
 
@@ -71,6 +72,8 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
         "num_trials": study.num_trials,
         "plan": _plan(study),
         "time_budget_s": study.time_budget_s,
+        "gpu_hours": study.gpu_hours,
+        "protocol": study.protocol,
         "report_steps": list(space.budget.report_steps),
         "searcher": study.searcher,
         "scheduler": study.scheduler,
@@ -83,6 +86,7 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
             "name": info.name,
             "features": info.features,
             "note": info.note,
+            "points": study.points,
         },
         "study": study.remote or str(study.directory),
         "storage": files,
@@ -94,13 +98,16 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
 def _plan(study: Study) -> str:
     """One line on how the trials are used, and what is trained after them."""
     final = study.space.final
-    last = f"then {final.seeds} to {2 * final.seeds} test runs on the whole training split"
-    if not FeatureStore.open(study.store).ids("test"):
+    has_test = bool(FeatureStore.open(study.store).ids("test"))
+    after, _ = runs_after(study.space, has_test)
+    last = f"then {final.seeds} to {after} test runs on the whole training split"
+    if not has_test:
         last = f"then one run on all videos; {NOT_SEALED}"
         if study.space.policy == "simple":
             last = f"then the best and the defaults on {study.num_folds} folds, {last}"
     if study.space.policy == "simple":
-        again = f"the best {final.top} again with {final.seeds} seeds, " if final.top > 1 else ""
+        top = runs_again(study.space, study.num_trials) // final.seeds
+        again = f"the best {top} again with {final.seeds} seeds, " if top else ""
         return f"every configuration on one fold, {again}{last}"
     cells = gate_cells(study.num_trials)
     return (

@@ -52,7 +52,8 @@ class Compared:
         paper: of the paper.
         ours: mean over the seeds of all studies and its interval, a fraction; None without a study.
         badge: "reproduced", "not reproduced", "not comparable" or "not run".
-        why: of a badge that is not comparable, or that the test split selected; "" else.
+        why: of a badge that is not comparable, or that the test split selected, or how points were
+            drawn anew; "" else.
     """
 
     paper: PaperNumber
@@ -90,11 +91,13 @@ def compare(numbers: Sequence[PaperNumber], views: Sequence[StudyView]) -> list[
 def _compared(number: PaperNumber, views: Sequence[StudyView]) -> Compared:
     same = [v for v in views if _is(v, number.method, number.dataset) and _share(v) == number.share]
     same = [v for v in same if not on_test(v)] or same
+    same = [v for v in same if not v.study.points] or same
     real = [v for v in same if v.study.features == "real"]
     if ours := _mean(real, number.average):
         least = max(NEAR, (ours.high - ours.low) / 2 if ours.high == ours.high else 0.0)
         reached = ours.mean >= number.value / 100 - least
-        why = remark(real[0])
+        drawn = real[0].study.points and f"points drawn anew: {real[0].study.points}"
+        why = "; ".join(filter(None, [remark(real[0]), drawn]))
         return Compared(paper=number, ours=ours, badge=_BADGES[0 if reached else 1], why=why)
     if same:
         features = ", ".join(sorted({v.study.features for v in same}))

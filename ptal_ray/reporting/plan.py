@@ -18,15 +18,17 @@ def plan_text(plan: Mapping[str, Any]) -> str:
 
 
 def _rows(plan: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    data, budget = plan["data"], plan["time_budget_s"]
+    data = plan["data"]
     yield "study", str(plan["study"])
     yield "data", f"{data['name']}, features: {data['features']}, in {data['store']}"
     yield "", str(data["note"])
-    limit = "" if budget is None else f", at most {_clock(budget)} for the search"
-    yield "trials", f"{plan['num_trials']} full ones, {_at_once(plan)}{limit}"
+    yield "", data["points"] and f"points drawn anew: {data['points']}"
+    yield "trials", f"{plan['num_trials']} full ones, {_at_once(plan)}{_limit(plan)}"
     yield "plan", str(plan["plan"])
     yield "reports", f"at steps {_listed(plan['report_steps'])} of a trial"
     yield "searcher", f"{plan['searcher']}, scheduler {plan['scheduler']}, seed {plan['seed']}"
+    yield "warm start", ", ".join(dict.fromkeys(plan["warm_start"]))
+    yield "protocol", str(plan["protocol"])
     yield "each trial", _resources(plan["resources"])
     yield "time", str(plan["time"]["text"])
     yield "room", str(plan["storage"]["text"])
@@ -34,6 +36,14 @@ def _rows(plan: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "reports in", str(plan["reports"])
     for k, rule in enumerate(plan["rules"]):
         yield "" if k else "from data", f"{rule['key']:<26}{rule['value']!s:<8}{rule['why']}"
+
+
+def _limit(plan: Mapping[str, Any]) -> str:
+    """How long the search may take; "" for as long as its trials do."""
+    budget, hours = plan["time_budget_s"], plan["gpu_hours"]
+    limits = [] if budget is None else [_clock(budget)]
+    limits += [] if hours is None else [f"{hours:g} GPU hours"]
+    return f", at most {' and '.join(limits)} for the search" if limits else ""
 
 
 def _at_once(plan: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ptal_ray.space.space import SearchSpace
-from ptal_ray.study.untested import runs_after
+from ptal_ray.study.untested import runs_after, runs_again
 from ptal_ray.study.view import StudyView, TrialView
 
 SOME = 3  # ended trials from which the length of the others is estimated
@@ -48,9 +48,9 @@ def work(view: StudyView, space: SearchSpace, num_trials: int) -> Work:
     each = sum(ended) / len(ended) if len(ended) >= SOME else last
     left = 0 if view.finals or view.end else max(0, num_trials - len(ended))
     search = sum(steps) if not left else round(sum(ended) + left * each)
-    finals = sum(_final_runs(view, space)) * last
+    finals = runs_again(space, num_trials) + runs_after(space, view.has_test)[0]
     done = sum(steps) + sum(run.step for run in view.finals)
-    whole = max(search + finals, done)
+    whole = max(search + finals * last, done)
     begun = any(trial.reports for trial in view.trials) or bool(view.finals)
     return Work(done=done, search=search, total=whole, begun=begun)
 
@@ -100,13 +100,6 @@ def influential(trials: Sequence[TrialView], names: Sequence[str]) -> list[str]:
 
 def _steps(trial: TrialView) -> int:
     return trial.reports[-1].step if trial.reports else 0
-
-
-def _final_runs(view: StudyView, space: SearchSpace) -> tuple[int, int]:
-    """Runs of each role; a search whose trials are cells trains no candidate again."""
-    cells = any(t.fold is not None for t in view.trials)
-    seeds, candidates = space.final.seeds, 0 if cells else space.final.top
-    return candidates * seeds, runs_after(space, view.has_test)[0]
 
 
 def _ranks(values: Sequence[float]) -> list[float]:

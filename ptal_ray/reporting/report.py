@@ -134,6 +134,8 @@ def _commands(view: StudyView, study_dir: Path, name: str) -> list[str]:
               if settings.get(k) is not None]  # fmt: skip
     points = [f"--points {study.points}"] if study.points else []
     words += points
+    if settings.get("gpu_hours") is not None:
+        words.append(f"--gpu-hours {settings['gpu_hours']:g}")
     if settings.get("time_budget_s") is not None:
         words.append(f"--time-budget {settings['time_budget_s']:g}s")
     whole = "--test" if view.has_test else "--whole"

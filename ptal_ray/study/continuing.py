@@ -17,7 +17,7 @@ from ptal_ray.study.view import StudyView
 
 # Flags that a study has behind it.
 _FIXED = (
-    "set", "dataset", "points", "searcher", "scheduler", "seed", "protocol", "warm_start"
+    "set", "dataset", "points", "policy", "searcher", "scheduler", "seed", "protocol", "warm_start"
 )  # fmt: skip
 
 

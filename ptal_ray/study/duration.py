@@ -22,7 +22,7 @@ from ptal_ray.errors import PtalError
 from ptal_ray.methods.method import load, with_values
 from ptal_ray.methods.rules import selected
 from ptal_ray.study.study import Study, trial_config
-from ptal_ray.study.untested import runs_after
+from ptal_ray.study.untested import runs_after, runs_again
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.decoding import decode_settings
 from ptal_ray.training.stages import start
@@ -101,14 +101,13 @@ def _total(study: Study, costs: Costs, *, stopped: bool) -> float:
     space, race = study.space, study.space.policy == "race"
     steps, reports = _trial_parts(study, stopped and not race)  # a race has a budget of full trials
     trials = study.num_trials * (steps * costs.step + reports * costs.report)
-    seeds, top = space.final.seeds, min(space.final.top, study.num_trials)
-    again = 0 if race or top == 1 else top
+    seeds, again = space.final.seeds, runs_again(space, study.num_trials)
     has_test = bool(FeatureStore.open(study.store).ids("test"))
     after, _ = runs_after(space, has_test)
     run = space.budget.max_steps * costs.step + costs.report
     cells = study.num_folds if race else 1  # each has a fold and a seed, and stages of its own
     before = cells + seeds * bool(again) + (seeds if has_test else (after + 1) // 2)
-    return trials + (seeds * again + after) * run + before * costs.before
+    return trials + (again + after) * run + before * costs.before
 
 
 def _trial_parts(study: Study, stopped: bool) -> tuple[float, float]:

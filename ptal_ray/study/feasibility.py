@@ -19,6 +19,7 @@ from ptal_ray.errors import ConfigError, DataError, PtalError
 from ptal_ray.methods.method import AnyMethod, TrainParams, load, with_values
 from ptal_ray.process.words import counted
 from ptal_ray.space.domain import Domain, Scalar
+from ptal_ray.study.choices import PAPER_COMPAT
 from ptal_ray.study.study import Study, trial_config
 from ptal_ray.training.batches import check_divides
 from ptal_ray.training.config import TrialConfig
@@ -49,6 +50,9 @@ def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[
             return [ConfigError(f"train.{field.name}: {reason}; {advice}")]
     trial = trial_config(study, {})
     has_test = bool(store.ids("test"))
+    if space.selection.metric == "test" and not has_test:
+        advice = f"leave out --protocol {PAPER_COMPAT}, and give --set selection.metric=map"
+        return [DataError(f"{store.path}: has no test split to choose on; {advice}")]
     score_on = "test" if has_test else "none"
     final = replace(trial, fit_on="train", score_on=score_on, report_steps=trial.report_steps[-1:])
     found = [*_data_problems(trial, store), *run_problems(final, store, workers)]

@@ -15,7 +15,7 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.method import AnyMethod, TrainParams, load
 from ptal_ray.study.study import Study
-from ptal_ray.study.untested import runs_after
+from ptal_ray.study.untested import runs_after, runs_again
 from ptal_ray.training.scoring import score_videos, whole_videos
 from ptal_ray.training.supervision import fold
 
@@ -74,13 +74,13 @@ def footprint(study: Study, store: FeatureStore, concurrent: int) -> Footprint:
     fit, val = fold(store, hp, selection.val_fraction, selection.fold_seed)
     with torch.random.fork_rng(devices=[]):
         model = method.build(store, hp).eval()
-    final, (runs, models) = space.final, runs_after(space, bool(store.ids("test")))
-    reselect = final.top * final.seeds if final.top > 1 else 0
-    keep = study.keep_checkpoints or final.top
+    again = runs_again(space, study.num_trials)
+    runs, models = runs_after(space, bool(store.ids("test")))
+    keep = study.keep_checkpoints or space.final.top
     return Footprint(
         checkpoint=_checkpoint_bytes(model, hp) + _label_bytes(method, model, hp, store, fit),
         scores=_score_bytes(method, model, hp, store, val),
-        checkpoints=keep + 2 * concurrent + reselect + runs,
+        checkpoints=keep + 2 * concurrent + again + runs,
         trials=study.num_trials,
         model=_model_bytes(model),
         models=models,

@@ -29,10 +29,18 @@ def last_roles(study: Study) -> tuple[str, ...]:
     return (DEPLOY,) if study.space.policy == "race" else (FOLD, DEPLOY)
 
 
+def runs_again(space: SearchSpace, trials: int) -> int:
+    """How many runs train the best of so many trials again before one is recommended at most."""
+    top = min(space.final.top, trials)
+    chosen = space.policy == "race" or space.selection.metric == "test" or top == 1
+    return 0 if chosen else top * space.final.seeds
+
+
 def runs_after(space: SearchSpace, has_test: bool) -> tuple[int, int]:
     """How many runs follow a recommendation at most, and how many of them leave a model."""
     if has_test:
-        return 2 * space.final.seeds, 2 * space.final.seeds
+        arms = 3 if space.selection.metric == "test" else 2  # one that validation would choose
+        return arms * space.final.seeds, arms * space.final.seeds
     return (1 if space.policy == "race" else 2 * num_folds(space) + 1), 1
 
 

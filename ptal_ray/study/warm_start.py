@@ -13,6 +13,7 @@ from ptal_ray.errors import ConfigError, PtalError
 from ptal_ray.space.domain import Domain, Scalar
 from ptal_ray.space.space import SearchSpace
 from ptal_ray.storage.place import kept
+from ptal_ray.study.paper_compat import on_test
 from ptal_ray.study.view import StudyView
 
 FIRST = 3  # that are tried first
@@ -46,7 +47,8 @@ def earlier_configurations(
         storage: folder of studies; None where it is an address.
 
     Raises:
-        ConfigError: one is no study, of another method, or has no finished trial.
+        ConfigError: one is no study, of another method, has no finished trial, or selected on the
+            test split where the new one does not.
     """
     found: list[Earlier] = []
     notes = []
@@ -98,6 +100,11 @@ def _scores(
         raise ConfigError(
             f"--warm-start {given}: a study of {method}, and {space.method} is searched; give "
             f"studies of {space.method}"
+        )
+    if on_test(view) and space.selection.metric != "test":
+        raise ConfigError(
+            f"--warm-start {given}: its configurations were selected on the test split, which this "
+            "search keeps sealed; give another study"
         )
     if not (own := _believed(view) or _reported(view)):
         raise ConfigError(

@@ -323,7 +323,7 @@ def _resolved(study: StudyStart) -> dict[str, Any]:
     space = study.space
     names = (
         "method", "dataset", "features", "note", "points", "seed", "searcher", "scheduler",
-        "data_hash",
+        "data_hash", "warm_start",
     )  # fmt: skip
     flat = {name: getattr(study, name) for name in names}
     sections = {k: v for k, v in space.items() if isinstance(v, dict)}
