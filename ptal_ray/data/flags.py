@@ -187,7 +187,7 @@ def _check(command: argparse.ArgumentParser, needs_source: bool, flags: argparse
         if missing:
             command.error(f"--{missing[0]} is needed")
         if flags.points is None and not flags.simulate_points:
-            command.error("one of --points CSV and --simulate-points KIND is needed")
+            command.error("pass --points CSV or --simulate-points KIND")
     if getattr(flags, "simulate_points", "") and flags.points:
         command.error("--points CSV and --simulate-points KIND cannot be given together")
 

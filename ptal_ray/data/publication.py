@@ -99,8 +99,8 @@ def _check(target: Folder, replace: bool) -> list[str]:
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise DataError(
-            f"{target}: holds {others[0]!r}{more}, not a file of a feature store, and is not "
-            "replaced; choose another name or PTAL_DATA"
+            f"{target}: contains {others[0]!r}{more}, which is not part of a feature store; it is "
+            "not replaced; choose another name or set PTAL_DATA to another place"
         )
     if DESCRIPTION in there and not replace:
         raise DataError(f"{target}: {EXISTS}")

@@ -82,7 +82,7 @@ def kfold(
     if not 2 <= num_folds <= len(rows):
         raise DataError(
             f"{store.path}: {num_folds} folds of {len(ids)} training videos in {len(rows)} groups; "
-            f"allowed are 2 to {len(rows)} folds, as the videos of a group stay together"
+            f"allowed are 2 to {len(rows)} folds, because a group is never split"
         )
     known = np.array([[i in labelled] for i in ids])
     seen = np.hstack([_seen(store, ids), known, np.ones_like(known)])  # last: that it is a video

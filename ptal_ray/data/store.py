@@ -155,7 +155,7 @@ class FeatureStore:
                 self.points(id), self.grid(id), groups.get(id, ""),
             )  # fmt: skip
         if content.digest() != self.info.content_hash:
-            raise DataError(f"{self.path}: content differs from its hash; import it again")
+            raise DataError(f"{self.path}: the content does not match its hash; import it again")
 
     @cached_property
     def _features(self) -> pa.ipc.RecordBatchFileReader:
@@ -209,7 +209,7 @@ class FeatureStore:
 
     def _row(self, id: str) -> int:
         if id not in self._index:
-            raise DataError(f"{self.path}: no video {id!r} among its {len(self._index)}")
+            raise DataError(f"{self.path}: no video {id!r} (of {len(self._index)} videos)")
         return self._index[id]
 
 
@@ -248,7 +248,9 @@ class StoreWriter:
         if dtype not in ("float16", "float32"):
             raise DataError(f"dtype {dtype!r}: allowed are float16 and float32")
         if not classes or len(set(classes)) != len(classes):
-            raise DataError(f"{path}: classes must be named, each once; got {list(classes)[:5]}")
+            raise DataError(
+                f"{path}: class names must be unique and not empty; got {list(classes)[:5]}"
+            )
         self.path, self.dtype = Path(path), np.dtype(dtype)
         self.info = DatasetInfo(
             name=name, classes=tuple(classes), feature_dim=0, grid=grid, features=features,

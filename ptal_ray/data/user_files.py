@@ -79,7 +79,7 @@ def read_json(path: Path) -> Any:
     except ValueError as error:
         raise DataError(f"{path}: not JSON: {error}") from error
     except RecursionError as error:
-        raise DataError(f"{path}: not JSON that can be read: it is nested too deeply") from error
+        raise DataError(f"{path}: cannot be read as JSON: it is nested too deeply") from error
     if objects.repeated:
         raise DataError(f"{path}: {objects.complaint(content)}")
     return content
@@ -117,7 +117,7 @@ def _rows(path: Path, rows: Any, columns: tuple[str, ...]) -> Iterator[tuple[int
         if any(values[len(columns) :]):
             raise DataError(
                 f"{path}:{rows.line_num}: {len(values)} values for {len(columns)} columns; write "
-                "numbers with a decimal point, and text that has the separator in quotes"
+                "numbers with a decimal point, and put text that contains the separator in quotes"
             )
         if any(values):
             values += [""] * (len(columns) - len(values))
@@ -157,7 +157,7 @@ class _Objects:
         rest = [k for _, k, _ in self.repeated[1:]]
         more = f" (and {len(rest)} more: {', '.join(rest[:_SHOWN])})" if rest else ""
         where = f'"{place}"' if place else "one object"
-        return f"{what} is there twice in {where}{forms}{more}; keep one entry of each"
+        return f"duplicate {what} in {where}{forms}{more}; keep one entry of each"
 
     def _remember(self, made: dict[str, Any], keys: list[str]) -> None:
         spelled: dict[str, list[str]] = {}

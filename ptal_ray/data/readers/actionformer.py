@@ -42,7 +42,7 @@ def framed(
         ConfigError: the stride is missing.
     """
     if not given.stride and not isinstance(given.fps, Path):
-        raise ConfigError("--stride is needed: frames from feature to feature")
+        raise ConfigError("pass --stride: the number of frames between snippets")
     rated = {id: with_rate(video) for id, video in videos.items()}
     fps: RateSource = given.fps or "json"
     return Release(

@@ -70,8 +70,8 @@ class Given:
             found = sorted(path for path in self.root.glob(name) if fits(path))
             if len(found) > 1:
                 raise DataError(
-                    f"{self.root}: {name} fits {', '.join(p.name for p in found[:5])}; say which "
-                    "with a flag, or keep one of them"
+                    f"{self.root}: {name} matches {', '.join(p.name for p in found[:5])}; choose "
+                    "one with a flag, or keep only one"
                 )
             if found:
                 return found[0]
@@ -83,7 +83,7 @@ class Given:
         if self.root is None:
             raise ConfigError(f"{flag} or the folder after --layout is needed: the {what}")
         if not self.root.is_dir():
-            raise DataError(f"{self.root}: there is no such folder; give the released one")
+            raise DataError(f"{self.root}: no such folder; give the released folder")
         found = self.inside(*names, fits=fits)
         if found is None:
             raise DataError(

@@ -46,7 +46,7 @@ def source(flags: argparse.Namespace) -> Source:
         background=frozenset(nfc(name) for name in flags.background.split(",") if name),
     ))  # fmt: skip
     if release.points is None and not flags.simulate_points:
-        raise ConfigError("one of --points CSV and --simulate-points KIND is needed")
+        raise ConfigError("pass --points CSV or --simulate-points KIND")
     lists = {"train": flags.train_list, "test": flags.test_list} if flags.train_list else None
     return Source(
         name=flags.name, features=release.folder, annotations=release.annotations,
