@@ -1,6 +1,6 @@
 """Text, JSON and CSV files as users write them: any byte order mark, any Unicode form.
 
-What is read comes in the form NFC, so that names from files of different systems can be compared.
+All text is converted to NFC, so that names from files of different systems can be compared.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file; all text in it is in NFC.
 
     Raises:
-        DataError: unreadable, not JSON, or an object has a key twice, of which one would be lost.
+        DataError: unreadable, not JSON, or an object has a duplicate key.
     """
     try:
         text = decoded(path)
@@ -90,12 +90,12 @@ def read_csv(
 ) -> tuple[tuple[str, ...], list[tuple[int, dict[str, str]]]]:
     """The columns of a CSV, and (line number, values by column) of its rows, in NFC.
 
-    The separator is the one of `SEPARATORS` that the first line has most. Spaces around values do
-    not count; rows without any value are left out; a value that a row lacks is "".
+    The separator is the most frequent one of `SEPARATORS` in the first line. Spaces around values
+    are removed; empty rows are skipped; a missing value is "".
 
     Args:
         path: the file.
-        columns: their names, where the first line is a row of values.
+        columns: column names of a CSV without a header line.
 
     Raises:
         DataError: it cannot be read, or a row has more values than the first line has columns.
@@ -148,7 +148,7 @@ class _Objects:
         return nfc(value) if isinstance(value, str) else [self.in_nfc(item) for item in value]
 
     def complaint(self, content: Any) -> str:
-        """What is there twice, as a part of a message."""
+        """The duplicate key, as part of a message."""
         first, key, other_form = self.repeated[0]
         names = content.items() if isinstance(content, dict) else ()
         place = next((name for name, value in names if value is first), "")

@@ -19,11 +19,11 @@ _FOLDERS = ("csv_mean_100", "features", "*csv*/csv_mean_100", "*csv*")
 def read(given: Given) -> Release:
     """A snippet is a hundredth of the time that the features cover, not of the duration.
 
-    BMN's features end with the last whole unit of 16 frames: they cover featureFrame by numFrame
-    of the video. Frame numbers of points count the frames of video_info_new.csv.
+    BMN's features end with the last complete unit of 16 frames: they cover featureFrame / numFrame
+    of the video. Frame numbers of points use the frame rates of video_info_new.csv.
 
     Raises:
-        DataError: a file is of another layout, or no feature file is there.
+        DataError: a file has another layout, or there is no feature file.
     """
     annotations, folder = given.file(*_ANNOTATIONS), given.folder(*_FOLDERS)
     info = given.inside(*_INFO)

@@ -15,12 +15,12 @@ BACKGROUND = ("background", "SIL", "action_start", "action_end")  # GTEA; Breakf
 
 
 def read(given: Given) -> Release:
-    """Runs of one label are instances, but those of --background (default: BACKGROUND).
+    """Consecutive frames with one label are an instance, except --background (BACKGROUND).
 
-    The features have a column a frame; --stride N keeps every N-th.
+    The features have one column per frame; --stride N keeps every N-th.
 
     Raises:
-        ConfigError: --fps is missing, or the stride no whole number.
+        ConfigError: --fps is missing, or the stride is not a whole number.
         DataError: a file is of another layout.
     """
     if not isinstance(given.fps, int | float):

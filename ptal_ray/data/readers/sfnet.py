@@ -18,10 +18,10 @@ _ROLES = {"validation": "train", "training": "train", "train": "train", "test": 
 
 
 def read(given: Given) -> Release:
-    """Arrays of one value a video: names, subsets, durations, segments, labels.
+    """Arrays with one value per video: names, subsets, durations, segments, labels.
 
-    Arrays of Python objects are pickled, and are never loaded: the error has the command that
-    turns one into JSON, or into one .npy a video.
+    Arrays of Python objects are pickled and are never loaded: the error prints a command that
+    converts one to JSON, or to one .npy per video.
 
     Raises:
         DataError: an array is missing, is pickled, or has another length.

@@ -1,4 +1,4 @@
-"""What is imported, as the flags say it and the reader of their layout finds it."""
+"""The inputs of an import, from the flags and the reader of the layout."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _TAKEN = {  # flag -> the layouts that take it; the other flags are for all
 
 
 def source(flags: argparse.Namespace) -> Source:
-    """What is imported.
+    """The inputs of an import.
 
     Raises:
-        ConfigError: the points are missing, or a flag is missing or is none of the layout.
+        ConfigError: the points are missing, or a flag is missing or does not apply to the layout.
         DataError: the released folder is of another layout.
     """
     layout, root = (*flags.layout, None)[:2]
