@@ -100,12 +100,12 @@ def _plan(study: Study) -> str:
         if study.space.policy == "simple":
             last = f"then the best and the defaults on {study.num_folds} folds, {last}"
     if study.space.policy == "simple":
-        again = f"the best {final.top} again with {final.seeds} seeds, " if final.top > 1 else ""
-        return f"every configuration on one fold, {again}{last}"
+        again = f"then the best {final.top} with {final.seeds} seeds, " if final.top > 1 else ""
+        return f"every configuration is trained on one fold, {again}{last}"
     cells = gate_cells(study.num_trials)
     return (
         f"race over {study.num_folds} folds: many configurations on one fold, the better ones on "
-        f"more; the best of them and the defaults meet on {cells} new folds and seeds; {last}"
+        f"more; the best one and the defaults are compared on {cells} new folds and seeds; {last}"
     )
 
 
