@@ -128,7 +128,7 @@ def test_weights_of_another_network_are_refused(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "--encoder i3d: give its weights"),
+        ((), "--encoder i3d: pass its weights"),
         (("--weights", "missing.pt"), "--weights missing.pt: cannot be read"),
         (("--weights", "videos"), "--weights videos: cannot be read"),
         (("--weights", "words.pt"), "--weights words.pt: not a state dict"),
