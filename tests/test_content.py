@@ -159,7 +159,7 @@ def test_names_that_are_alike_and_listed_are_told(layout):
     source.annotations.write_text(json.dumps(listed))
     plan = examine(source)
     assert not plan.problems
-    assert plan.examples["classes that differ by case or spaces alone"] == ["'open' and 'Open'"]
+    assert plan.examples["classes that differ only in case or spaces"] == ["'open' and 'Open'"]
     assert plan.examples["classes without an instance"] == ["Open"]
 
 
