@@ -27,10 +27,14 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("study", type=Path, metavar="STUDY_DIR")
-    parser.add_argument("--trial", type=int, metavar="N", help="the scores of this trial alone")
-    parser.add_argument("--settings", type=int, default=256, metavar="N", help="settings tried")
-    parser.add_argument("--out", type=Path, default=Path("decode.html"), help="the page")
-    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+    parser.add_argument("--trial", type=int, metavar="N", help="use only the scores of this trial")
+    parser.add_argument(
+        "--settings", type=int, default=256, metavar="N", help="number of settings to try"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("decode.html"), help="HTML file of the results"
+    )
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
     return parser
 
 

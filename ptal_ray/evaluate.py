@@ -31,7 +31,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("truth", type=Path, metavar="GT.json")
     parser.add_argument("predictions", type=Path, metavar="PRED.json")
-    parser.add_argument("--tiou", default="0.1:0.7:0.1", help="start:stop:step or a comma list")
+    parser.add_argument(
+        "--tiou", default="0.1:0.7:0.1", help="start:stop:step or a comma-separated list"
+    )
     parser.add_argument("--subset", help="which subset of the ground truth, e.g. test")
     parser.add_argument(
         "--normalized",
@@ -52,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME|FILE|ID,..",
         help="videos to leave out of both files: those of a protocol, such as thumos14-210, ids, "
-        "or a file of one a line",
+        "or a file with one id per line",
     )
     parser.add_argument(
         "--drop-label",

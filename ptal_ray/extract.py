@@ -3,12 +3,12 @@
     python -m ptal_ray.extract VIDEOS --out features --encoder efficientnet-lite0 --stride 0.5s
 
 Encoders:
-  efficientnet-lite0   an image classifier (ImageNet): 1280 numbers a frame, averaged over a window
-  transnetv2           a detector of shot boundaries: 1024 numbers a frame, averaged over a window
-  i3d                  I3D with weights of yours (--weights, --flow): 1024 numbers a clip and stream
+  efficientnet-lite0   an image classifier (ImageNet): 1280 features per frame, averaged per window
+  transnetv2           a detector of shot boundaries: 1024 features per frame, averaged per window
+  i3d                  I3D with your weights (--weights, --flow): 1024 features per clip and stream
   FILE.pt, FILE.pt2    your own network, TorchScript or torch.export, of frames or of clips; it is
                        executed, so use only files that you trust
-None gives exactly the I3D features of published tables, whose flow is TV-L1. Nothing is downloaded.
+No encoder gives exactly the published I3D features, whose flow is TV-L1. Nothing is downloaded.
 
 Repeat an interrupted command to continue; finished videos are skipped. Unreadable videos are listed
 at the end, and the others are extracted. Exit codes: 0 done, also with some unreadable videos;

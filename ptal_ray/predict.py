@@ -43,37 +43,37 @@ def _parser() -> argparse.ArgumentParser:
     add("model", metavar="MODEL", help="a study, a run, a model.pt, a best.yaml or models:/...")
     add("--features", type=Path, metavar="DIR", help="folder of <id>.npy, each of shape (T, D), or "
         "of recordings (samples, channels)")  # fmt: skip
-    add("--videos", type=Path, nargs="+", metavar="VIDEOS", help="files, or folders at any depth, "
-        "in place of --features")  # fmt: skip
-    add("--encoder", type=Path, metavar="FILE", help="of --videos: the network of yours that made "
-        "the features of the training")  # fmt: skip
-    add("--weights", type=Path, metavar="FILE", help="likewise, the weights of i3d")
-    add("--flow", type=Path, metavar="FILE", help="likewise, those of its stream of optical flow")
+    add("--videos", type=Path, nargs="+", metavar="VIDEOS", help="video files or folders, searched "
+        "at any depth, instead of --features")  # fmt: skip
+    add("--encoder", type=Path, metavar="FILE", help="for --videos: your network that made "
+        "the features used for training")  # fmt: skip
+    add("--weights", type=Path, metavar="FILE", help="for --videos: the weights of i3d, RGB stream")
+    add("--flow", type=Path, metavar="FILE", help="for --videos: those of its optical flow stream")
     add("--out", type=Path, metavar="PATH", help="output file; for srt and vtt a folder")
     add("--format", choices=FORMATS, help="default: by the suffix of --out, else json")
     add("--min-score", type=float, metavar="S", help="drop detections with a score below S")
     add("--top", type=int, metavar="N", help="keep the N best detections of each video")
     add("--durations", type=Path, metavar="CSV", help="columns video and duration, in seconds; "
-        "default: of --annotations, else the time that the snippets cover")  # fmt: skip
+        "default: those in --annotations, else the time that the snippets cover")  # fmt: skip
     add("--annotations", type=Path, metavar="GT.json", help="durations, and rates for --fps json, "
-        "in the ActivityNet layout; nothing else of it is read")  # fmt: skip
+        "in the ActivityNet layout; nothing else is read from it")  # fmt: skip
     add("--fps", "--rate", type=rates, metavar="json|CSV|NUMBER", help="frame rate of the videos, "
-        "in which --stride and --window count: json: of --annotations; CSV: columns video,fps and, "
-        "if they differ, stride,window; NUMBER: one for all (default: the videos.csv that an "
-        "extraction left in DIR, else as in training)")  # fmt: skip
+        "the unit of --stride and --window: json: those in --annotations; CSV: columns video,fps "
+        "and, if they differ, stride,window; NUMBER: one for all (default: the videos.csv that "
+        "an extraction wrote to DIR, else as in training)")  # fmt: skip
     add("--stride", type=float, metavar="N", help="frames between snippets, unless --fps gives it")
     add("--window", type=float, metavar="N", help="frames per snippet (default: as in training, "
         "in proportion to the stride)")  # fmt: skip
     add("--allow-stride", action="store_true", help="accept a stride that differs from training, "
         "and durations that contradict it")  # fmt: skip
-    add("--workers", type=count, default=1, metavar="N", help="processes, by Ray Data; 1: this "
-        "one, without Ray (default: 1)")  # fmt: skip
-    add("--address", default=os.environ.get("RAY_ADDRESS"), help="of a running Ray cluster "
-        "(local: none), whose nodes see model, features and videos at the same paths")  # fmt: skip
-    add("--device", help="cpu, cuda or cuda:K (default: cuda where there is one)")
+    add("--workers", type=count, default=1, metavar="N", help="processes of Ray Data; 1: only "
+        "this process, without Ray (default: 1)")  # fmt: skip
+    add("--address", default=os.environ.get("RAY_ADDRESS"), help="address of a Ray cluster "
+        "(local: none); its nodes must see all files at the same paths")  # fmt: skip
+    add("--device", help="cpu, cuda or cuda:K (default: cuda if available)")
     add("--threads", type=int, metavar="N", help="CPU threads (default: all)")
-    add("--export", type=Path, metavar="FILE.pt2", help="write the network by torch.export "
-        "and compare its scores, in place of a prediction")  # fmt: skip
+    add("--export", type=Path, metavar="FILE.pt2", help="export the network with "
+        "torch.export and compare its scores, instead of a prediction")  # fmt: skip
     add("--json", action="store_true", help="print one JSON object; everything else goes to stderr")
     return parser
 

@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
                         help=argparse.SUPPRESS)  # fmt: skip
     parser.add_argument("--html", type=Path, metavar="FILE", help="compare the methods on one page")
     parser.add_argument(
-        "--log", action="store_true", help="send MLflow the events and reports that it lacks"
+        "--log", action="store_true", help="log the events and reports that are missing in MLflow"
     )
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     return parser

@@ -103,7 +103,7 @@ def test_two_variants_of_one_name_are_refused(
 ) -> None:
     same = ["--variant", "x: train.lr=1e-3", "--variant", "x: train.lr=1e-2"]
     assert ablate.main([str(space), *same, "--out", str(tmp_path / "out")]) == 2
-    assert "--variant 'x': given twice" in capsys.readouterr().err
+    assert "--variant 'x': duplicate name" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -189,14 +189,20 @@ def test_a_signal_ends_a_command_with_one_line(folder, number):
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("http://127.0.0.1:8265", "RAY_ADDRESS http://127.0.0.1:8265: that is the dashboard"),
-        ("https://user:secret@host/", "RAY_ADDRESS https://host/: that is the dashboard"),
+        (
+            "http://127.0.0.1:8265",
+            "RAY_ADDRESS http://127.0.0.1:8265: this is the address of the dashboard",
+        ),
+        (
+            "https://user:secret@host/",
+            "RAY_ADDRESS https://host/: this is the address of the dashboard",
+        ),
         ("ray://host:10001", "RAY_ADDRESS ray://host:10001: Ray Client cannot"),
         ("::1:6379", "write an IPv6 address in brackets"),
-        ("host", "RAY_ADDRESS host: write host:port"),
-        ("host:99999", "RAY_ADDRESS host:99999: write host:port"),
-        ("host:²", "write host:port"),
-        (" ", "RAY_ADDRESS ' ': write host:port"),
+        ("host", "RAY_ADDRESS host: give host:port"),
+        ("host:99999", "RAY_ADDRESS host:99999: give host:port"),
+        ("host:²", "give host:port"),
+        (" ", "RAY_ADDRESS ' ': give host:port"),
     ],
 )
 def test_an_address_that_no_cluster_has(monkeypatch, value, said):

@@ -90,14 +90,14 @@ def test_a_split_left_without_an_instance(layout, subset):
         for item in layout.database[id]["annotations"]:
             item["segment"] = [4, 4]
     videos = 2 if subset == "train" else 1
-    layout.refused(f"the {subset} split has {videos} videos and not one inst", drop_invalid=True)
+    layout.refused(f"the {subset} split has {videos} videos and no inst", drop_invalid=True)
 
 
 def test_a_test_split_without_annotations_is_imported_with_a_remark(layout):
     layout.database["c"]["annotations"] = []
     plan, store = layout.run()
     assert store.ids("test") == ("c",)
-    reason = "splits without an instance, on which no mAP can be measured"
+    reason = "splits without an instance; mAP cannot be computed on them"
     assert plan.remarks[reason] == 1 and plan.examples[reason] == ["test: 1 videos"]
 
 
@@ -159,7 +159,7 @@ def test_names_that_are_alike_and_listed_are_told(layout):
     source.annotations.write_text(json.dumps(listed))
     plan = examine(source)
     assert not plan.problems
-    assert plan.examples["classes that differ by case or spaces alone"] == ["'open' and 'Open'"]
+    assert plan.examples["classes that differ only in case or spaces"] == ["'open' and 'Open'"]
     assert plan.examples["classes without an instance"] == ["Open"]
 
 
@@ -167,10 +167,10 @@ def test_classes_that_cannot_be_learned_are_told(layout):
     layout.database["c"]["annotations"].append({"segment": [5, 6], "label": "stir"})
     layout.database["b"]["annotations"].append({"segment": [5, 6], "label": "pour"})
     plan, _ = layout.run()
-    told = {kind.split(",")[0]: names for kind, names in plan.examples.items()}
+    told = {kind.split(";")[0]: names for kind, names in plan.examples.items()}
     assert told == {
         "classes without a training point": ["pour"],
-        "classes of the test split alone": ["stir"],
+        "classes that are only in the test split": ["stir"],
     }
 
 
@@ -180,10 +180,10 @@ def test_instances_and_points_that_are_there_twice_are_told(layout):
     plan, store = layout.run()
     assert plan.remarks == {
         "duplicate points, left out": 3,
-        "instances that are there twice, kept as annotated": 1,
+        "duplicate instances, kept as annotated": 1,
     }
     assert len(store.points("a")) == 2 and len(store.annotations("b")) == 2
-    kind = "instances that are there twice, kept as annotated"
+    kind = "duplicate instances, kept as annotated"
     assert plan.examples[kind] == ["video b: close at 2, 4 s"]
 
 
@@ -192,7 +192,7 @@ def test_a_video_twice_in_a_file_stops_import_and_evaluation(layout, capsys):
     text = source.annotations.read_text()
     again = text.replace('"c": ', '"a": {"subset": "training", "duration": 10.0}, "c": ')
     source.annotations.write_text(again)
-    with pytest.raises(Exception, match='gt.json: video a is there twice in "database"'):
+    with pytest.raises(Exception, match='gt.json: duplicate video a in "database"'):
         plan_import(source)
     good, twice = layout.path / "good.json", layout.path / "pred.json"
     good.write_text(text)
@@ -200,8 +200,8 @@ def test_a_video_twice_in_a_file_stops_import_and_evaluation(layout, capsys):
     assert evaluate([str(source.annotations), str(twice), "--subset", "training"]) == 3
     assert evaluate([str(good), str(twice), "--subset", "training"]) == 3
     told = capsys.readouterr().err.splitlines()
-    assert 'gt.json: video a is there twice in "database"' in told[0]
-    assert 'pred.json: video a is there twice in "results"' in told[1]
+    assert 'gt.json: duplicate video a in "database"' in told[0]
+    assert 'pred.json: duplicate video a in "results"' in told[1]
 
 
 @pytest.mark.parametrize("forms", [(NFC, NFD), (NFD, NFC)])
@@ -316,14 +316,18 @@ def test_remarks_alone_exit_with_0(layout, capsys, monkeypatch):
         layout.save(id, np.load(layout.path / "features" / f"{id}.npy") + np.float32(20_000))
     assert main(["validate", "x", *words(layout)]) == 0
     assert (
-        "remark  channels that float16 would lose, stored as float32: 4" in capsys.readouterr().out
+        "remark  channels for which float16 is too imprecise; stored as float32: 4"
+        in capsys.readouterr().out
     )
     assert main(["validate", "x", *words(layout, "--dtype", "float16")]) == 3
     assert main(["import", "x", *words(layout, "--dtype", "float16")]) == 3
-    assert "leave --dtype out" in capsys.readouterr().err
+    assert "remove --dtype" in capsys.readouterr().err
     assert main(["import", "x", *words(layout)]) == 0
     text = capsys.readouterr().out
-    assert "numbers, float32" in text and "stored as float32: 4 (float16 loses 4 of 4" in text
+    assert (
+        "numbers, float32" in text
+        and "stored as float32: 4 (float16 is too imprecise for 4 of 4" in text
+    )
 
 
 def test_a_store_is_judged_like_a_source(tmp_path, capsys):
@@ -342,9 +346,9 @@ def test_a_store_is_judged_like_a_source(tmp_path, capsys):
     assert main(["validate", str(tmp_path / "d")]) == 0
     told = capsys.readouterr()
     for line in (
-        "remark  splits without an instance, on which no mAP can be measured: 1",
-        "remark  instances that are there twice, kept as annotated: 1",
-        "remark  points that are there twice: 2",  # b has no instance: its points are kept
+        "remark  splits without an instance; mAP cannot be computed on them: 1",
+        "remark  duplicate instances, kept as annotated: 1",
+        "remark  duplicate points: 2",  # b has no instance: its points are kept
         "remark  classes without an instance: 1",
         "remark  channels that are 0 in all videos: 1",
     ):

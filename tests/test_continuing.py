@@ -68,8 +68,8 @@ def test_an_edited_space_is_refused_and_the_way_on_is_named(
     )
     assert "budget.max_steps (study: 40, file: 80)" in told
     assert "train.dropout (study: not set, file: 0.5)" in told
-    assert "selection" not in told and "leave out --resume" in told
-    command = told.partition("continue with it: ")[2].partition(";")[0]
+    assert "selection" not in told and "remove --resume" in told
+    command = told.partition("to continue it, run: ")[2].partition(";")[0]
     assert search.main([*shlex.split(command)[3:], "--dry-run"]) == 0
     assert read_study(study.directory) == study
 
@@ -94,11 +94,11 @@ def test_a_space_that_is_gone_or_broken(folder: Path, capsys: pytest.CaptureFixt
     (folder / "small.yaml").write_text("method: [")
     assert search.main(["small.yaml", "--resume"]) == 2
     told = capsys.readouterr().err
-    assert "not YAML" in told and "continue with it: python -m ptal_ray.search --resume" in told
+    assert "not YAML" in told and "to continue it, run: python -m ptal_ray.search --resume" in told
     (folder / "small.yaml").unlink()
     assert search.main(["small.yaml", "--resume", "--dry-run"]) == 0
     told = capsys.readouterr().err
-    assert "note: small.yaml: there is no such space any more; the study keeps its own" in told
+    assert "note: small.yaml: no such search space; the study uses the space stored in it" in told
 
 
 def test_the_space_of_another_study_is_an_edit(
@@ -132,9 +132,12 @@ def test_a_file_name_that_is_no_study_name_is_found_again(
         (["--policy", "race"], "--policy: a resumed study"),
         (["--protocol", "sealed"], "--protocol: a resumed study"),
         (["--points", "human"], "--points: a resumed study"),
-        (["--storage", "elsewhere"], "--storage elsewhere: the study lies in .*/studies and stays"),
-        (["--storage", "s3://b/c"], "--storage s3://b/c: the study lies in"),
-        (["--num-trials", "2"], "--num-trials 2: 3 trials of this study have begun; give 3"),
+        (
+            ["--storage", "elsewhere"],
+            "--storage elsewhere: the study is in .*/studies and cannot be moved",
+        ),
+        (["--storage", "s3://b/c"], "--storage s3://b/c: the study is in"),
+        (["--num-trials", "2"], "--num-trials 2: 3 trials of this study have already started"),
     ],
 )
 def test_flags_that_contradict_the_study(
@@ -159,7 +162,7 @@ def test_flags_that_may_change(folder: Path, capsys: pytest.CaptureFixture[str])
         told = capsys.readouterr()
         plan = json.loads(told.out)
         assert (plan["num_trials"], plan["time_budget_s"]) == (trials, 9)
-        assert ("9 trials were asked for" in told.err) == (asked > trials)
+        assert ("9 trials were requested" in told.err) == (asked > trials)
 
 
 def test_spaces_that_agree_do_not_differ(folder: Path) -> None:

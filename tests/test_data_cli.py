@@ -138,10 +138,10 @@ RATES = ["--fps", "1", "--stride", "1"]
         ([], "required"),
         (["import", "x"], "--features"),
         ([*PLAIN, "--fps", "0", "--stride", "1"], "a positive number"),
-        ([*PLAIN, "--fps", "a", "--stride", "1"], "invalid value 'a': json, a positive number or"),
+        ([*PLAIN, "--fps", "a", "--stride", "1"], "invalid value 'a': allowed are json, a"),
         ([*PLAIN, "--fps", "1", "--points", "p"], "--stride is needed"),
         ([*PLAIN, *RATES, "--points", "p", "--point-fps", "nan"], "invalid value 'nan'"),
-        ([*PLAIN, *RATES], "one of --points CSV and --simulate-points"),
+        ([*PLAIN, *RATES], "pass --points CSV or --simulate-points"),
         ([*PLAIN, *RATES, "--points", "p", "--train-list", "l"], "must be given together"),
         (["validate", "x", "--features", "f"], "--annotations is needed"),
         (["points", "x", "--kind", "middle", "--out", "o"], "invalid choice"),
@@ -194,10 +194,10 @@ def test_noise_of_simulated_points_is_in_the_note(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--point-jitter", -1], "--point-jitter -1: allowed are seconds of 0 or more"),
-        (["--point-jitter", "nan"], "--point-jitter nan: allowed are seconds of 0 or more"),
-        (["--point-dropout", 1], "--point-dropout 1: allowed is a share from 0 to <1"),
-        (["--point-label-noise", 1.1], "--point-label-noise 1.1: allowed is a share from 0 to 1"),
+        (["--point-jitter", -1], "--point-jitter -1: allowed are 0 or more seconds"),
+        (["--point-jitter", "nan"], "--point-jitter nan: allowed are 0 or more seconds"),
+        (["--point-dropout", 1], "--point-dropout 1: allowed is a fraction in [0, 1)"),
+        (["--point-label-noise", 1.1], "--point-label-noise 1.1: allowed is a fraction in [0, 1]"),
     ],
 )
 def test_noise_out_of_range(flags, message, capsys, tmp_path):
@@ -209,9 +209,9 @@ def test_published_points_get_no_noise(capsys, tmp_path):
     path = make_store(tmp_path / "tiny")
     words = [*PLAIN, *RATES, "--points", "p.csv", "--point-dropout", 0.1]
     assert run(*words) == 2
-    assert "simulated points alone; pass --simulate-points KIND" in capsys.readouterr().err
+    assert "only to simulated points; pass --simulate-points KIND" in capsys.readouterr().err
     assert run("points", path, "--out", tmp_path / "p.csv", "--point-jitter", 1) == 2
-    assert "pass --kind KIND, or leave them out" in capsys.readouterr().err
+    assert "pass --kind KIND, or remove them" in capsys.readouterr().err
 
 
 def test_info_of_a_store_without_a_test_split(tmp_path, capsys):

@@ -63,7 +63,7 @@ def test_one_trial_can_be_chosen_and_a_wrong_one_is_said(study, capsys):
     assert main([str(study.directory), "--trial", "9"]) == 2
     assert "--trial 9: has no scores; trials that have: 0, 1" in capsys.readouterr().err
     assert main([str(study.directory), "--settings", "1"]) == 2
-    assert "--settings 1: allowed is 2 or more" in capsys.readouterr().err
+    assert "--settings 1: must be at least 2" in capsys.readouterr().err
 
 
 def test_a_study_without_scores_or_data_is_exit_3(study, tmp_path, capsys):

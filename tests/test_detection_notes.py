@@ -44,7 +44,7 @@ def test_nothing_is_noticed_where_all_is_well(tmp_path: Path) -> None:
             {"x": [found(0, 1, score=0.1)]},
             "unknown_video",
             1,
-            "1 detection in 1 video that",
+            "1 detection in 1 video not",
         ),
         (
             {"b": []},
@@ -52,10 +52,15 @@ def test_nothing_is_noticed_where_all_is_well(tmp_path: Path) -> None:
             1,
             "no detection in 1 of 2 videos of the",
         ),
-        ({"b": [found(0, 10), found(0, 10, score=0.2)]}, "repeated", 1, "such as 'b' [0, 10] s"),
+        ({"b": [found(0, 10), found(0, 10, score=0.2)]}, "repeated", 1, "e.g. 'b' [0, 10] s"),
         ({"b": [found(0, 41)]}, "beyond_duration", 0, ""),  # within a second and 2 %
-        ({"b": [found(0, 45)]}, "beyond_duration", 1, "1 of 3 detections end beyond the duration"),
-        ({"b": [found(0, 10, score=0.9)]}, "equal_scores", 2, "2 of 3 detections share"),
+        ({"b": [found(0, 45)]}, "beyond_duration", 1, "1 of 3 detections end after the end"),
+        (
+            {"b": [found(0, 10, score=0.9)]},
+            "equal_scores",
+            2,
+            "2 of 3 detections have the same score",
+        ),
         ({"b": [found(0, 10, score=float("nan"))]}, "not_finite", 1, "'b' [0, 10] s"),
         ({"b": [found(0, 10, score=float("inf"))]}, "not_finite", 1, "not finite"),
         ({"b": [found(float("nan"), 10)]}, "not_finite", 1, "'b' [nan, 10] s"),
@@ -63,7 +68,7 @@ def test_nothing_is_noticed_where_all_is_well(tmp_path: Path) -> None:
             {"a": [found(20, 30, "Jump", "0.5")]},
             "text_scores",
             1,
-            "in 1 class, such as 'Jump'",
+            "in 1 class, e.g. 'Jump'",
         ),
     ],
 )
@@ -90,7 +95,7 @@ def test_a_tie_of_nan_is_told(tmp_path: Path) -> None:
 def test_an_unknown_label_names_one_like_it(tmp_path: Path) -> None:
     result = judged(tmp_path, TRUTH, PERFECT | {"b": [found(0, 10, " run")]})
     assert result["ignored"]["unknown_label"] == 1 and "unknown_label" not in result["noticed"]
-    assert any("such as ' run' (like 'Run')" in note for note in result["notes"])
+    assert any("e.g. ' run' (like 'Run')" in note for note in result["notes"])
 
 
 @pytest.mark.parametrize(
@@ -121,7 +126,7 @@ def test_times_in_another_unit_are_told_without_durations(tmp_path: Path, scale:
     unknown = {id: [found(0, 10, score=0.1)] for id in ("x", "y", "z")}  # say nothing of units
     result = judged(tmp_path, truth, results | unknown)
     assert result["noticed"]["other_unit"] == 2
-    assert any("are both in seconds?" in note for note in result["notes"])
+    assert any("check that both are in seconds" in note for note in result["notes"])
 
 
 @pytest.mark.parametrize(
@@ -129,11 +134,11 @@ def test_times_in_another_unit_are_told_without_durations(tmp_path: Path, scale:
     [
         ({}, "there are no detections"),
         ({"a": [found(0, 10, "Sit")]}, "all detections are left out (unknown_label 1)"),
-        ({"x": [found(0, 10)]}, "its ids are such as 'a', those of the detections 'x'"),
+        ({"x": [found(0, 10)]}, "of the ground truth is 'a', one of the detections is 'x'"),
         ({"b": [found(0, 10, "Jump")]}, "has the label of an instance of its video"),
         ({"a": [found(0, 250)]}, "ends at 8.33 times the end of its last instance"),
-        ({"a": [found(8, 12)]}, "is 0.167, the lowest threshold 0.5"),
-        ({"a": [found(38, 34)]}, "is 0, the lowest threshold 0.5"),
+        ({"a": [found(8, 12)]}, "is 0.167, below the lowest threshold 0.5"),
+        ({"a": [found(38, 34)]}, "is 0, below the lowest threshold 0.5"),
     ],
 )
 def test_a_map_of_zero_has_a_likely_cause(

@@ -101,7 +101,7 @@ def test_table_is_shown(files: tuple[str, str], capsys: pytest.CaptureFixture[st
     assert "mAP    " in captured.out and "66.67" in captured.out
     last = captured.out.splitlines()[-1]
     assert "left out: unknown_label 1; noticed: " in last and "end_not_after_start 3" in last
-    assert "3 of 8 detections end at or before their start, such as 'a' [3, 3] s" in captured.err
+    assert "3 of 8 detections end at or before their start, e.g. 'a' [3, 3] s" in captured.err
     assert all(line.startswith("note: ") for line in captured.err.splitlines())
 
 
@@ -166,7 +166,7 @@ def test_ids_are_matched_with_and_without_prefix(
     result = run(capsys, *files)
     assert result["average"] == 1 and result["noticed"]["matched_ids"] == 1
     assert result["noticed"]["unknown_video"] == 0
-    assert f"such as {made!r} with {real!r}" in result["notes"][0]
+    assert f"e.g. {made!r} with {real!r}" in result["notes"][0]
 
 
 def test_ids_of_another_subset_are_not_matched(
@@ -178,7 +178,7 @@ def test_ids_of_another_subset_are_not_matched(
     Path(files[0]).write_text(json.dumps({"database": database}))
     result = run(capsys, *files, "--subset", "test")
     assert result["average"] == 0 and result["noticed"]["unknown_video"] == 1
-    assert "1 of these videos are of another subset" in result["notes"][0]
+    assert "1 of these videos are in another subset" in result["notes"][0]
 
 
 @pytest.mark.parametrize(

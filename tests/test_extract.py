@@ -209,8 +209,8 @@ def test_an_interruption_keeps_what_is_finished(tmp_path, flags, monkeypatch, ca
     [
         (["--encoder", "x3d"], "allowed are efficientnet-lite0, i3d, transnetv2, or a file"),
         (["--encoder", "missing.pt"], "missing.pt: cannot be read"),
-        (["--encoder", "transnetv2"], "--size: is for --encoder FILE"),
-        (["--stride", "1.5"], "--stride 1.5: a whole number of frames"),
+        (["--encoder", "transnetv2"], "--size: applies only to --encoder FILE"),
+        (["--stride", "1.5"], "--stride 1.5: must be a whole number of frames"),
         (["--window", "0s"], "--window 0s"),
         (["--size", "9", "--clip", "3"], "check --size and --clip"),
     ],

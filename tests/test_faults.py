@@ -116,7 +116,7 @@ def test_damaged_data_stops_a_study_that_goes_on_once_it_is_mended(tmp_path: Pat
 
     middle = len(whole) // 2
     features.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
-    with pytest.raises(DataError, match="content differs"):
+    with pytest.raises(DataError, match="does not match its hash"):
         run_study(study)
     assert read_events(study.events) == stopped
 

@@ -263,9 +263,9 @@ def test_all_problems_are_one_line() -> None:
 @pytest.mark.parametrize(
     ("train", "more", "note"),
     [
-        ("{batch_size: {choice: [2, 4]}}", [], "train: has 2 different .* 10 trials were asked"),
+        ("{batch_size: {choice: [2, 4]}}", [], "has 2 different .* 10 trials were requested"),
         ("{batch_size: {choice: [2]}}", [], "train: has 1 different configuration and 10 trials"),
-        ("{batch_size: 4}", [], "the search ends after 1, as none is run twice"),
+        ("{batch_size: 4}", [], "no configuration is run twice, so the search ends after 1"),
         ("{lr: {loguniform: [0.001, 0.01]}}", [], ""),
         ("{batch_size: {choice: [2, 4]}}", ["--searcher", "grid"], "the grid has 2 different"),
         ("{batch_size: {choice: [2, 4]}}", ["--num-trials", "2"], ""),
@@ -294,5 +294,5 @@ def test_what_a_budget_leaves_out_is_noted(store: Path, capsys: pytest.CaptureFi
     more = ["--set", "final.top=3", "--set", "selection.decode_settings=1", "--dry-run"]
     assert search.main([str(path), *more]) == 0
     told = capsys.readouterr().err
-    assert "note: final.top: 3 configurations are to be compared, and the search has 2" in told
-    assert "note: selection.decode_settings: 1 is the defaults alone" in told
+    assert "note: final.top: 3 configurations are to be compared, but the search has only 2" in told
+    assert "note: selection.decode_settings: 1 means only the defaults" in told

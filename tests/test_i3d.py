@@ -128,13 +128,16 @@ def test_weights_of_another_network_are_refused(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "--encoder i3d: give its weights"),
+        ((), "--encoder i3d: pass its weights"),
         (("--weights", "missing.pt"), "--weights missing.pt: cannot be read"),
         (("--weights", "videos"), "--weights videos: cannot be read"),
         (("--weights", "words.pt"), "--weights words.pt: not a state dict"),
-        (("--weights", "rgb.pt", "--size", "64"), "--size: is for --encoder FILE; i3d has its own"),
+        (
+            ("--weights", "rgb.pt", "--size", "64"),
+            "--size: applies only to --encoder FILE; i3d has its own value",
+        ),
         (("--weights", "rgb.pt", "--clip", "4"), "--clip 4: i3d takes 8 frames or more"),
-        (("--encoder", "transnetv2", "--flow", "x"), "--clip: is for --encoder FILE"),
+        (("--encoder", "transnetv2", "--flow", "x"), "--clip: applies only to --encoder FILE"),
     ],
 )
 def test_wrong_flags_of_i3d(

@@ -66,9 +66,9 @@ def test_points_before_0_name_a_common_offset(layout):
 
 def test_one_point_before_0(layout):
     layout.lines += ["open,1,2,a,-0.5"]
-    layout.refused(r"points\.csv:5: video a: point -0\.5; a number of 0 or more is needed")
+    layout.refused(r"points\.csv:5: video a: point -0\.5; must be a number of 0 or more")
     layout.lines[-1] = "open,1,2,a,-inf"
-    layout.refused(r"points\.csv:5: video a: point '-inf'; a number of 0 or more is needed")
+    layout.refused(r"points\.csv:5: video a: point '-inf'; must be a number of 0 or more")
 
 
 def test_points_with_both_spellings_of_an_id(layout):

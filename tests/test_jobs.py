@@ -233,5 +233,5 @@ def test_who_has_no_token_is_told_so_at_once(cluster: Cluster, env: dict[str, st
     done = cluster.search(cluster.space, "--address", cluster.head.address, **env)
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()  # Ray, which tries for 20 s, would write more
-    assert line.startswith(f"error: --address {cluster.head.address}: not let in (")
+    assert line.startswith(f"error: --address {cluster.head.address}: authentication failed (")
     assert line.endswith("or in RAY_AUTH_TOKEN")

@@ -25,7 +25,7 @@ def test_the_reason_is_told_without_the_request_around_it():
     error = ValueError(f"{about}: (Caused by ProtocolError('Connection aborted.', Gone('bye')))")
     assert one_line(error) == "ProtocolError('Connection aborted.', Gone('bye'))"
     error = ValueError(f"{about}: (Caused by ResponseError('too many 503 error responses'))")
-    assert one_line(error).startswith("it answers with HTTP status 503")
+    assert one_line(error).startswith("the server answers with HTTP status 503")
 
 
 def test_a_token_that_an_error_quotes_is_not_shown(monkeypatch):

@@ -102,7 +102,9 @@ def test_everything_lies_in_the_working_directory(tmp_path, monkeypatch, name):
 @pytest.mark.parametrize("name", ["a?b", "a%20b"])
 def test_no_address_names_a_folder_elsewhere_with_such_a_character(tmp_path, monkeypatch, name):
     monkeypatch.setenv("PTAL_RESULTS", str(tmp_path / name))
-    with pytest.raises(TrackingError, match=r"no database address holds a % or \?; start in "):
+    with pytest.raises(
+        TrackingError, match=r"a database address cannot contain % or \?; start in "
+    ):
         default_uri(None)
 
 

@@ -134,7 +134,7 @@ def test_a_database_that_crashes_while_trackers_write(
         assert tracker.close(HANG_S) == ()
         assert_all_numbers(database, study.directory)
         assert_runs_are_right(database, study.directory)
-    assert "the search goes on and events stay in" in caplog.text
+    assert "the search continues, and events are kept in" in caplog.text
     assert postgres.password not in caplog.text
     told = capfd.readouterr()
     assert (told.out, told.err) == ("", "")
@@ -154,7 +154,7 @@ def test_a_server_that_answers_too_late_makes_no_run_twice(
         connection.execute("lock table runs in share mode")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
         study.begin()
-        wait_until(lambda: "the search goes on" in caplog.text)
+        wait_until(lambda: "the search continues" in caplog.text)
         waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
         wait_until(lambda: postgres.query(waiting)[0][0] > 1)  # runs that nobody waits for
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT")
@@ -193,8 +193,8 @@ def test_a_server_that_is_away_for_a_while(
     assert_runs_are_right(service.backend, study.directory)
     gone, back = (record.message for record in caplog.records)
     assert re.fullmatch(
-        f"MLflow at {service.uri}: .*([Cc]onnection|closed).*; the search goes on and events stay "
-        f"in {study.log.path}", gone,
+        f"MLflow at {service.uri}: .*([Cc]onnection|closed).*; the search continues, and "
+        f"events are kept in {study.log.path}", gone,
     )  # fmt: skip
     assert back == f"MLflow at {service.uri} answers again"
 

@@ -343,7 +343,7 @@ def test_a_server_that_goes_away_and_comes_back(study, service, monkeypatch, cap
     for number in range(3, 8):
         study.trial(number, "pruned")
     assert time.monotonic() - began < 5, "the search waits for the server"
-    wait_until(lambda: "the search goes on" in caplog.text)
+    wait_until(lambda: "the search continues" in caplog.text)
     (message,) = tracker.close(1.0)
     events = len(read_events(study.log.path))
     assert f"of {events} events" in message

@@ -160,7 +160,7 @@ def space(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("command", "words", "message"),
     [
-        (search, ["--dry-run"], "--protocol paper-compat: then every table says so"),
+        (search, ["--dry-run"], "--protocol paper-compat; then every table states it"),
         (train, [], "--set selection.metric=map"),
         (search, [*PAPER, "--policy", "race"], "--policy simple"),
         (search, [*PAPER, "--set", "selection.metric=map"],

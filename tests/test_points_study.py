@@ -104,7 +104,7 @@ def test_a_study_without_any_segment_ends_with_a_result(
         assert not [name for name in found if re_map(name)]
     report = write_report(study.directory, tmp_path / "reports")
     text = (report / "REPORT.md").read_text()
-    assert "by its points alone, without any annotated segment" in text
+    assert "by its points, without annotated segments" in text
     assert "The test split has no annotated segment. Its figures are pure-hit mAP" in text
     assert "| configuration | seeds | pure-hit mAP |" in text
     assert re.search(r"no annotated instance in the \d videos of split 'val'", text)

@@ -89,21 +89,21 @@ def test_auto_takes_the_type_that_is_needed_and_says_why():
     assert chosen(normal()) == ("float16", [], {})
     dtype, problems, remarks = chosen([x + [0, 0, 20_000] for x in normal()])
     assert (dtype, problems) == ("float32", [])
-    kind = "channels that float16 would lose, stored as float32"
+    kind = "channels for which float16 is too imprecise; stored as float32"
     assert remarks == {kind: 1}
-    assert "float16 loses 1 of 3 channels (2; worst 2: " in remarks.examples[kind][0]
+    assert "float16 is too imprecise for 1 of 3 channels (2; worst 2: " in remarks.examples[kind][0]
     assert chosen(normal(), "float32")[0] == "float32"
 
 
 def test_a_type_that_loses_is_refused():
     _, problems, _ = chosen([1e-7 * x for x in normal()], "float16")
-    assert "float16 loses 3 of 3 channels (0, 1, 2; worst" in problems[0]
-    assert "leave --dtype out or pass --dtype float32" in problems[0]
+    assert "float16 is too imprecise for 3 of 3 channels (0, 1, 2; worst" in problems[0]
+    assert "remove --dtype or pass --dtype float32" in problems[0]
     _, problems, _ = chosen([1e-7 * x for x in normal()], "float32")
     assert not problems
     _, problems, _ = chosen([x + 1e10 for x in normal()], source=np.float64)
     assert (
-        "float32 loses 3 of 3" in problems[0]
+        "float32 is too imprecise for 3 of 3" in problems[0]
         and "pass --normalize train, or subtract" in problems[0]
     )
 
@@ -116,13 +116,13 @@ def test_channels_and_videos_that_hold_nothing_are_named():
     assert not problems and remarks == {
         "videos whose snippets are all equal": 2,
         "channels that are 0 in all videos": 1,
-        "channels that have one value in all videos": 1,
+        "channels that are constant over all videos": 1,
     }
     assert remarks.examples["channels that are 0 in all videos"] == ["of 3: 1"]
-    assert remarks.examples["channels that have one value in all videos"] == ["of 3: 2"]
+    assert remarks.examples["channels that are constant over all videos"] == ["of 3: 2"]
     assert remarks.examples["videos whose snippets are all equal"] == ["v1", "v4"]
     _, problems, remarks = chosen(2 * [np.zeros((4, 3))])
-    assert "each of the 3 channels has one value" in problems[0]
+    assert "each of the 3 channels is constant" in problems[0]
     assert remarks == {"videos whose features are all 0": 2}
 
 
@@ -142,7 +142,9 @@ def test_a_store_from_python_refuses_a_type_that_loses(tmp_path, dtype, offset, 
                     annotations=Segments.empty(), points=no_points(),
                 )  # fmt: skip
 
-    with pytest.raises(DataError, match=f"{dtype} loses 3 of 3 channels.*subtract.*{fix}") as told:
+    with pytest.raises(
+        DataError, match=f"{dtype} is too imprecise for 3 of 3 channels.*subtract.*{fix}"
+    ) as told:
         write(tmp_path / "d")
     assert ("store them as float32" in str(told.value)) == (dtype == "float16")
     assert not list(tmp_path.iterdir())

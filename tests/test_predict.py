@@ -194,7 +194,7 @@ def test_broken_files_are_listed_and_the_others_scored(
     assert "not a whole .npy" in said["cut"] and "not a whole .npy" in said["objects"]
     assert set(results(tmp_path / "found.json")) == {"video8", "video9", "video10"}
     assert predict(trained / "run", features, tmp_path / "found.json") == 0
-    assert "7 videos were refused:\n  cut: not a whole" in capsys.readouterr().out
+    assert "7 videos could not be used:\n  cut: not a whole" in capsys.readouterr().out
 
 
 def test_without_any_sound_video_nothing_is_written(

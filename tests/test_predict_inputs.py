@@ -148,7 +148,7 @@ def test_recordings_as_csv_and_wrong_ones(
     refused = json.loads(capsys.readouterr().out)["refused"]
     assert set(refused) == {"gap", "short", "wide"}
     assert "4 channels a sample; the model was trained on (samples, 3)" in refused["wide"]
-    assert refused["short"].startswith("19 samples are less than a window of 20")
+    assert refused["short"].startswith("19 samples are fewer than a window of 20")
     assert refused["gap"].startswith("sample 0 of channel 0 is nan")
     assert_same(results(out), detections(sensors))
     np.save(new / "video8.npy", np.ones((100, 3)))
@@ -252,13 +252,13 @@ def test_rates_that_are_missing_or_wrong(
         3, "--fps", str(table), "--stride", "5"
     )
     table.write_text("video,fps\nvideo8,12.5\nvideo9,10\nvideo10,12\n")
-    assert "no stride of 1 of 1 videos: video10" in said(3, "--fps", str(table))
+    assert "no stride for 1 of 1 videos: video10" in said(3, "--fps", str(table))
     table.write_text("video,fps\nvideo8,12.5\n")
     assert predict(mixed / "run", mixed / "new", out, "--fps", str(table), "--stride", "5",
                    "--json") == 0  # fmt: skip
     refused = json.loads(capsys.readouterr().out)["refused"]
     assert set(refused) == {"video9", "video10"}
-    assert f"{table}: no frame rate of 1 of 1 videos: video9" in refused["video9"]
+    assert f"{table}: no frame rate for 1 of 1 videos: video9" in refused["video9"]
     table.write_text("video,fps\nvideo8,12.5\nvideo9,5\nvideo10,12\n")
     assert predict(mixed / "run", mixed / "new", out, "--fps", str(table), "--stride", "5",
                    "--json") == 0  # fmt: skip
@@ -267,7 +267,7 @@ def test_rates_that_are_missing_or_wrong(
     assert "snippets of 0.4 to 0.5 s, and these features have 1 s" in refused["video9"]
     with pytest.raises(SystemExit, match="2"):
         predict(mixed / "run", mixed / "new", out, "--fps", "-3")
-    assert "json, a positive number or a CSV file is needed" in capsys.readouterr().err
+    assert "allowed are json, a positive number or a CSV file" in capsys.readouterr().err
 
 
 @pytest.mark.slow

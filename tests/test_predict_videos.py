@@ -148,7 +148,7 @@ def test_a_model_whose_features_nothing_here_made(
     write_model(tmp_path / "model.pt", replace(model, preparation=UNKNOWN))
     assert from_videos(tmp_path / "model.pt", place / "new", tmp_path / "x.json") == 3
     err = capsys.readouterr().err
-    assert "was not trained on features of python -m ptal_ray.extract" in err
+    assert "was not trained on features from python -m ptal_ray.extract" in err
     assert "it takes 4 numbers, as the features of mine" in err and err.count("\n") == 1
 
 

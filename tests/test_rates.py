@@ -92,7 +92,7 @@ def test_stride_and_window_of_single_videos(source: Source) -> None:
     assert store.grid("b") == Grid(stride_s=16 / 25, offset_s=8 / 25)
     assert store.grid("c") == Grid(stride_s=8 / 12, offset_s=4 / 12)
     path = table(source, "video,fps,stride", "a,30,", "b,25,16", "c,24,16")
-    with pytest.raises(DataError, match=r"rates\.csv: no stride of 1 of 3 videos: a; .*--stride"):
+    with pytest.raises(DataError, match=r"rates\.csv: no stride for 1 of 3 videos: a; .*--stride"):
         imported(source, fps=path, stride=0.0)
     assert imported(source, fps=path, stride=16.0).grid("a") == Grid(stride_s=16 / 30)
 
@@ -128,17 +128,19 @@ def test_missing_rates_are_named_once_with_the_fix(source: Source) -> None:
     del database["a"]["frame_rate"]
     database["c"]["frame_rate"] = 0
     source.annotations.write_text(json.dumps({"database": database}))
-    with pytest.raises(DataError, match=r"gt\.json: no frame rate of 2 of 3 videos: a, c; .*--fps"):
+    with pytest.raises(
+        DataError, match=r"gt\.json: no frame rate for 2 of 3 videos: a, c; .*--fps"
+    ):
         imported(source, point_fps=30.0)
     path = table(source, "video,fps", "a,30", "b,25")
-    with pytest.raises(DataError, match=r"rates\.csv: no frame rate of 1 of 3 videos: c; "):
+    with pytest.raises(DataError, match=r"rates\.csv: no frame rate for 1 of 3 videos: c; "):
         imported(source, fps=path, point_fps=30.0)
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (("id,rate", "a,10"), r"rates\.csv: not a CSV with columns video and fps"),
+        (("id,rate", "a,10"), r"rates\.csv: no column"),
         (
             ("video,fps", "a,30", "v_b,fast"),
             r"rates\.csv:3: video v_b: fps 'fast'; must be a positive number",
@@ -152,7 +154,7 @@ def test_missing_rates_are_named_once_with_the_fix(source: Source) -> None:
             ("video,fps,window", "a,30,-1"),
             r"rates\.csv:2: video a: window '-1'; must be a positive number",
         ),
-        (("video,fps", "a,30", "v_a,25"), r"rates\.csv:3: video v_a: given before with other"),
+        (("video,fps", "a,30", "v_a,25"), r"rates\.csv:3: video v_a: an earlier line has other"),
     ],
 )
 @pytest.mark.parametrize("flag", ["fps", "point_fps"])
@@ -193,7 +195,7 @@ def test_the_value_of_a_flag() -> None:
     assert rate_source("29.97") == 29.97
     assert rate_source("info.csv") == Path("info.csv")
     for wrong in ("a", "0", "-1", "nan", "0.0"):
-        with pytest.raises(ValueError, match="json, a positive number or a CSV file is needed"):
+        with pytest.raises(ValueError, match="allowed are json, a positive number or a CSV file"):
             rate_source(wrong)
 
 

@@ -85,8 +85,8 @@ def test_signals_of_a_csv_are_those_of_the_npy(signals, mark):
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        (np.zeros(200), r"shape (200,); (samples, channels) is needed"),
-        (np.zeros((19, 2)), "19 samples are less than a window of 20"),
+        (np.zeros(200), r"shape (200,); must be (samples, channels)"),
+        (np.zeros((19, 2)), "19 samples are fewer than a window of 20"),
         (np.zeros((300, 2)), "cover"),
         (np.full((200, 2), np.nan), "must be finite"),
     ],
@@ -110,7 +110,7 @@ def test_a_number_that_spoils_the_scale_is_found_in_its_video(signals, capsys):
 
 def test_signals_need_rate_window_and_stride(signals, capsys):
     words = ["--layout", "signals", signals]
-    assert "--rate is needed" in refused(capsys, *words, code=2)
+    assert "pass --rate" in refused(capsys, *words, code=2)
     assert "--window 0" in refused(capsys, *words, "--rate", 20, "--stride", 10, code=2)
     assert "--stride 2.5" in refused(capsys, *words, *WINDOWS, "--stride", 2.5, code=2)
 

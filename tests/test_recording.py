@@ -236,8 +236,8 @@ def test_what_cannot_be_recorded(space, tmp_path, monkeypatch, capsys, words, co
 
 
 @pytest.mark.parametrize(
-    ("flag", "message"), [("--seeds=1", "1: a whole number from 2 on"),
-                          ("--configurations=-3", "-3: a whole number from 2 on")]
+    ("flag", "message"), [("--seeds=1", "1: must be a whole number of at least 2"),
+                          ("--configurations=-3", "-3: must be a whole number of at least 2")]
 )  # fmt: skip
 def test_flags_of_record(flag, message, capsys):
     with pytest.raises(SystemExit) as left:

@@ -334,8 +334,9 @@ def test_what_is_wrong_with_a_table(certain, case, capsys):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["--policies", "rase"], "'rase' is no policy; give all, or names of race, race+warm"),
-     (["--searches", "3"], "3: a whole number from 10 on"), (["--budget", "x"], "x: a whole")],
+    [(["--policies", "rase"], "'rase' is not a policy; give all, or names of race, race+warm"),
+     (["--searches", "3"], "3: must be a whole number of at least 10"),
+     (["--budget", "x"], "x: must be a whole")],
 )  # fmt: skip
 def test_flags_of_replay(words, message, capsys):
     with pytest.raises(SystemExit) as left:

@@ -81,7 +81,7 @@ def test_the_setting_and_where_it_ran(report, study_dir):
     text = (report / "REPORT.md").read_text()
     assert "Made up for a test." in text
     assert "Test CPU @ 2 GHz" in text and "torch 2.13.0" in text and "f" * 40 in text
-    assert "seeds: 7 for the search, 8 to 10 for the runs after it" in text
+    assert "seeds: 7 for the search, 8 to 10 for the final runs" in text
     assert f"python -m ptal_ray.search reports/{report.name}/space.yaml --seed 7" in text
     assert f"python -m ptal_ray.train reports/{report.name}/best.yaml --test --seed 8" in text
     assert str(study_dir.parent) not in text
@@ -170,7 +170,7 @@ def test_an_unfinished_study_says_what_is_missing(tmp_path):
     text = (folder / "REPORT.md").read_text()
     assert "not finished: interrupted" in text
     assert "No final run has finished." in text
-    assert "No hyperparameter importance: 3 trials reported; 8 that did differently" in text
+    assert "No hyperparameter importance: 3 trials reported; 8 with different objectives" in text
     assert "No timeline: no final run has finished." in text
     assert "features: real." in text and "simulated" not in text
     rows = pq.read_table(folder / "trials.parquet").to_pylist()

@@ -79,7 +79,7 @@ def test_an_unfinished_study_says_what_is_missing(tmp_path):
     for said in (
         "The study is not finished.",
         "No final run has finished.",
-        "8 trials that did differently well are needed",
+        "8 trials with different objectives are required",
         "Nothing on classes, errors and videos: no final run has finished.",
     ):
         assert said in text
@@ -95,7 +95,7 @@ def test_beliefs_are_drawn_where_the_search_has_them(study_dir, tmp_path):
     text = report_html(StudyView.read(study.directory), study.directory, [])
     assert "Verdict: not distinguishable from the defaults, which are kept" in text
     assert "+1.0 [-2.0, 4.0] mAP" in text
-    assert "best as believed" in text
+    assert "best posterior mean" in text
 
 
 def test_500_trials_take_under_20_s(tmp_path):

@@ -49,7 +49,7 @@ def test_what_fits() -> None:
     apart = Resources(workers=2, placement="strict_spread")
     assert concurrency(apart, [{"CPU": 3.0}, {"CPU": 1.0}], None) == 1
     assert concurrency(apart, [{"CPU": 3.0}, {"CPU": 2.0}, {"CPU": 2.0}], None) == 3
-    with pytest.raises(ConfigError, match="each on another node, but .* 4 CPUs .* on 1 nodes"):
+    with pytest.raises(ConfigError, match="each on a different node, but .* 4 CPUs .* on 1 nodes"):
         concurrency(apart, [{"CPU": 4.0}], None)
     assert local_nodes()[0]["CPU"] == usable_cpus() >= 1
 
@@ -57,10 +57,10 @@ def test_what_fits() -> None:
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("127.0.0.1:9", "no Ray cluster answers there"),
-        ("127.0.0.1:{silent}", "no Ray cluster answers there .*timed out"),
+        ("127.0.0.1:9", "no Ray cluster answers at this address"),
+        ("127.0.0.1:{silent}", "no Ray cluster answers at this address .*timed out"),
         ("ray://head:10001", "ray job submit"),
-        ("head", "write host:port"),
+        ("head", "give host:port"),
     ],
 )
 def test_where_no_cluster_is(address: str, message: str) -> None:

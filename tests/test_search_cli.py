@@ -116,7 +116,7 @@ def test_a_dry_run_says_of_every_limit_and_of_points(
         (["small.yaml", "--set", "train.lrr=1"], 2, "did you mean 'lr'"),
         (["small.yaml", "--num-trials", "0"], 2, "--num-trials 0"),
         (["small.yaml", "--max-concurrent", "0"], 2, "--max-concurrent 0"),
-        (["small.yaml", "--autoscale"], 2, "--autoscale: give --max-concurrent N too"),
+        (["small.yaml", "--autoscale"], 2, "--autoscale requires --max-concurrent N"),
         (
             ["small.yaml", "--autoscale", "--max-concurrent", "2"],
             2,
@@ -131,9 +131,9 @@ def test_a_dry_run_says_of_every_limit_and_of_points(
         (
             ["small.yaml", "--storage", "gs://b/c"],
             2,
-            "gs://b/c: write a path or s3://bucket/prefix",
+            "gs://b/c: allowed are a path or s3://bucket/prefix",
         ),
-        (["small.yaml", "--storage", "s3://k:v@b/c"], 2, "credentials .* refused"),
+        (["small.yaml", "--storage", "s3://k:v@b/c"], 2, "credentials or options"),
         (["small.yaml", "--keep-checkpoints", "0"], 2, "--keep-checkpoints 0: must be positive"),
         (
             ["small.yaml", "--out", "small.yaml/x"],

@@ -115,7 +115,7 @@ def test_a_search_goes_on_while_the_server_and_its_database_are_away(
     service.stop()
     postgres.restart()
     reports = sum(isinstance(e, Report) for e in read_events(log))
-    wait_for_reports(folder / "studies", reports + 2)  # the search goes on
+    wait_for_reports(folder / "studies", reports + 2)  # the search continues
     service.start()
     assert_logged(service, folder, finished(search, trials=30))
 

@@ -242,7 +242,7 @@ def test_a_log_names_no_file_elsewhere(tmp_path: Path, path: str) -> None:
         lambda: write_report(study.directory, tmp_path / "reports"),
         lambda: MlflowTracker(study.directory, f"sqlite:///{tmp_path}/mlflow.db").start(),
     ):
-        with pytest.raises(DataError, match="lie elsewhere"):
+        with pytest.raises(DataError, match="are outside the study directory"):
             read()
     assert not (tmp_path / "mlflow.db").exists()
 

@@ -186,12 +186,12 @@ def test_many_classes_with_few_videos_each_keep_about_the_limit() -> None:
     ("change", "message"),
     [
         ({"difficulty": "medium"}, "difficulty 'medium'; allowed are easy, standard, hard"),
-        ({"dim": 0}, "dim 0; at least 1"),
-        ({"limit": 1}, "limit 1; at least 2"),
-        ({"workers": 0}, "workers 0; at least 1"),
-        ({"seed": -1}, "seed -1; at least 0"),
+        ({"dim": 0}, "dim 0; must be at least 1"),
+        ({"limit": 1}, "limit 1; must be at least 2"),
+        ({"workers": 0}, "workers 0; must be at least 1"),
+        ({"seed": -1}, "seed -1; must be at least 0"),
         ({"stride_s": 0.0}, "stride 0.0 s; must be a positive number"),
-        ({"train_list": Path("x")}, "a train list and a test list are needed together"),
+        ({"train_list": Path("x")}, "pass both --train-list and --test-list"),
     ],
 )
 def test_wrong_arguments_are_config_errors(
@@ -205,7 +205,9 @@ def test_an_unknown_dataset_needs_a_stride(
     whole: tuple[Path, FeatureStore], tmp_path: Path
 ) -> None:
     arguments: dict[str, Any] = {"points_csv": None, "workers": 1, "replace": False, "dim": 4}
-    with pytest.raises(ConfigError, match="'mine' has no stride of its own; give one, or use thu"):
+    with pytest.raises(
+        ConfigError, match="no known stride for 'mine'; pass --stride-s, or use thu"
+    ):
         simulate("mine", whole[0], out=tmp_path / "a", **arguments)
     out = simulate("mine", whole[0], out=tmp_path / "b", stride_s=2.0, **arguments)
     assert FeatureStore.open(out).info.grid.stride_s == 2.0
@@ -277,5 +279,5 @@ def test_a_split_without_an_instance_is_a_data_error(tmp_path: Path) -> None:
         if entry["subset"] == "validation":
             entry["annotations"] = [{"segment": [-1, 2], "label": "dive"}]
     annotations.write_text(json.dumps(content))
-    with pytest.raises(DataError, match="the test split has 8 videos and not one instance"):
+    with pytest.raises(DataError, match="the test split has 8 videos and no instance"):
         run(annotations, tmp_path / "store")

@@ -73,7 +73,7 @@ def test_published_points_of_activitynet_count_frames_of_the_original_videos(
 def test_points_need_a_frame_rate_and_a_place_in_the_video(tmp_path: Path) -> None:
     annotations = write_annotations(tmp_path / "gt.json")
     blind = write_points(tmp_path / "a.csv", annotations, 25, without=("stop_frame",))
-    with pytest.raises(DataError, match="video v00: frames per second are unknown"):
+    with pytest.raises(DataError, match="video v00: unknown frame rate"):
         run(annotations, tmp_path / "store", points_csv=blind)
     slow = write_annotations(tmp_path / "slow.json", fps=10)
     points = write_points(tmp_path / "b.csv", annotations, 30)
@@ -98,7 +98,7 @@ def test_the_rate_of_published_points_may_be_given(made: Path, tmp_path: Path) -
     ]
     assert found[0].info.content_hash == found[1].info.content_hash
     rates.write_text("video,fps\nv00,30")
-    with pytest.raises(DataError, match="video v01: frames per second are unknown"):
+    with pytest.raises(DataError, match="video v01: unknown frame rate"):
         run(annotations, tmp_path / "store", points_csv=points, published=Published(fps=rates))
 
 

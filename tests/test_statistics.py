@@ -50,7 +50,7 @@ def test_time_in_instances_is_counted_once():
 def test_the_table_says_what_it_leaves_out():
     names = tuple(f"class{number}" for number in range(14))
     lines = table(statistics(VIDEOS, names), 10)
-    assert lines[-1] == "and 4 more classes (`info` shows all)"
+    assert lines[-1] == "and 4 more classes (`info` lists all)"
     assert sum("class1" in line for line in lines) >= 2 and not any("class0" in x for x in lines)
     assert len(table(statistics(VIDEOS, names))) == 1 + 2 * 15
 

@@ -171,7 +171,7 @@ def test_the_drivers_files_are_mirrored_and_brought_back(
     assert (found / "events.jsonl").read_bytes() == ahead  # what a killed driver did not send
     log.append(TrialEnd(trial=0, state="pruned", message=""))
     (remote / "events.jsonl").write(study.events.read_bytes())
-    with pytest.raises(ConfigError, match="both went on since they were the same; remove"):
+    with pytest.raises(ConfigError, match="both have new events; remove"):
         check_out(remote)
     with pytest.raises(ConfigError, match="there is no study"):
         check_out(shelf / "none")
@@ -197,7 +197,7 @@ def test_one_driver_at_a_time(study: Study, monkeypatch: pytest.MonkeyPatch) -> 
     while not second.lost and time.time() < until:
         time.sleep(0.05)
     second._thread.join(5)  # it has nothing more to do
-    assert "another driver took it over: process 7 on thief" in second.close()
+    assert "another driver now runs this study: process 7 on thief" in second.close()
     assert driver.read() == b'{"host": "thief", "pid": 7}'
 
 
@@ -213,8 +213,8 @@ def test_a_storage_that_is_away_is_told_at_the_end(
     monkeypatch.setattr(Folder, "write", fails)
     study.events.write_bytes(study.events.read_bytes() + b"x")
     found = mirrored.close()
-    assert f"not all of the study is at {study.remote} (no connection)" in found
-    assert f"--resume {study.remote} on this machine sends it" in found
+    assert f"not all of the study was uploaded to {study.remote} (no connection)" in found
+    assert f"--resume {study.remote} on this machine uploads it" in found
 
 
 def test_stages_are_shared_at_the_address(

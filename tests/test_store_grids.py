@@ -67,17 +67,17 @@ def test_verify_notices_a_grid_that_was_changed(tmp_path):
         assert data.count(np.float64(0.5).tobytes())
         changed = data.replace(np.float64(0.5).tobytes(), np.float64(0.75).tobytes())
         file.write_bytes(changed)
-        with pytest.raises(DataError, match="differs from its hash"):
+        with pytest.raises(DataError, match="does not match its hash"):
             FeatureStore.open(store.path).verify()
 
 
 @pytest.mark.parametrize(
     ("shared", "own", "message"),
     [
-        (None, None, "needs one of each video"),
-        (GRID, Grid(stride_s=1.0), "takes no other"),
-        (None, Grid(stride_s=0.0), "a positive stride"),
-        (None, Grid(stride_s=1.0, offset_s=float("nan")), "a finite offset"),
+        (None, None, "needs a grid for each video"),
+        (GRID, Grid(stride_s=1.0), "accepts no other"),
+        (None, Grid(stride_s=0.0), "stride must be positive"),
+        (None, Grid(stride_s=1.0, offset_s=float("nan")), "offset finite"),
     ],
 )
 def test_a_wrong_grid_is_refused(tmp_path, shared, own, message):

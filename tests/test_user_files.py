@@ -39,16 +39,19 @@ def test_text_comes_in_one_unicode_form(tmp_path, escaped):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"database": {"a": 1, "b": 2, "a": 3}}', 'video a is there twice in "database"; keep'),
-        ('{"results": {"a": 1, "b": 2, "b": 3, "a": 4}}', r"video a .*\(and 1 more: b\)"),
-        ('{"database": {"a": {"duration": 1, "duration": 2}}}', "key 'duration' .* in one object"),
-        ('{"database": {}, "database": {}}', "key 'database' is there twice in one object"),
+        ('{"database": {"a": 1, "b": 2, "a": 3}}', 'duplicate video a in "database"; keep'),
+        ('{"results": {"a": 1, "b": 2, "b": 3, "a": 4}}', r"duplicate video a .*\(and 1 more: b\)"),
+        (
+            '{"database": {"a": {"duration": 1, "duration": 2}}}',
+            "duplicate key 'duration' in one object",
+        ),
+        ('{"database": {}, "database": {}}', "duplicate key 'database' in one object"),
         (
             f'{{"database": {{"{NFC}": 1, "{NFD}": 2}}}}',
-            f'video {NFC} is there twice in "database", in two Unicode forms',
+            f'duplicate video {NFC} in "database", in two Unicode forms',
         ),
         ("{", "not JSON: Expecting"),
-        ("[" * 100_000, "not JSON that can be read: it is nested too deeply"),
+        ("[" * 100_000, "cannot be read as JSON: it is nested too deeply"),
     ],
 )
 def test_what_json_would_lose_is_an_error(tmp_path, text, message):

@@ -130,7 +130,7 @@ def test_two_files_of_one_id_are_refused(tmp_path):
     for name in ("a.mp4", "b/a.mkv"):
         (tmp_path / name).touch()
     assert list(find_videos([tmp_path / "a.mp4", tmp_path / "a.mp4"])) == ["a"]
-    with pytest.raises(DataError, match="its id 'a' is that of"):
+    with pytest.raises(DataError, match="its id 'a' is also the id of"):
         find_videos([tmp_path])
     with pytest.raises(DataError, match="no such file or folder"):
         find_videos([tmp_path / "missing"])

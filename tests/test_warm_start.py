@@ -177,7 +177,10 @@ def test_what_is_no_evidence_is_said_in_one_line(earlier, store, tmp_path):
     ("words", "said"),
     [
         (["apn_watch", "--warm-start", "absent"], "--warm-start absent: no such study"),
-        (["apn_watch", "--searcher", "grid", "--warm-start", "s"], "--searcher grid tries"),
+        (
+            ["apn_watch", "--searcher", "grid", "--warm-start", "s"],
+            "cannot be combined with --searcher grid",
+        ),
         (["--resume", "s", "--warm-start", "s"], "--warm-start: a resumed study keeps its own"),
     ],
 )

@@ -127,10 +127,10 @@ def _watched(
                 continue
             rate = outcome.seen / outcome.seconds
             shape = f"{outcome.snippets} x {outcome.dim}"
-            say(f"{place}: {outcome.seen} frames, {rate:.1f} a second, {shape}")
+            say(f"{place}: {outcome.seen} frames, {rate:.1f} frames/s, {shape}")
     taken, seen = time.perf_counter() - began, sum(o.seen for o in outcomes)
     if seen:
-        say(f"{seen} frames in {taken:.1f} s, {seen / taken:.1f} a second")
+        say(f"{seen} frames in {taken:.1f} s, {seen / taken:.1f} frames/s")
     return outcomes
 
 

@@ -40,16 +40,18 @@ def run(args: argparse.Namespace, progress: Progress) -> dict[str, object]:
         return export(find_model(args.model), args.export)
     if args.out is None or (args.features is None) == (args.videos is None):
         raise ConfigError(
-            "--out PATH and one of --features DIR and --videos DIR are needed, or --export FILE.pt2"
+            "pass --out PATH with one of --features DIR and --videos DIR, or pass --export FILE.pt2"
         )
     place = Place(device=args.device, workers=args.workers, address=args.address)
     if place.by_ray and args.device not in (None, "cpu", "cuda"):
-        raise ConfigError(f"--device {args.device}: of several processes cpu or cuda; Ray chooses")
+        raise ConfigError(
+            f"--device {args.device}: with several processes only cpu or cuda is allowed"
+        )
     score = _scorer(place, args.threads)
     if args.videos is not None:
-        _excluded("--videos", "the extraction knows them", args, *_OF_FEATURES)
+        _excluded("--videos", "the extraction sets them", args, *_OF_FEATURES)
         return _of_videos(args, place, score, progress)
-    _excluded("--features", "they are for --videos", args, *_OF_VIDEOS)
+    _excluded("--features", "they apply only to --videos", args, *_OF_VIDEOS)
     request = request_of(args, args.features)
     request.check()
     return predict(request, find_model(args.model), score=score, progress=progress)
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace, progress: Progress) -> dict[str, object]:
 def _excluded(flag: str, why: str, args: argparse.Namespace, *names: str) -> None:
     given = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name)]
     if given:
-        raise ConfigError(f"{flag}: excludes {', '.join(given)}; {why}")
+        raise ConfigError(f"{flag} cannot be combined with {', '.join(given)}; {why}")
 
 
 def _scorer(place: Place, threads: int | None) -> Scorer:

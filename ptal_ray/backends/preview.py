@@ -107,12 +107,12 @@ def _plan(study: Study) -> str:
             last = f"then the best and the defaults on {study.num_folds} folds, {last}"
     if study.space.policy == "simple":
         top = runs_again(study.space, study.num_trials) // final.seeds
-        again = f"the best {top} again with {final.seeds} seeds, " if top else ""
-        return f"every configuration on one fold, {again}{last}"
+        again = f"then the best {top} with {final.seeds} seeds, " if top else ""
+        return f"every configuration is trained on one fold, {again}{last}"
     cells = gate_cells(study.num_trials)
     return (
         f"race over {study.num_folds} folds: many configurations on one fold, the better ones on "
-        f"more; the best of them and the defaults meet on {cells} new folds and seeds; {last}"
+        f"more; the best one and the defaults are compared on {cells} new folds and seeds; {last}"
     )
 
 

@@ -38,14 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _add_gpu(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
-        "gpu", help="step time, precision, memory and packing of each method on a GPU"
+        "gpu", help="measure step time, precision, memory and packing of each method on a GPU"
     )
     parser.add_argument("--device", default="cuda", help="cuda, cuda:k or cpu")
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="default: all")
     parser.add_argument("--repeats", type=int, default=20, help="timed steps")
-    parser.add_argument("--minutes", type=float, default=7.0, help="begin no part after these")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the command")
-    parser.add_argument("--out", type=Path, default=Path("runs/gpu"), help="gets gpu.json, GPU.md")
+    parser.add_argument(
+        "--minutes", type=float, default=7.0, help="start no part after this many minutes"
+    )
+    parser.add_argument("--quick", action="store_true", help="use tiny sizes, to test the command")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/gpu"), help="folder of gpu.json and GPU.md"
+    )
     parser.set_defaults(run=_gpu)
 
 
@@ -67,7 +71,7 @@ def _gpu(args: argparse.Namespace) -> None:
     print(gpu.table(found))
     print(f"written: {args.out / 'gpu.json'}, {args.out / 'GPU.md'}")
     if failed := gpu.failures(found):
-        raise NoTrialFinished(f"{failed} parts were not measured; the table says why")
+        raise NoTrialFinished(f"{failed} parts were not measured; the table gives the reasons")
 
 
 def _record(flags: argparse.Namespace) -> None:
@@ -120,8 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(
-        "record", help="train many configurations on every fold with every seed, for replay; a "
-        "recording that was interrupted goes on",
+        "record", help="train many configurations on every fold with every seed, for replay; "
+        "the same command continues an interrupted recording",
     )  # fmt: skip
     add_record(command)
     command.set_defaults(run=_record)

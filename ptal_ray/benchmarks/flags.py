@@ -11,30 +11,31 @@ from ptal_ray.process.cpus import usable_cpus
 def add_record(command: argparse.ArgumentParser) -> None:
     """Adds those of `record`."""
     add = command.add_argument
-    add("space", metavar="SPACE", help="a search space: its name or its file")
+    add("space", metavar="SPACE", help="name or file of a search space")
     add("--configurations", type=AtLeast(2), default=48, metavar="N",
         help="number 0 is the defaults, the others are random (default: 48)")  # fmt: skip
-    add("--folds", type=AtLeast(2), default=4, metavar="K", help="of the training videos "
+    add("--folds", type=AtLeast(2), default=4, metavar="K", help="folds of the training videos "
         "(default: 4)")  # fmt: skip
-    add("--seeds", type=AtLeast(2), default=3, metavar="N", help="trainings of a configuration "
-        "on a fold, and on the whole training split (default: 3)")  # fmt: skip
-    add("--dataset", metavar="NAME", help="another imported dataset than the space names")
-    add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change the space")
+    add("--seeds", type=AtLeast(2), default=3, metavar="N", help="seeds of each configuration "
+        "on each fold, and on the whole training split (default: 3)")  # fmt: skip
+    add("--dataset", metavar="NAME", help="use this dataset instead of the one in the space")
+    add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
+        help="override a value of the space")  # fmt: skip
     add("--workers", type=AtLeast(1), default=usable_cpus(), metavar="N",
         help="processes, of one thread each (default: the number of cores)")  # fmt: skip
-    add("--out", type=Path, required=True, metavar="DIR", help="the folder of the table")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of the table")
 
 
 def add_replay(command: argparse.ArgumentParser) -> None:
     """Adds those of `replay`."""
     add = command.add_argument
-    add("tables", nargs="+", type=Path, metavar="DIR", help="folders that record wrote")
+    add("tables", nargs="+", type=Path, metavar="DIR", help="folders written by `record`")
     add("--policies", type=_policies, default="all", metavar="all|NAME,..",
         help="race, simple, random, ... (default: all)")  # fmt: skip
-    add("--searches", type=AtLeast(10), default=300, metavar="N", help="of each policy on each "
-        "table (default: 300)")  # fmt: skip
-    add("--budget", type=AtLeast(4), default=20, metavar="N", help="full runs of a search "
-        "(default: 20)")  # fmt: skip
+    add("--searches", type=AtLeast(10), default=300, metavar="N", help="searches of each "
+        "policy on each table (default: 300)")  # fmt: skip
+    add("--budget", type=AtLeast(4), default=20, metavar="N", help="budget of a search, "
+        "in full runs (default: 20)")  # fmt: skip
     add("--workers", type=AtLeast(1), default=usable_cpus(), metavar="N",
         help="processes (default: the number of cores)")  # fmt: skip
     add("--json", action="store_true", help="print one JSON object")
@@ -43,15 +44,16 @@ def add_replay(command: argparse.ArgumentParser) -> None:
 def add_points(command: argparse.ArgumentParser) -> None:
     """The flags of `python -m ptal_ray.benchmarks points`."""
     add = command.add_argument
-    add("spaces", nargs="+", metavar="SPACE", help="search spaces of methods that learn from "
-        "points; their budget says the steps")  # fmt: skip
+    add("spaces", nargs="+", metavar="SPACE", help="search spaces of point-supervised methods; "
+        "their budget gives the steps")  # fmt: skip
     add("--dataset", action="append", default=[], metavar="NAME",
-        help="an imported dataset, once for each (default: those of the spaces)")  # fmt: skip
-    add("--configurations", type=int, default=16, metavar="N", help="of each space (default: 16)")
-    add("--seed", type=int, default=0, help="of the configurations and the trainings (default: 0)")
+        help="an imported dataset; repeatable (default: those of the spaces)")  # fmt: skip
+    add("--configurations", type=int, default=16, metavar="N",
+        help="configurations of each space (default: 16)")  # fmt: skip
+    add("--seed", type=int, default=0, help="seed of configurations and trainings (default: 0)")
     add("--workers", type=int, default=usable_cpus(), metavar="N",
         help="processes, of one thread each (default: the number of cores)")  # fmt: skip
-    add("--out", type=Path, required=True, metavar="DIR", help="where the report goes")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of the report")
 
 
 def _policies(text: str) -> list[str]:
@@ -60,7 +62,7 @@ def _policies(text: str) -> list[str]:
     names = list(POLICIES) if text == "all" else list(dict.fromkeys(text.split(",")))
     if unknown := [name for name in names if name not in POLICIES]:
         raise argparse.ArgumentTypeError(
-            f"{unknown[0]!r} is no policy; give all, or names of {', '.join(POLICIES)}"
+            f"{unknown[0]!r} is not a policy; give all, or names of {', '.join(POLICIES)}"
         )
     return names
 
@@ -75,6 +77,6 @@ class AtLeast:
         value = int(text) if text.isdecimal() else -1
         if value < self.least:
             raise argparse.ArgumentTypeError(
-                f"{text}: a whole number from {self.least} on is needed"
+                f"{text}: must be a whole number of at least {self.least}"
             )
         return value

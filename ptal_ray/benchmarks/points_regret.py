@@ -184,7 +184,7 @@ def report(found: Mapping[tuple[str, str], Mapping[str, Proxy]], command: str) -
             "videos. Intervals: 95 %, bootstrap over configurations.",
             f"## By the points score\n\nGoal: at most {100 * GOAL:.1f} mAP regret; {goal}.",
             table(head, pairs),
-            "## Which stand-in ranks best\n\nOver the pairs of dataset and method:",
+            "## Which points score ranks best\n\nOver the pairs of dataset and method:",
             table(
                 [
                     "stand-in",

@@ -6,6 +6,6 @@ KINDS = ("gaussian", "uniform", "human", "centre", "boundary")  # of simulated p
 AUTO = "auto"  # float16 where it loses nothing that matters
 DTYPES = (AUTO, "float16", "float32")  # of a store
 POINTS = (
-    "draw the points of the training videos anew from their instances: KIND is one of "
-    f"{', '.join(KINDS)}; NAME one of jitter (seconds), dropout, label_noise (shares), seed"
+    "simulate new points for the training videos from their instances: KIND is one of "
+    f"{', '.join(KINDS)}; NAME is one of jitter (seconds), dropout, label_noise (fractions), seed"
 )

@@ -1,4 +1,4 @@
-"""What a user should know of a ground truth and a file of detections beside their mAP."""
+"""Notes on a ground truth and a file of detections that explain their mAP."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ptal_ray.ops.segments import official_tiou
 from ptal_ray.process.words import counted
 
 _FAR = 5.0  # times of detections and instances that differ by this factor have different units
-_LEAVE_OUT = "--drop-degenerate leaves these out"
+_LEAVE_OUT = "--drop-degenerate removes them"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """One thing noticed: how often, and a line about it with the first place."""
+    """One note: the number of cases, and a line with the first case."""
 
     reason: str
     number: int
@@ -55,7 +55,7 @@ class _Rows:
 
 
 def detection_notes(truth: GroundTruth, found: DetectionFile) -> tuple[Note, ...]:
-    """All that was looked for; a number is 0 where it was not met."""
+    """All notes; `number` is 0 for those that do not apply."""
     real, made = _rows(truth.segments), _rows(found.segments)
     return (
         _unknown_videos(truth, found),
@@ -65,8 +65,10 @@ def detection_notes(truth: GroundTruth, found: DetectionFile) -> tuple[Note, ...
         _text_scores(found),
         *_degenerate_detections(made),
         *_degenerate_truth(real),
-        _repeated(made, "repeated", "detections repeat one of their video, such as {}"),
-        _repeated(real, "ground_truth_repeated", "instances repeat one of their video, such as {}"),
+        _repeated(made, "repeated", "detections duplicate another one of their video, e.g. {}"),
+        _repeated(
+            real, "ground_truth_repeated", "instances duplicate another one of their video, e.g. {}"
+        ),
         _beyond(made, truth, "beyond_duration", "detections"),
         _beyond(real, truth, "ground_truth_beyond_duration", "instances"),
         _other_unit(truth, found),
@@ -87,17 +89,21 @@ def zero_cause(truth: GroundTruth, found: DetectionFile, tiou: float) -> str:
         return f"all detections are left out ({left})" if left else "there are no detections"
     if not both:
         return (
-            f"no detection is in a video of the ground truth; its ids are such as "
-            f"{_some(truth.segments)}, those of the detections {_some(found.segments)}"
+            f"no detection is in a video of the ground truth; a video id of the ground truth is "
+            f"{_some(truth.segments)}, one of the detections is {_some(found.segments)}"
         )
     if not any(np.isin(s.label, truth.segments[v].label).any() for v, s in both.items()):
-        return "no detection has the label of an instance of its video; are labels or ids mixed up?"
+        return (
+            "no detection has the label of an instance of its video; check the labels and the "
+            "video ids"
+        )
     unit = _other_unit(truth, found)
     if unit.number:
         return unit.text
     best = max(_best(truth.segments[v], s) for v, s in both.items())
-    return f"the best overlap of a detection with an instance of its class is {best:.3g}, " + (
-        f"the lowest threshold {tiou:g}"
+    return (
+        f"the highest tIoU of a detection with an instance of its class is {best:.3g}, below the "
+        f"lowest threshold {tiou:g}"
     )
 
 
@@ -118,8 +124,8 @@ def _unknown_videos(truth: GroundTruth, found: DetectionFile) -> Note:
         reason="unknown_video",
         number=number,
         text=f"false positives: {counted(number, 'detection')} in "
-        f"{counted(len(unknown), 'video')} that the ground truth lacks, such as {_some(unknown)}"
-        + (f"; {other} of these videos are of another subset" if other else ""),
+        f"{counted(len(unknown), 'video')} not in the ground truth, e.g. {_some(unknown)}"
+        + (f"; {other} of these videos are in another subset" if other else ""),
     )
 
 
@@ -129,7 +135,7 @@ def _videos_without(truth: GroundTruth, found: DetectionFile) -> Note:
         reason="videos_without_detections",
         number=len(without),
         text=f"no detection in {len(without)} of {counted(len(truth.segments), 'video')} of the "
-        f"ground truth, such as {_some(without)}",
+        f"ground truth, e.g. {_some(without)}",
     )
 
 
@@ -144,7 +150,7 @@ def _unknown_labels(truth: GroundTruth, found: DetectionFile) -> Note:
         reason="unknown_label",
         number=number,
         text=f"left out: {counted(number, 'detection')} of "
-        f"{counted(len(found.unknown_labels), 'label')} that the ground truth lacks, such as "
+        f"{counted(len(found.unknown_labels), 'label')} not in the ground truth, e.g. "
         f"{', '.join(labels)}",
     )
 
@@ -154,8 +160,8 @@ def _renamed(found: DetectionFile) -> Note:
     return Note(
         reason="matched_ids",
         number=len(found.renamed),
-        text=f'{counted(len(found.renamed), "video")} matched with or without "v_", such as '
-        f"{name!r} with {id!r}; the official code takes such an id for an unknown video",
+        text=f'{counted(len(found.renamed), "video")} matched after adding or removing "v_", e.g. '
+        f"{name!r} with {id!r}; the official code counts them as unknown videos",
     )
 
 
@@ -163,8 +169,8 @@ def _text_scores(found: DetectionFile) -> Note:
     return Note(
         reason="text_scores",
         number=len(found.text_scores),
-        text=f"text as scores in {counted(len(found.text_scores), 'class', 'classes')}, such as "
-        f"{_some(found.text_scores)}: they are ordered as text, so '9e-5' is above '0.9'",
+        text=f"scores are strings in {counted(len(found.text_scores), 'class', 'classes')}, e.g. "
+        f"{_some(found.text_scores)}; they are sorted as strings, so '9e-5' ranks above '0.9'",
     )
 
 
@@ -175,14 +181,15 @@ def _degenerate_detections(made: _Rows) -> tuple[Note, ...]:
         made.note(
             "end_not_after_start",
             times & (end <= start),
-            "detections end at or before their start, such as {}: false positives, but a match "
-            f"(0/0) where their length and that of an instance add up to 0; {_LEAVE_OUT}",
+            "detections end at or before their start, e.g. {}; they are false positives, except "
+            "that a detection matches (0/0) if its length and that of an instance add up to 0; "
+            f"{_LEAVE_OUT}",
         ),
         made.note(
             "not_finite",
             ~times | ~np.isfinite(score),
-            "detections have a time or score that is not finite, such as {}: a score of NaN ranks "
-            f"first and an overlap of NaN is a match; {_LEAVE_OUT}",
+            "detections have a time or score that is not finite, e.g. {}; a score of NaN ranks "
+            f"first and a tIoU of NaN is a match; {_LEAVE_OUT}",
         ),
     )
 
@@ -194,19 +201,19 @@ def _degenerate_truth(real: _Rows) -> tuple[Note, ...]:
         real.note(
             "ground_truth_end_before_start",
             times & (end < start),
-            "instances end before their start, such as {}: missed, except by a detection whose "
-            f"length is the opposite; {_LEAVE_OUT}",
+            "instances end before their start, e.g. {}; only a detection whose length is minus "
+            f"theirs can match; {_LEAVE_OUT}",
         ),
         real.note(
             "ground_truth_zero_length",
             times & (end == start),
-            "instances have length 0, such as {}: only a detection of length 0 in their video "
-            "can match",
+            "instances have length 0, e.g. {}; only a detection of length 0 in their video can "
+            "match",
         ),
         real.note(
             "ground_truth_not_finite",
             ~times,
-            f"instances have a time that is not finite, such as {{}}; {_LEAVE_OUT}",
+            f"instances have a time that is not finite, e.g. {{}}; {_LEAVE_OUT}",
         ),
     )
 
@@ -222,7 +229,7 @@ def _repeated(rows: _Rows, reason: str, text: str) -> Note:
 def _beyond(rows: _Rows, truth: GroundTruth, reason: str, what: str) -> Note:
     durations = np.array([truth.durations.get(v, np.nan) for v in rows.names], np.float64)
     duration_s = durations[rows.video]
-    text = f"{what} end beyond the duration of their video, such as {{}}"
+    text = f"{what} end after the end of their video, e.g. {{}}"
     return rows.note(reason, rows.all.end_s > 1.02 * duration_s + 1.0, text)
 
 
@@ -234,10 +241,10 @@ def _equal_scores(made: _Rows) -> Note:
     same = (label[order][1:] == label[order][:-1]) & ((a == b) | (np.isnan(a) & np.isnan(b)))
     tied = np.zeros(len(order), bool)
     tied[order[1:][same]] = tied[order[:-1][same]] = True
-    text = "detections share their score with one of their class"
+    text = "detections have the same score as another one of their class"
     if tied.all() and len(np.unique(score)) == 1:
         text += f": all scores are {score[0]:g}" if len(score) else ""
-    text += "; the official value then depends on the machine, here the first in the file is first"
+    text += "; the official code orders ties by machine, this program by their order in the file"
     return made.note("equal_scores", tied, text)
 
 
@@ -251,7 +258,7 @@ def _other_unit(truth: GroundTruth, found: DetectionFile) -> Note:
         reason="other_unit",
         number=0 if 1 / _FAR < ratio < _FAR else len(ratios),
         text=f"the last detection of a video ends at {ratio:.3g} times the end of its last "
-        f"instance (median of {len(ratios)} videos); are both in seconds?",
+        f"instance (median of {len(ratios)} videos); check that both are in seconds",
     )
 
 

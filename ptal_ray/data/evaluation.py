@@ -38,8 +38,8 @@ def parse_tiou(text: str) -> tuple[float, ...]:
         values = []
     if not values or not all(0 < v <= 1 for v in values):
         raise ConfigError(
-            f"--tiou {text}: start:stop:step or a comma-separated list in (0, 1] is needed, "
-            f"such as 0.1:0.7:0.1, and at most {MOST_TIOU} of them"
+            f"--tiou {text}: give start:stop:step or a comma-separated list in (0, 1], e.g. "
+            f"0.1:0.7:0.1, with at most {MOST_TIOU} thresholds"
         )
     return tuple(values)
 
@@ -55,13 +55,13 @@ def evaluate(
     drop_labels: Set[str] = frozenset(),
     normalized: bool = False,
 ) -> dict[str, Any]:
-    """The object that --json prints.
+    """The dictionary that --json prints.
 
     Args:
         truth_path, predictions_path: files in the ActivityNet layout.
         tiou: thresholds.
-        subset: which subset of the ground truth; None where the file has one.
-        drop_degenerate: leave out what is not finite, reversed or of length zero, except
+        subset: which subset of the ground truth; None if the file has only one.
+        drop_degenerate: leave out segments that are not finite, reversed or of length zero, except
             instances of length zero and detections that equal one.
         exclude, drop_labels: videos, and classes with their instances, to leave out.
         normalized: mAP_N in place of mAP, see `detection_map`.
@@ -113,7 +113,7 @@ def _counts(segments: Mapping[str, Segments], classes: Sequence[str]) -> dict[st
 
 
 def table(result: dict[str, Any]) -> str:
-    """`result` as text: a row a class, the mean, what was left out and noticed."""
+    """`result` as text: one row per class, the mean, what was left out and noticed."""
     keys = list(result["mAP"])
     width = max(7, *(len(name) for name in result["per_class"]))
     lines = [" " * width + "".join(f"{'@' + k:>8}" for k in keys) + f"{'avg':>8}"]

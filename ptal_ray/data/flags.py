@@ -93,7 +93,7 @@ def _source_flags(command: argparse.ArgumentParser) -> None:
     )
     add("--annotations", type=Path, metavar="GT.json")
     add("--fps", "--rate", type=rates, metavar="json|CSV|NUMBER", help="frame rate, "
-        "in which --stride and --window count: json: the rate that GT.json gives each video; CSV: "
+        "the unit of --stride and --window: json: the rate of each video in GT.json; CSV: "
         "columns video,fps and, if they differ, stride,window; NUMBER: one for all")  # fmt: skip
     add(
         "--stride",
@@ -118,17 +118,17 @@ def _source_flags(command: argparse.ArgumentParser) -> None:
         "--point-kind",
         choices=KINDS,
         default="",
-        help="simulate points, in place of --points",
+        help="simulate points, instead of --points",
     )
     add_noise_flags(command)
     add("--seed", type=_seed, default=0, help="seed of --simulate-points")
     _list_flags(command)
     add("--drop-invalid", action="store_true", help="drop instances with end <= start "
         "or start < 0")  # fmt: skip
-    add("--transpose", action="store_true", help="the feature files hold (D, T); "
-        "with --layout mstcn (T, D)")  # fmt: skip
-    add("--dtype", choices=DTYPES, default=AUTO, help="of stored features; auto: float16 unless it "
-        "loses precision that matters")  # fmt: skip
+    add("--transpose", action="store_true", help="feature files have shape (D, T), "
+        "or (T, D) with --layout mstcn")  # fmt: skip
+    add("--dtype", choices=DTYPES, default=AUTO, help="dtype of stored features; auto: float16, or "
+        "float32 if its rounding error is too large")  # fmt: skip
     add("--workers", type=_positive_int, default=usable_cpus(), metavar="N",
         help="threads that read features; the store is the same for any N (default: all CPUs)"
         )  # fmt: skip
@@ -187,7 +187,7 @@ def _check(command: argparse.ArgumentParser, needs_source: bool, flags: argparse
         if missing:
             command.error(f"--{missing[0]} is needed")
         if flags.points is None and not flags.simulate_points:
-            command.error("one of --points CSV and --simulate-points KIND is needed")
+            command.error("pass --points CSV or --simulate-points KIND")
     if getattr(flags, "simulate_points", "") and flags.points:
         command.error("--points CSV and --simulate-points KIND cannot be given together")
 

@@ -60,6 +60,4 @@ def written_twice(id: str) -> str:
 
 def before_video(place: str, point: Placed) -> str:
     """What is wrong with a point before 0; `place` is its file and line."""
-    return (
-        f"{place}: video {point.video}: point {point.row.value:g}; a number of 0 or more is needed"
-    )
+    return f"{place}: video {point.video}: point {point.row.value:g}; must be a number of 0 or more"

@@ -1,4 +1,4 @@
-"""What is wrong with the points of a careless annotator: moved, forgotten, of a wrong class."""
+"""Noise of simulated points: shifted, dropped, or of a wrong class."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ptal_ray.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class PointNoise:
-    """How simulated points are disturbed, in this order.
+    """The noise of simulated points, applied in this order.
 
     Args:
-        dropout: share of the points left out, each by chance.
+        dropout: probability that a point is dropped.
         jitter_s: standard deviation of a Gaussian shift of each point, seconds.
-        label_noise: share of the points that get another class, each by chance.
+        label_noise: probability that a point gets another class.
 
     Raises:
         ConfigError: a value is out of range.
@@ -33,12 +33,12 @@ class PointNoise:
 
     def __post_init__(self) -> None:
         if not 0 <= self.jitter_s < math.inf:
-            raise ConfigError(f"--point-jitter {self.jitter_s:g}: allowed are seconds of 0 or more")
+            raise ConfigError(f"--point-jitter {self.jitter_s:g}: allowed are 0 or more seconds")
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f"--point-dropout {self.dropout:g}: allowed is a share from 0 to <1")
+            raise ConfigError(f"--point-dropout {self.dropout:g}: allowed is a fraction in [0, 1)")
         if not 0 <= self.label_noise <= 1:
             raise ConfigError(
-                f"--point-label-noise {self.label_noise:g}: allowed is a share from 0 to 1"
+                f"--point-label-noise {self.label_noise:g}: allowed is a fraction in [0, 1]"
             )
 
     @property
@@ -55,14 +55,14 @@ class PointNoise:
 def disturbed(
     points: Points, noise: PointNoise, rng: np.random.Generator, duration_s: float, classes: int
 ) -> Points:
-    """Points with noise. Each kind has randomness of its own, so none changes another.
+    """Points with noise. Each kind of noise has its own random stream.
 
     Args:
         points: P points.
-        noise: what is done to them.
-        rng: where randomness comes from.
-        duration_s: of the video; a shifted point stays in it.
-        classes: number of classes; of one class there is no other.
+        noise: the noise to apply.
+        rng: random generator.
+        duration_s: of the video; shifted points are clipped to it.
+        classes: number of classes; labels do not change if there is only one.
 
     Returns:
         At most P points, ascending.
@@ -88,14 +88,14 @@ def drawn_anew(
     seed: int,
     classes: int,
 ) -> Points:
-    """Simulated points of a video, whose randomness follows from its id and the seed.
+    """Simulated points of a video; the random stream depends on its id and the seed.
 
     Args:
         id: of the video.
-        instances: of it; what lies behind its end is left out.
-        duration_s: of it.
+        instances: of the video, clipped to its duration.
+        duration_s: of the video.
         kind: one of `choices.KINDS`.
-        noise: what is done to the points.
+        noise: the noise of the points.
         seed: of the points of all videos.
         classes: number of classes.
     """
@@ -106,7 +106,7 @@ def drawn_anew(
 
 
 def given_noise(flags: argparse.Namespace, simulated: bool, needs: str) -> PointNoise:
-    """The noise that the flags ask for.
+    """The noise given by the flags.
 
     Args:
         flags: with those of `add_noise_flags`.
@@ -114,7 +114,7 @@ def given_noise(flags: argparse.Namespace, simulated: bool, needs: str) -> Point
         needs: the flag that simulates them.
 
     Raises:
-        ConfigError: a value is out of range, or published points would be disturbed.
+        ConfigError: a value is out of range, or the points are not simulated.
     """
     noise = PointNoise(
         dropout=flags.point_dropout, jitter_s=flags.point_jitter,
@@ -122,7 +122,7 @@ def given_noise(flags: argparse.Namespace, simulated: bool, needs: str) -> Point
     )  # fmt: skip
     if noise != PointNoise() and not simulated:
         raise ConfigError(
-            f"--point-jitter, --point-dropout and --point-label-noise change simulated points "
-            f"alone; pass {needs} KIND, or leave them out"
+            f"--point-jitter, --point-dropout and --point-label-noise apply only to simulated "
+            f"points; pass {needs} KIND, or remove them"
         )
     return noise

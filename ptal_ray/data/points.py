@@ -52,16 +52,16 @@ def point_rows(
     columns: Sequence[str] = (),
     dropped: Set[str] = frozenset(),
 ) -> tuple[list[PointRow], list[str]]:
-    """The rows of a points CSV that can be read, and a line on each that cannot.
+    """The valid rows of a points CSV, and a message for each invalid row.
 
     Columns `class`, `video_id` and `point` (a frame number; or `time_s`) are read, as LACP and
-    HR-Pro write them. `start_frame` and `stop_frame`, the answer, are dropped here.
+    HR-Pro write them. `start_frame` and `stop_frame` (the ground truth) are not read.
 
     Args:
         path: the CSV.
         classes: class names.
-        columns: their names, where the first line does not give them.
-        dropped: classes whose rows are passed over.
+        columns: column names of a CSV without a header line.
+        dropped: classes whose rows are skipped.
 
     Raises:
         DataError: the file cannot be read, or lacks a column.
@@ -79,7 +79,7 @@ def point_rows(
             text = f"{place}: class {plain['class']!r} is unknown; {near}"
             problems.append(Problem(text, "points of unknown classes"))
         elif not np.isfinite(value):
-            text = f"{place}: point {plain['value']!r}; a number of 0 or more is needed"
+            text = f"{place}: point {plain['value']!r}; must be a number of 0 or more"
             problems.append(Problem(text, "points that are not numbers of 0 or more"))
         else:
             rows.append(
@@ -95,19 +95,19 @@ def point_rows(
 
 
 def simulate_points(segments: Segments, rng: np.random.Generator, kind: str = "gaussian") -> Points:
-    """One point an instance.
+    """One point per instance.
 
-    "uniform" is anywhere in the instance. "gaussian" is around its middle with a standard
-    deviation of SPREAD times its length, drawn again while outside. The published
-    `point_gaussian` files of THUMOS14, GTEA, BEOID and ActivityNet 1.3 lie much closer to the
-    middle (one frame or 1 % of the length); ours does not tell a method where the middle is.
-    "human" stands for a click soon after the action is recognised: earlier than the middle, hardly
-    ever at an edge; no annotations were fitted. "centre" is the middle. "boundary" is anywhere in
-    the first or the last EDGE of the instance.
+    "uniform" is uniform over the instance. "gaussian" is around its middle with a standard
+    deviation of SPREAD times its length, drawn again while outside. The points of the published
+    `point_gaussian` files of THUMOS14, GTEA, BEOID and ActivityNet 1.3 are much closer to the
+    middle (one frame or 1 % of the length) and so reveal it; these do not.
+    "human" models a click soon after the action is recognised: mostly before the middle, rarely
+    near an edge; it is not fitted to annotations. "centre" is the middle. "boundary" is uniform
+    over the first and the last EDGE of the instance.
 
     Args:
         segments: N instances.
-        rng: where randomness comes from.
+        rng: random generator.
         kind: one of KINDS.
 
     Returns:
@@ -142,16 +142,16 @@ def write_points_csv(
     *,
     replace: bool = False,
 ) -> None:
-    """Writes `class,video_id,time_s`, which `point_rows` reads, at once or not at all.
+    """Writes `class,video_id,time_s`, the format that `point_rows` reads, atomically.
 
     Args:
         path: the CSV.
         points: of each video, by id.
         classes: class names.
-        replace: whether such a file that lies there gives way.
+        replace: whether to replace an existing points CSV.
 
     Raises:
-        DataError: the file cannot be written, or another one lies there.
+        DataError: the file cannot be written, or exists and is not replaced.
     """
     head = ",".join(_HEAD) + "\r\n"
     check_file(path, lambda there: begins_with(there, head), replace=replace)
@@ -195,8 +195,8 @@ def _lines(path: Path, names: Sequence[str]) -> Iterator[tuple[int, dict[str, st
     unit = "time_s" if "time_s" in columns else "point"
     if missing := {"class", "video_id", unit} - set(columns):
         raise DataError(
-            f"{path}: no column {', '.join(sorted(missing))} in the first line; class, "
-            "video_id and point (a frame number) or time_s are needed"
+            f"{path}: no column {', '.join(sorted(missing))} in the first line; required are "
+            "class, video_id, and point (a frame number) or time_s"
         )
     for line, row in rows:
         plain = {name: row[name] for name in ("class", "video_id")}

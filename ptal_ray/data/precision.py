@@ -1,4 +1,4 @@
-"""What rounding to the type of a store loses of features, channel by channel, in one pass."""
+"""The rounding error of features in the dtype of a store, per channel, in one pass."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class VideoSums:
-    """What `Channels` takes of one video; made by `channel_sums`.
+    """The sums of one video for `Channels`; made by `channel_sums`.
 
     Args:
         snippets: T.
-        origin: (D,) the first row, from which the other values are counted.
+        origin: (D,) the first row; `mean` and `squares` are relative to it.
         mean, squares: (D,) mean, and sum of squares, of the rows minus the origin.
-        error: (D,) sum of squares of the rounding error, for each type that rounds.
-        step: of the type of the features, relative; 0 for integers.
+        error: (D,) sum of squares of the rounding error, for each dtype that rounds.
+        step: relative precision of the dtype of the features; 0 for integers.
     """
 
     snippets: int
@@ -44,7 +44,7 @@ def channel_sums(features: FloatArray, dtypes: Sequence[str]) -> VideoSums:
 
     Args:
         features: (T, D), finite.
-        dtypes: types whose loss is measured.
+        dtypes: dtypes whose rounding error is measured.
     """
     snippets, origin = len(features), features[0].astype(np.float64)
     total, squares = np.zeros_like(origin), np.zeros_like(origin)
@@ -135,33 +135,33 @@ class Channels:
         return share
 
     def loss(self, dtype: str) -> str:
-        """What `dtype` loses beyond LOSS, as a part of a sentence; empty where nothing."""
+        """The channels whose rounding error exceeds LOSS, as part of a message; "" for none."""
         share = self.lost(dtype) if self._snippets else np.zeros(0)
         channels = np.flatnonzero(share > LOSS)
         if not len(channels):
             return ""
         worst = int(np.argmax(share))
         how = (
-            "more than it can hold"
+            "values overflow"
             if np.isinf(share[worst])
-            else f"{_percent(share[worst])} of its deviation is rounding error"
+            else f"the rounding error is {_percent(share[worst])} of its standard deviation"
         )
         return (
-            f"{dtype} loses {len(channels)} of {len(share)} channels ({named(channels)}; worst "
-            f"{worst}: {how})"
+            f"{dtype} is too imprecise for {len(channels)} of {len(share)} channels "
+            f"({named(channels)}; worst {worst}: {how})"
         )
 
     def check(self, place: str) -> None:
-        """Makes sure that nothing that matters is lost.
+        """Checks that the rounding error of every channel is at most LOSS.
 
         Raises:
-            DataError: naming `place`, the channels and how much.
+            DataError: it is larger; the message names `place`, the channels and the error.
         """
         for dtype in self._dtypes:
             if loss := self.loss(dtype):
                 raise DataError(
                     f"{place}: {loss}; subtract the mean of these channels and divide by their "
-                    f"deviation{_or_float32(dtype)}"
+                    f"standard deviation{_or_float32(dtype)}"
                 )
 
     def _start(self, row: Floats) -> None:

@@ -1,4 +1,4 @@
-"""How files of a user became the features of a store, so that new ones can become the same."""
+"""How the features of a store were made from user files, so that new files can be treated alike."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Preparation:
     Args:
         extraction: settings of the `python -m ptal_ray.extract` that made the features of videos;
             empty where something else did.
-        window, stride: samples, of features of windows of recordings; 0 where the files hold
+        window, stride: of window features of recordings, in samples; 0 if the files contain
             features.
-        scale: what made z-scores of the features.
+        scale: mean and standard deviation of the z-scores.
     """
 
     extraction: Mapping[str, Any] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Preparation:
         )
 
     def plain(self) -> dict[str, Any]:
-        """It as values of JSON, without what is empty."""
+        """JSON values, without empty ones."""
         mean, spread = self.scale.mean, self.scale.spread
         found = {
             "extraction": dict(self.extraction),
@@ -58,10 +58,10 @@ class Preparation:
 
     @staticmethod
     def of(plain: Mapping[str, Any]) -> Preparation:
-        """What `plain` gave.
+        """The inverse of `plain`.
 
         Raises:
-            TypeError: it is none.
+            TypeError: the values are not from `plain`.
             ValueError: likewise.
         """
         mean, spread = (
@@ -80,7 +80,7 @@ UNKNOWN = Preparation()  # or nothing was done
 
 
 def recorded_extraction(folder: Path) -> dict[str, Any]:
-    """The settings with which `python -m ptal_ray.extract` filled a folder; empty if it did not.
+    """The settings of the `python -m ptal_ray.extract` that wrote a folder; empty for another one.
 
     Raises:
         DataError: they cannot be read.

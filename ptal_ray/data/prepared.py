@@ -1,4 +1,4 @@
-"""The features of a video on their way into a store: checked, and in its type."""
+"""The features of a video, checked and converted to the dtype of a store."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ptal_ray.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """Features (T, D) as a store keeps them, and the sums of those that were given; None where
-    nobody measures what is lost."""
+    """Features (T, D) in the dtype of a store, and sums of the original ones; None if the rounding
+    error is not measured."""
 
     id: str
     features: FloatArray
@@ -21,13 +21,13 @@ class Prepared:
 
 
 def prepared(id: str, features: FloatArray, dtype: str, *, measured: bool) -> Prepared:
-    """The features of a video for a store of type `dtype`; depends on nothing else.
+    """The features of a video in `dtype`; depends only on the arguments.
 
     Args:
         id: of the video.
         features: (T, D), finite.
         dtype: "float16" or "float32".
-        measured: whether it is known what the type loses.
+        measured: whether the rounding error is already known.
 
     Raises:
         DataError: the id or the features cannot be stored.

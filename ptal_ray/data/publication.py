@@ -1,9 +1,9 @@
-"""Feature stores put at an s3:// address, in the place of an older one or of nothing.
+"""Feature stores uploaded to an s3:// address; an older store there can be replaced.
 
-The tables of a store lie in a folder named by its content hash, and store.json, written last and in
-one step, says which store is there. So a process that is killed leaves the old one or the new one.
-Two imports to one name are not locked: an object store has no locks, and Arrow's client cannot make
-a write depend on what is there. Each writes a whole store; the last one to write store.json stays.
+The tables of a store are in a folder named by its content hash. store.json is written last and
+atomically, and names the current store, so after a kill either the old or the new store is there.
+Two imports with one name are not locked: an object store has no locks, and Arrow's client has no
+conditional writes. Each uploads a complete store; the last one to write store.json wins.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def tables(source: Folder, content_hash: str) -> Folder:
 
 @contextmanager
 def published(target: Folder, *, replace: bool) -> Iterator[Path]:
-    """A path for a new store on this machine; it goes to `target` when the block ends well.
+    """A path for a new store on this machine, which is uploaded to `target` if the block succeeds.
 
     Raises:
-        DataError: a store lies there already and `replace` is off, something else lies there, or
-            it cannot be written.
+        DataError: `target` has a store and `replace` is off, has other files, or cannot be
+            written.
     """
     try:
         _check(target, replace)
@@ -99,8 +99,8 @@ def _check(target: Folder, replace: bool) -> list[str]:
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise DataError(
-            f"{target}: holds {others[0]!r}{more}, not a file of a feature store, and is not "
-            "replaced; choose another name or PTAL_DATA"
+            f"{target}: contains {others[0]!r}{more}, which is not part of a feature store; it is "
+            "not replaced; choose another name or set PTAL_DATA to another place"
         )
     if DESCRIPTION in there and not replace:
         raise DataError(f"{target}: {EXISTS}")

@@ -1,4 +1,4 @@
-"""Frame rates, strides and windows, which each video may have of its own."""
+"""Frame rates, strides and windows, for all videos or per video."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ COMMON_FPS = (10.0, 15.0, 24.0, 25.0, 29.97, 30.0, 50.0, 60.0)
 _SPELLINGS = ("fps", "framerate", "videofps", "avgframerate", "rframerate")
 _SHOWN = 10  # ids that a message lists
 _FPS_FIX = (
-    'give a positive number there ("fps" of a video, a line of a CSV), or pass --fps with one for '
-    "all or with a CSV of columns video,fps"
+    'add a positive number there ("fps" of a video, a line of a CSV), or pass --fps with one '
+    "number for all videos or a CSV with columns video,fps"
 )
 
 
@@ -92,11 +92,11 @@ def snippet_frames(
     no_rate = [id for id in ids if id not in full]
     no_stride = [id for id, own in full.items() if not own.stride]
     lines = [
-        f"{place}: no {what} of {len(missing)} of {len(ids)} videos: "
+        f"{place}: no {what} for {len(missing)} of {len(ids)} videos: "
         f"{', '.join(missing[:_SHOWN])}{', ...' if len(missing) > _SHOWN else ''}; {fix}"
         for what, missing, fix in (
             ("frame rate", no_rate, _FPS_FIX),
-            ("stride", no_stride, "give it there, or pass --stride for those without"),
+            ("stride", no_stride, "add it there, or pass --stride for these videos"),
         )
         if missing
     ]
@@ -138,7 +138,7 @@ def rate_source(text: str) -> RateSource:
             float(text)
         except ValueError:
             return Path(text)
-    raise ValueError(f"invalid value {text!r}: json, a positive number or a CSV file is needed")
+    raise ValueError(f"invalid value {text!r}: allowed are json, a positive number or a CSV file")
 
 
 def own_grid(id: str, grid: Grid | None, shared: Grid | None) -> Grid:
@@ -150,11 +150,11 @@ def own_grid(id: str, grid: Grid | None, shared: Grid | None) -> Grid:
     found = grid or shared
     if found is None or shared not in (None, found):
         raise DataError(
-            f"video {id}: grid {grid}; a store with one grid for all ({shared}) takes no other, "
-            "and a store without needs one of each video"
+            f"video {id}: grid {grid}; a store with a shared grid ({shared}) accepts no other "
+            "grid, and a store without one needs a grid for each video"
         )
     if not (0 < found.stride_s < np.inf and np.isfinite(found.offset_s)):
-        raise DataError(f"video {id}: {found}; a positive stride and a finite offset are needed")
+        raise DataError(f"video {id}: {found}; the stride must be positive and the offset finite")
     return found
 
 
@@ -176,7 +176,7 @@ def _read(path: Path, same: Callable[[str], str | None]) -> dict[str, Frames]:
             window=_number(place, "window", row) if row["window"] else 0.0,
         )
         if found.setdefault(id, frames) != frames:
-            raise DataError(f"{place}: given before with other values; keep one line of it")
+            raise DataError(f"{place}: an earlier line has other values; keep one line per video")
     return found
 
 
@@ -185,8 +185,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     columns, rows = read_csv(path)
     if missing := {"video", "fps"} - set(columns):
         raise DataError(
-            f"{path}: not a CSV with columns video and fps, and stride and window where "
-            f"they differ: no column {', '.join(sorted(missing))} in the first line"
+            f"{path}: no column {', '.join(sorted(missing))} in the first line; required are "
+            "video and fps; optional are stride and window"
         )
     for line, row in rows:
         yield line, {name: row.get(name, "") for name in ("video", "fps", "stride", "window")}

@@ -1,6 +1,6 @@
-"""Which videos, and which crop of each, make the global batch of a step.
+"""The videos in the global batch of a step, and the crop of each.
 
-Stateless: everything follows from (seed, step), so a resumed trial and every worker agree.
+Stateless: batches depend only on (seed, step), so they are equal in a resumed trial and in workers.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class BatchPlan:
-    """The order in which a split is visited.
+    """The order of the videos of a split in training.
 
-    A split smaller than the asked batch uses the largest power of two that fits, so that the
-    batch still divides among workers. Of several kinds the most frequent one counts there.
+    If the split is smaller than the requested batch, the batch size is the largest power of two
+    that fits, so that it can still be divided among workers. With several kinds of video the
+    size of the largest kind counts.
 
     Args:
-        groups: rows of each kind of video. A batch has as many of each kind, side by side; a pass
-            over the last kind is an epoch, the others are passed over again and again, as is a
-            last kind that is smaller than its part of a batch.
-        asked_batch_size: videos of each kind in a global batch.
+        groups: rows of each kind of video. A batch has equally many of each kind, interleaved. A
+            pass over the last kind is an epoch; the other kinds are repeated, and so is the last
+            kind if it is smaller than its part of a batch.
+        asked_batch_size: requested videos of each kind in a global batch.
         seed: of the order.
     """
 
@@ -88,21 +89,22 @@ class BatchPlan:
         shortest: float = 1.0,
         more_points: float = 0.0,
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the crops of a batch lie; every crop holds a point.
+        """The crops of a batch; every crop contains a point.
 
         Args:
             step: optimiser step.
             lengths: (B,) snippets of the videos of the global batch.
             point_t: (B, P) their annotated snippets, -1 pads.
             max_snippets: longest crop.
-            shortest: a video that is short enough is cropped to a random share from this to 1.
-            more_points: a crop holds more than this share of the points of its video, if one of
-                500 random places does.
+            shortest: videos of at most `max_snippets` are cropped to a random fraction in
+                [shortest, 1].
+            more_points: a crop contains more than this fraction of the points of its video, if one
+                of 500 random positions does.
 
         Returns:
-            (B,) first snippet, 0 for videos that stay whole, and (B,) number of snippets.
+            (B,) first snippet, 0 for videos that are not cropped, and (B,) number of snippets.
 
-        Source: the shares: ActionFormer code, POTLoc code; golden potloc_model.
+        Source: the fractions: ActionFormer code, POTLoc code; golden potloc_model.
         """
         generator = np.random.default_rng([self.seed, 2, step])
         random = generator.random((len(lengths), 2))
@@ -131,13 +133,13 @@ def first_place(
     point_t: NDArray[np.int64],
     more_points: float,
 ) -> NDArray[np.int64]:
-    """The first place where a crop holds more than a share of the points, else the last.
+    """The first position whose crop contains more than a fraction of the points, else the last.
 
     Args:
         places: (B, N) first snippets.
         size: (B,) snippets of the crops.
         point_t: (B, P), -1 pads.
-        more_points: the share.
+        more_points: the fraction.
 
     Returns:
         (B,) first snippets.

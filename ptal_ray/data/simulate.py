@@ -43,11 +43,11 @@ class Published:
     """How published points are read.
 
     Args:
-        fps: frames per second that their frame numbers count: one value, "json" for what the
-            annotations give each video, or a CSV; None means "json", and for a video without a rate
-            the one that the column `stop_frame` of the points gives.
-        allow_points: go on where many of them lie in no instance of their class.
-        remark: called with a line on what is not as it should be.
+        fps: frame rate of their frame numbers: one value, "json" for the rates in the annotations,
+            or a CSV; None means "json", and for a video without a rate the rate computed from the
+            column `stop_frame` of the points.
+        allow_points: no error if many points are outside the instances of their class.
+        remark: called with each warning.
     """
 
     fps: RateSource | None = None
@@ -75,8 +75,8 @@ def simulate(
 ) -> Path:
     """Writes a store of simulated features on the annotations of a dataset.
 
-    The features of a video follow from its id and annotations, the classes of the file, `dim`,
-    `difficulty`, `seed` and `stride_s`; not from the other videos, the lists, `limit` or `workers`.
+    The features of a video depend on its id and annotations, the classes of the file, `dim`,
+    `difficulty`, `seed` and `stride_s`; not on the other videos, the lists, `limit` or `workers`.
 
     Args:
         name: of the dataset.
@@ -88,10 +88,11 @@ def simulate(
         difficulty: "easy", "standard" or "hard".
         seed: of features, simulated points and the choice of videos.
         out: directory of the store.
-        limit: about how many videos to take, by share of each subset and class.
+        limit: approximate number of videos to take, stratified by subset and class.
         workers: processes.
-        replace: whether an existing store gives way.
-        train_list, test_list: files of one video id a line, in place of the subsets of the file.
+        replace: whether to replace an existing store.
+        train_list, test_list: files with one video id per line; they replace the subsets of
+            `annotations`.
         stride_s: seconds a snippet covers; None takes that of `name` in STRIDE_S.
         progress: called with videos done and videos in all.
         published: how `points_csv` is read.
@@ -150,9 +151,9 @@ def _write(
 def choose(
     videos: Sequence[AnnotatedVideo], limit: int | None, recipe: Recipe
 ) -> list[AnnotatedVideo]:
-    """About `limit` of the videos, each subset and each class in it by its share, in file order.
+    """About `limit` of the videos, stratified by subset and class, in file order.
 
-    A video stands for the class of its first instance.
+    The class of a video is that of its first instance.
     """
     if limit is None or limit >= len(videos):
         return list(videos)
@@ -177,7 +178,7 @@ def _rank_in_class(videos: Sequence[AnnotatedVideo], rng: np.random.Generator) -
 
 def _truth(path: Path, train_list: Path | None, test_list: Path | None) -> Annotations:
     if (train_list is None) != (test_list is None):
-        raise ConfigError("simulate: a train list and a test list are needed together")
+        raise ConfigError("simulate: pass both --train-list and --test-list, or neither")
     lists = {"train": train_list, "test": test_list} if train_list and test_list else None
     truth = read_annotations(path, lists=lists, drop_invalid=True)
     if truth.problems:
@@ -187,16 +188,16 @@ def _truth(path: Path, train_list: Path | None, test_list: Path | None) -> Annot
     for subset in ("train", "test"):
         own = [video for video in truth.videos if video.subset == subset]
         if own and not any(len(video.instances) for video in own):
-            raise DataError(
-                f"{path}: the {subset} split has {len(own)} videos and not one instance"
-            )
+            raise DataError(f"{path}: the {subset} split has {len(own)} videos and no instance")
     return truth
 
 
 def _stride(name: str) -> float:
     if name not in STRIDE_S:
         known = ", ".join(STRIDE_S)
-        raise ConfigError(f"simulate: {name!r} has no stride of its own; give one, or use {known}")
+        raise ConfigError(
+            f"simulate: no known stride for {name!r}; pass --stride-s, or use {known}"
+        )
     return STRIDE_S[name]
 
 
@@ -213,7 +214,7 @@ def _check(recipe: Recipe, limit: int | None, workers: int) -> None:
         ("workers", workers, 1),
     ):
         if value is not None and value < least:
-            raise ConfigError(f"simulate: {key} {value}; at least {least} is needed")
+            raise ConfigError(f"simulate: {key} {value}; must be at least {least}")
 
 
 def _stream(
@@ -303,8 +304,8 @@ def _published(
             raise DataError(before_video(f"{path}:{point.row.line}", point))
         if point.time_s > video.duration_s + stride_s:
             raise DataError(
-                f"{path}:{point.row.line}: video {video.id}: a point at {point.time_s:.2f} s, the "
-                f"video lasts {video.duration_s:.2f} s; correct it or --point-fps"
+                f"{path}:{point.row.line}: video {video.id}: point at {point.time_s:.2f} s, but "
+                f"the video lasts {video.duration_s:.2f} s; correct the point or --point-fps"
             )
         found.setdefault(video.id, []).append((point.time_s, point.row.label))
     return {id: sorted_points(pairs) for id, pairs in found.items()}
@@ -330,9 +331,9 @@ def _placed(
         raise DataError(f"{path}: {written_twice(id)}")
     for row, _ in placing.rateless:
         raise DataError(
-            f"{path}:{row.line}: video {row.video}: frames per second are unknown; the "
-            'annotations need an "fps" for it, --point-fps a number or a CSV with it, or the '
-            "points a column time_s in seconds"
+            f'{path}:{row.line}: video {row.video}: unknown frame rate; add "fps" to the video '
+            "in the annotations, pass --point-fps with a number or a CSV, or give the points in "
+            "seconds in a column time_s"
         )
     return placing.points
 
@@ -364,8 +365,8 @@ def _last_frames(path: Path) -> dict[str, float]:
             last[row["video_id"]] = max(frame, last.get(row["video_id"], 0.0))
     except (KeyError, ValueError) as error:
         raise DataError(
-            f"{path}: not a points CSV ({error!r}); class, video_id, point and, where the "
-            "annotations give no fps, stop_frame are needed"
+            f"{path}: not a points CSV ({error!r}); required are class, video_id, point and, if "
+            "the annotations have no fps, stop_frame"
         ) from error
     return last
 

@@ -1,4 +1,4 @@
-"""Whether the snippets of a dataset are as long as settings that count snippets expect."""
+"""Whether the stride of a dataset fits the settings that count snippets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SnippetParams(Protocol):
 
 
 def check_snippets(store: FeatureStore, hp: SnippetParams) -> None:
-    """Says whether the stride of a dataset fits; resampled videos fit whatever it is.
+    """Checks that the stride of a dataset fits; it always does if videos are resampled.
 
     Args:
         store: the dataset.

@@ -1,4 +1,4 @@
-"""Seeded, class-stratified parts of the official training split: to select on, to annotate."""
+"""Seeded, class-stratified parts of the official training split, for selection or annotation."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def fold(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Splits the training videos into those to fit and those to select on.
 
-    The rarest class is dealt out first, then videos are swapped, so that where two videos have a
-    class, and the fold is large enough, both sides see it. Uses the points of the training videos
-    alone, or their annotations where the dataset has no points.
+    The rarest class is assigned first, then videos are swapped, so that a class of two or more
+    videos is on both sides if the fold is large enough. Uses only the points of the training
+    videos, or their annotations if the dataset has no points.
 
     Args:
         store: the dataset.
         fraction: share of the training videos to select on, in (0, 1).
         seed: which fold.
-        labelled: ids of those videos whose annotations are read; both sides have the same share of
-            them, but that one stays to fit.
+        labelled: ids of the videos whose annotations are read; both sides have the same fraction
+            of them, but at least one is on the side to fit.
 
     Returns:
-        (fit ids, validation ids), each in stored order and disjoint; both hold a video where
-        there are two.
+        (fit ids, validation ids), each in stored order and disjoint; neither is empty if there
+        are two videos.
     """
     ids = store.ids("train")
     has = _seen(store, ids)
@@ -56,24 +56,24 @@ def kfold(
 ) -> tuple[tuple[str, ...], ...]:
     """Splits the training videos into `num_folds` parts to select on, one after the other.
 
-    Every training video is in exactly one part. The rarest class is dealt out first, each group
-    to the part that lacks most of the class; then groups are swapped while a class of several
-    groups lies in one part alone, so that a model that fits the other parts sees the class. The
-    numbers of videos differ by one at most where every group is one video.
+    Every training video is in exactly one part. The rarest class is assigned first, each group
+    to the part that lacks most of the class. Then groups are swapped while a class of several
+    groups is in only one part, so that the other parts contain the class for training. If every
+    group is one video, the numbers of videos differ by at most one.
 
     Args:
         store: the dataset.
         num_folds: K, 2 or more.
         seed: which partition.
-        labelled: ids of those videos whose annotations are read; dealt out like a class.
-        groups: group by video id; the videos of a group stay together, one without a group is
-            alone.
+        labelled: ids of the videos whose annotations are read; assigned like a class.
+        groups: group by video id; a group is never split; a video without a group is its own
+            group.
 
     Returns:
         K tuples of ids, each in stored order and not empty.
 
     Raises:
-        DataError: there are fewer groups than parts, or fewer than two parts are asked for.
+        DataError: there are fewer groups than parts, or `num_folds` is below 2.
     """
     ids = store.ids("train")
     names = [("group", groups[i]) if groups and i in groups else ("video", i) for i in ids]
@@ -82,7 +82,7 @@ def kfold(
     if not 2 <= num_folds <= len(rows):
         raise DataError(
             f"{store.path}: {num_folds} folds of {len(ids)} training videos in {len(rows)} groups; "
-            f"allowed are 2 to {len(rows)} folds, as the videos of a group stay together"
+            f"allowed are 2 to {len(rows)} folds, because a group is never split"
         )
     known = np.array([[i in labelled] for i in ids])
     seen = np.hstack([_seen(store, ids), known, np.ones_like(known)])  # last: that it is a video
@@ -100,11 +100,11 @@ def labelled(store: FeatureStore, fraction: float, seed: int) -> tuple[str, ...]
 
     Args:
         store: the dataset.
-        fraction: share of the training split, in (0, 1]; at least one video.
+        fraction: of the training split, in (0, 1]; at least one video.
         seed: which part.
 
     Returns:
-        Ids in stored order. Every class is in the part where the number allows, the rarest first.
+        Ids in stored order. Every class is in the part if it is large enough, the rarest first.
 
     Raises:
         DataError: no training video has an annotated instance.

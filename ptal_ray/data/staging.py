@@ -1,8 +1,8 @@
-"""A directory that appears whole or not at all, and replaces only one of its own kind.
+"""A directory that is written atomically and replaces only a directory of the same kind.
 
-While `NAME` is written, `.NAME.partial` beside it holds the lock of its writer and the new
-directory. The lock dies with its process; what a killed one left is removed by the next writer of
-the same name or in the same place.
+While `NAME` is written, `.NAME.partial` next to it contains the lock of the writer and the new
+directory. The lock is released when the process ends. The next writer of the same name, or in the
+same folder, removes the files of a killed process.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ _AT_CWD, _EXCHANGE = -100, 2  # constants of Linux
 
 @contextmanager
 def staged(path: Path, kind: Kind, *, replace: bool, wait: bool) -> Iterator[Path]:
-    """A hidden directory beside `path` to write into; it becomes `path` when the block ends well.
+    """A hidden directory next to `path` to write into; renamed to `path` if the block succeeds.
 
-    It is removed when the block raises. One process writes at a time.
+    It is removed if the block raises. Only one process can write at a time.
 
     Args:
-        path: the directory to be.
-        kind: of directory. What lies at `path` and is none of this kind is never replaced.
-        replace: whether one that lies at `path` gives way, in one step where the system can.
-        wait: whether another writer is waited for, or is an error.
+        path: the new directory.
+        kind: of directory. A directory of another kind at `path` is never replaced.
+        replace: whether to replace an existing directory at `path`, atomically if the system can.
+        wait: whether to wait for another writer; otherwise it is an error.
 
     Raises:
         DataError: `path` exists and is not replaced, another process writes it, or it cannot be
-            written: the place is no folder, not writable or full.
+            written: its parent is not a folder, is not writable, or the disk is full.
     """
     with _told(path), _staged(_named(path), kind, replace, wait) as work:
         yield work
 
 
 def check_place(path: Path, kind: Kind, *, replace: bool) -> None:
-    """Finds out early what `staged` would refuse of what lies at `path`.
+    """Checks early whether `staged` can write to `path`.
 
     Raises:
-        DataError: so it is.
+        DataError: it cannot.
     """
     with _told(path):
         check_target(_named(path), kind, replace=replace)
@@ -58,8 +58,8 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another place or make "
-            "room"
+            f"{path}: cannot be written ({error.strerror or error}); choose another "
+            "place or free some space"
         ) from error
 
 
@@ -79,7 +79,7 @@ def _named(path: Path) -> Path:
     """`path` with a last part that is a name, where `.` and `a/..` have none."""
     named = path if path.name not in ("", "..") else path.resolve()
     if not named.name:
-        raise DataError(f"{path}: is the root of all folders; choose another place")
+        raise DataError(f"{path}: is the root of the file system; choose another place")
     return named
 
 
@@ -141,14 +141,14 @@ def _check_ours(partial: Path, kind: Kind) -> None:
     if not os.path.lexists(partial):
         return
     if partial.is_symlink() or not partial.is_dir():
-        raise DataError(f"{partial}: is no folder of this program; move it away")
+        raise DataError(f"{partial}: is not a folder written by this program; move it elsewhere")
     places = [folder for folder in (partial, partial / _NEW) if folder.is_dir()]
     ours = {file for folder in places for file in _files(folder, kind)}
     ours |= {partial / _LOCK, partial / _NEW}
     others = sorted({entry for folder in places for entry in folder.iterdir()} - ours)
     if others:
         raise DataError(
-            f"{others[0]}: was not written by this program and blocks its folder; move it away"
+            f"{others[0]}: was not written by this program; move it elsewhere to continue"
         )
 
 

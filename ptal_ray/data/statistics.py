@@ -1,4 +1,4 @@
-"""Counts and durations of a data set, by split and class, and what they say of it."""
+"""Counts and durations of a data set by split and class, and the warnings that follow."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Row:
         videos: that have an instance or a point of it.
         instances: all of them.
         points: all of them.
-        shortest_s, median_s, longest_s: durations of the instances; 0 without one.
+        shortest_s, median_s, longest_s: durations of the instances; 0 without instances.
         instances_a_video: mean over `videos`.
-        background: share of the time of the split that lies in none of the instances.
+        background: fraction of the duration of the split outside all of the instances.
     """
 
     videos: int
@@ -125,15 +125,15 @@ def judge(
     *,
     dropped: int = 0,
 ) -> None:
-    """Says what makes training or testing useless, or is odd, whatever the features are.
+    """Checks the annotations and points for errors and for what should be warned about.
 
     Args:
         videos: those of both splits.
         classes: class names.
-        problems: takes in each split that has videos and no instance, where some were dropped.
-        remarks: takes in other splits without an instance, classes that cannot be learned, names
-            that are alike, and instances and points that are there twice.
-        dropped: instances that were left out as invalid.
+        problems: errors are added: splits with videos and no instance, if any was dropped.
+        remarks: warnings are added: other splits without an instance, classes that cannot be
+            learned, similar class names, and duplicate instances and points.
+        dropped: number of invalid instances that were left out.
     """
     found = statistics(videos, classes)
     for subset, split in found.items():
@@ -142,7 +142,7 @@ def judge(
         elif split.videos and not split.all.instances:
             problems.append(
                 Problem(
-                    f"the {subset} split has {split.videos} videos and not one instance; check "
+                    f"the {subset} split has {split.videos} videos and no instance; check "
                     "its annotations, or choose the videos with --train-list and --test-list",
                     "splits without an instance",
                 )
@@ -157,7 +157,7 @@ def judge(
         elif not train[name].points:
             remarks.note(_NO_POINT, name)
     for group in alike(classes):
-        remarks.note("classes that differ by case or spaces alone", " and ".join(map(repr, group)))
+        remarks.note("classes that differ only in case or spaces", " and ".join(map(repr, group)))
     for video in videos:
         _note_repeated(video, classes, remarks)
 
@@ -165,10 +165,8 @@ def judge(
 def _note_repeated(video: Labelled, classes: Sequence[str], remarks: Remarks) -> None:
     s, p = video.instances, video.points
     kinds = {
-        "instances that are there twice, kept as annotated": zip(
-            s.label, s.start_s, s.end_s, strict=True
-        ),
-        "points that are there twice": zip(p.label, p.time_s, strict=True),
+        "duplicate instances, kept as annotated": zip(s.label, s.start_s, s.end_s, strict=True),
+        "duplicate points": zip(p.label, p.time_s, strict=True),
     }
     for kind, rows in kinds.items():
         for (label, *times), number in Counter(rows).items():
@@ -179,17 +177,17 @@ def _note_repeated(video: Labelled, classes: Sequence[str], remarks: Remarks) ->
 
 
 _TEST_ALONE = (
-    "classes of the test split alone, which cannot be learned and count in the mean mAP with 0"
+    "classes that are only in the test split; they cannot be learned and enter the mAP with AP 0"
 )
-_NO_INSTANCE = "splits without an instance, on which no mAP can be measured"
+_NO_INSTANCE = "splits without an instance; mAP cannot be computed on them"
 _NO_POINT = (
-    "classes without a training point, which points cannot teach; where tested, they count in the "
-    "mean mAP with 0"
+    "classes without a training point; point supervision cannot learn them, and if tested they "
+    "enter the mAP with AP 0"
 )
 
 
 def table(found: dict[str, Split], most: int | None = None) -> list[str]:
-    """Lines of text: a row a split and class; of `most` classes, those with the fewest training
+    """Lines of text, one per split and class; at most the `most` classes with the fewest training
     instances."""
     names = list(found["train"].classes)
     order = sorted(names, key=lambda n: found["train"].classes[n].instances) if most else names
@@ -203,7 +201,7 @@ def table(found: dict[str, Split], most: int | None = None) -> list[str]:
         lines.append(_line(subset, "all", split.all, width))
         lines += [_line("", name, split.classes[name], width) for name in shown]
     if len(shown) < len(order):
-        lines.append(f"and {len(order) - len(shown)} more classes (`info` shows all)")
+        lines.append(f"and {len(order) - len(shown)} more classes (`info` lists all)")
     return lines
 
 

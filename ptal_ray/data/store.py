@@ -80,10 +80,10 @@ class FeatureStore:
 
     @property
     def preparation(self) -> Preparation:
-        """How files of the user became the features, as far as it is known.
+        """How the features were made from user files, as far as it is known.
 
         Raises:
-            DataError: what says so is damaged.
+            DataError: its record in store.json is damaged.
         """
         try:
             return Preparation.of(self._description.get("preparation", {}))
@@ -105,14 +105,14 @@ class FeatureStore:
         return float(self._videos["duration_s"][self._row(id)])
 
     def grid(self, id: str) -> Grid:
-        """Where the snippets of a video lie in time."""
+        """The times of the snippets of a video."""
         row, columns = self._row(id), self._videos
         return Grid(
             stride_s=float(columns["stride_s"][row]), offset_s=float(columns["offset_s"][row])
         )
 
     def groups(self) -> dict[str, str]:
-        """Of the videos that belong to a group, as all of one person: the group by id."""
+        """The group (e.g. a person) by video id, for videos that have one."""
         groups = self._videos.get("group", ())
         return {id: group for id, group in zip(self._videos["id"], groups, strict=False) if group}
 
@@ -155,7 +155,7 @@ class FeatureStore:
                 self.points(id), self.grid(id), groups.get(id, ""),
             )  # fmt: skip
         if content.digest() != self.info.content_hash:
-            raise DataError(f"{self.path}: content differs from its hash; import it again")
+            raise DataError(f"{self.path}: the content does not match its hash; import it again")
 
     @cached_property
     def _features(self) -> pa.ipc.RecordBatchFileReader:
@@ -209,25 +209,25 @@ class FeatureStore:
 
     def _row(self, id: str) -> int:
         if id not in self._index:
-            raise DataError(f"{self.path}: no video {id!r} among its {len(self._index)}")
+            raise DataError(f"{self.path}: no video {id!r} (of {len(self._index)} videos)")
         return self._index[id]
 
 
 class StoreWriter:
-    """Writes a store beside its target and renames it at the end; removes its work on an error.
+    """Writes a store next to its target and renames it at the end; removes it on an error.
 
     Args:
         path: directory of the store.
         name: dataset name.
         classes: class names.
-        grid: stride and offset of all videos; None where `add` gives each its own.
-        features: "real" or what simulated them.
-        note: one line on what the data is.
-        dtype: "float16" or "float32"; an error at the end where it loses what matters.
-        replace: whether an existing store at `path` is replaced.
-        wait: whether another process writing the same store is waited for, or is an error.
-        measured: whether the caller has made sure that `dtype` loses nothing that matters.
-        preparation: how files of a user became the features.
+        grid: stride and offset of all videos; None if `add` gives each video its own.
+        features: "real", or the recipe that simulated them.
+        note: one line that describes the data.
+        dtype: "float16" or "float32"; an error at the end if its rounding error is too large.
+        replace: whether to replace an existing store at `path`.
+        wait: whether to wait for another process writing the same store; otherwise an error.
+        measured: whether the caller has already checked the rounding error of `dtype`.
+        preparation: how the features were made from user files.
     """
 
     def __init__(
@@ -248,7 +248,9 @@ class StoreWriter:
         if dtype not in ("float16", "float32"):
             raise DataError(f"dtype {dtype!r}: allowed are float16 and float32")
         if not classes or len(set(classes)) != len(classes):
-            raise DataError(f"{path}: classes must be named, each once; got {list(classes)[:5]}")
+            raise DataError(
+                f"{path}: class names must be unique and not empty; got {list(classes)[:5]}"
+            )
         self.path, self.dtype = Path(path), np.dtype(dtype)
         self.info = DatasetInfo(
             name=name, classes=tuple(classes), feature_dim=0, grid=grid, features=features,
@@ -298,17 +300,17 @@ class StoreWriter:
 
         Args:
             id: unique; no path separator.
-            subset: "train" or "test"; points of a test video that has annotated instances, which
-                judge it better, are not stored.
+            subset: "train" or "test"; the points of a test video are stored only if it has no
+                annotated instances.
             features: (T, D), finite.
             duration_s: seconds, positive.
-            annotations: instances; one may reach beyond the video, as published ones do.
+            annotations: instances; may end after the video, as published ones do.
             points: inside the video.
-            grid: of this video, where the store has no shared one.
-            group: what it belongs to, as a person; empty for a video of its own.
+            grid: of this video, if the store has no shared grid.
+            group: e.g. the person in the video; empty for none.
 
         Raises:
-            DataError: with the video, the value, what is allowed and the fix.
+            DataError: a value is not allowed; the message names video, value and fix.
         """
         video = prepared(id, features, self.dtype.name, measured=self._measured)
         self.append(

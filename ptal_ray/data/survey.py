@@ -1,4 +1,4 @@
-"""One reading of all features of a data set: what is wrong with them, and the type they need."""
+"""One pass over all features of a data set: errors, warnings, and the dtype they need."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def _check_channels(channels: Channels, problems: list[str], remarks: Remarks) -
     if len(constant) == channels.count:
         problems.append(
             Problem(
-                f"features: each of the {channels.count} channels has one value in all videos; "
-                "nothing can be learned from them: extract them again",
+                f"features: each of the {channels.count} channels is constant over all videos; "
+                "nothing can be learned from them; extract them again",
                 "features that are constant",
             )
         )
@@ -89,7 +89,7 @@ def _check_channels(channels: Channels, problems: list[str], remarks: Remarks) -
         if len(zero):
             remarks.note("channels that are 0 in all videos", f"{of}: {named(zero)}", len(zero))
         if len(other := np.setdiff1d(constant, zero)):
-            kind = "channels that have one value in all videos"
+            kind = "channels that are constant over all videos"
             remarks.note(kind, f"{of}: {named(other)}", len(other))
 
 
@@ -99,18 +99,20 @@ def _chosen(channels: Channels, dtype: str, problems: list[str], remarks: Remark
         problems.append(
             Problem(
                 f"features: {single}; pass --normalize train, or subtract the mean of these "
-                "channels and divide by their deviation before the import",
+                "channels and divide by their standard deviation before the import",
                 "features that a store cannot hold",
             )
         )
     elif half and dtype == "float16":
         problems.append(
             Problem(
-                f"features: {half}; leave --dtype out or pass --dtype float32",
+                f"features: {half}; remove --dtype or pass --dtype float32",
                 "features that a store cannot hold",
             )
         )
     elif half and dtype == AUTO:
         spoiled = int((channels.lost("float16") > LOSS).sum())
-        remarks.note("channels that float16 would lose, stored as float32", half, spoiled)
+        remarks.note(
+            "channels for which float16 is too imprecise; stored as float32", half, spoiled
+        )
     return "float32" if dtype == "float32" or half else "float16"

@@ -143,7 +143,7 @@ def _sentence_encoder(encoder: str) -> Callable[[list[str]], Embeddings]:
     _, model, weights = (*encoder.split(":", 2), "", "")[:3]
     if not model or not expanded(weights).is_file():
         raise ConfigError(
-            f"text encoder {encoder!r}: no weights file {weights!r} here; write "
+            f"text encoder {encoder!r}: no weights file {weights!r}; use "
             "open_clip:<model>:<weights file>, e.g. open_clip:ViT-B-32:/data/vit_b_32.pt"
         )
     return lambda sentences: _embed_open_clip(model, expanded(weights), sentences)
@@ -203,10 +203,10 @@ def _read_matrix(path: Path, num_classes: int) -> Embeddings:
     if matrix.ndim != 2 or len(matrix) != num_classes or matrix.shape[1] == 0:
         raise DataError(
             f"text embeddings {path}: shape {matrix.shape}, expected ({num_classes}, d): "
-            "one row a class of the store, in label order"
+            "one row per class of the store, in label order"
         )
     if matrix.dtype.kind not in "fiu" or not np.isfinite(matrix).all():
-        raise DataError(f"text embeddings {path}: {matrix.dtype} with NaN, infinite or no numbers")
+        raise DataError(f"text embeddings {path}: {matrix.dtype}; must be finite numbers")
     return matrix.astype(np.float32)
 
 

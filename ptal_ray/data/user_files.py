@@ -1,6 +1,6 @@
 """Text, JSON and CSV files as users write them: any byte order mark, any Unicode form.
 
-What is read comes in the form NFC, so that names from files of different systems can be compared.
+All text is converted to NFC, so that names from files of different systems can be compared.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file; all text in it is in NFC.
 
     Raises:
-        DataError: unreadable, not JSON, or an object has a key twice, of which one would be lost.
+        DataError: unreadable, not JSON, or an object has a duplicate key.
     """
     try:
         text = decoded(path)
@@ -79,7 +79,7 @@ def read_json(path: Path) -> Any:
     except ValueError as error:
         raise DataError(f"{path}: not JSON: {error}") from error
     except RecursionError as error:
-        raise DataError(f"{path}: not JSON that can be read: it is nested too deeply") from error
+        raise DataError(f"{path}: cannot be read as JSON: it is nested too deeply") from error
     if objects.repeated:
         raise DataError(f"{path}: {objects.complaint(content)}")
     return content
@@ -90,12 +90,12 @@ def read_csv(
 ) -> tuple[tuple[str, ...], list[tuple[int, dict[str, str]]]]:
     """The columns of a CSV, and (line number, values by column) of its rows, in NFC.
 
-    The separator is the one of `SEPARATORS` that the first line has most. Spaces around values do
-    not count; rows without any value are left out; a value that a row lacks is "".
+    The separator is the most frequent one of `SEPARATORS` in the first line. Spaces around values
+    are removed; empty rows are skipped; a missing value is "".
 
     Args:
         path: the file.
-        columns: their names, where the first line is a row of values.
+        columns: column names of a CSV without a header line.
 
     Raises:
         DataError: it cannot be read, or a row has more values than the first line has columns.
@@ -117,7 +117,7 @@ def _rows(path: Path, rows: Any, columns: tuple[str, ...]) -> Iterator[tuple[int
         if any(values[len(columns) :]):
             raise DataError(
                 f"{path}:{rows.line_num}: {len(values)} values for {len(columns)} columns; write "
-                "numbers with a decimal point, and text that has the separator in quotes"
+                "numbers with a decimal point, and put text that contains the separator in quotes"
             )
         if any(values):
             values += [""] * (len(columns) - len(values))
@@ -148,7 +148,7 @@ class _Objects:
         return nfc(value) if isinstance(value, str) else [self.in_nfc(item) for item in value]
 
     def complaint(self, content: Any) -> str:
-        """What is there twice, as a part of a message."""
+        """The duplicate key, as part of a message."""
         first, key, other_form = self.repeated[0]
         names = content.items() if isinstance(content, dict) else ()
         place = next((name for name, value in names if value is first), "")
@@ -157,7 +157,7 @@ class _Objects:
         rest = [k for _, k, _ in self.repeated[1:]]
         more = f" (and {len(rest)} more: {', '.join(rest[:_SHOWN])})" if rest else ""
         where = f'"{place}"' if place else "one object"
-        return f"{what} is there twice in {where}{forms}{more}; keep one entry of each"
+        return f"duplicate {what} in {where}{forms}{more}; keep one entry of each"
 
     def _remember(self, made: dict[str, Any], keys: list[str]) -> None:
         spelled: dict[str, list[str]] = {}

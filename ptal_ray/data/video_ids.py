@@ -18,5 +18,5 @@ def spellings(id: str) -> tuple[str, str, str]:
 
 
 def same_id(id: str, known: Container[str]) -> str | None:
-    """`id` as `known` has it; None where it has it in no way."""
+    """The spelling of `id` in `known`; None if it has none."""
     return next((i for i in spellings(id) if i in known), None)

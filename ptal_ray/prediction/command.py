@@ -65,7 +65,7 @@ class Request:
             if value is not None and value < 1:
                 raise ConfigError(f"--{flag} {value}: must be positive")
         if self.min_score is not None and math.isnan(self.min_score):
-            raise ConfigError(f"--min-score {self.min_score}: a number is needed")
+            raise ConfigError(f"--min-score {self.min_score}: must be a number")
         self.times.check()
         output_format(self.out, self.kind)
 
@@ -162,10 +162,10 @@ def _lines(out: Path, found: Found) -> str:
     number = sum(map(len, found.detections.values()))
     lines = [f"{number} detections in {len(found.detections)} videos: {out}"]
     if found.broken:
-        lines.append(f"{len(found.broken)} videos were refused:")
+        lines.append(f"{len(found.broken)} videos could not be used:")
         lines += [f"  {id}: {reason}" for id, reason in list(found.broken.items())[:SHOWN]]
     if len(found.broken) > SHOWN:
-        lines.append(f"  and {len(found.broken) - SHOWN} more; --json names all")
+        lines.append(f"  and {len(found.broken) - SHOWN} more; --json lists all")
     return "\n".join(lines)
 
 

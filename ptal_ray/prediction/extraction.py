@@ -27,7 +27,7 @@ def extraction_settings(path: Path, model: ModelFile, files: WeightFiles) -> Set
     made = model.preparation.extraction
     if not made:
         raise DataError(
-            f"{path}: was not trained on features of python -m ptal_ray.extract, so --videos "
+            f"{path}: was not trained on features from python -m ptal_ray.extract, so --videos "
             f"cannot make them; it takes {_needed(model)}: make those and give --features"
         )
     return settings_from(made, files)

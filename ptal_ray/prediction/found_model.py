@@ -15,7 +15,7 @@ from ptal_ray.study.view import FinalRun, StudyView
 from ptal_ray.training.model_file import read_model
 
 RETRAIN = (
-    "python -m ptal_ray.train BEST.yaml --test --out DIR leaves one (--whole without a test split)"
+    "python -m ptal_ray.train BEST.yaml --test --out DIR writes one (--whole without a test split)"
 )
 
 

@@ -50,7 +50,7 @@ class Detector:
             DataError: features have another shape, or their scores are not finite.
         """
         if params:
-            raise DataError(f"params {sorted(params)}: the model takes none; leave them out")
+            raise DataError(f"params {sorted(params)}: the model has no parameters; remove them")
         given = model_input if isinstance(model_input, Mapping) else {"video": model_input}
         model = load_model(self._path, torch.device("cpu"), tuple(given))
         videos = {id: _video(id, features, model) for id, features in given.items()}
@@ -64,7 +64,7 @@ class Detector:
 def _video(id: str, features: Any, model: TrainedModel) -> Video:
     array, expected = np.asarray(features), model.expected
     if array.ndim != 2 or 0 in array.shape:
-        raise DataError(f"video {id}: features {array.shape}; two dimensions are needed")
+        raise DataError(f"video {id}: features {array.shape}; must have two dimensions")
     given = FeatureFile(file=Path(id), shape=lambda: array.shape, read=lambda: array)
     made = expected.preparation.opened(given)
     length, dim = made.shape()

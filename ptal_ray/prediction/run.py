@@ -110,9 +110,7 @@ def predict_folder(
     good = sorted((file for file in files if file.id not in broken), key=lambda file: file.id)
     if not good:
         first = min(broken)
-        raise DataError(
-            f"no video could be scored, {len(broken)} are refused; {first}: {broken[first]}"
-        )
+        raise DataError(f"none of {len(broken)} videos could be scored; {first}: {broken[first]}")
     return Found(
         detections={file.id: partial.found[file.id] for file in good},
         durations={file.id: file.duration_s for file in good},

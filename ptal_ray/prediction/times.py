@@ -49,7 +49,7 @@ class TimeFlags:
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"--{flag} {value}: must be positive")
             if value is not None and self.fps is None:
-                raise ConfigError(f"--{flag}: give --fps too, which says what it counts")
+                raise ConfigError(f"--{flag}: also pass --fps, which gives its unit")
         if self.fps == "json" and self.annotations is None:
             raise ConfigError("--fps json: give the JSON with the rates by --annotations")
 
@@ -206,7 +206,7 @@ def read_durations(path: Path) -> dict[str, float]:
         for problem in duration_problems(id, duration_s, row[seconds]):
             raise DataError(f"{path}:{line}: {problem}")
         if found.setdefault(id, duration_s) != duration_s:
-            raise DataError(f"{path}:{line}: video {id}: given before with another duration")
+            raise DataError(f"{path}:{line}: video {id}: an earlier line has another duration")
     return found
 
 

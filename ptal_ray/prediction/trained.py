@@ -120,7 +120,7 @@ def load_model(path: Path, device: torch.device, ids: tuple[str, ...] = ()) -> T
     except RuntimeError as error:
         raise DataError(
             f"{path}: weights of another version of {file.method} (ptal_ray {file.version}); "
-            "install that version, or train anew"
+            "install that version, or train again"
         ) from error
     return TrainedModel(
         path=path,

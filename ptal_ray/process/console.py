@@ -88,8 +88,8 @@ def _ended(main: Callable[[], int]) -> int | str | None:
     except UnicodeEncodeError as error:  # the streams escape, so it was the name of a file
         name = ascii(error.object[:200])
         return _say(
-            f"error: {name}: the locale's encoding {error.encoding} has no such file name; set "
-            "LC_ALL=C.UTF-8",
+            f"error: {name}: the locale's encoding {error.encoding} cannot encode this file name; "
+            "set LC_ALL=C.UTF-8",
             ConfigError.exit_code,
         )
     except OSError as error:

@@ -23,7 +23,7 @@ def rows(found: CrossValidated) -> list[list[str]]:
 def explanation(view: StudyView, found: CrossValidated) -> str:
     """What the rows are, the difference of the configurations, and what the figures rest on."""
     what = "points score" if study_metric(view) == "points" else "mAP"
-    lines = [f"{what} on held-out folds of the training split, a fold and a seed a run."]
+    lines = [f"{what} on held-out folds of the training split; each run has one fold and one seed."]
     if paired := cross_validated_difference(view):
         lines.append(
             f"Recommended minus defaults: {paired} points (95 %, paired by fold and seed)."
@@ -31,7 +31,9 @@ def explanation(view: StudyView, found: CrossValidated) -> str:
     else:
         lines.append("The defaults are recommended.")
     if not found.fresh and found.differences:
-        lines.append("The search chose by some of these videos, which favours what it recommends.")
+        lines.append(
+            "The search selected on some of these videos, which favours the recommendation."
+        )
     return " ".join(lines)
 
 
@@ -41,6 +43,6 @@ def cross_validated_section(view: StudyView) -> str:
         return ""
     title, found = f"## {TITLE}{data_label(view)}", cross_validated(view)
     if found is None:
-        return f"{title}\n\n{NOT_SEALED}. No cross-validated figure is known yet."
+        return f"{title}\n\n{NOT_SEALED}. There are no cross-validated results yet."
     parts = [conclusion(view).text, table(HEAD, rows(found)), explanation(view, found)]
     return "\n\n".join([title, *parts, f"**{NOT_SEALED}.**"])

@@ -140,7 +140,7 @@ def decode_again(study_dir: Path, trial: int | None, settings: int) -> Again:
     if view.start is None:
         raise DataError(f"{study_dir}: its log has no study; was the search started?")
     if settings < 2:
-        raise ConfigError(f"--settings {settings}: allowed is 2 or more, the defaults included")
+        raise ConfigError(f"--settings {settings}: must be at least 2, including the defaults")
     domains = resolved_space(view).decode
     if not domains:
         raise ConfigError(f"{study_dir}: its space searches no decode parameter; nothing to tune")

@@ -124,8 +124,8 @@ def _text(found: Sequence[Candidate]) -> str:
     ]  # fmt: skip
     return (
         "The selection videos have annotated segments, which the search did not read. Every trial "
-        "with every decode setting is a candidate; what points choose is compared with the best by "
-        "mAP on the same videos. Intervals: 95 %, bootstrap over trials.\n\n"
+        "with every decode setting is a candidate; the one selected by points is compared with the "
+        "best by mAP on the same videos. Intervals: 95 %, bootstrap over trials.\n\n"
         + table(
             ["videos", "candidates", "rank correlation", "best mAP, %", "chosen by points, %",
              "lost"],

@@ -216,7 +216,7 @@ def _pictures(
     else:
         reported = sum(bool(t.reports) for t in view.trials)
         missing["importance"] = (
-            f"{reported} trials reported; {MIN_TRIALS} that did differently well are needed"
+            f"{reported} trials reported; {MIN_TRIALS} with different objectives are required"
         )
     try:
         made["timeline"], shown["timeline"] = _timeline(view, study_dir, label)

@@ -27,7 +27,7 @@ PICTURES = {
 _THRESHOLD = re.compile(r"\w+/mAP_(\d\.\d+)$")
 _ONLY_POINTS = (
     "**The test split has no annotated segment. Its figures are pure-hit mAP of its points, not "
-    "mAP: they do not say how well the ends of actions are found.**"
+    "mAP: they do not measure the accuracy of starts and ends.**"
 )
 _AVERAGE = re.compile(r"\w+/mAP_avg_(.+)$")
 
@@ -115,7 +115,7 @@ def _setting(view: StudyView) -> str:
         f"{_selected(view)}",
     ]
     if earlier := study.warm_start:
-        lines.append(f"Configurations of earlier studies were evidence: {', '.join(earlier)}.")
+        lines.append(f"Configurations of earlier studies were used: {', '.join(earlier)}.")
     if view.end is None or view.end.state != "done":
         state = view.end.state if view.end else "running, or killed"
         lines.append(f"**The study is not finished: {state}.**")
@@ -130,10 +130,10 @@ def _selected(view: StudyView) -> str:
         said = f"**Configurations were selected on the test split, which was read {reads} times.**"
         return f"{said} {own.text}" if own else said
     by_points = study_metric(view) == "points"
-    how = " by its points alone, without any annotated segment" if by_points else ""
+    how = " by its points, without annotated segments" if by_points else ""
     read = (
         f"the sealed test split was read {counted(reads, 'time')}, after the search, once by each "
-        "run of the first table"
+        "run in the first table"
     )
     return (
         f"Configurations were selected on a fold of the training split{how}; "
@@ -193,7 +193,7 @@ def _headline(view: StudyView) -> str:
         return ""
     gain = 100 * (best.mean - default.mean)
     return (
-        f"The configuration found reaches {_percent(best)} % {called(name)}, the defaults "
+        f"The best configuration found reaches {_percent(best)} % {called(name)}, the defaults "
         f"{_percent(default)} %: {gain:+.2f} points{data_label(view)}."
     )
 
@@ -275,7 +275,9 @@ def _incidents(view: StudyView) -> str:
     lines = [f"- {_clock(e.time)}: {_incident(e)}" for e in view.incidents]
     if not lines:
         return ""
-    said = "No finished trial was lost or counted twice; what was cut short went on from its files."
+    said = (
+        "No finished trial was lost or counted twice. Interrupted runs continued from their files."
+    )
     return "\n\n".join(["## Incidents", said, "\n".join(lines)])
 
 
@@ -283,7 +285,7 @@ def _incident(event: StudyStart | Restart | StudyEnd) -> str:
     if isinstance(event, StudyStart):
         return "the study was continued"
     if isinstance(event, Restart):
-        return f"`{event.run}` was taken up again: {_inline(event.reason)}"
+        return f"`{event.run}` was restarted: {_inline(event.reason)}"
     reason = f": {_inline(event.message)}" if event.message else ""
     return f"the study was interrupted{reason}"
 
@@ -304,9 +306,9 @@ def _provenance(view: StudyView) -> str:
         f"commit: {study.git_commit or 'not from a checkout'}",
         f"data: {study.dataset}, {study.features}, content {study.data_hash[:16]}",
         f"seeds: {study.seed} for the search, {study.seed + 1} to {study.seed + final} "
-        "for the runs after it",
-        f"from the first to the last event: {seconds:.0f} s; everything is in `result.json`, one "
-        "row a report in `trials.parquet`",
+        "for the final runs",
+        f"from the first to the last event: {seconds:.0f} s; all results are in `result.json`, "
+        "with one row per report in `trials.parquet`",
     ]
     return "## Provenance\n\n" + "\n".join(f"- {line}" for line in lines)
 

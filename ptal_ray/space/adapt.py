@@ -44,7 +44,7 @@ def val_fraction(facts: Facts, values: Values) -> Found:
     number = selected(facts.videos, 0.6 * facts.videos**-0.2)
     share = bounded(round(number / facts.videos, 4), 0.01, 0.5)
     folds = max(2, round(1 / share))
-    why = f"0.6 V^0.8 = {number} of V = {facts.videos} training videos select, in {folds} folds"
+    why = f"0.6 V^0.8 = {number} of V = {facts.videos} training videos for selection, {folds} folds"
     return Found(share, why)
 
 
@@ -61,7 +61,7 @@ def decode_settings(facts: Facts, values: Values) -> Found:
     """A report decodes all videos that select once a setting: 6,400 decodings at most."""
     number = selected(facts.videos, float(values["selection.val_fraction"]))
     value = int(bounded(6400 // max(number, 1), 16, 64))
-    return Found(value, f"6400 decodings a report of {number} videos, in [16, 64]")
+    return Found(value, f"6400 decodings per report of {number} videos, in [16, 64]")
 
 
 def gpus_per_worker(facts: Facts, values: Values) -> Found:

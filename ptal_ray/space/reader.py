@@ -205,7 +205,7 @@ def _default(node: yaml.Node, domain: Domain, spec: Spec, key: str) -> Scalar:
         fail(
             node,
             key,
-            f"{value} lies outside {domain.kind} {list(domain.args)}; choose a default that the "
+            f"{value} is outside {domain.kind} {list(domain.args)}; choose a default that the "
             "search can suggest, or widen the domain",
         )
     return value
@@ -215,7 +215,7 @@ def _check(domain: Domain, node: yaml.Node, spec: Spec, key: str) -> None:
     kind, args = domain.kind, domain.args
     if kind == "choice":
         if len(set(args)) < len(args):
-            fail(node, key, f"choice {list(args)} holds a value twice")
+            fail(node, key, f"choice {list(args)} has a duplicate value")
     else:
         if len(args) != (3 if kind == "quniform" else 2):
             fail(node, key, f"{kind} takes {KINDS[kind][0]}; got {len(args)} values")

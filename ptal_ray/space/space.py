@@ -43,7 +43,7 @@ class Budget:
         MISSING, doc="optimiser steps of a full trial", source="PROPOSED", allowed=(1, 100_000_000)
     )
     min_steps: int = param(
-        MISSING, doc="steps before the first report", source="PROPOSED", allowed=(1, 100_000_000)
+        MISSING, doc="steps until the first report", source="PROPOSED", allowed=(1, 100_000_000)
     )
     eta: int = param(3, doc="a rung keeps the best 1/eta", source="ASHA", allowed=(2, 100))
 

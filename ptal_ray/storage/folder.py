@@ -53,12 +53,12 @@ class Folder:
             return Folder(str(Path(text)))
         if "@" in text or "?" in text:
             raise ConfigError(
-                "s3://...: an address with credentials or options in it is refused; write "
+                "s3://...: an address must not contain credentials or options; write "
                 "s3://bucket/prefix and set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
                 "AWS_ENDPOINT_URL"
             )
         if not text.startswith(SCHEME):
-            raise ConfigError(f"{text}: write a path or s3://bucket/prefix; nothing else is known")
+            raise ConfigError(f"{text}: allowed are a path or s3://bucket/prefix")
         bucket, _, key = text.removeprefix(SCHEME).partition("/")
         parts = [part for part in key.split("/") if part]
         if not bucket or {".", ".."} & set(parts):

@@ -36,17 +36,17 @@ def foreign(path: Path, kind: Kind) -> str:
         OSError: it cannot be read.
     """
     if path.is_symlink():
-        return f"is a link, no {kind.name}"
+        return f"is a link, not a {kind.name}"
     if not path.is_dir():
-        return f"is a file, no {kind.name}"
+        return f"is a file, not a {kind.name}"
     if not kind.known(path):
-        return f"is a folder, but no {kind.name}"
+        return f"is a folder, but not a {kind.name}"
     with os.scandir(path) as entries:
         others = sorted(
             e.name for e in entries if not (kind.has(e.name) and e.is_file(follow_symlinks=False))
         )
     more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-    return f"holds {others[0]!r}{more}, no file of a {kind.name}" if others else ""
+    return f"holds {others[0]!r}{more}, which is not part of a {kind.name}" if others else ""
 
 
 def check_target(path: Path, kind: Kind, *, replace: bool) -> None:
@@ -64,7 +64,9 @@ def check_target(path: Path, kind: Kind, *, replace: bool) -> None:
     if not os.path.lexists(path):
         return
     if reason := foreign(path, kind):
-        raise DataError(f"{path}: {reason}; it is not replaced; move it away or choose another")
+        raise DataError(
+            f"{path}: {reason}; it is not replaced; move it elsewhere or choose another"
+        )
     if not replace:
         raise DataError(f"{path}: {EXISTS}")
 
@@ -85,7 +87,7 @@ def check_files(flag: str, folder: Path, files: Mapping[str, Callable[[Path], bo
         if os.path.lexists(path) and not _is_plain(path, known):
             raise ConfigError(
                 f"{flag} {folder}: {name} there was not written by this command and is not "
-                "replaced; move it away or choose another folder"
+                "replaced; move it elsewhere or choose another folder"
             )
 
 
@@ -104,8 +106,8 @@ def check_file(path: Path, known: Callable[[Path], bool], *, replace: bool) -> N
         return
     if not _is_plain(path, known):
         raise DataError(
-            f"{path}: is not of this command, and stays as it is; move it away or choose another "
-            "file"
+            f"{path}: was not written by this command and is not replaced; move it elsewhere or "
+            "choose another file"
         )
     if not replace:
         raise DataError(f"{path}: {EXISTS}")

@@ -44,7 +44,7 @@ def make_results_root() -> None:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"{RESULTS} {root}: cannot be made ({error.strerror}); set {RESULTS} to a "
+            f"{RESULTS} {root}: cannot be created ({error.strerror}); set {RESULTS} to a "
             "writable folder"
         ) from error
 
@@ -74,7 +74,7 @@ def inside(folder: Path, relative: str) -> Path:
         ) from error
     if not path.is_relative_to(folder.resolve()) or Path(relative).is_absolute():
         raise DataError(
-            f"{folder}: names {relative[:80]!r}, which is outside; paths must stay inside it"
+            f"{folder}: names {relative[:80]!r}, which is outside it; paths must be inside it"
         )
     return folder / relative
 

@@ -73,7 +73,7 @@ def ablate(args: argparse.Namespace) -> str:
     variants = [parse_variant(v) for v in args.variant]
     names = Counter(v.name for v in variants)
     if twice := [name for name, number in names.items() if number > 1]:
-        raise ConfigError(f"--variant {twice[0]!r}: given twice; give each a name of its own")
+        raise ConfigError(f"--variant {twice[0]!r}: duplicate name; names must be unique")
     planned = _planned(args, variants)
     configs = [c for every in planned.values() for c in every]
     check_files("--out", args.out, {"result.json": _is_result, "REPORT.md": _is_report})

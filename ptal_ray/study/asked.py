@@ -37,7 +37,7 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore, list[str]]:
         space = replace(space, policy="simple")
     if args.warm_start and args.searcher == "grid":
         raise ConfigError(
-            "--warm-start: --searcher grid tries the points of its grid alone; leave one out"
+            "--warm-start cannot be combined with --searcher grid; remove one of them"
         )
     place = storage(args)
     known, notes = earlier_configurations(

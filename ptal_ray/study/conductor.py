@@ -331,7 +331,7 @@ class Conductor:
         """Brings the detections of a final run here before its event says that they are."""
         place = job.files.place
         if place.remote and not (place / DETECTIONS).pull(job.path / DETECTIONS):
-            raise StorageError(f"{place / DETECTIONS}: is gone; --resume makes it again")
+            raise StorageError(f"{place / DETECTIONS}: does not exist; --resume writes it again")
 
     def _write(self, event: Event) -> None:
         self._log.append(event)

@@ -49,7 +49,7 @@ def check_storage(study: Study, given: str, storage: Path | Folder) -> None:
     own = study.place.parent
     if given != DEFAULT_STORAGE and str(own) != str(storage):
         raise ConfigError(
-            f"--storage {given}: the study lies in {own} and stays there; leave --storage out"
+            f"--storage {given}: the study is in {own} and cannot be moved; remove --storage"
         )
 
 
@@ -67,11 +67,13 @@ def check_trials(study: Study, asked: int | None) -> None:
         return
     view = StudyView.read(study.directory)
     if view.finals:
-        raise ConfigError("--num-trials: the best trials of this study are chosen; start a new one")
+        raise ConfigError(
+            "--num-trials: the final runs of this study have started; start a new study"
+        )
     if asked < (begun := trials_begun(study)):
         raise ConfigError(
-            f"--num-trials {asked}: {begun} trials of this study have begun; give {begun} for no "
-            "more of them, or more"
+            f"--num-trials {asked}: {begun} trials of this study have already started; must be at "
+            f"least {begun}"
         )
 
 
@@ -97,13 +99,13 @@ def check_space(study: Study, given: str, command: str) -> list[str]:
         ConfigError: they differ; names each key, and what to do instead.
     """
     go_on = (
-        f"a resumed study keeps its own space; continue with it: {command}; or search the space of "
-        f"{given} in a new study: leave out --resume"
+        f"a resumed study keeps its own space; to continue it, run: {command}; to search the space "
+        f"of {given} in a new study, remove --resume"
     )
     try:
         path = find_space(given)
     except ConfigError:
-        return [f"{given}: there is no such space any more; the study keeps its own"]
+        return [f"{given}: no such search space; the study uses the space stored in it"]
     try:
         space = load_space(path, study.overrides, kept=study.space)
     except ConfigError as error:

@@ -277,7 +277,7 @@ def event_of(line: Mapping[str, Any], place: str) -> Event:
     kind = KINDS.get(str(line.get("event")))
     if kind is None:
         raise DataError(
-            f"{place}: event {str(line.get('event'))[:80]!r} is unknown; known are "
+            f"{place}: event {str(line.get('event'))[:80]!r} is unknown; allowed are "
             f"{', '.join(KINDS)}; remove this line, or open the log with the version that wrote it"
         )
     given: dict[str, Any] = {}

@@ -46,7 +46,7 @@ def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[
     space, workers = study.space, study.space.resources.workers
     for field in fields(space.train_params()):
         if field.name in space.train and (reason := field.metadata["fixed"]):
-            advice = "fix it, and run one study a value"
+            advice = "fix it, and run one study per value"
             return [ConfigError(f"train.{field.name}: {reason}; {advice}")]
     trial = trial_config(study, {})
     has_test = bool(store.ids("test"))
@@ -83,18 +83,18 @@ def remarks(study: Study, asked: int) -> list[str]:
         what = "the grid" if study.searcher == "grid" else "train:"
         found.append(
             f"{what} has {counted(trials, 'different configuration')} and "
-            f"{counted(asked, 'trial')} were asked for; the search ends after {trials}, as none "
-            "is run twice"
+            f"{counted(asked, 'trial')} were requested; no configuration is run twice, so the "
+            f"search ends after {trials}"
         )
     if space.final.top > trials:
         found.append(
-            f"final.top: {space.final.top} configurations are to be compared, and the search has "
-            f"{counted(trials, 'trial')}"
+            f"final.top: {space.final.top} configurations are to be compared, but the search has "
+            f"only {counted(trials, 'trial')}"
         )
     if space.decode and space.selection.decode_settings == 1:
         found.append(
-            "selection.decode_settings: 1 is the defaults alone, so the domains of decode: are not "
-            "searched"
+            "selection.decode_settings: 1 means only the defaults, so the domains of decode: are "
+            "not searched"
         )
     return found
 
@@ -165,7 +165,7 @@ def _check_teaching(
         if not any(len(store.points(i)) for i in seen):
             raise DataError(
                 f"{store.path}: no point in the {len(seen)} videos of split {config.fit_on!r}; "
-                f"{config.method} learns from points: import some, or simulate them"
+                f"{config.method} learns from points; import or simulate points"
             )
     elif method.labels is not None:
         check_instances(store, labelled, config.fit_on)
@@ -192,8 +192,8 @@ def _check_parameters(
     steps = config.report_steps[-1]
     if not any(learning_rate(hp, step, steps) for step in range(min(steps, 3))):
         raise ConfigError(
-            f"train.warmup: {hp.warmup} of {steps} steps of {config.method} leaves none in which "
-            "lr is above 0; train longer or lower it"
+            f"train.warmup: with {hp.warmup} of {steps} steps of {config.method}, lr is never "
+            "above 0; train for more steps or lower train.warmup"
         )
     if method.stage is not None and (before := int(getattr(hp, method.stage.steps))):
         check_folder(config.stages)

@@ -60,24 +60,24 @@ def _add_what(add: Callable[..., Any]) -> None:
         "--time-budget",
         type=seconds,
         metavar="TIME",
-        help="of the search, without final runs: 300s, 10m, 2h",
+        help="time limit of the search, without final runs: 300s, 10m, 2h",
     )
-    add("--gpu-hours", type=float, metavar="H", help="of the search, summed over all GPUs")
+    add("--gpu-hours", type=float, metavar="H", help="limit of the search, summed over all GPUs")
     add(
         "--policy",
         choices=POLICIES,
         help="how configurations are compared: race over folds and "
         "seeds against the defaults, or simple: on one fold (default: the space's policy)",
     )
-    add("--searcher", choices=SEARCHERS, help="suggests configurations (default: tpe)")
+    add("--searcher", choices=SEARCHERS, help="how configurations are suggested (default: tpe)")
     add(
         "--scheduler",
         choices=SCHEDULERS,
         help="asha: stop bad trials early, in a race only "
         "if early objectives predict late ones; none: never (default: asha)",
     )
-    add("--protocol", choices=PROTOCOLS, help="paper-compat: choose on the test split, as papers "
-        "do, where the space says selection: test (default: sealed)")  # fmt: skip
+    add("--protocol", choices=PROTOCOLS, help="paper-compat: select on the test split, as papers "
+        "do; requires selection: test in the space (default: sealed)")  # fmt: skip
     add(
         "--set",
         action="append",
@@ -85,7 +85,7 @@ def _add_what(add: Callable[..., Any]) -> None:
         metavar="SECTION.KEY=VALUE",
         help="override a value of the space",
     )
-    add("--dataset", metavar="NAME", help="use this dataset in place of the one in the space")
+    add("--dataset", metavar="NAME", help="use this dataset instead of the one in the space")
     add("--points", metavar="KIND[:NAME=VALUE,..]", help=POINTS)
 
 

@@ -50,8 +50,8 @@ def check_out(remote: Folder) -> Path:
         return directory
     if not there.startswith(here):
         raise ConfigError(
-            f"{remote}: its events and those in {directory} both went on since they were the same; "
-            f"remove {directory} to go on with what lies at the address"
+            f"{remote}: its events and those in {directory} both have new events; "
+            f"remove {directory} to continue with those at the address"
         )
     if not (remote / "study.json").pull(directory / "study.json"):
         raise ConfigError(f"{remote}: there is no study (study.json is missing)")
@@ -119,8 +119,8 @@ class Mirror:
             return f"stopped: {self._place}: {self._trouble}"
         if self._trouble:
             return (
-                f"not all of the study is at {self._place} ({self._trouble}); the rest lies in "
-                f"{self._directory}; --resume {self._place} on this machine sends it"
+                f"not all of the study was uploaded to {self._place} ({self._trouble}); the rest "
+                f"is in {self._directory}; --resume {self._place} on this machine uploads it"
             )
         return ""
 
@@ -167,7 +167,7 @@ class Mirror:
         found = (self._place / DRIVER).read()
         if found is not None and not self._mine(found):
             self.lost = True
-            raise StorageError(f"another driver took it over: {_who(found)}")
+            raise StorageError(f"another driver now runs this study: {_who(found)}")
         self._sign()
 
     def _sign(self) -> None:

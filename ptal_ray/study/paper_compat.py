@@ -43,9 +43,9 @@ class Habit:
     def text(self) -> str:
         """One sentence."""
         said = (
-            f"Selected on the test split: trial {self.chosen} reads {100 * self.read:.1f} % mAP "
-            f"there; trial {self.validated}, which validation selects in the same study, reads "
-            f"{100 * self.honest:.1f} %: the habit gains {100 * (self.read - self.honest):+.1f}"
+            f"Selected on the test split: trial {self.chosen} has {100 * self.read:.1f} % mAP "
+            f"there; trial {self.validated}, which validation selects in the same study, has "
+            f"{100 * self.honest:.1f} %; the difference is {100 * (self.read - self.honest):+.1f}"
         )
         return said + (f", and {self.tested} in the test runs." if self.tested else ".")
 
@@ -61,19 +61,19 @@ def check_protocol(space: SearchSpace, protocol: str) -> None:
     on_test = space.selection.metric == "test"
     if on_test and protocol != PAPER_COMPAT:
         raise ConfigError(
-            f"{space.name}: selection.metric: test chooses on the test split, which is sealed; "
-            f"give --set selection.metric=map, or search with --protocol {PAPER_COMPAT}: then "
-            "every table says so"
+            f"{space.name}: selection.metric: test selects on the test split, which is sealed; "
+            f"pass --set selection.metric=map, or pass --protocol {PAPER_COMPAT}; then every table "
+            "states it"
         )
     if not on_test and protocol == PAPER_COMPAT:
         raise ConfigError(
-            f"--protocol {PAPER_COMPAT}: chooses on the test split, and {space.name} has "
+            f"--protocol {PAPER_COMPAT}: selects on the test split, but {space.name} has "
             f"selection.metric: {space.selection.metric}; add --set selection=test"
         )
     if on_test and space.policy != "simple":
         raise ConfigError(
-            f"--protocol {PAPER_COMPAT}: a race compares on folds, so policy: {space.policy} is "
-            "not for it; choose --policy simple"
+            f"--protocol {PAPER_COMPAT}: not possible with policy: {space.policy}, which compares "
+            "on folds; pass --policy simple"
         )
 
 

@@ -97,7 +97,8 @@ class Study:
                 raise ConfigError(f"--{flag} {number}: must be positive")
         if self.autoscale and self.max_concurrent is None:
             raise ConfigError(
-                "--autoscale: give --max-concurrent N too, the trials that the cluster can grow to"
+                "--autoscale requires --max-concurrent N: the number of trials that the cluster "
+                "scales up to"
             )
         if not 0 <= self.seed < MOST_SEED:
             raise ConfigError(

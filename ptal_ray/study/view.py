@@ -378,8 +378,8 @@ def _final(event: FinalReport) -> FinalRun:
     detections = event.detections or ""
     if PurePath(detections).is_absolute() or ".." in PurePath(detections).parts:
         raise DataError(
-            f"events.jsonl: detections {detections[:80]!r} lie elsewhere; restore the log, whose "
-            "paths stay in the study directory"
+            f"events.jsonl: detections {detections[:80]!r} are outside the study directory; "
+            "restore the log"
         )
     return FinalRun(
         role=event.role,

@@ -64,7 +64,7 @@ def earlier_configurations(
         if outside:
             notes.append(
                 f"--warm-start {name}: {', '.join(sorted(outside))} had values outside the domains "
-                "of this space; numbers are moved to the nearest end, choices to the default"
+                "of this space; numbers are clipped to the domain, choices replaced by the default"
             )
     found.sort(key=lambda one: (-one.value, one.study))
     distinct = {tuple(one.params.values()): one for one in reversed(found)}
@@ -93,13 +93,13 @@ def _scores(
         view = StudyView.read(directory)
     except (PtalError, OSError, KeyError, ValueError, TypeError) as error:
         raise ConfigError(
-            f"--warm-start {given}: no study that can be read ({error}); give another one"
+            f"--warm-start {given}: the study cannot be read ({error}); give another study"
         ) from error
     method = view.study.method
     if method != space.method:
         raise ConfigError(
-            f"--warm-start {given}: a study of {method}, and {space.method} is searched; give "
-            f"studies of {space.method}"
+            f"--warm-start {given}: this is a study of {method}, but {space.method} is searched; "
+            f"give studies of {space.method}"
         )
     if on_test(view) and space.selection.metric != "test":
         raise ConfigError(

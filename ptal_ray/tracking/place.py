@@ -41,8 +41,8 @@ def sqlite_uri(path: Path) -> str:
         shown = os.path.relpath(path)
     if set("%?") & set(shown):
         raise TrackingError(
-            f"MLflow: {path}: no database address holds a % or ?; start in {path.parent} or set "
-            "MLFLOW_TRACKING_URI"
+            f"MLflow: {path}: a database address cannot contain % or ?; start in {path.parent} or "
+            "set MLFLOW_TRACKING_URI"
         )
     return f"sqlite:///{shown}"
 

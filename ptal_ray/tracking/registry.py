@@ -37,5 +37,7 @@ def registered_model(address: str) -> Path:
         ) from error
     files = sorted(found.rglob(MODEL)) if found.is_dir() else [found]
     if not files:
-        raise DataError(f"{address}: holds no {MODEL}; register the file that a final run leaves")
+        raise DataError(
+            f"{address}: contains no {MODEL}; register the file that a final run writes"
+        )
     return files[0]

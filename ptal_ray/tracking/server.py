@@ -254,7 +254,7 @@ class Server:
         """
         run = self.runs.get(artifact.run)
         if run is None or (artifact.path and not Path(artifact.path).exists()):
-            raise Refused(f"{artifact.path or artifact.name}: the file or its run is gone")
+            raise Refused(f"{artifact.path or artifact.name}: the file or its run no longer exists")
         with _refusals(artifact.path or artifact.name):
             if not artifact.path:
                 self._client.log_text(run, artifact.text, artifact.name)
@@ -299,7 +299,7 @@ def one_line(error: BaseException) -> str:
         deepest = deepest.__cause__ or deepest.__context__
     status = re.search(r"too many (\d+) error responses", str(error))
     if status:
-        return f"it answers with HTTP status {status[1]}; its own log says why (the database?)"
+        return f"the server answers with HTTP status {status[1]}; see its log (is the database up?)"
     lines = str(error).strip().splitlines() or [type(error).__name__]
     reason = lines[0].partition("(Caused by ")[2].removesuffix(")")  # after the whole request
     return _without_secrets(reason or lines[0])[:200]

@@ -198,7 +198,7 @@ class MlflowTracker:
         self._doubtful = True
         if not known:
             _LOG.warning(
-                "MLflow at %s: %s; the search goes on and events stay in %s",
+                "MLflow at %s: %s; the search continues, and events are kept in %s",
                 self._state.tracking_uri, self._trouble, self._log,
             )  # fmt: skip
 
@@ -227,7 +227,9 @@ class MlflowTracker:
         """The event of the first line of the log."""
         (study,) = parse_events([first], self._log)
         if not isinstance(study, StudyStart):
-            raise DataError(f"{self._log}:1: is no study event; restore the start of this log")
+            raise DataError(
+                f"{self._log}:1: is not the start of a study; restore the first line of this log"
+            )
         return study
 
     def _describe(self, study: StudyStart, study_id: str) -> None:

@@ -32,8 +32,8 @@ def find_videos(places: Sequence[Path]) -> dict[str, Path]:
             other = found.setdefault(path.stem, path)
             if other != path:
                 raise DataError(
-                    f"{path}: its id {path.stem!r} is that of {other}; ids are file names without "
-                    "the suffix and must differ: rename one, or extract it to another --out"
+                    f"{path}: its id {path.stem!r} is also the id of {other}; ids are file names "
+                    "without the suffix and must differ: rename one, or extract it to another --out"
                 )
     return dict(sorted(found.items()))
 

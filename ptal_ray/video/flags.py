@@ -11,33 +11,40 @@ from pathlib import Path
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of an extraction."""
     add = parser.add_argument
-    add("videos", type=Path, nargs="+", metavar="VIDEOS", help="files, or folders at any depth")
-    add("--out", type=Path, required=True, metavar="DIR", help="where features go")
+    add(
+        "videos",
+        type=Path,
+        nargs="+",
+        metavar="VIDEOS",
+        help="video files, or folders, searched at any depth",
+    )
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of the features")
     add("--encoder", default="efficientnet-lite0", metavar="NAME|FILE", help="default: %(default)s")
-    add("--fps", type=_positive, help="frames a second that the encoder sees (default: those of "
+    add("--fps", type=_positive, help="frame rate at which videos are sampled (default: that of "
         "each video)")  # fmt: skip
-    add("--stride", metavar="FRAMES|SECONDSs", help="from window to window, such as 16 or 0.5s "
-        "(default: 16; of clips: the window)")  # fmt: skip
-    add("--window", metavar="FRAMES|SECONDSs", help="what a row of features sees (default: the "
-        "stride; of clips: the clip)")  # fmt: skip
-    add("--size", type=_size, metavar="N|HxW", help="pixels, of a FILE (default: 224); the middle "
-        "of a frame is taken")  # fmt: skip
-    add("--mean", type=_three, metavar="R,G,B", help="of a FILE: is subtracted from colours from "
-        "0 to 1 (default: 0,0,0)")  # fmt: skip
-    add("--std", type=_colours, metavar="R,G,B", help="of a FILE: then divides (default: 1,1,1)")
-    add("--clip", type=count, metavar="N", help="of a FILE: frames that it takes at a time, "
-        "(B, 3, N, H, W), at equal steps of a window; 1: each alone, (B, 3, H, W), and the rows "
-        "of a window are averaged (default: 1); of i3d: its frames (default: 16)")  # fmt: skip
-    add("--weights", type=Path, metavar="FILE", help="of i3d: state dict of its stream of images")
-    add("--flow", type=Path, metavar="FILE", help="of i3d: state dict of its stream of optical "
-        "flow, which OpenCV computes (DIS); with --weights both streams, side by side")  # fmt: skip
+    add("--stride", metavar="FRAMES|SECONDSs", help="distance between windows, e.g. 16 or 0.5s "
+        "(default: 16; for clips: the window)")  # fmt: skip
+    add("--window", metavar="FRAMES|SECONDSs", help="length of the window of a snippet (default: "
+        "the stride; for clips: the clip)")  # fmt: skip
+    add("--size", type=_size, metavar="N|HxW", help="for a FILE: input size in pixels (default: "
+        "224); frames are cropped to the centre")  # fmt: skip
+    add("--mean", type=_three, metavar="R,G,B", help="for a FILE: mean to subtract from colours "
+        "in [0, 1] (default: 0,0,0)")  # fmt: skip
+    add("--std", type=_colours, metavar="R,G,B", help="for a FILE: standard deviation to divide "
+        "by after --mean (default: 1,1,1)")  # fmt: skip
+    add("--clip", type=count, metavar="N", help="for a FILE: frames per input (B, 3, N, H, W), "
+        "evenly spaced in a window; 1: single frames (B, 3, H, W), whose features are averaged "
+        "over a window (default: 1); for i3d: frames per input (default: 16)")  # fmt: skip
+    add("--weights", type=Path, metavar="FILE", help="for i3d: state dict of the RGB stream")
+    add("--flow", type=Path, metavar="FILE", help="for i3d: state dict of the optical flow "
+        "stream; OpenCV computes the flow (DIS); with --weights, both are used")  # fmt: skip
     add("--dtype", choices=("float16", "float32"), default="float16", help="default: %(default)s")
-    add("--replace", action="store_true", help="extract all videos again, whatever --out holds")
-    add("--workers", type=count, default=1, metavar="N", help="processes, by Ray Data; 1: this "
-        "one, without Ray (default: 1)")  # fmt: skip
-    add("--address", default=os.environ.get("RAY_ADDRESS"), help="of a running Ray cluster "
-        "(local: none), whose nodes see videos and --out at the same paths")  # fmt: skip
-    add("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    add("--replace", action="store_true", help="extract all videos again, also those in --out")
+    add("--workers", type=count, default=1, metavar="N", help="processes of Ray Data; 1: only "
+        "this process, without Ray (default: 1)")  # fmt: skip
+    add("--address", default=os.environ.get("RAY_ADDRESS"), help="address of a Ray cluster "
+        "(local: none); its nodes must see videos and --out at the same paths")  # fmt: skip
+    add("--device", choices=("cpu", "cuda"), help="default: cuda if available")
 
 
 def _positive(text: str) -> float:

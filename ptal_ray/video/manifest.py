@@ -70,7 +70,7 @@ class Manifest:
         with locked(self._folder / ".lock", wait=False) as free:
             if not free:
                 raise ConfigError(
-                    f"--out {self.out}: another process extracts into it; wait or end it"
+                    f"--out {self.out}: another process is writing to it; wait for it or stop it"
                 )
             for record in self._videos.glob("*.json") if replace else ():
                 record.unlink()
@@ -91,7 +91,7 @@ class Manifest:
         if not (before := self.settings()):
             if any(self.out.glob("*.npy")):
                 raise ConfigError(
-                    f"--out {self.out}: holds .npy files of unknown settings; {advice}"
+                    f"--out {self.out}: contains .npy files of unknown settings; {advice}"
                 )
             return
         changed = [
@@ -138,5 +138,5 @@ def _read(path: Path) -> Record:
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: unreadable ({error}); remove it or give --replace") from error
     if not isinstance(found, dict):
-        raise DataError(f"{path}: a JSON object is needed; remove it or give --replace")
+        raise DataError(f"{path}: must be a JSON object; remove it or give --replace")
     return found

@@ -120,7 +120,9 @@ def _check_known(encoder: str, given: Iterable[str], known: Sequence[str]) -> No
     for name in given:
         if name not in known:
             whose = "FILE" if name in _OF_FILES else "i3d"
-            raise ConfigError(f"--{name}: is for --encoder {whose}; {encoder} has its own")
+            raise ConfigError(
+                f"--{name}: applies only to --encoder {whose}; {encoder} has its own value"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,7 @@ class Span:
             value = math.nan
         if not 0 < value < math.inf or not (in_seconds or value.is_integer()):
             raise ConfigError(
-                f"{flag} {text}: a whole number of frames (16) or seconds (0.5s) is needed"
+                f"{flag} {text}: must be a whole number of frames (16) or seconds (0.5s)"
             )
         return Span(value=value, in_seconds=in_seconds)
 

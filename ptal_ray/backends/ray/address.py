@@ -8,7 +8,10 @@ import re
 from ptal_ray.errors import ConfigError
 
 VARIABLE = "RAY_ADDRESS"
-FORMS = "write host:port of its head (usually port 6379), auto for a cluster here, or local"
+FORMS = (
+    "give host:port of the head node (usually port 6379), auto for a cluster on this machine, or "
+    "local for no cluster"
+)
 
 
 def given_address(flag: str | None) -> str | None:
@@ -56,10 +59,9 @@ def _other_service(address: str) -> str:
     """What to do with an address that has a scheme."""
     if address.startswith(("http://", "https://")):
         return (
-            "that is the dashboard, which takes jobs (`ray job submit --address URL -- COMMAND`); "
-            f"{FORMS} to use no cluster"
+            "this is the address of the dashboard, which accepts only jobs (`ray job submit "
+            f"--address URL -- COMMAND`); {FORMS}"
         )
     return (
-        "Ray Client cannot run a search; start it on the cluster with `ray job submit`, or "
-        f"{FORMS} to use no cluster"
+        f"Ray Client cannot run a search; start it on the cluster with `ray job submit`, or {FORMS}"
     )

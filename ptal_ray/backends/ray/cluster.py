@@ -90,8 +90,8 @@ def _start(address: str | None, with_train: bool, level: int, verbose: bool) -> 
     except (ConnectionError, RuntimeError) as error:  # the second: of another version
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(
-            f"{source(address)}: cannot join that Ray cluster ({reason}); where it wants a token, "
-            f"{HINT}"
+            f"{source(address)}: cannot connect to this Ray cluster ({reason}); if it requires a "
+            f"token, {HINT}"
         ) from error
 
 
@@ -139,9 +139,9 @@ def _checked(address: str) -> str:
     try:
         with socket.create_connection(host_and_port(found), timeout=CONNECT_S) as connection:
             if "RAY_USE_TLS" not in os.environ and not _speaks_http2(connection):
-                raise OSError("what listens there is not Ray's GCS, usually at port 6379")
+                raise OSError("the port is open, but not that of Ray's GCS, usually 6379")
     except (OSError, UnicodeError) as error:  # the second: of a name that no host can have
-        raise ConfigError(f"{name}: no Ray cluster answers there ({error})") from error
+        raise ConfigError(f"{name}: no Ray cluster answers at this address ({error})") from error
     if "RAY_USE_TLS" not in os.environ:
         check_token(found)
     return found
@@ -164,7 +164,7 @@ def _cluster_here() -> str:
         host_and_port(found)
     except ConfigError as error:
         raise ConfigError(
-            f"--address auto: Ray's file names {found!r}, which is no address; {FORMS}"
+            f"--address auto: Ray's file contains {found!r}, which is not an address; {FORMS}"
         ) from error
     return str(found)
 
@@ -218,12 +218,12 @@ def concurrency(
 
 def _too_small(resources: Resources, nodes: list[Mapping[str, float]]) -> str:
     cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
-    apart = ", each on another node" if resources.placement == "strict_spread" else ""
+    apart = ", each on a different node" if resources.placement == "strict_spread" else ""
     return (
         f"resources: a trial needs {resources.workers} workers x {resources.cpus_per_worker} "
         f"CPUs and {resources.gpus_per_worker:g} GPUs{apart}, but the cluster has {cpus:g} CPUs "
         f"and {gpus:g} GPUs on {len(nodes)} nodes; lower resources.workers, .cpus_per_worker or "
-        ".gpus_per_worker, or let a cluster grow with --autoscale"
+        ".gpus_per_worker, or pass --autoscale on a cluster with an autoscaler"
     )
 
 

@@ -37,7 +37,7 @@ def inspect_nodes(study: Study) -> None:
         try:
             problem = ray.get(answer, timeout=within_s)
         except (ray.exceptions.RayError, ModuleNotFoundError) as error:
-            problem = f"cannot look ({str(error).strip().splitlines()[-1]})"
+            problem = f"check failed ({str(error).strip().splitlines()[-1]})"
         if problem:
             raise ConfigError(f"node {address}: {problem}")
 
@@ -48,15 +48,15 @@ def _look(study: Study) -> str:
     try:
         present(str(study.store), study.source, study.data_hash)
     except PtalError as error:
-        return f"{error}; PTAL_DATA must be a folder that all nodes have, or s3://..."
+        return f"{error}; PTAL_DATA must be a folder that all nodes share, or s3://..."
     try:
         if study.place.remote and (study.place / DRIVER).read() is None:
-            return f"cannot see {study.remote}; set the same AWS_ENDPOINT_URL on all nodes"
+            return f"cannot read {study.remote}; set the same AWS_ENDPOINT_URL on all nodes"
     except StorageError as error:
         return str(error)
     if not study.remote and not (study.directory / "study.json").exists():
         return (
-            f"no {study.directory} there; --storage must be a folder that all nodes share, or "
-            "s3://..."
+            f"{study.directory} does not exist on this node; --storage must be a folder that all "
+            "nodes share, or s3://..."
         )
     return ""

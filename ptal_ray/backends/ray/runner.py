@@ -254,8 +254,9 @@ class _Log(_Stateless, tune.Callback):
             self._heard_at = time.monotonic()
             if not any(trial.status == trial.RUNNING for trial in trials):
                 _LOG.warning(
-                    "no trial has found a place for %g s; `ray status` shows what the cluster has "
-                    "and lacks; if it will not grow, stop and lower resources.*", PATIENCE_S
+                    "Ray has not scheduled any trial for %g s; `ray status` shows free and "
+                    "requested resources; if no nodes are being added, stop the search and lower "
+                    "resources.*", PATIENCE_S
                 )  # fmt: skip
         conductor = self._bridge.conductor
         if conductor.standing_by:

@@ -24,7 +24,7 @@ def socket_folder(below: str = "") -> Path:
         ConfigError: $RAY_TMPDIR, or every folder that can be tried, is of no use.
     """
     longest = LONGEST - len(below)
-    advice = f"set RAY_TMPDIR to a folder to write in whose path has at most {longest} bytes"
+    advice = f"set RAY_TMPDIR to a writable folder whose path has at most {longest} bytes"
     if chosen := os.environ.get("RAY_TMPDIR"):
         if problem := _problem(chosen, longest):
             raise ConfigError(f"RAY_TMPDIR {chosen}: {problem}; {advice}")
@@ -35,7 +35,7 @@ def socket_folder(below: str = "") -> Path:
         if not problems[folder]:
             return Path(folder)
     reasons = ", ".join(f"{folder} ({problem})" for folder, problem in problems.items())
-    raise ConfigError(f"Ray finds no folder for its sockets: {reasons}; {advice}")
+    raise ConfigError(f"no folder can be used for Ray's sockets: {reasons}; {advice}")
 
 
 def _problem(folder: str, longest: int) -> str:
@@ -47,5 +47,5 @@ def _problem(folder: str, longest: int) -> str:
     wanted = Path(folder, "ray")
     there = next(path for path in (wanted, *wanted.parents) if os.path.exists(path))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        return f"{there} is no folder to write in"
+        return f"{there} is not a writable folder"
     return ""

@@ -70,7 +70,7 @@ def _shares(workers: int, device: str) -> tuple[int, float]:
     cpus = sum(int(node.get("CPU", 0)) for node in found)
     gpus = sum(int(node.get("GPU", 0)) for node in found)
     if workers > cpus:
-        raise ConfigError(f"--workers {workers}: Ray has {cpus} CPUs here; give at most as many")
+        raise ConfigError(f"--workers {workers}: Ray has {cpus} CPUs; give at most {cpus}")
     if device != "cuda":
         smallest = min(int(node["CPU"]) for node in found if node.get("CPU", 0) >= 1)
         return min(cpus // workers, smallest), 0.0

@@ -18,8 +18,8 @@ from ptal_ray.storage.user_directories import home_is_writable
 ASK_WITHIN_S = 5.0
 ASK = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # every client begins with it; takes no arguments
 HINT = (
-    "set RAY_AUTH_MODE=token and give its token in ~/.ray/auth_token, in the file that "
-    "RAY_AUTH_TOKEN_PATH names or in RAY_AUTH_TOKEN"
+    "set RAY_AUTH_MODE=token and put the token of the cluster in ~/.ray/auth_token, in the file "
+    "named by RAY_AUTH_TOKEN_PATH, or in RAY_AUTH_TOKEN"
 )
 
 
@@ -46,12 +46,12 @@ def check_token(address: str) -> None:
             channel.unary_unary(ASK)(b"", timeout=ASK_WITHIN_S, metadata=tuple(header.items()))
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                has = "not the one here" if header else "RAY_AUTH_MODE is not set here"
-                raise refused(address, f"it wants a token, and {has}") from error
+                has = "the token is wrong" if header else "RAY_AUTH_MODE is not set"
+                raise refused(address, f"it requires a token, and {has}") from error
             # Ray itself finds out all else: this may be a version that is asked in another way.
 
 
 def refused(address: str, reason: str) -> ConfigError:
     """The error of a client that a cluster does not let in."""
     short = reason.splitlines()[0].partition(". ")[0]
-    return ConfigError(f"{source(address)}: not let in ({short}); {HINT}")
+    return ConfigError(f"{source(address)}: authentication failed ({short}); {HINT}")

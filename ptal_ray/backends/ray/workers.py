@@ -115,7 +115,7 @@ class Crew:
         """Runs the workers until they are sent home; in a thread of its own."""
         try:
             _trainer(self._mailbox, resources, scratch).fit()
-            self.ended = "the workers went home"
+            self.ended = "the workers have stopped"
         except Exception as error:  # whatever Ray Train raises ends these workers, not the study
             self.ended = f"{type(error).__name__}: {error}"
         ray.get(self._mailbox.fail.remote(self.ended))

@@ -17,8 +17,8 @@ _JSON = ("annotations/*.json", "*.json")
 def read(given: Given) -> Release:
     """The JSON of annotations/ and the features of the folder.
 
-    Stride and window are the "feat_stride" and "num_frames" of the configuration that the features
-    were made for. A video's frame rate is what the JSON says, or the frames by the duration.
+    Stride and window are "feat_stride" and "num_frames" of the configuration for these features.
+    The frame rate of a video is that in the JSON, or its frames divided by its duration.
 
     Raises:
         ConfigError: the stride is missing.
@@ -36,13 +36,13 @@ def framed(
     content: Mapping[str, Any],
     videos: Mapping[str, dict[str, Any]],
 ) -> Release:
-    """The release of `videos` whose features lie in one folder, snippets `given.stride` apart.
+    """The release of `videos` with features in one folder and stride `given.stride`.
 
     Raises:
         ConfigError: the stride is missing.
     """
     if not given.stride and not isinstance(given.fps, Path):
-        raise ConfigError("--stride is needed: frames from feature to feature")
+        raise ConfigError("pass --stride: the number of frames between snippets")
     rated = {id: with_rate(video) for id, video in videos.items()}
     fps: RateSource = given.fps or "json"
     return Release(
@@ -58,7 +58,7 @@ def framed(
 
 
 def with_rate(video: dict[str, Any]) -> dict[str, Any]:
-    """A video with "fps", as its frames by its duration where it states none."""
+    """A video with "fps"; if it has none, its frames divided by its duration."""
     frames = positive(video.get("frame") or video.get("num_frames"))
     duration_s = positive(video.get("duration"))
     if "fps" in video or frames is None or duration_s is None:

@@ -19,16 +19,18 @@ _FOLDERS = ("csv_mean_100", "features", "*csv*/csv_mean_100", "*csv*")
 def read(given: Given) -> Release:
     """A snippet is a hundredth of the time that the features cover, not of the duration.
 
-    BMN's features end with the last whole unit of 16 frames: they cover featureFrame by numFrame
-    of the video. Frame numbers of points count the frames of video_info_new.csv.
+    BMN's features end with the last complete unit of 16 frames: they cover featureFrame / numFrame
+    of the video. Frame numbers of points use the frame rates of video_info_new.csv.
 
     Raises:
-        DataError: a file is of another layout, or no feature file is there.
+        DataError: a file has another layout, or there is no feature file.
     """
     annotations, folder = given.file(*_ANNOTATIONS), given.folder(*_FOLDERS)
     info = given.inside(*_INFO)
     if info is None:
-        raise DataError(f"{given.root}: no video_info_new.csv, which has the subsets; add it there")
+        raise DataError(
+            f"{given.root}: no video_info_new.csv, which gives the subsets; add it there"
+        )
     entries, subsets = json_object(annotations), _subsets(info)
     files = {id: feature_file([folder], id, given) for id in entries}
     snippets = _snippets(files, folder)
@@ -51,7 +53,7 @@ def read(given: Given) -> Release:
 def _video(path: Path, id: str, entry: Any, subset: str, snippets: int) -> dict[str, Any]:
     """A video of the ActivityNet layout whose "frames" are snippets."""
     if not isinstance(entry, dict):
-        raise DataError(f"{path}: video {id}: {entry!r}; an object is needed")
+        raise DataError(f"{path}: video {id}: {entry!r}; must be an object")
     duration_s = positive(entry.get("duration_second"))
     frames, covered = (positive(entry.get(n)) for n in ("duration_frame", "feature_frame"))
     if duration_s is None or frames is None or covered is None:
@@ -73,7 +75,7 @@ def _snippets(files: dict[str, FeatureFile], folder: Path) -> int:
     """T of the first feature file that is there; all have the same."""
     first = next((file for file in files.values() if file.file.is_file()), None)
     if first is None:
-        raise DataError(f"{folder}: no features of any video of the annotations; check --features")
+        raise DataError(f"{folder}: no features for any annotated video; check --features")
     return first.shape()[0]
 
 

@@ -20,7 +20,7 @@ def read(given: Given) -> Release:
     """Train and validation (as test) of --task verb or noun.
 
     Raises:
-        DataError: a file misses, or is of another layout.
+        DataError: a file is missing, or has another layout.
     """
     train = given.file("EPIC_100_train.csv", "annotations/EPIC_100_train.csv")
     place, folder = train.parent, given.folder(*_FOLDERS)
@@ -35,7 +35,7 @@ def read(given: Given) -> Release:
                 raise DataError(f"{path}:{line}: video {id} is not in EPIC_100_video_info.csv")
             video = database.setdefault(id, _video(known[id], subset))
             if video["subset"] != subset:
-                raise DataError(f"{path}:{line}: video {id} is in EPIC_100_train.csv too")
+                raise DataError(f"{path}:{line}: video {id} is also in EPIC_100_train.csv")
             video["annotations"].append(_instance(f"{path}:{line}", row, classes, given.task))
     keyed = replace(given, key=given.key or KEY)
     return Release(
@@ -73,7 +73,7 @@ def _video(row: dict[str, str], subset: str) -> dict[str, Any]:
 def _instance(place: str, row: dict[str, str], classes: dict[str, str], task: str) -> Any:
     """An instance; its times are checked by the import."""
     if (index := row[f"{task}_class"]) not in classes:
-        raise DataError(f"{place}: {task}_class {index!r} is not among the {task} classes")
+        raise DataError(f"{place}: {task}_class {index!r} is not one of the {task} classes")
     return {
         "segment": [seconds(row[name]) for name in _TIMES],
         "label": classes[index],

@@ -14,25 +14,31 @@ def add_flags(command: argparse.ArgumentParser) -> None:
     """Adds them."""
     add = command.add_argument
     add("--layout", nargs="+", action=_Layout, default=["plain"], metavar=("LAYOUT", "ROOT"),
-        help=f"of a released folder: {', '.join(LAYOUTS)}; default: plain; "
-        "ptal_ray/data/readers/README.md has the flags of each")  # fmt: skip
-    add("--key", default="", help="of the array in a .npz; default: its only one")
-    add("--prefix", default="", help="before the video id in the names of feature files")
-    add("--suffix", default="", help="behind it, with the extension, e.g. --suffix=-flow.npz")
-    add("--split", type=int, default=0, help="number of the cross-validation split, of mstcn; "
+        help=f"layout of a released folder, and the folder: {', '.join(LAYOUTS)}; default: plain; "
+        "ptal_ray/data/readers/README.md lists the flags of each")  # fmt: skip
+    add("--key", default="", help="name of the array in a .npz; default: its only array")
+    add("--prefix", default="", help="text before the video id in the names of feature files")
+    add("--suffix", default="", help="text after the video id in the names of feature files, with "
+        "the extension, e.g. --suffix=-flow.npz")  # fmt: skip
+    add("--split", type=int, default=0, help="for mstcn: number of the cross-validation split; "
         "default: 1")  # fmt: skip
-    add("--task", choices=("verb", "noun"), default="", help="of epic; default: verb")
-    add("--background", default="", metavar="NAME,..", help="frame labels that are no action")
+    add("--task", choices=("verb", "noun"), default="", help="for epic; default: verb")
+    add("--background", default="", metavar="NAME,..",
+        help="for mstcn: frame labels that are background")  # fmt: skip
     add("--exclude", action="append", default=[], metavar="NAME|FILE|ID,..",
-        help="videos to leave out: those of a protocol (thumos14-210 without the three of THUMOS14 "
-        "that most papers leave out), ids, or a file of one a line")  # fmt: skip
+        help="videos to leave out: those of a protocol (thumos14-210: the three THUMOS14 videos "
+        "that most papers leave out), ids, or a file with one id per line")  # fmt: skip
     add("--drop-label", action="append", default=[], metavar="NAME",
         help="a class to leave out, with its instances and points, e.g. Ambiguous")  # fmt: skip
-    add("--group", type=_group, metavar="FILE.csv|REGEX", help="which videos belong together, as "
-        "those of one person: a CSV with columns video,group, or a regular expression on the ids "
-        "with one capture group; folds of a search keep them together")  # fmt: skip
-    add("--normalize", choices=("none", "train"), help="train: z-scores by mean and spread of the "
-        "training split; default: none, but train for --layout signals")  # fmt: skip
+    add("--group", type=_group, metavar="FILE.csv|REGEX", help="groups of videos, e.g. all videos "
+        "of one person: a CSV with columns video,group, or a regular expression on the ids with "
+        "one capture group; a search puts the videos of a group in the same fold")  # fmt: skip
+    add(
+        "--normalize",
+        choices=("none", "train"),
+        help="train: z-scores by mean and standard "
+        "deviation of the training split; default: none, but train for --layout signals",
+    )
 
 
 def _group(text: str) -> GroupSource:
@@ -56,5 +62,5 @@ class _Layout(argparse.Action):
         if words[0] not in LAYOUTS:
             parser.error(f"--layout {words[0]}: choose from {', '.join(LAYOUTS)}")
         if len(words) > 2:
-            parser.error(f"--layout {' '.join(words)}: a layout and one folder are needed")
+            parser.error(f"--layout {' '.join(words)}: give a layout and one folder")
         namespace.layout = words

@@ -24,7 +24,7 @@ LAYOUTS = {
 
 
 def read(layout: str, given: Given) -> Release:
-    """What the importer takes of the released folder of `given`.
+    """Reads the released folder of `given`.
 
     Raises:
         ConfigError: a flag that the layout needs is missing.

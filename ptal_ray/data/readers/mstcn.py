@@ -15,18 +15,18 @@ BACKGROUND = ("background", "SIL", "action_start", "action_end")  # GTEA; Breakf
 
 
 def read(given: Given) -> Release:
-    """Runs of one label are instances, but those of --background (default: BACKGROUND).
+    """Consecutive frames with one label are an instance, except --background (BACKGROUND).
 
-    The features have a column a frame; --stride N keeps every N-th.
+    The features have one column per frame; --stride N keeps every N-th.
 
     Raises:
-        ConfigError: --fps is missing, or the stride no whole number.
+        ConfigError: --fps is missing, or the stride is not a whole number.
         DataError: a file is of another layout.
     """
     if not isinstance(given.fps, int | float):
-        raise ConfigError("--fps NUMBER is needed: frames per second of the transcripts")
+        raise ConfigError("pass --fps NUMBER: frames per second of the transcripts")
     if given.stride != int(given.stride):
-        raise ConfigError(f"--stride {given.stride:g}: a whole number of frames is needed")
+        raise ConfigError(f"--stride {given.stride:g}: must be a whole number of frames")
     folder, truth = given.folder("features"), _transcripts(given)
     mapping = truth.parent / "mapping.txt"
     names = [line.split(maxsplit=1)[-1] for line in lines(mapping)]
@@ -73,7 +73,7 @@ def _bundle(given: Given, subset: str) -> list[str]:
 
 def _check(path: Path, frames: Sequence[str], names: Sequence[str], mapping: Path) -> None:
     if not frames:
-        raise DataError(f"{path}: no frame; a label a line is needed")
+        raise DataError(f"{path}: no frame; one label per line is required")
     if unknown := next((label for label in frames if label not in names), None):
         raise DataError(f"{path}: label {unknown!r} is not in {mapping}")
 

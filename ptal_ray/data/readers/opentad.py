@@ -16,10 +16,10 @@ _CLASSES = ("annotations/category_idx.txt", "category_idx.txt")
 
 
 def read(given: Given) -> Release:
-    """The JSON and the features, without what missing_files.txt of the features names.
+    """The JSON and the features, without the videos in missing_files.txt of the features.
 
     Instances of the class "Ambiguous" are left out, as OpenTAD does. Classes have the order of
-    category_idx.txt where it is there.
+    category_idx.txt if it exists.
 
     Raises:
         ConfigError: the stride is missing.

@@ -1,4 +1,4 @@
-"""What a reader is told, and what it makes of a released folder for the importer."""
+"""Input and output of a reader of released folders."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _FORMATS = {".npy": npy, ".csv": table}
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """What the flags say; what is None, 0 or empty takes what the layout has.
+    """The values of the flags; None, 0 or empty means the default of the layout.
 
     Args:
         root: the released folder.
-        features, annotations, points: folder and files, where they lie elsewhere.
+        features, annotations, points: folder and files, if they are not at their default place.
         fps, stride, window: as of an import.
         key: of the array in a .npz.
-        prefix, suffix: around the video id in the name of a feature file; the suffix with its
-            extension.
-        transpose: whether feature files are turned, as they hold time along the other axis.
+        prefix, suffix: before and after the video id in the name of a feature file; the suffix
+            includes the extension.
+        transpose: whether to transpose feature files.
         split: number of the cross-validation split.
         task: "verb" or "noun".
-        background: labels of frames in which nothing happens.
+        background: frame labels that are background.
     """
 
     root: Path | None = None
@@ -70,8 +70,8 @@ class Given:
             found = sorted(path for path in self.root.glob(name) if fits(path))
             if len(found) > 1:
                 raise DataError(
-                    f"{self.root}: {name} fits {', '.join(p.name for p in found[:5])}; say which "
-                    "with a flag, or keep one of them"
+                    f"{self.root}: {name} matches {', '.join(p.name for p in found[:5])}; choose "
+                    "one with a flag, or keep only one"
                 )
             if found:
                 return found[0]
@@ -83,7 +83,7 @@ class Given:
         if self.root is None:
             raise ConfigError(f"{flag} or the folder after --layout is needed: the {what}")
         if not self.root.is_dir():
-            raise DataError(f"{self.root}: there is no such folder; give the released one")
+            raise DataError(f"{self.root}: no such folder; give the released folder")
         found = self.inside(*names, fits=fits)
         if found is None:
             raise DataError(
@@ -94,15 +94,15 @@ class Given:
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """A released folder as the importer takes it.
+    """A released folder, as input of the importer.
 
     Args:
         annotations: the file that messages name.
         folder: of features, likewise.
         content: annotations in the ActivityNet layout; None reads the file.
         files: video id -> features; None takes <id>.npy of the folder.
-        of_recordings: whether `files` are features of windows of samples, which `stride` and
-            `window` count.
+        of_recordings: whether `files` are window features of recordings; `stride` and `window` are
+            then in samples.
         fps, stride, window, point_fps, points, point_columns, lists, group: as of `plan.Source`.
     """
 
@@ -138,7 +138,7 @@ def json_object(path: Path) -> dict[str, Any]:
     """The object of a JSON file.
 
     Raises:
-        DataError: it cannot be read, or is none.
+        DataError: it cannot be read, or is not an object.
     """
     content = read_json(path)
     if not isinstance(content, dict):

@@ -18,13 +18,13 @@ _ROLES = {"validation": "train", "training": "train", "train": "train", "test": 
 
 
 def read(given: Given) -> Release:
-    """Arrays of one value a video: names, subsets, durations, segments, labels.
+    """Arrays with one value per video: names, subsets, durations, segments, labels.
 
-    Arrays of Python objects are pickled, and are never loaded: the error has the command that
-    turns one into JSON, or into one .npy a video.
+    Arrays of Python objects are pickled and are never loaded: the error prints a command that
+    converts one to JSON, or to one .npy per video.
 
     Raises:
-        DataError: an array misses, is pickled, or is of another length.
+        DataError: an array is missing, is pickled, or has another length.
     """
     place = given.file("*-Annotations", ".")
     names = _texts(place, "videoname")
@@ -112,7 +112,7 @@ def _values(place: Path, name: str) -> list[Any]:
     try:
         values: list[Any] = np.load(path, allow_pickle=False).reshape(-1).tolist()
     except FileNotFoundError as error:
-        raise DataError(f"{path}: is missing; it belongs to the released annotations") from error
+        raise DataError(f"{path}: no such file; it is part of the released annotations") from error
     except (OSError, ValueError, EOFError) as error:
         raise DataError(
             f"{path}: an array of Python objects, which only running the pickle in it can load, or "
@@ -127,5 +127,5 @@ def _values(place: Path, name: str) -> list[Any]:
 def _json(path: Path) -> list[Any]:
     found = read_json(path)
     if not isinstance(found, list):
-        raise DataError(f"{path}: a list of one value a video is needed")
+        raise DataError(f"{path}: must be a list with one value per video")
     return found

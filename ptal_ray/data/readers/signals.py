@@ -22,10 +22,10 @@ def read(given: Given) -> Release:
         DataError: the annotations cannot be read.
     """
     if given.fps is None:
-        raise ConfigError("--rate is needed: samples per second of the recordings")
+        raise ConfigError("pass --rate: samples per second of the recordings")
     window, stride = (_samples(n, getattr(given, n)) for n in ("window", "stride"))
     if window < 2:
-        raise ConfigError(f"--window {window}: at least 2 samples are needed")
+        raise ConfigError(f"--window {window}: must be at least 2 samples")
     folder = given.folder("signals", "features", ".")
     annotations = given.file("annotations.json", "gt.json")
     content, videos = database(annotations)
@@ -56,11 +56,11 @@ def windowed(signal: FeatureFile, window: int, stride: int) -> FeatureFile:
         found = signal.shape()
         if len(found) != 2 or not found[1]:
             raise DataError(
-                f"{signal.file}: shape {found}; (samples, channels) is needed, a row a sample"
+                f"{signal.file}: shape {found}; must be (samples, channels), one row per sample"
             )
         if found[0] < window:
             raise DataError(
-                f"{signal.file}: {found[0]} samples are less than a window of {window}; choose a "
+                f"{signal.file}: {found[0]} samples are fewer than a window of {window}; choose a "
                 "smaller --window, or leave the recording out (--exclude)"
             )
         return window_shape(*found, window, stride)
@@ -82,5 +82,5 @@ def windowed(signal: FeatureFile, window: int, stride: int) -> FeatureFile:
 
 def _samples(name: str, value: float) -> int:
     if not value or value != int(value):
-        raise ConfigError(f"--{name} {value:g}: a whole number of samples is needed")
+        raise ConfigError(f"--{name} {value:g}: must be a whole number of samples")
     return int(value)

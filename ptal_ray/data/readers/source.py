@@ -1,4 +1,4 @@
-"""What is imported, as the flags say it and the reader of their layout finds it."""
+"""The inputs of an import, from the flags and the reader of the layout."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _TAKEN = {  # flag -> the layouts that take it; the other flags are for all
 
 
 def source(flags: argparse.Namespace) -> Source:
-    """What is imported.
+    """The inputs of an import.
 
     Raises:
-        ConfigError: the points are missing, or a flag is missing or is none of the layout.
+        ConfigError: the points are missing, or a flag is missing or does not apply to the layout.
         DataError: the released folder is of another layout.
     """
     layout, root = (*flags.layout, None)[:2]
@@ -46,7 +46,7 @@ def source(flags: argparse.Namespace) -> Source:
         background=frozenset(nfc(name) for name in flags.background.split(",") if name),
     ))  # fmt: skip
     if release.points is None and not flags.simulate_points:
-        raise ConfigError("one of --points CSV and --simulate-points KIND is needed")
+        raise ConfigError("pass --points CSV or --simulate-points KIND")
     lists = {"train": flags.train_list, "test": flags.test_list} if flags.train_list else None
     return Source(
         name=flags.name, features=release.folder, annotations=release.annotations,

@@ -18,10 +18,10 @@ _POINTS = ("point_gaussian/point_labels.csv", "point_labels/point_gaussian.csv",
 
 
 def read(given: Given) -> Release:
-    """rgb and flow side by side; a video without a duration lasts as long as its features.
+    """Concatenates rgb and flow; a video without a duration is as long as its features.
 
     Raises:
-        DataError: a file is of another layout, or misses for a video without a duration.
+        DataError: a file has another layout, or is missing for a video without a duration.
     """
     annotations, folder = given.file("gt.json", "gt*.json"), given.folder("features")
     content, videos = database(annotations)

@@ -95,7 +95,7 @@ def _recordings() -> dict[tuple[int, int, str], Floats]:
     spec = find_spec("seglearn")  # found, not imported: importing it takes seconds
     if spec is None or spec.origin is None:
         raise DataError(
-            "dataset 'watch' is assembled from recordings in the package seglearn, which is not "
+            "dataset 'watch' is made from recordings in the package seglearn, which is not "
             "installed; pip install seglearn"
         )
     path = Path(spec.origin).parent / "data" / "watch_dataset.npy"

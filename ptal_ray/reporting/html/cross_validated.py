@@ -14,7 +14,7 @@ def cross_validation_table(view: StudyView) -> Section:
     """Figures of what is recommended and of the defaults on folds of the training split."""
     found, title = cross_validated(view), f"{TITLE}{data_label(view)}"
     if found is None:
-        parts = [note(f"{NOT_SEALED}. No cross-validated figure is known yet.")]
+        parts = [note(f"{NOT_SEALED}. There are no cross-validated results yet.")]
         return Section(key="cross-validation", title=title, parts=parts)
     parts = [table(list(HEAD), rows(found)), paragraph(explanation(view, found)), note(NOT_SEALED)]
     return Section(key="cross-validation", title=title, parts=parts)

@@ -50,7 +50,9 @@ def write_page(found: Again, path: Path) -> None:
     parts: list[str | Figure] = [
         paragraph(said(found).splitlines()[0].partition(" ")[2].strip(), "verdict"),
         table(["", "mAP on held-out videos, %"], rows),
-        note("Cross-fitted: each half of the videos decoded as the other half likes best."),
+        note(
+            "Cross-fitted: each half of the videos decoded with the best setting of the other half."
+        ),
         f"<pre>{escape(flags(found))}</pre>",
     ]
     if found.landscape:

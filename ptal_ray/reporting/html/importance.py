@@ -59,8 +59,8 @@ def importance(computed: Mapping[str, Shares]) -> Section:
                  "saw a bootstrap sample of the trials."),
         ]  # fmt: skip
     if absent:
-        parts.append(note(f"Not {' nor '.join(absent)}: {MIN_TRIALS} trials that did differently "
-                          "well are needed."))  # fmt: skip
+        parts.append(note(f"Not {' nor '.join(absent)}: {MIN_TRIALS} trials with different "
+                          "objectives are required."))  # fmt: skip
     return Section(key="importance", title="Importance", parts=parts)
 
 

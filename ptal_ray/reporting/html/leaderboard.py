@@ -147,8 +147,8 @@ def _papers(compared: Sequence[Compared]) -> Section:
         f"<tbody>{rows}</tbody></table></div>"
     )
     said = note(
-        "Reproduced: ours reaches the number within one point or its interval. Not comparable: "
-        "simulated or other features, or another average."
+        "Reproduced: our result is within one point of the number, or its interval contains it. "
+        "Not comparable: simulated or other features, or another average."
     )
     return Section(key="papers", title="The papers' numbers", parts=[body, said])
 

@@ -87,9 +87,9 @@ def test_table(view: StudyView, resampled: Resampled | None, missing: str) -> Se
         note(f"Bars are one standard deviation over seeds{data_label(view)}."),
     ]
     reads = counted(test_reads(view), "time")
-    once = "once a run and once a report of a trial" if on_test(view) else "once a run"
+    once = "once per run and once per report of a trial" if on_test(view) else "once per run"
     sealed = "" if on_test(view) else "sealed "
-    parts.append(note(f"The {sealed}test split was read {reads}, {once}."))
+    parts.append(note(f"The {sealed}test split was read {reads}: {once}."))
     return Section(key="test", title=f"Test{data_label(view)}", parts=parts)
 
 

@@ -42,12 +42,11 @@ def history(view: StudyView) -> Section:
     beliefs = _beliefs(view)
     data += beliefs or _observed(view)
     said = (
-        "Points are single observations. Green is what the search believes of the best "
-        "configuration tried so far: its posterior mean at the end of the study, and two standard "
-        "deviations."
+        "Points are single observations. Green is the posterior mean, at the end of the "
+        "study, of the best configuration tried so far, with two standard deviations."
         if beliefs
         else "Points are single observations. The dashed line is the best observation so far, "
-        "which is better than the configuration really is; this search kept no beliefs."
+        "which overestimates the configuration; this search has no posterior."
     )
     axes = {"xaxis": {"title": {"text": "trial"}},
             "yaxis": {"title": {"text": "mAP on held-out videos, %"}}}  # fmt: skip
@@ -78,7 +77,7 @@ def _beliefs(view: StudyView) -> list[dict[str, Any]]:
             "fillcolor": "rgba(0,158,115,0.15)", "line": {"width": 0}, "hoverinfo": "skip",
             "name": "two standard deviations", "mode": "lines"}  # fmt: skip
     line = {"x": numbers, "y": means, "mode": "lines", "line": {"shape": "hv", "color": GREEN},
-            "name": "best as believed"}  # fmt: skip
+            "name": "best posterior mean"}  # fmt: skip
     return [band, line]
 
 
@@ -122,7 +121,7 @@ def parameters(view: StudyView, order: Sequence[str] = ()) -> Section:
     ]
     if len(names) > MOST_SLICES:
         left = ", ".join(list(names)[MOST_SLICES:])
-        parts.append(note(f"Not drawn alone: {left}."))
+        parts.append(note(f"Not drawn separately: {left}."))
     return Section(key="parameters", title="Parameters", parts=parts)
 
 
@@ -283,5 +282,5 @@ def trials(view: StudyView) -> Section:
     ]  # fmt: skip
     head = ["trial", *places, "state", "step", "mAP, %", "seconds",
             *(name.partition(".")[2] for name in names), "message"]  # fmt: skip
-    parts = [table(head, rows, sortable=True), note("A click on a heading sorts.")]
+    parts = [table(head, rows, sortable=True), note("Click a heading to sort.")]
     return Section(key="trials", title="Trials", parts=parts)

@@ -118,7 +118,7 @@ class I3d:
         }
         if not found:
             raise ConfigError(
-                "--encoder i3d: give its weights, a state dict of PyTorch: --weights FILE for "
+                "--encoder i3d: pass its weights, a PyTorch state dict: --weights FILE for "
                 "images, --flow FILE for optical flow, or both"
             )
         return {"encoder": "i3d", "clip": self.clip} | found
