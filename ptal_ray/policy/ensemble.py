@@ -27,16 +27,26 @@ class Ensemble:
         members: arms; of one that is there twice the scores count twice.
         value: mean objective over the cells, of each with members chosen on the others.
         difference: of these values to the single arm.
+        leads: whether no other arm alone is better than the single one over the cells.
     """
 
     members: Members
     value: float
     difference: Difference
+    leads: bool
 
     @property
-    def passes(self) -> bool:
-        """Whether it is better than the single arm, by a test with the error rate of the gate."""
-        return len(set(self.members)) > 1 and self.difference.p <= ERROR_RATE
+    def lacks(self) -> str:
+        """Why it may not replace the single arm; "" where it passes the test.
+
+        The cells also chose which arms are here. Where the single one is the best of them, it was
+        as lucky there as the others, and the test errs more rarely than it says.
+        """
+        if len(set(self.members)) < 2:
+            return "no other arm improves it"
+        if not self.leads:
+            return "an arm alone is better in these cells, which have chosen it"
+        return "" if self.difference.p <= ERROR_RATE else "the difference is within the noise"
 
 
 def choose_members(single: int, arms: Sequence[int], cells: Sequence[int], judge: Judge) -> Members:
@@ -81,8 +91,10 @@ def find_ensemble(single: int, arms: Sequence[int], cells: Sequence[int], judge:
     for cell in cells:
         others = [other for other in cells if other != cell]
         found.append(kept(choose_members(single, arms, others, kept), cell))
+    alone = {arm: float(np.mean([kept((arm,), cell) for cell in cells])) for arm in arms}
     apart = [value - kept((single,), cell) for value, cell in zip(found, cells, strict=True)]
     return Ensemble(
+        leads=max(alone.values()) <= float(np.mean([kept((single,), cell) for cell in cells])),
         members=choose_members(single, arms, cells, kept),
         value=float(np.mean(found)),
         difference=compare(apart, 0.0, fresh=False),

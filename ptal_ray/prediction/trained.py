@@ -29,7 +29,7 @@ from ptal_ray.training.averaging import averaged
 from ptal_ray.training.model_file import ModelFile, read_model
 from ptal_ray.training.scoring import not_finite, score_videos
 
-ANEW = "train its members anew: python -m ptal_ray.train BEST.yaml --ensemble --out DIR"
+ANEW = "train all again: python -m ptal_ray.train BEST.yaml --ensemble --out DIR"
 LONGEST = 80  # characters of a value in a message
 
 

@@ -1,6 +1,6 @@
 """What averaging the scores of the best arms of a race would be worth, beside its report.
 
-Where that passes the test of the gate, `best.yaml` names the members as a second offer.
+Where that passes a test, `best.yaml` names the members as a second offer.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def ensemble_row(view: StudyView, study_dir: Path) -> dict[str, Any] | None:
 
     Returns:
         "members" (arm, trial, how often each, and its train parameters that differ from what is
-        recommended), "offered" (whether it passed the test of the gate), "validation" and "single"
-        (mean objective over cells, of the ensemble and of what is recommended, both with the
-        recommended decoding), "difference" (mean, low, high, cells; paired by cell, each with
+        recommended), "offered" (whether it passed the test), "lacks" (why not), "validation" and
+        "single" (mean objective over cells, of the ensemble and of what is recommended, both with
+        the recommended decoding), "difference" (mean, low, high, cells; paired by cell, each with
         members that the other cells chose), "test" (null: no test run averages), and "note": why
         there is none, or "".
     """
@@ -47,7 +47,8 @@ def ensemble_row(view: StudyView, study_dir: Path) -> dict[str, Any] | None:
         found = find_ensemble(scores.single, scores.arms, scores.cells, scores.judge)
     except (PtalError, ValueError) as error:
         return {
-            "members": [], "offered": False, "validation": None, "test": None, "note": str(error)
+            "members": [], "offered": False, "lacks": "", "validation": None, "test": None,
+            "note": str(error),
         }  # fmt: skip
     return _row(scores, found)
 
@@ -64,7 +65,8 @@ def _row(scores: _Scores, found: Ensemble) -> dict[str, Any]:
             }
             for arm in sorted(set(found.members))
         ],
-        "offered": found.passes,
+        "offered": not found.lacks,
+        "lacks": found.lacks,
         "validation": found.value,
         "single": found.value - found.difference.mean,
         "difference": difference,
@@ -184,9 +186,9 @@ def ensemble_section(row: dict[str, Any] | None, train: str) -> tuple[str, ...]:
         f"{_difference(row)}, each with members that the others chose. "
     )
     if not row["offered"]:
-        return (f"{said}It did not pass the test of the gate, so it is not offered.",)
+        return (f"{said}It is not offered: {row['lacks']}.",)
     return (
-        f"{said}It passed the test of the gate. Its test mAP is not known, so the single "
+        f"{said}It passed the test. Its test mAP is not known, so the single "
         "configuration is what is recommended; `best.yaml` names the members:\n\n"
         f"```\n{train} --ensemble --out runs/ensemble\n```",
     )

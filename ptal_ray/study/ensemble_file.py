@@ -54,11 +54,12 @@ def read_ensemble(path: Path) -> tuple[MemberModel, ...]:
     rows = plain.get("members")
     if (plain.get("kind"), plain.get("format")) != (KIND, FORMAT) or not isinstance(rows, list):
         raise DataError(
-            f"{path}: damaged, or no {ENSEMBLE_FILE} of format {FORMAT}; train the ensemble anew"
+            f"{path}: damaged, or no {ENSEMBLE_FILE} of format {FORMAT}; give a model.pt, or train "
+            "the ensemble again"
         )
     if not rows or not all(map(_sound, rows)):
         raise DataError(
-            f"{path}: a member needs model, a path, and times, 1 or more; train the ensemble anew"
+            f"{path}: a member needs model, a path, and times, 1 or more; train the ensemble again"
         )
     return tuple(
         MemberModel(model=inside(path.parent, row["model"]), times=row["times"]) for row in rows

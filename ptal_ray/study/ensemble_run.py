@@ -166,9 +166,10 @@ def _averaged(
     task, times = done[0].task, [member.times for member in members]
     counted = [own.scores for own, n in zip(done, times, strict=True) for _ in range(n)]
     try:
-        result = best_decoding(task, averaged(counted), lambda: math.nan)
+        scores = averaged(counted)
     except ValueError as error:
         raise DataError(f"{args.space}: {ENSEMBLE}: cannot be averaged: {error}") from error
+    result = best_decoding(task, scores, lambda: math.nan)
     on, metrics = task.config.score_on, dict(result.metrics)
     if task.score_ids:
         metrics["num_videos"] = float(len(task.score_ids))
