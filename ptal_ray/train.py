@@ -2,11 +2,13 @@
 
     python -m ptal_ray.train apn_watch --set train.lr=3e-4
     python -m ptal_ray.train reports/STUDY/best.yaml --test --out runs/best
+    python -m ptal_ray.train reports/STUDY/best.yaml --ensemble --test --out runs/ensemble
 
 Trains with the values that a search space fixes and the method's defaults for the others, tunes
 the searched decode parameters on the validation fold, and prints one line per report. With --test
 it trains on the whole training split, keeps the decode parameters fixed and evaluates the test
-split at the end.
+split at the end. With --ensemble it trains each member that the best.yaml of a report names under
+`ensemble:`, averages their scores and decodes them once.
 """
 
 from __future__ import annotations
@@ -49,6 +51,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="train on the whole training split, evaluate nothing: for data without a test split",
     )
+    parser.add_argument(
+        "--ensemble",
+        action="store_true",
+        help="train the members that the file names under ensemble:, in folders of --out, and "
+        "average their scores",
+    )
     parser.add_argument("--reports", type=int, metavar="N", help="number of reports, evenly spaced")
     parser.add_argument(
         "--label-quality",
@@ -64,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of the results (default: %(default)s)",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="continue from checkpoint.pt in --out"
+        "--resume",
+        action="store_true",
+        help="continue from checkpoint.pt in --out, or of the members",
     )
     parser.add_argument("--json", action="store_true", help="print the last report as JSON")
     return parser
@@ -74,22 +84,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     args = _parser().parse_args(argv)
     from ptal_ray.reporting.run_progress import following
+    from ptal_ray.study.ensemble_run import run_ensemble
     from ptal_ray.study.footprint import size
-    from ptal_ray.study.run_folder import MODEL
+    from ptal_ray.study.run_folder import CHECKPOINT, MODEL
     from ptal_ray.study.single_run import run
     from ptal_ray.study.view import dumps
 
+    def kept() -> str:
+        if args.ensemble:
+            return "report, and checkpoints and models of the members"
+        return f"checkpoint, report and model ({size((args.out / MODEL).stat().st_size)})"
+
     def work() -> int:
-        report = run(args, lambda trial, last: following(trial, last, sys.stderr))
+        train = run_ensemble if args.ensemble else run
+        report = train(args, lambda trial, last: following(trial, last, sys.stderr))
         if args.json:
             print(dumps(dataclasses.asdict(report)))
         else:
-            model = size((args.out / MODEL).stat().st_size)
-            print(f"detections, checkpoint, report and model ({model}): {args.out}")
+            print(f"detections, {kept()}: {args.out}")
         return 0
 
     def advice() -> str:
-        begun = (args.out / "checkpoint.pt").exists()
+        begun = any(args.out.glob(f"member*/{CHECKPOINT}" if args.ensemble else CHECKPOINT))
         return f"--out {shlex.quote(str(args.out))} --resume continues the run" if begun else ""
 
     return exit_code(work, advice)

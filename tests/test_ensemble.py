@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -12,13 +13,16 @@ from toy_method import METHOD as TOY
 from toy_study import space, toy_store, use_toy
 
 from ptal_ray.data.types import Scores
-from ptal_ray.policy.ensemble import averaged, choose_members, common_cells, find_ensemble
+from ptal_ray.policy.ensemble import choose_members, common_cells, find_ensemble
 from ptal_ray.reporting import ensemble as rows
 from ptal_ray.reporting.ensemble import ensemble_row, ensemble_section
-from ptal_ray.reporting.outcome import summary
+from ptal_ray.reporting.outcome import show_summary, summary
 from ptal_ray.reporting.report import write_report
+from ptal_ray.space.members import Member
+from ptal_ray.space.space import load_space
 from ptal_ray.study.provenance import provenance
 from ptal_ray.study.study import create_study
+from ptal_ray.training.averaging import averaged
 
 
 def scores(*values, **more):
@@ -71,6 +75,42 @@ def test_a_cell_is_judged_by_members_that_the_others_chose():
     assert found.difference.mean == pytest.approx(-0.5) and found.difference.cells == 2
 
 
+def test_an_ensemble_passes_by_the_error_rate_of_the_gate():
+    def worth(gains):
+        return lambda members, cell: gains[cell] * (len(set(members)) - 1)
+
+    assert find_ensemble(0, [0, 1], [0, 1, 2], worth([0.02, 0.025, 0.03])).lacks == ""
+    uncertain = find_ensemble(0, [0, 1], [0, 1, 2], worth([0.001, 0.1, 0.3]))
+    assert uncertain.difference.mean > 0.1 and "within the noise" in uncertain.lacks
+    alone = find_ensemble(0, [0], [0, 1, 2], worth([0.1, 0.1, 0.1]))
+    assert alone.lacks == "no other arm improves it"
+
+
+def test_an_arm_that_the_same_cells_chose_proves_nothing():
+    found = find_ensemble(0, [0, 1], [0, 1, 2], lambda members, cell: 0.5 + 0.1 * np.mean(members))
+    assert found.difference.p < 0.05 and "an arm alone is better" in found.lacks
+
+
+def simulated_search(rng):
+    """The ensemble of the defaults and the luckiest of arms that are all equal."""
+    own = rng.normal(0.5, 0.02, (12, 4))
+    best = sorted(range(1, 12), key=lambda arm: -own[arm].mean())[:3]
+
+    @cache
+    def judge(members, cell):
+        luck = rng.normal(0, 0.02) if len(set(members)) > 1 else 0.0
+        return own[list(members), cell].mean() + luck
+
+    return find_ensemble(0, [0, *best], range(4), judge)
+
+
+def test_chosen_arms_that_are_no_better_pass_in_at_most_five_percent():
+    rng = np.random.default_rng(0)
+    found = [simulated_search(rng) for _ in range(200)]
+    assert np.mean([one.difference.p <= 0.05 for one in found]) > 0.05  # they were lucky
+    assert np.mean([not one.lacks for one in found]) <= 0.05
+
+
 def test_arms_that_share_cells_with_the_single_one():
     cells = {3: {0, 1, 2}, 1: {0}, 0: {0, 1, 2, 5}, 2: {1, 2}}
     assert common_cells(cells, 0, 4) == ([0, 3, 2], [1, 2])
@@ -97,11 +137,52 @@ def test_the_report_has_a_row_that_is_not_recommended(study, tmp_path):
     assert sum(m["times"] for m in row["members"]) <= 5
     assert row["validation"] - row["single"] == pytest.approx(row["difference"]["mean"])
     assert all(view.trials[m["trial"]].arm == m["arm"] for m in row["members"])
-    assert "not tested" in ensemble_section(row)[0]
+    assert "members that the others chose" in ensemble_section(row, "train")[0]
     report = write_report(study.directory, tmp_path / "reports")
     assert json.loads((report / "result.json").read_text())["ensemble"] == row
     assert summary(study, report, ())["ensemble"] == row
     assert "## Ensemble" in (report / "REPORT.md").read_text()
+
+
+def judged_by(monkeypatch, gain):
+    """Every other arm among the members is worth a gain."""
+    monkeypatch.setattr(
+        rows._Scores,
+        "judge",
+        lambda self, members, cell: 0.5 + gain * (len(set(members)) - 1) + 0.001 * cell,
+    )
+
+
+def test_the_best_yaml_names_the_members_of_an_ensemble_that_passes(study, tmp_path, monkeypatch):
+    view = run(study)
+    judged_by(monkeypatch, 0.1)
+    report = write_report(study.directory, tmp_path / "reports")
+    row = json.loads((report / "result.json").read_text())["ensemble"]
+    assert row["offered"] and len(row["members"]) > 1
+    best, plain = load_space(report / "best.yaml"), view.best_config()[0]
+    members = tuple(Member(times=m["times"], train=m["train"]) for m in row["members"])
+    assert best.ensemble == members and replace(best, ensemble=()).train_defaults() == plain
+    for named, member in zip(row["members"], members, strict=True):
+        whole = best.freeze(member.train, {}).train_defaults()
+        assert whole == best.train_defaults() | view.trials[named["trial"]].params
+    head = (report / "best.yaml").read_text().partition("method:")[0]
+    assert f"trial {row['members'][0]['trial']} x" in head and "what the study recommends" in head
+    command = "best.yaml --test --seed 6 --ensemble --out runs/ensemble"
+    assert f"reports/{report.name}/{command}" in (report / "REPORT.md").read_text()
+    said = show_summary(summary(study, report, ()))
+    assert f"{report}/{command}" in said and "not tested" in said
+
+
+@pytest.mark.parametrize("gain", [0.0, -0.1])
+def test_an_ensemble_that_fails_is_no_part_of_best_yaml(study, tmp_path, monkeypatch, gain):
+    run(study)
+    judged_by(monkeypatch, gain)
+    report = write_report(study.directory, tmp_path / "reports")
+    assert not json.loads((report / "result.json").read_text())["ensemble"]["offered"]
+    assert load_space(report / "best.yaml").ensemble == ()
+    assert "ensemble" not in (report / "best.yaml").read_text()
+    assert "--ensemble" not in (report / "REPORT.md").read_text()
+    assert "--ensemble" not in show_summary(summary(study, report, ()))
 
 
 def test_a_row_says_why_there_is_no_ensemble(study):
@@ -110,4 +191,4 @@ def test_a_row_says_why_there_is_no_ensemble(study):
         path.unlink()
     row = ensemble_row(view, study.directory)
     assert row["members"] == [] and "scores in two cells or more" in row["note"]
-    assert row["note"] in ensemble_section(row)[0]
+    assert row["note"] in ensemble_section(row, "train")[0]

@@ -18,6 +18,7 @@ from ptal_ray.prediction.found_model import find_model
 from ptal_ray.prediction.outputs import output_format
 from ptal_ray.prediction.run import Scorer, score_here
 from ptal_ray.prediction.target import check_output
+from ptal_ray.study.ensemble_file import first_model
 from ptal_ray.training.model_file import read_model
 from ptal_ray.video.files import find_videos
 from ptal_ray.video.probe import check_installed
@@ -89,7 +90,7 @@ def _of_videos(
     request.check()
     path = find_model(args.model)
     files = WeightFiles(encoder=args.encoder, weights=args.weights, flow=args.flow)
-    settings = extraction_settings(path, read_model(path), files)
+    settings = extraction_settings(path, read_model(first_model(path)), files)
     check_installed()
     videos = find_videos(args.videos)
     check_output(args.out, output_format(args.out, args.format), videos)

@@ -21,6 +21,7 @@ from ptal_ray.prediction.target import check_output
 from ptal_ray.prediction.times import TimeFlags, read_times
 from ptal_ray.prediction.trained import load_model
 from ptal_ray.process.cpus import usable_cpus
+from ptal_ray.study.ensemble_file import first_model, is_ensemble
 from ptal_ray.training.model_file import read_model
 
 SHOWN = 20  # refused videos that are listed
@@ -102,7 +103,7 @@ def predict(
 
     Args:
         request: what to do.
-        model_path: the model file.
+        model_path: the model file, or ensemble.json of several.
         progress: told how many videos are done.
         score: scores batches of videos; other than `score_here` elsewhere.
 
@@ -112,7 +113,7 @@ def predict(
     """
     torch.set_num_threads(request.threads or usable_cpus())
     kind = output_format(request.out, request.kind)
-    file = read_model(model_path)
+    file = read_model(first_model(model_path))
     check_extraction(request.features, model_path, file, any_stride=request.any_stride)
     ids = feature_ids(request.features, of_recordings=file.preparation.of_recordings)
     ids = tuple(id for id in ids if request.only is None or id in request.only)
@@ -151,6 +152,11 @@ def export(model_path: Path, out: Path) -> dict[str, object]:
         ConfigError: the network of this method cannot be exported.
         DataError: the model cannot be used, or the exported scores differ.
     """
+    if is_ensemble(model_path):
+        raise ConfigError(
+            f"--export: {model_path} has several networks; export one: "
+            f"python -m ptal_ray.predict {first_model(model_path)} --export {out}"
+        )
     model = load_model(model_path, torch.device("cpu"))
     difference = export_model(model, out)
     line = f"exported  {out}  (scores differ by at most {difference:.1g})"

@@ -9,6 +9,7 @@ from ptal_ray.errors import DataError, StorageError
 from ptal_ray.space.space import load_space
 from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.place import inside, kept
+from ptal_ray.study.ensemble_file import ENSEMBLE_FILE
 from ptal_ray.study.mirror import check_out
 from ptal_ray.study.run_folder import CHECKPOINT, MODEL
 from ptal_ray.study.view import FinalRun, StudyView
@@ -20,14 +21,15 @@ RETRAIN = (
 
 
 def find_model(given: str) -> Path:
-    """The model file that a command line names.
+    """The model file that a command line names, or ensemble.json of several.
 
     Of a study that is the first final run of the configuration found best. Its other seeds are as
     good: to choose the one with the best test result would be to select on the test split.
 
     Args:
-        given: a model file, the folder of a run, a study directory or its s3:// address, a
-            best.yaml beside a model file, or models:/NAME/VERSION of the MLflow registry.
+        given: a model file, the folder of a run or of an ensemble, a study directory or its s3://
+            address, a best.yaml beside a model file, or models:/NAME/VERSION of the MLflow
+            registry.
 
     Raises:
         ConfigError: the YAML is none of this package.
@@ -49,6 +51,8 @@ def find_model(given: str) -> Path:
         return path
     if (path / MODEL).exists():
         return path / MODEL
+    if (path / ENSEMBLE_FILE).exists():
+        return path / ENSEMBLE_FILE
     if (path / "events.jsonl").exists():
         return _whole(path, inside(path, f"{_best_run(path, given)}/{MODEL}"))
     if (path / CHECKPOINT).exists():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -132,8 +131,11 @@ def identity(model: TrainedModel, device: str) -> dict[str, Any]:
         model: that finds them.
         device: kind of the device that scores.
     """
+    digest = hashlib.sha256()
+    for path in model.paths:
+        digest.update(path.read_bytes())
     return {
         "ptal_ray": __version__,
-        "model": hashlib.sha256(Path(model.path).read_bytes()).hexdigest(),
+        "model": digest.hexdigest(),
         "device": device,
     }

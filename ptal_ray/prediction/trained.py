@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.new_videos import NewVideos
-from ptal_ray.data.types import Segments, Video
+from ptal_ray.data.types import Scores, Segments, Video
 from ptal_ray.errors import DataError
 from ptal_ray.methods.method import (
     AnyMethod,
@@ -24,13 +24,18 @@ from ptal_ray.methods.method import (
     with_values,
 )
 from ptal_ray.prediction.folder import Expected
+from ptal_ray.study.ensemble_file import is_ensemble, read_ensemble
+from ptal_ray.training.averaging import averaged
 from ptal_ray.training.model_file import ModelFile, read_model
 from ptal_ray.training.scoring import not_finite, score_videos
+
+ANEW = "train all again: python -m ptal_ray.train BEST.yaml --ensemble --out DIR"
+LONGEST = 80  # characters of a value in a message
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedModel:
-    """A network that is ready to score videos.
+    """A network that is ready to score videos, or the first of several whose scores are averaged.
 
     Args:
         path: of its file.
@@ -40,6 +45,7 @@ class TrainedModel:
         train, decode: the parameters as the method takes them.
         videos: stands in for the store; none are in memory.
         device: where the network lies.
+        members: of an ensemble, this one among them, and how often the scores of each count.
     """
 
     path: Path
@@ -50,6 +56,12 @@ class TrainedModel:
     decode: DecodeParams
     videos: NewVideos
     device: torch.device
+    members: tuple[tuple[TrainedModel, int], ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All files that the detections depend on."""
+        return (self.path, *(member.path for member, _ in self.members))
 
     @property
     def expected(self) -> Expected:
@@ -79,7 +91,7 @@ class TrainedModel:
             loaded, tuple(videos), self.device,
             resample_to=self.train.resample_to, sampling=self.train.resampling,
         )  # fmt: skip
-        scores = score_videos(self.method, self.network, split, self.train, self.file.precision)
+        scores = self._scores(split)
         found: dict[str, Segments] = {}
         broken: dict[str, str] = {}
         for own, grid in zip(scores, split.grids, strict=True):
@@ -90,19 +102,46 @@ class TrainedModel:
                 broken[own.id] = "its scores are not finite; check the scale of its features"
         return found, broken
 
+    def _scores(self, split: PackedSplit) -> list[Scores]:
+        """The scores of loaded videos.
+
+        Raises:
+            DataError: those of members have no average.
+        """
+        if not self.members:
+            return score_videos(self.method, self.network, split, self.train, self.file.precision)
+        counted = ((member._scores(split), times) for member, times in self.members)
+        try:
+            return averaged([scores for scores, times in counted for _ in range(times)])
+        except ValueError as error:
+            raise DataError(f"{self.path}: its members do not fit: {error}; {ANEW}") from error
+
 
 def load_model(path: Path, device: torch.device, ids: tuple[str, ...] = ()) -> TrainedModel:
-    """The model in a file.
+    """The model in a file, or the ensemble that it names.
 
     Args:
-        path: of the file.
+        path: of the file, a model or ensemble.json.
         device: where the network goes.
         ids: of the videos it will meet; external video scores must know them.
 
     Raises:
         ConfigError: a parameter excludes another, as in training.
-        DataError: the file cannot be read, or its method is another one here.
+        DataError: the file cannot be read, or its method is another one here, or the members of
+            an ensemble do not fit.
     """
+    if not is_ensemble(path):
+        return _load_single(path, device, ids)
+    members = tuple(
+        (_load_single(member.model, device, ids), member.times) for member in read_ensemble(path)
+    )
+    first = members[0][0]
+    for member, _ in members[1:]:
+        check_fit(first, member)
+    return replace(first, path=path, members=members)
+
+
+def _load_single(path: Path, device: torch.device, ids: tuple[str, ...]) -> TrainedModel:
     file = read_model(path)
     if file.method not in names():
         raise DataError(
@@ -132,6 +171,36 @@ def load_model(path: Path, device: torch.device, ids: tuple[str, ...] = ()) -> T
         videos=videos,
         device=device,
     )
+
+
+def check_fit(first: TrainedModel, other: TrainedModel) -> None:
+    """Finds out whether the scores of two models can be averaged and decoded as those of one.
+
+    Raises:
+        DataError: they cannot.
+    """
+    for what, own, its in (
+        ("method", first.file.method, other.file.method),
+        ("classes", first.file.data.classes, other.file.data.classes),
+        ("features of a snippet", first.file.data.feature_dim, other.file.data.feature_dim),
+        ("type of features", first.file.dtype, other.file.dtype),
+        ("preparation of features", first.file.preparation.plain(), other.file.preparation.plain()),
+        ("grid", first.file.grid, other.file.grid),
+        ("strides", first.file.strides, other.file.strides),
+        ("train.resample_to", first.train.resample_to, other.train.resample_to),
+        ("train.resampling", first.train.resampling, other.train.resampling),
+        ("decode parameters", first.file.decode, other.file.decode),
+    ):
+        if own != its:
+            raise DataError(
+                f"{other.path}: does not fit {first.path}: {what}: {_short(its)} here, "
+                f"{_short(own)} there; {ANEW}"
+            )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _params(path: Path, section: str, kind: type[Params], values: Mapping[str, Any]) -> Params:

@@ -1,8 +1,11 @@
-"""What averaging the scores of the best arms of a race would be worth, beside its report."""
+"""What averaging the scores of the best arms of a race would be worth, beside its report.
+
+Where that passes a test, `best.yaml` names the members as a second offer.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,14 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Scores
 from ptal_ray.errors import DataError, PtalError
 from ptal_ray.methods.method import load, with_values
-from ptal_ray.policy.ensemble import Ensemble, averaged, common_cells, find_ensemble
+from ptal_ray.policy.ensemble import Ensemble, common_cells, find_ensemble
 from ptal_ray.reporting.point_selection import store_of
 from ptal_ray.reporting.text import study_metric
+from ptal_ray.space.domain import Scalar
+from ptal_ray.space.members import Member
+from ptal_ray.space.space import SearchSpace
 from ptal_ray.study.view import StudyView, TrialView, resolved_space
+from ptal_ray.training.averaging import averaged
 from ptal_ray.training.decoding import read_scores
 from ptal_ray.training.selection import ByMap, ground_truth
 
@@ -26,10 +33,12 @@ def ensemble_row(view: StudyView, study_dir: Path) -> dict[str, Any] | None:
     """The ensemble of a race by its out-of-fold scores; None for other studies.
 
     Returns:
-        "members" (arm, trial and how often each), "validation" and "single" (mean objective over
-        cells, of the ensemble and of what is recommended, both with the recommended decoding),
-        "difference" (mean, low, high, cells; paired by cell, each with members that the other cells
-        chose), "test" (null: no test run averages), and "note": why there is none, or "".
+        "members" (arm, trial, how often each, and its train parameters that differ from what is
+        recommended), "offered" (whether it passed the test), "lacks" (why not), "validation" and
+        "single" (mean objective over cells, of the ensemble and of what is recommended, both with
+        the recommended decoding), "difference" (mean, low, high, cells; paired by cell, each with
+        members that the other cells chose), "test" (null: no test run averages), and "note": why
+        there is none, or "".
     """
     if not view.recommended or not view.recommended.arms:
         return None
@@ -37,7 +46,10 @@ def ensemble_row(view: StudyView, study_dir: Path) -> dict[str, Any] | None:
         scores = _Scores(view, study_dir)
         found = find_ensemble(scores.single, scores.arms, scores.cells, scores.judge)
     except (PtalError, ValueError) as error:
-        return {"members": [], "validation": None, "test": None, "note": str(error)}
+        return {
+            "members": [], "offered": False, "lacks": "", "validation": None, "test": None,
+            "note": str(error),
+        }  # fmt: skip
     return _row(scores, found)
 
 
@@ -45,9 +57,16 @@ def _row(scores: _Scores, found: Ensemble) -> dict[str, Any]:
     difference = {k: v for k, v in asdict(found.difference).items() if k != "p"}
     return {
         "members": [
-            {"arm": arm, "trial": scores.trial(arm), "times": found.members.count(arm)}
+            {
+                "arm": arm,
+                "trial": scores.trial(arm).number,
+                "times": found.members.count(arm),
+                "train": scores.apart(arm),
+            }
             for arm in sorted(set(found.members))
         ],
+        "offered": not found.lacks,
+        "lacks": found.lacks,
         "validation": found.value,
         "single": found.value - found.difference.mean,
         "difference": difference,
@@ -82,16 +101,22 @@ class _Scores:
         if len(self.cells) < 2 or len(self.arms) < 2:
             raise DataError("no two arms with scores in two cells or more are left")
         self._study_dir, self._store = study_dir, store_of(view, study_dir)
-        self._space = resolved_space(view)
+        self._space, self._best = resolved_space(view), best.params
         self._method = load(self._space.method)
         self._decode = with_values(
             self._method.decode_params, self._space.decode_defaults() | best.decode
         )
         self._read: dict[tuple[int, int], list[Scores]] = {}
 
-    def trial(self, arm: int) -> int:
+    def trial(self, arm: int) -> TrialView:
         """The first trial of an arm."""
-        return min(t.number for (a, _), t in self._trials.items() if a == arm)
+        own = (t for (a, _), t in self._trials.items() if a == arm)
+        return min(own, key=lambda t: t.number)
+
+    def apart(self, arm: int) -> dict[str, Scalar]:
+        """The searched train parameters of an arm that are not as recommended."""
+        params, base = self.trial(arm).params, self._space.resolve_train(self._best)
+        return {k: v for k, v in self._space.resolve_train(params).items() if v != base[k]}
 
     def judge(self, members: tuple[int, ...], cell: int) -> float:
         """mAP of the averaged scores of arms in a cell."""
@@ -124,18 +149,70 @@ def _path(study_dir: Path, trial: TrialView) -> Path:
     return study_dir / "trials" / f"{trial.number:05d}" / "scores.npz"
 
 
-def ensemble_section(row: dict[str, Any] | None) -> tuple[str, ...]:
-    """The section of a report on a row of `ensemble_row`; none without one."""
+def with_members(space: SearchSpace, row: dict[str, Any] | None) -> SearchSpace:
+    """A recommended configuration with the members of the ensemble that is offered beside it."""
+    if row is None or not row["offered"]:
+        return space
+    members = tuple(Member(times=m["times"], train=m["train"]) for m in row["members"])
+    return replace(space, ensemble=members)
+
+
+def best_head(row: dict[str, Any] | None) -> str:
+    """The comment at the top of best.yaml."""
+    head = "# The best configuration of this study. Run: python -m ptal_ray.train best.yaml\n"
+    if row is None or not row["offered"]:
+        return head
+    return (
+        f"{head}# It is what the study recommends. ensemble: names models whose averaged scores "
+        "were better on held-out\n# folds and have not been tested: "
+        f"{_members(row)}, decoded as below. Run: python -m ptal_ray.train best.yaml --ensemble\n"
+    )
+
+
+def ensemble_section(row: dict[str, Any] | None, train: str) -> tuple[str, ...]:
+    """The section of a report on a row of `ensemble_row`; none without one.
+
+    Args:
+        row: the row.
+        train: the command that trains the recommended configuration.
+    """
     if row is None:
         return ()
     if row["note"]:
         return (f"## Ensemble\n\nNo ensemble was judged: {row['note']}.",)
-    members = ", ".join(f"trial {m['trial']} x {m['times']}" for m in row["members"])
-    apart = row["difference"]
-    return (
-        f"## Ensemble\n\nScores averaged before decoding: {members}. Validation mAP "
+    said = (
+        f"## Ensemble\n\nScores averaged before decoding: {_members(row)}. Validation mAP "
         f"{100 * row['validation']:.1f}, what is recommended {100 * row['single']:.1f}; difference "
-        f"{100 * apart['mean']:+.1f} [{100 * apart['low']:.1f}, {100 * apart['high']:.1f}] over "
-        f"{apart['cells']} cells, each with members that the others chose. It was not tested, so "
-        "it is not recommended.",
+        f"{_difference(row)}, each with members that the others chose. "
     )
+    if not row["offered"]:
+        return (f"{said}It is not offered: {row['lacks']}.",)
+    return (
+        f"{said}It passed the test. Its test mAP is not known, so the single "
+        "configuration is what is recommended; `best.yaml` names the members:\n\n"
+        f"```\n{train} --ensemble --out runs/ensemble\n```",
+    )
+
+
+def ensemble_lines(row: dict[str, Any] | None, train: str) -> list[str]:
+    """What a person reads of an ensemble that is offered, at the end of a search.
+
+    Args:
+        row, train: as for `ensemble_section`.
+    """
+    if row is None or not row.get("offered"):
+        return []
+    return [
+        f"ensemble {_members(row)}: {_difference(row)} to what is recommended; not tested",
+        f"        {train} --ensemble --out runs/ensemble",
+    ]
+
+
+def _members(row: dict[str, Any]) -> str:
+    return ", ".join(f"trial {m['trial']} x {m['times']}" for m in row["members"])
+
+
+def _difference(row: dict[str, Any]) -> str:
+    apart = row["difference"]
+    low, high = 100 * apart["low"], 100 * apart["high"]
+    return f"{100 * apart['mean']:+.1f} mAP [{low:.1f}, {high:.1f}] over {apart['cells']} cells"

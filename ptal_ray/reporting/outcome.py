@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ptal_ray.reporting.ensemble import ensemble_lines
 from ptal_ray.reporting.text import study_metric
 from ptal_ray.study.conclusion import (
     cross_validated_difference,
@@ -15,7 +16,7 @@ from ptal_ray.study.conclusion import (
     tested_difference,
 )
 from ptal_ray.study.cross_validation import NOT_SEALED, cross_validated
-from ptal_ray.study.paper_compat import VALIDATED, habit
+from ptal_ray.study.paper_compat import VALIDATED, habit, on_test
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView, loads, summarise
 from ptal_ray.tracking.server import tracking_uri
@@ -49,6 +50,7 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
         "objective": "points score" if study_metric(view) == "points" else "mAP",
         "test": _with_best(tests) if view.has_test else None,
         "ensemble": _ensemble(report),
+        "train": train_command(view, shlex.quote(str(report))),
         "deployable": any(run.metrics for run in view.deployable()),
         "note": view.study.note,
         "test_reads": test_reads(view),
@@ -94,6 +96,15 @@ def recommendation(view: StudyView) -> dict[str, Any]:
     }
 
 
+def train_command(view: StudyView, report: str) -> str:
+    """The command of the first test run of the best.yaml in the folder of a report."""
+    study, whole = view.study, "--test" if view.has_test else "--whole"
+    words = [f"python -m ptal_ray.train {report}/best.yaml {whole} --seed {study.seed + 1}"]
+    words += [f"--points {study.points}"] if study.points else []
+    words += ["--set selection.metric=map"] if on_test(view) else []
+    return " ".join(words)
+
+
 def _ensemble(report: Path) -> dict[str, Any] | None:
     """The row of the report on averaged scores; None where it has none."""
     path = report / "result.json"
@@ -124,6 +135,7 @@ def show_summary(outcome: dict[str, Any]) -> str:
             f"{100 * runs['mean']:.1f} ± {100 * runs['sd']:.1f} over {runs['cells']} runs"
         )
     lines += _cross_validated(outcome) if outcome["test"] is None else _tested(outcome)
+    lines += ensemble_lines(outcome["ensemble"], outcome["train"])
     uri = outcome["mlflow"]
     server = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
     lines += [f"note    {outcome['note']}"] if outcome["note"] else []

@@ -22,9 +22,9 @@ from ptal_ray.errors import DataError, PtalError, full_storage_named
 from ptal_ray.policy.importance import MIN_TRIALS, param_importance
 from ptal_ray.reporting import plots
 from ptal_ray.reporting.cross_validated import cross_validated_section
-from ptal_ray.reporting.ensemble import ensemble_row, ensemble_section
+from ptal_ray.reporting.ensemble import best_head, ensemble_row, ensemble_section, with_members
 from ptal_ray.reporting.html.report import report_html
-from ptal_ray.reporting.outcome import recommendation
+from ptal_ray.reporting.outcome import recommendation, train_command
 from ptal_ray.reporting.point_selection import point_selection
 from ptal_ray.reporting.text import (
     ARMS,
@@ -38,7 +38,7 @@ from ptal_ray.storage.ownership import Kind, read_object
 from ptal_ray.storage.place import inside, plain_name
 from ptal_ray.study.choices import PAPER_COMPAT
 from ptal_ray.study.paper_compat import on_test
-from ptal_ray.study.view import StudyView, TrialView, best_yaml, dumps, resolved_space, summarise
+from ptal_ray.study.view import StudyView, TrialView, dumps, resolved_space, summarise
 from ptal_ray.training.selection import ground_truth
 
 FLUSH_S = 600.0  # for --log: everything, with time for a server to wake up
@@ -105,7 +105,7 @@ def _write(view: StudyView, study_dir: Path, folder: Path, name: str) -> None:
     shown, missing = _pictures(view, study_dir, folder, shares)
     commands = _commands(view, study_dir, name)
     row = ensemble_row(view, study_dir)
-    more = (*point_selection(view, study_dir), *ensemble_section(row))
+    more = (*point_selection(view, study_dir), *ensemble_section(row, commands[-1]))
     untested = cross_validated_section(view)
     text = markdown(view, shares, shown, missing, commands, more, untested)
     (folder / "REPORT.md").write_text(text, encoding="utf-8")
@@ -115,9 +115,9 @@ def _write(view: StudyView, study_dir: Path, folder: Path, name: str) -> None:
         dumps(result(view, shares) | {"ensemble": row}, indent=1) + "\n", encoding="utf-8"
     )
     (folder / "space.yaml").write_text(resolved_space(view).to_yaml(), encoding="utf-8")
-    if best := best_yaml(view):
-        head = "# The best configuration of this study. Run: python -m ptal_ray.train best.yaml\n"
-        (folder / "best.yaml").write_text(head + best, encoding="utf-8")
+    if best := view.best_config():
+        space = with_members(resolved_space(view).freeze(*best), row)
+        (folder / "best.yaml").write_text(best_head(row) + space.to_yaml(), encoding="utf-8")
     pq.write_table(trial_table(view), folder / "trials.parquet")
 
 
@@ -132,18 +132,14 @@ def _commands(view: StudyView, study_dir: Path, name: str) -> list[str]:
         words.append(f"--warm-start {' '.join(earlier)}")
     words += [f"--{k.replace('_', '-')} {settings[k]}" for k in ("num_trials", "max_concurrent")
               if settings.get(k) is not None]  # fmt: skip
-    points = [f"--points {study.points}"] if study.points else []
-    words += points
+    words += [f"--points {study.points}"] if study.points else []
     if settings.get("gpu_hours") is not None:
         words.append(f"--gpu-hours {settings['gpu_hours']:g}")
     if settings.get("time_budget_s") is not None:
         words.append(f"--time-budget {settings['time_budget_s']:g}s")
-    whole = "--test" if view.has_test else "--whole"
-    train = f"python -m ptal_ray.train reports/{name}/best.yaml {whole} --seed {study.seed + 1}"
-    train = " ".join([train, *points])
     if on_test(view):
         words.append(f"--protocol {PAPER_COMPAT}")
-        train += " --set selection.metric=map"
+    train = train_command(view, f"reports/{name}")
     return [" ".join(words), *([train] if view.best_config() else [])]
 
 

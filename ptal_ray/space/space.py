@@ -20,6 +20,7 @@ from ptal_ray.space.catalog import POLICIES, space_folders
 from ptal_ray.space.domain import Domain as Domain
 from ptal_ray.space.domain import Scalar as Scalar
 from ptal_ray.space.fill import derived_values, with_value
+from ptal_ray.space.members import ENSEMBLE, Member, read_members
 from ptal_ray.space.reader import (
     Spec,
     children_of,
@@ -123,6 +124,7 @@ class SearchSpace:
             ones again with several seeds.
         train, decode: searched parameters, some with a default of this file.
         train_fixed, decode_fixed: parameters the file fixes.
+        ensemble: members that `python -m ptal_ray.train --ensemble` trains; often none.
         derived: what of all this followed from the data, and why; for people, not kept in files.
     """
 
@@ -138,6 +140,7 @@ class SearchSpace:
     train_fixed: dict[str, Scalar] = field(default_factory=dict)
     decode: dict[str, Domain] = field(default_factory=dict)
     decode_fixed: dict[str, Scalar] = field(default_factory=dict)
+    ensemble: tuple[Member, ...] = ()
     derived: tuple[Derived, ...] = field(default=(), compare=False)
 
     def train_defaults(self) -> dict[str, Scalar]:
@@ -199,6 +202,7 @@ class SearchSpace:
                 name: {k: d.as_dict() for k, d in searched[name].items()} | fixed[name]
                 for name in searched
             }
+            | ({ENSEMBLE: [asdict(member) for member in self.ensemble]} if self.ensemble else {})
         )
 
     def to_yaml(self) -> str:
@@ -207,6 +211,9 @@ class SearchSpace:
         for key, value in self.as_dict().items():
             if key in ("train", "decode") and value:
                 lines += [f"{key}:", *(f"  {_yaml_line(name, own)}" for name, own in value.items())]
+            elif key == ENSEMBLE:
+                lines += [f"{key}:", *(f"- {{{_yaml_line('times', m['times'])}, "
+                          f"{_yaml_line('train', m['train'])}}}" for m in value)]  # fmt: skip
             else:
                 lines.append(_yaml_line(key, value))
         return "\n".join(lines) + "\n"
@@ -302,7 +309,7 @@ def _check_keys(top: Mapping[str, yaml.Node], needed: Collection[str], source: s
 
 
 def _reject_unknown(top: Mapping[str, yaml.Node]) -> None:
-    known = (*_NAMES, *_SECTIONS, "train", "decode")
+    known = (*_NAMES, *_SECTIONS, "train", "decode", ENSEMBLE)
     for other in (key for key in top if key not in known):
         reject_key(top[other], "", other, known, _SECTIONS)
 
@@ -337,8 +344,8 @@ def _from_nodes(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchS
     if node := top.get("policy"):
         policy = str(coerce(node, Spec(str, MISSING, POLICIES), "policy"))
     for key, node in top.items():
-        if key not in (*_NAMES, *classes):
-            reject_key(node, "", key, (*_NAMES, *classes), classes)
+        if key not in (known := (*_NAMES, *classes, ENSEMBLE)):
+            reject_key(node, "", key, known, classes)
     read = {key: read_section(top.get(key), key, classes, source) for key in classes}
     params: dict[str, Any] = {}
     for key in ("train", "decode"):
@@ -352,8 +359,9 @@ def _from_nodes(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchS
              f"'points' is for methods that learn from points ({', '.join(others)}); {method.name} "
              "learns from annotated segments, so choose map")  # fmt: skip
     space = SearchSpace(
-        name=name, method=method.name, dataset=dataset, policy=policy, **sections, **params
-    )
+        name=name, method=method.name, dataset=dataset, policy=policy, **sections, **params,
+        ensemble=read_members(top.get(ENSEMBLE), classes),
+    )  # fmt: skip
     if (least := space.budget.min_steps) > (most := space.budget.max_steps):
         fail(top["budget"], "budget.min_steps", f"{least} is more than max_steps = {most}")
     return space

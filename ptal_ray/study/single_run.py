@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ptal_ray.errors import ConfigError
 from ptal_ray.space.space import SearchSpace, load_space
 from ptal_ray.storage.ownership import begins_with, check_files, read_object
 from ptal_ray.storage.whole import folder_made, write_whole
+from ptal_ray.study.ensemble_file import ENSEMBLE_FILE
 from ptal_ray.study.feasibility import demand, run_problems
 from ptal_ray.study.run_folder import MODEL
 from ptal_ray.study.study import Study, trial_config
@@ -29,14 +30,16 @@ from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 from ptal_ray.training.whole_split import on_whole_split
 
+MEMBERS = "members"  # a key of the report of an ensemble that no other run has
 Watch = Callable[[Trial, int], AbstractContextManager[None]]
 
 
-def _unwatched(trial: Trial, last: int) -> AbstractContextManager[None]:
+def unwatched(trial: Trial, last: int) -> AbstractContextManager[None]:
+    """Shows nothing."""
     return nullcontext()
 
 
-def run(args: argparse.Namespace, watch: Watch = _unwatched) -> TrialReport:
+def run(args: argparse.Namespace, watch: Watch = unwatched) -> TrialReport:
     """Trains the run that the flags of `python -m ptal_ray.train` ask for; its last report.
 
     Args:
@@ -47,15 +50,13 @@ def run(args: argparse.Namespace, watch: Watch = _unwatched) -> TrialReport:
         ConfigError: a flag or a YAML value is wrong, or the run is complete.
         DataError: the dataset is not imported, or the run cannot be done on it.
     """
-    if args.threads < 1:
-        raise ConfigError(f"--threads {args.threads}: allowed is 1 or more")
-    torch.set_num_threads(args.threads)
-    config = resolve(args)
+    use_threads(args.threads)
+    config = configured(args, load_space(args.space, args.set, dataset=args.dataset))
     demand(run_problems(config, FeatureStore.open(config.store)))
     if not args.resume:
-        _check_out(args.out)
-    with _out(args.out):
-        trial = start(config, _device(args.device))
+        check_out(args.out)
+    with out_folder(args.out):
+        trial = start(config, run_device(args.device))
         if args.resume:
             trial.load(args.out / "checkpoint.pt")
             if trial.done:
@@ -64,14 +65,24 @@ def run(args: argparse.Namespace, watch: Watch = _unwatched) -> TrialReport:
             return train(trial, args.out, quiet=args.json, judge_labels=args.label_quality)
 
 
-def resolve(args: argparse.Namespace) -> TrialConfig:
-    """The configuration that the flags ask for.
+def use_threads(number: int) -> None:
+    """Sets the CPU threads of torch.
 
     Raises:
-        ConfigError: a flag or a YAML value is wrong.
+        ConfigError: it is no number of threads.
+    """
+    if number < 1:
+        raise ConfigError(f"--threads {number}: allowed is 1 or more")
+    torch.set_num_threads(number)
+
+
+def configured(args: argparse.Namespace, space: SearchSpace) -> TrialConfig:
+    """The configuration that the flags ask for, of a space.
+
+    Raises:
+        ConfigError: a flag is wrong.
         DataError: the dataset is not imported.
     """
-    space = load_space(args.space, args.set, dataset=args.dataset)
     config = one_trial(space, args.seed, args.points)
     last = config.report_steps[-1]
     if args.test or args.whole:
@@ -134,7 +145,7 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
         if not quiet:
             loss = f"loss {report.metrics['train/loss_total']:7.4f}"
             on = trial.task.config.score_on
-            what = "" if on == "none" else _map_line(report.metrics, f"{on}/")
+            what = "" if on == "none" else map_line(report.metrics, f"{on}/")
             print(f"step {report.step:6d}  {loss}  {what}  {report.seconds:.1f} s", flush=True)
         if judge_labels:
             _judge_labels(trial, out, quiet)
@@ -142,23 +153,25 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
             return report
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path) -> None:
     """Finds out whether a run can write its files to `out`: none is there, or those of a run.
 
     Raises:
         ConfigError: there are files of others.
     """
-    if {"step", "objective", "annotated"} <= read_object(out / "report.json").keys():
+    said = read_object(out / "report.json").keys()
+    if {"step", "objective", "annotated"} <= said and MEMBERS not in said:
         return
     judged = {"label_quality.jsonl": lambda path: begins_with(path, '{"step": 0')}
     others = dict.fromkeys(
-        ("report.json", "detections.json", "checkpoint.pt", MODEL), lambda path: False
+        ("report.json", "detections.json", "checkpoint.pt", MODEL, ENSEMBLE_FILE),
+        lambda path: False,
     )
     check_files("--out", out, judged | others)
 
 
 @contextmanager
-def _out(out: Path) -> Iterator[None]:
+def out_folder(out: Path) -> Iterator[None]:
     """The folder of a run, made where it is missing.
 
     Raises:
@@ -177,10 +190,10 @@ def _judge_labels(trial: Trial, out: Path, quiet: bool) -> None:
     with (out / "label_quality.jsonl").open("a", encoding="utf-8") as file:
         print(json.dumps({"step": trial.step, **metrics}), file=file)
     if metrics and not quiet:
-        print(f"step {trial.step:6d}  pseudo-labels  {_map_line(metrics, '')}", flush=True)
+        print(f"step {trial.step:6d}  pseudo-labels  {map_line(metrics, '')}", flush=True)
 
 
-def _map_line(metrics: dict[str, float], prefix: str) -> str:
+def map_line(metrics: Mapping[str, float], prefix: str) -> str:
     """The average and each threshold of the metrics under `prefix`, or the hits of points."""
     if f"{prefix}hit_mAP" in metrics:
         hits, score = metrics[f"{prefix}hit_mAP"], metrics[f"{prefix}points_score"]
@@ -195,7 +208,7 @@ def _map_line(metrics: dict[str, float], prefix: str) -> str:
     return f"{prefix.rstrip('/')} mAP {metrics[f'{prefix}mAP_avg']:.4f}  {thresholds}{of}".lstrip()
 
 
-def _device(name: str | None) -> str:
+def run_device(name: str | None) -> str:
     """The device that --device names, else a GPU where there is one.
 
     Raises:
