@@ -62,7 +62,8 @@ def test_what_a_value_asks_for(text: str, whole: str) -> None:
         ("human:speed=1", "'speed=1' is not allowed"),
         ("human:jitter=1,jitter=2", "'jitter=2' is not allowed"),
         ("human:jitter=far", "'far' is no number"),
-        ("human:dropout=1", "dropout 1: allowed is a share"),
+        ("human:dropout=1", "^--points human:dropout=1: dropout 1: allowed is a share"),
+        ("human:jitter=-1", "^--points human:jitter=-1: jitter -1: allowed are seconds"),
         ("human:seed=-1", "allowed is a seed of 0 or more"),
     ],
 )
