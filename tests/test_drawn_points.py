@@ -62,7 +62,8 @@ def test_what_a_value_asks_for(text: str, whole: str) -> None:
         ("human:speed=1", "'speed=1' is not allowed"),
         ("human:jitter=1,jitter=2", "'jitter=2' is not allowed"),
         ("human:jitter=far", "'far' is no number"),
-        ("human:dropout=1", "dropout 1: allowed is a fraction"),
+        ("human:dropout=1", "^--points human:dropout=1: dropout 1: allowed is a fraction"),
+        ("human:jitter=-1", "^--points human:jitter=-1: jitter -1: allowed are 0 or more seconds"),
         ("human:seed=-1", "allowed is a seed of 0 or more"),
     ],
 )
@@ -109,7 +110,9 @@ def test_videos_without_a_drawn_point_are_left_out(store: Path) -> None:
 
 def test_a_configuration_says_them_and_old_ones_stay_as_they_were(store: Path) -> None:
     plain = config(store, "lacp")
-    assert "points" not in json.loads(plain.to_json())
+    assert {"points", "peek"}.isdisjoint(json.loads(plain.to_json()))
+    peeks = replace(plain, peek=True)
+    assert TrialConfig.from_json(peeks.to_json()) == peeks
     drawn = replace(plain, points="human:seed=0", stages="stages")
     assert TrialConfig.from_json(drawn.to_json()) == drawn
     names = {entry((replace(drawn, points=p), "hash", ())) for p in ("", "human:seed=0")}

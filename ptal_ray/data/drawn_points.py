@@ -69,7 +69,10 @@ def drawn_points(text: str, seed: int = 0) -> DrawnPoints:
         raise ConfigError(f"--points {text}: allowed is a seed of 0 or more")
     if "jitter" in options:
         options["jitter_s"] = options.pop("jitter")
-    return DrawnPoints(kind=kind.strip(), noise=PointNoise(**options), seed=seed)
+    try:
+        return DrawnPoints(kind=kind.strip(), noise=PointNoise(**options), seed=seed)
+    except ConfigError as error:
+        raise ConfigError(f"--points {text}: {error}") from error
 
 
 class RedrawnStore(FeatureStore):

@@ -33,13 +33,11 @@ class PointNoise:
 
     def __post_init__(self) -> None:
         if not 0 <= self.jitter_s < math.inf:
-            raise ConfigError(f"--point-jitter {self.jitter_s:g}: allowed are 0 or more seconds")
+            raise ConfigError(f"jitter {self.jitter_s:g}: allowed are 0 or more seconds")
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f"--point-dropout {self.dropout:g}: allowed is a fraction in [0, 1)")
+            raise ConfigError(f"dropout {self.dropout:g}: allowed is a fraction in [0, 1)")
         if not 0 <= self.label_noise <= 1:
-            raise ConfigError(
-                f"--point-label-noise {self.label_noise:g}: allowed is a fraction in [0, 1]"
-            )
+            raise ConfigError(f"label_noise {self.label_noise:g}: allowed is a fraction in [0, 1]")
 
     @property
     def note(self) -> str:
@@ -116,10 +114,13 @@ def given_noise(flags: argparse.Namespace, simulated: bool, needs: str) -> Point
     Raises:
         ConfigError: a value is out of range, or the points are not simulated.
     """
-    noise = PointNoise(
-        dropout=flags.point_dropout, jitter_s=flags.point_jitter,
-        label_noise=flags.point_label_noise,
-    )  # fmt: skip
+    try:
+        noise = PointNoise(
+            dropout=flags.point_dropout, jitter_s=flags.point_jitter,
+            label_noise=flags.point_label_noise,
+        )  # fmt: skip
+    except ConfigError as error:
+        raise ConfigError(f"--point-{error}".replace("_", "-")) from error
     if noise != PointNoise() and not simulated:
         raise ConfigError(
             f"--point-jitter, --point-dropout and --point-label-noise apply only to simulated "

@@ -298,19 +298,28 @@ def _provenance(view: StudyView) -> str:
     study = view.study
     machine = study.hardware
     seconds = view.updated - view.started if view.started and view.updated else 0.0
-    final = study.space["final"]["seeds"]
     lines = [
         f"machine: {machine['cpus']} CPUs ({machine['cpu']}), {machine['memory_gib']} GiB, "
         f"GPUs: {', '.join(machine['gpus']) or 'none'}",
         f"versions: {', '.join(f'{k} {v}' for k, v in study.versions.items() if v)}",
         f"commit: {study.git_commit or 'not from a checkout'}",
         f"data: {study.dataset}, {study.features}, content {study.data_hash[:16]}",
-        f"seeds: {study.seed} for the search, {study.seed + 1} to {study.seed + final} "
-        "for the final runs",
+        f"seeds: {_seeds_of(view)}",
         f"from the first to the last event: {seconds:.0f} s; all results are in `result.json`, "
         "with one row per report in `trials.parquet`",
     ]
     return "## Provenance\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _seeds_of(view: StudyView) -> str:
+    """Of the search, and of the runs after it."""
+    first = view.study.seed
+    said = f"{first} for the search"
+    after = [first + 1 + r.seed if r.run_seed is None else r.run_seed for r in view.finals]
+    if not after:
+        return said
+    last = f" to {max(after)}" if max(after) > min(after) else ""
+    return f"{said}, {min(after)}{last} for the runs after it"
 
 
 def leaderboard_text(rows: Sequence[Mapping[str, Any]]) -> str:

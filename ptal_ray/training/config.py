@@ -67,8 +67,9 @@ class TrialConfig:
         plain = asdict(self) | {
             "decode_domains": {k: d.as_dict() for k, d in self.decode_domains.items()}
         }
-        if not self.points:  # as configurations of earlier versions were written
-            del plain["points"]
+        for name in ("peek", "points"):
+            if not plain[name]:  # as configurations of earlier versions were written
+                del plain[name]
         return json.dumps(plain, sort_keys=True)
 
     @staticmethod

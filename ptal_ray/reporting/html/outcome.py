@@ -24,8 +24,9 @@ def verdict(view: StudyView) -> Section:
         f"{study.note}"
     )
     state = "" if view.end and view.end.state == "done" else "The study is not finished."
+    pairs = "seed" if view.has_test else "fold"
     basis = (
-        "The interval is of the difference in mAP points, 95 %, paired by seed."
+        f"The interval is of the difference in mAP points, 95 %, paired by {pairs}."
         if found.on_test or not found.verdict
         else "The difference is what the search measured on fresh folds and seeds, in mAP points, "
         "with the interval of its gate."
