@@ -100,7 +100,7 @@ def test_the_defaults_are_kept_where_nothing_beats_them(study, tmp_path):
     assert (view.recommended.trial, view.recommended.params) == (None, {})
     assert view.best is None
     assert view.arms("test") == ("default",)
-    assert len(view.tested()) == 2
+    assert len(view.deployable()) == 2
     outcome = summary(study, tmp_path / "report", ())
     assert outcome["test"]["best"] == outcome["test"]["default"]
     said = show_summary(outcome)
