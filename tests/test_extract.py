@@ -265,3 +265,10 @@ def test_several_processes_write_the_same(tmp_path, flags, videos, capsys):
     captured = capsys.readouterr()
     assert "broken.mp4: unreadable video" in captured.err
     assert "2 videos extracted, 1 left out" in captured.out
+
+
+def test_every_worker_has_its_cpus_on_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ptal_ray.backends.ray import spread
+
+    monkeypatch.setattr(spread, "nodes", lambda: [{"CPU": 3.0}, {"CPU": 3.0}, {"GPU": 1.0}])
+    assert [spread._shares(workers, "cpu")[0] for workers in (1, 2, 3, 6)] == [3, 3, 1, 1]

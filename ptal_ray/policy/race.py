@@ -340,6 +340,8 @@ class Race:
         return None
 
     def _one_more(self, arm: int) -> Cell | None:
+        if not self._runs(arm):
+            return None  # stopped after the evidence that the draw is of
         most = self._most_cells - self.gate_cells
         index = self._free_index(arm)
         if arm and self._free_index(0) <= index:

@@ -72,8 +72,9 @@ def _shares(workers: int, device: str) -> tuple[int, float]:
     if workers > cpus:
         raise ConfigError(f"--workers {workers}: Ray has {cpus} CPUs; give at most {cpus}")
     if device != "cuda":
-        smallest = min(int(node["CPU"]) for node in found if node.get("CPU", 0) >= 1)
-        return min(cpus // workers, smallest), 0.0
+        each = [int(node.get("CPU", 0)) for node in found]
+        fits = (n for n in range(cpus // workers, 1, -1) if sum(c // n for c in each) >= workers)
+        return next(fits, 1), 0.0
     if not gpus:
         raise ConfigError("--device cuda: Ray has no GPU; give --device cpu")
     return 1, 1 / math.ceil(workers / gpus) if workers > gpus else 1.0
