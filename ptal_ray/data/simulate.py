@@ -91,8 +91,7 @@ def simulate(
         limit: approximate number of videos to take, stratified by subset and class.
         workers: processes.
         replace: whether to replace an existing store.
-        train_list, test_list: files with one video id per line; they replace the subsets of
-            `annotations`.
+        train_list, test_list: files with one video id per line, in place of the subsets.
         stride_s: seconds a snippet covers; None takes that of `name` in STRIDE_S.
         progress: called with videos done and videos in all.
         published: how `points_csv` is read.

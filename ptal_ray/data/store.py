@@ -300,8 +300,7 @@ class StoreWriter:
 
         Args:
             id: unique; no path separator.
-            subset: "train" or "test"; the points of a test video are stored only if it has no
-                annotated instances.
+            subset: "train" or "test"; points of a test video with instances are not stored.
             features: (T, D), finite.
             duration_s: seconds, positive.
             annotations: instances; may end after the video, as published ones do.
