@@ -215,7 +215,7 @@ def test_a_warm_up_longer_than_the_training(
     for key in ("budget.min_steps=1", "budget.max_steps=1"):
         path.write_text(re.sub(rf"{key[7:].partition('=')[0]}: \d+", key[7:].replace("=", ": "),
                                path.read_text()))  # fmt: skip
-    all_say(path, 2, "train.warmup: 1.0 of 1 steps of lacp", capsys)
+    all_say(path, 2, "train.warmup: with 1.0 of 1 steps of lacp", capsys)
 
 
 STUDY = """

@@ -204,7 +204,7 @@ def test_without_any_sound_video_nothing_is_written(
     np.save(tmp_path / "wide" / "a.npy", np.ones((40, 7), np.float32))
     assert predict(trained / "run", tmp_path / "wide", tmp_path / "found.json") == 3
     said = capsys.readouterr().err
-    assert "no video could be scored" in said and "7 numbers" in said and "(T, 16)" in said
+    assert "none of 1 videos could be scored" in said and "7 numbers" in said and "(T, 16)" in said
     assert not (tmp_path / "found.json").exists()
     (tmp_path / "none").mkdir()
     for folder in (tmp_path / "none", tmp_path / "missing"):
@@ -233,7 +233,10 @@ def test_half_precision_features_and_durations(
     assert not json.loads(capsys.readouterr().out)["refused"]
     table.write_text("video,duration\nvideo8,24\nvideo8,20\n")
     assert predict(trained / "run", features, out, "--durations", str(table)) == 3
-    assert "durations.csv:3: video video8: given before" in capsys.readouterr().err
+    assert (
+        "durations.csv:3: video video8: an earlier line has another duration"
+        in capsys.readouterr().err
+    )
     table.write_text("video,seconds\nvideo8,500\n")
     assert predict(trained / "run", features, out, "--durations", str(table)) == 3
     table.write_text("video,duration\nvideo8,-1\n")
@@ -351,7 +354,7 @@ def test_min_score_and_top_choose_detections(trained: Path, tmp_path: Path) -> N
         (["--top", "0"], "--top"), (["--fps", "30"], "--stride"), (["--window", "3"], "--fps"),
         (["--stride", "-1", "--fps", "3"], "--stride"), (["--device", "no"], "--device no"),
         (["--min-score", "nan"], "--min-score"), (["--threads", "0"], "--threads"),
-        (["--export", "x.pt2"], "--export: excludes"),
+        (["--export", "x.pt2"], "--export cannot be combined with"),
     ],
 )  # fmt: skip
 def test_wrong_flags_exit_2(

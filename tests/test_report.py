@@ -81,7 +81,7 @@ def test_the_setting_and_where_it_ran(report, study_dir):
     text = (report / "REPORT.md").read_text()
     assert "Made up for a test." in text
     assert "Test CPU @ 2 GHz" in text and "torch 2.13.0" in text and "f" * 40 in text
-    assert "seeds: 7 for the search, 8 to 10 for the final runs" in text
+    assert "seeds: 7 for the search, 8 to 10 for the runs after it" in text
     assert f"python -m ptal_ray.search reports/{report.name}/space.yaml --seed 7" in text
     assert f"python -m ptal_ray.train reports/{report.name}/best.yaml --test --seed 8" in text
     assert str(study_dir.parent) not in text

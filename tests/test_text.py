@@ -125,8 +125,8 @@ def test_a_matrix_of_the_user_is_taken_as_it_is(tmp_path: Path) -> None:
     [
         (np.zeros((2, 4)), r"shape \(2, 4\), expected \(3, d\)"),
         (np.zeros(3), r"shape \(3,\), expected \(3, d\)"),
-        (np.full((3, 4), np.nan), "NaN"),
-        (np.array([["a"]] * 3), "no numbers"),
+        (np.full((3, 4), np.nan), "float64; must be finite numbers"),
+        (np.array([["a"]] * 3), "<U1; must be finite numbers"),
         (np.array([[None]] * 3), "not a .npy file of numbers"),
     ],
 )
