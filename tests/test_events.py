@@ -135,7 +135,7 @@ def test_an_end_alone_says_what_is_recommended() -> None:
          "params of event trial_start: '[]' is not an object"),
         ({"event": "trial_start", "trial": 0, "params": {}, "fold": 0.5},
          "fold of event trial_start: '0.5' is not a whole number or null"),
-        ({"event": "sudy"}, "event 'sudy' is unknown; known are study, trial_start, "),
+        ({"event": "sudy"}, "event 'sudy' is unknown; allowed are study, trial_start, "),
         ({"event": None}, "event 'None' is unknown"),
     ],
 )  # fmt: skip

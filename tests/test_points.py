@@ -60,7 +60,7 @@ def test_points_are_read_in_seconds_and_the_answer_is_dropped(tmp_path):
             ["class,video_id,point", "open,v,1", "zzz,v,1"],
             ":3: .*'zzz' is unknown; known are open, close",
         ),
-        (["class,video_id,point", "open,v,ten"], ":2: video v: point 'ten'; a number"),
+        (["class,video_id,point", "open,v,ten"], ":2: video v: point 'ten'; must be a number"),
         (["class,video_id,point", "open,v,nan"], "point 'nan'"),
         (["class,video_id,point", "open,v,-inf"], "point '-inf'"),
         (["class,video_id,point", "open,v"], "point ''"),

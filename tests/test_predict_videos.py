@@ -159,7 +159,7 @@ def test_a_model_whose_features_nothing_here_made(
         (("--weights", "NET"), "give its files: --encoder FILE"),
         (("--encoder", "other.pt2"), "the given --encoder has other content"),
         (("--encoder", "missing.pt2"), "missing.pt2: cannot be read"),
-        (("--encoder", "NET", "--fps", "3"), "--videos: excludes --fps"),
+        (("--encoder", "NET", "--fps", "3"), "--videos cannot be combined with --fps"),
         (("--features", "x"), "one of --features DIR and --videos DIR"),
         (("--encoder", "NET", "--workers", "2", "--device", "cuda:1"), "--device cuda:1"),
     ],
