@@ -159,11 +159,11 @@ def test_what_is_no_evidence_is_said_in_one_line(earlier, store, tmp_path):
             '"protocol": "sealed"', f'"protocol": "{PAPER_COMPAT}"'
         ),
         "has finished": log.splitlines()[0] + "\n",
-        "that can be read": "nonsense\n" + log,
+        "the study cannot be read": "nonsense\n" + log,
     }
     for said, text in cases.items():
         earlier.events.write_text(text)
-        expected = {"of another method": "a study of other, and toy is searched"}.get(said, said)
+        expected = {"of another method": "a study of other, but toy is searched"}.get(said, said)
         with pytest.raises(ConfigError, match=expected) as caught:
             of(earlier)
         assert str(caught.value).startswith("--warm-start") and "\n" not in str(caught.value)
