@@ -91,10 +91,14 @@ class RedrawnStore(FeatureStore):
         return self._points[id] if id in self._points else super().points(id)
 
 
-@lru_cache(maxsize=8)
 def redrawn(store: FeatureStore, text: str) -> FeatureStore:
     """`store` with the points that a value of --points asks for; as it is for ""."""
-    return RedrawnStore(store, drawn_points(text)) if text else store
+    return _redrawn(store, text) if text else store
+
+
+@lru_cache(maxsize=8)
+def _redrawn(store: FeatureStore, text: str) -> FeatureStore:
+    return RedrawnStore(store, drawn_points(text))
 
 
 def _redrawn_again(store: FeatureStore, drawn: DrawnPoints) -> RedrawnStore:

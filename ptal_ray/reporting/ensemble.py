@@ -16,7 +16,7 @@ from ptal_ray.data.types import Scores
 from ptal_ray.errors import DataError, PtalError
 from ptal_ray.methods.method import load, with_values
 from ptal_ray.policy.ensemble import Ensemble, common_cells, find_ensemble
-from ptal_ray.reporting.point_selection import store_of
+from ptal_ray.reporting.study_store import store_of
 from ptal_ray.reporting.text import study_metric
 from ptal_ray.space.domain import Scalar
 from ptal_ray.space.members import Member

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from ptal_ray.data.types import Scores
 from ptal_ray.errors import DataError
 from ptal_ray.methods.method import load, with_values
 from ptal_ray.ops.proxy import Estimate, Proxy, judge_proxy
+from ptal_ray.reporting.study_store import store_of
 from ptal_ray.reporting.text import study_metric, table
 from ptal_ray.space.space import SearchSpace
 from ptal_ray.study.view import StudyView, TrialView, resolved_space
@@ -85,23 +85,6 @@ def _candidates(
         found = {s.id: method.decode(s, grid, duration_s, hp) for s, grid, duration_s in videos}
         value = by_map.metrics(found)[ByMap.name]
         yield Candidate(trial=trial.number, setting=index, videos=ids, map=value, points=points)
-
-
-def store_of(view: StudyView, study_dir: Path) -> FeatureStore:
-    """The data of a study.
-
-    Raises:
-        DataError: it is not here, or not what it was.
-    """
-    path = study_dir / "study.json"
-    plain = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    place = Path(plain.get("store", ""))
-    if not (place / "store.json").exists():
-        raise DataError("the feature store is not on this machine")
-    store = FeatureStore.open(place)
-    if store.info.content_hash != view.study.data_hash:
-        raise DataError("the feature store has changed since")
-    return store
 
 
 def judged(found: Sequence[Candidate]) -> dict[tuple[str, ...], Proxy]:

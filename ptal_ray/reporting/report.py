@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ptal_ray.data.staging import check_place, staged
-from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import DataError, PtalError, full_storage_named
 from ptal_ray.policy.importance import MIN_TRIALS, param_importance
@@ -26,6 +25,7 @@ from ptal_ray.reporting.ensemble import best_head, ensemble_row, ensemble_sectio
 from ptal_ray.reporting.html.report import report_html
 from ptal_ray.reporting.outcome import recommendation, train_command
 from ptal_ray.reporting.point_selection import point_selection
+from ptal_ray.reporting.study_store import store_of
 from ptal_ray.reporting.text import (
     ARMS,
     by_threshold,
@@ -235,12 +235,7 @@ def _timeline(view: StudyView, study_dir: Path, label: str) -> tuple[Any, str]:
         raise DataError("there is no test split")
     if not first:
         raise DataError("no final run has finished")
-    place = Path(_settings(study_dir).get("store", ""))
-    if not (place / "store.json").exists():
-        raise DataError("the feature store is not on this machine")
-    store = FeatureStore.open(place)
-    if store.info.content_hash != view.study.data_hash:
-        raise DataError("the feature store has changed since")
+    store = store_of(view, study_dir)
     truth = ground_truth(store, store.ids("test"), "test")
     ranked = sorted(truth, key=lambda v: (len(truth[v]), v))
     video = ranked[len(ranked) // 2]

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from ptal_ray.data.datasets import protocol
-from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import DataError
 from ptal_ray.ops.metrics import Matches, match_detections
+from ptal_ray.reporting.study_store import store_of
 from ptal_ray.storage.place import inside
 from ptal_ray.study.view import StudyView
 from ptal_ray.training.selection import ground_truth
@@ -66,7 +66,7 @@ def read_tested(view: StudyView, study_dir: Path) -> Tested:
         raise DataError("there is no test split")
     if not runs:
         raise DataError("no final run has finished")
-    store = _store(view, study_dir)
+    store = store_of(view, study_dir)
     truth, classes = ground_truth(store, store.ids("test"), "test"), store.info.classes
     found = {k: read_found(inside(study_dir, path), classes) for k, path in runs.items()}
     judged = protocol(view.study.dataset)
@@ -84,18 +84,6 @@ def read_tested(view: StudyView, study_dir: Path) -> Tested:
         averaged=tuple(judged.tiou.index(t) for t in first),
         data_hash=store.info.content_hash,
     )
-
-
-def _store(view: StudyView, study_dir: Path) -> FeatureStore:
-    path = study_dir / "study.json"
-    settings: Mapping[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    place = Path(settings.get("store", ""))
-    if not (place / "store.json").exists():
-        raise DataError("the feature store is not on this machine")
-    store = FeatureStore.open(place)
-    if store.info.content_hash != view.study.data_hash:
-        raise DataError("the feature store has changed since")
-    return store
 
 
 def read_found(path: Path, classes: Sequence[str]) -> dict[str, Segments]:

@@ -1,0 +1,27 @@
+"""The data of a study, for its reports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.errors import DataError
+from ptal_ray.study.view import StudyView
+
+
+def store_of(view: StudyView, study_dir: Path) -> FeatureStore:
+    """The data of a study.
+
+    Raises:
+        DataError: it is not here, or not what it was.
+    """
+    path = study_dir / "study.json"
+    plain = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    place = Path(plain.get("store", ""))
+    if not (place / "store.json").exists():
+        raise DataError("the feature store is not on this machine")
+    store = FeatureStore.open(place)
+    if store.info.content_hash != view.study.data_hash:
+        raise DataError("the feature store has changed since")
+    return store
