@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -226,6 +227,26 @@ def test_a_signal_inside_the_import_system_is_raised_after_it() -> None:
         del thing
         time.sleep(10)
         return int(seen() is None)
+
+    began = time.monotonic()
+    assert main() == 130
+    assert time.monotonic() - began < 5
+
+
+def test_a_signal_during_an_import_is_raised_after_it(tmp_path, monkeypatch) -> None:
+    """The initialization of many extension modules discards what is raised in it."""
+    (tmp_path / "discarding_module.py").write_text(
+        "import os, signal\n"
+        "def work():\n    os.kill(os.getpid(), signal.SIGINT)\n    return sum(range(100))\n"
+        "try:\n    done = work()\nexcept BaseException:\n    done = None\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    @interruptible
+    def main() -> int:
+        module = importlib.import_module("discarding_module")
+        time.sleep(10)
+        return int(module.done is None)
 
     began = time.monotonic()
     assert main() == 130

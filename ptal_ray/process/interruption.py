@@ -20,7 +20,7 @@ from typing import ParamSpec
 INTERRUPTED = 130
 GONE = 1  # as all of storage
 CLEANING_S = 5.0  # for so long after the first signal the next ones are left out
-AGAIN_S = 0.02  # until a signal that came inside the import system is raised
+AGAIN_S = 0.02  # until a signal that came during an import is looked at again
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SCRIPT = "ptal"
 _PACKAGE = __name__.partition(".")[0]
@@ -60,8 +60,8 @@ def _raising() -> Iterator[None]:
         nonlocal last
         if time.monotonic() - last <= CLEANING_S:
             return
-        if frame and frame.f_code.co_filename.startswith("<frozen importlib"):
-            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)  # its callbacks lose what is raised
+        if _importing(frame):
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
             return
         last = time.monotonic()
         raise KeyboardInterrupt
@@ -75,6 +75,14 @@ def _raising() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported: callbacks of the import system and the initialization
+    of extension modules discard a KeyboardInterrupt."""
+    while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _heard() -> list[signal.Signals]:
