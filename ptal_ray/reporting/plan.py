@@ -35,7 +35,7 @@ def _rows(plan: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "mlflow", str(plan["mlflow"])
     yield "reports in", str(plan["reports"])
     for k, rule in enumerate(plan["rules"]):
-        yield "" if k else "from data", f"{rule['key']:<26}{rule['value']!s:<8}{rule['why']}"
+        yield "" if k else "from data", f"{rule['key']:<26}{rule['value']!s:<10}{rule['why']}"
 
 
 def _limit(plan: Mapping[str, Any]) -> str:

@@ -83,8 +83,9 @@ def duration(study: Study, concurrent: int) -> dict[str, Any]:
     low = _total(study, fast, stopped=True) / concurrent
     high = _total(study, slow, stopped=False) / concurrent
     text = (
-        f"{spoken(low)} to {spoken(high)}, {concurrent} trials at a time, at {fast.step:.2g} to "
-        f"{slow.step:.2g} s a step and {slow.report:.2g} s a report on this machine"
+        f"{_span(spoken(low), spoken(high))}, {concurrent} trials at a time, at "
+        f"{_span(_digits(fast.step), _digits(slow.step))} s a step and {_digits(slow.report)} s a "
+        "report on this machine"
     )
     return {"text": text, "low_s": low, "high_s": high}
 
@@ -94,6 +95,15 @@ def spoken(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _span(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"
+
+
+def _digits(seconds: float) -> str:
+    """Two significant digits, never an exponent above 1."""
+    return f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.2g}"
 
 
 def _total(study: Study, costs: Costs, *, stopped: bool) -> float:
@@ -193,16 +203,21 @@ def _video(trial: Trial, config: TrialConfig) -> float:
     while time.perf_counter() - began < LEARN_S and trial.step < LEARN_STEPS:
         trial.train_step()
     task, ids = trial.task, trial.task.score_ids[:1]
+    (scores,) = trial.score(ids)  # compiles what is compiled, as the first decoding does
     scoring = _timed(trial, lambda: trial.score(ids))
-    (scores,) = trial.score(ids)
     grid = stored_grid(task.store, ids[0], task.hp.resample_to)
     seconds = task.store.duration_s(ids[0])
     first = with_values(task.method.decode_params, config.decode)
     tried = decode_settings(first, config.decode_domains, DECODED, config.seed)
     each = [partial(task.method.decode, scores, grid, seconds, hp) for hp in tried]
-    _timed(trial, each[0])  # compiles what is compiled
     settings = config.decode_settings if config.decode_domains else 1
-    return scoring + settings * float(np.mean([_timed(trial, call) for call in each]))
+    return scoring + settings * float(np.mean([_again(trial, call) for call in each]))
+
+
+def _again(trial: Trial, call: Callable[[], object]) -> float:
+    """Seconds of the second call."""
+    call()
+    return _timed(trial, call)
 
 
 def _timed(trial: Trial, call: Callable[[], object]) -> float:
