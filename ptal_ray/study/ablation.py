@@ -1,4 +1,4 @@
-"""Variants of one method over the same seeds, videos and budget, and the table of them."""
+"""Trains variants of one method with the same seeds, videos and budget, and makes their table."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def parse_variant(text: str) -> Variant:
 
 
 def ablate(args: argparse.Namespace) -> str:
-    """Runs all variants that the flags of `python -m ptal_ray.ablate` give; the report.
+    """Run all variants in the flags of `python -m ptal_ray.ablate` and return the report.
 
     Raises:
         ConfigError: a flag or a YAML value is wrong.
-        DataError: a run cannot be done on the data.
+        DataError: a run is not possible with the data.
     """
     if args.seeds < 1 or args.jobs < 1:
         raise ConfigError("--seeds and --jobs: allowed is 1 or more")
@@ -86,7 +86,7 @@ def ablate(args: argparse.Namespace) -> str:
 
 
 def _planned(args: argparse.Namespace, variants: Sequence[Variant]) -> dict[str, list[TrialConfig]]:
-    """The runs of each row: a variant, with each kind of points that the flags give."""
+    """The runs of each row. A row is a variant with one of the kinds of points in the flags."""
     planned = {}
     kinds = [drawn_points(text).text for text in args.points]
     for v in variants:
@@ -100,7 +100,7 @@ def _planned(args: argparse.Namespace, variants: Sequence[Variant]) -> dict[str,
 
 
 def run(config: TrialConfig) -> dict[str, Any]:
-    """Trains one run to its end; its metrics, among them those of its pseudo-labels."""
+    """Train one run to its end and return its metrics, with those of its pseudo-labels."""
     torch.set_num_threads(1)
     try:
         trial = start(config)  # trains earlier stages
@@ -119,7 +119,7 @@ def run(config: TrialConfig) -> dict[str, Any]:
 
 
 def table(rows: dict[str, list[dict[str, Any]]], columns: Sequence[str]) -> str:
-    """Mean ± standard deviation over seeds in %, and the paired difference to the row above."""
+    """A table of mean ± standard deviation over seeds in %, and paired differences between rows."""
     lines = [
         f"| variant | runs | {' | '.join(columns)} | {columns[0]} against the row above |",
         "|---" * (len(columns) + 3) + "|",
@@ -154,7 +154,7 @@ def _params(configs: Sequence[TrialConfig]) -> list[TrainParams]:
 
 
 def _labelled(configs: Sequence[TrialConfig]) -> str:
-    """How many videos are annotated, for each share and fold; empty where points supervise."""
+    """The number of annotated videos per fraction and fold; empty for point supervision."""
     first, method = configs[0], load(configs[0].method)
     if method.supervision == "point":
         return ""
@@ -213,10 +213,10 @@ def report(
 
 
 def _check(planned: dict[str, list[TrialConfig]]) -> None:
-    """Finds out before the first run what would end a later one.
+    """Check all runs before the first one starts.
 
     Raises:
-        ConfigError, DataError: a run cannot be done.
+        ConfigError, DataError: a run is not possible.
     """
     opened = cache(FeatureStore.open)
     found: dict[str, PtalError] = {}
@@ -251,7 +251,7 @@ def _is_report(path: Path) -> bool:
 def _run_all(
     planned: dict[str, list[TrialConfig]], jobs: int
 ) -> Iterator[dict[str, list[dict[str, Any]]]]:
-    """Every run, `jobs` at a time, a line printed as each ends; the rows so far, by variant."""
+    """Run all, `jobs` at a time, and print a line per run; yields the rows so far, by variant."""
     began = time.monotonic()
     with process_pool(jobs) as pool:
         waiting = {

@@ -1,4 +1,4 @@
-"""The study that the flags of a search ask for: a new one, or one that is there."""
+"""The study that the flags of a search describe: a new one or an existing one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ptal_ray.study.warm_start import earlier_configurations
 
 
 def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore, list[str]]:
-    """The new study that the flags ask for, not yet on disk, its data, and lines to show.
+    """The new study that the flags describe (not yet on disk), its data, and lines to print.
 
     Raises:
         ConfigError: the space or a flag is wrong.
@@ -75,10 +75,10 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore, list[str]]:
 
 
 def resumed(args: argparse.Namespace) -> Study:
-    """The study to continue, with the flags that may change.
+    """The study to continue, with the flags that may differ from its first start.
 
     Raises:
-        ConfigError: there is none, or a flag would make it another study.
+        ConfigError: there is no such study, or a flag must not change.
         DataError: its data changed.
     """
     check_flags(args)
@@ -114,17 +114,17 @@ def _found(args: argparse.Namespace) -> Study:
 
 
 def storage(args: argparse.Namespace) -> Path | Folder:
-    """Where studies lie.
+    """The folder or address of the studies.
 
     Raises:
-        ConfigError: no address.
+        ConfigError: --storage is not a valid address.
     """
     place = Folder.parse(args.storage)
     return place if place.remote else kept(Path(args.storage))
 
 
 def resume_command(study: Study, args: argparse.Namespace) -> str:
-    """What continues an interrupted study; "" where nothing of it was started."""
+    """The command that continues an interrupted study; "" if no run was started."""
     if not study.directory.exists():
         return ""
     here = results_root() == Path.cwd()

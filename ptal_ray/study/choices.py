@@ -1,4 +1,4 @@
-"""What the flags of a search may say, for those who need no more of a study."""
+"""The allowed values of flags of a search, for modules that need nothing else of a study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study concludes: which configuration it recommends, and how sure that is."""
+"""The conclusion of a study: the recommended configuration and the confidence in it."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Conclusion:
     """The end of a study.
 
     Args:
-        verdict: a key of `VERDICTS`; "" where the search came to none.
-        arm: the last runs of what is recommended, "best" or "default".
-        found: best found minus defaults in mAP, by the search where it came to a verdict, else on
-            the test split, paired by seed, or without one on folds of the training split, paired
-            by fold; None where one of them has no runs.
-        on_test: whether `found` is of the test split.
+        verdict: a key of `VERDICTS`; "" if the search has none.
+        arm: arm of the final runs of the recommended configuration, "best" or "default".
+        found: best found minus defaults in mAP: from the search if it has a verdict; else on the
+            test split, paired by seed; without a test split on folds of the training split, paired
+            by fold. None if one of them has no runs.
+        on_test: whether `found` was measured on the test split.
     """
 
     verdict: str
@@ -80,7 +80,7 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def conclusion(view: StudyView) -> Conclusion:
-    """What the log of a study says at its end, or so far."""
+    """The conclusion from the log of a study, finished or not."""
     best = recommended(view)
     verdict = best.verdict if best else ""
     role = "test" if view.has_test else "deploy"
@@ -97,7 +97,7 @@ def conclusion(view: StudyView) -> Conclusion:
 
 
 def recommended(view: StudyView) -> Recommendation | None:
-    """What the search recommends, by its own event or by the end of its log."""
+    """The recommendation of the search, from its own event or from the end event of the log."""
     if view.recommended or view.end is None:
         return view.recommended
     return view.end.recommendation
@@ -116,14 +116,14 @@ def difference(view: StudyView, one: str, other: str) -> Interval | None:
 
 
 def cross_validated_difference(view: StudyView) -> Interval | None:
-    """Recommended minus defaults on folds of the training split, paired; None without a pair, or
-    for a study with a test split."""
+    """Recommended minus defaults on folds of the training split, paired; None without a pair or
+    with a test split."""
     found = cross_validated(view)
     return interval(found.differences) if found and found.differences else None
 
 
 def test_reads(view: StudyView) -> int:
-    """How often a study has read the annotations of the test split: once a test run, and once a
+    """How often a study has read the annotations of the test split: once per test run, and once per
     report of a trial that was scored on it."""
     reports = (report for trial in view.trials for report in trial.reports)
     return sum(run.role == "test" for run in view.finals) + sum(

@@ -1,8 +1,8 @@
-"""The one loop over the runs of a study: which is next, and what is logged of each.
+"""The loop over the runs of a study: chooses the next run and logs all results.
 
-Search trials first, interrupted ones before new ones; then the best again where the policy asks for
-that; then the recommendation; then the test runs, or without a test split those of `untested.py`.
-A backend asks for jobs and tells of results; where they run is its business.
+Search trials come first, interrupted ones before new ones. Then the best trials are trained again,
+if the policy requires it. Then follow the recommendation and the test runs, or without a test split
+the runs of `untested.py`. A backend requests jobs and returns results; it decides where they run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RETRIES = 2  # in a row, of a run whose process died or raised something unfores
 
 @dataclass(kw_only=True)
 class _Live:
-    """A run that the backend holds: a search trial by number, or a final run."""
+    """A run that the backend has: a search trial by number, or a final run."""
 
     job: Job
     number: int | None = None
@@ -46,13 +46,13 @@ class _Live:
 
 
 class Conductor:
-    """Hands out the runs of a study under ids of the backend and logs what becomes of them.
+    """Assigns the runs of a study to ids of the backend and logs their results.
 
     Args:
         study: what to run; its log may hold an interrupted run.
-        policy: suggests trials; brought up to the log here.
+        policy: suggests trials; it is restored from the log here.
         log: of the study directory.
-        listen: told of every event after it is on disk.
+        listen: called with every event after it is on disk.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class Conductor:
         self._live: dict[str, _Live] = {}
         self._again: deque[_Live] = deque()  # lost their process
         self._num_ended = 0
-        self._standing_by: dict[str, int] = {}  # how many runs had ended when each was told to
-        self.without_process: set[str] = set()  # ids that the backend has found no place for
+        self._standing_by: dict[str, int] = {}  # number of ended runs when each was told to wait
+        self.without_process: set[str] = set()  # ids without resources in the backend
 
     @property
     def view(self) -> StudyView:
@@ -90,19 +90,19 @@ class Conductor:
 
     @property
     def over(self) -> bool:
-        """Whether everything was handed out and has ended."""
+        """Whether all runs have ended."""
         return not (self._searching or self._roles or self._finals or self._live or self._again)
 
     @property
     def standing_by(self) -> bool:
-        """Whether any process stands by."""
+        """Whether any process waits for a job."""
         return bool(self._standing_by)
 
     def next_job(self, trial_id: str) -> str | None:
-        """The next run as JSON, under the id the backend gives it; None where all are handed out.
+        """The next run as JSON, under the id that the backend gives it; None if all are assigned.
 
-        STANDBY keeps a process while others must end before it is known what comes next, or may
-        lose theirs.
+        STANDBY keeps a process while the next job depends on the end of other runs, or while
+        another run may lose its process.
 
         Raises:
             NoTrialFinished: the search ended and no trial reached its last report.
@@ -125,9 +125,9 @@ class Conductor:
         return live.job.to_json()
 
     def expired(self, trial_id: str) -> bool:
-        """Whether this must end now: the time for search trials is up, or the standing by.
+        """Whether this run must end now: its time is over, or its process need not wait.
 
-        What stands by gives its place to a run that waits for one since its node was lost.
+        A waiting process releases its resources for a run that lost its node and has none.
         """
         if trial_id in self._standing_by:
             starved = not self.without_process.isdisjoint(self._live)
@@ -143,11 +143,11 @@ class Conductor:
         return live.stopped or time.time() > self._stop_at
 
     def reported(self, trial_id: str, result: Result) -> None:
-        """A run reported, or failed; `expired` says whether it is to stop.
+        """Take a report or a failure of a run; `expired` then tells whether it must stop.
 
         Raises:
-            StorageError, DataError: its files have no place, or its data changed; the study stops
-                and can be resumed.
+            StorageError, DataError: its files cannot be stored, or its data changed; the study
+                stops and can be resumed.
         """
         if isinstance(result, Failed) and result.halt:
             raise HALTS[result.halt](result.message)
@@ -159,20 +159,20 @@ class Conductor:
         if live.number is None or not isinstance(result, Reported):
             return
         if result.step > live.step:
-            live.failures = 0  # it gets on, however often a node is lost
+            live.failures = 0  # it makes progress, however often a node is lost
         live.step, live.objective = result.step, result.objective
         live.settings = result.settings
         self._write(result.of_trial(live.number))
         live.stopped = self._policy.report(live.number, live.step, live.objective)
 
     def ended(self, trial_id: str, result: Result | None, error: str = "") -> None:
-        """A run ended: by itself, because it was stopped, or its process died or raised `error`,
-        which is tried again up to `RETRIES` times in a row.
+        """Take the end of a run: it finished, was stopped, or its process died or raised `error`.
+        The last case is retried up to `RETRIES` times in a row.
 
         Args:
             trial_id: id of the backend.
-            result: its last one; None where there is none.
-            error: why its process ended; "" where it did not.
+            result: its last result; None without one.
+            error: why its process ended; "" if it did not.
         """
         if trial_id in self._standing_by:
             del self._standing_by[trial_id]
@@ -186,7 +186,7 @@ class Conductor:
                 self._restart(live, error)
                 return self._again.append(live)
             failed = f"failed {live.failures} times; last: {error}"
-            if live.number is None:  # it says nothing about what was found; --resume tries again
+            if live.number is None:  # says nothing about the configuration; --resume tries again
                 return self._restart(live, f"not tried again: {failed}")
         if live.number is not None:
             self._end_trial(live, live.number, failed)
@@ -210,13 +210,13 @@ class Conductor:
     def _close_trial(
         self, live: _Live, number: int, state: str, message: str, objective: float | None = None
     ) -> None:
-        """Notes the end of a trial everywhere; one without an objective keeps no checkpoint."""
+        """Record the end of a trial; a trial without an objective keeps no checkpoint."""
         self._write(TrialEnd(trial=number, state=state, message=message))
         self._policy.finish(number, state, live.settings, live.step)
         self._retention.ended(number, objective)
 
     def _next_trial(self, trial_id: str) -> _Live | None:
-        """An interrupted trial, or a new one that the policy suggests; None for neither now."""
+        """An interrupted trial, or a new one from the policy; None for neither now."""
         while self._interrupted:
             live = self._continued(self._interrupted.popleft())
             assert live.number is not None
@@ -241,7 +241,7 @@ class Conductor:
         return live
 
     def _continued(self, trial: TrialView) -> _Live:
-        """A trial of an interrupted run, from where its last report was."""
+        """A trial of an interrupted run, continued from its last report."""
         suggestion = Suggestion(
             params=trial.params, arm=trial.arm, cell=trial.cell, fold=trial.fold, stage=trial.stage,
             seed=self.study.seed if trial.seed is None else trial.seed,
@@ -263,7 +263,7 @@ class Conductor:
         )
 
     def _spent(self) -> float:
-        """Share of the time, or of the GPU hours, allowed for the search that is spent."""
+        """The fraction of the time, or of the GPU hours, of the search that is used."""
         study, shares = self.study, [0.0]
         if study.time_budget_s:
             shares.append(1 - (self._stop_at - time.time()) / study.time_budget_s)
@@ -275,7 +275,7 @@ class Conductor:
         return max(shares)
 
     def _recommend(self) -> None:
-        """Logs what the search recommends, once.
+        """Log the recommendation of the search, once.
 
         Raises:
             NoTrialFinished: no trial reached its last report.
@@ -288,7 +288,7 @@ class Conductor:
         self._write(found)
 
     def _take_up(self, trial_id: str, live: _Live) -> str:
-        """Hands out a run whose process was lost, from its checkpoint where it has one."""
+        """Assign a run again whose process was lost, from its checkpoint if it has one."""
         self._live[trial_id] = live
         live.job = replace(live.job, asked_at=time.time(), reported_step=live.step)
         if live.number is not None:
@@ -305,7 +305,7 @@ class Conductor:
         self._write(Restart(run=live.job.folder, reason=reason))
 
     def _missing(self, role: str) -> list[FinalConfig]:
-        """The final runs of `role` that the log lacks."""
+        """The final runs of `role` that are not in the log."""
         done = {(f.role, f.arm, f.seed) for f in self.view.finals}
         configs = final_configs if role in (RESELECT, "test") else untested_configs
         runs = configs(self.study, self.view, role)
@@ -328,7 +328,7 @@ class Conductor:
         )  # fmt: skip
 
     def _fetch(self, job: Job) -> None:
-        """Brings the detections of a final run here before its event says that they are."""
+        """Copy the detections of a final run to this machine before its event is logged."""
         place = job.files.place
         if place.remote and not (place / DETECTIONS).pull(job.path / DETECTIONS):
             raise StorageError(f"{place / DETECTIONS}: does not exist; --resume writes it again")
@@ -340,7 +340,7 @@ class Conductor:
 
 
 def searched_seconds(events: Iterable[Event]) -> float:
-    """Time that the runs of a study have spent on search trials; what a time budget counts."""
+    """Time that the runs of a study have spent on search trials, which counts for a time budget."""
     total, began, last = 0.0, 0.0, 0.0
     for event in events:
         if isinstance(event, StudyStart):

@@ -1,4 +1,4 @@
-"""Whether what a command says of a study that it continues agrees with that study."""
+"""Checks that the flags of a command agree with the study that it continues."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ptal_ray.study.choices import DEFAULT_STORAGE
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView
 
-# Flags that a study has behind it.
+# Flags that are fixed once a study has started.
 _FIXED = (
     "set", "dataset", "points", "policy", "searcher", "scheduler", "seed", "protocol", "warm_start"
 )  # fmt: skip
 
 
 def check_flags(args: argparse.Namespace) -> None:
-    """Refuses flags that would make another study of it.
+    """Check that no flag would change the study.
 
     Raises:
-        ConfigError: there is one.
+        ConfigError: a flag would.
     """
     for flag in _FIXED:
         if getattr(args, flag) not in (None, []):
@@ -36,15 +36,15 @@ def check_flags(args: argparse.Namespace) -> None:
 
 
 def check_storage(study: Study, given: str, storage: Path | Folder) -> None:
-    """Refuses a storage in which the study does not lie.
+    """Check that the study is in the given storage.
 
     Args:
         study: the study that was found.
-        given: --storage as it was given.
-        storage: what that means.
+        given: the text of --storage.
+        storage: the folder or address for that text.
 
     Raises:
-        ConfigError: so it is.
+        ConfigError: it is not.
     """
     own = study.place.parent
     if given != DEFAULT_STORAGE and str(own) != str(storage):
@@ -54,14 +54,14 @@ def check_storage(study: Study, given: str, storage: Path | Folder) -> None:
 
 
 def check_trials(study: Study, asked: int | None) -> None:
-    """Refuses a number of trials that the study can no longer have.
+    """Check that the study can still have the requested number of trials.
 
     Args:
-        study: as it is on disk.
-        asked: --num-trials, None where it was not given.
+        study: the study on disk.
+        asked: --num-trials; None if not given.
 
     Raises:
-        ConfigError: its best trials are chosen, or more have begun.
+        ConfigError: its best trials are already chosen, or more trials have started.
     """
     if asked is None or not study.events.exists():
         return
@@ -78,7 +78,7 @@ def check_trials(study: Study, asked: int | None) -> None:
 
 
 def trials_begun(study: Study) -> int:
-    """How many trials of a study have numbers, whatever became of them."""
+    """The number of trials that a study has started, whatever their result."""
     if not study.events.exists():
         return 0
     return max((t.number + 1 for t in StudyView.read(study.directory).trials), default=0)
@@ -88,12 +88,12 @@ def check_space(study: Study, given: str, command: str) -> list[str]:
     """Compares the space of a study with the file, or the name, that the command gives.
 
     Args:
-        study: the study; it keeps the space it began with.
+        study: the study; it keeps the space of its first start.
         given: the name or the file of a search space.
-        command: what continues the study without that file.
+        command: the command that continues the study without that file.
 
     Returns:
-        A line to show where there is no such file any more.
+        Lines to print if the file no longer exists.
 
     Raises:
         ConfigError: they differ; names each key, and what to do instead.
@@ -116,7 +116,7 @@ def check_space(study: Study, given: str, command: str) -> list[str]:
 
 
 def differences(own: SearchSpace, other: SearchSpace) -> str:
-    """Each key in which two spaces differ, with both values; "" where none does."""
+    """Each key in which two spaces differ, with both values; "" if they are equal."""
     ours, theirs = _flat(own.as_dict()), _flat(other.as_dict())
     return ", ".join(
         f"{key} (study: {_shown(ours, key)}, file: {_shown(theirs, key)})"
@@ -126,7 +126,7 @@ def differences(own: SearchSpace, other: SearchSpace) -> str:
 
 
 def overrides(settings: list[str], dataset: str | None) -> tuple[str, ...]:
-    """What --set and --dataset change in the file of a space, as --set alone would say it."""
+    """The changes of --set and --dataset to the file of a space, all in the form of --set."""
     if dataset is None:
         return tuple(settings)
     others = (text for text in settings if text.partition("=")[0].strip() != "dataset")

@@ -1,4 +1,4 @@
-"""What the folds of the training split say of what a study recommends, against the defaults."""
+"""The recommended configuration and the defaults, compared on folds of the training split."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ptal_ray.study.view import StudyView, Summary, summary_of
 from ptal_ray.training.selection import objective_name
 
 NOT_SEALED = "no test split: numbers are cross-validated; no test set was kept apart"
-GATE = "gate"  # stage of the trials of a race by which nothing was chosen
+GATE = "gate"  # stage of trials of a race that are not used for any choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +19,9 @@ class CrossValidated:
     """The objective of two configurations on held-out folds of the training split; fractions.
 
     Args:
-        recommended, defaults: by cell, which says fold and seed; the same where the defaults are
+        recommended, defaults: by cell, which determines fold and seed; equal if the defaults are
             recommended.
-        fresh: whether no choice was made by these cells.
+        fresh: whether these cells were used for no choice.
     """
 
     recommended: Mapping[int, float]
@@ -36,7 +36,7 @@ class CrossValidated:
 
     @property
     def differences(self) -> list[float]:
-        """Recommended minus defaults in each cell that both have; empty where they are one."""
+        """Recommended minus defaults in each cell that both have; empty if they are the same."""
         if self.recommended == self.defaults:
             return []
         both = sorted(self.recommended.keys() & self.defaults.keys())
@@ -44,8 +44,8 @@ class CrossValidated:
 
 
 def cross_validated(view: StudyView) -> CrossValidated | None:
-    """The cross-validated figures of a study without a test split; None for any other study, or
-    before there are any."""
+    """The cross-validated results of a study without a test split; None for any other study, or
+    without results."""
     if view.has_test or view.recommended is None:
         return None
     if not any(trial.fold is not None for trial in view.trials):
@@ -54,7 +54,7 @@ def cross_validated(view: StudyView) -> CrossValidated | None:
 
 
 def _of_folds(view: StudyView) -> CrossValidated | None:
-    """By the runs of role "fold", which a search on one fold is followed by."""
+    """From the runs of role "fold", which follow a search on a single fold."""
     selection = view.study.space["selection"]
     name = f"val/{objective_name(selection.get('metric', 'map'))}"
     found = {
@@ -67,7 +67,7 @@ def _of_folds(view: StudyView) -> CrossValidated | None:
 
 
 def _of_cells(view: StudyView) -> CrossValidated | None:
-    """By the cells of a race: those of its gate, where both met there, else all they have."""
+    """From the cells of a race: those of its gate if both have some, else all."""
     best = view.recommended
     assert best is not None
     arm, setting = best.arm, best.setting

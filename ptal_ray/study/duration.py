@@ -1,4 +1,4 @@
-"""How long a search would take: a few training steps, measured here, times what a study runs."""
+"""Estimates the time of a search from a few training steps measured on this machine."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from ptal_ray.training.decoding import decode_settings
 from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 
-WHOLE_BATCH_S = 2.0  # a batch that one video says takes longer is not measured, but multiplied
-STEPS = 2  # measured, after as many that warm up
-LEARN_S = 3.0  # before decoding: an untrained model finds an action everywhere, which takes long
+WHOLE_BATCH_S = 2.0  # a batch predicted to take longer is estimated from one video
+STEPS = 2  # measured steps, after as many warm-up steps
+LEARN_S = 3.0  # training before decoding: an untrained model gives too many detections
 LEARN_STEPS = 200
 Range = tuple[float, float]  # the least and the most
 LEARN = {"lr": 3e-3, "warmup": 0.0, "cosine": False}
@@ -44,7 +44,7 @@ class Costs:
     Args:
         step: an optimiser step of a trial.
         report: scoring and decoding the videos that select.
-        before: the stages before a trial, all their steps.
+        before: all steps of the earlier stages of a trial.
     """
 
     step: float
@@ -53,14 +53,14 @@ class Costs:
 
 
 def explained(study: Study, concurrent: int) -> dict[str, Any]:
-    """The values of a study that follow from its data, and its time; JSON-able.
+    """The values of a study that are computed from its data, and its estimated time; JSON-able.
 
     Args:
-        study: what would run.
+        study: the study to run.
         concurrent: trials at a time.
 
     Returns:
-        "rules": key, value and reason of each, none where the space states everything; and "time":
+        "rules": key, value and reason of each, empty if the space states everything; and "time":
         "text" and, where known, "low_s" and "high_s".
     """
     return {
@@ -70,8 +70,8 @@ def explained(study: Study, concurrent: int) -> dict[str, Any]:
 
 
 def duration(study: Study, concurrent: int) -> dict[str, Any]:
-    """Seconds from the first trial to the last final run: with the fastest steps that were
-    measured and as many trials stopped as may be, and with the slowest ones and none stopped."""
+    """Seconds from the first trial to the last final run: once with the fastest measured steps and
+    the most stopped trials, once with the slowest steps and no stopped trial."""
     on_gpu = study.space.resources.gpus_per_worker > 0
     if on_gpu and not torch.cuda.is_available():
         return {"text": "unknown: trials train on a GPU, and this machine has none to measure on"}
@@ -115,13 +115,13 @@ def _total(study: Study, costs: Costs, *, stopped: bool) -> float:
     has_test = bool(FeatureStore.open(study.store).ids("test"))
     after, _ = runs_after(space, has_test)
     run = space.budget.max_steps * costs.step + costs.report
-    cells = study.num_folds if race else 1  # each has a fold and a seed, and stages of its own
+    cells = study.num_folds if race else 1  # each has its own fold and seed, and so its own stages
     before = cells + seeds * bool(again) + (seeds if has_test else (after + 1) // 2)
     return trials + (again + after) * run + before * costs.before
 
 
 def _trial_parts(study: Study, stopped: bool) -> tuple[float, float]:
-    """Steps and reports of a trial, the mean; `stopped`: each rung ends all but one in `eta`."""
+    """Mean steps and reports of a trial; if `stopped`, each rung stops all but one in `eta`."""
     budget = study.space.budget
     steps, reports, share, last = 0.0, 0.0, 1.0, 0
     for rung in budget.report_steps:
@@ -132,8 +132,8 @@ def _trial_parts(study: Study, stopped: bool) -> tuple[float, float]:
 
 
 def measured(study: Study, device: str) -> tuple[Costs, Costs]:
-    """The seconds of the defaults' parts, on as many of the study's videos as a batch needs: with
-    the fastest and with the slowest of the measured steps."""
+    """The costs of the defaults, measured on as many videos as a batch needs: with the fastest and
+    with the slowest measured steps."""
     store, config = FeatureStore.open(study.store), trial_config(study, {})
     number = max(int(config.train["batch_size"]), 4) + 2
     ids = spread(store, number)
@@ -151,7 +151,7 @@ def measured(study: Study, device: str) -> tuple[Costs, Costs]:
 
 
 def _step(config: TrialConfig, workers: int, device: str) -> tuple[Range, Trial]:
-    """Seconds of a step of one of the workers that share a batch, and a trial of one video."""
+    """Seconds of a step of one worker (the workers share a batch), and a trial of one video."""
     batch = max(int(config.train["batch_size"]) // workers, 1)
     trial = _trial(config, 1, device)
     one = _seconds(trial)
@@ -161,25 +161,25 @@ def _step(config: TrialConfig, workers: int, device: str) -> tuple[Range, Trial]
 
 
 def _trial(config: TrialConfig, batch: int, device: str) -> Trial:
-    """A trial of which the stages before train one step each."""
+    """A trial whose earlier stages train one step each."""
     method = load(config.method)
     train = config.train | {"batch_size": batch}
     train |= LEARN | {name: 1 for name in _stage_steps(config.method) if name in train}
     encoder = with_values(method.train_params, train).texts()
-    if encoder:  # real ones load for long, and train no faster
+    if encoder:  # real text embeddings load slowly and do not change the speed of training
         keep_random_embeddings(FeatureStore.open(config.store), encoder)
     return start(replace(config, method=method.name, train=train, report_steps=(10**6,)), device)
 
 
 def _stage_steps(name: str) -> Iterator[str]:
-    """The parameters that say the steps of the stages before a method."""
+    """The parameters with the numbers of steps of a method's earlier stages."""
     while (stage := load(name).stage) is not None:
         yield stage.steps
         name = stage.method
 
 
 def _before(config: TrialConfig, device: str) -> Range:
-    """Seconds of the stages before a trial."""
+    """Seconds of the earlier stages of a trial."""
     method = load(config.method)
     if method.stage is None:
         return 0.0, 0.0
@@ -192,13 +192,13 @@ def _before(config: TrialConfig, device: str) -> Range:
 
 
 def _seconds(trial: Trial) -> Range:
-    """Seconds of the fastest and of the slowest step, past those that only warm up."""
+    """Seconds of the fastest and of the slowest step after the warm-up steps."""
     taken = [_timed(trial, trial.train_step) for _ in range(2 * STEPS)][STEPS:]
     return min(taken), max(taken)
 
 
 def _video(trial: Trial, config: TrialConfig) -> float:
-    """Seconds to score a video and to decode it with every setting, once a model has learned."""
+    """Seconds to score a video and to decode it with every setting, with a trained model."""
     began = time.perf_counter()
     while time.perf_counter() - began < LEARN_S and trial.step < LEARN_STEPS:
         trial.train_step()
@@ -231,7 +231,7 @@ def _timed(trial: Trial, call: Callable[[], object]) -> float:
 
 @contextmanager
 def _threads(number: int) -> Iterator[None]:
-    """As many threads as a worker of a trial has."""
+    """Use as many threads as a worker of a trial."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

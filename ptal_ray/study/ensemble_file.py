@@ -1,4 +1,4 @@
-"""ensemble.json: the members whose scores are averaged, in the folder that holds their models."""
+"""ensemble.json: the members whose scores are averaged, in the folder with their models."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ ENSEMBLE_FILE, KIND, FORMAT = "ensemble.json", "ptal_ray ensemble", 1
 
 @dataclass(frozen=True, kw_only=True)
 class MemberModel:
-    """One member: the path of its model file, and how often its scores count."""
+    """One member: the path of its model file, and the weight of its scores."""
 
     model: Path
     times: int
 
 
 def write_ensemble(folder: Path, members: Sequence[MemberModel]) -> None:
-    """Writes the file, at once or not at all; the models lie in `folder`."""
+    """Write the file atomically; the models are in `folder`."""
     rows = [{"model": str(m.model.relative_to(folder)), "times": m.times} for m in members]
     plain = {"kind": KIND, "format": FORMAT, "members": rows}
     write_whole(folder / ENSEMBLE_FILE, dumps(plain, indent=1) + "\n")
 
 
 def is_ensemble(path: Path) -> bool:
-    """Whether a path is that of such a file, and not of a single model."""
+    """Whether a path is that of an ensemble file, not of a single model."""
     return path.suffix == ".json"
 
 
 def first_model(path: Path) -> Path:
-    """The model file that a path names: itself, or of an ensemble that of the first member.
+    """The model file for a path: the path itself, or for an ensemble the file of its first member.
 
     Raises:
         DataError: as `read_ensemble`.
@@ -48,7 +48,7 @@ def read_ensemble(path: Path) -> tuple[MemberModel, ...]:
     """The members that `write_ensemble` wrote.
 
     Raises:
-        DataError: the file is damaged or none of this kind, or names a file outside its folder.
+        DataError: the file is damaged or of another kind, or names a file outside its folder.
     """
     plain = read_object(path)
     rows = plain.get("members")

@@ -1,4 +1,4 @@
-"""An ensemble trained here, without Ray: its members one after the other, then their average."""
+"""Trains an ensemble without Ray: its members one after the other, then their average."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from ptal_ray.training.scoring import best_decoding
 from ptal_ray.training.stages import start
 from ptal_ray.training.task import Task
 
-_LENGTHS = ("resample_to", "resampling")  # of which the lengths of scores are made
+_LENGTHS = ("resample_to", "resampling")  # that determine the lengths of scores
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Trained:
-    """A member at its end, with its steps, its seconds and the scores of the videos to score."""
+    """A trained member, with its steps, its seconds and the scores of the videos to score."""
 
     task: Task
     step: int
@@ -52,7 +52,7 @@ class _Trained:
 
 
 def run_ensemble(args: argparse.Namespace, watch: Watch = unwatched) -> TrialReport:
-    """Trains the members that a space names and averages their scores; the report of the average.
+    """Train the members in a space, average their scores, and return the report of the average.
 
     Args:
         args: the flags of `python -m ptal_ray.train`.
@@ -60,7 +60,7 @@ def run_ensemble(args: argparse.Namespace, watch: Watch = unwatched) -> TrialRep
 
     Raises:
         ConfigError: a flag or a YAML value is wrong, or the space names no members.
-        DataError: the dataset is not imported, or the members cannot be trained on it or averaged.
+        DataError: the dataset is not imported, or members cannot be trained on it or averaged.
     """
     use_threads(args.threads)
     space = load_space(args.space, args.set, dataset=args.dataset)
@@ -84,11 +84,11 @@ def run_ensemble(args: argparse.Namespace, watch: Watch = unwatched) -> TrialRep
 
 
 def _configs(args: argparse.Namespace, space: SearchSpace) -> list[TrialConfig]:
-    """What each member trains, all with the same seed and decode parameters.
+    """The configuration of each member; all have the same seed and decode parameters.
 
     Raises:
-        ConfigError: there are no members, or they cannot be averaged or judged.
-        DataError: one cannot be trained on this data.
+        ConfigError: there are no members, or they cannot be averaged or evaluated.
+        DataError: a member cannot be trained on this data.
     """
     if not space.ensemble:
         raise ConfigError(
@@ -116,12 +116,12 @@ def _configs(args: argparse.Namespace, space: SearchSpace) -> list[TrialConfig]:
 
 
 def _check_outs(args: argparse.Namespace, folders: Sequence[Path]) -> None:
-    """Finds out whether an ensemble can be written to --out: none is there, or one, or with
-    --resume one that is not complete.
+    """Check that an ensemble can be written to --out: it has no files, or those of an ensemble,
+    with --resume of an incomplete one.
 
     Raises:
-        ConfigError: there are files of others, also those of a single run, or nothing is left to
-            resume.
+        ConfigError: there are other files (also those of a single run), or the ensemble is
+            complete.
     """
     ours = MEMBERS in read_object(args.out / REPORT)
     own = dict.fromkeys((REPORT, DETECTIONS, ENSEMBLE_FILE), lambda path: ours)
@@ -139,9 +139,9 @@ def _check_outs(args: argparse.Namespace, folders: Sequence[Path]) -> None:
 def _trained(
     args: argparse.Namespace, config: TrialConfig, folder: Path, device: str, watch: Watch
 ) -> _Trained:
-    """Trains a member, or what of it an interrupted command has left to train.
+    """Train a member, or the rest of it after an interruption.
 
-    It is not judged: annotations are read for the average alone.
+    The member is not evaluated: only the average is compared with annotations.
     """
     task = Task.of(config)
     with out_folder(folder):
@@ -158,10 +158,10 @@ def _trained(
 def _averaged(
     args: argparse.Namespace, members: Sequence[Member], done: Sequence[_Trained]
 ) -> TrialReport:
-    """Averages the scores, decodes and judges them, and writes detections and report.
+    """Average, decode and evaluate the scores, and write detections and report.
 
     Raises:
-        DataError: the scores have no average.
+        DataError: the scores cannot be averaged.
     """
     task, times = done[0].task, [member.times for member in members]
     counted = [own.scores for own, n in zip(done, times, strict=True) for _ in range(n)]

@@ -1,4 +1,4 @@
-"""The events of a study: what each line of events.jsonl says, as a type of its own.
+"""The events of a study: one type for each kind of line of events.jsonl.
 
 The fields of a type are the keys of its line, in this order. A field with a default was not written
 by every version. Keys of a line that its type does not have are ignored.
@@ -16,7 +16,7 @@ from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 from ptal_ray.errors import DataError
 from ptal_ray.space.domain import Scalar
 
-_SPARSE = {"sparse": True}  # of a field that its line has only where it differs from the default
+_SPARSE = {"sparse": True}  # marks a field that is written only if it differs from the default
 _JSON: dict[Any, tuple[str, tuple[type, ...]]] = {
     int: ("a whole number", (int,)), float: ("a number", (int, float)), str: ("a text", (str,)),
     dict: ("an object", (dict,)), tuple: ("a list", (list, tuple)), NoneType: ("null", (NoneType,)),
@@ -25,13 +25,13 @@ _JSON: dict[Any, tuple[str, tuple[type, ...]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One event; `time` in seconds since 1970, `kind` names it in its line."""
+    """One event; `time` in seconds since 1970, `kind` is its name in the file."""
 
     kind: ClassVar[str]
     time: float = field(default_factory=now)
 
     def line(self) -> dict[str, Any]:
-        """The object that is its line."""
+        """The JSON object of its line."""
         said = {f.name: getattr(self, f.name) for f in fields(self) if self._says(f)}
         return {"event": self.kind} | said
 
@@ -46,9 +46,9 @@ class StudyStart(Event):
     Args:
         study: its name.
         method, dataset: their names.
-        features: of the data: "real", "simulated ...".
-        note: what a reader must know of the data and of files from elsewhere.
-        external: of these, what the space says about files from elsewhere.
+        features: kind of features: "real", "simulated ...".
+        note: what a reader must know about the data and about external files.
+        external: the part of the note about external files.
         space: the resolved search space, as in study.json.
         defaults: {"train", "decode"}, the default of every parameter.
         seed: of the searcher and of every trial.
@@ -58,10 +58,10 @@ class StudyStart(Event):
         data_hash: content hash of the feature store.
         searcher, scheduler: their names.
         warm_start: names of the studies whose configurations are evidence.
-        points: how points were drawn anew; "" for those of the store.
+        points: how new points were drawn; "" for those of the store.
         test_videos: their number; None in logs of earlier versions.
-        annotated: {"search", "final"}, ids of the videos whose annotations the runs may see; empty
-            where points supervise.
+        annotated: {"search", "final"}, ids of the videos whose annotations the runs may read; empty
+            for point supervision.
     """
 
     kind = "study"
@@ -94,8 +94,9 @@ class TrialStart(Event):
 
     Args:
         trial: its number.
-        params, arm, cell, fold, seed, stage: as for `Suggestion`; an arm of None is one of its own.
-        from_step: the step of the checkpoint it goes on from; 0 for none.
+        params, arm, cell, fold, seed, stage: as for `Suggestion`; None is an arm with this trial
+            only.
+        from_step: the step of the checkpoint from which it continues; 0 for none.
     """
 
     kind = "trial_start"
@@ -134,7 +135,8 @@ class Report(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialEnd(Event):
-    """A trial ended; `state` is "complete", "pruned" or "failed", `message` says why it failed."""
+    """A trial ended; `state` is "complete", "pruned" or "failed"; `message` is the reason of a
+    failure."""
 
     kind = "trial_end"
     trial: int
@@ -144,7 +146,7 @@ class TrialEnd(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Restart(Event):
-    """The run in the folder `run` lost its process, for `reason`, and was taken up again."""
+    """The run in the folder `run` lost its process, for `reason`, and was started again."""
 
     kind = "restart"
     run: str
@@ -153,7 +155,7 @@ class Restart(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation(Event):
-    """What a search recommends, by its own evidence.
+    """The recommendation of a search, with its evidence.
 
     Args:
         arm: number of the configuration; 0 for the defaults.
@@ -161,12 +163,12 @@ class Recommendation(Event):
         params: its searched train parameters; empty for the defaults.
         decode: all its decode parameters.
         setting: number of that decode setting in the reports of trials; 0 for the default one.
-        verdict: "better", "tie" or "defaults", see `policy.race.Verdict`; "" where the policy does
-            not compare with the defaults.
-        difference: {"mean", "low", "high", "cells"} to the defaults, fractions of mAP; empty where
-            they were not compared.
-        arms: what is believed of each arm, best first: {"arm", "trial", "params", "cells", "mean",
-            "sd", "state"}; empty where the policy has no beliefs.
+        verdict: "better", "tie" or "defaults", see `policy.race.Verdict`; "" if the policy does not
+            compare with the defaults.
+        difference: {"mean", "low", "high", "cells"} to the defaults, fractions of mAP; empty if not
+            compared.
+        arms: posterior of each arm, best first: {"arm", "trial", "params", "cells", "mean",
+            "sd", "state"}; empty if the policy has none.
     """
 
     kind = "recommended"
@@ -180,7 +182,7 @@ class Recommendation(Event):
     arms: tuple[dict[str, Any], ...] = ()
 
     def short(self) -> dict[str, Any]:
-        """Which configuration it is: {"arm", "trial", "params", "decode"}."""
+        """The recommended configuration: {"arm", "trial", "params", "decode"}."""
         return {"arm": self.arm, "trial": self.trial, "params": self.params, "decode": self.decode}
 
 
@@ -194,8 +196,8 @@ class FinalReport(Event):
         run_seed: the seed of the run; None in logs of earlier versions.
         params, decode: every parameter.
         step: the last one.
-        metrics: of its last report; empty where it diverged.
-        detections: a path relative to the study directory; "" or None where it diverged.
+        metrics: of its last report; empty if it diverged.
+        detections: a path relative to the study directory; "" or None if it diverged.
         message: why it diverged.
     """
 
@@ -214,15 +216,15 @@ class FinalReport(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class StudyEnd(Event):
-    """A study ended; it may go on later.
+    """A study ended; it may be continued later.
 
     Args:
         state: "done" or "interrupted".
-        message: why, where something went wrong.
-        verdict, difference, arms: of what is recommended; None before the search recommends.
-        best_trial: the trial of what is recommended; None also for the defaults.
-        recommended: {"arm", "trial", "params", "decode"}; None before the search recommends.
-        best_params, best_decode: parameters of the best trial; of earlier versions alone.
+        message: the reason, if something went wrong.
+        verdict, difference, arms: of the recommendation; None before there is one.
+        best_trial: the trial of the recommended configuration; None also for the defaults.
+        recommended: {"arm", "trial", "params", "decode"}; None before there is a recommendation.
+        best_params, best_decode: parameters of the best trial; only in earlier versions.
     """
 
     kind = "study_end"
@@ -238,7 +240,7 @@ class StudyEnd(Event):
 
     @property
     def recommendation(self) -> Recommendation | None:
-        """What the search recommends; None where it says nothing of it."""
+        """The recommendation in this event; None if it has none."""
         if self.recommended is None:
             return None
         line = {
@@ -265,10 +267,10 @@ KINDS: dict[str, type[Event]] = {
 
 
 def event_of(line: Mapping[str, Any], place: str) -> Event:
-    """The event that a line says.
+    """The event of a line.
 
     Args:
-        line: its object, with numbers that JSON lacks as floats.
+        line: its JSON object, with NaN and infinities as floats.
         place: file and number of the line, for errors.
 
     Raises:
@@ -291,7 +293,7 @@ def event_of(line: Mapping[str, Any], place: str) -> Event:
 
 @cache
 def _parts(name: str) -> dict[str, tuple[tuple[Any, ...], bool]]:
-    """Of each field of a kind: the types it may have, and whether every line has it."""
+    """For each field of a kind: its possible types, and whether it is required."""
     kind = KINDS[name]
     hints = get_type_hints(kind)
     return {

@@ -1,8 +1,8 @@
 """An append-only log of JSON lines: the single source of truth of a study.
 
-`event_types.py` says what its lines hold. Every line is strict JSON. The numbers JSON lacks are
-written as the texts "NaN", "Infinity" and "-Infinity" and become floats again when read, so no
-other text may be one of the three.
+The lines are described in `event_types.py`. Every line is strict JSON. NaN and infinities are
+written as the strings "NaN", "Infinity" and "-Infinity" and become floats again when read, so no
+other string may have one of these values.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _NOT_JSON = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 class EventLog:
-    """Appends to one file; each event is on disk before `append` returns. Safe among threads.
+    """Appends to one file; each event is on disk before `append` returns. Thread-safe.
 
     Args:
-        path: events.jsonl; created, and mended where a killed writer left half a line.
+        path: events.jsonl; created if missing, and repaired if a killed writer left a partial line.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -46,7 +46,8 @@ class EventLog:
         """Adds one event.
 
         Raises:
-            StorageError: the disk is full or gone; the log ends with its last whole line.
+            StorageError: the disk is full or not available; the log ends with its last complete
+                line.
             TypeError: a value is none of None, bool, int, float, str, Path, sequence or mapping.
         """
         line = dumps(event.line()).encode() + b"\n"
@@ -60,7 +61,7 @@ class EventLog:
     def _write(self, file: int, line: bytes, size: int) -> None:
         try:
             if os.write(file, line) == len(line):
-                os.fsync(file)  # some file systems find out only now
+                os.fsync(file)  # some file systems report errors only now
                 return
             problem = os.strerror(errno.ENOSPC)
         except OSError as error:
@@ -71,7 +72,7 @@ class EventLog:
         )
 
     def _mend(self) -> None:
-        """Ends the file with a whole line: a cut one is completed or removed."""
+        """Complete or remove a partial last line."""
         if not self.path.exists():
             return
         data = self.path.read_bytes()
@@ -88,17 +89,17 @@ class EventLog:
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
-    """`value` as strict JSON; see the head of this module for NaN and infinities.
+    """`value` as strict JSON; see the docstring of this module for NaN and infinities.
 
     Args:
         value: mappings, sequences, numbers (NumPy's too), texts, paths, None.
-        indent: spaces a level, or None for one line.
+        indent: spaces per level, or None for one line.
     """
     return json.dumps(_plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
 
 
 def loads(text: str | bytes) -> Any:
-    """What `dumps` wrote.
+    """The value that `dumps` wrote.
 
     Raises:
         ValueError: not JSON.
@@ -109,11 +110,11 @@ def loads(text: str | bytes) -> Any:
 def read_events(path: str | Path) -> list[Event]:
     """All events of a log, oldest first.
 
-    A last line that a killed writer left unfinished is left out and named in a logged warning.
+    A partial last line of a killed writer is ignored; a warning with its place is logged.
 
     Raises:
-        DataError: no such file, a line before the last is damaged, or one says no event that this
-            version knows.
+        DataError: the file is missing, a line before the last is damaged, or a line has an event
+            that this version does not know.
     """
     path = Path(path)
     if not path.is_file():
@@ -128,7 +129,7 @@ def read_events(path: str | Path) -> list[Event]:
 
 
 def parse_events(lines: Iterable[bytes], path: Path, first: int = 1) -> list[Event]:
-    """The events of whole lines of a log.
+    """The events of complete lines of a log.
 
     Args:
         lines: without their ends.
@@ -136,7 +137,7 @@ def parse_events(lines: Iterable[bytes], path: Path, first: int = 1) -> list[Eve
         first: number of the first of these lines.
 
     Raises:
-        DataError: a line is damaged, or says no event that this version knows.
+        DataError: a line is damaged, or has an event that this version does not know.
     """
     return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, first)]
 
@@ -155,7 +156,7 @@ def _plain(value: Any) -> Any:
 
 
 def _numbers(value: Any) -> Any:
-    """The inverse of `_plain` for the numbers that JSON lacks."""
+    """The inverse of `_plain` for NaN and infinities."""
     if isinstance(value, dict):
         return {k: _numbers(v) for k, v in value.items()}
     if isinstance(value, list):

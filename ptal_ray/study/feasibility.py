@@ -1,7 +1,6 @@
-"""What makes a run, or a whole study, impossible: known from its space and its data, before the
-first trial.
+"""Checks before the first trial, from space and data, that the runs of a study are possible.
 
-A trial raises the same errors, from the same functions, where it meets them."""
+A trial calls the same functions and raises the same errors."""
 
 from __future__ import annotations
 
@@ -28,20 +27,21 @@ from ptal_ray.training.selection import check_instances, check_selection
 from ptal_ray.training.stage_cache import check_folder
 from ptal_ray.training.supervision import split_ids, visible_ids
 
-DRAWN = 200  # configurations of a space that are looked at, beside the ends of its domains
+DRAWN = 200  # random configurations that are checked, besides the ends of the domains
 
 
 def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[PtalError]:
-    """Why a study cannot be done, each once, what concerns the whole of it first.
+    """The reasons why a study is not possible, without duplicates, those of the whole study first.
 
-    Looks at the trials, at the final runs of the defaults on the whole training split, without a
-    test split at every fold of the training split, and at the values that a trial may be given.
-    Reads no feature and loads no model.
+    Checks the trials, the final runs of the defaults on the whole training split (without a test
+    split: every fold of the training split), and the values that a trial may get. Reads no features
+    and loads no model.
 
     Args:
         study: what would run.
         store: its data.
-        values: look at the values too: False for a study that has begun, which keeps them.
+        values: whether to check the values too; False for a study that has started, which keeps
+            them.
     """
     space, workers = study.space, study.space.resources.workers
     for field in fields(space.train_params()):
@@ -65,18 +65,18 @@ def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[
 
 
 def _fold_problems(study: Study, store: FeatureStore) -> Iterator[PtalError]:
-    """What the folds lack on which all figures rest where there is no test split."""
+    """Problems of the folds that all results are based on if there is no test split."""
     for fold in range(study.num_folds):
         for error in _data_problems(trial_config(study, {}, fold=fold), store):
             yield type(error)(f"fold {fold} of {study.num_folds}: {error}")
 
 
 def remarks(study: Study, asked: int) -> list[str]:
-    """What of a study will not be as its space and its flags say, though it can be done.
+    """Differences between a study and its space and flags that do not make it impossible.
 
     Args:
-        study: what would run, with no more trials than it has configurations.
-        asked: the trials that were asked for.
+        study: the study, with at most as many trials as it has configurations.
+        asked: the requested number of trials.
     """
     space, trials, found = study.space, study.num_trials, []
     if trials < asked:
@@ -100,7 +100,7 @@ def remarks(study: Study, asked: int) -> list[str]:
 
 
 def run_problems(config: TrialConfig, store: FeatureStore, workers: int = 1) -> list[PtalError]:
-    """Why one run cannot be done.
+    """The reasons why a run is not possible.
 
     Args:
         config: the run.
@@ -114,7 +114,7 @@ def run_problems(config: TrialConfig, store: FeatureStore, workers: int = 1) -> 
 
 
 def _data_problems(config: TrialConfig, store: FeatureStore) -> list[PtalError]:
-    """Why a run could not be done whatever its parameters: what its splits lack."""
+    """The reasons why a run is not possible with any parameters: problems of its splits."""
     method = load(config.method)
     hp = with_values(method.train_params, config.train)
     if config.points and method.supervision != "point":
@@ -139,7 +139,7 @@ def _data_problems(config: TrialConfig, store: FeatureStore) -> list[PtalError]:
 
 
 def demand(found: list[PtalError]) -> None:
-    """Raises all problems as one error, of the kind of the first.
+    """Raise all problems as one error, of the type of the first.
 
     Raises:
         PtalError: there are any.
@@ -155,10 +155,10 @@ def _check_teaching(
     method: AnyMethod,
     hp: TrainParams,
 ) -> None:
-    """Says whether a method finds anything to learn from in the videos `fit`.
+    """Check that a method has something to learn from in the videos `fit`.
 
     Raises:
-        DataError: it does not.
+        DataError: it has not.
     """
     seen, labelled = visible_ids(store, fit, method, hp)
     if method.supervision == "point":
@@ -178,10 +178,10 @@ def _check_parameters(
     workers: int,
     videos: Callable[[str], int],
 ) -> None:
-    """What of a run depends on its parameters: of the method itself, then of the stage before.
+    """Check what depends on the parameters of a run: for the method, then for its earlier stages.
 
     Raises:
-        ConfigError, DataError: a trial with them cannot run.
+        ConfigError, DataError: a trial with these parameters cannot run.
     """
     method = load(config.method)
     if method.check is not None:
@@ -209,7 +209,8 @@ def _videos(store: FeatureStore, fit: tuple[str, ...], hp: TrainParams) -> Calla
 def _value_problems(
     config: TrialConfig, domains: Mapping[str, Domain], store: FeatureStore, workers: int
 ) -> Iterator[PtalError]:
-    """Why a run with its own values, or with others that the domains hold, could not be done."""
+    """The reasons why a run with its own values, or with other values in the domains, is not
+    possible."""
     kind = load(config.method).train_params
     base = with_values(kind, config.train)
     fit, _ = split_ids(store, config, base)
@@ -227,8 +228,8 @@ def _value_problems(
 def _configurations(
     domains: Mapping[str, Domain],
 ) -> Iterator[tuple[dict[str, Scalar], Collection[str]]]:
-    """Configurations of a space, and which of their parameters are new in them: one in the middle,
-    all ends and options of each domain, then some at random."""
+    """Configurations of a space, and the parameters that are new in each: one in the middle, all
+    ends and options of each domain, then some at random."""
     middle = {name: domain.sample(0.5) for name, domain in domains.items()}
     yield middle, middle
     if not middle:

@@ -1,4 +1,4 @@
-"""The runs after a search: what each is and what it leaves behind."""
+"""The runs after a search and their files."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class FinalConfig:
         role: "reselect" or "test"; without a test split "fold" and "deploy", see `untested.py`.
         arm: "candidate1", ... (best first) for reselect; else "best" and "default".
         seed: the repeat: 0, 1, ..., of role "fold" the fold; the run itself is seeded with the
-            study's seed + 1 + this number, so that a configuration is never judged again by the
-            seed that selected it.
+            study's seed + 1 + this number, so that a configuration is not evaluated with the seed
+            that selected it.
         config: what to train.
     """
 
@@ -36,13 +36,13 @@ class FinalConfig:
 
     @property
     def folder(self) -> str:
-        """Where its files lie in the study directory."""
+        """The folder of its files, relative to the study directory."""
         repeat = "fold" if self.role == "fold" else "seed"
         return f"final/{self.arm}_{repeat}{self.seed}"
 
     @property
     def deployable(self) -> bool:
-        """Whether it leaves a model file: it is trained on the whole training split."""
+        """Whether it writes a model file: if it is trained on the whole training split."""
         return self.role in ("test", "deploy")
 
 
@@ -53,7 +53,7 @@ def final_event(
 
     Args:
         directory: the study directory.
-        run: what ran.
+        run: the run.
         report: its last report.
         detections: of the scored videos, by id; written in the ActivityNet layout.
     """
@@ -68,7 +68,7 @@ def final_event(
 
 
 def diverged_event(run: FinalConfig, message: str) -> FinalReport:
-    """The event of a run that diverged: no metrics, and why."""
+    """The event of a run that diverged: the reason, and no metrics."""
     return FinalReport(
         **_ran(run), decode=run.config.decode, step=run.config.report_steps[-1], metrics={},
         message=message,

@@ -47,7 +47,7 @@ def parse(argv: Sequence[str] | None, description: str = "") -> argparse.Namespa
 
 
 def _add_what(add: Callable[..., Any]) -> None:
-    """The flags that say what is searched."""
+    """Add the flags for what is searched."""
     add("space", nargs="?", metavar="NAME_OR_YAML", help="name or file of a search space")
     add(
         "--num-trials",
@@ -90,7 +90,7 @@ def _add_what(add: Callable[..., Any]) -> None:
 
 
 def _add_how(add: Callable[..., Any]) -> None:
-    """The flags that say where it runs, what it keeps and what it prints."""
+    """Add the flags for where it runs, what it keeps and what it prints."""
     add(
         "--max-concurrent",
         type=int,

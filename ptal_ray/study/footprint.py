@@ -1,4 +1,4 @@
-"""How much room the files of a study take, known before it starts."""
+"""The disk space that the files of a study need, estimated before it starts."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ptal_ray.study.untested import runs_after, runs_again
 from ptal_ray.training.scoring import score_videos, whole_videos
 from ptal_ray.training.supervision import fold
 
-PER_TENSOR_BYTES = 310  # what torch.save writes around each: names, alignment, a directory entry
+PER_TENSOR_BYTES = 310  # overhead of torch.save per tensor: names, alignment, a directory entry
 PER_CHECKPOINT_BYTES = 3000  # the configuration and torch's own records
-PER_ARRAY_BYTES = 256  # what np.savez writes around each
+PER_ARRAY_BYTES = 256  # overhead of np.savez per array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +30,13 @@ class Footprint:
 
     Args:
         checkpoint: of one checkpoint with the defaults of the space: parameters, two moments of
-            Adam, the average of weights and pseudo-labels that are refreshed.
+            Adam, the average of the weights and refreshed pseudo-labels.
         scores: of the cached scores of one trial, estimated from one video.
-        checkpoints: that lie there at once at most: those kept, two for every trial at a time, as
-            a new one replaces the old one whole, and the final runs.
-        trials: whose scores are kept.
+        checkpoints: the largest number at one time: those kept, two for every concurrent trial (a
+            new one is complete before the old one is removed), and those of the final runs.
+        trials: number of trials whose scores are kept.
         model: bytes of one model file.
-        models: that are kept, one a run on the whole training split.
+        models: number of model files, one per run on the whole training split.
     """
 
     checkpoint: int
@@ -48,7 +48,7 @@ class Footprint:
 
     @property
     def most(self) -> int:
-        """Bytes on disk at once, at most."""
+        """The largest number of bytes on disk at one time."""
         made = self.checkpoints * self.checkpoint + self.trials * self.scores
         return made + self.models * self.model
 
@@ -61,7 +61,7 @@ class Footprint:
 
 
 def footprint(study: Study, store: FeatureStore, concurrent: int) -> Footprint:
-    """Builds the model of the defaults on the CPU and scores one video with it.
+    """Estimate from the model of the defaults, built on the CPU, and its scores of one video.
 
     Args:
         study: what would run.
@@ -88,10 +88,10 @@ def footprint(study: Study, store: FeatureStore, concurrent: int) -> Footprint:
 
 
 def check_room(need: Footprint, directory: Path) -> int:
-    """Free bytes where `directory` lies or will lie.
+    """Free bytes on the file system of `directory`, which need not exist yet.
 
     Raises:
-        ConfigError: what the study there still needs does not fit.
+        ConfigError: the rest of the study needs more.
     """
     place = next(path for path in (directory, *directory.parents) if path.exists())
     free = shutil.disk_usage(place).free
@@ -105,7 +105,7 @@ def check_room(need: Footprint, directory: Path) -> int:
 
 
 def size(number: int) -> str:
-    """Bytes for a person: "12.3 MB"."""
+    """Bytes as text: "12.3 MB"."""
     value, unit = float(number), "B"
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if value < 1000 or unit == "TB":
@@ -131,7 +131,7 @@ def _model_bytes(model: nn.Module) -> int:
 def _label_bytes(
     method: AnyMethod, model: nn.Module, hp: TrainParams, store: FeatureStore, ids: tuple[str, ...]
 ) -> int:
-    """Of the labels of all videos, from those of the first."""
+    """Bytes of the labels of all videos, estimated from those of the first."""
     if method.refresh is None:
         return 0
     split = PackedSplit(store, ids, torch.device("cpu"), resample_to=hp.resample_to)
@@ -143,7 +143,7 @@ def _label_bytes(
 def _score_bytes(
     method: AnyMethod, model: nn.Module, hp: TrainParams, store: FeatureStore, ids: tuple[str, ...]
 ) -> int:
-    """Of the scores of all videos, from those of the first and the lengths."""
+    """Bytes of the scores of all videos, estimated from those of the first and the lengths."""
     split = PackedSplit(store, ids[:1], torch.device("cpu"), resample_to=hp.resample_to)
     arrays = score_videos(method, model, split, hp)[0].arrays.values()
     lengths = [1 if hp.resample_to else store.length(i) for i in ids]

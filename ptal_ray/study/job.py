@@ -1,8 +1,8 @@
-"""One training run on its way to the process that trains it, and what that process does with it.
+"""A training run as it is sent to a process, and its execution there.
 
-A checkpoint always has its report beside it, and a report that never reached the driver is sent
-again. Process and driver may be on machines that share no file system: then the data has an origin
-that every machine knows, and the study a remote storage.
+A checkpoint always has its report beside it, and a report that did not reach the driver is sent
+again. Process and driver may be on machines without a shared file system. Then the data has an
+origin that every machine can read, and the study a remote storage.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from ptal_ray.training.decoding import write_scores
 from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 
-STANDBY = ""  # in place of a job: keep the process and its workers for a job that is not known yet
+STANDBY = ""  # instead of a job: keep the process and its workers for a later job
 STANDBY_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What to train, where its files go, and since when the driver waits for it.
+    """A configuration to train, the folder of its files, and the time of the request.
 
     Args:
-        config: what to train; `store` is a path on the driver's machine.
+        config: the configuration; `store` is a path on the driver's machine.
         directory: of the study, absolute, on all machines that share a file system.
         folder: of this run, relative to it.
-        reported_step: the last step whose report the driver has; 0 for none.
+        reported_step: the last step that the driver has a report of; 0 for none.
         asked_at: seconds since 1970.
         final: (role, arm, seed) of a run after the search; None for a search trial.
-        remote: s3:// address of the study; "" where `directory` is all there is.
-        source: where any machine finds the data, as `data.datasets.origin` says.
+        remote: s3:// address of the study; "" if it has only `directory`.
+        source: origin of the data for any machine, see `data.datasets.origin`.
         data_hash: content hash of the data; "" trusts the path in `config`.
     """
 
@@ -76,7 +76,7 @@ class Job:
 
     @property
     def run(self) -> FinalConfig:
-        """The final run this is."""
+        """This job as a final run."""
         assert self.final is not None
         role, arm, seed = self.final
         return FinalConfig(role=role, arm=arm, seed=seed, config=self.config)
@@ -95,24 +95,24 @@ class Job:
 
 
 def stand_by() -> StandBy:
-    """Waits a moment for a job."""
+    """Wait a moment; the result of a process that waits for a job."""
     time.sleep(STANDBY_S)
     return StandBy()
 
 
 def unfinished(folder: Path) -> list[Path]:
-    """The files of a run that a killed process had not finished."""
+    """Partial files of a run that a killed process left."""
     names = (CHECKPOINT, REPORT, SCORES, DETECTIONS)
     return [file for name in names for file in folder.glob(f".{name}.*")]
 
 
 class JobRun:
-    """A job in the process that trains it: from its checkpoint, report by report, to its end.
+    """A job in the process that trains it, from its checkpoint to its end.
 
     Args:
-        job: what to do.
+        job: the job.
         device: "cpu", "cuda" or "cuda:k".
-        rank, world_size: as for `Trial`; rank 0 alone writes files.
+        rank, world_size: as for `Trial`; only rank 0 writes files.
     """
 
     def __init__(self, job: Job, device: str, rank: int = 0, world_size: int = 1) -> None:
@@ -121,8 +121,8 @@ class JobRun:
         self._note = ""
 
     def advance(self) -> Result:
-        """The next report, with a note where a damaged checkpoint was passed over; a failure is an
-        error that trying again would repeat."""
+        """The next report, with a note if a damaged checkpoint was ignored, or an error that a
+        retry would repeat."""
         try:
             with full_storage_named(self.job.study_directory):
                 if self.trial is None:
@@ -145,7 +145,7 @@ class JobRun:
         if self.job.files.report() is not None:
             try:
                 trial.load(self.job.path / CHECKPOINT)
-            except DataError:  # training again costs time alone
+            except DataError:  # training again only takes time
                 self._note = f"{CHECKPOINT} was damaged or of another version; from the start"
         if self.rank == 0:
             for file in unfinished(self.job.path):

@@ -1,9 +1,9 @@
-"""The files of a study's driver, mirrored to a remote storage while it runs, and brought back.
+"""Mirrors the files of a study's driver to a remote storage while it runs, and downloads them.
 
-The runs of a study send their own files; see `run_folder`. One driver at a time: driver.json says
-which. Two that start within the same second on two machines can both get past that; the one that
-finds the other's name there later stops. A write that S3 refuses where the file exists
-(`If-None-Match: *`) would close that second, but Arrow's client, up to version 25, cannot send it.
+Runs upload their own files; see `run_folder`. Only one driver may run a study; its name is in
+driver.json. Two drivers that start within the same second on two machines can both pass this check;
+the one that later finds the other's name in the file stops. A conditional write (`If-None-Match:
+*`) would prevent this, but Arrow's client, up to version 25, cannot send it.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from ptal_ray.study.study import Study
 LOG = "events.jsonl"
 BESIDE = ("study.json", "optuna.journal", "mlflow_state.json")
 DRIVER = "driver.json"
-PAUSE_S = 1.0  # between looks at the files
-BEAT_S = 10.0  # between signs of life
-SILENCE_S = 25.0  # a driver on another machine that gives none for so long is dead
+PAUSE_S = 1.0  # between checks of the files
+BEAT_S = 10.0  # between heartbeats
+SILENCE_S = 25.0  # a driver on another machine without a heartbeat for so long is dead
 _FINAL = re.compile(r"final/\w+/detections\.json")
 
 
 def check_out(remote: Folder) -> Path:
-    """The directory of a study on this machine, as far as the study has come.
+    """The directory of a study on this machine, in its newest state.
 
-    That is what lies at `remote`, unless the directory is here already and is further, because a
-    killed driver could not send its last events.
+    The newest state is at `remote`, unless this machine has a directory with more events, because a
+    killed driver could not upload its last ones.
 
     Raises:
-        ConfigError: there is no study, or both went on from the same event.
+        ConfigError: there is no study, or both continued differently from the same event.
         StorageError: it cannot be read.
     """
     directory = remote.here
@@ -58,17 +58,17 @@ def check_out(remote: Folder) -> Path:
     for name in (*BESIDE, *filter(_FINAL.fullmatch, remote.names())):
         if not (remote / name).pull(directory / name):
             (directory / name).unlink(missing_ok=True)
-    (remote / LOG).pull(log)  # last: with it the directory counts
+    (remote / LOG).pull(log)  # last, because it marks the directory as complete
     return directory
 
 
 class Mirror:
-    """Keeps the files of a study's driver up to date at its address; nothing without one.
+    """Keeps the files of a study's driver up to date at its address; does nothing without one.
 
     Args:
-        study: being run by this process.
+        study: the study that this process runs.
 
-    `lost` says that another driver took the study over.
+    `lost` is set when another driver has taken over the study.
     """
 
     def __init__(self, study: Study) -> None:
@@ -86,7 +86,7 @@ class Mirror:
         self._thread = threading.Thread(target=self._follow, name="mirror", daemon=True)
 
     def start(self) -> None:
-        """Claims the study and begins to follow it.
+        """Register as the driver of the study and start to mirror it.
 
         Raises:
             ConfigError: another process runs this study, or the storage cannot be used.
@@ -106,8 +106,8 @@ class Mirror:
         self._thread.start()
 
     def close(self) -> str:
-        """Sends what is left and ends; returns a line on what could not be sent, or ""."""
-        if not self._place.remote or self._thread.ident is None:  # it never began
+        """Upload the rest and end; returns a line about files that could not be uploaded, or ""."""
+        if not self._place.remote or self._thread.ident is None:  # it was never started
             return ""
         self._stop.set()
         self._thread.join()
@@ -135,11 +135,11 @@ class Mirror:
             began = time.monotonic()
             self._try()
             took = time.monotonic() - began
-            # A long log is not sent all the time, but signs of life are due.
+            # A long log is not sent at every check, but heartbeats are.
             self._stop.wait(min(max(PAUSE_S, 4 * took), BEAT_S / 2))
 
     def _try(self) -> None:
-        """One round; a storage that is away is tried again in the next."""
+        """One round; if the storage is not available, the next round retries."""
         try:
             if time.monotonic() >= self._beat_at:
                 self._beat()
@@ -149,7 +149,8 @@ class Mirror:
             self._trouble = str(error)
 
     def _send(self) -> None:
-        """Sends what changed: the log before the files that follow it, but read after them."""
+        """Upload changed files. The log is uploaded before the files derived from it, but read
+        after them."""
         files = {name: data for name in (*BESIDE, LOG) if (data := self._changed(name))}
         for name in sorted(files, key=lambda name: name != LOG):
             (self._place / name).write(files[name][0])
@@ -180,7 +181,8 @@ class Mirror:
         return all(found.get(key) == value for key, value in self._me.items())
 
     def _lives(self, text: bytes) -> bool:
-        """Whether the driver that wrote `text` still runs; takes a while if it was elsewhere."""
+        """Whether the driver that wrote `text` still runs; waits for a heartbeat if it is
+        elsewhere."""
         found = _parsed(text)
         if found.get("host") == self._me["host"]:
             return _runs(int(found.get("pid", 0)), found.get("started"))
@@ -205,7 +207,7 @@ def _who(text: bytes) -> str:
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
-    """What a driver wrote; nothing of a damaged file."""
+    """The content that a driver wrote; empty for a damaged file."""
     try:
         found = json.loads(text)
     except ValueError:

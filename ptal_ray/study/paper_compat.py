@@ -1,8 +1,8 @@
-"""Selection on the test split, as tables of papers have it, and what that gains.
+"""Selection on the test split, as in tables of papers, and by how much it raises results.
 
-A trial of such a study trains as always and is scored twice at every report: on its selection fold
-and on the test split. The search maximises the second, with the decode parameters that the test
-split likes best. What the first would have chosen in the same study is tested beside it.
+A trial of such a study trains as usual and is scored twice at every report: on its selection fold
+and on the test split. The search maximises the mAP on the test split, with the decode parameters
+that are best there. The configuration that the selection fold would have chosen is tested too.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from ptal_ray.study.view import StudyView, TrialView
 from ptal_ray.training.config import DECODE_SETTING, TEST_AS_VALIDATED
 from ptal_ray.training.decoding import decode_settings
 
-VALIDATED = "validated"  # arm of the test runs of what validation would have chosen
+VALIDATED = "validated"  # arm of the test runs of the configuration that validation would choose
 
 
 @dataclass(frozen=True, kw_only=True)
 class Habit:
-    """What selecting on the test split gains; fractions of test mAP.
+    """The gain from selecting on the test split; fractions of test mAP.
 
     Args:
-        chosen, validated: trials that the test split and the selection fold choose.
-        read: what the test split says of the one, with the decode parameters that it likes best.
-        honest: what it says of the other, with those that the selection fold likes best.
-        tested: the first minus the second in their test runs; None before both have some.
+        chosen, validated: the trials selected by the test split and by the selection fold.
+        read: test mAP of `chosen` with the decode parameters that are best on the test split.
+        honest: test mAP of `validated` with those that are best on the selection fold.
+        tested: `chosen` minus `validated` in their test runs; None before both have some.
     """
 
     chosen: int
@@ -51,10 +51,10 @@ class Habit:
 
 
 def check_protocol(space: SearchSpace, protocol: str) -> None:
-    """Keeps the test split sealed unless both the space and the flag say otherwise.
+    """Check that the space and the flag agree on whether the test split is sealed.
 
     Raises:
-        ConfigError: one of them alone does, or the policy compares on folds.
+        ConfigError: only one of them opens it, or the policy compares on folds.
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"--protocol {protocol}: unknown; allowed are {', '.join(PROTOCOLS)}")
@@ -83,7 +83,7 @@ def on_test(view: StudyView) -> bool:
 
 
 def validated(view: StudyView) -> TrialView | None:
-    """The complete trial that the selection fold says is best; None before there is one."""
+    """The complete trial that is best on the selection fold; None before there is one."""
     done = [t for t in view.trials if t.state == "complete" and t.finite]
     return max(done, key=lambda t: (t.reports[-1].metrics["val/mAP_avg"], -t.number), default=None)
 
@@ -97,7 +97,7 @@ def validated_decode(space: SearchSpace, trial: TrialView) -> dict[str, Scalar]:
 
 
 def habit(view: StudyView) -> Habit | None:
-    """What the habit gains in a study; None for one with a sealed test split, or too early."""
+    """The gain in a study; None with a sealed test split, or without enough results."""
     honest = validated(view) if on_test(view) else None
     if honest is None:
         return None
@@ -113,5 +113,5 @@ def habit(view: StudyView) -> Habit | None:
 
 
 def remark(view: StudyView) -> str:
-    """What every table of a study says beside its figures; "" for a sealed test split."""
+    """The note for every table of a study; "" for a sealed test split."""
     return "selected on the test split" if on_test(view) else ""

@@ -1,4 +1,4 @@
-"""What a study asks of a policy: which run is next, which one stops, and what is recommended."""
+"""The interface of a policy: it chooses the next run, stops runs, and recommends."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Suggestion:
     """A search trial.
 
     Args:
-        params: searched train parameters; empty values stay at their default.
+        params: searched train parameters; missing ones have their default.
         arm: number of the configuration; 0 for the defaults. Trials of one arm differ in `cell`.
-        cell: which of the runs of its arm; says fold and seed.
+        cell: number of the run within its arm; determines fold and seed.
         fold: part of the training split to score on; None for the one of `selection.val_fraction`.
         seed: of the run.
-        stage: why it runs: "search", or "screen", "race" and "gate" of a race.
+        stage: "search", or in a race "screen", "race" or "gate".
     """
 
     params: dict[str, Scalar]
@@ -37,33 +37,33 @@ class Policy(Protocol):
     reselects: bool  # whether the best trials are trained again before one is recommended
 
     def restore(self, view: StudyView) -> None:
-        """Takes the trials of an interrupted run; called once, before all others."""
+        """Take the trials of an interrupted run; called once, before all other methods."""
 
     def spend(self, share: float) -> None:
-        """Takes which share of the time, or of the GPU hours, allowed for the search is spent."""
+        """Take the fraction of the time, or of the GPU hours, of the search that is used."""
 
     def suggest(self, number: int) -> Suggestion | None:
-        """The next trial; None where there is none, or (see `waiting`) not yet."""
+        """The next trial; None if there is none, or (see `waiting`) not yet."""
 
     @property
     def waiting(self) -> bool:
-        """Whether the end of running trials may bring more."""
+        """Whether more trials may follow once running ones have ended."""
 
     def report(self, number: int, step: int, objective: float) -> bool:
-        """Takes the objective of a trial at a report step; whether to stop it."""
+        """Take the objective of a trial at a report step; returns whether to stop it."""
 
     def finish(self, number: int, state: str, settings: tuple[float, ...], step: int) -> None:
-        """Takes the end of a trial.
+        """Take the end of a trial.
 
         Args:
-            number: which.
+            number: number of the trial.
             state: "complete", "pruned" or "failed".
             settings: objectives of all decode settings at its last report, the default first.
             step: of its last report; 0 for none.
         """
 
     def annotate(self, number: int, **attributes: Scalar) -> None:
-        """Takes facts about a trial that are shown and not searched."""
+        """Take facts about a trial that are displayed, not searched."""
 
     def recommend(self, view: StudyView) -> Recommendation | None:
-        """What the search recommends; None where no trial reached its last report."""
+        """The recommendation; None if no trial reached its last report."""

@@ -1,4 +1,4 @@
-"""Where a result came from: code, versions and hardware."""
+"""The origin of a result: code, versions and hardware."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def provenance() -> dict[str, Any]:
 
 
 def git_commit() -> str:
-    """Hash of this package's checkout, "-dirty" where files differ; "" outside of one."""
+    """Commit hash of this package's checkout, with "-dirty" if files differ; "" outside of one."""
     here = Path(__file__)
     if _git(here.parent, "ls-files", here.name) != here.name:
         return ""  # installed as a wheel, maybe inside somebody else's repository
@@ -64,7 +64,7 @@ def _git(folder: Path, *arguments: str) -> str:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return ""  # no git here: the versions still say what ran
+        return ""  # no git; the versions still identify the code
     return done.stdout.strip() if done.returncode == 0 else ""
 
 

@@ -1,4 +1,4 @@
-"""The newest studies of a folder, and how far each is, without reading their whole logs."""
+"""The newest studies of a folder and their states, without reading their whole logs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class RecentStudy:
 
     Args:
         name: of the study.
-        directory: where it lies.
+        directory: its directory.
         space: name of its search space.
-        method: it searches.
-        dataset: it searches on.
+        method: the searched method.
+        dataset: its dataset.
         state: "done", "interrupted", "unfinished" (running, or killed), or "not started".
     """
 
@@ -35,7 +35,7 @@ class RecentStudy:
 
 
 def recent_studies(storage: Path, most: int) -> list[RecentStudy]:
-    """The `most` newest studies of a folder, newest first; what is no study is left out."""
+    """The `most` newest studies of a folder, newest first; other entries are ignored."""
     found = sorted(storage.glob("*/study.json"), key=lambda path: -path.stat().st_mtime)
     studies: list[RecentStudy] = []
     for path in found:
@@ -62,7 +62,7 @@ def _study(path: Path) -> RecentStudy | None:
 
 
 def _state(log: Path) -> str:
-    """What the last event of a log says."""
+    """The state in the last event of a log."""
     if not log.exists():
         return "not started"
     with log.open("rb") as file:

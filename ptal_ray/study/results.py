@@ -1,6 +1,6 @@
-"""What the process of a run tells the driver: a report, that the run failed, or that it stands by.
+"""The results that the process of a run sends to the driver: a report, a failure, or StandBy.
 
-Tune carries them as flat dictionaries and adds keys of its own; report.json holds them too.
+Tune passes them on as flat dictionaries and adds its own keys; report.json has them too.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Reported:
         step, objective, metrics, decode, seconds, settings, losses: as for `TrialReport`.
         to_first_step_s: from the start of the run to its first step; None where not measured.
         done: it was the last one.
-        event: of a final run, whose time counts from when the driver has it.
-        note: what went wrong on the way; "" for nothing.
+        event: of a final run; its time is set when the driver receives it.
+        note: a problem that did not end the run; "" for none.
     """
 
     step: int
@@ -57,12 +57,12 @@ class Reported:
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """A job cannot go on, however often it is tried.
+    """A job cannot continue, and a retry would fail too.
 
     Args:
-        message: why.
-        halt: a key of `HALTS` where others would meet it too: there is no place for files, or the
-            data has changed; "" for a fault of this job.
+        message: the reason.
+        halt: a key of `HALTS` if other jobs would fail too: files cannot be stored, or the data has
+            changed; "" for a fault of this job.
         note: as for `Reported`.
     """
 
@@ -79,7 +79,7 @@ class Failed:
 
 @dataclass(frozen=True, kw_only=True)
 class StandBy:
-    """A process has waited a moment for a job; no report."""
+    """A process has waited a moment for a job; not a report."""
 
     note: ClassVar[str] = ""
     done: ClassVar[bool] = False
@@ -93,7 +93,7 @@ Result = Reported | Failed | StandBy
 
 
 def result_of(plain: Mapping[str, Any]) -> Result | None:
-    """The result that a dictionary says; None where it is none. Keys of others are ignored."""
+    """The result in a dictionary; None if it has none. Unknown keys are ignored."""
     if "failed" not in plain:
         return None
     if plain.get("standby"):

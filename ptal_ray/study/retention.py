@@ -1,4 +1,4 @@
-"""Which trials of a study keep their checkpoint: those that run, and the best that completed."""
+"""Removes checkpoints: only running trials and the best complete ones keep theirs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from ptal_ray.study.view import StudyView, TrialView
 
 
 class Retention:
-    """Removes the checkpoints that a study does not keep, here and in its remote storage.
+    """Removes the checkpoints that a study does not keep, on this machine and in its remote
+    storage.
 
     Args:
-        study: says how many complete trials keep theirs.
-        view: its events so far; what a killed driver did not remove any more is removed now.
+        study: determines how many complete trials keep theirs.
+        view: its events so far; checkpoints that a killed driver did not remove are removed now.
 
     Raises:
         StorageError: the storage cannot be reached.
@@ -30,7 +31,7 @@ class Retention:
                 study.run_folder(number).forget()
 
     def ended(self, number: int, objective: float | None) -> None:
-        """A trial ended; `objective` is its last one, or None if it is not complete.
+        """Take the end of a trial; `objective` is its last one, or None if it is not complete.
 
         Raises:
             StorageError: the storage cannot be reached.
@@ -40,7 +41,7 @@ class Retention:
             self._study.run_folder(dropped).forget()
 
     def _dropped_by(self, number: int, objective: float | None) -> int | None:
-        """The trial that loses its checkpoint by the end of this one."""
+        """The trial that loses its checkpoint when this one ends."""
         if objective is None:
             return number
         self._kept = sorted([*self._kept, (-objective, number)])

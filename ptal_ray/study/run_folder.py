@@ -1,6 +1,6 @@
-"""The files of one run: on this machine and, where its study has one, in a remote storage.
+"""The files of one run: on this machine and, if its study has one, in a remote storage.
 
-The folder of a run is all that survives a kill: report.json is written, and sent, before
+Only the folder of a run survives a kill. report.json is written, and uploaded, before
 checkpoint.pt, so a checkpoint always has its report beside it.
 """
 
@@ -23,10 +23,10 @@ _STATE = (REPORT, CHECKPOINT)
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run keeps its files.
+    """The folder of a run.
 
     Args:
-        place: where every machine that works on the study finds them.
+        place: the folder that all machines of the study can read.
     """
 
     place: Folder
@@ -37,20 +37,20 @@ class RunFolder:
         return self.place.here
 
     def report(self) -> Reported | None:
-        """The report that was saved here with a checkpoint, if there is one."""
+        """The report saved on this machine with a checkpoint, if any."""
         if not self._has_state():
             return None
         return _reported((self.path / REPORT).read_text("utf-8"))
 
     def has_checkpoint(self) -> bool:
-        """Whether the run can go on from a checkpoint."""
+        """Whether the run can continue from a checkpoint."""
         return self._has_state() or self._remote_step() > 0
 
     def agree(self, rank: int, world_size: int) -> None:
-        """Every worker of a run has the same checkpoint here afterwards, the newest there is.
+        """Give every worker of a run the newest checkpoint on its machine.
 
-        That is the one in the remote storage, unless the first worker's machine has a later one,
-        which a killed process could not send; it is sent now.
+        The newest one is in the remote storage, unless the first worker's machine has a later one
+        that a killed process could not upload; it is uploaded now.
 
         Raises:
             StorageError: the storage cannot be read or written.
@@ -68,7 +68,7 @@ class RunFolder:
             self._pull()
 
     def send(self, *names: str) -> None:
-        """Copies those of the named files that exist to the remote storage, in this order.
+        """Copy the named files, if they exist, to the remote storage, in this order.
 
         Raises:
             StorageError: it cannot be written.
@@ -76,13 +76,13 @@ class RunFolder:
         self.place.send(*names)
 
     def leave(self) -> None:
-        """Removes from this machine what it holds only to train a run that lies elsewhere too."""
+        """Remove from this machine the files of a run that are also in the remote storage."""
         if self.place.remote:
             for name in (CHECKPOINT, SCORES):
                 (self.path / name).unlink(missing_ok=True)
 
     def forget(self) -> None:
-        """Removes the checkpoint and its report, everywhere.
+        """Remove the checkpoint and its report, on this machine and in the remote storage.
 
         Raises:
             StorageError: the storage cannot be reached.

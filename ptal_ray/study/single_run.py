@@ -1,4 +1,4 @@
-"""One trial here, without Ray: its configuration, its folder and its lines."""
+"""One trial without Ray: its configuration, its folder and its printed lines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 from ptal_ray.training.whole_split import on_whole_split
 
-MEMBERS = "members"  # a key of the report of an ensemble that no other run has
+MEMBERS = "members"  # a key that only the report of an ensemble has
 Watch = Callable[[Trial, int], AbstractContextManager[None]]
 
 
@@ -40,15 +40,15 @@ def unwatched(trial: Trial, last: int) -> AbstractContextManager[None]:
 
 
 def run(args: argparse.Namespace, watch: Watch = unwatched) -> TrialReport:
-    """Trains the run that the flags of `python -m ptal_ray.train` ask for; its last report.
+    """Train the run described by the flags of `python -m ptal_ray.train`; returns its last report.
 
     Args:
         args: the flags.
-        watch: what shows how far a trial is on its way to a step, while a block runs.
+        watch: a context manager that shows the progress of a trial towards a step.
 
     Raises:
         ConfigError: a flag or a YAML value is wrong, or the run is complete.
-        DataError: the dataset is not imported, or the run cannot be done on it.
+        DataError: the dataset is not imported, or the run is not possible with it.
     """
     use_threads(args.threads)
     config = configured(args, load_space(args.space, args.set, dataset=args.dataset))
@@ -66,10 +66,10 @@ def run(args: argparse.Namespace, watch: Watch = unwatched) -> TrialReport:
 
 
 def use_threads(number: int) -> None:
-    """Sets the CPU threads of torch.
+    """Set the CPU threads of torch.
 
     Raises:
-        ConfigError: it is no number of threads.
+        ConfigError: it is not a valid number of threads.
     """
     if number < 1:
         raise ConfigError(f"--threads {number}: allowed is 1 or more")
@@ -77,7 +77,7 @@ def use_threads(number: int) -> None:
 
 
 def configured(args: argparse.Namespace, space: SearchSpace) -> TrialConfig:
-    """The configuration that the flags ask for, of a space.
+    """The configuration described by the flags, in a space.
 
     Raises:
         ConfigError: a flag is wrong.
@@ -99,15 +99,15 @@ def configured(args: argparse.Namespace, space: SearchSpace) -> TrialConfig:
 
 
 def one_trial(space: SearchSpace, seed: int, points: str | None = None) -> TrialConfig:
-    """A full trial with the values that `space` fixes and the method's defaults for the rest.
+    """A full trial with the fixed values of `space` and the method's defaults for the rest.
 
     Args:
-        space: what to train.
+        space: the search space.
         seed: of the run.
-        points: how its points are drawn, with seed 0 where it names none; None for those stored.
+        points: how its points are drawn, with seed 0 if it names none; None for the stored ones.
 
     Raises:
-        ConfigError: there are no such points.
+        ConfigError: this kind of points does not exist.
         DataError: the dataset is not imported.
     """
     store = find(space.dataset)
@@ -125,10 +125,10 @@ def one_trial(space: SearchSpace, seed: int, points: str | None = None) -> Trial
 
 
 def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -> TrialReport:
-    """Runs `trial` to its end, keeping a checkpoint in `out`; returns the last report.
+    """Run `trial` to its end, with a checkpoint in `out`; returns the last report.
 
     With `judge_labels` the mAP of the pseudo-labels is measured at the start and at every report,
-    and kept in `out/label_quality.jsonl`.
+    and written to `out/label_quality.jsonl`.
     """
     checkpoint = out / "checkpoint.pt"
     if judge_labels and trial.step == 0:
@@ -137,7 +137,9 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
     while True:
         report = trial.advance()
         said = dataclasses.asdict(report) | {"annotated": trial.task.annotated}
-        write_whole(out / "report.json", dumps(said, indent=1))  # says whose the others are
+        write_whole(
+            out / "report.json", dumps(said, indent=1)
+        )  # marks the folder as one of `train`
         write_detections(out / "detections.json", trial.detections, trial.task.store.info.classes)
         if trial.done:
             trial.save_model(out / MODEL, report.decode)
@@ -154,10 +156,10 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
 
 
 def check_out(out: Path) -> None:
-    """Finds out whether a run can write its files to `out`: none is there, or those of a run.
+    """Check that a run can write its files to `out`: it has none, or only those of a run.
 
     Raises:
-        ConfigError: there are files of others.
+        ConfigError: there are other files.
     """
     said = read_object(out / "report.json").keys()
     if {"step", "objective", "annotated"} <= said and MEMBERS not in said:
@@ -172,10 +174,10 @@ def check_out(out: Path) -> None:
 
 @contextmanager
 def out_folder(out: Path) -> Iterator[None]:
-    """The folder of a run, made where it is missing.
+    """The folder of a run, created if missing.
 
     Raises:
-        ConfigError: it cannot be made.
+        ConfigError: it cannot be created.
     """
     with ExitStack() as stack:
         try:
@@ -209,7 +211,7 @@ def map_line(metrics: Mapping[str, float], prefix: str) -> str:
 
 
 def run_device(name: str | None) -> str:
-    """The device that --device names, else a GPU where there is one.
+    """The device in --device, else a GPU if there is one.
 
     Raises:
         ConfigError: it cannot be used.

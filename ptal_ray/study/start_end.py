@@ -1,4 +1,4 @@
-"""The events with which a study begins and ends."""
+"""The first and the last event of a study."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def study_event(study: Study) -> StudyStart:
 
 
 def _annotated(study: Study, store: FeatureStore) -> dict[str, list[str]]:
-    """Ids whose annotations the search and the final runs may see; empty where points supervise."""
+    """Ids whose annotations the search and the final runs may read; empty for point supervision."""
     hp, selection = study.space.train_params(), study.space.selection
     known = annotated_ids(store, hp)
     fit, _ = fold(store, hp, selection.val_fraction, selection.fold_seed)
@@ -47,7 +47,7 @@ def _annotated(study: Study, store: FeatureStore) -> dict[str, list[str]]:
 
 
 def end_event(state: str, view: StudyView, message: str = "") -> StudyEnd:
-    """The end of a study, with what is recommended; `state` is "done" or "interrupted"."""
+    """The end event of a study, with its recommendation; `state` is "done" or "interrupted"."""
     if (best := view.recommended) is None:
         return StudyEnd(state=state, message=message)
     return StudyEnd(

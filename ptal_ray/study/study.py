@@ -1,4 +1,4 @@
-"""A study: one search space on one feature store, its directory and the runs it is made of."""
+"""A study: one search space on one feature store, its directory and its runs."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from ptal_ray.study.warm_start import Earlier
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.whole_split import on_whole_split
 
-MOST_SEED = 2**32  # what every generator takes, with the seeds of final runs above it
+MOST_SEED = 2**32  # every generator accepts it, also plus the offsets of final runs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What a study searches, where, and how long.
+    """The space, data, budget and settings of a study.
 
     Args:
         name: <space>-<YYYYmmdd-HHMMSS>, the space as `place.plain_name` writes it.
@@ -40,21 +40,21 @@ class Study:
         store: path of the feature store.
         data_hash: content hash of that store when the study began.
         seed: of the searcher and of every trial.
-        num_trials: full trials to train, in all; of a race their sum, where one that ends early
-            counts its share.
+        num_trials: number of full trials; in a race the sum of their fractions, as a trial that
+            ends early counts in part.
         time_budget_s: no trial starts later than this, and running ones stop at their next report.
-        gpu_hours: the search ends when its runs have trained that long, times the GPUs of a run.
-        searcher: one of SEARCHERS: what suggests configurations.
+        gpu_hours: the search ends when its runs have used so many GPU hours.
+        searcher: one of SEARCHERS; it suggests configurations.
         scheduler: "asha" or "none".
-        max_concurrent: trials at a time; None for what the resources allow.
-        autoscale: the cluster grows until that many fit.
-        keep_checkpoints: of how many complete trials, the best; None for `final.top`.
-        source: where any machine finds the data: an s3:// address or a name; "" for `store` alone.
+        max_concurrent: trials at a time; None for as many as the resources allow.
+        autoscale: request nodes until that many fit.
+        keep_checkpoints: how many of the best complete trials keep theirs; None for `final.top`.
+        source: origin of the data for any machine: an s3:// address or a name; "" for only `store`.
         remote: s3:// address that mirrors `directory`; "" for none.
-        protocol: one of PROTOCOLS: whether the test split is sealed.
-        overrides: what `--set` and `--dataset` changed in the file of the space.
+        protocol: one of PROTOCOLS; determines whether the test split is sealed.
+        overrides: the changes of `--set` and `--dataset` to the file of the space.
         warm_start: configurations of earlier studies, best first.
-        points: how the points of training videos are drawn anew; "" for those of the store.
+        points: how new points of training videos are drawn; "" for those of the store.
     """
 
     name: str
@@ -112,11 +112,11 @@ class Study:
 
     @property
     def num_folds(self) -> int:
-        """Disjoint folds of the training videos that a race scores on."""
+        """Number of disjoint folds of the training videos in a race."""
         return num_folds(self.space)
 
     def trial_directory(self, number: int) -> Path:
-        """Where trial `number` keeps its checkpoint and its scores."""
+        """The folder of the checkpoint and the scores of trial `number`."""
         return self.directory / "trials" / f"{number:05d}"
 
     def run_folder(self, number: int) -> RunFolder:
@@ -126,19 +126,19 @@ class Study:
 
     @property
     def place(self) -> Folder:
-        """Where its files lie: its directory, or the address that mirrors it."""
+        """The folder of its files: its directory, or the address that mirrors it."""
         return Folder.parse(self.remote or str(self.directory))
 
 
 def num_folds(space: SearchSpace) -> int:
-    """Disjoint folds of the training videos, each about `val_fraction` of them."""
+    """Number of disjoint folds of the training videos, each about `val_fraction` of them."""
     return max(2, round(1 / space.selection.val_fraction))
 
 
 def create_study(
     space: SearchSpace, store: FeatureStore, storage: Path | Folder, **settings: Any
 ) -> Study:
-    """Makes a new study directory and writes study.json into it.
+    """Create a new study directory with its study.json.
 
     Args:
         space: the resolved search space.
@@ -168,7 +168,7 @@ def create_study(
             directory.mkdir(parents=True)
             break
         except FileExistsError:
-            stamp += 1  # two studies began within one second
+            stamp += 1  # two studies were created within one second
         except StorageError as error:
             raise ConfigError(f"--storage {error}") from error
         except OSError as error:
@@ -181,14 +181,14 @@ def create_study(
 
 
 def study_place(storage: Path | Folder, name: str) -> tuple[Path, Folder | None]:
-    """The directory of study `name` on this machine, and its address where it is mirrored."""
+    """The directory of study `name` on this machine, and its address if it is mirrored."""
     if isinstance(storage, Path):
         return storage / name, None
     return (storage / name).here, storage / name
 
 
 def write_study(study: Study) -> None:
-    """Writes <directory>/study.json, at once or not at all."""
+    """Write <directory>/study.json atomically."""
     plain = asdict(study) | {
         "directory": None,
         "remote": "",
@@ -200,7 +200,7 @@ def write_study(study: Study) -> None:
 
 
 def read_study(directory: Path, remote: str = "") -> Study:
-    """The study that `write_study` wrote, wherever its directory, and its data, lie now.
+    """The study that `write_study` wrote; its directory and its data may have moved.
 
     Args:
         directory: of the study.
@@ -209,13 +209,13 @@ def read_study(directory: Path, remote: str = "") -> Study:
     Raises:
         ConfigError: there is no readable study.json, or this version does not know its space.
         DataError: the feature store is missing or its content changed since the study began, or a
-            link in the directory leads out of it.
+            link in the directory points outside it.
     """
     path = directory / "study.json"
     check_links(directory)
     try:
         plain = json.loads(path.read_text("utf-8"))
-        space = json.dumps({"policy": "simple"} | plain.pop("space"))  # that of earlier versions
+        space = json.dumps({"policy": "simple"} | plain.pop("space"))  # of earlier versions
         space_name = plain.pop("space_name")
         settings = plain | {
             "directory": directory, "remote": remote, "store": Path(plain["store"]),
@@ -260,7 +260,7 @@ def trial_config(
     Args:
         study: the study it belongs to.
         params: the searched train parameters.
-        fold: which of `num_folds` parts selects; None for a part of `selection.val_fraction`.
+        fold: number of the selection fold of `num_folds`; None for one of `selection.val_fraction`.
         seed: of the run; None for the one of the study.
     """
     space = study.space
@@ -289,7 +289,7 @@ def trial_config(
 
 
 def _stages(study: Study) -> str:
-    """Where all studies of a storage share what earlier stages of training left."""
+    """The folder in which all studies of a storage share the results of earlier stages."""
     place = study.place if study.remote else Folder(str(study.directory.resolve()))
     return str(place.parent / ".stages")
 
@@ -300,12 +300,13 @@ def final_configs(study: Study, view: StudyView, role: str) -> tuple[FinalConfig
     Args:
         study: the study.
         view: its events so far; for "test" with the recommendation in it.
-        role: "reselect": the best configurations trained on the fit fold again, with several
-            seeds, and scored on val to choose one; none where there is no choice.
-            "test": what is recommended and the defaults trained on the whole training split, with
-            several seeds, decode parameters frozen, and scored on the sealed test split; the
-            defaults alone where they are recommended. Where the test split selected, also what
-            the selection fold would have chosen. `untested.py` has the other roles.
+        role: "reselect": the best configurations trained on the fit fold again, with several seeds,
+            and scored on val to choose one; none if there is no choice.
+            "test": the recommended configuration and the defaults, trained on the whole training
+            split with several seeds and frozen decode parameters, and scored on the sealed test
+            split; only the defaults if they are recommended. If the test split selected, also the
+            configuration that the selection fold would have chosen.
+            `untested.py` has the other roles.
 
     Raises:
         NoTrialFinished: no trial reached its last report.
@@ -351,12 +352,12 @@ def candidates(study: Study, view: StudyView) -> list[TrialView]:
 
 
 def why_none_finished(study: Study, view: StudyView) -> str:
-    """One line: what most of the trials that failed said, else that time was too short."""
+    """One line: the most frequent reason of failed trials, else that the time was too short."""
     trials, last = len(view.trials), study.space.budget.max_steps
     none = f"{study.name}: none of {trials} trials reached step {last}"
     said: dict[str, list[str]] = {}
     for trial in view.trials:
-        if trial.state == "failed":  # numbers differ where the reason is one
+        if trial.state == "failed":  # the same reason may have different numbers
             said.setdefault(re.sub(r"[\d.]+", "0", trial.message), []).append(trial.message)
     if not said:
         return f"{none}; allow more time or lower budget.max_steps"

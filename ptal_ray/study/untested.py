@@ -1,7 +1,7 @@
-"""The runs after a search on data without a test split: folds to compare on, and a model to use.
+"""The runs after a search on data without a test split: on folds, and one for a model.
 
-No test set was kept apart, so that nothing measures what is recommended on videos that the search
-never saw. Its figures are cross-validated instead, see `cross_validation.py`.
+Without a test set, the recommended configuration cannot be evaluated on videos that the search
+never used. The results are cross-validated instead, see `cross_validation.py`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ptal_ray.training.whole_split import on_whole_split
 def last_roles(study: Study) -> tuple[str, ...]:
     """The roles of the runs after the recommendation.
 
-    "test" where there is a test split. Else "deploy", one run on all videos, and before it "fold"
-    where trials were scored on one fold alone: those of a race are cross-validated already.
+    "test" if there is a test split. Else "deploy", one run on all videos, and before it "fold" if
+    trials were scored on only one fold; the trials of a race are already cross-validated.
     """
     if FeatureStore.open(study.store).ids("test"):
         return ("test",)
@@ -30,16 +30,17 @@ def last_roles(study: Study) -> tuple[str, ...]:
 
 
 def runs_again(space: SearchSpace, trials: int) -> int:
-    """How many runs train the best of so many trials again before one is recommended at most."""
+    """The largest number of runs that train the best of so many trials again before the
+    recommendation."""
     top = min(space.final.top, trials)
     chosen = space.policy == "race" or space.selection.metric == "test" or top == 1
     return 0 if chosen else top * space.final.seeds
 
 
 def runs_after(space: SearchSpace, has_test: bool) -> tuple[int, int]:
-    """How many runs follow a recommendation at most, and how many of them leave a model."""
+    """The largest number of runs after a recommendation, and how many of them write a model."""
     if has_test:
-        arms = 3 if space.selection.metric == "test" else 2  # one that validation would choose
+        arms = 3 if space.selection.metric == "test" else 2  # also what validation would choose
         return arms * space.final.seeds, arms * space.final.seeds
     return (1 if space.policy == "race" else 2 * num_folds(space) + 1), 1
 
@@ -50,8 +51,9 @@ def untested_configs(study: Study, view: StudyView, role: str) -> list[FinalConf
     Args:
         study: the study.
         view: its events, with the recommendation among them.
-        role: "fold": what is recommended and the defaults, on every fold of the training split.
-            "deploy": what is recommended, on all videos, scored on none.
+        role: "fold": the recommended configuration and the defaults, on every fold of the training
+            split.
+            "deploy": the recommended configuration, trained on all videos and scored on none.
     """
     if role == DEPLOY:
         arm, config = next(_arms(study, view))
@@ -68,7 +70,7 @@ def untested_configs(study: Study, view: StudyView, role: str) -> list[FinalConf
 def _arms(
     study: Study, view: StudyView, fold: int | None = None
 ) -> Iterator[tuple[str, TrialConfig]]:
-    """What is recommended, then the defaults if they are not what is; decode parameters frozen."""
+    """The recommended configuration, then the defaults if they differ; decode parameters frozen."""
     best = view.recommended
     assert best is not None, "runs after a search before a recommendation"
     seed = study.seed + 1 + (fold or 0)

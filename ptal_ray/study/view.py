@@ -1,4 +1,4 @@
-"""What readers see of a study: its trials, its final runs and the best of them, from its events.
+"""A view of a study from its events: its trials, its final runs and the best of them.
 
 MLflow, reports, resume and the live table all read the same log (`events.py`) through this view.
 """
@@ -59,14 +59,14 @@ class TrialView:
         number: its number in the study.
         params: searched train parameters.
         arm: number of its configuration; trials of one arm differ in `cell`.
-        cell: which of the runs of its arm.
-        fold: part of the training split it is scored on; None for the one of the space.
+        cell: number of the run within its arm.
+        fold: the fold of the training split for scoring; None for the one of the space.
         seed: of the run; None in logs of earlier versions.
-        stage: why it runs: "search", or "screen", "race" and "gate" of a race.
-        state: running, complete, pruned or failed; one that was killed stays running.
+        stage: "search", or in a race "screen", "race" or "gate".
+        state: running, complete, pruned or failed; a killed trial stays running.
         started, ended: seconds since 1970.
-        message: why it failed.
-        reports: ascending steps, one a step: what was reported last.
+        message: the reason of a failure.
+        reports: by ascending step; for each step the last report.
     """
 
     number: int
@@ -93,7 +93,7 @@ class TrialView:
         return self.objective is not None and math.isfinite(self.objective)
 
     def with_report(self, report: Report) -> TrialView:
-        """This trial and one more report, which replaces an earlier one of the same step."""
+        """This trial with one more report, which replaces an earlier one of the same step."""
         by_step = {r.step: r for r in self.reports} | {report.step: report}
         return replace(self, reports=tuple(by_step[s] for s in sorted(by_step)))
 
@@ -102,9 +102,9 @@ class TrialView:
 class FinalRun:
     """One training run after the search: `arm` is a configuration, `role` is "reselect" (scored on
     the selection fold), "test", "fold" (scored on fold `seed`) or "deploy" (trained on all videos
-    and not scored); `train` and `decode` hold every parameter, `detections` a path relative to the
-    study directory. `seed` is the repeat, from 0 on, `run_seed` the real seed (None
-    in logs of earlier versions). A run that diverged has no metrics and a message."""
+    and not scored); `train` and `decode` have every parameter, `detections` is a path relative to
+    the study directory. `seed` is the repeat, from 0 on, `run_seed` the real seed (None in logs of
+    earlier versions). A run that diverged has no metrics and a message."""
 
     role: str
     arm: str
@@ -130,18 +130,17 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyView:
-    """A study as its events tell it.
+    """A study according to its events.
 
     Args:
         start: the newest "study" event; None before the first.
         end: the "study_end" event, or None while the study runs (or runs again).
-        recommended: what the search recommends, or None before it ended.
+        recommended: the recommendation of the search, or None before it ended.
         trials: by number.
         finals: by role, arm, seed; the last of each.
         started, updated: time of the first and of the last event; None without events.
         num_events: events read.
-        incidents: what did not go smoothly, oldest first: restarts, ends by interruption, and the
-            starts that continued.
+        incidents: restarts, interruptions, and the starts that continued, oldest first.
     """
 
     start: StudyStart | None = None
@@ -185,7 +184,7 @@ class StudyView:
     @property
     def best(self) -> TrialView | None:
         """The trial of the recommended configuration; before one is recommended, the complete trial
-        with the highest last objective, the first of equal ones. None where the defaults are."""
+        with the highest last objective, the first of equal ones. None if the defaults are."""
         if self.recommended:
             number = self.recommended.trial
             return next((t for t in self.trials if t.number == number), None)
@@ -204,12 +203,12 @@ class StudyView:
 
     @property
     def has_test(self) -> bool:
-        """Whether the data has a test split, as all data of earlier versions had."""
+        """Whether the data has a test split; in earlier versions all data had one."""
         return self.start is None or self.start.test_videos != 0
 
     def deployable(self) -> tuple[FinalRun, ...]:
-        """The runs of what is recommended on the whole training split, which leave models: those
-        of arm "best", or of "default" alone."""
+        """The runs of the recommended configuration on the whole training split, which write
+        models: those of arm "best", or if there are none, of "default"."""
         role = "test" if self.has_test else "deploy"
         return self.runs(role, "best") or self.runs(role, "default")
 
@@ -222,8 +221,8 @@ class StudyView:
     def best_config(self) -> tuple[dict[str, Scalar], dict[str, Scalar]] | None:
         """All train and all decode parameters of the winner, or None before a trial completed.
 
-        The winner is what is recommended; in logs of earlier versions what was tested or what the
-        study ended with; else the best trial.
+        The winner is the recommended configuration; in logs of earlier versions the tested one or
+        that of the last event; else the best trial.
         """
         defaults = self.start.defaults if self.start else {"train": {}, "decode": {}}
         if self.recommended:
@@ -240,8 +239,8 @@ class StudyView:
 
 
 class GrowingView:
-    """A view that takes one event after the other, each in a time that does not grow with them.
-    Safe among threads.
+    """A view that takes events one by one; the time per event does not grow with their number.
+    Thread-safe.
 
     Args:
         view: where it starts.
@@ -262,7 +261,7 @@ class GrowingView:
 
     @property
     def view(self) -> StudyView:
-        """The view after all events so far; made anew only after another event."""
+        """The view after all events so far; computed again only after another event."""
         with self._guard:
             if self._view is None:
                 self._view = replace(
@@ -274,7 +273,7 @@ class GrowingView:
             return self._view
 
     def take(self, event: Event) -> None:
-        """The next event."""
+        """Add the next event."""
         with self._guard:
             self._take(event)
 
@@ -310,8 +309,8 @@ def summarise(runs: Sequence[FinalRun]) -> dict[str, Summary]:
 
 
 def resolved_space(view: StudyView) -> SearchSpace:
-    """The search space of a study as its log tells it, whatever its method has become since; its
-    budget is the one that was run, which flags may have changed."""
+    """The search space of a study from its log, also if its method has changed since; its budget is
+    the one that was run, which flags may have changed."""
     plain = view.study.space
     budget = Budget(**plain["budget"])
     trials = view.study.num_trials or budget.trials
@@ -332,8 +331,8 @@ def resolved_space(view: StudyView) -> SearchSpace:
 
 
 def best_yaml(view: StudyView) -> str | None:
-    """The winner as a search space with every value fixed, as `python -m ptal_ray.train` reads it;
-    None before a trial completed."""
+    """The winner as a search space with every value fixed, for `python -m ptal_ray.train`; None
+    before a trial completed."""
     best = view.best_config()
     return resolved_space(view).freeze(*best).to_yaml() if best else None
 
@@ -347,7 +346,7 @@ def summary_of(values: Sequence[float]) -> Summary:
 def _is_incident(
     event: Event, before: StudyStart | None
 ) -> TypeGuard[StudyStart | Restart | StudyEnd]:
-    """Whether `event` says that something did not go smoothly; `before` is the last start."""
+    """Whether `event` is an incident; `before` is the last start."""
     if isinstance(event, StudyEnd):
         return event.state != "done"
     return isinstance(event, Restart) or (isinstance(event, StudyStart) and before is not None)

@@ -1,4 +1,4 @@
-"""What earlier studies of a method say of its configurations, as evidence for a new search."""
+"""Configurations and scores of earlier studies of a method, as evidence for a new search."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ptal_ray.storage.place import kept
 from ptal_ray.study.paper_compat import on_test
 from ptal_ray.study.view import StudyView
 
-FIRST = 3  # that are tried first
-MOST = 32  # configurations that are taken over, the best and the worst among them
+FIRST = 3  # number of configurations that are tried first
+MOST = 32  # number of configurations that are used, from the best to the worst
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Earlier:
     Args:
         study: its name.
         params: all parameters that the new study searches, inside their domains.
-        value: its score there minus the mean of all, in standard deviations.
+        value: its score in that study minus the mean of all, in standard deviations.
     """
 
     study: str
@@ -38,17 +38,17 @@ class Earlier:
 def earlier_configurations(
     studies: Sequence[str], space: SearchSpace, storage: Path | None
 ) -> tuple[tuple[Earlier, ...], list[str]]:
-    """The configurations that studies have tried, best first, and a line for each study where some
-    did not fit.
+    """The configurations that studies have tried, best first, and a line for each study with values
+    outside the domains.
 
     Args:
         studies: directories, or names of studies in `storage`.
         space: of the new study.
-        storage: folder of studies; None where it is an address.
+        storage: folder of studies; None if it is an address.
 
     Raises:
-        ConfigError: one is no study, of another method, has no finished trial, or selected on the
-            test split where the new one does not.
+        ConfigError: one is not a study, has another method or no finished trial, or selected on the
+            test split while the new one does not.
     """
     found: list[Earlier] = []
     notes = []
@@ -116,7 +116,7 @@ def _scores(
 
 
 def _believed(view: StudyView) -> list[tuple[Mapping[str, Scalar], float]]:
-    """What a race believes of its arms."""
+    """The posterior means of the arms of a race."""
     arms = view.recommended.arms if view.recommended else ()
     return [(arm["params"], arm["mean"]) for arm in arms if arm["mean"] is not None]
 
@@ -135,7 +135,8 @@ def _reported(view: StudyView) -> list[tuple[Mapping[str, Scalar], float]]:
 def _fitted(
     params: Mapping[str, Scalar], space: SearchSpace, outside: set[str]
 ) -> dict[str, Scalar]:
-    """The searched parameters inside their domains; notes which were not."""
+    """The searched parameters, moved inside their domains; adds those that were outside to
+    `outside`."""
     defaults, fitted = space.train_defaults(), dict[str, Scalar]()
     for name, domain in space.train.items():
         value = params.get(name, defaults[name])
@@ -147,7 +148,7 @@ def _fitted(
 
 
 def _nearest(domain: Domain, value: Scalar, default: Scalar) -> Scalar:
-    """The value of a domain that is nearest to a number; of a choice the default, or the first."""
+    """The value of a domain nearest to a number; for a choice the default, or the first option."""
     if domain.kind == "choice" or isinstance(value, bool | str) or not math.isfinite(value):
         return default if domain.contains(default) else domain.extremes()[0]
     low, high = (float(end) for end in domain.extremes())
