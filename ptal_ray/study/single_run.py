@@ -104,7 +104,7 @@ def one_trial(space: SearchSpace, seed: int, points: str | None = None) -> Trial
     Args:
         space: what to train.
         seed: of the run.
-        points: how its points are drawn, with seed 0 where it names none; None for those stored.
+        points: how its points are drawn; "" or None: as the space says, else those stored.
 
     Raises:
         ConfigError: there are no such points.
@@ -119,7 +119,7 @@ def one_trial(space: SearchSpace, seed: int, points: str | None = None) -> Trial
         data_hash=store.info.content_hash,
         num_trials=1,
         seed=seed,
-        points=drawn_points(points).text if points else "",
+        points=drawn_points(points).text if points else space.points,
     )
     return trial_config(study, {})
 
