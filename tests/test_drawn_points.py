@@ -22,9 +22,13 @@ from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.policy.policies import make_policy
 from ptal_ray.reporting.leaderboard import labels
 from ptal_ray.reporting.report import write_report
+from ptal_ray.space.space import load_space, parse_space
+from ptal_ray.study.asked import planned
 from ptal_ray.study.feasibility import problems
+from ptal_ray.study.flags import parse
+from ptal_ray.study.single_run import one_trial
 from ptal_ray.study.study import create_study, read_study
-from ptal_ray.study.view import StudyView
+from ptal_ray.study.view import StudyView, best_yaml
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.stage_cache import entry
 from ptal_ray.training.supervision import selection_fold, split_ids
@@ -43,15 +47,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("text", "whole"),
     [
-        ("human", "human:seed=4"),
-        ("uniform:jitter=0.5,dropout=0.1", "uniform:jitter=0.5,dropout=0.1,seed=4"),
+        ("human", "human:seed=0"),
+        ("uniform:jitter=0.5,dropout=0.1", "uniform:jitter=0.5,dropout=0.1,seed=0"),
         ("centre:label_noise=0.2:seed=1", "centre:label_noise=0.2,seed=1"),
-        (" human : jitter = 1 ", "human:jitter=1.0,seed=4"),
+        (" human : jitter = 1 ", "human:jitter=1.0,seed=0"),
     ],
 )
 def test_what_a_value_asks_for(text: str, whole: str) -> None:
-    assert drawn_points(text, 4).text == whole
-    assert drawn_points(whole) == drawn_points(text, 4)
+    assert drawn_points(text).text == whole
+    assert drawn_points(whole) == drawn_points(text)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +161,49 @@ def test_a_study_keeps_and_names_them(
     resume = ["--resume", str(study.directory), "--points", "uniform"]
     assert search.main(resume) == ConfigError.exit_code
     assert "--points: a resumed study keeps its own" in capsys.readouterr().err
+
+
+def test_the_same_value_draws_the_same_points_in_every_command(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    space = tmp_path / "small.yaml"
+    space.write_text(small_space().to_yaml().replace("dataset: tiny", f"dataset: {store}"))
+    for flag in ("uniform", "uniform:seed=3"):
+        flags = parse([str(space), "--points", flag, "--seed", "5"])
+        study, _, _ = planned(flags)
+        run = one_trial(load_space(space), 5, flag)
+        assert study.points == run.points == drawn_points(flag).text
+
+
+def test_a_best_configuration_is_trained_on_the_points_of_its_search(
+    store: Path, tmp_path: Path
+) -> None:
+    space = small_space(*SMALLER, "train.lr=0.003")
+    space = replace(space, dataset=str(store))
+    study = create_study(
+        space, FeatureStore.open(store), tmp_path / "studies", points="uniform:seed=5"
+    )
+    run_local(study, make_policy(study))
+    report = write_report(study.directory, tmp_path / "reports")
+    for name in ("best.yaml", "space.yaml"):
+        kept = load_space(report / name)
+        assert kept.points == one_trial(kept, 1).points == "uniform:seed=5"
+        assert one_trial(kept, 1, "human").points == "human:seed=0"
+    assert "points: 'uniform:seed=5'" in (best_yaml(StudyView.read(study.directory)) or "")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("humans", "small.yaml:1: points: unknown kind; write KIND"),
+        ("[human]", "small.yaml:1: points: .*text"),
+    ],
+)
+def test_points_of_a_space_are_checked(value: str, message: str) -> None:
+    text = f"points: {value}\n{small_space().to_yaml()}"
+    with pytest.raises(ConfigError, match=message):
+        parse_space(text, name="small", source="small.yaml")
 
 
 def test_an_ablation_compares_kinds_as_rows(store: Path, tmp_path: Path) -> None:

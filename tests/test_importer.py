@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 
 import numpy as np
 import pytest
 from conftest import shared
 from import_layout import Layout, entry, small_layout
 
-from ptal_ray.data import half, precision
+from ptal_ray.data import half, importer, precision
 from ptal_ray.data.importer import examine, import_dataset, plan_import
+from ptal_ray.data.normalize import scale_sums
 from ptal_ray.data.page import review
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError
@@ -326,7 +328,14 @@ def test_progress_is_told(layout):
     import_dataset(
         layout.source(), layout.out, progress=lambda done, total: seen.append((done, total))
     )
-    assert seen == 2 * [(0, 3), (1, 3), (2, 3), (3, 3)]  # read, then written
+    twice = 2 * [(0, 3), (1, 3), (2, 3), (3, 3)]  # read, then written
+    assert seen == twice
+    seen.clear()
+    import_dataset(
+        layout.source(normalize=True), layout.path / "scaled",
+        progress=lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    assert seen == [(0, 2), (1, 2), (2, 2), *twice]  # the training split first
 
 
 @pytest.mark.parametrize("dtype", ["auto", "float32"])
@@ -341,6 +350,25 @@ def test_any_number_of_workers_writes_the_same_store(layout, dtype, monkeypatch)
         assert store.dtype == ("float16" if dtype == "auto" else dtype)
         hashes.add((store.info.content_hash, (out / "features.arrow").read_bytes()))
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_workers_read_what_is_normalized(layout, workers, monkeypatch):
+    made, readers = {}, []
+
+    def noted(id, features):
+        readers.append(threading.current_thread())
+        return scale_sums(id, features)
+
+    monkeypatch.setattr(importer, "scale_sums", noted)
+    for name, number in (("alone", 1), ("together", workers)):
+        readers.clear()
+        import_dataset(layout.source(normalize=True), layout.path / name, workers=number)
+        store = FeatureStore.open(layout.path / name)
+        found = store.preparation.scale
+        made[name] = (store.info.content_hash, found.mean.tobytes(), found.spread.tobytes())
+    assert made["alone"] == made["together"]
+    assert len(readers) == 2 and (threading.main_thread() in readers) == (workers == 1)
 
 
 def test_workers_name_the_first_bad_file_and_leave_nothing(layout):

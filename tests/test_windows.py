@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ptal_ray.data import windows
-from ptal_ray.data.normalize import Scale, training_scale
+from ptal_ray.data.normalize import Scale, scale_sums, training_scale
 from ptal_ray.data.readers import watch
 from ptal_ray.data.windows import window_features, window_shape
 
@@ -73,7 +73,7 @@ def test_watch_keeps_these_features_with_z_scores_of_the_session():
 
 def test_the_scale_of_many_videos_is_that_of_all_their_snippets():
     videos = [noise(length, 4, seed=length) * 5 + 1000 for length in (7, 1, 200)]
-    scale = training_scale(("v", video.astype(np.float32)) for video in videos)
+    scale = training_scale(("v", scale_sums("v", video.astype(np.float32))) for video in videos)
     every = np.concatenate(videos)
     np.testing.assert_allclose(scale.mean, every.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(scale.spread, every.std(axis=0), rtol=1e-5)
@@ -84,7 +84,7 @@ def test_the_scale_of_many_videos_is_that_of_all_their_snippets():
 
 def test_a_constant_column_becomes_zero_and_no_scale_changes_nothing():
     video = np.concatenate([np.full((9, 1), 0.1, np.float32), noise(9, 1)], axis=1)
-    scale = training_scale([("v", video), ("w", video)])
+    scale = training_scale([(id, scale_sums(id, video)) for id in "vw"])
     assert scale.spread[0] == 1 and np.isfinite(scale(video)).all()
     np.testing.assert_allclose(scale(video)[:, 0], 0, atol=1e-6)
     assert Scale()(video) is video

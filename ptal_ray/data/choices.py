@@ -7,5 +7,6 @@ AUTO = "auto"  # float16 where it loses nothing that matters
 DTYPES = (AUTO, "float16", "float32")  # of a store
 POINTS = (
     "simulate new points for the training videos from their instances: KIND is one of "
-    f"{', '.join(KINDS)}; NAME is one of jitter (seconds), dropout, label_noise (fractions), seed"
+    f"{', '.join(KINDS)}; NAME is one of jitter (seconds), dropout, label_noise (fractions), seed "
+    "(default: 0, whatever --seed is)"
 )

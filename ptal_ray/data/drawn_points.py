@@ -43,12 +43,14 @@ class DrawnPoints:
         return f"{self.kind}:{','.join([*options, f'seed={self.seed}'])}"
 
 
-def drawn_points(text: str, seed: int = 0) -> DrawnPoints:
+def drawn_points(text: str) -> DrawnPoints:
     """What a value of --points asks for.
+
+    Without a seed in it the seed is 0, whatever the seeds of the search or of the run are: all
+    commands that are given the same value draw the same points.
 
     Args:
         text: such as "human" or "uniform:jitter=0.5,dropout=0.1".
-        seed: where the text gives none.
 
     Raises:
         ConfigError: it has another form, or a value is out of range.
@@ -65,7 +67,7 @@ def drawn_points(text: str, seed: int = 0) -> DrawnPoints:
             raise ConfigError(f"--points {text}: {value!r} is no number; write {_FORM}") from error
     if kind.strip() not in KINDS:
         raise ConfigError(f"--points {text}: unknown kind; write {_FORM}")
-    if (seed := options.pop("seed", seed)) < 0:
+    if (seed := options.pop("seed", 0)) < 0:
         raise ConfigError(f"--points {text}: allowed is a seed of 0 or more")
     if "jitter" in options:
         options["jitter_s"] = options.pop("jitter")

@@ -15,10 +15,11 @@ from ptal_ray.data.feature_file import FeatureFile, npy
 from ptal_ray.data.feature_files import FeatureFolder, file_problems, snippets_of
 from ptal_ray.data.findings import Problem, Remarks
 from ptal_ray.data.groups import in_both_splits, video_groups
-from ptal_ray.data.normalize import Scale, training_scale
+from ptal_ray.data.normalize import Scale, scale_sums, training_scale
 from ptal_ray.data.plan import STRAY, Plan, PlannedVideo, Source
 from ptal_ray.data.point_import import given_rates, imported_points
 from ptal_ray.data.points import no_points
+from ptal_ray.data.precision import VideoSums
 from ptal_ray.data.preparation import Preparation, recorded_extraction
 from ptal_ray.data.prepared import Prepared, prepared
 from ptal_ray.data.rates import Frames, snippet_frames
@@ -29,7 +30,7 @@ from ptal_ray.data.store_files import STORE
 from ptal_ray.data.survey import Surveyed, survey, surveyed
 from ptal_ray.data.types import Points
 from ptal_ray.errors import DataError
-from ptal_ray.process.threads import in_order
+from ptal_ray.process.threads import Made, in_order
 
 
 def import_dataset(
@@ -106,7 +107,7 @@ def examine(
     remarks, problems = Remarks(), list(plan.problems)
     remarks.update(plan.remarks)
     remarks.examples |= plan.examples
-    scale = _scale(plan)
+    scale = _scale(plan, workers, progress)
     readable = [video for video in plan.videos if video.id in plan.snippets]
     with in_order(partial(_surveyed, scale), readable, workers) as found:
         told = _told(found, len(readable), progress)
@@ -128,21 +129,26 @@ def _surveyed(scale: Scale, video: PlannedVideo) -> Surveyed:
 
 
 def _told(
-    found: Iterable[Surveyed], total: int, progress: Callable[[int, int], None]
-) -> Iterator[Surveyed]:
+    found: Iterable[Made], total: int, progress: Callable[[int, int], None]
+) -> Iterator[Made]:
     for done, video in enumerate(found):
         progress(done, total)
         yield video
     progress(total, total)
 
 
-def _scale(plan: Plan) -> Scale:
+def _scale(plan: Plan, workers: int, progress: Callable[[int, int], None]) -> Scale:
     """What makes z-scores of the features, where that is asked for."""
     train = [v for v in plan.videos if v.subset == "train" and v.id in plan.snippets]
     if not plan.source.normalize or not train:
         return Scale()
+
+    def summed(video: PlannedVideo) -> tuple[str, VideoSums]:
+        return video.id, scale_sums(video.id, video.features.read())
+
     try:
-        return training_scale((video.id, video.features.read()) for video in train)
+        with in_order(summed, train, workers) as sums:
+            return training_scale(_told(sums, len(train), progress))
     except DataError:  # the features that cannot be used are named when all are read
         return Scale()
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ptal_ray.data.checks import feature_problems
-from ptal_ray.data.precision import Channels
+from ptal_ray.data.checks import feature_problems, width_problems
+from ptal_ray.data.precision import Channels, VideoSums, channel_sums
 from ptal_ray.data.types import FloatArray
 from ptal_ray.errors import DataError
 
@@ -30,18 +30,29 @@ class Scale:
         return ((features - self.mean) / self.spread).astype(np.float32)
 
 
-def training_scale(videos: Iterable[tuple[str, FloatArray]]) -> Scale:
-    """The scale of all snippets of `videos`, (id, (T, D)) each, read one at a time.
+def scale_sums(id: str, features: FloatArray) -> VideoSums:
+    """The sums of a training video for `training_scale`; depends on no other video.
+
+    Raises:
+        DataError: features (T, D) that are not finite, which would spoil those of all others.
+    """
+    for problem in feature_problems(id, features, 0):
+        raise DataError(problem)
+    return channel_sums(features, ())
+
+
+def training_scale(videos: Iterable[tuple[str, VideoSums]]) -> Scale:
+    """The scale of all snippets of `videos`, (id, sums) each; its bits depend on their order alone.
 
     A constant column keeps the spread 1.
 
     Raises:
-        DataError: features that are not finite, or of another D, which would spoil all others.
+        DataError: features of another D than those before.
     """
     channels = Channels()
-    for id, features in videos:
-        for problem in feature_problems(id, features, channels.count):
+    for id, sums in videos:
+        for problem in width_problems(id, (sums.snippets, len(sums.origin)), channels.count):
             raise DataError(problem)
-        channels.add(features)
+        channels.take(sums)
     mean, spread = channels.mean, channels.deviation
     return Scale(mean=mean, spread=np.where(spread > LEAST * np.abs(mean) + 1e-12, spread, 1.0))

@@ -21,6 +21,7 @@ from ptal_ray.space.domain import Domain as Domain
 from ptal_ray.space.domain import Scalar as Scalar
 from ptal_ray.space.fill import derived_values, with_value
 from ptal_ray.space.members import ENSEMBLE, Member, read_members
+from ptal_ray.space.points import POINTS, read_points
 from ptal_ray.space.reader import (
     Spec,
     children_of,
@@ -106,6 +107,7 @@ class Final:
 
 
 _NAMES = ("method", "dataset", "policy")
+_OPTIONAL = (POINTS, ENSEMBLE)
 _SECTIONS: dict[str, type[Any]] = {
     "selection": Selection,
     "budget": Budget,
@@ -124,6 +126,7 @@ class SearchSpace:
             ones again with several seeds.
         train, decode: searched parameters, some with a default of this file.
         train_fixed, decode_fixed: parameters the file fixes.
+        points: how points of training videos are drawn, as --points; "" for those of the store.
         ensemble: members that `python -m ptal_ray.train --ensemble` trains; often none.
         derived: what of all this followed from the data, and why; for people, not kept in files.
     """
@@ -140,6 +143,7 @@ class SearchSpace:
     train_fixed: dict[str, Scalar] = field(default_factory=dict)
     decode: dict[str, Domain] = field(default_factory=dict)
     decode_fixed: dict[str, Scalar] = field(default_factory=dict)
+    points: str = ""
     ensemble: tuple[Member, ...] = ()
     derived: tuple[Derived, ...] = field(default=(), compare=False)
 
@@ -202,6 +206,7 @@ class SearchSpace:
                 name: {k: d.as_dict() for k, d in searched[name].items()} | fixed[name]
                 for name in searched
             }
+            | ({POINTS: self.points} if self.points else {})
             | ({ENSEMBLE: [asdict(member) for member in self.ensemble]} if self.ensemble else {})
         )
 
@@ -309,7 +314,7 @@ def _check_keys(top: Mapping[str, yaml.Node], needed: Collection[str], source: s
 
 
 def _reject_unknown(top: Mapping[str, yaml.Node]) -> None:
-    known = (*_NAMES, *_SECTIONS, "train", "decode", ENSEMBLE)
+    known = (*_NAMES, *_SECTIONS, "train", "decode", *_OPTIONAL)
     for other in (key for key in top if key not in known):
         reject_key(top[other], "", other, known, _SECTIONS)
 
@@ -344,7 +349,7 @@ def _from_nodes(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchS
     if node := top.get("policy"):
         policy = str(coerce(node, Spec(str, MISSING, POLICIES), "policy"))
     for key, node in top.items():
-        if key not in (known := (*_NAMES, *classes, ENSEMBLE)):
+        if key not in (known := (*_NAMES, *classes, *_OPTIONAL)):
             reject_key(node, "", key, known, classes)
     read = {key: read_section(top.get(key), key, classes, source) for key in classes}
     params: dict[str, Any] = {}
@@ -360,7 +365,7 @@ def _from_nodes(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchS
              "learns from annotated segments, so choose map")  # fmt: skip
     space = SearchSpace(
         name=name, method=method.name, dataset=dataset, policy=policy, **sections, **params,
-        ensemble=read_members(top.get(ENSEMBLE), classes),
+        points=read_points(top.get(POINTS)), ensemble=read_members(top.get(ENSEMBLE), classes),
     )  # fmt: skip
     if (least := space.budget.min_steps) > (most := space.budget.max_steps):
         fail(top["budget"], "budget.min_steps", f"{least} is more than max_steps = {most}")

@@ -53,7 +53,7 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore, list[str]]:
         "max_concurrent": args.max_concurrent,
         "autoscale": bool(args.autoscale),
         "seed": args.seed or 0,
-        "points": drawn_points(args.points, args.seed or 0).text if args.points else "",
+        "points": drawn_points(args.points).text if args.points else space.points,
         "keep_checkpoints": args.keep_checkpoints,
         "source": origin(space.dataset),
         "protocol": args.protocol or PROTOCOLS[0],

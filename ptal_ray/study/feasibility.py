@@ -118,7 +118,10 @@ def _data_problems(config: TrialConfig, store: FeatureStore) -> list[PtalError]:
     method = load(config.method)
     hp = with_values(method.train_params, config.train)
     if config.points and method.supervision != "point":
-        learned = f"--points: {config.method} does not learn from points; leave it out"
+        learned = (
+            f"points {config.points}: {config.method} does not learn from points; leave "
+            "out --points, or points: of the space"
+        )
         return [ConfigError(learned)]
     try:
         fit, scored = split_ids(store, config, hp)

@@ -104,7 +104,7 @@ def one_trial(space: SearchSpace, seed: int, points: str | None = None) -> Trial
     Args:
         space: the search space.
         seed: of the run.
-        points: how its points are drawn, with seed 0 if it names none; None for the stored ones.
+        points: how its points are drawn; "" or None: as the space says, else those stored.
 
     Raises:
         ConfigError: this kind of points does not exist.
@@ -119,7 +119,7 @@ def one_trial(space: SearchSpace, seed: int, points: str | None = None) -> Trial
         data_hash=store.info.content_hash,
         num_trials=1,
         seed=seed,
-        points=drawn_points(points).text if points else "",
+        points=drawn_points(points).text if points else space.points,
     )
     return trial_config(study, {})
 

@@ -326,7 +326,7 @@ def resolved_space(view: StudyView) -> SearchSpace:
         selection=Selection(**plain["selection"]),
         resources=Resources(**plain["resources"]), final=Final(**plain["final"]),
         train=domains["train"], train_fixed=fixed["train"],
-        decode=domains["decode"], decode_fixed=fixed["decode"],
+        decode=domains["decode"], decode_fixed=fixed["decode"], points=view.study.points,
     )  # fmt: skip
 
 
