@@ -92,7 +92,7 @@ def _heard() -> list[signal.Signals]:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """End the process at once: before and after the work of a command there is nothing to clean up."""
+    """End the process at once: outside the work of a command there is nothing to clean up."""
     os.write(2, b"interrupted\n")
     os._exit(INTERRUPTED)
 
