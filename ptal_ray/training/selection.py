@@ -291,5 +291,5 @@ def called(name: str) -> str:
 
 
 def objective(metrics: dict[str, float]) -> float:
-    """The objective of a search: mAP averaged over the first average of the protocol, a fraction."""
+    """The objective of a search: the first average of mAP in the protocol, a fraction."""
     return metrics["mAP_avg"]
