@@ -1,4 +1,4 @@
-"""Extracts features of videos, in this process or on several by Ray, and says a line a video."""
+"""Extracts features of videos, in this process or in several with Ray, with a line per video."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ptal_ray.video.settings import Settings, settings_of
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where features are computed.
+    """The device, processes and cluster that compute features.
 
     Args:
-        device: "cpu" or "cuda"; None takes cuda where there is one.
-        workers: processes, by Ray where there are more than one.
+        device: "cpu" or "cuda"; None uses cuda if available.
+        workers: processes; more than one use Ray.
         address: of a running Ray cluster.
     """
 
@@ -45,7 +45,7 @@ class Place:
         """The device.
 
         Raises:
-            ConfigError: it is not there.
+            ConfigError: it is not available.
         """
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         if device == "cuda" and self.address is None and not torch.cuda.is_available():
@@ -54,11 +54,11 @@ class Place:
 
 
 def extract(args: argparse.Namespace) -> list[Outcome]:
-    """Extracts what is not finished, as flags say; returns the outcomes of those videos.
+    """Extract the unfinished videos described by the flags; returns their outcomes.
 
     Raises:
-        ConfigError: flags, a folder of other settings, or a package that is not installed.
-        DataError: there is no video, or none can be read.
+        ConfigError: flags, a folder with other settings, or a package that is not installed.
+        DataError: there is no video, or none is readable.
         StorageError: the storage is full.
     """
     check_installed()
@@ -76,15 +76,15 @@ def extract_videos(
     replace: bool,
     say: Callable[[str], None] = print,
 ) -> list[Outcome]:
-    """Extracts what is not finished; returns the outcomes of those videos.
+    """Extract the unfinished videos; returns their outcomes.
 
     Args:
         videos: id -> file.
-        settings: what decides the features.
-        out: where they go.
-        place: where they are computed.
-        replace: whether finished videos are extracted again, whatever `out` holds.
-        say: takes a line a video.
+        settings: settings that determine the features.
+        out: the folder of the features.
+        place: where to compute them.
+        replace: whether to extract finished videos in `out` again.
+        say: prints a line per video.
 
     Raises:
         ConfigError: a folder of other settings, or a package that is not installed.
@@ -92,7 +92,7 @@ def extract_videos(
         StorageError: the storage is full.
     """
     place = dataclasses.replace(place, device=place.checked_device())
-    make_encoder(settings.encoder, torch.device("cpu"))  # before anything is started or written
+    make_encoder(settings.encoder, torch.device("cpu"))  # before starting or writing anything
     manifest = Manifest(out.absolute())
     with manifest.begun(settings.record(), replace=replace):
         left = {id: file for id, file in videos.items() if not manifest.finished(id, file)}
@@ -110,7 +110,7 @@ def extract_videos(
 def _watched(
     found: Generator[Outcome, None, None], total: int, say: Callable[[str], None]
 ) -> list[Outcome]:
-    """The outcomes of `total` videos, with a line each.
+    """The outcomes of `total` videos, with a line per video.
 
     Raises:
         StorageError: the storage is full.

@@ -15,7 +15,7 @@ from ptal_ray.study.start_end import end_event, study_event
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView
 
-RUN = "local"  # the id of the one run that there is at a time
+RUN = "local"  # the id of the only run at a time
 
 
 def run_local(
@@ -24,18 +24,17 @@ def run_local(
     device: str = "cpu",
     listen: Callable[[Event], None] = lambda event: None,
 ) -> StudyView:
-    """Runs a study in this process, or continues it, to its end.
+    """Run a study in this process, or continue it, to its end.
 
     Args:
         study: the study; its log may hold an interrupted run.
         policy: suggests and stops trials.
         device: "cpu", "cuda" or "cuda:k".
-        listen: told of every event of a run after it is on disk.
+        listen: called with every event of a run after it is on disk.
 
     Raises:
         NoTrialFinished: no trial reached its last report.
-        StorageError, DataError: there is no room for its files, or its data changed; it can be
-            resumed.
+        StorageError, DataError: its files do not fit, or its data changed; it can be resumed.
     """
     log = EventLog(study.events)
     log.append(study_event(study))
@@ -65,7 +64,7 @@ def _run(conductor: Conductor, device: str) -> None:
                 conductor.reported(RUN, result)
                 if conductor.expired(RUN):
                     break
-        except RuntimeError as failure:  # whatever torch raises
+        except RuntimeError as failure:  # any error of torch
             result, error = None, f"{type(failure).__name__}: {failure}"
         run.job.files.leave()
         conductor.ended(RUN, result, error)

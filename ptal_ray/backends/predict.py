@@ -1,4 +1,4 @@
-"""The work of `python -m ptal_ray.predict`: of features or videos, in one or several processes."""
+"""The work of `python -m ptal_ray.predict`, on features or videos, in one or several processes."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ Progress = Callable[[int, int], None]
 
 
 def run(args: argparse.Namespace, progress: Progress) -> dict[str, object]:
-    """Does what the flags say; returns what --json prints.
+    """Run the command; returns the output of --json.
 
     Raises:
-        PtalError: it could not.
+        PtalError: it failed.
     """
     if args.export is not None:
         _excluded("--export", "export alone, then predict", args, "features", "videos", "out",
@@ -81,9 +81,9 @@ def _scorer(place: Place, threads: int | None) -> Scorer:
 def _of_videos(
     args: argparse.Namespace, place: Place, score: Scorer, progress: Progress
 ) -> dict[str, object]:
-    """Extracts features beside the output, predicts, and removes them.
+    """Extract features beside the output, predict, and remove the features.
 
-    They stay where the command is interrupted or fails, and are taken up by the next one.
+    If the command is interrupted or fails, they remain and the next call uses them.
     """
     folder = args.out.with_name(f".{args.out.name}.features")
     request = request_of(args, folder)

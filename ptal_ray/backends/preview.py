@@ -1,4 +1,4 @@
-"""What a search would take: trials at a time, files, configurations that differ."""
+"""The needs of a search: concurrent trials, disk space, different configurations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ptal_ray.tracking.server import tracking_uri
 
 
 def places(study: Study, args: argparse.Namespace) -> int | None:
-    """Trials at a time, None where only the cluster knows.
+    """Trials at a time; None if this depends on a cluster.
 
     Raises:
         ConfigError: not even one trial fits this machine.
@@ -38,13 +38,13 @@ def places(study: Study, args: argparse.Namespace) -> int | None:
 
 
 def room(study: Study, args: argparse.Namespace) -> tuple[int | None, dict[str, Any]]:
-    """Trials at a time, None where only the cluster knows, and what their files take, JSON-able.
+    """Trials at a time (None if this depends on a cluster) and the sizes of their files, JSON-able.
 
     Raises:
         ConfigError: not even one trial fits this machine, or the files do not fit the storage.
     """
     if args.address is None:
-        socket_folder()  # says what Ray could not use
+        socket_folder()  # checks what Ray could not use
     here = places(study, args)
     concurrent = min(here or study.max_concurrent or 1, study.num_trials)
     need = footprint(study, FeatureStore.open(study.store), concurrent)
@@ -60,7 +60,7 @@ def room(study: Study, args: argparse.Namespace) -> tuple[int | None, dict[str, 
 
 
 def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
-    """What a search would do, JSON-able.
+    """The plan of a search, JSON-able.
 
     Raises:
         ConfigError: not even one trial fits this machine, or the files do not fit the storage.
@@ -96,7 +96,7 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _plan(study: Study) -> str:
-    """One line on how the trials are used, and what is trained after them."""
+    """One line about the use of the trials and the runs after them."""
     final = study.space.final
     has_test = bool(FeatureStore.open(study.store).ids("test"))
     after, _ = runs_after(study.space, has_test)
@@ -117,7 +117,7 @@ def _plan(study: Study) -> str:
 
 
 def distinct(study: Study) -> tuple[Study, list[str]]:
-    """The study with no more trials than it has different configurations, and what to note of it.
+    """The study with at most as many trials as different configurations, and notes about this.
 
     Raises:
         ConfigError: --searcher grid with more combinations than trials.

@@ -1,4 +1,4 @@
-"""A whole search: what its flags ask for, checked, run, reported and summed up."""
+"""A whole search: checks its flags, runs the study, writes the report and the summary."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _SETTINGS = (
 
 
 def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    """Does what the flags say; returns what --json prints.
+    """Run the command; returns the output of --json.
 
     Raises:
-        PtalError: it could not, or no trial finished.
+        PtalError: it failed, or no trial finished.
         KeyboardInterrupt: it was interrupted and has stopped cleanly; its argument is the command
             that continues.
     """
@@ -69,10 +69,10 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
 
 
 def _run(study: Study, args: argparse.Namespace, store: FeatureStore | None) -> dict[str, Any]:
-    """Creates a study of `store`, or takes the one to resume, and runs it to its end.
+    """Create a study on `store`, or take the one to resume, and run it to its end.
 
     Returns:
-        Its summary. Errors say what continues it.
+        Its summary. Errors have the command that continues it.
     """
     try:
         with ExitStack() as stack:
@@ -94,7 +94,7 @@ def _run(study: Study, args: argparse.Namespace, store: FeatureStore | None) -> 
                 report=lambda: _write_report(study, kept(args.out)),
             )
             return summary(study, report, unlogged)
-    except (KeyboardInterrupt, BrokenPipeError) as error:  # the second: nobody reads its lines
+    except (KeyboardInterrupt, BrokenPipeError) as error:  # the second: its output is closed
         raise KeyboardInterrupt(resume_command(study, args)) from error
     except StorageError as error:
         raise StorageError(f"{error}: {resume_command(study, args)}") from error
@@ -104,10 +104,10 @@ def _run(study: Study, args: argparse.Namespace, store: FeatureStore | None) -> 
 
 
 def _check_place(flag: str, folder: Path) -> None:
-    """Finds out before a search what would end it: the folder cannot be made or written.
+    """Check before a search that a folder can be created and written.
 
     Raises:
-        ConfigError: so it is.
+        ConfigError: it cannot.
     """
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
@@ -121,10 +121,10 @@ def _write_report(study: Study, reports: Path) -> Path:
 
 
 def _check_report(study: Study, reports: Path) -> None:
-    """Finds out before the work whether the report of a resumed study has its place.
+    """Check before the work that the report of a resumed study can be written.
 
     Raises:
-        DataError: something else lies there.
+        DataError: its folder has other files.
     """
     from ptal_ray.reporting.report import check_report  # plotting is slow to import
 

@@ -1,5 +1,5 @@
-"""One sitting of a study: Ray and MLflow started side by side, signals, the report, and a clean
-end."""
+"""One run of the driver of a study: starts Ray and MLflow in parallel, handles signals, writes the
+report, and ends cleanly."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ FLUSH_S = 20.0
 
 
 class Signals:
-    """The first SIGINT or SIGTERM asks for a clean stop, the next one ends the process.
+    """The first SIGINT or SIGTERM requests a clean stop, the next one ends the process.
 
-    A context manager: the handlers that were there before come back.
+    A context manager that restores the previous handlers.
     """
 
     def __init__(self) -> None:
         self.asked = False
-        self.silent = False  # a live table says that the study stops
+        self.silent = False  # a live table shows that the study stops
 
     def __enter__(self) -> Signals:
         self._before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
@@ -43,7 +43,7 @@ class Signals:
             signal.signal(number, handler)
 
     def install(self) -> None:
-        """Takes both signals; again after others took them."""
+        """Install handlers for both signals; called again after other code has replaced them."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
 
@@ -67,25 +67,26 @@ def run_session(
     say: Callable[[str], None],
     report: Callable[[], Path],
 ) -> tuple[Path, tuple[str, ...]]:
-    """Runs a study, or continues it, under Ray and MLflow, and reports it.
+    """Run a study, or continue it, with Ray and MLflow, and report it.
 
     Args:
         study: the study, its directory absolute.
-        created: this process has just made its directory, which is removed if nothing begins.
-        address: of a Ray cluster, or None for this machine alone.
-        verbose: show what Ray and the trials write, on stderr.
-        signals: installed.
-        listen: told of every new event.
-        say: shows a line to the user.
+        created: whether this process has just created its directory, which is removed if nothing
+            starts.
+        address: of a Ray cluster, or None for only this machine.
+        verbose: whether to show the output of Ray and of the trials on stderr.
+        signals: the installed signal handlers.
+        listen: called with every new event.
+        say: prints a line for the user.
         report: writes the report of the finished study and returns its folder.
 
     Returns:
-        The folder of the report, and a line for each thing that MLflow lacks.
+        The folder of the report, and a line for each item that is missing in MLflow.
 
     Raises:
         TrackingError: the tracking server does not answer; a new study is removed again.
-        KeyboardInterrupt: a signal came; everything is stopped and logged.
-        StorageError: not all of it could be mirrored.
+        KeyboardInterrupt: there was a signal; everything is stopped and logged.
+        StorageError: not everything could be mirrored.
         PtalError: as `run_study`.
     """
     messages: tuple[str, ...] = ()
@@ -122,12 +123,12 @@ def _run(
     from ptal_ray.backends.ray.runner import run_study  # seconds, while MLflow starts
 
     def ready() -> None:
-        signals.install()  # Ray took them
+        signals.install()  # Ray has replaced the handlers
         tracker_is_up()
         if signals.asked:
             raise KeyboardInterrupt
 
-    with redirect_stdout(sys.stderr if verbose else _Nowhere()):  # Ray prints on it
+    with redirect_stdout(sys.stderr if verbose else _Nowhere()):  # Ray prints to it
         run_study(
             study,
             address=address,
@@ -139,8 +140,8 @@ def _run(
 
 
 class _Nowhere(io.TextIOBase):
-    """Drops what is written."""
+    """Discards all output."""
 
     def write(self, text: str) -> int:
-        """Nothing, all of it."""
+        """Discard `text`."""
         return len(text)

@@ -1,4 +1,4 @@
-"""What to believe of configurations from a few noisy cells each: a posterior, never a maximum.
+"""The posterior of the scores of configurations, given a few noisy cells of each.
 
 A cell is a configuration trained on all folds but one, with one seed, and scored on that fold.
 """
@@ -20,11 +20,11 @@ Ints = NDArray[np.int64]
 # Variances as multiples of that of the noise of one cell. The posterior averages over all of them,
 # weighted by how likely they make the scores.
 CONFIGURATION = (0.04, 0.25, 1.0, 4.0, 16.0, 64.0)
-CELL = (0.25, 4.0)  # what fold and seed add to the score of every configuration
-INTERACTION = 0.25  # what a fold adds to one configuration
+CELL = (0.25, 4.0)  # effect of fold and seed on all configurations
+INTERACTION = 0.25  # effect of a fold on one configuration
 SMOOTH_SHARE, LENGTHS = 0.8, (0.5, 1.5)  # of the variance, and length scales per sqrt(dimension)
-MEAN = 100.0  # variance of the common mean: it is not known beforehand
-LEAST_WEIGHT = 1e-9  # variances less likely than that are left out
+MEAN = 100.0  # variance of the common mean, which is not known beforehand
+LEAST_WEIGHT = 1e-9  # less likely variances are ignored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +71,8 @@ class Belief:
 
     Args:
         mean: (A,) fractions of mAP.
-        noise: variance of one cell around the score of its configuration, the part that all
-            configurations share in a cell left out.
+        noise: variance of one cell around the score of its configuration, without the part that all
+            configurations share in a cell.
         parts: posteriors for given variances: their weight, mean (A,) and the rest.
     """
 
@@ -115,8 +115,9 @@ def believe(
 ) -> Belief:
     """The posterior given scores: mean + configuration + cell + (configuration x fold) + noise.
 
-    The configuration's part is a Gaussian process over `coordinates` plus a part of its own. Scores
-    far below all others are moved up, so that one that failed does not make the rest look alike.
+    The part of a configuration is a Gaussian process over `coordinates` plus an independent part.
+    Scores far below all others are raised, so that a failed one does not hide the differences of
+    the rest.
 
     Args:
         score: (N,) of the cells.
@@ -157,7 +158,7 @@ def _without_failures(y: Floats) -> Floats:
 
 
 def _kernels(coordinates: Floats) -> Iterator[Floats]:
-    """Correlations (A, A) of configurations: none, and two that fall with their distance."""
+    """Correlations (A, A) of configurations: independent, and two that decrease with distance."""
     own = np.eye(len(coordinates))
     yield own
     apart = ((coordinates[:, None] - coordinates) ** 2).sum(-1) / max(coordinates.shape[1], 1)

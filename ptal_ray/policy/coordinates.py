@@ -1,4 +1,4 @@
-"""Configurations as points: near ones are alike."""
+"""Configurations as points; similar ones are close."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ptal_ray.space.domain import Domain, Scalar
 
 
 def coordinates(domains: Mapping[str, Domain], params: Mapping[str, Scalar]) -> NDArray[np.float64]:
-    """(D,) the place of a configuration: numbers between 0 and 1 on the scale of their domain, and
-    one coordinate an option of a choice. A value outside its domain lies outside of [0, 1]."""
+    """(D,) coordinates of a configuration: numbers between 0 and 1 on the scale of their domain,
+    and one coordinate per option of a choice. A value outside its domain is outside [0, 1]."""
     found: list[float] = []
     for name, domain in domains.items():
         value = params[name]

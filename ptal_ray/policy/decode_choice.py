@@ -1,4 +1,4 @@
-"""Which decode setting an arm gets: chosen over all its cells together, the default unless beaten.
+"""Chooses the decode setting of an arm over all its cells; the default unless another is better.
 
 Every cell has the objective of every decode setting; setting 0 is the default.
 """
@@ -11,23 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-BORROWED = 2.0  # cells that what other arms gain by a setting counts for
+BORROWED = 2.0  # weight, in cells, of the gains of other arms by a setting
 
 
 def choose(arms: Sequence[Floats], arm: int) -> int:
-    """The decode setting of an arm: the best by its cells and, as if it were 2 more cells, by those
-    of the other arms; the default where that is not better by a standard error.
+    """The decode setting of an arm: the best on its cells and, with the weight of 2 more cells, on
+    those of the other arms; the default if that is not better by a standard error.
 
     Args:
-        arms: one an arm, (cells, J) objectives; arms without cells have none.
-        arm: which one.
+        arms: for each arm (cells, J) objectives; arms without cells have none.
+        arm: number of the arm.
     """
     gain, spread = _Others(arms).gains(arm)
     return _best(_effects(arms[arm]), gain, spread)
 
 
 def out_of_cell(arms: Sequence[Floats], arm: int) -> Floats:
-    """(cells,) objectives of an arm, each at the setting that its other cells choose."""
+    """(cells,) objectives of an arm, each at the setting chosen on its other cells."""
     return _out_of_cell(arms, arm, _Others(arms))
 
 
@@ -51,7 +51,7 @@ def _effects(own: Floats) -> Floats:
 
 
 class _Others:
-    """What the other arms gain by each setting, asked for arm after arm."""
+    """The gains of the other arms by each setting, for one arm after the other."""
 
     def __init__(self, arms: Sequence[Floats]) -> None:
         known = [k for k, own in enumerate(arms) if len(own)]

@@ -1,4 +1,4 @@
-"""Early stopping of first cells, where early objectives were seen to say what the last ones do."""
+"""Early stopping of first cells, at steps whose objectives correlate with the last ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class EarlyStop:
 
     Args:
         report_steps: of every cell; the last one ends it.
-        eta: where stopping is allowed, the best 1/eta go on.
+        eta: at steps with stopping, the best 1/eta continue.
     """
 
     def __init__(self, report_steps: Sequence[int], eta: int) -> None:
@@ -27,7 +27,7 @@ class EarlyStop:
         self.correlations: dict[int, float] = {}  # by step, when last measured
 
     def take(self, cell: int, step: int, value: float) -> bool:
-        """Takes an objective; whether the cell should stop.
+        """Take an objective; returns whether the cell should stop.
 
         Args:
             cell: number of the trial, a first cell of its arm.
@@ -41,7 +41,7 @@ class EarlyStop:
         return self.correlations[step] > LEAST_CORRELATION
 
     def _correlation(self, step: int) -> float:
-        """Rank correlation with the last step, over the full runs; -1 where they are too few."""
+        """Rank correlation with the last step, over the full runs; -1 if there are too few."""
         early, last = self._halving.at(step), self._halving.at(self._steps[-1])
         both = sorted(early.keys() & last.keys())
         if len(both) < FEWEST_FULL:

@@ -1,6 +1,6 @@
 """An ensemble of the best arms of a race: their scores averaged before decoding.
 
-Chosen and judged on the out-of-fold scores that the cells of the race left in their folders.
+Chosen and evaluated on the out-of-fold scores in the folders of the race's cells.
 
 Source: Caruana et al. 2004, Ensemble selection from libraries of models, greedy with replacement.
 """
@@ -14,20 +14,20 @@ import numpy as np
 
 from ptal_ray.policy.gate import ERROR_RATE, Difference, compare
 
-SIZE = 5  # members, one that is taken twice counts twice
+SIZE = 5  # members; one that is chosen twice counts twice
 Members = tuple[int, ...]  # arms, ascending
 Judge = Callable[[Members, int], float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble:
-    """What was chosen.
+    """The chosen ensemble.
 
     Args:
-        members: arms; of one that is there twice the scores count twice.
-        value: mean objective over the cells, of each with members chosen on the others.
-        difference: of these values to the single arm.
-        leads: whether no other arm alone is better than the single one over the cells.
+        members: arms; the scores of one that appears twice count twice.
+        value: mean objective over the cells, each with members chosen on the other cells.
+        difference: of these values to those of the single arm.
+        leads: whether no other single arm is better over the cells.
     """
 
     members: Members
@@ -37,10 +37,11 @@ class Ensemble:
 
     @property
     def lacks(self) -> str:
-        """Why it may not replace the single arm; "" where it passes the test.
+        """Why it may not replace the single arm; "" if it passes the test.
 
-        The cells also chose which arms are here. Where the single one is the best of them, it was
-        as lucky there as the others, and the test errs more rarely than it says.
+        The arms were selected on the same cells. If the single arm is the best of them, its scores
+        are as biased as those of the others, and the error rate of the test is below the stated
+        one.
         """
         if len(set(self.members)) < 2:
             return "no other arm improves it"
@@ -50,12 +51,12 @@ class Ensemble:
 
 
 def choose_members(single: int, arms: Sequence[int], cells: Sequence[int], judge: Judge) -> Members:
-    """Arms whose averaged scores are best over cells, grown one by one from a single arm.
+    """The arms with the best averaged scores over cells, added one by one to a single arm.
 
     Args:
-        single: where it starts.
-        arms: that may be added, also again.
-        cells: that judge.
+        single: the first arm.
+        arms: arms that may be added, also repeatedly.
+        cells: cells to evaluate on.
         judge: the objective of members in a cell.
     """
 
@@ -74,11 +75,11 @@ def choose_members(single: int, arms: Sequence[int], cells: Sequence[int], judge
 
 
 def find_ensemble(single: int, arms: Sequence[int], cells: Sequence[int], judge: Judge) -> Ensemble:
-    """The ensemble by all cells, and what one is worth whose members the other cells chose.
+    """The ensemble chosen on all cells, and its value with members chosen on the other cells.
 
     Args:
         single, arms, judge: as for `choose_members`.
-        cells: two or more, in which all these arms have scores.
+        cells: two or more cells in which all these arms have scores.
     """
     known: dict[tuple[Members, int], float] = {}
 
@@ -104,13 +105,13 @@ def find_ensemble(single: int, arms: Sequence[int], cells: Sequence[int], judge:
 def common_cells(
     cells: Mapping[int, set[int]], single: int, most: int
 ) -> tuple[list[int], list[int]]:
-    """The arms that share two cells or more with `single`, at most `most` of them with it, and the
-    cells that all of these have.
+    """Arms that share two or more cells with `single`, at most `most` including it, and their
+    common cells.
 
     Args:
-        cells: of each arm, the best arms first.
-        single: an arm of them.
-        most: arms.
+        cells: the cells of each arm, best arms first.
+        single: one of these arms.
+        most: maximal number of arms.
     """
     arms, shared = [single], set(cells[single])
     for arm, own in cells.items():

@@ -1,4 +1,4 @@
-"""What is known of the arms of a race before its gate."""
+"""The scores of the arms of a race before its gate."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What was known of arms after so many outcomes: (cells, J) objectives of each, the numbers of
-    its cells, and (A, D) places."""
+    """Scores of arms after a number of outcomes: (cells, J) objectives of each, the numbers of its
+    cells, and (A, D) coordinates."""
 
     arms: list[int]
     scores: list[Floats]

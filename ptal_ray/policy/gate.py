@@ -1,7 +1,7 @@
-"""Whether what a search found is shipped in place of the defaults: a test with a stated error rate.
+"""The test, with a stated error rate, of whether a found configuration replaces the defaults.
 
-Both are trained again on fresh cells, the same for both, so that their differences are paired. The
-claim is about new folds and seeds of the training videos.
+Both are trained again on new cells, the same for both, so that their differences are paired. The
+result holds for new folds and seeds of the training videos.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 ERROR_RATE = 0.05
-PRIOR_CELLS = 3.0  # what the noise of the whole search counts for in that of the difference
+PRIOR_CELLS = 3.0  # weight of the search's noise in the variance of the difference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Difference:
 
     Args:
         mean, low, high: fractions of mAP; the interval covers 1 - 2 x the error rate.
-        p: probability of such a mean or a larger one where the true difference is 0.
+        p: probability of such a mean or a larger one if the true difference is 0.
         cells: pairs.
     """
 
@@ -37,13 +37,13 @@ NO_DIFFERENCE = Difference(mean=0.0, low=0.0, high=0.0, p=1.0, cells=0)
 
 
 def compare(differences: Sequence[float], noise: float, fresh: bool = True) -> Difference:
-    """Tests paired differences with a t test whose variance leans on that of the whole search.
+    """Test paired differences with a t test whose variance is shrunk towards that of the search.
 
     Args:
-        differences: one a cell.
-        noise: variance of a difference as the whole search shows it.
-        fresh: whether no choice was made by these cells; else the test is stricter: it takes the
-            larger variance, and has the degrees of freedom of the differences alone.
+        differences: one per cell.
+        noise: variance of a difference, estimated from the whole search.
+        fresh: whether these cells were used for no choice; else the test is stricter: it uses the
+            larger variance, and only the degrees of freedom of the differences.
 
     Source: Smyth 2004, moderated t statistics, with a fixed prior weight.
     """
@@ -63,8 +63,8 @@ def compare(differences: Sequence[float], noise: float, fresh: bool = True) -> D
 
 
 def accepted(p: Sequence[float], rate: float = ERROR_RATE) -> list[bool]:
-    """Which tests pass when all of them together may err at `rate`, by Bonferroni's rule.
+    """Which tests pass if the error rate of all together is `rate`, by Bonferroni's rule.
 
-    There are always two, the finalist and decoding alone, also where one has nothing to test.
+    There are always two tests, of the finalist and of decoding alone, even if one is empty.
     """
     return [value <= rate / 2 for value in p]

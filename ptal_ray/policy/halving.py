@@ -1,4 +1,4 @@
-"""Asynchronous successive halving: at each report step the best 1/eta so far go on."""
+"""Asynchronous successive halving: at each report step the best 1/eta so far continue."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 
 class Halving:
-    """Which trials stop at a report step.
+    """Decides which trials stop at a report step.
 
-    A trial goes on where its objective is at least the quantile 1 - 1/eta of what others reported
-    at the same step before it; the first one always does.
+    A trial continues if its objective is at least the quantile 1 - 1/eta of the earlier objectives
+    at the same step; the first trial always continues.
 
     Source: Li et al. 2020, A System for Massively Parallel Hyperparameter Tuning; the quantile is
     that of Ray Tune's AsyncHyperBandScheduler.
@@ -23,7 +23,7 @@ class Halving:
         self._rungs: dict[int, dict[int, float]] = {}  # step -> trial -> objective
 
     def take(self, trial: int, step: int, value: float) -> bool:
-        """Takes the objective of a trial at a report step; whether the trial should stop."""
+        """Take the objective of a trial at a report step; returns whether the trial should stop."""
         rung = self._rungs.setdefault(step, {})
         others = [v for k, v in rung.items() if k != trial and math.isfinite(v)]
         rung[trial] = value
@@ -32,5 +32,5 @@ class Halving:
         return not value >= float(np.quantile(others, self._kept))
 
     def at(self, step: int) -> Mapping[int, float]:
-        """What was reported at a step, by trial."""
+        """The objectives at a step, by trial."""
         return self._rungs.get(step, {})

@@ -1,4 +1,4 @@
-"""Which hyperparameters decided a study."""
+"""The importance of hyperparameters in a study."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ptal_ray.space.domain import Domain
 from ptal_ray.study.view import StudyView, TrialView
 
 MIN_TRIALS = 8
-LEAST_SPREAD = 1e-6  # of the objectives: less is rounding, in which trees find nothing or noise
+LEAST_SPREAD = 1e-6  # spread of the objectives; a smaller one is rounding
 
 
 def param_importance(view: StudyView) -> dict[str, float]:
-    """Share of the variance of the objective that each searched train parameter explains.
+    """Fraction of the variance of the objective that each searched train parameter explains.
 
-    Pruned trials have no last objective, so all trials are compared at the first report step,
-    which every one of them reached.
+    Pruned trials have no last objective, so all trials are compared at the first report step, which
+    all of them reached.
 
     Args:
         view: the study.
 
     Returns:
-        Shares by parameter, largest first, summing to 1; empty with fewer than MIN_TRIALS trials,
-        where all did equally well but for rounding, or where all had the same parameters.
+        Fractions by parameter, largest first, summing to 1; empty with fewer than MIN_TRIALS
+        trials, if all objectives are equal up to rounding, or if all parameters are equal.
 
     Source: fANOVA (Hutter et al., 2014), as Optuna implements it.
     """

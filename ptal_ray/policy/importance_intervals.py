@@ -1,4 +1,4 @@
-"""How sure the importance of a hyperparameter is: fANOVA on trees that each saw other trials."""
+"""Intervals of the importance of hyperparameters: fANOVA on trees with different trials."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Shares = dict[str, tuple[float, float, float]]
 def importance_intervals(
     domains: Mapping[str, Domain], points: Sequence[Mapping[str, Scalar]], values: Sequence[float]
 ) -> Shares:
-    """Share of the variance that each parameter explains, with the spread over trees.
+    """Fraction of the variance that each parameter explains, with the spread over trees.
 
     Args:
         domains: of the parameters.
@@ -31,7 +31,7 @@ def importance_intervals(
 
     Returns:
         Mean, 10th and 90th percentile over `TREES` trees, largest first; empty with fewer than
-        `MIN_TRIALS` trials, or where they hardly differ.
+        `MIN_TRIALS` trials, or if they hardly differ.
 
     Source: fANOVA (Hutter et al., 2014), as Optuna implements it.
     """
@@ -64,7 +64,7 @@ def _tree(
     rows: np.typing.NDArray[np.int64],
     seed: int,
 ) -> dict[str, float]:
-    """Shares by one tree on the trials of `rows`; empty where it finds nothing to explain."""
+    """Fractions from one tree on the trials of `rows`; empty if there is nothing to explain."""
     distributions = {name: distribution(domain) for name, domain in domains.items()}
     study = optuna.create_study(direction="maximize")
     with warnings.catch_warnings():

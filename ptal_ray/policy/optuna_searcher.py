@@ -1,6 +1,6 @@
-"""Optuna as the searcher of a study, in a journal that optuna-dashboard and optuna.importance read.
+"""Optuna as the searcher of a study, with a journal for optuna-dashboard and optuna.importance.
 
-The event log is what happened; the journal follows it, and is brought up to it after a kill.
+The event log is authoritative; after a kill the journal is restored from it.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from ptal_ray.study.study import Study
 from ptal_ray.study.view import TrialView
 from ptal_ray.study.warm_start import tried_first
 
-# What optuna-dashboard calls the objective, by `selection.metric`.
+# Name of the objective in optuna-dashboard, by `selection.metric`.
 METRICS = {"map": "mAP", "points": "points score", "test": "test mAP"}
 JOURNAL = "optuna.journal"
-GOOD, MOST_LEARNT = 25, 256  # trials that a searcher learns from: the best, and all with the newest
+GOOD, MOST_LEARNT = 25, 256  # trials that a searcher learns from: the best, and in all
 _STATES = {
     "complete": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
@@ -49,15 +49,15 @@ _STATES = {
 
 
 class OptunaSearcher:
-    """Suggests trials with TPE, at random or from a grid, and keeps the journal.
+    """Suggests trials with TPE, at random or from a grid, and writes the journal.
 
-    The suggestion for trial n depends on the seed, n and the history alone, so a resumed study goes
-    on as if it had not stopped. Trial 0 has the defaults that lie inside their domains, the next
-    ones the best configurations of earlier studies (a grid has neither). No configuration is
-    suggested twice where they can be counted.
+    The suggestion for trial n depends only on the seed, n and the history, so a resumed study
+    continues as if it had not stopped. Trial 0 has the defaults that are inside their domains, the
+    next ones have the best configurations of earlier studies (a grid has neither). In a finite
+    space no configuration is suggested twice.
 
     Args:
-        study: what to search; its journal is created, or opened and mended.
+        study: the study; its journal is created, or opened and repaired.
 
     Raises:
         ConfigError: --searcher grid with more combinations than trials.
@@ -82,7 +82,7 @@ class OptunaSearcher:
         self._id = self._storage.get_study_id_from_name(study.name)
 
     def restore(self, trials: Sequence[TrialView]) -> None:
-        """Brings the journal up to the event log of an interrupted run."""
+        """Restore the journal from the event log of an interrupted run."""
         for view in trials:
             if view.number >= self._num_known():
                 self._create(view.number, self._inside(view.params))
@@ -94,9 +94,9 @@ class OptunaSearcher:
                 self.finish(view.number, view.state)
 
     def suggest(self, number: int) -> dict[str, Scalar] | None:
-        """The parameters of trial `number`, asked for in ascending order; None after the last.
+        """The parameters of trial `number`; called in ascending order. None after the last.
 
-        A trial that was suggested before a kill and never started is suggested again.
+        A trial that was suggested before a kill and did not start is suggested again.
         """
         if number < self._num_known():
             self._optuna.sampler = self._sampler(number)
@@ -114,8 +114,8 @@ class OptunaSearcher:
         return self._create(number, first[number] if number < len(first) else {})
 
     def record(self, number: int, params: Mapping[str, Scalar], **attributes: Scalar) -> None:
-        """Takes a trial that another one suggested, and facts about it; values outside their
-        domain are left out."""
+        """Take a trial that another searcher suggested, and facts about it; values outside their
+        domain are ignored."""
         if number < self._num_known():
             return self.annotate(number, **attributes)
         inside = self._inside(params)
@@ -129,14 +129,14 @@ class OptunaSearcher:
         )
 
     def report(self, number: int, step: int, value: float) -> None:
-        """Takes the objective of a trial at a report step."""
+        """Take the objective of a trial at a report step."""
         trial = self._trial(number)
         known = self._storage.get_trial(self._trial_id(number)).intermediate_values
         if step not in known and math.isfinite(value):
             trial.report(value, step)
 
     def finish(self, number: int, state: str) -> None:
-        """Takes the end of a trial; one without a finite last value is never complete."""
+        """Take the end of a trial; a trial without a finite last value is not complete."""
         values = self._storage.get_trial(self._trial_id(number)).intermediate_values
         last = values.get(self.study.space.budget.max_steps)
         if state == "complete" and last is not None:
@@ -146,14 +146,14 @@ class OptunaSearcher:
             self._optuna.tell(number, state=told)
 
     def annotate(self, number: int, **attributes: Scalar) -> None:
-        """Notes facts about a trial where optuna-dashboard shows them."""
+        """Record facts about a trial for optuna-dashboard."""
         for name, value in attributes.items():
             self._trial(number).set_user_attr(name, value)
 
     def _create(self, number: int, fixed: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """A new running trial with `fixed` parameters; the sampler chooses the rest."""
         waiting = self._optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if fixed and not waiting:  # one waits where the last run was killed right here
+        if fixed and not waiting:  # a waiting trial exists if the last run was killed at this point
             self._optuna.enqueue_trial(dict(fixed))
         self._optuna.sampler = self._sampler(number)
         trial = self._optuna.ask()
@@ -161,11 +161,11 @@ class OptunaSearcher:
         return self._complete(trial)
 
     def _complete(self, trial: Trial) -> dict[str, Scalar]:
-        """All parameters of `trial`, drawing those it lacks."""
+        """All parameters of `trial`; missing ones are drawn."""
         return complete(trial, self._distributions, self.study.space.train)
 
     def _sampler(self, number: int) -> BaseSampler:
-        """What draws trial `number`."""
+        """The sampler of trial `number`."""
         inner = _sampler(self.study.searcher, self.study.seed, number)
         domains = self.study.space.train
         if number_of_points(domains) is None:
@@ -184,7 +184,7 @@ class OptunaSearcher:
         return {k: values[k] for k, domain in domains if k in values and domain.contains(values[k])}
 
     def _num_known(self) -> int:
-        """Trials handed out so far; one enqueued by a killed run was not."""
+        """Number of started trials, without one that a killed run only enqueued."""
         trials = self._storage.get_all_trials(self._id, deepcopy=False)
         return sum(t.state != TrialState.WAITING for t in trials)
 
@@ -196,8 +196,8 @@ class OptunaSearcher:
 
 
 class _Bounded(optuna.Study):
-    """A study of which samplers see the best trials, all that TPE takes for good, and the newest:
-    the time of a suggestion grows with the trials that it is learnt from."""
+    """A study in which samplers see only the best trials (all that TPE counts as good) and the
+    newest, because the time of a suggestion grows with the number of trials."""
 
     def _get_trials(
         self,
@@ -215,7 +215,7 @@ class _Bounded(optuna.Study):
 
 
 class _Untried(BaseSampler):
-    """Draws as another sampler does, and a new configuration where that one was tried."""
+    """Draws with another sampler, and replaces a configuration that was already tried."""
 
     def __init__(
         self,
@@ -231,7 +231,7 @@ class _Untried(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """All parameters: they are drawn together, so that a repetition is seen."""
+        """All parameters; they are drawn together, so that repetitions can be detected."""
         return self._distributions
 
     def sample_relative(
@@ -247,7 +247,7 @@ class _Untried(BaseSampler):
             if name not in drawn:
                 drawn[name] = self.sample_independent(study, trial, name, distribution)
         found = untried(self._domains, drawn, self._tried, self._rng)
-        return drawn if found is None else found  # the caller has counted, so there is one
+        return drawn if found is None else found  # the caller has made sure that there is one
 
     def sample_independent(
         self,
@@ -261,15 +261,15 @@ class _Untried(BaseSampler):
 
 
 class _Journal(JournalFileBackend):
-    """A journal with one writer, since a study has one driver: no lock at every entry. It is not
-    forced to disk either, because the event log is, from which it is brought up to date."""
+    """A journal with one writer (a study has one driver), so entries need no lock. It needs no
+    fsync either, because it is restored from the event log."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self.path = path
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Appends whole lines."""
+        """Append complete lines."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         with self.path.open("ab", buffering=0) as file:
             size, data = file.tell(), lines.encode()
@@ -279,10 +279,10 @@ class _Journal(JournalFileBackend):
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """The journal at `path`, mended where a killed writer left half a line or a lock.
+    """The journal at `path`; a partial line or a lock of a killed writer is removed.
 
     Raises:
-        DataError: the file is something else.
+        DataError: the file is not a journal.
     """
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
     if path.exists() and not (data := path.read_bytes()).endswith(b"\n"):
@@ -299,10 +299,10 @@ def open_journal(path: Path) -> JournalStorage:
 def grid(study: Study) -> list[dict[str, Scalar]]:
     """Every combination of the finest grid that has at most `num_trials` points, shuffled.
 
-    A choice gives all its values, any other domain as many evenly spread ones as fit.
+    A choice has all its values, any other domain as many evenly spaced ones as fit.
 
     Raises:
-        ConfigError: two values of each parameter are already too many.
+        ConfigError: even two values per parameter are too many.
     """
     domains, num = study.space.train, 1
     if (least := _grid_size(domains, 2)) > study.num_trials:
@@ -323,7 +323,7 @@ def _grid_size(domains: Mapping[str, Domain], num: int) -> int:
 
 
 def distribution(domain: Domain) -> BaseDistribution:
-    """The distribution from which Optuna draws what `domain` holds."""
+    """The Optuna distribution of a domain."""
     if domain.kind == "choice":
         return CategoricalDistribution(domain.args)
     low, high = domain.args[:2]

@@ -1,4 +1,4 @@
-"""The policies by the name that a search space gives."""
+"""The policies by their names in search spaces."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from ptal_ray.study.study import Study
 
 
 def make_policy(study: Study) -> Policy:
-    """The policy of a study; it makes, or opens, the journal of Optuna in its directory."""
+    """The policy of a study; it creates or opens the Optuna journal in its directory."""
     return RacePolicy(study) if study.space.policy == "race" else SimplePolicy(study)

@@ -1,8 +1,7 @@
-"""A race of configurations over cells: many on one, the better ones on more, then a gate.
+"""A race of configurations over cells: many on one cell, the better ones on more, then a gate.
 
-Knows neither Optuna nor Ray nor where scores come from: it says which cell to train next and takes
-its scores, so that a recorded search can drive it too. The defaults are arm 0, from the first cell
-to the last.
+Independent of Optuna, Ray and the origin of scores: it chooses the next cell and takes its scores,
+so it also runs on recorded searches. The defaults are arm 0, from the first cell to the last.
 """
 
 from __future__ import annotations
@@ -20,19 +19,20 @@ from ptal_ray.policy.gate import NO_DIFFERENCE, Difference, accepted, compare
 
 Floats = NDArray[np.float64]
 SCREEN, RACE, GATE = EVERY = "screen", "race", "gate"
-SCREENED, RACED = 0.5, 0.75  # of the budget, when screening and when racing ends
+SCREENED, RACED = 0.5, 0.75  # fractions of the budget at which screening and racing end
 FAR = 1.5  # standard deviations of the difference of two cells: a lead that prolongs screening
-LEAST_RACED = 2  # full runs of racing that longer screening leaves
+LEAST_RACED = 2  # full runs of racing after prolonged screening
 FEWEST_GATE_CELLS, MOST_GATE_CELLS = 2, 8
 MOST_BELIEVED = 128  # arms of a posterior, those that scored best: its cost grows with their cube
-EVERY_OUTCOME = 32  # after more outcomes, a posterior is made anew after a share of as many more
+EVERY_OUTCOME = 32  # later, a posterior is recomputed after a fraction of new outcomes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One training run: an arm, the number of its cell, which says fold and seed, and why it runs.
+    """One training run: an arm, the number of its cell (which determines fold and seed), and its
+    stage.
 
-    Cell k of every arm has fold and seed k, so that arms are compared on the same cells.
+    Cell k has the same fold and seed for every arm, so that arms are compared on the same cells.
     """
 
     arm: int
@@ -46,7 +46,7 @@ class Arm:
 
     coordinates: Floats
     cells: dict[int, Floats] = field(default_factory=dict)
-    stages: dict[int, str] = field(default_factory=dict)  # of all cells that were begun
+    stages: dict[int, str] = field(default_factory=dict)  # of all started cells
     pending: set[int] = field(default_factory=set)
     stopped: bool = False  # failed, or ended early: out of the race
 
@@ -58,16 +58,16 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the search recommends.
+    """The recommendation of a race.
 
     Args:
-        arm: the recommended one; 0 for the defaults.
+        arm: the recommended arm; 0 for the defaults.
         setting: its decode setting; 0 for the default one.
         verdict: "better" than the defaults, "tie" (not distinguishable; the defaults are kept), or
-            "defaults" (nothing better was found).
-        difference: of the recommended one, or where the defaults are kept of the best other one,
-            to the defaults with default decoding, on the cells of the gate.
-        finalist, finalist_setting: who met the defaults in the gate; arm 0 where nobody did.
+            "defaults" (no better arm was found).
+        difference: of the recommended arm, or if the defaults are kept of the best other arm, to
+            the defaults with default decoding, on the cells of the gate.
+        finalist, finalist_setting: the arm compared with the defaults in the gate; 0 for none.
     """
 
     arm: int
@@ -79,21 +79,20 @@ class Verdict:
 
 
 def gate_cells(budget: float) -> int:
-    """Cells of each side of the gate of a race with a budget of so many full runs."""
+    """Number of cells per side of the gate, for a budget in full runs."""
     return min(max(round(budget * (1 - RACED) / 2), FEWEST_GATE_CELLS), MOST_GATE_CELLS)
 
 
 class Race:
-    """Says which cell is next, takes outcomes, recommends.
+    """Chooses the next cell, takes outcomes, recommends.
 
     Args:
-        budget: of the whole race, in full runs; a run that ends early counts its share.
+        budget: of the whole race, in full runs; a run that ends early counts in part.
         num_folds: cell k is scored on fold k modulo this.
         seed: of the choices among arms.
-        propose: the coordinates of a new arm by its number, asked for in order from 0, given the
-            believed score of each arm before it (NaN where nothing is known); None where there is
-            no other.
-        most_cells: that an arm may have in all; None for no limit.
+        propose: returns the coordinates of a new arm by its number, called in order from 0, given
+            the posterior mean of each earlier arm (NaN if unknown); None if there is no other arm.
+        most_cells: maximal number of cells of an arm; None for no limit.
     """
 
     def __init__(
@@ -107,28 +106,28 @@ class Race:
     ) -> None:
         self.budget, self.num_folds, self.seed = budget, num_folds, seed
         self.arms: list[Arm] = []
-        self.time_share = 0.0  # of the time allowed that has passed; set from outside
+        self.time_share = 0.0  # used fraction of the time; set from outside
         self._propose, self._most_cells = propose, most_cells or 1_000_000
         self._exhausted = False
         self._spent = 0.0
         self._begun = 0
         self._outcomes = 0
-        self._due = 0  # the number of outcomes at which the belief is made anew
+        self._due = 0  # number of outcomes at which the posterior is recomputed
         self._evidence: Evidence | None = None
-        self._belief: tuple[list[int], Belief] | None = None  # of the evidence, once it is asked
+        self._belief: tuple[list[int], Belief] | None = None  # of the evidence, computed on request
 
     @property
     def gate_cells(self) -> int:
-        """Cells of each side of the gate."""
+        """Number of cells per side of the gate."""
         return min(gate_cells(self.budget), self._most_cells - 1)
 
     @property
     def progress(self) -> float:
-        """Share of the budget, or of the time if more of that, that is spent or under way."""
+        """Used fraction of the budget, or of the time if larger, with running cells."""
         return max((self._spent + self._under_way) / self.budget, self.time_share)
 
     def next(self) -> Cell | None:
-        """The next cell; None where none is left or (see `waiting`) outcomes must come first.
+        """The next cell; None if none is left or (see `waiting`) outcomes must come first.
 
         The caller trains it, then calls `tell` or `drop`.
         """
@@ -139,28 +138,28 @@ class Race:
 
     @property
     def waiting(self) -> bool:
-        """Whether outcomes to come may bring more cells."""
+        """Whether outcomes of running cells may lead to more cells."""
         return any(arm.pending for arm in self.arms)
 
     def begin(self, cell: Cell) -> None:
-        """A cell is under way; for one of an interrupted run, with its arm added before."""
+        """Mark a cell as running; used for an interrupted run, after `add` of its arm."""
         arm = self.arms[cell.arm]
         arm.pending.add(cell.index)
         arm.stages[cell.index] = cell.stage
         self._begun += 1
 
     def add(self, coordinates: Floats) -> int:
-        """A new arm; returns its number."""
+        """Add an arm; returns its number."""
         self.arms.append(Arm(coordinates=coordinates))
         return len(self.arms) - 1
 
     def tell(self, cell: Cell, objectives: Floats, share: float = 1.0) -> None:
-        """A cell ended.
+        """Take the outcome of a cell.
 
         Args:
-            cell: which.
+            cell: the cell.
             objectives: (J,) at every decode setting, the default first.
-            share: of a full run that it took.
+            share: its fraction of a full run.
         """
         arm = self.arms[cell.arm]
         arm.pending.discard(cell.index)
@@ -169,7 +168,8 @@ class Race:
         self._ended(cell)
 
     def drop(self, cell: Cell, share: float) -> None:
-        """A cell failed or was stopped early; its arm is out of the race, if not the defaults."""
+        """Take a cell that failed or was stopped early; its arm leaves the race, except the
+        defaults."""
         arm = self.arms[cell.arm]
         arm.pending.discard(cell.index)
         arm.stopped = True
@@ -177,9 +177,9 @@ class Race:
         self._ended(cell)
 
     def _ended(self, cell: Cell) -> None:
-        """Takes the evidence again where it is due: after every outcome, of many after a few. That
-        depends on the number of outcomes alone, so that an interrupted race goes on as if it had
-        not stopped."""
+        """Update the evidence when due: at first after every outcome, later after several. This
+        depends only on the number of outcomes, so an interrupted race continues as if it had not
+        stopped."""
         if cell.stage == GATE:
             return
         self._outcomes += 1
@@ -188,26 +188,26 @@ class Race:
             self._evidence, self._belief = self._known(), None
 
     def _settle(self) -> None:
-        """Takes all that came after the last evidence: no more will."""
+        """Update the evidence with all outcomes; no more will follow."""
         if self._evidence is not None and self._evidence.outcomes < self._outcomes:
             self._evidence, self._belief = self._known(), None
 
     def belief(self) -> tuple[list[int], Belief] | None:
-        """The arms in the race, and what to believe of each at its decode setting, by the cells
-        before the gate; None before the first outcome. Of very many the best ones."""
+        """The arms in the race (at most the best ones) and their posterior at their decode
+        settings, from the cells before the gate; None before the first outcome."""
         if self._belief is None and self._evidence is not None:
             self._belief = self._evidence.arms, self._evidence.believed(self.num_folds)
         return self._belief
 
     def believed(self) -> Floats:
-        """(A,) posterior mean of each arm; NaN where nothing is known."""
+        """(A,) posterior mean of each arm; NaN if unknown."""
         mean = np.full(len(self.arms), np.nan)
         if found := self.belief():
             mean[found[0]] = found[1].mean
         return mean
 
     def verdict(self) -> Verdict:
-        """The recommendation by all that was told."""
+        """The recommendation from all outcomes."""
         self._settle()
         finalist = self._finalist()
         tuned = self._setting(0)
@@ -231,16 +231,16 @@ class Race:
         )  # fmt: skip
 
     def _met(self, arm: int, setting: int) -> Difference:
-        """An arm at a decode setting against the defaults, on the cells of the gate."""
+        """Difference of an arm at a decode setting to the defaults, on the cells of the gate."""
         plain, own = self.arms[0].cells, self.arms[arm].cells
         pairs = [own[k][setting] - plain[k][0] for k in self._gate_pairs(arm)]
         return compare(pairs, 2 * self.noise())
 
     def _decoding_alone(self) -> Difference:
-        """The defaults with tuned decoding against those without, on all cells of the defaults.
+        """The difference of tuned to default decoding, on all cells of the defaults.
 
-        Both decode the same training, and a cell counts at the setting that the others choose, so
-        that cells which choose the setting may judge it too.
+        Both decode the same training runs. Each cell is scored at the setting chosen on the other
+        cells, so that the same cells can choose and evaluate the setting.
         """
         known = [arm.scores(EVERY) for arm in self.arms if len(arm.scores(EVERY))]
         gains = out_of_cell(known, 0) - known[0][:, 0]
@@ -254,7 +254,7 @@ class Race:
         return found[1].noise if found else 0.0
 
     def _known(self) -> Evidence | None:
-        """The evidence so far: the best arms by their mean scores, and always the defaults."""
+        """The evidence so far: the arms with the best mean scores, and always the defaults."""
         scores = {k: arm.scores() for k, arm in enumerate(self.arms) if self._runs(k)}
         scores = {k: own for k, own in scores.items() if len(own)}
         best = sorted(scores, key=lambda k: (k > 0, -float(scores[k].mean(axis=0).max()), k))
@@ -273,14 +273,15 @@ class Race:
         return arm == 0 or not self.arms[arm].stopped
 
     def _setting(self, arm: int) -> int:
-        """The decode setting of an arm by the cells before the gate."""
+        """The decode setting of an arm, from the cells before the gate."""
         known = [k for k in range(len(self.arms)) if len(self.arms[k].scores())]
         if arm not in known:
             return 0
         return choose([self.arms[k].scores() for k in known], known.index(arm))
 
     def _finalist(self) -> int:
-        """The arm that meets the defaults: the best believed one if better than they; else 0."""
+        """The arm for the gate: the one with the best posterior mean if better than the defaults,
+        else 0."""
         met = [
             k for k, arm in enumerate(self.arms) if k and GATE in arm.stages.values()
         ]  # of an interrupted run
@@ -294,7 +295,7 @@ class Race:
         return known[int(belief.mean.argmax())] if belief.mean.max() > plain else 0
 
     def _screened(self) -> Cell | None:
-        """The first cell of a new arm, while the budget of screening lasts."""
+        """The first cell of a new arm, while there is budget for screening."""
         if self._exhausted or (
             self.arms and self.progress + 1 / self.budget > self._screened_share
         ):
@@ -309,9 +310,10 @@ class Race:
 
     @property
     def _screened_share(self) -> float:
-        """Of the budget, when screening ends: later where an arm already leads the defaults by far.
+        """Fraction of the budget at which screening ends; later if an arm leads the defaults by
+        far.
 
-        Then the gate hardly needs the racing, and better arms are worth more than certainty.
+        In that case the gate hardly needs racing, and better arms are worth more than certainty.
         """
         found = self.belief()
         if self.time_share > SCREENED or not found or 0 not in found[0]:
@@ -322,9 +324,9 @@ class Race:
         return max(SCREENED, 1 - (2 * self.gate_cells + LEAST_RACED) / self.budget)
 
     def _raced(self) -> Cell | None:
-        """Another cell of an arm that may be the best, or of the defaults where they lack it.
+        """Another cell of an arm that may be the best, or of the defaults if they lack it.
 
-        Source: Thompson sampling; an arm is drawn as often as it is believed to be the best.
+        Source: Thompson sampling; an arm is drawn with the probability that it is the best.
         """
         if self._gate_begun or self._screening or len(self.arms) < 2:
             return None
@@ -341,7 +343,7 @@ class Race:
 
     def _one_more(self, arm: int) -> Cell | None:
         if not self._runs(arm):
-            return None  # stopped after the evidence that the draw is of
+            return None  # stopped after the evidence for this draw
         most = self._most_cells - self.gate_cells
         index = self._free_index(arm)
         if arm and self._free_index(0) <= index:
@@ -349,7 +351,7 @@ class Race:
         return Cell(arm=arm, index=index, stage=RACE) if index < most else None
 
     def _gated(self) -> Cell | None:
-        """A cell of the gate: the finalist and the defaults on the same new cells."""
+        """A cell of the gate, in which finalist and defaults have the same new cells."""
         if self._screening or len(self.arms) < 2 or (self.waiting and not self._gate_begun):
             return None
         if self.time_share >= 1:
@@ -366,12 +368,12 @@ class Race:
         return None
 
     def _gate_first(self, sides: Sequence[int]) -> int:
-        """The first cell that no side had before the gate."""
+        """The first cell that neither side had before the gate."""
         before = [k for a in sides for k, stage in self.arms[a].stages.items() if stage != GATE]
         return max(before, default=-1) + 1
 
     def _gate_pairs(self, arm: int) -> list[int]:
-        """The cells of the gate that an arm and the defaults have finished."""
+        """The cells of the gate that both an arm and the defaults have finished."""
         own, plain = self.arms[arm], self.arms[0]
         return [
             k

@@ -19,14 +19,14 @@ from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView, TrialView
 from ptal_ray.training.decoding import decode_settings
 
-SEED_STEP = 1000  # between the seeds of the cells of an arm; test runs use those in between
+SEED_STEP = 1000  # step between seeds of the cells of an arm; test runs use the seeds in between
 
 
 class RacePolicy:
     """A trial is a cell of an arm, see `race.Race`; `num_trials` is its budget in full trials.
 
     Args:
-        study: what to search.
+        study: the study.
     """
 
     reselects = False
@@ -49,7 +49,7 @@ class RacePolicy:
         )
 
     def restore(self, view: StudyView) -> None:
-        """Takes the trials of an interrupted run in their order."""
+        """Take the trials of an interrupted run in their order."""
         self._journal.restore(view.trials)
         for trial in view.trials:
             if trial.arm == len(self._params):
@@ -65,7 +65,7 @@ class RacePolicy:
                 self._finish(trial.number, trial.state, *_last(trial))
 
     def spend(self, share: float) -> None:
-        """Takes the share of the time that is spent."""
+        """Take the used fraction of the time."""
         self._race.time_share = share
 
     def suggest(self, number: int) -> Suggestion | None:
@@ -87,7 +87,7 @@ class RacePolicy:
 
     @property
     def waiting(self) -> bool:
-        """Whether running cells may bring more."""
+        """Whether running cells may lead to more."""
         return self._race.waiting
 
     def report(self, number: int, step: int, objective: float) -> bool:
@@ -96,16 +96,16 @@ class RacePolicy:
         return self._stops(number, step, objective)
 
     def finish(self, number: int, state: str, settings: tuple[float, ...], step: int) -> None:
-        """Takes the end of a cell."""
+        """Take the end of a cell."""
         self._journal.finish(number, state)
         self._finish(number, state, settings, step)
 
     def annotate(self, number: int, **attributes: Scalar) -> None:
-        """Notes facts in the journal."""
+        """Record facts in the journal."""
         self._journal.annotate(number, **attributes)
 
     def recommend(self, view: StudyView) -> Recommendation | None:
-        """What passed the gate, else the defaults."""
+        """The configuration that passed the gate, else the defaults."""
         if not any(t.state == "complete" and t.finite for t in view.trials):
             return None
         found = self._race.verdict()
@@ -147,9 +147,9 @@ class RacePolicy:
         cell, share = self._cells[number], step / self._study.space.budget.max_steps
         if state == "complete" and np.isfinite(settings).all() and settings:
             self._race.tell(cell, np.array(settings))
-        elif state == "failed" and cell.arm == 0:  # defaults that diverge find nothing
+        elif state == "failed" and cell.arm == 0:  # scores of 0: the defaults stay
             self._race.tell(cell, np.zeros(len(self._settings())))
-        else:  # a failed one counts as full, so that a study in which all fail ends
+        else:  # a failed run counts in full, so that a study in which all fail ends
             self._race.drop(cell, 1.0 if state == "failed" else share)
 
     def _settings(self) -> list[dict[str, Any]]:
@@ -164,7 +164,7 @@ class RacePolicy:
         return min(number for number, cell in self._cells.items() if cell.arm == arm)
 
     def _beliefs(self, finalist: int) -> list[dict[str, Any]]:
-        """What is believed of each arm, best first."""
+        """The posterior of each arm, best first."""
         found = self._race.belief()
         rows = []
         for arm, params in enumerate(self._params):

@@ -1,4 +1,4 @@
-"""The policy of one fold: every configuration on the same fold, the best ones again with seeds."""
+"""The policy with one fold: all configurations on one fold, the best again with several seeds."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ptal_ray.training.selection import objective_name
 
 class SimplePolicy:
     """A trial is a configuration on the fold of the space, with the seed of the study; the defaults
-    are trial 0. Trials stop by successive halving, the defaults excepted.
+    are trial 0. Successive halving stops trials, except the defaults.
 
-    Says nothing about the defaults: what is recommended is what did best, by chance or not.
+    It does not compare with the defaults: it recommends the best configuration, by chance or not.
 
     Args:
-        study: what to search.
+        study: the study.
     """
 
     def __init__(self, study: Study) -> None:
         self._study, self._searcher = study, OptunaSearcher(study)
-        self.reselects = study.space.selection.metric != "test"  # which leaves nothing to check
+        self.reselects = study.space.selection.metric != "test"  # nothing left to check
         self._halving = Halving(study.space.budget.eta) if study.scheduler == "asha" else None
 
     def restore(self, view: StudyView) -> None:
-        """Takes the trials of an interrupted run."""
+        """Take the trials of an interrupted run."""
         self._searcher.restore(view.trials)
         for trial in view.trials:
             for report in trial.reports:
@@ -36,7 +36,7 @@ class SimplePolicy:
                     self._halving.take(trial.number, report.step, report.objective)
 
     def spend(self, share: float) -> None:
-        """The number of trials is what counts here."""
+        """Does nothing: the budget is the number of trials."""
 
     def suggest(self, number: int) -> Suggestion | None:
         """Trial `number`, up to the number of trials of the study."""
@@ -61,15 +61,15 @@ class SimplePolicy:
         return low and (number > 0 or self._study.searcher == "grid")
 
     def finish(self, number: int, state: str, settings: tuple[float, ...], step: int) -> None:
-        """Takes the end of a trial."""
+        """Take the end of a trial."""
         self._searcher.finish(number, state)
 
     def annotate(self, number: int, **attributes: Scalar) -> None:
-        """Notes facts in the journal."""
+        """Record facts in the journal."""
         self._searcher.annotate(number, **attributes)
 
     def recommend(self, view: StudyView) -> Recommendation | None:
-        """The candidate that did best over its reselect runs, else the best trial."""
+        """The candidate with the best reselect runs, else the best trial."""
         if not view.best:
             return None
         best = _winner(self._study, view)

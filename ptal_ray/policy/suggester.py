@@ -1,4 +1,4 @@
-"""New configurations for a race, learnt from what it believes of those before."""
+"""New configurations for a race, learnt from the posterior of earlier ones."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from ptal_ray.study.study import Study
 from ptal_ray.study.warm_start import tried_first
 
 Floats = NDArray[np.float64]
-FIRST_RANDOM = 10  # arms before a searcher learns, the least that CMA-ES starts from
-MOST_CHANGED = 4  # parameters in which a configuration near the defaults differs from them
-MOST_NEAR = 0.5  # share of the configurations near the defaults, where those are the best known
+FIRST_RANDOM = 10  # arms before a searcher learns; the minimum for CMA-ES
+MOST_CHANGED = 4  # number of parameters that a configuration near the defaults changes
+MOST_NEAR = 0.5  # fraction of configurations near the defaults if these are the best known
 
 
 class Suggester:
-    """Suggests arm after arm: the defaults, random ones, then what the searcher makes of the
-    beliefs; among them configurations that change up to four of the default values, the more the
-    better the defaults are.
+    """Suggests arms: the defaults, random ones, then those of the searcher, which learns from the
+    posterior. A fraction of them changes up to four of the default values; it grows with the number
+    of arms worse than the defaults.
 
-    With earlier studies their best configurations come right after the defaults, the searcher
-    learns from all of theirs beside the beliefs, and configurations near the best ones are as
-    likely as near the defaults.
+    The best configurations of earlier studies follow directly after the defaults. The searcher also
+    learns from all their configurations, and configurations near the best ones are as likely as
+    near the defaults.
 
-    A suggestion depends on the seed, the number of the arm, the beliefs and the earlier studies
-    alone. No configuration is suggested twice where they can be counted.
+    A suggestion depends only on the seed, the number of the arm, the posterior and the earlier
+    studies. In a finite space no configuration is suggested twice.
 
     Source: the prior around the defaults is that of PriorBand, Mallik et al. 2023, in a simpler
     form.
@@ -59,10 +59,10 @@ class Suggester:
         Args:
             arm: its number; 0 for the defaults.
             known: configurations of the arms before it.
-            believed: (arm,) their believed scores, NaN where nothing is known.
+            believed: (arm,) their posterior means, NaN if unknown.
 
         Returns:
-            The searched parameters, or None where all configurations are taken.
+            The searched parameters, or None if all configurations are taken.
         """
         if arm == 0:
             return dict(self.defaults)
@@ -81,7 +81,7 @@ class Suggester:
         return untried(self._domains, wanted, taken, rng)
 
     def _below_defaults(self, believed: Floats) -> float:
-        """Share of the other arms that are believed worse than the defaults; 1/2 at the start."""
+        """Fraction of the other arms with a posterior mean below the defaults; 1/2 at the start."""
         others = believed[1:][np.isfinite(believed[1:])]
         if not len(others) or not np.isfinite(believed[0]):
             return 0.5
@@ -105,13 +105,13 @@ class Suggester:
         study.sampler = _sampler(self._study.searcher if learns else "random", draw, past)
         trial = study.ask()
         found = complete(trial, self._distributions, self._domains)
-        study.tell(trial, state=TrialState.FAIL)  # what becomes of it is told as a past one
+        study.tell(trial, state=TrialState.FAIL)  # its outcome is added later as a new trial
         return found
 
     def _taught(self, known: Sequence[dict[str, Scalar]], believed: Floats) -> optuna.Study:
-        """A study of Optuna's that holds the past; the one before where no belief changed."""
+        """An Optuna study with all earlier arms; the previous one if no posterior mean changed."""
         finite = believed[np.isfinite(believed)]
-        lie = float(finite.min()) if len(finite) else 0.0  # of arms under way: no two alike
+        lie = float(finite.min()) if len(finite) else 0.0  # value of running arms
         before = self._learnt_from
         same = np.array_equal(before, believed[: len(before)], equal_nan=True)
         newer = np.isnan(believed[len(before) :]).all()
@@ -129,7 +129,7 @@ class Suggester:
         return self._learnt
 
     def _earlier(self, finite: Floats) -> list[FrozenTrial]:
-        """The configurations of earlier studies, their values on the scale of the beliefs."""
+        """The configurations of earlier studies, with values on the scale of posterior means."""
         middle = float(finite.mean()) if len(finite) else 0.0
         spread = float(finite.std()) if len(finite) > 1 else 0.0
         return [
@@ -147,8 +147,8 @@ class Suggester:
 
 
 def _kept(believed: Floats) -> list[int]:
-    """The arms that a searcher learns from, in their order: of very many the best ones, which are
-    all that TPE takes for good, and the newest."""
+    """The arms that a searcher learns from, in their order: if there are too many, the best (all
+    that TPE counts as good) and the newest."""
     order = np.argsort(-np.nan_to_num(believed, nan=-np.inf), kind="stable")
     others = np.sort(order[GOOD:])[-(MOST_LEARNT - GOOD) :]
     return sorted([*order[:GOOD].tolist(), *others.tolist()])

@@ -1,4 +1,4 @@
-"""What every command does around its work: streams, errors and the exit code.
+"""The frame of every command: streams, errors and the exit code.
 
 def main(argv=None):
     args = flags(argv)
@@ -21,14 +21,14 @@ from ptal_ray.errors import ConfigError, PtalError, StorageError
 from ptal_ray.process.interruption import INTERRUPTED, SCRIPT, interruptible
 from ptal_ray.storage.user_directories import ensure_home
 
-CLOSED_PIPE = 141  # what a shell reports of a program whose reader has gone
+CLOSED_PIPE = 141  # a shell's exit code for a program whose reader has closed the pipe
 
 
 def program(command: str) -> str:
-    """How the user started a command, as its help shows it: "ptal search" or "python -m ...".
+    """The start of a command line for help texts: "ptal search" or "python -m ...".
 
     Args:
-        command: its word.
+        command: its name.
     """
     if os.path.basename(sys.argv[0]) == SCRIPT:
         return f"{SCRIPT} {command}"
@@ -36,14 +36,14 @@ def program(command: str) -> str:
 
 
 def run_main(main: Callable[[], int]) -> NoReturn:
-    """Calls the `main` of a command and ends the process with its exit code.
+    """Call the `main` of a command and end the process with its exit code.
 
-    Characters that a terminal cannot show are escaped. A reader that closed its end of a pipe, and
-    what the operating system refuses end in one line at most, never in a traceback.
+    Characters that a terminal cannot show are escaped. A closed pipe and errors of the operating
+    system end in at most one line, never in a traceback.
 
     Args:
-        main: returns the exit code; takes its arguments from `sys.argv`. It reads its flags, then
-            imports what takes seconds, then does its work by `exit_code`.
+        main: returns the exit code; takes its arguments from `sys.argv`. It parses its flags, then
+            imports slow modules, then does its work with `exit_code`.
     """
     _prepare_streams()
     code = _ended(main)
@@ -53,11 +53,11 @@ def run_main(main: Callable[[], int]) -> NoReturn:
 
 @interruptible
 def exit_code(work: Callable[[], int], advice: Callable[[], str] | None = None) -> int:
-    """Does the work of a command, and shows in one line why it could not.
+    """Do the work of a command; an error is printed in one line.
 
     Args:
-        work: shows what it found and returns the exit code.
-        advice: what to do after an interruption, asked then; "" for nothing.
+        work: prints its results and returns the exit code.
+        advice: returns what to do after an interruption; "" for nothing.
 
     Returns:
         The exit code of the work, of a `PtalError`, or 130 after Ctrl-C or SIGTERM.
@@ -76,7 +76,7 @@ def exit_code(work: Callable[[], int], advice: Callable[[], str] | None = None) 
 
 
 def _ended(main: Callable[[], int]) -> int | str | None:
-    """The exit code of `main`, whatever ends it."""
+    """The exit code of `main`, however it ends."""
     try:
         ensure_home()
         try:
@@ -85,7 +85,7 @@ def _ended(main: Callable[[], int]) -> int | str | None:
             code = leaving.code
         sys.stdout.flush()
         return code
-    except UnicodeEncodeError as error:  # the streams escape, so it was the name of a file
+    except UnicodeEncodeError as error:  # the streams escape characters, so this was a file name
         name = ascii(error.object[:200])
         return _say(
             f"error: {name}: the locale's encoding {error.encoding} cannot encode this file name; "
@@ -101,7 +101,7 @@ def _ended(main: Callable[[], int]) -> int | str | None:
 
 
 def _say(line: str, code: int) -> int:
-    """Shows a line where there still is someone to read it; returns `code`."""
+    """Print a line if there still is a reader; returns `code`."""
     try:
         print(line, file=sys.stderr)
     except OSError:
@@ -110,10 +110,10 @@ def _say(line: str, code: int) -> int:
 
 
 def _prepare_streams() -> None:
-    """Makes streams that take every character; one that the caller closed leads nowhere."""
+    """Make streams that accept every character; closed streams are replaced by null streams."""
     for name in ("stdin", "stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # in this order it gets the number that the system expects
+        if stream is None:  # in this order they get the file numbers that the system expects
             mode = "r" if name == "stdin" else "w"
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
         elif name != "stdin" and hasattr(stream, "reconfigure"):
@@ -121,8 +121,8 @@ def _prepare_streams() -> None:
 
 
 def _drop_closed_streams() -> bool:
-    """Leads streams that can no longer be written nowhere, or Python would complain at its end;
-    returns whether a reader has gone."""
+    """Replace streams that can no longer be written by null streams, so that Python does not fail
+    at exit; returns whether a reader has closed its end."""
     return any([_dropped(stream) for stream in (sys.stdout, sys.stderr)])
 
 

@@ -11,17 +11,18 @@ _OWN = Path("/proc/self/cgroup")
 
 
 def usable_cpus() -> int:
-    """CPUs of this process: those it may run on, within the quota of its container; at least 1."""
-    affinity = getattr(os, "sched_getaffinity", None)  # of Linux alone
+    """Number of CPUs of this process, limited by affinity and the quota of its container; at least
+    1."""
+    affinity = getattr(os, "sched_getaffinity", None)  # only on Linux
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, int(min([cpus, *_quotas()])))
 
 
 def _quotas() -> Iterator[float]:
-    """CPUs that each control group of this process grants; none of a group without a limit.
+    """CPUs granted by each control group of this process; groups without a limit are skipped.
 
-    A container sees its own group either below its path or, where the path is the host's, as the
-    root of what is mounted. Groups further up limit it too.
+    A container sees its own group below its path or, if the path is that of the host, as the root
+    of the mount. Parent groups limit it too.
     """
     for line in _OWN.read_text("utf-8").splitlines() if _OWN.is_file() else ():
         _, controllers, path = line.split(":", 2)

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM at a command: one line, exit code 130, and nothing half done stays.
+"""Ctrl-C and SIGTERM in a command: one line, exit code 130, and no partial files.
 
-A command imports this module first. From then on, also while it imports what takes seconds, either
-signal ends the process with a line; within `interruptible` it is a KeyboardInterrupt.
+A command imports this module first. From then on, also during slow imports, either signal ends the
+process with a line; within `interruptible` it is a KeyboardInterrupt.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import ParamSpec
 
 INTERRUPTED = 130
 GONE = 1  # as all of storage
-CLEANING_S = 5.0  # for so long after the first signal the next ones are left out
-AGAIN_S = 0.02  # until a signal that came during an import is looked at again
+CLEANING_S = 5.0  # further signals are ignored for so long after the first one
+AGAIN_S = 0.02  # delay until a signal that came during an import is raised again
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SCRIPT = "ptal"
 _PACKAGE = __name__.partition(".")[0]
@@ -29,11 +29,11 @@ _Words = ParamSpec("_Words")
 
 
 def interruptible(main: Callable[_Words, int]) -> Callable[_Words, int]:
-    """A command line that either signal ends with one line and exit code 130.
+    """Wrap a command so that either signal ends it with one line and exit code 130.
 
     Args:
-        main: takes the words of the command line and returns the exit code. Its blocks and
-            context managers see a KeyboardInterrupt and clean up.
+        main: takes the words of the command line and returns the exit code. Its context managers
+            get a KeyboardInterrupt and clean up.
     """
 
     @wraps(main)
@@ -50,9 +50,10 @@ def interruptible(main: Callable[_Words, int]) -> Callable[_Words, int]:
 
 @contextmanager
 def _raising() -> Iterator[None]:
-    """Both signals raise KeyboardInterrupt in this block, once: cleaning up is not interrupted."""
+    """Raise KeyboardInterrupt on either signal in this block, once, so that cleanup is not
+    interrupted."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are not for this thread
+        yield  # signals go to the main thread
         return
     last = float("-inf")
 
@@ -86,12 +87,12 @@ def _importing(frame: FrameType | None) -> bool:
 
 
 def _heard() -> list[signal.Signals]:
-    """The signals that who started this process has not told it to ignore, as nohup does."""
+    """The signals that this process was not started to ignore (nohup does so)."""
     return [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """Before and after the work of a command there is nothing to clean up."""
+    """End the process at once: outside the work of a command there is nothing to clean up."""
     os.write(2, b"interrupted\n")
     os._exit(INTERRUPTED)
 
@@ -105,8 +106,8 @@ def _is_command() -> bool:
 
 
 def _check_working_directory() -> None:
-    """Ends a command whose working directory was removed: torch would end it with a message of
-    MKL when it is imported."""
+    """End a command whose working directory was removed; the import of torch would end it with a
+    message of MKL."""
     try:
         os.getcwd()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Processes that compute for this one, and end with it."""
+"""A pool of processes that ends with this process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from contextlib import contextmanager
 
 @contextmanager
 def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool for the time of a block; where the block fails its processes end in the middle.
+    """A pool for a block; if the block fails, its processes are ended at once.
 
-    They are spawned, not forked: this process may hold threads of Arrow and BLAS, and their locks.
-    Ctrl-C, which a terminal sends to all of them, is left to this process.
+    Processes are spawned, not forked, because this process may have threads of Arrow and BLAS with
+    locks. Only this process handles Ctrl-C, which a terminal sends to all of them.
 
     Args:
-        workers: processes.
+        workers: number of processes.
     """
     before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
@@ -35,13 +35,13 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _start(pool: ProcessPoolExecutor, workers: int) -> None:
-    """Starts the processes, which inherit that SIGINT is ignored for this moment.
+    """Start the processes while SIGINT is ignored, which they inherit.
 
-    A pool that spawns starts one process a task while none is idle, so each needs a task now: one
-    that started later would be ended by Ctrl-C in the middle of its imports.
+    Such a pool starts one process per task while none is idle, so each process needs a task now. A
+    process started later would be ended by Ctrl-C during its imports.
     """
     if threading.current_thread() is not threading.main_thread():
-        return  # signals are not for this thread
+        return  # signals go to the main thread
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         for _ in range(workers):
@@ -51,7 +51,7 @@ def _start(pool: ProcessPoolExecutor, workers: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """Lets a process of the pool end where the one that it computes for was killed."""
+    """End a process of the pool if its parent was killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

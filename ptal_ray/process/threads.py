@@ -1,4 +1,4 @@
-"""Work on many items by several threads, its results in the order of the items."""
+"""Processes many items with several threads; results are in the order of the items."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def in_order(
 ) -> Iterator[Iterator[Made]]:
     """What `make` returns for each item, in order; at most `workers` + 1 results wait in memory.
 
-    Threads gain where `make` reads files or works on large arrays. One worker needs no thread.
-    Where the block ends early, what has not begun is left out and what has is waited for.
+    Threads are faster if `make` reads files or works on large arrays. One worker needs no thread.
+    If the block ends early, started items are finished and others are skipped.
 
     Args:
-        make: called in a thread; what it raises is raised in place of its result.
+        make: called in a thread; its exception is raised instead of its result.
         items: in order.
-        workers: threads, 1 or more.
+        workers: number of threads, 1 or more.
     """
     if workers == 1:
         yield map(make, items)
@@ -45,4 +45,4 @@ def _results(
         made = waiting.popleft().result()
         waiting.extend(pool.submit(make, item) for item in islice(items, 1))
         yield made
-        del made  # or it would stay in memory beside the next one
+        del made  # else it would stay in memory while the next one is made

@@ -1,8 +1,8 @@
-"""Words of messages that depend on a number."""
+"""Words in messages that depend on a number."""
 
 from __future__ import annotations
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """`number` and a noun: "1 video", "2 videos"; `plural` is that of a noun without a plain s."""
+    """`number` and a noun: "1 video", "2 videos"; `plural` for nouns with an irregular plural."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"

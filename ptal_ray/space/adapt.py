@@ -1,7 +1,7 @@
-"""What of a search space for data of one's own follows from the data, and by which rules.
+"""Rules that compute values of a search space from the data, for the user's own data.
 
-Such a space has no `dataset:`. Rules give the values that neither its file nor `--set` states: the
-method's own (`Method.rules`) and those here, which hold for every method.
+Such a space has no `dataset:`. Values that neither its file nor `--set` states are computed by the
+rules of the method (`Method.rules`) and by those here, which apply to every method.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.methods.method import AnyMethod, with_values
 from ptal_ray.methods.rules import Found, Rule, Values, bounded, selected
 
-CROSS_FITTED = 200  # fewer videos than this that select are too few to tune decoding on
+CROSS_FITTED = 200  # with fewer selection videos, decode settings are cross-fitted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Derived:
-    """A value of a search space that followed from its data.
+    """A value of a search space that was computed from its data.
 
     Args:
         key: "section.key", or "section.key.default" of a searched parameter.
-        value: as the space has it.
-        why: what it follows from, with its inputs.
+        value: as in the space.
+        why: the reason, with its inputs.
     """
 
     key: str
@@ -36,10 +36,10 @@ class Derived:
 
 
 def val_fraction(facts: Facts, values: Values) -> Found:
-    """Videos that select: 0.6 V^0.8, so 5 of 14, 41 of 200, a thousand of ten thousand.
+    """Number of selection videos: 0.6 V^0.8, so 5 of 14, 41 of 200, a thousand of ten thousand.
 
-    The error of their mAP falls with the root of their number, and what the others teach grows
-    more slowly the more there are: the share falls and the number rises with V.
+    The error of their mAP falls with the root of their number, and more training videos help less
+    the more there are. So the fraction falls and the number rises with V.
     """
     number = selected(facts.videos, 0.6 * facts.videos**-0.2)
     share = bounded(round(number / facts.videos, 4), 0.01, 0.5)
@@ -49,7 +49,7 @@ def val_fraction(facts: Facts, values: Values) -> Found:
 
 
 def cross_fit(facts: Facts, values: Values) -> Found:
-    """Few videos flatter the decode settings that are tuned on them."""
+    """On few videos, decode settings tuned on the same videos give optimistic results."""
     number = selected(facts.videos, float(values["selection.val_fraction"]))
     why = (
         f"{number} videos select; below {CROSS_FITTED} decoding is tuned on the other half of them"
@@ -58,20 +58,20 @@ def cross_fit(facts: Facts, values: Values) -> Found:
 
 
 def decode_settings(facts: Facts, values: Values) -> Found:
-    """A report decodes all videos that select once a setting: 6,400 decodings at most."""
+    """A report decodes all selection videos once per setting: at most 6,400 decodings."""
     number = selected(facts.videos, float(values["selection.val_fraction"]))
     value = int(bounded(6400 // max(number, 1), 16, 64))
     return Found(value, f"6400 decodings per report of {number} videos, in [16, 64]")
 
 
 def gpus_per_worker(facts: Facts, values: Values) -> Found:
-    """Two trials share a GPU, as one alone leaves it waiting for the CPU at every report."""
+    """Two trials share a GPU, because with one trial it waits for the CPU at every report."""
     here = "has a GPU, which two trials share" if facts.gpu else "has no GPU that PyTorch can use"
     return Found(0.5 if facts.gpu else 0.0, f"this machine {here}")
 
 
 def min_steps(facts: Facts, values: Values) -> Found:
-    """A trial first reports early enough that two rungs follow."""
+    """The first report is early enough for two more rungs."""
     most, eta = int(values["budget.max_steps"]), int(values["budget.eta"])
     return Found(-(-most // eta**2), f"{most} steps / {eta}^2, rounded up")
 
@@ -91,13 +91,13 @@ def rules_of(method: AnyMethod) -> tuple[Rule, ...]:
 
 
 def known_of(method: AnyMethod, store: FeatureStore, values: Values) -> Facts:
-    """The facts of a dataset that a method may know.
+    """The facts about a dataset that a method may use.
 
     Args:
-        method: one that learns from points knows no annotation, another one those of the videos
-            that are annotated for it.
+        method: a method that learns from points uses no annotations, other methods those of their
+            annotated videos.
         store: the dataset.
-        values: of the search space, the method's defaults among them; they say which videos.
+        values: of the search space, with the method's defaults; they determine which videos.
 
     Raises:
         DataError: it learns from annotations, and no training video is annotated.
@@ -113,13 +113,14 @@ def known_of(method: AnyMethod, store: FeatureStore, values: Values) -> Facts:
 def derive(
     method: AnyMethod, facts: Facts, values: Values, wanted: Collection[str]
 ) -> tuple[Derived, ...]:
-    """The values that follow from the data.
+    """The values that are computed from the data.
 
     Args:
-        method: whose rules apply.
+        method: the method.
         facts: of the dataset.
-        values: of the search space by "section.key", those that are not stated at their defaults.
-        wanted: keys that the space leaves to the rules; no other one is changed.
+        values: of the search space by "section.key"; values that are not stated have their
+            defaults.
+        wanted: keys that the rules may set.
 
     Returns:
         One for each rule whose key is wanted, in the order in which they apply.

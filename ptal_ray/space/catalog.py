@@ -1,5 +1,5 @@
-"""The search spaces that lie here: their names, methods and datasets, without their parameters;
-and what each method is."""
+"""The available search spaces: names, methods and datasets, without parameters; and the title of
+each method."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 
 from ptal_ray.errors import ConfigError
 
-POLICIES = ("race", "simple")  # that a space may name; the first is the default
+POLICIES = ("race", "simple")  # allowed in a space; the first is the default
 
 _PACKAGE = Path(__file__).parent.parent
 
@@ -22,7 +22,7 @@ class SpaceFile:
 
     Args:
         name, method: of the space.
-        dataset: its data; "" where `--dataset` says which.
+        dataset: its data; "" if `--dataset` selects it.
     """
 
     name: str
@@ -31,7 +31,7 @@ class SpaceFile:
 
 
 def space_folders() -> tuple[Path, ...]:
-    """Where a name of a search space is looked up: here, in the package, beside it."""
+    """The folders of search spaces: in the working directory, in the package, beside it."""
     return (
         Path("search_spaces"),
         _PACKAGE / "search_spaces",  # of a wheel
@@ -40,10 +40,10 @@ def space_folders() -> tuple[Path, ...]:
 
 
 def catalog() -> list[SpaceFile]:
-    """The search spaces by method, then by name; a name that two folders have counts once.
+    """The search spaces by method, then by name; of two with the same name, the first.
 
     Raises:
-        ConfigError: a file is no YAML mapping with a method.
+        ConfigError: a file is not a YAML mapping with a method.
     """
     found: dict[str, SpaceFile] = {}
     for folder in space_folders():
@@ -54,7 +54,7 @@ def catalog() -> list[SpaceFile]:
 
 
 def title(method: str) -> str:
-    """The first line of the text of a method, which is not imported; "" for an unknown one."""
+    """The first line of the docstring of a method, without importing it; "" for an unknown one."""
     folder = _PACKAGE.joinpath("methods", *method.split("."))
     known = (p for p in (folder / "__init__.py", folder.with_suffix(".py")) if p.is_file())
     if (path := next(known, None)) is None:

@@ -1,4 +1,4 @@
-"""The values one hyperparameter may take, by Ray Tune's own names."""
+"""Domains of hyperparameters, with the names of Ray Tune."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 Scalar = bool | int | float | str
 
-KINDS = {  # Ray Tune's names -> (what the arguments are, types of a parameter that may use it)
+KINDS = {  # Ray Tune's names -> (description of the arguments, types of parameters that may use it)
     "uniform": ("[low, high]", (float,)),
     "loguniform": ("[low, high]", (float,)),
     "quniform": ("[low, high, step]", (float,)),
@@ -17,7 +17,7 @@ KINDS = {  # Ray Tune's names -> (what the arguments are, types of a parameter t
     "lograndint": ("[low, high), high excluded", (int,)),
     "choice": ("[value, ...]", (bool, int, float, str)),
 }
-DEFAULT = "default"  # the key of a searched parameter's own default
+DEFAULT = "default"  # the key of the default of a searched parameter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Domain:
         kind: a name of Ray Tune: uniform, loguniform, quniform, randint, lograndint or choice.
         args: (low, high), (low, high, step) for quniform, or the options of a choice. `high` is
             included for floats and excluded for integers.
-        default: the value of the parameter where nothing is searched; None for the method's own.
+        default: the default of the parameter in this space; None for that of the method.
     """
 
     kind: str
@@ -69,7 +69,7 @@ class Domain:
         return low <= value <= high
 
     def grid(self, num: int) -> tuple[Scalar, ...]:
-        """At most `num` values, evenly spread and including both ends; a choice gives them all."""
+        """At most `num` evenly spaced values with both ends; a choice gives all options."""
         if self.kind == "choice":
             return self.args
         low, high = self._bounds()
@@ -88,7 +88,7 @@ class Domain:
 
     @property
     def size(self) -> int | None:
-        """How many values it holds; None for those of real numbers, which nobody counts."""
+        """Number of values; None for real numbers."""
         if self.kind == "choice":
             return len(self.args)
         low, high = self._bounds()
@@ -98,19 +98,19 @@ class Domain:
         return int(self.args[1]) - int(self.args[0]) if whole else None
 
     def at(self, index: int) -> Scalar:
-        """Value number `index`, from 0, of a domain that has a size."""
+        """Value number `index`, from 0, of a finite domain."""
         if self.kind == "choice":
             return self.args[index]
         return self._step(index) if self.kind == "quniform" else int(self.args[0]) + index
 
     def extremes(self) -> tuple[Scalar, ...]:
-        """Values between which all others lie; all options of a choice."""
+        """The smallest and the largest value; all options of a choice."""
         if self.kind in ("randint", "lograndint"):
             return (self.args[0], int(self.args[1]) - 1)
         return self.args if self.kind == "choice" else self.args[:2]
 
     def as_dict(self) -> dict[str, Any]:
-        """As in the YAML: {kind: args}, with "default" where it has its own; JSON-able."""
+        """As in the YAML: {kind: args}, with "default" if it has one; JSON-able."""
         own = {} if self.default is None else {DEFAULT: self.default}
         return {self.kind: list(self.args)} | own
 

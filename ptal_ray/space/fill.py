@@ -1,4 +1,4 @@
-"""A search space without a dataset: which of its values the data gives, and where they are put."""
+"""Fills a search space without a dataset with values computed from the data."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def derived_values(
     source: str,
     kept: Mapping[str, Any] | None,
 ) -> tuple[Derived, ...]:
-    """What the data says of a space that does not state it, or said when a study began.
+    """The values computed from the data that a space does not state, or those stored with a study.
 
     Args:
-        top: the nodes of the space by section, its dataset among them.
+        top: the nodes of the space by section, including its dataset.
         method, classes: its method, and the dataclass of each section.
         source: the file, for errors.
-        kept: the mapping of the space of a study, whose values stand for those of the rules.
+        kept: the mapping of a study's space, whose values replace those of the rules.
 
     Raises:
         ConfigError: a stated key or value is wrong.
@@ -57,7 +57,7 @@ def derived_values(
 
 
 def with_value(top: Mapping[str, yaml.Node], one: Derived, source: str) -> dict[str, yaml.Node]:
-    """`top` with one more value; its section keeps its place. `source` is what errors name."""
+    """`top` with one more value; its section keeps its position. Errors name `source`."""
     section, name = _parameter(one.key).split(".")
     node = compose(json.dumps(one.value), source)
     assert node is not None
@@ -75,8 +75,8 @@ def _parameter(key: str) -> str:
 
 
 def _open(key: str, stated: Mapping[str, Domain | Scalar]) -> bool:
-    """Whether a rule may set `key`: it is not stated, or is the default of a searched parameter
-    that has none of its own."""
+    """Whether a rule may set `key`: it is not stated, or is the missing default of a searched
+    parameter."""
     if (name := _parameter(key)) == key:
         return key not in stated
     domain = stated.get(name)
@@ -88,7 +88,7 @@ def _holds(domain: Domain | Scalar | None, value: Scalar) -> bool:
 
 
 def _kept(then: Mapping[str, Any], wanted: Sequence[str]) -> tuple[Derived, ...]:
-    """The values of a study for the keys `wanted`, as far as it has them."""
+    """The values of a study for the keys `wanted`, if it has them."""
     of_domains = {f"{key}.{DEFAULT}": value[DEFAULT] for key, value in then.items()
                   if isinstance(value, Mapping) and DEFAULT in value}  # fmt: skip
     known = {**then, **of_domains}
@@ -97,7 +97,7 @@ def _kept(then: Mapping[str, Any], wanted: Sequence[str]) -> tuple[Derived, ...]
 
 
 def _one(value: Domain | Scalar, default: Scalar) -> Scalar:
-    """A value of a parameter: the stated one, or one that a domain holds, best the default."""
+    """A value of a parameter: the stated one, or one in its domain, preferably the default."""
     if not isinstance(value, Domain):
         return value
     if value.default is not None:

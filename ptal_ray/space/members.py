@@ -21,7 +21,7 @@ class Member:
     """One model of an ensemble.
 
     Args:
-        times: how often its scores count.
+        times: the weight of its scores.
         train: its train parameters that differ from those of the space.
     """
 
@@ -33,11 +33,11 @@ def read_members(node: yaml.Node | None, classes: Mapping[str, type[Any]]) -> tu
     """The section `ensemble` of a space.
 
     Args:
-        node: the section, None where the file has none.
+        node: the section; None if the file has none.
         classes: the dataclass of every section.
 
     Raises:
-        ConfigError: it is no list of members, or a key or value of one is wrong.
+        ConfigError: it is not a list of members, or a key or value of one is wrong.
     """
     if node is None:
         return ()

@@ -1,4 +1,4 @@
-"""YAML nodes to typed values; every error names place, key, value and what is allowed."""
+"""YAML nodes to typed values; every error names place, key, value and the allowed values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 
 
 class Spec(NamedTuple):
-    """What a class declares of one field."""
+    """The declaration of one field of a class."""
 
     type: type[Any]
     default: Any
@@ -32,7 +32,7 @@ class Spec(NamedTuple):
         return f"{noun} in [{self.allowed[0]}, {self.allowed[1]}]" if self.allowed else noun
 
     def admits(self, value: Scalar) -> bool:
-        """Whether `value`, of the right type, lies in the allowed range or among the choices."""
+        """Whether `value`, of the right type, is in the allowed range or one of the choices."""
         if self.allowed is None:
             return True
         if self.type in (int, float):
@@ -57,7 +57,7 @@ def compose(text: str, source: str) -> yaml.Node | None:
         ConfigError: not YAML, or more than one document.
     """
     loader = yaml.SafeLoader(text)
-    loader.name = source  # the place in every mark, also of nodes made from --set
+    loader.name = source  # the source in every mark, also of nodes from --set
     try:
         node: yaml.Node | None = loader.get_single_node()
     except yaml.YAMLError as error:
@@ -84,7 +84,7 @@ def children_of(node: yaml.MappingNode, section: str) -> dict[str, yaml.Node]:
 
 
 def mapping_of(children: Mapping[str, yaml.Node], near: yaml.Node) -> yaml.MappingNode:
-    """A mapping node of `children` whose place is that of `near`."""
+    """A mapping node of `children` with the position of `near`."""
     pairs = [
         (yaml.ScalarNode("tag:yaml.org,2002:str", key, node.start_mark), node)
         for key, node in children.items()
@@ -93,7 +93,7 @@ def mapping_of(children: Mapping[str, yaml.Node], near: yaml.Node) -> yaml.Mappi
 
 
 def override_node(top: dict[str, yaml.Node], override: str, earlier: Sequence[str]) -> None:
-    """Replaces or adds one node of the mapping `top`.
+    """Replace or add one node of the mapping `top`.
 
     Args:
         top: nodes by section.
@@ -101,7 +101,7 @@ def override_node(top: dict[str, yaml.Node], override: str, earlier: Sequence[st
         earlier: keys that were set before.
 
     Raises:
-        ConfigError: not of that form, or set twice.
+        ConfigError: the override has another form, or is given twice.
     """
     place = f"--set {override}"
     key, equals, value = override.partition("=")
@@ -130,14 +130,14 @@ def read_section(
     *,
     partial: bool = False,
 ) -> dict[str, Any]:
-    """One section as {field: value}; `train` and `decode` may hold domains.
+    """One section as {field: value}; `train` and `decode` may contain domains.
 
     Args:
-        node: the section, None where the file has none.
+        node: the section; None if the file has none.
         section: its key.
         classes: the dataclass of every section.
-        source: the place of errors that have no node.
-        partial: whether keys that the section needs may be missing.
+        source: the place in errors without a node.
+        partial: whether required keys may be missing.
 
     Raises:
         ConfigError: an unknown, missing or wrong key or value.
@@ -234,7 +234,7 @@ def _check(domain: Domain, node: yaml.Node, spec: Spec, key: str) -> None:
 
 
 def coerce(node: yaml.Node, spec: Spec, key: str) -> Scalar:
-    """The scalar as the declared type: PyYAML itself reads `1e-4` as text and `off` as False.
+    """The scalar with its declared type: PyYAML itself reads `1e-4` as text and `off` as False.
 
     Raises:
         ConfigError: it has another type, or is not allowed.
@@ -271,7 +271,8 @@ def _as_type(text: str, kind: type[Any]) -> Scalar | None:
 def reject_key(
     node: yaml.Node, section: str, key: str, known: Sequence[str], classes: Mapping[str, type[Any]]
 ) -> NoReturn:
-    """Raises the ConfigError of an unknown key: the section it belongs in, or the closest one."""
+    """Raise the ConfigError of an unknown key; it names the section it belongs in, or the closest
+    key."""
     homes = [name for name, cls in classes.items() if name != section and key in specs_of(cls)]
     where = f" in {section}:" if section else ""
     if homes:
@@ -303,5 +304,5 @@ def _place(node: yaml.Node) -> str:
 
 
 def fail(node: yaml.Node, key: str, problem: str) -> NoReturn:
-    """Raises a ConfigError at the place of `node`."""
+    """Raise a ConfigError at the position of `node`."""
     raise ConfigError(f"{_place(node)}: {key}: {problem}" if key else f"{_place(node)}: {problem}")

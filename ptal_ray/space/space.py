@@ -1,4 +1,4 @@
-"""A search space: YAML in, typed domains out. Every mistake is an error that says where."""
+"""A search space: YAML in, typed domains out. Errors name the place of the mistake."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from ptal_ray.space.reader import (
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How much a study may train."""
+    """The budget of a study."""
 
     trials: int = param(MISSING, doc="trials", source="PROPOSED", allowed=(1, 1_000_000))
     max_steps: int = param(
@@ -61,7 +61,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What one trial occupies."""
+    """The resources of one trial."""
 
     workers: int = param(1, doc="processes of a trial", source="PROPOSED", allowed=(1, 4096))
     cpus_per_worker: int = param(1, doc="CPU cores", source="PROPOSED", allowed=(1, 4096))
@@ -79,7 +79,7 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What a trial is judged by on a fold of the official training split."""
+    """How a trial is evaluated on a fold of the official training split."""
 
     metric: str = param(
         "map", doc="map: mAP; points: held-out points alone, without any annotated segment; test: "
@@ -118,17 +118,17 @@ _SECTIONS: dict[str, type[Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """One YAML file, checked: every value has the type and lies in the range its class declares.
+    """One checked YAML file: every value has the type and the range that its class declares.
 
     Args:
         name: file name without .yaml.
-        policy: "race" (see policy/README.md) or "simple": every configuration on one fold, the best
-            ones again with several seeds.
+        policy: "race" (see policy/README.md) or "simple": all configurations on one fold, the best
+            again with several seeds.
         train, decode: searched parameters, some with a default of this file.
-        train_fixed, decode_fixed: parameters the file fixes.
+        train_fixed, decode_fixed: parameters fixed in the file.
         points: how points of training videos are drawn, as --points; "" for those of the store.
         ensemble: members that `python -m ptal_ray.train --ensemble` trains; often none.
-        derived: what of all this followed from the data, and why; for people, not kept in files.
+        derived: the values computed from the data, and why; for display, not stored in files.
     """
 
     name: str
@@ -157,7 +157,7 @@ class SearchSpace:
         return methods.with_values(methods.load(self.method).train_params, self.train_defaults())
 
     def remark(self) -> str:
-        """What every table must say of some of its runs, see `TrainParams.remark`."""
+        """The note that every table must have for some runs, see `TrainParams.remark`."""
         kind, defaults = methods.load(self.method).train_params, self.train_defaults()
         ends = [(key, value) for key, domain in self.train.items() for value in domain.extremes()]
         every = [defaults, *(defaults | {key: value} for key, value in ends)]
@@ -176,11 +176,11 @@ class SearchSpace:
         return made
 
     def resolve_train(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """All train parameters of the trial that was suggested `params`."""
+        """All train parameters of a trial with the suggestion `params`."""
         return self.train_defaults() | dict(params)
 
     def first_params(self) -> dict[str, Scalar] | None:
-        """The defaults as a suggestion, or None where one lies outside its searched domain."""
+        """The defaults as a suggestion, or None if one is outside its searched domain."""
         defaults = self.train_defaults()
         inside = all(domain.contains(defaults[key]) for key, domain in self.train.items())
         return {key: defaults[key] for key in self.train} if inside else None
@@ -211,7 +211,7 @@ class SearchSpace:
         )
 
     def to_yaml(self) -> str:
-        """Text that `parse_space` reads back as this space: a line a parameter."""
+        """Text that `parse_space` reads back as this space, with one line per parameter."""
         lines = []
         for key, value in self.as_dict().items():
             if key in ("train", "decode") and value:
@@ -225,7 +225,7 @@ class SearchSpace:
 
 
 def _yaml_line(key: str, value: Any) -> str:
-    """A key and its value on one line, as a space is written by hand."""
+    """A key and its value on one line, in the style of handwritten spaces."""
     text = yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=True, width=math.inf)
     return text.strip()[1:-1]
 
@@ -242,19 +242,19 @@ def load_space(
     *,
     kept: SearchSpace | None = None,
 ) -> SearchSpace:
-    """Read a search space; one without a dataset takes from the data what it does not state.
+    """Read a search space; without a dataset, missing values are computed from the data.
 
     Args:
         name_or_path: a path that ends in .yaml, or a name looked up as search_spaces/<name>.yaml
             in the working directory, then beside the package.
         overrides: "train.lr=3e-4", "budget.trials=8", "train.lr={loguniform: [1e-5, 1e-3]}".
         dataset: replaces the file's dataset.
-        kept: the space of a study that began with this file: its values stand for those that the
-            rules gave then.
+        kept: the space of a study that started with this file; its values replace those of the
+            rules.
 
     Raises:
-        ConfigError: with file, line, key, value, what is allowed and the closest match.
-        DataError: what the data says is asked for, and the dataset is missing.
+        ConfigError: with file, line, key, value, allowed values and the closest match.
+        DataError: values must be computed from the data, and the dataset is missing.
     """
     path = find_space(str(name_or_path))
     try:
@@ -282,7 +282,7 @@ def load_space(
 
 
 def parse_space(text: str, *, name: str, source: str, overrides: Sequence[str] = ()) -> SearchSpace:
-    """A whole space, from text; `source` is the place that errors name."""
+    """A whole space from text; errors name `source`."""
     return _whole(_overridden(_sections(text, source), overrides), name, source)
 
 
@@ -373,7 +373,7 @@ def _from_nodes(top: Mapping[str, yaml.Node], name: str, source: str) -> SearchS
 
 
 def find_space(name: str) -> Path:
-    """The file of a search space: `name` itself where it is a path, else one of that name.
+    """The file of a search space: `name` itself if it is a path, else the file with that name.
 
     Raises:
         ConfigError: there is none.

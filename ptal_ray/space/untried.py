@@ -1,4 +1,4 @@
-"""Configurations that a study has not tried: a trial that repeats another one says nothing new."""
+"""Finds configurations that a study has not tried yet."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Point = tuple[Scalar, ...]  # the values of a configuration in the order of the 
 
 
 def number_of_points(domains: Mapping[str, Domain]) -> int | None:
-    """How many different configurations there are; None where one domain holds real numbers."""
+    """Number of different configurations; None if a domain has real numbers."""
     sizes = [domain.size for domain in domains.values()]
     known = [size for size in sizes if size is not None]
     return math.prod(known) if len(known) == len(sizes) else None
 
 
 def point(domains: Mapping[str, Domain], params: Mapping[str, Scalar]) -> Point | None:
-    """What tells a configuration from others; None where `params` lacks a value.
+    """The identity of a configuration; None if `params` lacks a value.
 
     Values of quniform are rounded to 12 digits, so that equal steps compare equal.
     """
@@ -38,23 +38,23 @@ def untried(
     tried: Collection[Point | None],
     rng: np.random.Generator,
 ) -> dict[str, Scalar] | None:
-    """`wanted` where it is new, else the next new configuration after a random one.
+    """`wanted` if it is new, else the next new configuration after a random one.
 
     Args:
-        domains: of a space whose configurations can be counted.
-        wanted: a configuration of it.
+        domains: of a finite space.
+        wanted: a configuration of this space.
         tried: the configurations that are taken.
-        rng: where the look-out for another one begins.
+        rng: for the random configuration.
 
     Returns:
-        A configuration that is not in `tried`, or None where all of them are.
+        A configuration that is not in `tried`, or None if all are.
     """
     if point(domains, wanted) not in tried:
         return dict(wanted)
     total = number_of_points(domains)
     assert total is not None, "a space of real numbers cannot be enumerated"
     first = int(rng.integers(min(total, 2**62)))
-    for offset in range(min(total, len(tried) + 1)):  # one of so many is new, unless all are taken
+    for offset in range(min(total, len(tried) + 1)):  # one of these is new, unless all are taken
         found = _numbered(domains, (first + offset) % total)
         if point(domains, found) not in tried:
             return found
@@ -62,7 +62,7 @@ def untried(
 
 
 def _numbered(domains: Mapping[str, Domain], index: int) -> dict[str, Scalar]:
-    """Configuration number `index` when all of them stand in a row."""
+    """Configuration number `index` in the enumeration of all."""
     params: dict[str, Scalar] = {}
     for name, domain in domains.items():
         size = domain.size

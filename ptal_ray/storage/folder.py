@@ -1,7 +1,7 @@
-"""Folders of this machine and at s3:// addresses, whose files are read and written whole.
+"""Folders of this machine and at s3:// addresses; files are read and written atomically.
 
-Arrow's file systems do the work, so nothing else is needed. That of S3 finds credentials where all
-AWS tools do, and takes AWS_ENDPOINT_URL for another service than AWS, also a plain http one.
+The implementation uses Arrow's file systems. The one for S3 finds credentials like all AWS tools,
+and uses AWS_ENDPOINT_URL for services other than AWS, also with plain http.
 """
 
 from __future__ import annotations
@@ -31,22 +31,23 @@ _SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 class Folder:
     """A folder, or a file in one, of this machine or of an object store.
 
-    A file appears whole or not at all in either.
+    In both, files are written atomically.
 
     Args:
         place: a path, or s3://bucket/prefix without a slash at its end.
 
-    Every method raises StorageError where the store does not answer or refuses.
+    Every method raises StorageError if the store does not answer or denies access.
     """
 
     place: str
 
     @staticmethod
     def parse(text: str) -> Folder:
-        """The folder that a user's text names: a path or s3://bucket/prefix.
+        """The folder for a user's text: a path or s3://bucket/prefix.
 
         Raises:
-            ConfigError: it is neither; credentials belong in the environment and are not repeated.
+            ConfigError: it is neither. Credentials belong in the environment; messages do not
+                repeat them.
         """
         scheme, mark, _ = text.partition(":/")
         if not mark or not scheme.isalnum():
@@ -73,29 +74,29 @@ class Folder:
 
     @property
     def remote(self) -> bool:
-        """Whether it lies in an object store."""
+        """Whether it is in an object store."""
         return self.place.startswith(SCHEME)
 
     @property
     def name(self) -> str:
-        """The last part; "" of a bucket."""
+        """The last part of the path; "" for a bucket."""
         head, _, last = self._path.rpartition("/")
         return last if head or not self.remote else ""
 
     @property
     def parent(self) -> Folder:
-        """The folder it lies in; a bucket lies in itself."""
+        """The parent folder; for a bucket the bucket itself."""
         if not self.remote:
             return Folder(str(Path(self.place).parent))
         return Folder(self.place.rpartition("/")[0]) if self.name else self
 
     @property
     def here(self) -> Path:
-        """It on this machine: itself, or the folder for copies of what lies at its address."""
+        """The local path: its own, or the folder for copies of the files at its address."""
         return cache_root() / ".remote" / self._path if self.remote else Path(self.place)
 
     def read(self) -> bytes | None:
-        """The content of this file, or None where there is none."""
+        """The content of this file, or None if it does not exist."""
         with self._named("read"):
             try:
                 with self._files.open_input_file(self._path) as file:
@@ -104,11 +105,11 @@ class Folder:
                 return None
 
     def write(self, data: bytes) -> None:
-        """Replaces the content of this file."""
+        """Replace the content of this file."""
         self._put(pa.py_buffer(data))
 
     def pull(self, path: Path) -> bool:
-        """Copies this file to `path`, which appears whole or not at all; False: there is none."""
+        """Copy this file to `path` atomically; returns False if it does not exist."""
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with whole(path) as beside, beside.open("wb") as file:
@@ -118,23 +119,23 @@ class Folder:
         return True
 
     def push(self, path: Path) -> None:
-        """Copies the file `path` to this address."""
+        """Copy the file `path` to this address."""
         with pa.memory_map(str(path)) as file:
             self._put(file.read_buffer())
 
     def bring(self, *names: str) -> None:
-        """Copies those of the named files that are at the address `here`, in this order."""
+        """Copy the named files, if they exist, from the address to `here`, in this order."""
         for name in names if self.remote else ():
             (self / name).pull(self.here / name)
 
     def send(self, *names: str) -> None:
-        """Copies those of the named files that are `here` to the address, in this order."""
+        """Copy the named files, if they exist, from `here` to the address, in this order."""
         for name in names if self.remote else ():
             if (self.here / name).exists():
                 (self / name).push(self.here / name)
 
     def remove(self) -> None:
-        """Removes this file, if it is there."""
+        """Remove this file if it exists."""
         with self._named("removed"):
             try:
                 self._files.delete_file(self._path)
@@ -142,7 +143,7 @@ class Folder:
                 return
 
     def names(self, *, below: bool = True) -> list[str]:
-        """Files below this folder, relative to it; with `below` off, what lies right in it."""
+        """Files below this folder, relative to it; without `below` only the direct entries."""
         with self._named("listed"):
             chosen = fs.FileSelector(self._path, allow_not_found=True, recursive=below)
             found = self._files.get_file_info(chosen)
@@ -151,7 +152,7 @@ class Folder:
 
     @property
     def _path(self) -> str:
-        """As Arrow's file systems name it."""
+        """The path for Arrow's file systems."""
         return self.place.removeprefix(SCHEME)
 
     @property
@@ -163,7 +164,7 @@ class Folder:
         return _object_store(bucket, tuple(os.environ.get(name, "") for name in where))
 
     def _chunks(self) -> Iterator[bytes]:
-        """The content of this file, checked to be all of it.
+        """The content of this file, with a check that it is complete.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -181,12 +182,12 @@ class Folder:
 
     def _put(self, data: Any) -> None:
         with self._named("written"):
-            if not self.remote:  # where a file that is being written can be seen
+            if not self.remote:  # in case a partially written file is visible
                 write_whole(Path(self.place), memoryview(data))
                 return
             stream = self._files.open_output_stream(self._path)
             stream.write(data)
-            stream.close()  # not left to a `with`, which would keep the part before an error
+            stream.close()  # not with `with`, which would keep a partial file after an error
 
     @contextmanager
     def _named(self, done: str) -> Iterator[None]:
@@ -202,7 +203,7 @@ class Folder:
 
 
 def cache_root() -> Path:
-    """Where copies lie on this machine: $PTAL_CACHE, else the user's cache directory.
+    """The folder for copies on this machine: $PTAL_CACHE, else the user's cache directory.
 
     Raises:
         ConfigError: the user has no home directory.
@@ -216,12 +217,12 @@ def cache_root() -> Path:
 
 @cache
 def _object_store(bucket: str, environment: tuple[str, ...]) -> Any:
-    """Arrow's client; a small file is one request with a delayed open."""
+    """Arrow's client; with a delayed open, a small file needs one request."""
     return fs.FileSystem.from_uri(f"{SCHEME}{bucket}?allow_delayed_open=true")[0]
 
 
 def _reason(error: OSError) -> str:
-    """What Arrow says, on one line and without credentials."""
+    """The message of Arrow on one line, without credentials."""
     text = " ".join(str(error).rpartition("AWS Error ")[2].split())
     for name in _SECRETS:
         if secret := os.environ.get(name):

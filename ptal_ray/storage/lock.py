@@ -1,4 +1,4 @@
-"""A lock among processes: every lock of this package on a file is made here."""
+"""Locks between processes; all file locks of this package are made here."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from filelock import FileLock, Timeout
 
 @contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Holds a lock among processes, which ends with the process; yields whether it was free.
+    """Hold a lock between processes; it ends with the process. Yields whether it was free.
 
     Args:
-        path: a file that is made for this and stays; its folder exists.
-        wait: wait for it.
+        path: the lock file, which is created and not removed; its folder must exist.
+        wait: whether to wait until it is free.
 
     Raises:
-        OSError: the file cannot be made, or is a link.
+        OSError: the file cannot be created, or is a link.
     """
-    # Not of one thread: what takes the lock may hand it to a thread that gives it back.
+    # Not thread-local: another thread may release the lock.
     lock = FileLock(path, blocking=wait, thread_local=False)
     try:
         lock.acquire()

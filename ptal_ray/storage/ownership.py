@@ -1,4 +1,4 @@
-"""What of a user's files may be replaced: what this package wrote, and nothing else."""
+"""Checks that only files written by this package are replaced."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Kind:
     """A kind of folder that this package writes.
 
     Args:
-        name: of it in messages, such as "feature store".
-        has: whether it may hold a file of this name.
-        known: whether a folder is one, by what lies in it.
+        name: its name in messages, such as "feature store".
+        has: whether it may contain a file with this name.
+        known: whether a folder is of this kind, by its content.
     """
 
     name: str
@@ -30,10 +30,10 @@ class Kind:
 
 
 def foreign(path: Path, kind: Kind) -> str:
-    """Why the folder at `path` must stay: it is no whole one of `kind`; "" where it may go.
+    """Why the folder at `path` must not be removed: it is not of `kind`; "" if it may be.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the folder cannot be read.
     """
     if path.is_symlink():
         return f"is a link, not a {kind.name}"
@@ -50,16 +50,16 @@ def foreign(path: Path, kind: Kind) -> str:
 
 
 def check_target(path: Path, kind: Kind, *, replace: bool) -> None:
-    """Finds out whether a folder of `kind` can be written to `path`.
+    """Check that a folder of `kind` can be written to `path`.
 
     Args:
-        path: the folder to be.
-        kind: of folder.
-        replace: whether one of `kind` that lies there gives way.
+        path: the folder to write.
+        kind: the kind of folder.
+        replace: whether an existing folder of `kind` may be replaced.
 
     Raises:
-        DataError: something else lies there, or one of `kind` and `replace` is off.
-        OSError: it cannot be read.
+        DataError: `path` has other content, or is a folder of `kind` and `replace` is False.
+        OSError: the folder cannot be read.
     """
     if not os.path.lexists(path):
         return
@@ -72,15 +72,16 @@ def check_target(path: Path, kind: Kind, *, replace: bool) -> None:
 
 
 def check_files(flag: str, folder: Path, files: Mapping[str, Callable[[Path], bool]]) -> None:
-    """Finds out whether files of these names can be written to `folder`, which may hold others.
+    """Check that files with these names can be written to `folder`, which may have other files.
 
     Args:
-        flag: that named the folder.
-        folder: where they go.
-        files: name -> whether a file of it is one that the same command wrote earlier.
+        flag: the flag with the folder.
+        folder: the folder to write to.
+        files: name -> a function that tells whether an existing file was written by the same
+            command.
 
     Raises:
-        ConfigError: one there is something else.
+        ConfigError: an existing file was not.
     """
     for name, known in files.items():
         path = folder / name
@@ -92,15 +93,15 @@ def check_files(flag: str, folder: Path, files: Mapping[str, Callable[[Path], bo
 
 
 def check_file(path: Path, known: Callable[[Path], bool], *, replace: bool) -> None:
-    """Finds out whether one file can be written to `path`.
+    """Check that one file can be written to `path`.
 
     Args:
-        path: the file to be.
-        known: whether a file is one that the same command wrote earlier.
-        replace: whether such a file gives way.
+        path: the file to write.
+        known: whether a file was written by the same command.
+        replace: whether such a file may be replaced.
 
     Raises:
-        DataError: something else lies there, or such a file and `replace` is off.
+        DataError: another file exists, or such a file and `replace` is False.
     """
     if not os.path.lexists(path):
         return
@@ -114,12 +115,12 @@ def check_file(path: Path, known: Callable[[Path], bool], *, replace: bool) -> N
 
 
 def _is_plain(path: Path, known: Callable[[Path], bool]) -> bool:
-    """Whether a file itself, no link to one, lies there and is `known`."""
+    """Whether `path` is a file, not a link, and is `known`."""
     return path.is_file() and not path.is_symlink() and known(path)
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; {} where there is none or the file is none."""
+    """The JSON object in a file; {} if the file is missing or has no object."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -128,7 +129,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def begins_with(path: Path, text: str) -> bool:
-    """Whether a file begins with `text`."""
+    """Whether a file starts with `text`."""
     start = text.encode()
     try:
         with path.open("rb") as file:

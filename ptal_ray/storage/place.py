@@ -1,4 +1,4 @@
-"""Where what a search leaves behind lies, and that nothing read from it leads elsewhere."""
+"""The folder for the results of searches, and checks that paths stay inside a folder."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.storage.user_directories import expanded, home
 
 RESULTS = "PTAL_RESULTS"
-NAME_BYTES = 134  # a study adds its time, a report its machine and date, to at most 255
-_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray gives it to the command of a job
+NAME_BYTES = 134  # studies add their time, reports their machine and date; the limit is 255
+_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the command of a job
 _COPIES = "runtime_resources"  # where Ray unpacks the working directory of a job
 
 
 def results_root() -> Path:
-    """The folder that relative studies, reports and mlflow.db are relative to.
+    """The base folder of relative paths of studies, reports and mlflow.db.
 
-    $PTAL_RESULTS, else the working directory. A Ray job works in a copy that Ray throws away, so
-    there it is ~/ptal_ray of the node that runs the command.
+    $PTAL_RESULTS, else the working directory. A Ray job runs in a copy that Ray deletes, so there
+    it is ~/ptal_ray of the node that runs the command.
     """
     if given := os.environ.get(RESULTS):
         return expanded(given).absolute()
@@ -29,15 +29,15 @@ def results_root() -> Path:
 
 
 def kept(path: Path) -> Path:
-    """`path`, absolute: where it is relative, it lies in `results_root()`."""
+    """`path` as an absolute path; a relative one is in `results_root()`."""
     return (results_root() / expanded(path)).resolve()
 
 
 def make_results_root() -> None:
-    """Makes the folder where it is missing.
+    """Create the folder if it is missing.
 
     Raises:
-        ConfigError: it cannot be made.
+        ConfigError: it cannot be created.
     """
     root = results_root()
     try:
@@ -50,25 +50,26 @@ def make_results_root() -> None:
 
 
 def plain_name(text: str, most: int = NAME_BYTES) -> str:
-    """`text` as the name of a folder that every system and every command takes.
+    """`text` as a folder name that is valid on every system and in every command.
 
-    Letters, digits, _, - and . stay; any other characters become one _. The name begins with
-    neither . nor -, and has `most` bytes in UTF-8 at most.
+    Letters, digits, _, - and . stay; any other characters become one _. The name does not start
+    with . or -, and has at most `most` bytes in UTF-8.
     """
     name = re.sub(r"[^\w.\-]+", "_", unicodedata.normalize("NFC", text)).lstrip(".-")
     return name.encode()[:most].decode(errors="ignore") or "_"
 
 
 def inside(folder: Path, relative: str) -> Path:
-    """The path that a file names relative to its folder.
+    """The path for a file name relative to a folder.
 
     Raises:
-        DataError: it lies elsewhere: it is absolute, goes up, or follows a link that leads out.
+        DataError: it is outside the folder: absolute, above it, or behind a link that points
+            outside.
     """
     try:
         path = (folder / relative).resolve()
-        path.exists()  # says whether a name is too long
-    except (OSError, ValueError) as error:  # too long, a circle of links, or a zero byte
+        path.exists()  # raises if a name is too long
+    except (OSError, ValueError) as error:  # too long, a cycle of links, or a zero byte
         raise DataError(
             f"{folder}: names {relative[:80]!r}, which is not a valid path ({error})"
         ) from error
@@ -80,10 +81,10 @@ def inside(folder: Path, relative: str) -> Path:
 
 
 def check_links(folder: Path) -> None:
-    """Finds links by which writing into a folder would write elsewhere.
+    """Check that no link in a folder points outside it.
 
     Raises:
-        DataError: there is one.
+        DataError: a link does.
     """
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from ptal_ray.errors import ConfigError
 
-_TEMPORARY = "ptal_ray_home_"  # prefix of a directory that is removed with the process
+_TEMPORARY = "ptal_ray_home_"  # prefix of a directory that is removed when the process ends
 
 
 def home(instead: str) -> Path:
     """The home directory of this user.
 
     Args:
-        instead: the environment variable that makes it unnecessary, for the message.
+        instead: for the message, the environment variable that makes it unnecessary.
 
     Raises:
         ConfigError: there is none.
@@ -33,10 +33,10 @@ def home(instead: str) -> Path:
 
 
 def expanded(path: str | Path) -> Path:
-    """`path` with the directory of a user in the place of a leading ~ or ~user.
+    """`path` with a leading ~ or ~user replaced by the user's home directory.
 
     Raises:
-        ConfigError: that user has none here.
+        ConfigError: this user has none.
     """
     try:
         return Path(path).expanduser()
@@ -48,8 +48,8 @@ def expanded(path: str | Path) -> Path:
 
 
 def ensure_home() -> None:
-    """Sets HOME for this process and its children where a user has no directory and cannot make it:
-    MLflow, Ray and others need one to start. It is removed when the process ends."""
+    """Set HOME to a temporary directory if the user has no home directory and cannot create it:
+    MLflow, Ray and others need one. It is removed when the process ends."""
     found = Path(os.path.expanduser("~"))
     if found.is_dir() or _can_be_written(found):
         return
@@ -58,14 +58,14 @@ def ensure_home() -> None:
 
 
 def home_is_writable() -> bool:
-    """Whether files can be made in the home directory."""
+    """Whether files can be created in the home directory."""
     return _can_be_written(Path(os.path.expanduser("~")))
 
 
 @contextmanager
 def writable_cache() -> Iterator[None]:
-    """For the time of a `with` block the home directory has a cache: where it cannot be written, an
-    empty folder that goes with the block."""
+    """Provide a writable cache directory in a `with` block: a temporary one if the home directory
+    cannot be written."""
     given = os.environ.get("XDG_CACHE_HOME")
     if given or _can_be_written(Path(os.path.expanduser("~/.cache"))):
         yield
@@ -83,6 +83,6 @@ def writable_cache() -> Iterator[None]:
 
 
 def _can_be_written(path: Path) -> bool:
-    """Whether `path` is there to write in or can be made; never for one that is relative."""
+    """Whether `path` is writable or can be created; False for a relative path."""
     there = next(folder for folder in (path, *path.parents) if folder.exists())
     return path.is_absolute() and os.access(there, os.W_OK)

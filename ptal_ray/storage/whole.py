@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and folders that do not stay without any."""
+"""Atomic writes of files, and folders that are removed if nothing was written."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A hidden file beside `path` to write; it becomes `path` when the block ends well.
+    """A hidden file beside `path` to write to; it is renamed to `path` if the block succeeds.
 
     Args:
-        path: the file to be; one that lies there is replaced.
+        path: the file to write; an existing one is replaced.
 
     Raises:
-        OSError: it cannot be written; nothing of it stays.
+        OSError: it cannot be written; no partial file remains.
     """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -28,14 +28,14 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: str | bytes | memoryview) -> None:
-    """Writes a file, and the folder that it lies in where that is missing.
+    """Write a file, and create its folder if it is missing.
 
     Args:
-        path: the file to be; one that lies there is replaced.
+        path: the file to write; an existing one is replaced.
         content: a text is written as UTF-8.
 
     Raises:
-        OSError: it cannot be written; nothing of it stays.
+        OSError: it cannot be written; no partial file remains.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as beside:
@@ -44,10 +44,10 @@ def write_whole(path: Path, content: str | bytes | memoryview) -> None:
 
 @contextmanager
 def folder_made(folder: Path) -> Iterator[None]:
-    """Makes a folder where it is missing; it goes again where the block fails and left it empty.
+    """Create a folder if it is missing; it is removed again if the block fails and it is empty.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
@@ -55,6 +55,6 @@ def folder_made(folder: Path) -> Iterator[None]:
         yield
     except BaseException:
         for place in missing:
-            with suppress(OSError):  # it holds something by now
+            with suppress(OSError):  # it is no longer empty
                 place.rmdir()
         raise

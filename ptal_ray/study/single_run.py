@@ -137,9 +137,7 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
     while True:
         report = trial.advance()
         said = dataclasses.asdict(report) | {"annotated": trial.task.annotated}
-        write_whole(
-            out / "report.json", dumps(said, indent=1)
-        )  # marks the folder as one of `train`
+        write_whole(out / "report.json", dumps(said, indent=1))  # tells the writing command
         write_detections(out / "detections.json", trial.detections, trial.task.store.info.classes)
         if trial.done:
             trial.save_model(out / MODEL, report.decode)

@@ -1,4 +1,4 @@
-"""Averaged scores: one decoding of what several models say of the same videos."""
+"""Averages the scores of several models on the same videos, to decode them once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def averaged(members: Sequence[Sequence[Scores]]) -> list[Scores]:
     """The mean of the scores of each video.
 
     Args:
-        members: of one or more models, the same videos in the same order.
+        members: scores of one or more models, for the same videos in the same order.
 
     Raises:
-        ValueError: an average is not defined; says why.
+        ValueError: the average is not defined; the message has the reason.
     """
     return [_mean(videos) for videos in zip(*members, strict=True)]
 

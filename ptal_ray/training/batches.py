@@ -19,15 +19,15 @@ from ptal_ray.training.worker import Worker
 
 
 def check_divides(plan: BatchPlan, workers: int, method: str) -> None:
-    """Says whether the workers of a trial can share its batches.
+    """Check that the workers of a trial can share its batches.
 
     Args:
         plan: of the training split.
-        workers: of a trial.
+        workers: number of workers of a trial.
         method: for the message.
 
     Raises:
-        ConfigError: a batch does not divide among them.
+        ConfigError: a batch cannot be divided among them.
     """
     size = plan.batch_size
     if size % workers:
@@ -41,15 +41,15 @@ def check_divides(plan: BatchPlan, workers: int, method: str) -> None:
 
 
 class Batches:
-    """Assembles the rows of a step into a batch.
+    """Makes a batch from the rows of a step.
 
     Args:
-        task: with the train parameters that say how videos are cropped.
-        worker: this one among those of the trial.
+        task: with the train parameters that determine crops.
+        worker: this worker of the trial.
         split: the training videos.
-        plan: which rows and crops a step has.
+        plan: the rows and crops of each step.
         labels: their pseudo-labels.
-        bank: what `Method.bank` made; empty for none.
+        bank: the result of `Method.bank`; empty without one.
     """
 
     def __init__(
@@ -80,7 +80,8 @@ class Batches:
                 step, kept, self.split.point_t[rows], self.hp.max_snippets,
                 self.hp.crop_shortest, self.hp.crop_points,
             )  # fmt: skip
-        # A number of the global batch, so that draws have one shape however many workers share it.
+        # A number of the global batch, so that draws have the same shape with any number of
+        # workers.
         most = self._most_pairs(rows)
         draw = None
         if self.hp.resample_to and self.hp.resampling == "random":
@@ -129,12 +130,12 @@ def batches_of(task: Task, worker: Worker, before: StageResult | None) -> Batche
     """The batches of a trial, with the labels that are made before training.
 
     Args:
-        task: what is trained.
-        worker: this one among those of the trial.
-        before: what the stage before left; None where there was none.
+        task: the task.
+        worker: this worker of the trial.
+        before: the result of the earlier stage; None without one.
 
     Raises:
-        ConfigError: a batch does not divide among the workers.
+        ConfigError: a batch cannot be divided among the workers.
     """
     method, hp = task.method, task.hp
     split = task.training_split(worker.device)
@@ -155,12 +156,12 @@ def batch_plan(task: Task, worker: Worker, groups: list[NDArray[Any]]) -> BatchP
     """The order of the videos.
 
     Args:
-        task: what is trained.
+        task: the task.
         worker: one of those that share a batch.
-        groups: rows of each kind of video that every batch holds.
+        groups: rows of each kind of video; every batch has all kinds.
 
     Raises:
-        ConfigError: a batch does not divide among the workers.
+        ConfigError: a batch cannot be divided among the workers.
     """
     plan = BatchPlan(
         groups=tuple(groups), asked_batch_size=task.hp.batch_size, seed=task.config.seed

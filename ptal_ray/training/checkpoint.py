@@ -1,4 +1,4 @@
-"""A trial's state on disk: written at once or not at all, read only where it belongs."""
+"""A trial's state on disk: written atomically, read only with the same configuration."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from ptal_ray.storage.whole import write_whole
 
 
 def write_checkpoint(path: Path, config: str, state: dict[str, Any]) -> None:
-    """Writes `state`, of tensors and plain values, and the configuration it belongs to.
+    """Write `state`, of tensors and plain values, and its configuration.
 
     Raises:
-        OSError: it cannot be written; nothing of it stays.
+        OSError: it cannot be written; no partial file remains.
     """
     write_tensors(path, {"config": config, **state})
 
 
 def write_tensors(path: Path, content: dict[str, Any]) -> None:
-    """Writes tensors and plain values to `path`, at once or not at all.
+    """Write tensors and plain values to `path` atomically.
 
     Raises:
-        OSError: it cannot be written; nothing of it stays.
+        OSError: it cannot be written; no partial file remains.
     """
-    buffer = io.BytesIO()  # torch itself does not say why a file could not be written
+    buffer = io.BytesIO()  # torch itself does not report why a file could not be written
     torch.save(content, buffer)
     write_whole(path, buffer.getbuffer())
 
 
 def read_checkpoint(path: Path, config: str, device: torch.device) -> dict[str, Any]:
-    """What `write_checkpoint` wrote, its tensors on `device`.
+    """The state that `write_checkpoint` wrote, with its tensors on `device`.
 
     Raises:
         DataError: the file is unreadable or belongs to another configuration.

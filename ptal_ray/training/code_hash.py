@@ -1,8 +1,8 @@
-"""What code does, as a hash: the same for two texts that differ in comments and docstrings alone.
+"""A hash of code that ignores comments and docstrings.
 
-A number that people raise when a stage changes would be shorter, and forgotten once: then trials
-start from the weights of other code. This hash changes too often at worst, by a name or an order
-of functions, and the stage is trained again.
+A version number raised by hand could be forgotten; trials would then start from the weights of
+other code. At worst this hash changes without need, by a renaming or a new order of functions, and
+the stage is trained again.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def code_hash(*modules: str, package: Path = PACKAGE) -> str:
     """A hash of modules and of everything in the package that they import, directly or not.
 
     Args:
-        modules: dotted names, that of the package first.
-        package: where its files lie.
+        modules: dotted names that start with the package.
+        package: its folder.
     """
     found: dict[str, str] = {}
     waiting = list(modules)
@@ -39,14 +39,14 @@ def code_hash(*modules: str, package: Path = PACKAGE) -> str:
 
 
 def _file(name: str, package: Path) -> Path | None:
-    """The file of a module; None for a name inside one."""
+    """The file of a module; None for a name inside a module."""
     place = package.joinpath(*name.split(".")[1:])
     choices = (place.with_suffix(".py"), place / "__init__.py")
     return next((path for path in choices if path.is_file()), None)
 
 
 def _imported(tree: ast.Module, package: str) -> Iterator[str]:
-    """Names of the package that a module imports, wherever in it: modules, or what is in them."""
+    """Names in the package that a module imports anywhere: modules, or names in modules."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -1,4 +1,4 @@
-"""What a trial is told, and what it says."""
+"""The configuration of a trial and its reports."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 
 from ptal_ray.space.domain import Domain, Scalar
 
-DECODE_SETTING = "val/decode_setting"  # with `peek`: which setting the selection fold chose
-TEST_AS_VALIDATED = "test/mAP_avg_validated"  # with `peek`: what it gives on the test split
+DECODE_SETTING = "val/decode_setting"  # with `peek`: the setting chosen on the selection fold
+TEST_AS_VALIDATED = "test/mAP_avg_validated"  # with `peek`: its objective on the test split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,19 +26,20 @@ class TrialConfig:
         seed: of weights, order, crops and losses.
         report_steps: ascending optimiser steps at which the trial reports; the last ends it.
         fit_on: "fit" (training split without the selection fold) or "train" (all of it).
-        score_on: "val" (the selection fold), "test", or "none": a model is trained and not judged.
+        score_on: "val" (the selection fold), "test", or "none": a model is trained and not
+            evaluated.
         val_fraction, fold_seed: the selection fold; with `num_folds` only the seed counts.
         num_folds, fold: the selection fold is part `fold` of `num_folds` disjoint ones, see
             `splits.kfold`; 0 for one by `val_fraction`.
         precision: "fp32" or "bf16" (autocast).
         peek: also score the test split at each report, tune the decode parameters on it and report
-            what it says as the objective; for --protocol paper-compat.
-        metric: "map", or "points" for what held-out points say; test videos that have annotated
-            instances are judged by mAP in any case.
-        points: how the points of training videos are drawn anew, see `data.drawn_points`; "" for
-            those of the store.
-        stages: folder where the results of earlier stages are kept for other trials; empty to
-            keep none.
+            its value as the objective; for --protocol paper-compat.
+        metric: "map", or "points" to evaluate with held-out points; test videos with annotated
+            instances are always evaluated by mAP.
+        points: how new points of training videos are drawn, see `data.drawn_points`; "" for those
+            of the store.
+        stages: folder in which results of earlier stages are stored for other trials; empty to
+            store none.
     """
 
     method: str
@@ -68,7 +69,7 @@ class TrialConfig:
             "decode_domains": {k: d.as_dict() for k, d in self.decode_domains.items()}
         }
         for name in ("peek", "points"):
-            if not plain[name]:  # as configurations of earlier versions were written
+            if not plain[name]:  # the form in earlier versions
                 del plain[name]
         return json.dumps(plain, sort_keys=True)
 
@@ -85,15 +86,15 @@ class TrialConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialReport:
-    """What a trial says at a report step.
+    """The report of a trial at a report step.
 
     Args:
         step: optimiser steps done.
-        objective: what the search maximises, a fraction.
+        objective: the value that the search maximises, a fraction.
         metrics: "val/mAP_avg", "val/mAP_0.50", ... (of points: "val/points_score",
             "val/hit_mAP", ...), "train/loss_total", "train/loss_<term>".
         decode: the decode parameters chosen on the selection videos (or the frozen ones).
-        seconds: training and scoring time so far, over all processes that ran the trial.
+        seconds: training and scoring time so far, in all processes that ran the trial.
         settings: objective of every decode setting on all scored videos, the default first.
         losses: [step, mean of the steps since the point before] by term, since the last report.
     """

@@ -1,4 +1,4 @@
-"""The search over decode parameters on cached scores: many settings, one trained model."""
+"""The search of decode parameters on cached scores: many settings, one trained model."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ Detections = dict[str, Segments]
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeResult(Generic[DecodeT]):
-    """What a decode search found.
+    """The result of a decode search.
 
     Args:
         params: the decode parameters that are best on all videos.
-        objective: value of what the search maximises; cross-fitted where `cross_fitted`.
-        metrics: that and what goes with it by name, as `Objective.metrics`.
+        objective: the value that the search maximises; cross-fitted if `cross_fitted`.
+        metrics: this and related values by name, as `Objective.metrics`.
         detections: by video, made with `params`.
-        table: every setting tried and its objective on all videos, in order; the start first.
+        table: every setting and its objective on all videos, in order; the start first.
         cross_fitted: whether each video was scored with parameters tuned on the other half.
         ms_per_setting: milliseconds of decoding and scoring all videos once.
-        on_test: what `peek.with_test` adds, by whole name; empty where the test split is sealed.
+        on_test: the metrics that `peek.with_test` adds, by full name; empty if the test split is
+            sealed.
     """
 
     params: DecodeT
@@ -51,7 +52,7 @@ class DecodeResult(Generic[DecodeT]):
 
 @dataclass(frozen=True, kw_only=True)
 class _Tried:
-    """One setting, judged on a set of videos; the detections are of all videos."""
+    """One setting, evaluated on a set of videos; the detections are those of all videos."""
 
     index: int
     objective: float
@@ -72,22 +73,22 @@ def search_decode(
     cross_fit: bool,
     seed: int,
 ) -> DecodeResult[DecodeT]:
-    """Tries `start`, then the same Sobol points in every call, and keeps the best.
+    """Evaluate `start`, then the same Sobol points in every call, and return the best.
 
-    With `cross_fit`, each half of the videos is scored with the parameters tuned on the other
-    half, so that the objective does not reward a lucky setting; with fewer than two videos or
-    nothing to find in a half it is the plain one. Where the halves chose different settings, their
-    score scales differ and every score becomes its rank per video before the halves are pooled.
+    With `cross_fit`, each half of the videos is scored with the parameters tuned on the other half,
+    so that the objective is not biased by the choice. With fewer than two videos, or without
+    instances in a half, the objective is not cross-fitted. If the halves chose different settings,
+    their score scales differ, so every score is replaced by its rank per video before pooling.
 
     Args:
         decode: the method's decode.
-        scores, grids, durations: one a video; durations in seconds.
-        objective: what the detections of these videos are judged by.
+        scores, grids, durations: one per video; durations in seconds.
+        objective: the measure of detections in these videos.
         start: decode parameters tried first, and the value of every parameter not searched.
-        domains: searched parameters; empty scores `start` alone.
-        settings: settings tried in all.
+        domains: searched parameters; if empty, only `start` is evaluated.
+        settings: total number of settings.
         cross_fit: see above.
-        seed: of the Sobol sequence and of the halves.
+        seed: for the Sobol sequence and the halves.
     """
     every = objective.labels
     labels = {s.id: every[s.id] for s in scores}
@@ -121,7 +122,7 @@ def search_decode(
 def decode_settings(
     start: DecodeT, domains: Mapping[str, Domain], settings: int, seed: int
 ) -> tuple[DecodeT, ...]:
-    """`start`, then up to `settings` - 1 different others: the same for the same arguments."""
+    """`start`, then up to `settings` - 1 different others; deterministic."""
     found = {tuple(asdict(start).values()): start}
     if domains and settings > 1:
         names = sorted(domains)
@@ -134,7 +135,7 @@ def decode_settings(
 
 
 def write_scores(path: Path, scores: Sequence[Scores]) -> None:
-    """Caches scores in one .npz file, at once or not at all."""
+    """Write scores to one .npz file atomically."""
     arrays: dict[str, Any] = {
         f"{i}/{name}": array for i, s in enumerate(scores) for name, array in s.arrays.items()
     }
@@ -165,7 +166,7 @@ def read_scores(path: Path) -> list[Scores]:
 
 
 def _judge(index: int, objective: Objective, found: Detections, ids: Sequence[str]) -> _Tried:
-    """Setting `index`, which found `found`, judged on the videos `ids`."""
+    """Setting `index` with detections `found`, evaluated on the videos `ids`."""
     metrics = objective.metrics({i: found[i] for i in ids})
     return _Tried(index=index, objective=metrics[objective.name], metrics=metrics, detections=found)
 
@@ -173,16 +174,17 @@ def _judge(index: int, objective: Objective, found: Detections, ids: Sequence[st
 def _halves(
     labels: Mapping[str, IntArray], num_classes: int, seed: int
 ) -> tuple[tuple[str, ...], ...]:
-    """Two halves of the videos with about as much to find of each class; () if too few.
+    """Two halves of the videos with about equally many instances per class; () if there are too
+    few.
 
     Args:
-        labels: classes of what is to be found, one each, by video.
+        labels: the class of each instance or point, by video.
         num_classes: C.
         seed: of the order of the videos.
     """
     ids = sorted(labels)
     counts = np.stack([np.bincount(labels[i], minlength=num_classes) for i in ids])
-    weight = counts / np.maximum(counts.sum(0), 1)  # a rare class weighs as much as a common one
+    weight = counts / np.maximum(counts.sum(0), 1)  # rare and common classes have the same weight
     order = np.random.default_rng(seed).permutation(len(ids))
     order = order[np.argsort(-weight[order].sum(1), kind="stable")]
     difference, sides = np.zeros(num_classes), ([], [])  # type: ignore[var-annotated]
@@ -200,7 +202,7 @@ def _halves(
 
 
 def _out_of_half(halves: Sequence[tuple[str, ...]], best: Sequence[_Tried]) -> Detections:
-    """Detections of each half made with the setting that was best on the other one."""
+    """Detections of each half with the setting that was best on the other half."""
     first = {i: best[1].detections[i] for i in halves[0]}
     second = {i: best[0].detections[i] for i in halves[1]}
     if best[0].index == best[1].index:
@@ -209,7 +211,7 @@ def _out_of_half(halves: Sequence[tuple[str, ...]], best: Sequence[_Tried]) -> D
 
 
 def _ranked(detections: Detections) -> Detections:
-    """Every score replaced by one that depends only on its rank per video: comparable scales."""
+    """Replace each score by a function of its rank in the video, so that scales are comparable."""
     score = np.concatenate([d.score for d in detections.values()])
     _, dense = np.unique(-score, return_inverse=True)  # equal scores stay equal
     first = np.cumsum(np.bincount(dense)) - np.bincount(dense)

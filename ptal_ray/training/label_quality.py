@@ -1,4 +1,4 @@
-"""How good pseudo-labels are: a diagnosis with annotations that no training and no search sees."""
+"""Quality of pseudo-labels: a diagnosis with annotations that training and search do not use."""
 
 from __future__ import annotations
 
@@ -21,27 +21,26 @@ from ptal_ray.training.scoring import SCORE_SNIPPETS, by_length, whole_videos
 from ptal_ray.training.selection import ground_truth, map_metrics
 from ptal_ray.training.task import Task
 
-GOOD_TIOU = 0.5  # above it a label of the right class counts as right
+GOOD_TIOU = 0.5  # a label of the right class with a higher tIoU counts as correct
 
 
 def label_quality(
     task: Task, model: nn.Module, split: PackedSplit, made: Pseudo | None = None
 ) -> dict[str, float]:
-    """How right the pseudo-labels are that the present weights give videos of a training split.
+    """The quality of the pseudo-labels of a training split with the current weights.
 
     Args:
-        task: of a method with pseudo-labels. Videos that are annotated for it are left out.
-        model: its module; left in evaluation mode.
+        task: of a method with pseudo-labels. Videos that are annotated for it are ignored.
+        model: its module; it is in evaluation mode afterwards.
         split: videos with points, and with annotations.
-        made: the labels of every row, where an earlier stage made them; else the model refreshes
-            them.
+        made: the labels of every row, if an earlier stage made them; else the model computes them.
 
     Returns:
         "mAP_0.50", ..., as `selection.map_metrics`; every instance has the score 1. And those of
-        `label_accuracy`. Nothing where all videos are annotated.
+        `label_accuracy`. Empty if all videos are annotated.
 
     Raises:
-        ConfigError: the method has no pseudo-labels, or the split holds test videos.
+        ConfigError: the method has no pseudo-labels, or the split has test videos.
         DataError: no video has an annotated instance.
 
     Source: APN Table 4; APL Figure 3c.
@@ -61,7 +60,7 @@ def label_quality(
 def label_instances(
     task: Task, model: nn.Module, split: PackedSplit, made: Pseudo | None = None
 ) -> dict[str, Segments]:
-    """The action instances that the pseudo-labels of a training split state, in seconds.
+    """The action instances of the pseudo-labels of a training split, in seconds.
 
     Args:
         task, model, split, made: as for `label_quality`.
@@ -92,16 +91,16 @@ def label_instances(
 def label_length_s(
     task: Task, model: nn.Module, split: PackedSplit, made: Pseudo | None = None
 ) -> float:
-    """Mean length of the pseudo-labels that the present weights give a training split, in seconds.
+    """Mean length in seconds of the pseudo-labels of a training split with the current weights.
 
-    It is at most the mean time of the split's videos for each of their points, as labels of
-    actions that do not overlap are: early in training they can be many times longer.
+    It is limited to the mean time of the videos per point, because labels that do not overlap
+    cannot be longer. Early in training, labels can be many times longer.
 
     Args:
         task, model, split, made: as for `label_quality`; `task` of any method.
 
     Returns:
-        Seconds; NaN where the method has no pseudo-labels, or they state no instance.
+        Seconds; NaN if the method has no pseudo-labels, or they have no instance.
     """
     method = task.method
     if method.label_segments is None or (method.refresh is None and made is None):
@@ -119,15 +118,15 @@ def label_length_s(
 def label_accuracy(
     truth: Mapping[str, Segments], found: Mapping[str, Segments]
 ) -> dict[str, float]:
-    """Shares of the labels of all videos, judged by the instance each overlaps most.
+    """Accuracy of the labels of all videos, each compared with the instance that it overlaps most.
 
     Args:
         truth, found: instances and labels by video.
 
     Returns:
-        "class_accuracy": its class is right; "mean_tiou": mean overlap with it; and
-        "positive_accuracy": both the class is right and the overlap above 0.5. Labels that
-        overlap nothing are wrong. "number" of the labels; only that where there is none.
+        "class_accuracy": fraction with its class; "mean_tiou": mean overlap with it;
+        "positive_accuracy": fraction with its class and an overlap above 0.5. Labels that overlap
+        nothing are wrong. "number": of the labels; the only key if it is 0.
 
     Source: APL Figure 3c; that the instance is the one of highest overlap is PROPOSED.
     """
@@ -154,7 +153,7 @@ def label_accuracy(
 def _instances(
     task: Task, model: nn.Module, split: PackedSplit, made: Pseudo | None, rows: NDArray[np.int64]
 ) -> list[NDArray[Any]]:
-    """What the labels of these videos state, see `Method.label_segments`."""
+    """The instances of the labels of these videos, see `Method.label_segments`."""
     method = task.method
     assert method.label_segments is not None
     if made is not None:

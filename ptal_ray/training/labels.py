@@ -1,4 +1,4 @@
-"""The pseudo-labels of a training split: one row a video, renewed when R steps old."""
+"""The pseudo-labels of a training split: one row per video, refreshed when R steps old."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class LabelTable:
     Args:
         num_videos: V, rows of the split.
         refresh_every: R, the age in steps at which a label is stale.
-        device: where the labels lie.
+        device: of the labels.
     """
 
     def __init__(self, num_videos: int, refresh_every: int, device: torch.device) -> None:
@@ -27,7 +27,7 @@ class LabelTable:
         self.renewed_at = np.full(num_videos, -1, np.int64)  # step; -1: never
 
     def stale(self, rows: NDArray[np.int64], step: int) -> NDArray[np.bool_]:
-        """Which of `rows` have no labels, or labels that are R steps old."""
+        """Whether each of `rows` has no labels, or labels that are at least R steps old."""
         renewed_at = self.renewed_at[rows]
         return (renewed_at < 0) | (step - renewed_at >= self.refresh_every)
 
@@ -36,7 +36,7 @@ class LabelTable:
         return None if self.tables is None else {k: v[index] for k, v in self.tables.items()}
 
     def store(self, rows: NDArray[np.int64], fresh: Pseudo) -> None:
-        """Writes the refreshed labels of `rows`."""
+        """Store the refreshed labels of `rows`."""
         if self.tables is None:
             self.tables = {
                 k: torch.zeros((self.num_videos, *v.shape[1:]), dtype=v.dtype, device=v.device)
@@ -47,15 +47,16 @@ class LabelTable:
             self.tables[name][index] = value
 
     def renew(self, rows: NDArray[np.int64], step: int) -> None:
-        """Notes that the labels of `rows` are those of `step`."""
+        """Record that the labels of `rows` are from `step`."""
         self.renewed_at[rows] = step
 
     def fill(self, labels: Pseudo) -> None:
-        """Takes the labels of all rows, which are never stale."""
+        """Store the labels of all rows; they never become stale."""
         self.tables = {k: v.to(self.device) for k, v in labels.items()}
 
     def exchange(self, rows: NDArray[np.int64], mine: NDArray[np.int64], world_size: int) -> None:
-        """Every worker receives the labels that each holds for its part of the batch `rows`."""
+        """Share the labels that each worker computed for its part of the batch `rows` with all
+        workers."""
         assert self.tables is not None  # at the first step every row of a batch is stale
         index, own = (torch.from_numpy(r).to(self.device) for r in (rows, mine))
         for table in self.tables.values():
@@ -64,10 +65,10 @@ class LabelTable:
             table[index] = torch.cat(parts)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors that `load_state_dict` reads back."""
+        """The state for `load_state_dict`."""
         return {"tables": self.tables, "renewed_at": torch.from_numpy(self.renewed_at)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues from `state_dict`."""
+        """Restore the state of `state_dict`."""
         self.tables = state["tables"]
         self.renewed_at = state["renewed_at"].cpu().numpy().copy()

@@ -1,4 +1,4 @@
-"""What learns in a trial: the network, its optimiser and the average of its weights."""
+"""The network of a trial, its optimiser and the moving average of its weights."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Learner:
     """A network that takes optimiser steps.
 
     Args:
-        task: what it learns.
-        worker: where; gradients are averaged over the workers of a trial.
-        before: what the stage before left; its weights are taken over, where it gives any.
+        task: the task.
+        worker: this worker; gradients are averaged over the workers of a trial.
+        before: the result of the earlier stage; its weights are loaded, if it has any.
     """
 
     def __init__(self, task: Task, worker: Worker, before: StageResult | None) -> None:
@@ -49,7 +49,7 @@ class Learner:
 
     @property
     def judged(self) -> nn.Module:
-        """The module whose scores count: the moving average where there is one."""
+        """The module that is evaluated: the moving average if there is one."""
         return self.average or self.model
 
     def take_step(self, batch: Batch, step: Step) -> dict[str, Tensor]:
@@ -64,7 +64,7 @@ class Learner:
         return {"total": total.detach(), **{k: v.detach() for k, v in terms.items()}}
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values that `load_state_dict` reads back."""
+        """Tensors and plain values for `load_state_dict`."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -72,7 +72,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues from `state_dict`."""
+        """Restore the state of `state_dict`."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average:

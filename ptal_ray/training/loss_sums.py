@@ -1,4 +1,4 @@
-"""The terms of a loss, summed on the device and read by the host once a report."""
+"""The terms of a loss, summed on the device and read by the host once per report."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ptal_ray.errors import DivergedError
 
-POINTS = 8  # of a curve between two reports
+POINTS = 8  # points of a curve between two reports
 Curves = dict[str, list[list[float]]]
 
 
 class LossSums:
-    """Sums of the loss between two reports, in stretches of equal length.
+    """Sums of the loss between two reports, in intervals of equal length.
 
     Args:
         first, last: steps done at the last report and at the next one.
@@ -27,7 +27,7 @@ class LossSums:
         self._ends: list[int] = []
 
     def add(self, step: int, terms: dict[str, Tensor]) -> None:
-        """Takes the terms of the step after which `step` steps are done; they may change."""
+        """Add the terms of the step after which `step` steps are done; their names may change."""
         stretch = (step - 1 - self._first) // self._every
         if stretch == len(self._sums):
             self._sums.append({})
@@ -37,8 +37,8 @@ class LossSums:
             sums[name] = sums[name] + term if name in sums else term
 
     def read(self, world_size: int) -> tuple[dict[str, float], Curves]:
-        """Mean of each term over steps and workers, and [step, mean of a stretch] of each; the only
-        place a loss reaches the host.
+        """Mean of each term over steps and workers, and [step, mean of an interval] of each. Only
+        here does a loss reach the host.
 
         Raises:
             DivergedError: a mean is not finite.
@@ -60,7 +60,7 @@ class LossSums:
         return means, self._curves(names, (table / steps[:, None]).tolist())
 
     def _curves(self, names: list[str], values: list[list[float]]) -> Curves:
-        """A point a stretch in which the term was part of the loss."""
+        """One point per interval in which the term was part of the loss."""
         stretches = list(zip(self._ends, self._sums, values, strict=True))
         return {
             name: [[end, row[k]] for end, sums, row in stretches if name in sums]

@@ -1,4 +1,4 @@
-"""The file that finds actions in new videos: weights, and all else that this takes.
+"""The model file for detections in new videos: weights and everything else that is needed.
 
 A dict of tensors and plain values that `torch.load(..., weights_only=True)` reads. Format 1 has no
 strides and no preparation.
@@ -7,12 +7,12 @@ strides and no preparation.
     method, train, decode   the name of the method and all its parameters (train.resample_to too)
     precision               "fp32" or "bf16"
     data                    name, classes, feature_dim, content_hash, ...
-    grid                    stride_s and offset_s; where training videos differ, their medians
+    grid                    stride_s and offset_s; if training videos differ, their medians
     strides                 least and greatest stride_s of the training videos
     preparation             how files of a user become features, see `data/preparation.py`
-    dtype                   as the features of the data are stored; new ones are rounded alike
-    texts                   embeddings of the classes by text encoder; empty where none is used
-    weights                 of the network, the moving average where that is judged
+    dtype                   of the stored features; new ones are rounded in the same way
+    texts                   embeddings of the classes by text encoder; empty without one
+    weights                 of the network, or of its moving average if there is one
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ KIND, FORMAT = "ptal_ray model", 2
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFile:
-    """What a model file holds, see the head of this module.
+    """The content of a model file, see the docstring of this module.
 
     Args:
         version: of ptal_ray that wrote it.
@@ -49,9 +49,9 @@ class ModelFile:
         train, decode: every parameter.
         precision: "fp32" or "bf16".
         data: of the store it was trained on.
-        grid: of the training videos; where they differ, their median stride and offset.
+        grid: of the training videos; if they differ, their median stride and offset.
         strides: seconds, least and greatest of the training videos.
-        preparation: how files of a user become features.
+        preparation: how a user's files become features.
         dtype: of the features in that store.
         texts: (C, d) by text encoder.
         weights: by name, on the CPU.
@@ -72,11 +72,11 @@ class ModelFile:
 
 
 def model_file(task: Task, judged: nn.Module, decode: Mapping[str, Scalar]) -> ModelFile:
-    """What a run leaves for new videos.
+    """The model file of a run.
 
     Args:
         task: of the run.
-        judged: the network whose scores count.
+        judged: the network that was evaluated.
         decode: every decode parameter.
     """
     config, store, encoder = task.config, task.store, task.hp.texts()
@@ -110,10 +110,10 @@ def _strides(store: FeatureStore) -> tuple[float, float]:
 
 
 def write_model(path: Path, model: ModelFile) -> None:
-    """Writes a model file, at once or not at all.
+    """Write a model file atomically.
 
     Raises:
-        OSError: it cannot be written; nothing of it stays.
+        OSError: it cannot be written; no partial file remains.
     """
     plain = {field.name: getattr(model, field.name) for field in fields(model)}
     data = asdict(model.data) | {"classes": list(model.data.classes)}
@@ -129,7 +129,7 @@ def read_model(path: Path) -> ModelFile:
     """The model that `write_model` wrote.
 
     Raises:
-        DataError: the file is missing, damaged, no model file, or of a newer version.
+        DataError: the file is missing, damaged, not a model file, or of a newer version.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

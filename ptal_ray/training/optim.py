@@ -1,4 +1,4 @@
-"""How weights move: the optimiser of a trial, its learning rate, and the average of its weights."""
+"""The optimiser of a trial, its learning rate, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import nn
 
 from ptal_ray.methods.method import TrainParams
 
-LAST_LR = 1e-8  # where a cosine ends
+LAST_LR = 1e-8  # final value of a cosine
 
 
 def make_optimizer(model: nn.Module, hp: TrainParams) -> torch.optim.Optimizer:
-    """Adam with L2 decay of everything, or AdamW that spares vectors: biases, norms and scales.
+    """Adam with L2 decay of all parameters, or AdamW without decay of biases, norms and scales.
 
     Source: AdamW: ActionFormer code.
     """
@@ -29,10 +29,10 @@ def make_optimizer(model: nn.Module, hp: TrainParams) -> torch.optim.Optimizer:
 
 
 def learning_rate(hp: TrainParams, step: int, steps: int) -> float:
-    """lr of an optimiser step: a linear rise from 0, then level or along a cosine.
+    """lr of an optimiser step: a linear rise from 0, then constant or a cosine.
 
     Args:
-        hp: with lr, warmup (share of the steps) and cosine.
+        hp: with lr, warmup (fraction of the steps) and cosine.
         step: optimiser steps done.
         steps: of the whole training.
 
@@ -50,7 +50,7 @@ def learning_rate(hp: TrainParams, step: int, steps: int) -> float:
 def update(
     model: nn.Module, optimizer: torch.optim.Optimizer, hp: TrainParams, step: int, steps: int
 ) -> None:
-    """Moves the weights along their gradients, clipped, at the learning rate of this step."""
+    """Update the weights with clipped gradients and the learning rate of this step."""
     if hp.grad_clip:
         nn.utils.clip_grad_norm_(model.parameters(), hp.grad_clip)
     for group in optimizer.param_groups:
@@ -59,7 +59,7 @@ def update(
 
 
 def averaged(model: nn.Module) -> nn.Module:
-    """A copy of the model for `move_average`, which no gradient reaches."""
+    """A copy of the model without gradients, for `move_average`."""
     copy = deepcopy(model)
     for parameter in copy.parameters():
         parameter.requires_grad_(False)
@@ -68,13 +68,14 @@ def averaged(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def move_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Moves the average towards the model, in place.
+    """Update the moving average with the model, in place.
 
-    Deviation: the decay is at most (1 + step) / (10 + step), so that a short training is not judged
-    by the weights it began with; released code has a constant one, and trains for long.
+    Deviation: the decay is at most (1 + step) / (10 + step), so that a short training is not
+    evaluated with weights close to the initial ones; released code has a constant decay and trains
+    for long.
 
     Args:
-        decay: what stays of the average.
+        decay: weight of the previous average.
         step: optimiser steps done before the one just made.
     """
     share = 1 - min(decay, (1 + step) / (10 + step))

@@ -15,16 +15,18 @@ from ptal_ray.training.task import Task
 def with_test(
     task: Task, val: DecodeResult[DecodeParams], scores: list[Scores]
 ) -> DecodeResult[DecodeParams]:
-    """What the selection fold found, with objective and decode parameters of the test split.
+    """The decode search on the selection fold, with objective and decode parameters of the test
+    split.
 
     Args:
-        task: with the data and what is searched.
+        task: with the data and the searched parameters.
         val: the decode search on the selection fold.
         scores: of all test videos.
 
     Returns:
-        The detections and metrics of `val`, else the decode search on the test split; `on_test`
-        has its metrics, which setting `val` chose and what that gives on the test split.
+        The detections and metrics of `val`; the rest is from the decode search on the test split.
+        `on_test` has its metrics, the setting that `val` chose and the objective of that setting on
+        the test split.
     """
     config = replace(task.config, score_on="test", cross_fit=False)
     ids = tuple(own.id for own in scores)

@@ -1,4 +1,4 @@
-"""Scores of videos with a model's present weights: what decoding and its search work on."""
+"""Scores of videos with the current weights of a model, for decoding and its search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ptal_ray.training.selection import objective_of
 from ptal_ray.training.task import Task
 from ptal_ray.training.worker import Worker
 
-SCORE_SNIPPETS = 4096  # padded snippets scored at once; bounds memory
+SCORE_SNIPPETS = 4096  # padded snippets scored at once; limits memory
 
 
 def score_videos(
@@ -44,12 +44,12 @@ def score_videos(
 def scores_of(
     task: Task, worker: Worker, model: nn.Module, ids: tuple[str, ...], step: int
 ) -> list[Scores]:
-    """The scores of `ids`, on rank 0; every worker scores its share.
+    """The scores of `ids`, on rank 0; every worker scores a part.
 
     Args:
         task: with the data.
-        worker: this one among those of the trial.
-        model: whose scores count.
+        worker: this worker of the trial.
+        model: the model to evaluate.
         ids: in the order of the scores.
         step: optimiser steps done, for the message.
 
@@ -73,9 +73,8 @@ def best_decoding(
     """The decode search of a trial.
 
     Args:
-        task: with the data and what is searched.
-        scores: one a video of `task.score_ids`; without any, nothing is judged, and the objective
-            is NaN.
+        task: with the data and the searched parameters.
+        scores: one per video of `task.score_ids`; without any, the objective is NaN.
         label_length_s: see `objective_of`.
     """
     config, store, ids = task.config, task.store, task.score_ids
@@ -102,7 +101,7 @@ def best_decoding(
 
 
 def not_finite(scored: list[Scores]) -> str | None:
-    """The id of a video that has a score which is no finite number, or None."""
+    """The id of a video with a score that is not finite, or None."""
     for s in scored:
         if not all(np.isfinite(a).all() for a in s.arrays.values() if a.dtype.kind == "f"):
             return s.id
@@ -110,7 +109,7 @@ def not_finite(scored: list[Scores]) -> str | None:
 
 
 def whole_videos(split: PackedSplit, rows: NDArray[np.int64]) -> Batch:
-    """A batch of uncropped videos, with the point labels that `split` has read."""
+    """A batch of uncropped videos, with the point labels in `split`."""
     lengths = torch.from_numpy(split.lengths[rows]).to(split.device)
     kept = split.lengths[rows]
     longest = int(kept.max())

@@ -1,4 +1,4 @@
-"""What a configuration is judged by, and the one place where annotations are read for it."""
+"""The evaluation of a configuration; only this module reads annotations for it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.ops.metrics import detection_map
 from ptal_ray.ops.point_metrics import mean_length_s, point_log_likelihood, pure_hits
 
-SHORT, LONG = 0.5, 2.0  # lengths that points can be trusted with, in those of the pseudo-labels
+SHORT, LONG = 0.5, 2.0  # reliable range of lengths, relative to the pseudo-labels
 LIKELIHOOD = 0.2  # power of the likelihood in the points score; 0.1 to 0.4 choose about as well
-CALLED = {"mAP_avg": "mAP", "hit_mAP": "pure-hit mAP"}  # by metric, the first that there is
+CALLED = {"mAP_avg": "mAP", "hit_mAP": "pure-hit mAP"}  # by metric, in order of preference
 
 
 def ground_truth(store: FeatureStore, ids: Sequence[str], score_on: str) -> dict[str, Segments]:
-    """Annotations to score detections with. Search trials cannot reach those of the test split.
+    """Annotations to evaluate detections. Search trials cannot read those of the test split.
 
     Args:
-        store: where they lie.
+        store: the feature store.
         ids: videos to score.
         score_on: "val" or "test", as in the trial's configuration.
 
@@ -32,7 +32,7 @@ def ground_truth(store: FeatureStore, ids: Sequence[str], score_on: str) -> dict
         Instances by video id.
 
     Raises:
-        ConfigError: test videos are asked for by a run that is not scored on the test split.
+        ConfigError: a run that is not scored on the test split requests test videos.
         DataError: no video has an annotated instance.
     """
     _check_seal(store, ids, score_on)
@@ -41,7 +41,7 @@ def ground_truth(store: FeatureStore, ids: Sequence[str], score_on: str) -> dict
 
 
 def held_out_points(store: FeatureStore, ids: Sequence[str], score_on: str) -> dict[str, Points]:
-    """Points to score detections with, as `ground_truth`.
+    """Points to evaluate detections, see `ground_truth`.
 
     Raises:
         ConfigError: as `ground_truth`.
@@ -65,10 +65,10 @@ def _check_seal(store: FeatureStore, ids: Sequence[str], score_on: str) -> None:
 
 
 def check_instances(store: FeatureStore, ids: Sequence[str], split: str) -> None:
-    """Says whether mAP on a split means anything; hands out no annotation.
+    """Check that mAP on a split is defined; returns no annotation.
 
     Args:
-        store: where annotations lie.
+        store: the feature store.
         ids: videos of the split.
         split: "fit", "train", "val" or "test", for the message.
 
@@ -92,16 +92,16 @@ def _nothing(store: FeatureStore, videos: int, split: str, lack: str, needs: str
 
 
 def check_selection(store: FeatureStore, ids: Sequence[str], score_on: str, metric: str) -> None:
-    """Says whether what a run is judged by means anything on `ids`; hands out no annotation.
+    """Check that the metric of a run is defined on `ids`; returns no annotation.
 
     Args:
-        store: where annotations and points lie.
+        store: the feature store.
         ids: videos to score.
         score_on: "val" or "test".
         metric: "map" or "points".
 
     Raises:
-        DataError: no video has what is needed.
+        DataError: no video has an instance or point.
     """
     if metric == "map":
         check_instances(store, ids, score_on)
@@ -126,11 +126,11 @@ class ByMap:
 
     @property
     def labels(self) -> dict[str, IntArray]:
-        """Classes of what is to be found, one each, by video."""
+        """The class of each instance or point, by video."""
         return {id: own.label for id, own in self.truth.items()}
 
     def metrics(self, found: Mapping[str, Segments]) -> dict[str, float]:
-        """Named values of detections, judged on the videos that `found` has; see `map_metrics`."""
+        """Named metrics of detections on the videos in `found`; see `map_metrics`."""
         truth = {id: self.truth[id] for id in found}
         result = detection_map(truth, found, self.num_classes, self.protocol.tiou)
         return map_metrics(result.per_tiou, self.protocol)
@@ -138,14 +138,14 @@ class ByMap:
 
 @dataclass(frozen=True, kw_only=True)
 class ByPoints:
-    """What can be known of detections from held-out points alone.
+    """Evaluation of detections with held-out points only.
 
     Args:
         points: by video; their labels are below `num_classes`.
         num_classes: C.
         duration_s: of each video.
-        label_length_s: mean length of the pseudo-labels, see `label_quality.label_length_s`; NaN
-            where the method has none.
+        label_length_s: mean length of the pseudo-labels, see `label_quality.label_length_s`; NaN if
+            the method has none.
     """
 
     name: ClassVar[str] = "points_score"
@@ -156,17 +156,17 @@ class ByPoints:
 
     @property
     def labels(self) -> dict[str, IntArray]:
-        """Classes of what is to be found, one each, by video."""
+        """The class of each instance or point, by video."""
         return {id: own.label for id, own in self.points.items()}
 
     def metrics(self, found: Mapping[str, Segments]) -> dict[str, float]:
-        """Named values of detections, judged on the videos that `found` has.
+        """Named metrics of detections on the videos in `found`.
 
         Returns:
             "points_score", the objective, see `points_score`; "hit_mAP", see `pure_hits`;
-            "point_log_likelihood"; and, where they are known, "label_length_s" and "length_ratio",
-            the mean length of the best detections, as many of each class as there are points, over
-            that of the pseudo-labels.
+            "point_log_likelihood"; and, if known, "label_length_s" and "length_ratio": the mean
+            length of the best detections (as many per class as there are points), divided by that
+            of the pseudo-labels.
         """
         points = {id: self.points[id] for id in found}
         hits = pure_hits(points, found, self.num_classes).mean
@@ -194,14 +194,15 @@ def objective_of(
     label_length_s: Callable[[], float],
     supervision: str = "point",
 ) -> Objective:
-    """What detections in `ids` are judged by.
+    """The measure of detections in `ids`.
 
-    Test videos with annotated instances are judged by mAP, whatever chose the configuration.
+    Test videos with annotated instances are evaluated by mAP, however the configuration was
+    selected.
 
     Args:
         store, ids, score_on, metric: as for `check_selection`.
-        label_length_s: gives the mean length of the pseudo-labels; asked where points judge.
-        supervision: of the method, which decides the thresholds of some datasets.
+        label_length_s: returns the mean length of the pseudo-labels; called if points are used.
+        supervision: of the method; it determines the thresholds of some datasets.
 
     Raises:
         ConfigError: as `ground_truth`.
@@ -222,8 +223,8 @@ def objective_of(
 
 
 def points_score(hits: float, likelihood: float, ratio: float) -> float:
-    """What a search by points maximises: pure-hit mAP, times a power of the likelihood of a point,
-    times `length_guard`. No mAP, and it may be above 1.
+    """The objective of a search by points: pure-hit mAP, times a power of the likelihood of a
+    point, times `length_guard`. It is not an mAP and may be above 1.
 
     Args:
         hits: pure-hit mAP, a fraction.
@@ -236,8 +237,8 @@ def points_score(hits: float, likelihood: float, ratio: float) -> float:
 
 
 def length_guard(ratio: float) -> float:
-    """1 where lengths are within 0.5 to 2 times those of the pseudo-labels, and less outside: 0.5
-    at 0.25 and at 4 times. 1 where the ratio is not known."""
+    """1 if lengths are within 0.5 to 2 times those of the pseudo-labels, and less outside: 0.5 at
+    0.25 and at 4 times. 1 if the ratio is not known."""
     if np.isnan(ratio):
         return 1.0
     return float(min(1.0, ratio / SHORT, LONG / max(ratio, 1e-9)))
@@ -268,15 +269,15 @@ def map_metrics(per_tiou: FloatArray, protocol: Protocol) -> dict[str, float]:
 
 
 def objective_name(metric: str) -> str:
-    """Name of the metric that trials judged by `metric`, "map" or "points", maximise."""
+    """Name of the metric that trials maximise for `metric`, "map" or "points"."""
     return ByPoints.name if metric == "points" else ByMap.name
 
 
 def main_figure(metrics: Iterable[str], split: str) -> str:
-    """Name of the metric that stands for a run scored on `split`: that of mAP where there is none.
+    """Name of the main metric of a run scored on `split`; that of mAP if there is none.
 
     Args:
-        metrics: names of those that the run has, as "val/mAP_avg".
+        metrics: names of the metrics of the run, as "val/mAP_avg".
         split: "val" or "test".
     """
     known = set(metrics)
@@ -285,10 +286,10 @@ def main_figure(metrics: Iterable[str], split: str) -> str:
 
 
 def called(name: str) -> str:
-    """What texts call a metric that `main_figure` named."""
+    """The name in texts for a metric returned by `main_figure`."""
     return CALLED[name.rpartition("/")[2]]
 
 
 def objective(metrics: dict[str, float]) -> float:
-    """What a search maximises: mAP averaged over the first average of the protocol, a fraction."""
+    """The objective of a search: the first average of mAP in the protocol, a fraction."""
     return metrics["mAP_avg"]

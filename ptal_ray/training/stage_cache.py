@@ -1,4 +1,4 @@
-"""What an earlier stage of training left, kept for every trial that depends on the same of it."""
+"""The cache of results of earlier training stages, shared by trials with the same stage."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ def stage_result(
     worker: Worker,
     scored: bool = True,
 ) -> StageResult:
-    """What a stage leaves: found in the cache, or made and kept.
+    """The result of a stage, from the cache, or computed and stored.
 
-    Concurrent trials, also on other machines that share the folder, wait for the one that makes
-    it. Files appear whole or not at all, the scores after the weights, and the lock of a killed
-    process is free. Where `stages` is an s3:// address, every machine has a folder of its own and
-    looks there first; two machines may then make the same at the same time.
+    Concurrent trials, also on other machines that share the folder, wait for the trial that
+    computes it. Files are written atomically, the scores after the weights, and a killed process
+    releases its lock. If `stages` is an s3:// address, every machine has its own folder and checks
+    it first; two machines may then compute the same stage at the same time.
 
     Args:
-        key: the stage's configuration, whose `stages` is the cache folder, an address or empty for
-            none; the content hash of the data; the ids that it scores.
-        made: trains and scores; every worker calls it, rank 0 has the result.
-        worker: this one among those of the trial.
-        scored: whether the scores are asked for; the weights are without them, unread.
+        key: the stage's configuration, whose `stages` is the cache folder, an address, or empty for
+            no cache; the content hash of the data; the ids to score.
+        made: trains and scores; every worker calls it, rank 0 gets the result.
+        worker: this worker of the trial.
+        scored: whether to read the scores too; else only the weights are read.
 
     Raises:
         ConfigError: the folder cannot be written to.
-        DataError: what the cache holds is damaged.
+        DataError: the cache is damaged.
         StorageError: the address cannot be read or written.
     """
     path, first = entry(key), worker.rank == 0
@@ -82,7 +82,7 @@ def _pull(path: Path, key: Key) -> None:
 
 
 def _files(path: Path) -> tuple[str, str]:
-    """The files of a stage, in the order in which they are copied: with the scores it is there."""
+    """The files of a stage in the order of copying; the last one, the scores, marks it complete."""
     return path.with_suffix(".pt").name, path.name
 
 
@@ -113,7 +113,7 @@ def entry(key: Key) -> Path | None:
 
 
 def check_folder(stages: str) -> None:
-    """Says whether what is at the folder of stages, if anything, is a folder to write in.
+    """Check that the folder of stages, if it exists, is a writable folder.
 
     Raises:
         ConfigError: it is not.
@@ -134,7 +134,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _named_files(config: TrialConfig) -> dict[str, str]:
-    """Hashes of the files that train parameters name."""
+    """Hashes of the files in train parameters."""
     named = [f.name for f in fields(load(config.method).train_params) if f.metadata["file"]]
     paths = {name: Path(str(config.train[name])) for name in named if config.train.get(name)}
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}

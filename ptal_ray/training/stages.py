@@ -1,4 +1,4 @@
-"""A trial with what comes before it: its earlier stages, trained or found where they are kept."""
+"""A trial with its earlier stages, trained or read from the cache."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ Kept = Callable[..., StageResult]
 def start(config: TrialConfig, device: str = "cpu", rank: int = 0, world_size: int = 1) -> Trial:
     """A trial that is ready to train.
 
-    Trains its earlier stages, unless `config.stages` keeps what they left.
+    Trains its earlier stages, unless their results are stored in `config.stages`.
 
     Args:
-        config: what to train.
+        config: the configuration.
         device: "cpu", "cuda" or "cuda:k".
-        rank, world_size: this worker among those of the trial, see `Worker`.
+        rank, world_size: of this worker, see `Worker`.
 
     Raises:
-        ConfigError: the batch does not divide among the workers, or the method cannot train on
-            that dataset with these parameters.
-        DataError: a split is empty, or what is kept of a stage is damaged.
+        ConfigError: the batch cannot be divided among the workers, or the method cannot train on
+            this dataset with these parameters.
+        DataError: a split is empty, or a stored stage is damaged.
         DivergedError: an earlier stage diverged.
     """
     worker = Worker(device=torch.device(device), rank=rank, world_size=world_size)
@@ -45,7 +45,7 @@ def start(config: TrialConfig, device: str = "cpu", rank: int = 0, world_size: i
 
 def _start(config: TrialConfig, worker: Worker) -> Trial:
     task = Task.of(config)
-    batch_plan(task, worker, [np.arange(len(task.ids))])  # before stages train for long
+    batch_plan(task, worker, [np.arange(len(task.ids))])  # before stages are trained for long
     if task.method.check is not None:
         task.method.check(task.store, task.hp)
     stage = task.method.stage
@@ -53,7 +53,7 @@ def _start(config: TrialConfig, worker: Worker) -> Trial:
 
 
 def _left_by(stage: Stage[TrainParams], task: Task, worker: Worker) -> StageResult | None:
-    """What the stage before a task leaves; None where it has no steps.
+    """The result of the earlier stage of a task; None if it has no steps.
 
     Raises:
         DivergedError: the stage diverged.
@@ -66,7 +66,7 @@ def _left_by(stage: Stage[TrainParams], task: Task, worker: Worker) -> StageResu
         decode_domains={}, report_steps=(steps,),
     )  # fmt: skip
     ids = task.ids if stage.scored else ()
-    # asked for twice where no folder keeps it
+    # computed twice if it is not stored in a folder
     made = cache(partial(_trained, config, worker, ids, stage.starts))
     key = (config, task.store.info.content_hash, ids)
     kept = partial(stage_result, key, made, worker)
@@ -78,7 +78,7 @@ def _left_by(stage: Stage[TrainParams], task: Task, worker: Worker) -> StageResu
 def _trained(
     config: TrialConfig, worker: Worker, ids: tuple[str, ...], weights: bool
 ) -> StageResult:
-    """Trains a stage and scores `ids` with it."""
+    """Train a stage and score `ids` with it."""
     trial = _start(config, worker)
     trial.train_until(config.report_steps[-1])
     judged = trial.learner.judged
@@ -90,14 +90,14 @@ def _trained(
 def _predicted(
     task: Task, worker: Worker, rules: DecodeParams, key: Key, kept: Kept
 ) -> StageResult:
-    """The weights of a stage, and what its scores predict of the videos without annotations.
+    """The weights of a stage, and its predictions on the videos without annotations.
 
     Args:
-        task: of the trial that follows, whose method decodes.
-        worker: this one among those of the trial.
+        task: of the next trial, whose method decodes.
+        worker: this worker of the trial.
         rules: decode parameters.
         key: of the stage.
-        kept: what it left, with or without (`scored=False`) its scores.
+        kept: its result, with or without (`scored=False`) its scores.
     """
     config, content, _ = key
     annotated, duration = set(task.annotated), task.store.duration_s
@@ -108,7 +108,7 @@ def _predicted(
     }
 
     def predicted() -> StageResult:
-        scores = kept().scores  # every worker asks, the first one decodes
+        scores = kept().scores  # every worker calls it, rank 0 decodes
         found = {
             s.id: task.method.decode(s, grids[s.id], duration(s.id), rules)
             for s in scores

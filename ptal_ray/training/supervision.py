@@ -1,4 +1,4 @@
-"""Which videos a trial trains on and is scored on, and what training may see of them."""
+"""The videos of a trial for training and scoring, and the annotations that training may use."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from ptal_ray.training.config import TrialConfig
 def fold(
     store: FeatureStore, hp: TrainParams, fraction: float, seed: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Ids to fit and ids to select on; labelled videos are as frequent among both.
+    """Ids for training and for selection, with the same fraction of labelled videos.
 
     Args:
         store: the dataset.
-        hp: train parameters; those of a method that learns from annotations say of which videos.
+        hp: train parameters; for methods that learn from annotations they determine the annotated
+            videos.
         fraction, seed: see `splits.fold`.
 
     Raises:
-        DataError: such a method, and no training video is annotated.
+        DataError: the method learns from annotations, and no training video is annotated.
     """
     return splits.fold(store, fraction, seed, set(annotated_ids(store, hp)))
 
@@ -42,16 +43,16 @@ def annotated_ids(store: FeatureStore, hp: TrainParams) -> tuple[str, ...]:
     return _labelled(store, *labelled) if labelled else ()
 
 
-_labelled = lru_cache(maxsize=4)(splits.labelled)  # asked many times of one store, which is fixed
+_labelled = lru_cache(maxsize=4)(splits.labelled)  # called often for a store, which is fixed
 
 
 def split_ids(
     store: FeatureStore, config: TrialConfig, hp: TrainParams
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Training ids and ids to score; none to score where `score_on` is "none".
+    """Ids for training and for scoring; none for scoring if `score_on` is "none".
 
-    Where points are drawn anew, folds stay those of the stored ones, and training videos without a
-    drawn point are left out, as an import does.
+    If new points are drawn, the folds are those of the stored points, and training videos without a
+    new point are excluded, as in an import.
 
     Raises:
         DataError: one of them is empty, or the fold cannot be made.
@@ -66,7 +67,7 @@ def split_ids(
             fix = "import videos of that subset"
             if name == "test":
                 fix += ", or leave the test out: --whole trains on all videos without one"
-            if name == "val":  # no subset of a file, but a part of one
+            if name == "val":  # not a subset of a file, but a part of one
                 fix = "trials are judged on a part of the training videos: import 2 or more of them"
             raise DataError(f"{store.path}: split {name!r} is empty; {fix}")
     return tuple(training), tuple(scored)
@@ -76,7 +77,7 @@ def _with_points(store: FeatureStore, ids: tuple[str, ...], points: str) -> tupl
     """The videos that have a drawn point.
 
     Raises:
-        DataError: none has.
+        DataError: no video has one.
     """
     found = redrawn(store, points)
     kept = tuple(i for i in ids if len(found.points(i)))
@@ -91,10 +92,10 @@ def _with_points(store: FeatureStore, ids: tuple[str, ...], points: str) -> tupl
 def selection_fold(
     store: FeatureStore, config: TrialConfig, hp: TrainParams
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Ids to fit and ids to select on: part `fold` of `num_folds`, or by `val_fraction`.
+    """Ids for training and for selection: fold `fold` of `num_folds`, or by `val_fraction`.
 
     Raises:
-        DataError: there are too few videos for the folds, there is no such fold, or it holds all
+        DataError: there are too few videos for the folds, the fold does not exist, or it has all
             annotated videos of a method that learns from annotations.
     """
     if not config.num_folds:
@@ -115,10 +116,10 @@ def selection_fold(
 def visible_ids(
     store: FeatureStore, ids: tuple[str, ...], method: AnyMethod, hp: TrainParams
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Ids that training sees, and those of them whose annotations it may see."""
+    """Ids of the training videos, and of those whose annotations may be used."""
     if method.supervision == "point":
         return ids, ids
-    if method.labels is None:  # learns from features alone
+    if method.labels is None:  # learns only from features
         return ids, ()
     known = set(annotated_ids(store, hp))
     labelled = tuple(i for i in ids if i in known)
@@ -131,7 +132,7 @@ def visible_points(
     method: AnyMethod,
     truth: Callable[[], dict[str, Segments]],
 ) -> list[Points]:
-    """Annotated points of each video, or the centres of the instances it is annotated with."""
+    """Annotated points of each video, or the centres of its annotated instances."""
     if method.supervision == "point":
         return [store.points(i) for i in ids]
     if method.labels is None:

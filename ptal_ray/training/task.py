@@ -1,4 +1,4 @@
-"""What a configuration names, opened: its method, its parameters and the videos it may see."""
+"""The objects of a configuration: method, parameters, data and videos."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ptal_ray.training.supervision import split_ids, visible_ids, visible_points
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A configuration with what it names.
+    """A configuration with its method, parameters and data.
 
     Args:
         config: of the trial.
-        method: what it trains.
+        method: its method.
         hp: train parameters.
         store: the data.
         ids: of the training videos.
-        labelled: those of them whose annotations or points training may see.
+        labelled: training videos whose annotations or points may be used.
         score_ids: of the videos to score.
     """
 
@@ -57,7 +57,7 @@ class Task:
 
     @property
     def annotated(self) -> tuple[str, ...]:
-        """Ids whose annotations a method that is not supervised by points may see."""
+        """Ids whose annotations may be used; empty for point supervision."""
         return () if self.method.supervision == "point" else self.labelled
 
     def truth(self) -> dict[str, Segments]:
@@ -65,7 +65,7 @@ class Task:
         return ground_truth(self.store, self.labelled, "val")
 
     def training_split(self, device: torch.device) -> PackedSplit:
-        """The training videos with the points that they teach."""
+        """The training videos with their points."""
         points = visible_points(self.store, self.ids, self.method, self.truth)
         return PackedSplit(
             self.store, self.ids, device, points=points,

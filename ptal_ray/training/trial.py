@@ -1,4 +1,4 @@
-"""The one training loop: `while not trial.done: report = trial.advance()`."""
+"""The training loop: `while not trial.done: report = trial.advance()`."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class Trial:
     """A network in training and its position in the schedule. `stages.start` makes one.
 
     Args:
-        task: what to train.
-        worker: this process among those of the trial.
-        before: what the stage before left; None where the method has none, or one without steps.
+        task: the task.
+        worker: this worker of the trial.
+        before: the result of the earlier stage; None if there is none, or it has no steps.
 
-    Its parts are read outside, and written by nobody else: `learner` (network, optimiser),
-    `batches` (order, crops and labels of the training videos), `step`, `seconds` (training and
-    scoring so far), `first_step_at` (time.time()), and what the last report was made from:
-    `scores` and `detections` of the videos to score, on rank 0.
+    Other code may read its parts but not change them: `learner` (network, optimiser), `batches`
+        (order, crops and labels of the training videos), `step`, `seconds` (training and scoring so
+        far), `first_step_at` (time.time()), and, of the last report, `scores` and `detections` of
+        the videos to score, on rank 0.
 
     Raises:
-        ConfigError: the batch does not divide among the workers.
+        ConfigError: the batch cannot be divided among the workers.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Trial:
         self.step = 0
         self.seconds = 0.0
         self.first_step_at: float | None = None
-        self.losses: Curves = {}  # since the report before
+        self.losses: Curves = {}  # since the previous report
         self.scores: list[Scores] = []
         self.detections: dict[str, Segments] = {}
 
@@ -66,11 +66,11 @@ class Trial:
 
     @property
     def made_labels(self) -> Pseudo | None:
-        """The labels made before training, (V, ...); None where the method has no such labels."""
+        """The labels made before training, (V, ...); None if the method has none."""
         return self.batches.labels.tables if self.task.method.labels else None
 
     def advance(self) -> TrialReport:
-        """Trains to the next report step, scores the selection videos and reports.
+        """Train to the next report step, score the selection videos and report.
 
         Raises:
             DivergedError: a loss or a score is not finite.
@@ -84,7 +84,7 @@ class Trial:
         return report
 
     def train_until(self, step: int) -> dict[str, float]:
-        """Trains until `step` steps are done; returns the mean of each term of the loss.
+        """Train until `step` steps are done; returns the mean of each term of the loss.
 
         Raises:
             DivergedError: one is not finite.
@@ -112,7 +112,7 @@ class Trial:
         return terms
 
     def refresh(self, rows: NDArray[np.int64], stale: NDArray[np.bool_]) -> None:
-        """Renews the labels of the stale rows of the global batch, the same on every worker."""
+        """Refresh the labels of the stale rows of the global batch, the same on every worker."""
         method, labels, model = self.task.method, self.batches.labels, self.learner.model
         assert method.refresh is not None
         mine = self.worker.mine(rows)
@@ -128,7 +128,7 @@ class Trial:
         labels.renew(rows[stale], self.step)
 
     def step_context(self) -> Step:
-        """What the loss of the coming step sees; its randomness follows from seed and step."""
+        """The inputs of the next step's loss; its randomness depends only on seed and step."""
         generator = torch.Generator(self.worker.device)
         seed = np.random.SeedSequence([self.task.config.seed, 3, self.step]).generate_state(1)[0]
         generator.manual_seed(int(seed))
@@ -143,7 +143,7 @@ class Trial:
         )
 
     def score(self, ids: tuple[str, ...]) -> list[Scores]:
-        """The scores of `ids` with the present weights, on rank 0.
+        """The scores of `ids` with the current weights, on rank 0.
 
         Raises:
             DivergedError: one is not finite.
@@ -151,7 +151,7 @@ class Trial:
         return scores_of(self.task, self.worker, self.learner.judged, ids, self.step)
 
     def save(self, path: Path) -> None:
-        """Writes the whole state to `path`, at once or not at all."""
+        """Write the whole state to `path` atomically."""
         state = {
             **self.learner.state_dict(),
             "labels": self.batches.labels.state_dict(),
@@ -161,7 +161,7 @@ class Trial:
         write_checkpoint(path, self._identity, state)
 
     def load(self, path: Path) -> None:
-        """Continues from what `save` wrote.
+        """Restore the state that `save` wrote.
 
         Raises:
             DataError: the file is unreadable or belongs to another configuration.
@@ -172,17 +172,19 @@ class Trial:
         self.step, self.seconds = state["step"], state["seconds"]
 
     def save_model(self, path: Path, decode: dict[str, Scalar]) -> None:
-        """Writes the file by which `decode` finds actions in new videos, at once or not at all."""
+        """Write the model file for detections in new videos with the parameters `decode`,
+        atomically."""
         write_model(path, model_file(self.task, self.learner.judged, decode))
 
     @property
     def _identity(self) -> str:
-        """The configuration, with the content of its store: a study and its data may move."""
+        """The configuration with the content hash of its store, because study and data may be
+        moved."""
         content = self.task.store.info.content_hash
         return replace(self.task.config, stages="", store=content).to_json()
 
     def _score(self) -> DecodeResult[DecodeParams] | None:
-        """Scores the selection videos and decodes them, on rank 0."""
+        """Score the selection videos and decode the scores, on rank 0."""
         self.scores = self.score(self.task.score_ids)
         peeked = self.score(self.task.store.ids("test")) if self.task.config.peek else []
         if self.worker.rank:

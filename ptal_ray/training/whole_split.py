@@ -1,4 +1,4 @@
-"""A configuration of a search, trained on the whole training split for as many epochs."""
+"""Configurations of a search for the whole training split, with the same number of epochs."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ptal_ray.training.supervision import split_ids, visible_ids
 
 
 def on_whole_split(config: TrialConfig, store: FeatureStore) -> TrialConfig:
-    """`config` on the whole training split: each video is seen as often as in a search trial.
+    """`config` for the whole training split; each video is used as often as in a search trial.
 
-    Trials of a search leave a fold out. With as many steps a final run would see each of its
-    videos less often, so steps grow with the videos, those of earlier stages too.
+    Trials of a search exclude a fold. With the same number of steps a final run would use each
+    video less often, so the steps grow with the number of videos, also in earlier stages.
 
     Args:
         config: of a search trial, which trains on "fit".
         store: its data.
 
     Returns:
-        The configuration with `fit_on` "train", its last report alone, and the steps of each
-        earlier stage among its train parameters.
+        The configuration with `fit_on` "train", only its last report, and the steps of each earlier
+        stage in its train parameters.
 
     Raises:
         DataError: a split is empty.
@@ -52,12 +52,12 @@ def steps_on(
     fit: tuple[str, ...],
     whole: tuple[str, ...],
 ) -> int:
-    """Steps in which each video of `whole` is seen as often as each of `fit` in `steps`.
+    """Steps in which each video of `whole` is used as often as each of `fit` in `steps`.
 
     Args:
         steps: on `fit`.
-        method, hp: that trains; they say which of the videos count, and how large a batch is.
-        store: where the videos lie.
+        method, hp: they determine which videos count, and the batch size.
+        store: the feature store.
         fit, whole: ids of training videos.
     """
     before, after = (_steps_per_epoch(method, hp, store, ids) for ids in (fit, whole))
@@ -67,7 +67,7 @@ def steps_on(
 def _steps_per_epoch(
     method: AnyMethod, hp: TrainParams, store: FeatureStore, ids: tuple[str, ...]
 ) -> float:
-    """Videos by the size of a batch; of two kinds of video the unlabelled ones make an epoch."""
+    """Number of videos (of two kinds: of unlabelled ones) divided by the batch size."""
     seen, labelled = visible_ids(store, ids, method, hp)
     number = len(seen)
     if method.groups is not None and len(labelled) < len(seen):
@@ -77,7 +77,7 @@ def _steps_per_epoch(
 
 
 def _stages(method: AnyMethod, hp: TrainParams) -> Iterator[tuple[str, AnyMethod, Any]]:
-    """The parameter that says the steps of each earlier stage, that stage and its parameters."""
+    """For each earlier stage: the parameter with its steps, the stage and its parameters."""
     while method.stage is not None:
         name, hp = method.stage.steps, method.stage.params(hp)
         method = load(method.stage.method)

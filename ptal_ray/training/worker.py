@@ -1,4 +1,4 @@
-"""One of the processes that share a trial, and what they tell each other."""
+"""One of the processes that share a trial, and the communication between them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Shared = TypeVar("Shared")
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """This process among those of a trial.
+    """A process of a trial.
 
     Args:
-        device: where it trains.
+        device: of the training.
         rank: from 0 on.
-        world_size: processes of the trial; with several, torch.distributed is initialised and
-            every rank makes the same calls.
+        world_size: number of processes; with several, torch.distributed is initialised and every
+            rank makes the same calls.
     """
 
     device: torch.device = torch.device("cpu")
@@ -30,7 +30,7 @@ class Worker:
 
     @property
     def alone(self) -> bool:
-        """Whether it shares the trial with no other."""
+        """Whether it is the only process of the trial."""
         return self.world_size == 1
 
     def mine(self, rows: NDArray[Any]) -> NDArray[Any]:
@@ -39,14 +39,14 @@ class Worker:
         return rows[self.rank * share : (self.rank + 1) * share]
 
     def from_first(self, value: Shared) -> Shared:
-        """What rank 0 has, on every worker."""
+        """The value of rank 0, on every worker."""
         shared = [value]
         if not self.alone:
             dist.broadcast_object_list(shared, src=0)
         return shared[0]
 
     def gathered(self, own: list[Shared]) -> list[Shared]:
-        """What all workers have, on rank 0; nothing on the others."""
+        """The values of all workers on rank 0; an empty list on the others."""
         if self.alone:
             return own
         parts: list[list[Shared] | None] | None = None
@@ -56,7 +56,7 @@ class Worker:
         return [item for part in parts or [] for item in part or []]
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean of a tensor over the workers, on each of them."""
+        """The mean of a tensor over the workers, on every worker."""
         if self.alone:
             return value
         total = value.clone()

@@ -1,4 +1,4 @@
-"""The address of a Ray cluster: where it comes from, and whether it has the form of one."""
+"""The address of a Ray cluster: its source and its format."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ FORMS = (
 
 
 def given_address(flag: str | None) -> str | None:
-    """The cluster that --address names, else RAY_ADDRESS; None for this machine alone.
+    """The address in --address, else in RAY_ADDRESS; None for only this machine.
 
     Args:
-        flag: what --address was given, None for nothing.
+        flag: the value of --address, or None.
 
     Raises:
-        ConfigError: no cluster can have such an address; names the flag or the variable.
+        ConfigError: the address is not valid; the message names the flag or the variable.
     """
     address = flag if flag is not None else os.environ.get(VARIABLE) or None
     if address in (None, "local"):  # Ray's word for none
@@ -33,7 +33,7 @@ def given_address(flag: str | None) -> str | None:
 
 
 def source(address: str) -> str:
-    """How messages name an address: by the variable it comes from, else by the flag."""
+    """The name of an address in messages: the variable it comes from, else the flag."""
     name = VARIABLE if address and address == os.environ.get(VARIABLE) else "--address"
     shown = re.sub(r"//.*@", "//", address)  # without a password
     return f"{name} {shown}" if shown.strip() else f"{name} {shown!r}"
@@ -43,7 +43,7 @@ def host_and_port(address: str) -> tuple[str, int]:
     """The parts of host:port or [IPv6]:port.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: it has another form.
     """
     if "://" in address:
         raise ConfigError(f"{source(address)}: {_other_service(address)}")
@@ -56,7 +56,7 @@ def host_and_port(address: str) -> tuple[str, int]:
 
 
 def _other_service(address: str) -> str:
-    """What to do with an address that has a scheme."""
+    """Advice for an address with a scheme."""
     if address.startswith(("http://", "https://")):
         return (
             "this is the address of the dashboard, which accepts only jobs (`ray job submit "

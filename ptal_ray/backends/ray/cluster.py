@@ -1,4 +1,4 @@
-"""Ray itself: started on this machine or joined, what fits on it, and left clean."""
+"""Starts or joins Ray, counts the trials that fit, and shuts it down."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ptal_ray.process.cpus import usable_cpus
 from ptal_ray.space.space import Resources
 from ptal_ray.study.study import Study
 
-OBJECT_STORE_BYTES = 200_000_000  # features are memory-mapped files, so little travels through it
+OBJECT_STORE_BYTES = 200_000_000  # features are memory-mapped files, so little goes through it
 CONNECT_S = 5.0
 _ENVIRONMENT = {  # read by Ray in the driver, in trials and in the workers of a trial
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -36,23 +36,23 @@ _ENVIRONMENT = {  # read by Ray in the driver, in trials and in the workers of a
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # the study directory is what a resume reads
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # a resume reads the study directory
 }
 
 
 def local_nodes() -> list[dict[str, float]]:
-    """What Ray would have on this machine alone, without starting it."""
+    """The resources that Ray would have on only this machine, without starting it."""
     return [{"CPU": float(usable_cpus()), "GPU": float(torch.cuda.device_count())}]
 
 
 @contextmanager
 def cluster(address: str | None, *, with_train: bool, verbose: bool) -> Iterator[None]:
-    """Ray, for the time of a `with` block.
+    """Ray in a `with` block.
 
     Args:
-        address: of a running cluster; None starts Ray on this machine, on loopback alone.
-        with_train: Ray Train is going to be used, which needs the dashboard's state service.
-        verbose: show what Ray and the trials write.
+        address: of a running cluster; None starts Ray on this machine, only on loopback.
+        with_train: whether Ray Train will be used, which needs the dashboard's state service.
+        verbose: whether to show the output of Ray and of the trials.
 
     Raises:
         ConfigError: no cluster answers at `address`, or it cannot be joined.
@@ -87,7 +87,7 @@ def _start(address: str | None, with_train: bool, level: int, verbose: bool) -> 
         )
     except ray.exceptions.AuthenticationError as error:
         raise refused(address, str(error)) from error
-    except (ConnectionError, RuntimeError) as error:  # the second: of another version
+    except (ConnectionError, RuntimeError) as error:  # the second: from another version
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(
             f"{source(address)}: cannot connect to this Ray cluster ({reason}); if it requires a "
@@ -118,8 +118,8 @@ def _start_here(with_train: bool, level: int, verbose: bool) -> None:
 
 @contextmanager
 def loopback() -> Iterator[None]:
-    """A node started in this block listens at 127.0.0.1; Ray on Linux would take that address for
-    the one other machines reach, and listen on every interface."""
+    """Let a node started in this block listen only on 127.0.0.1. Otherwise Ray on Linux would
+    listen on every interface."""
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
@@ -129,10 +129,10 @@ def loopback() -> Iterator[None]:
 
 
 def _checked(address: str) -> str:
-    """host:port of a cluster that answers; finds out in seconds what Ray takes minutes for.
+    """host:port of a cluster that answers; fails within seconds, where Ray would take minutes.
 
     Raises:
-        ConfigError: no Ray listens there, or it wants another token.
+        ConfigError: no Ray listens there, or it requires another token.
     """
     found = _cluster_here() if address == "auto" else address
     name = source(address) + (f" (which is {found} here)" if found != address else "")
@@ -140,7 +140,7 @@ def _checked(address: str) -> str:
         with socket.create_connection(host_and_port(found), timeout=CONNECT_S) as connection:
             if "RAY_USE_TLS" not in os.environ and not _speaks_http2(connection):
                 raise OSError("the port is open, but not that of Ray's GCS, usually 6379")
-    except (OSError, UnicodeError) as error:  # the second: of a name that no host can have
+    except (OSError, UnicodeError) as error:  # the second: for an invalid host name
         raise ConfigError(f"{name}: no Ray cluster answers at this address ({error})") from error
     if "RAY_USE_TLS" not in os.environ:
         check_token(found)
@@ -148,7 +148,7 @@ def _checked(address: str) -> str:
 
 
 def _cluster_here() -> str:
-    """host:port of the cluster that Ray takes for the one of this machine.
+    """host:port of the cluster that Ray would use on this machine.
 
     Raises:
         ConfigError: there is none.
@@ -172,7 +172,7 @@ def _cluster_here() -> str:
 def _speaks_http2(connection: socket.socket) -> bool:
     """Whether a gRPC server answers; Ray would wait minutes for anything else."""
     connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
-    return connection.recv(9)[3:4] == b"\4"  # each side begins with its settings
+    return connection.recv(9)[3:4] == b"\4"  # each side starts with its settings
 
 
 def nodes() -> list[dict[str, float]]:
@@ -182,7 +182,7 @@ def nodes() -> list[dict[str, float]]:
 
 
 def trials_at_once(study: Study, nodes: Iterable[Mapping[str, float]]) -> int:
-    """Trials of a study that run at the same time: what fits now, or what the cluster grows to.
+    """Number of concurrent trials of a study: as many as fit now, or after autoscaling.
 
     Raises:
         ConfigError: not even one trial fits.
@@ -195,11 +195,11 @@ def trials_at_once(study: Study, nodes: Iterable[Mapping[str, float]]) -> int:
 def concurrency(
     resources: Resources, nodes: Iterable[Mapping[str, float]], limit: int | None
 ) -> int:
-    """Trials that can hold their workers at the same time.
+    """Number of trials whose workers fit at the same time.
 
     Args:
-        resources: what one trial occupies.
-        nodes: {"CPU": .., "GPU": ..} of every node; a worker lies on one node.
+        resources: resources of one trial.
+        nodes: {"CPU": .., "GPU": ..} of every node; a worker is on one node.
         limit: at most this many, or None.
 
     Raises:

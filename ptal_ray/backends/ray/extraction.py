@@ -21,21 +21,21 @@ def extract_spread(
     workers: int,
     address: str | None,
 ) -> Iterator[Outcome]:
-    """Extracts videos with several processes, which write their features themselves.
+    """Extract videos with several processes, which write the features themselves.
 
     Args:
-        videos: id -> file, which every node sees at the same path.
-        settings: what decides the features.
+        videos: id -> file, at the same path on every node.
+        settings: settings that determine the features.
         out: the folder that `Manifest.begun` made, the same on every node.
-        device: to compute on.
-        workers: processes; one GPU, or a share of one, for each where `device` is "cuda".
+        device: of the computation.
+        workers: processes; each has a GPU, or a fraction of one, if `device` is "cuda".
         address: of a running Ray cluster; None starts Ray on this machine.
 
     Yields:
-        What became of a video, in the order in which they are finished.
+        The outcome of each video, in the order of completion.
 
     Raises:
-        ConfigError: no cluster answers, or the workers find no place on it.
+        ConfigError: no cluster answers, or the workers do not fit on it.
     """
     rows = [{"video": video, "file": str(file)} for video, file in videos.items()]
     for row in spread(
@@ -45,7 +45,7 @@ def extract_spread(
 
 
 class _Worker:
-    """An extractor in a process of its own."""
+    """An extractor in its own process."""
 
     def __init__(self, settings: Settings, out: Path, device: str, threads: int) -> None:
         self._extract = Extractor(settings, out, device, threads)

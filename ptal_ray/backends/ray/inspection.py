@@ -1,4 +1,4 @@
-"""A look at every node of a cluster before a study begins: what it would fail of later."""
+"""Checks every node of a cluster before a study starts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ptal_ray.storage.folder import Folder
 from ptal_ray.study.mirror import DRIVER
 from ptal_ray.study.study import Study
 
-WITHIN_S = 120.0  # a node may have to start a process and unpack the job's files first
+WITHIN_S = 120.0  # a node may first have to start a process and unpack the job's files
 COPIED_S = 3600.0  # or copy the data
 
 
 def inspect_nodes(study: Study) -> None:
-    """Asks every living node for the data and the directory of a study.
+    """Check that every live node has access to the data and the directory of a study.
 
     Raises:
         ConfigError: a node lacks this package or one of them.
@@ -44,7 +44,7 @@ def inspect_nodes(study: Study) -> None:
 
 @ray.remote(num_cpus=0, max_retries=0)
 def _look(study: Study) -> str:
-    """What is wrong here; "" for nothing. Copies data that lies at an address."""
+    """The problem on this node, or "". Copies data from an address."""
     try:
         present(str(study.store), study.source, study.data_hash)
     except PtalError as error:

@@ -1,4 +1,4 @@
-"""What a trial actor and its standing workers say to each other."""
+"""The messages between a trial actor and its reused workers."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 
 from ptal_ray.study.results import Failed, Reported, Result
 
-STOP = "stop"  # in place of a job: the workers go home
+STOP = "stop"  # instead of a job: the workers stop
 GO, LEAVE, WAIT = "go", "leave", "wait"
 PATIENCE_S = 20.0  # a worker asks again after this, so that no collective waits for long
-MOST_ATTEMPTS = 3  # times in a row that the workers of one job may die
+MOST_ATTEMPTS = 3  # consecutive deaths of the workers of one job
 
 
 class Mailbox:
-    """Holds one job at a time; an asynchronous actor between one trial actor and rank 0.
+    """Stores one job at a time; an asynchronous actor between one trial actor and rank 0.
 
     The trial actor calls `post` and `next`, rank 0 of the workers `take`, `report` and `verdict`,
-    any worker `crashed`. Jobs are counted from 1; what a worker says of an earlier one is ignored.
+    any worker `crashed`. Jobs are numbered from 1; messages about an earlier job are ignored.
     """
 
     def __init__(self) -> None:
         self._changed = asyncio.Condition()
         self._job = ""
         self._number = 0
-        self._attempts = 0  # times that the workers took the job
-        self._told = 1  # of which the trial actor has heard
+        self._attempts = 0  # how often the workers took the job
+        self._told = 1  # known to the trial actor
         self._closed = False
         self._wanted = False
         self._crash = ""
@@ -34,7 +34,7 @@ class Mailbox:
         self._results: asyncio.Queue[Result] = asyncio.Queue()
 
     async def post(self, job: str) -> None:
-        """Replaces the job; the workers leave the present one at its next report."""
+        """Replace the job; the workers leave the current one at its next report."""
         async with self._changed:
             self._job, self._number = job, self._number + 1
             self._attempts, self._closed, self._wanted, self._crash = 0, False, False, ""
@@ -43,14 +43,14 @@ class Mailbox:
             self._changed.notify_all()
 
     async def next(self) -> Result:
-        """Waits for the next report of the workers, who go on unless one lies here already."""
+        """Wait for the next report of the workers, which continue unless one is already here."""
         async with self._changed:
             self._wanted = self._results.empty()
             self._changed.notify_all()
         return await self._results.get()
 
     async def fail(self, message: str) -> None:
-        """Ends the present job with an error."""
+        """End the current job with an error."""
         async with self._changed:
             self._fail(message)
 
@@ -67,7 +67,7 @@ class Mailbox:
             return self._number, self._job
 
     async def report(self, number: int, result: Reported | Failed) -> None:
-        """Rank 0 has a report of job `number`."""
+        """Take a report of job `number` from rank 0."""
         async with self._changed:
             if number == self._number and not self._closed:
                 self._wanted, self._closed = False, result.done
@@ -75,7 +75,7 @@ class Mailbox:
                     note = result.note or self._crash or "a worker died"
                     result, self._told = replace(result, note=note), self._attempts
                 step = result.step if isinstance(result, Reported) else None
-                if step != self._step:  # it gets on, however often a node is lost
+                if step != self._step:  # it makes progress, however often a node is lost
                     self._step = step
                     self._attempts = self._told = 1
                 await self._results.put(result)
@@ -89,12 +89,12 @@ class Mailbox:
             return GO if left else WAIT
 
     async def crashed(self, number: int, message: str) -> None:
-        """A worker of job `number` raised; Ray Train starts all of them again."""
+        """Record that a worker of job `number` raised; Ray Train restarts all of them."""
         if number == self._number:
             self._crash = message
 
     async def _until(self, condition: Any) -> bool:
-        """Waits for `condition`, for a while; whether it holds."""
+        """Wait for `condition`, for a limited time; returns whether it holds."""
         try:
             await asyncio.wait_for(self._changed.wait_for(condition), PATIENCE_S)
         except TimeoutError:

@@ -27,18 +27,18 @@ def score_spread(
     workers: int,
     address: str | None,
 ) -> Iterator[Scored]:
-    """Scores batches with several processes.
+    """Score batches with several processes.
 
     Args:
-        model: whose file every node sees at the same path, as the features.
+        model: its file and the features are at the same path on every node.
         batches: of the videos.
         device: "cpu" or "cuda".
-        threads: of each process; None takes its share of the CPUs.
+        threads: of each process; None uses its part of the CPUs.
         workers: processes, see `spread`.
         address: of a running Ray cluster; None starts Ray on this machine.
 
     Raises:
-        ConfigError: no cluster answers, or the workers find no place on it.
+        ConfigError: no cluster answers, or the workers do not fit on it.
     """
     rows = [{"batch": k} for k in range(len(batches))]
     arguments = (model.path.absolute(), tuple(batches), device, threads)
@@ -54,7 +54,7 @@ def score_spread(
 
 
 class _Worker:
-    """A model in a process of its own."""
+    """A model in its own process."""
 
     def __init__(
         self, path: Path, batches: Sequence[Files], device: str, threads: int | None, share: int
@@ -74,7 +74,7 @@ class _Worker:
 
 
 def _scored(files: Files, found: dict[str, Any]) -> Scored:
-    """What a worker has sent as text."""
+    """The result that a worker has sent as text."""
     detections = {
         id: Segments(
             **{name: np.array(own[name], dtype=kind) for name, kind in COLUMNS.items()},

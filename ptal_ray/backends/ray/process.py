@@ -1,4 +1,4 @@
-"""What every process of a study does first; imports little, because all of them pay for it."""
+"""The setup of every process of a study; imports little, because every process runs it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ptal_ray.storage.user_directories import ensure_home
 
 
 def prepare_process() -> None:
-    """Run by Ray in every process of a study before anything else.
+    """Prepare a process of a study; Ray calls this first in each.
 
-    Gloo would take the address that the host name resolves to, on many machines the loopback's,
-    and Ray Train would clean up in whichever cluster began last on this machine.
+    Otherwise Gloo would use the address of the host name, on many machines the loopback address,
+    and Ray Train would clean up in the cluster that was started last on this machine.
     """
     ensure_home()
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address

@@ -1,4 +1,4 @@
-"""A study under Ray Tune: Tune keeps the processes, the conductor says what they run."""
+"""A study under Ray Tune: Tune manages the processes, the conductor assigns their runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ptal_ray.study.study import Study, write_study
 from ptal_ray.study.view import EventLog, StudyView
 
 SCRATCH = ".ray"
-PATIENCE_S = 60.0  # without a report, until it is looked whether any trial runs
+PATIENCE_S = 60.0  # without a report, until a check whether any trial runs
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,29 +50,29 @@ def run_study(
     ready: Callable[[], None] = lambda: None,
     trainable: Any = None,
 ) -> StudyView:
-    """Runs a study with Ray, or continues it, to its end.
+    """Run a study with Ray, or continue it, to its end.
 
     Args:
         study: the study; its directory is absolute.
-        address: of a Ray cluster, or None for this machine alone.
-        verbose: show what Ray and the trials write.
-        listen: told of every new event after it is on disk.
-        interrupted: asked ten times a second; once it says yes, everything is stopped.
-        ready: called when Ray runs, before anything of the study is written.
-        trainable: what runs the jobs; None for what trains them.
+        address: of a Ray cluster, or None for only this machine.
+        verbose: whether to show the output of Ray and of the trials.
+        listen: called with every new event after it is on disk.
+        interrupted: called ten times per second; once it returns True, everything is stopped.
+        ready: called when Ray runs, before files of the study are written.
+        trainable: runs the jobs; None for the one that trains.
 
     Raises:
         ConfigError: no trial fits the cluster, or another process runs this study.
         DataError: the data is damaged, or changed while the study ran.
         NoTrialFinished: no trial reached its last report.
-        StorageError: there is no room for its files; all is stopped, and can be resumed.
-        KeyboardInterrupt: it was interrupted; all is stopped and logged, and can be resumed.
+        StorageError: its files do not fit; everything is stopped and can be resumed.
+        KeyboardInterrupt: it was interrupted; everything is stopped and logged, and can be resumed.
     """
     with (
         _alone(study.directory),
-        ThreadPoolExecutor(1) as beside,  # what it reads takes as long as Ray's start
+        ThreadPoolExecutor(1) as beside,  # reading takes as long as the start of Ray
     ):
-        write_study(study)  # a resume may have changed what it may
+        write_study(study)  # with the settings that a resume may change
         whole = beside.submit(FeatureStore.open(study.store).verify)
         with cluster(address, with_train=study.space.resources.workers > 1, verbose=verbose):
             whole.result()
@@ -88,7 +88,7 @@ def run_study(
 
 @contextmanager
 def _noted(study: Study, log: EventLog, listen: Listener) -> Iterator[None]:
-    """Logs that the study begins, and how it ends; then removes what Ray left in it."""
+    """Log the start and the end of the study; then remove the files of Ray in it."""
     _write(log, listen, study_event(study))
     state, message = "done", ""
     try:
@@ -107,7 +107,7 @@ def _noted(study: Study, log: EventLog, listen: Listener) -> Iterator[None]:
             view = StudyView.read(study.directory)
             _write(log, listen, end_event(state, view, message))
         except StorageError:
-            if state == "done":  # otherwise a log without an end says enough
+            if state == "done":  # otherwise the log has no end event
                 raise
         shutil.rmtree(study.directory / SCRATCH, ignore_errors=True)
 
@@ -149,7 +149,7 @@ def _tune(
             storage_path=scratch,
             callbacks=[_Log(bridge)],
             stop=_Reports(bridge),
-            failure_config=tune.FailureConfig(max_failures=0),  # the conductor tries again
+            failure_config=tune.FailureConfig(max_failures=0),  # the conductor retries
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_frequency=0, checkpoint_at_end=False
             ),
@@ -163,15 +163,16 @@ def _tune(
 
 
 def _hand_on_no_keys() -> None:
-    """Keeps Tune from handing on the keys of AWS as settings of an actor, which Ray logs. Processes
-    have them from the environment of their node."""
+    """Prevent Tune from passing AWS keys as settings of an actor, because Ray logs these. Processes
+    get the keys from the environment of their node."""
     kept = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")}
     class_cache.ENV_VARS_TO_PROPAGATE = kept
 
 
 @contextmanager
 def _without_state_of_tune() -> Iterator[None]:
-    """Keeps Tune from looking at every step where and when to write a state that nothing reads."""
+    """Prevent Tune from checking at every step where and when to write its state, which is not
+    used."""
     manager = experiment_state._ExperimentCheckpointManager
     before = manager.sync_up_experiment_state
     manager.sync_up_experiment_state = lambda *arguments, **named: None  # type: ignore[method-assign]
@@ -182,18 +183,18 @@ def _without_state_of_tune() -> Iterator[None]:
 
 
 class _Leave(BaseException):
-    """Ends Tune's loop at once; leaving Ray then ends the processes, whatever they are at."""
+    """Ends Tune's loop at once; the shutdown of Ray then ends all processes."""
 
 
 class _Bridge:
-    """Between Tune's callbacks and the conductor; keeps what the conductor raised."""
+    """Connects Tune's callbacks with the conductor; keeps its exception."""
 
     def __init__(self, conductor: Conductor, interrupted: Callable[[], bool]) -> None:
         self.conductor, self._interrupted = conductor, interrupted
         self.error: BaseException | None = None
 
     def call(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls a method of the conductor; Tune would wrap or swallow what it raises."""
+        """Call a method of the conductor; Tune would wrap or ignore its exceptions."""
         try:
             return method(*arguments)
         except BaseException as error:
@@ -201,7 +202,7 @@ class _Bridge:
             raise _Leave from error
 
     def check(self) -> None:
-        """Leaves when everything has ended or the study was interrupted."""
+        """End Tune's loop when all runs have ended or the study was interrupted."""
         if self._interrupted():
             self.error = KeyboardInterrupt()
         if self.error is not None or self.conductor.over:
@@ -209,7 +210,7 @@ class _Bridge:
 
 
 class _Stateless:
-    """Tune pickles its parts into its own experiment state, from which nothing is ever restored."""
+    """Has no state: Tune pickles its parts into its experiment state, which is not used."""
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()
@@ -230,7 +231,7 @@ class _Suggestions(_Stateless, Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """The callback below hears more."""
+        """Nothing: the callback below gets more information."""
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Nothing to save: the journal and the log are on disk."""
@@ -243,7 +244,7 @@ class _Suggestions(_Stateless, Searcher):
 
 
 class _Log(_Stateless, tune.Callback):
-    """Tells the conductor what Tune sees."""
+    """Reports the events of Tune to the conductor."""
 
     def __init__(self, bridge: _Bridge) -> None:
         self._bridge = bridge
@@ -279,7 +280,7 @@ class _Log(_Stateless, tune.Callback):
 
 
 class _Reports(_Stateless, tune.Stopper):
-    """Tells the conductor of every report, before Tune acts on it; says which trials stop."""
+    """Passes every report to the conductor before Tune acts on it; decides which trials stop."""
 
     def __init__(self, bridge: _Bridge) -> None:
         self._bridge = bridge
@@ -295,14 +296,14 @@ class _Reports(_Stateless, tune.Stopper):
 
 
 def _reason(trial: Any) -> str:
-    """One line on why the process of a trial ended."""
+    """One line with the reason why the process of a trial ended."""
     return last_reason(
         Path(trial.error_file).read_text("utf-8", "replace") if trial.error_file else ""
     )
 
 
 def last_reason(text: str) -> str:
-    """What ended the last attempt, from Tune's error.txt: the exception below its traceback, else
+    """The error of the last attempt in Tune's error.txt: the exception below its traceback, else
     the first line."""
     _, _, last = text.rpartition("Failure # ")
     lines = [line for line in last.splitlines()[1:] if line.strip()]
@@ -317,7 +318,7 @@ def last_reason(text: str) -> str:
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Keeps a second process out of the study; the lock goes with this process.
+    """Prevent a second process from running the study; the lock ends with this process.
 
     Raises:
         ConfigError: another process runs this study.

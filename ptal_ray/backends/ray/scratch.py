@@ -1,4 +1,4 @@
-"""Where a Ray that starts here keeps its sockets and logs."""
+"""The folder for sockets and logs of a Ray that is started here."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 
 from ptal_ray.errors import ConfigError
 
-# A socket has a path of at most 107 bytes, and Ray's are called so in the folder it is given.
+# The path of a socket has at most 107 bytes; these are the longest names in Ray's folder.
 _LONGEST_SOCKET = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 LONGEST = 107 - len(_LONGEST_SOCKET)
 _OTHERS = ("/tmp", "/var/tmp")
 
 
 def socket_folder(below: str = "") -> Path:
-    """Where a Ray that starts here may make its folder: $RAY_TMPDIR, else $TMPDIR or, where that is
-    too long for a socket or cannot be written, /tmp.
+    """The parent of Ray's folder: $RAY_TMPDIR, else $TMPDIR, or /tmp if that is too long for a
+    socket or cannot be written.
 
     Args:
-        below: name of a folder in it that Ray is given instead.
+        below: name of a subfolder for Ray.
 
     Raises:
-        ConfigError: $RAY_TMPDIR, or every folder that can be tried, is of no use.
+        ConfigError: $RAY_TMPDIR, or every candidate, cannot be used.
     """
     longest = LONGEST - len(below)
     advice = f"set RAY_TMPDIR to a writable folder whose path has at most {longest} bytes"
@@ -39,7 +39,7 @@ def socket_folder(below: str = "") -> Path:
 
 
 def _problem(folder: str, longest: int) -> str:
-    """Why Ray cannot start in a folder; "" where it can."""
+    """The reason why Ray cannot start in a folder; "" if it can."""
     if not os.path.isabs(folder):
         return "the path is not absolute"
     if (length := len(os.fsencode(folder))) > longest:

@@ -1,4 +1,4 @@
-"""Rows of work, spread over processes by Ray Data."""
+"""Distributes rows of work over processes with Ray Data."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def spread(
     workers: int,
     address: str | None,
 ) -> Iterator[Row]:
-    """Calls `worker(*arguments, threads)(row)` for every row, in several processes.
+    """Call `worker(*arguments, threads)(row)` for every row, in several processes.
 
     Args:
         rows: plain values.
-        worker: is made once a process, and called with one row after the other.
-        arguments: of it; the number of threads follows.
-        device: to compute on.
-        workers: processes; one GPU, or a share of one, for each where `device` is "cuda".
+        worker: class that is created once per process and called with one row after the other.
+        arguments: of the worker; the number of threads is added.
+        device: of the computation.
+        workers: processes; each has a GPU, or a fraction of one, if `device` is "cuda".
         address: of a running Ray cluster; None starts Ray on this machine.
 
     Yields:
-        What the calls return, in the order in which they are finished.
+        The results of the calls, in the order of completion.
 
     Raises:
-        ConfigError: no cluster answers, or the workers find no place on it.
+        ConfigError: no cluster answers, or the workers do not fit on it.
     """
     with cluster(address, with_train=False, verbose=False):
         _silence()
@@ -55,7 +55,7 @@ def spread(
 
 
 def _silence() -> None:
-    """Keeps Ray Data's own lines and bars off the terminal."""
+    """Suppress Ray Data's own lines and progress bars."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 

@@ -1,4 +1,4 @@
-"""The token of a Ray cluster: found wrong or missing at once, where Ray itself tries for 20 s."""
+"""Checks the token of a Ray cluster at once; Ray itself tries for 20 s."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ptal_ray.errors import ConfigError
 from ptal_ray.storage.user_directories import home_is_writable
 
 ASK_WITHIN_S = 5.0
-ASK = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # every client begins with it; takes no arguments
+ASK = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # first call of every client, without arguments
 HINT = (
     "set RAY_AUTH_MODE=token and put the token of the cluster in ~/.ray/auth_token, in the file "
     "named by RAY_AUTH_TOKEN_PATH, or in RAY_AUTH_TOKEN"
@@ -24,18 +24,18 @@ HINT = (
 
 
 def keep_token() -> None:
-    """Makes the token of a Ray that starts here, where Ray itself could not: it would write a new
-    one into the home directory."""
+    """Create the token of a Ray that is started here, if Ray cannot: it would write a new one into
+    the home directory."""
     has = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
     if not has and not home_is_writable():
         os.environ["RAY_AUTH_TOKEN"] = generate_new_authentication_token()
 
 
 def check_token(address: str) -> None:
-    """Asks the cluster at host:port, where a gRPC server is known to answer, to let us in.
+    """Check that the cluster at host:port, where a gRPC server answers, accepts our token.
 
     Raises:
-        ConfigError: it wants a token, and there is none or another one here.
+        ConfigError: it requires a token, and there is none or another one here.
     """
     try:
         header = AuthenticationTokenLoader.instance().get_token_for_http_header()
@@ -48,10 +48,10 @@ def check_token(address: str) -> None:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                 has = "the token is wrong" if header else "RAY_AUTH_MODE is not set"
                 raise refused(address, f"it requires a token, and {has}") from error
-            # Ray itself finds out all else: this may be a version that is asked in another way.
+            # Ray itself detects all other errors; this version may have another protocol.
 
 
 def refused(address: str, reason: str) -> ConfigError:
-    """The error of a client that a cluster does not let in."""
+    """The error for a client that a cluster rejects."""
     short = reason.splitlines()[0].partition(". ")[0]
     return ConfigError(f"{source(address)}: authentication failed ({short}); {HINT}")

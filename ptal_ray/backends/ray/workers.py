@@ -1,8 +1,8 @@
-"""A Tune trial that trains on several workers, which stand ready for the trials after it.
+"""A Tune trial that trains on several workers, which are reused for later trials.
 
-A Ray Train run costs seconds to build, so each Tune actor builds one and hands its workers one
-trial after the other through a mailbox. Ray Train starts the workers again when one of them dies;
-they then go on from the checkpoint of the job that lies in the mailbox.
+Starting a Ray Train run takes seconds, so each Tune actor starts one and gives its workers one
+trial after the other through a mailbox. If a worker dies, Ray Train restarts all of them; they then
+continue from the checkpoint of the job in the mailbox.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from ptal_ray.space.space import Resources
 from ptal_ray.study.job import STANDBY, Job, JobRun, stand_by
 from ptal_ray.study.results import Failed, Result
 
-DRIVER_MEMORY = 300 * 2**20  # a request that is never empty and never takes a CPU from a worker
+DRIVER_MEMORY = 300 * 2**20  # a request that is not empty and takes no CPU from a worker
 FAREWELL_S = 3.0
-RELEASE_S = 10.0  # of standing by, after which another trial may have the workers' place
+RELEASE_S = 10.0  # of waiting, after which another trial may use the workers' resources
 
 
 class StandingWorkers(tune.Trainable):
-    """Hands jobs to its workers; with `reuse_actors` it and they stay for the whole study.
+    """Assigns jobs to its workers; with `reuse_actors` all of them stay for the whole study.
 
-    Workers that have stood by for a while go home, since a trial that lost its node may wait for
-    their place, and a later job calls new ones.
+    Workers that have waited for a while stop, because a trial that lost its node may need their
+    resources; a later job starts new ones.
 
     Config: "job" (`Job.to_json` or STANDBY), "resources" (fields of `Resources`), "scratch" (where
-    Ray Train keeps its own state).
+    Ray Train writes its own state).
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Takes the first job."""
+        """Take the first job."""
         self._resources, self._scratch = Resources(**config["resources"]), config["scratch"]
         self._crew: Crew | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Posts the next job, to new workers where there are none."""
+        """Post the next job, to new workers if there are none."""
         self._since = time.monotonic()
         self._standby = new_config["job"] == STANDBY
         if not self._standby:
@@ -59,10 +59,10 @@ class StandingWorkers(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Waits for the workers' next report.
+        """Wait for the workers' next report.
 
         Raises:
-            RuntimeError: there are no workers any more; a new actor must be made.
+            RuntimeError: the workers have ended; a new actor must be made.
         """
         if not self._standby:
             assert self._crew is not None
@@ -72,7 +72,7 @@ class StandingWorkers(tune.Trainable):
         return stand_by().plain()
 
     def cleanup(self) -> None:
-        """Sends the workers home."""
+        """Stop the workers."""
         if self._crew:
             self._crew.dismiss()
             self._crew = None
@@ -92,14 +92,14 @@ class Crew:
         self._thread.start()
 
     def post(self, job: str) -> None:
-        """Posts the next job."""
+        """Post the next job."""
         ray.get(self._mailbox.post.remote(job))
 
     def next(self) -> Result:
-        """Waits for the next report.
+        """Wait for the next report.
 
         Raises:
-            RuntimeError: the workers have left.
+            RuntimeError: the workers have ended.
         """
         result: Result = ray.get(self._mailbox.next.remote())
         if self.ended:
@@ -107,27 +107,27 @@ class Crew:
         return result
 
     def dismiss(self) -> None:
-        """Sends the workers home."""
+        """Stop the workers."""
         self._mailbox.post.remote(STOP)
         self._thread.join(FAREWELL_S)
 
     def _employ(self, resources: Resources, scratch: str) -> None:
-        """Runs the workers until they are sent home; in a thread of its own."""
+        """Run the workers until they are stopped; called in its own thread."""
         try:
             _trainer(self._mailbox, resources, scratch).fit()
             self.ended = "the workers have stopped"
-        except Exception as error:  # whatever Ray Train raises ends these workers, not the study
+        except Exception as error:  # any error of Ray Train ends these workers, not the study
             self.ended = f"{type(error).__name__}: {error}"
         ray.get(self._mailbox.fail.remote(self.ended))
 
 
 def standing_workers() -> Any:
-    """The trainable of a study with several workers a trial."""
+    """The trainable of a study with several workers per trial."""
     return tune.with_resources(StandingWorkers, {"cpu": 0, "memory": DRIVER_MEMORY})
 
 
 def _trainer(mailbox: Any, resources: Resources, scratch: str) -> Any:
-    from ray.train.torch import TorchConfig, TorchTrainer  # seconds, in this process alone
+    from ray.train.torch import TorchConfig, TorchTrainer  # seconds, only in this process
 
     per_worker = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
     return TorchTrainer(
@@ -155,7 +155,7 @@ def _trainer(mailbox: Any, resources: Resources, scratch: str) -> Any:
 
 
 def serve(config: dict[str, Any]) -> None:
-    """What every worker does: one job after the other, until told to stop.
+    """The loop of every worker: one job after the other, until told to stop.
 
     Args:
         config: "mailbox", "device", "threads".
@@ -184,11 +184,11 @@ def serve(config: dict[str, Any]) -> None:
 
 
 def _work(run: JobRun, mailbox: Any, number: int) -> None:
-    """Trains one job report by report, until it is done or the mailbox says to leave it.
+    """Train one job, report by report, until it is done or the mailbox tells it to leave.
 
     Raises:
-        RuntimeError: the job failed on this worker; others may still wait for it, so all of them
-            must be started again.
+        RuntimeError: the job failed on this worker; others may still wait for it, so all workers
+            must be restarted.
     """
     while True:
         result = run.advance()
@@ -208,7 +208,7 @@ def _ask(method: Any, number: int) -> Any:
 
 
 def from_first(rank: int, value: Callable[[], Any]) -> Any:
-    """What `value` returns on rank 0, on every rank."""
+    """The return value of `value` on rank 0, for every rank."""
     shared = [value() if rank == 0 else None]
     dist.broadcast_object_list(shared, src=0)
     return shared[0]
