@@ -55,6 +55,12 @@ def test_the_table_says_what_it_leaves_out():
     assert len(table(statistics(VIDEOS, names))) == 1 + 2 * 15
 
 
+def test_the_table_has_no_durations_where_there_is_no_instance():
+    lines = table(statistics(VIDEOS, ("open", "close")))
+    assert lines[-2].split() == ["open", "0", "0", "0.0", "0", "-", "-", "-", "-"]
+    assert lines[-1].split()[-1] == "%"
+
+
 def test_info_has_statistics_and_a_picture(tmp_path, capsys):
     path, picture = make_store(tmp_path / "tiny"), tmp_path / "p.png"
     assert main(["info", str(path), "--plot", str(picture)]) == 0

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import shared
 
@@ -67,6 +68,36 @@ def run(block: str, folder: Path) -> str:
 def found(folder: Path) -> dict[str, Any]:
     results: dict[str, Any] = json.loads((folder / "detections.json").read_text())["results"]
     return results
+
+
+@pytest.mark.parametrize(
+    ("segments", "expected"),
+    [
+        ("c,wave,1,3\nc,open,4,6\n", "test      1 videos, .* 2 instances, 0 points"),
+        ("c,,,\n", "test      1 videos, .* 0 instances, 2 points"),  # clicks alone
+        ("", "note      no test split"),
+    ],
+)
+def test_the_annotations_of_the_page_are_imported(
+    tmp_path: Path, segments: str, expected: str
+) -> None:
+    (tmp_path / "features").mkdir()
+    random = np.random.default_rng(0)
+    for id in "abc":
+        array = random.random((20, 4)).astype(np.float32)
+        np.save(tmp_path / "features" / f"{id}.npy", array)
+    videos = "".join(f"{id},8,4,4,10\n" for id in "abc")
+    (tmp_path / "features" / "videos.csv").write_text(
+        f"video,fps,stride,window,duration_s\n{videos}"
+    )
+    clicked = "abc" if segments.startswith("c,,") else "ab"
+    clicks = "".join(f"{id},wave,2\n{id},open,5\n" for id in clicked)
+    (tmp_path / "clicks.csv").write_text(f"video_id,class,time_s\n{clicks}")
+    (tmp_path / "segments.csv").write_text(f"video,class,start_s,end_s\n{segments}")
+    made, *_ = blocks("2. Annotations", "3. Import")
+    imported, *_ = blocks("3. Import", "4. Search")
+    said = run(made + imported, tmp_path)
+    assert re.search(f"^{expected}$", said, re.MULTILINE) and "classes   open, wave (2)" in said
 
 
 @pytest.mark.search

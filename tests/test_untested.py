@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_store
+from conftest import HANG_S, make_store
+from mlflow_numbers import logged_runs
 from small_study import small_space
 from synthetic_study import SyntheticStudy
+from test_search_cli import lay_out, started
 
 from ptal_ray import ablate, predict, train
 from ptal_ray.backends.local import run_local
@@ -20,9 +22,11 @@ from ptal_ray.backends.preview import dry_run
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError
 from ptal_ray.policy.policies import make_policy
+from ptal_ray.prediction.found_model import find_model
 from ptal_ray.reporting.command import report as report_command
 from ptal_ray.reporting.outcome import show_summary, summary
 from ptal_ray.reporting.report import write_report
+from ptal_ray.space.space import load_space
 from ptal_ray.study.conclusion import conclusion
 from ptal_ray.study.cross_validation import NOT_SEALED, cross_validated
 from ptal_ray.study.duration import duration
@@ -36,6 +40,7 @@ from ptal_ray.study.event_types import (
 )
 from ptal_ray.study.events import read_events
 from ptal_ray.study.feasibility import problems
+from ptal_ray.study.single_run import one_trial
 from ptal_ray.study.study import Study, create_study
 from ptal_ray.study.untested import runs_after, runs_again
 from ptal_ray.study.view import StudyView
@@ -253,3 +258,27 @@ def test_one_run(untested: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     variant = ["--variant", "a:", "--seeds", "1", "--jobs", "1"]
     assert ablate.main([str(space), *variant, "--out", str(tmp_path / "ablation")]) == 0
     assert "The test split was not read" in (tmp_path / "ablation" / "REPORT.md").read_text()
+
+
+@pytest.mark.search
+@pytest.mark.slow
+def test_a_whole_search_under_ray(untested: Path, tmp_path: Path) -> None:
+    lay_out(tmp_path, untested, *SMALLER, "policy=race")
+    search = started(tmp_path, "small.yaml", "--json", uri=f"sqlite:///{tmp_path}/mlflow.db")
+    printed, shown = search.communicate(timeout=HANG_S)
+    assert search.returncode == 0, shown
+    outcome = json.loads(printed)
+    assert outcome["state"] == "done" and outcome["test"] is None and outcome["deployable"]
+    assert NOT_SEALED in shown and "cross-validated mAP, defaults" in shown
+    report = tmp_path / outcome["report"]
+    figures = outcome["cross_validated"]
+    assert json.loads((report / "result.json").read_text())["cross_validated"] == figures
+    assert NOT_SEALED in (report / "REPORT.md").read_text()
+    best = one_trial(load_space(report / "best.yaml"), seed=0)
+    assert (
+        best.store == str(untested) and best.train["lr"] == outcome["recommended"]["params"]["lr"]
+    )
+    directory = tmp_path / "studies" / outcome["study"]
+    runs, _ = logged_runs(outcome["mlflow"], directory)
+    assert runs["study"].data.metrics["cv/defaults"] == figures["defaults"]["mean"]
+    assert read_model(find_model(str(directory))).method == small_space().method

@@ -91,7 +91,7 @@ def _source_flags(command: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of <id>.npy, each of shape (T, D)",
     )
-    add("--annotations", type=Path, metavar="GT.json")
+    add("--annotations", type=Path, metavar="GT.json", help="segments in the ActivityNet layout")
     add("--fps", "--rate", type=rates, metavar="json|CSV|NUMBER", help="frame rate, "
         "the unit of --stride and --window: json: the rate of each video in GT.json; CSV: "
         "columns video,fps and, if they differ, stride,window; NUMBER: one for all")  # fmt: skip
@@ -111,7 +111,8 @@ def _source_flags(command: argparse.ArgumentParser) -> None:
     )
     add("--allow-length", action="store_true",
         help="accept features that are shorter or longer than their video")  # fmt: skip
-    add("--points", type=Path, metavar="CSV")
+    add("--points", type=Path, metavar="CSV", help="columns video_id, class, and time_s in seconds "
+        "or point in frames")  # fmt: skip
     _point_flags(command)
     add(
         "--simulate-points",

@@ -206,10 +206,15 @@ def table(found: dict[str, Split], most: int | None = None) -> list[str]:
 
 
 def _line(subset: str, name: str, row: Row, width: int) -> str:
-    return (
+    counts = (
         f"{subset:<6}{name[:30]:<{width}}{row.videos:>8}{row.instances:>10}"
-        f"{row.instances_a_video:>8.1f}{row.points:>8}{row.shortest_s:>8.1f} s"
-        f"{row.median_s:>6.1f} s{row.longest_s:>7.1f} s{100 * row.background:>9.1f} %"
+        f"{row.instances_a_video:>8.1f}{row.points:>8}"
+    )
+    if not row.instances:  # durations and background are not known
+        return f"{counts}{'-':>10}{'-':>8}{'-':>9}{'-':>11}"
+    return (
+        f"{counts}{row.shortest_s:>8.1f} s{row.median_s:>6.1f} s{row.longest_s:>7.1f} s"
+        f"{100 * row.background:>9.1f} %"
     )
 
 
