@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
-from conftest import make_store
+from conftest import HANG_S, make_store
 
 from ptal_ray.data import datasets
 from ptal_ray.data.store import FeatureStore, StoreWriter
@@ -227,31 +229,39 @@ def test_a_search_trial_never_reads_test_annotations(
     start(config(store, method)).advance()
 
 
-def _worker(rank: int, world_size: int, port: int, text: str, out: str) -> None:
-    torch.set_num_threads(1)
+@pytest.fixture(scope="module")
+def two_workers() -> Iterator[ProcessPoolExecutor]:
+    """Two processes for all methods: to start them takes longer than a test."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+def _worker(rank: int, port: int, text: str) -> tuple[list[dict[str, float]], dict[str, Any]]:
+    """Metrics of the reports, and the last weights, of one of two workers."""
     dist.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
     )
-    trial = start(TrialConfig.from_json(text), rank=rank, world_size=world_size)
-    metrics = [trial.advance().metrics, trial.advance().metrics]
-    if rank == 0:
-        weights = {k: v.clone() for k, v in trial.learner.model.state_dict().items()}
-        torch.save({"metrics": metrics, "weights": weights}, out)
-    dist.barrier()  # a worker that leaves while another still talks to it may be aborted
-    dist.destroy_process_group()
+    try:
+        trial = start(TrialConfig.from_json(text), rank=rank, world_size=2)
+        metrics = [dict(trial.advance().metrics), dict(trial.advance().metrics)]
+        dist.barrier()  # a worker that leaves while another still talks to it may be aborted
+    finally:
+        dist.destroy_process_group()
+    return metrics, {k: v.numpy() for k, v in trial.learner.model.state_dict().items()}
 
 
-def test_two_workers_give_the_result_of_one(store: Path, method: str, tmp_path: Path) -> None:
+def test_two_workers_give_the_result_of_one(
+    store: Path, method: str, two_workers: ProcessPoolExecutor, tmp_path: Path
+) -> None:
     made = config(store, method)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    out = str(tmp_path / "two.pt")
-    shared = dataclasses.replace(made, stages=str(tmp_path / "stages"))
-    mp.spawn(_worker, args=(2, port, shared.to_json(), out), nprocs=2)
-    two = torch.load(out, weights_only=True)
+    text = dataclasses.replace(made, stages=str(tmp_path / "stages")).to_json()
+    running = [two_workers.submit(_worker, rank, port, text) for rank in range(2)]
+    found, weights = [worker.result(HANG_S) for worker in running][0]
     one = start(made)
-    for metrics in two["metrics"]:
+    for metrics in found:
         expected = one.advance().metrics
         assert metrics.keys() == expected.keys()
         for name, value in metrics.items():
@@ -260,4 +270,4 @@ def test_two_workers_give_the_result_of_one(store: Path, method: str, tmp_path: 
             tolerance = 1e-4 if name.startswith("train/") else 0.15
             assert value == pytest.approx(expected[name], rel=1e-4, abs=tolerance), name
     for name, value in one.learner.model.state_dict().items():
-        np.testing.assert_allclose(two["weights"][name], value, atol=1e-4)
+        np.testing.assert_allclose(weights[name], value, atol=1e-4)
