@@ -13,9 +13,9 @@ def zone_targets(start: Tensor, end: Tensor, valid: Tensor, length: int, width: 
 
     Args:
         start, end: (B, P) edges in snippets.
-        valid: (B, P) which instances count.
+        valid: (B, P) bool, whether an instance counts.
         length: T, number of cells; cell t covers [t, t + 1).
-        width: (B, P); 0 takes the instance itself, else a zone of that width around `start`.
+        width: (B, P); 0 uses the instance itself, else a zone of this width around `start`.
 
     Returns:
         (B, T) in [0, 1].
@@ -42,7 +42,7 @@ def boundary_targets(
         valid: (B, P).
         length: T.
         zone_ratio: width of a boundary zone over the length of its instance.
-        narrowest_t: snippets that a zone is wide at least.
+        narrowest_t: minimal width of a zone in snippets.
 
     Source: BSN; golden bsn/tem_labels.
     """
