@@ -115,7 +115,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def _method(plan: Plan, folder: Path, name: str, two: Pair) -> dict[str, Any]:
-    """All parts of one method: "fp32", "bf16", "packed", each with its numbers or {"error": why}."""
+    """All parts of one method: "fp32", "bf16", "packed", each its numbers or {"error": why}."""
     print(f"{name} ...", file=sys.stderr, flush=True)
     fp32 = workload(folder, name, plan.sizes)
     bf16 = replace(fp32, precision="bf16")

@@ -1,7 +1,7 @@
 """Records searches: trains every configuration of a table on every fold with every seed.
 
 A table is a folder:
-    table.json       what was recorded: space, data, configurations, steps, decode settings
+    table.json       the description: space, data, configurations, steps, decode settings
     cells.parquet    a row for each configuration, fold, seed and report step
     test.parquet     a row for each configuration and seed, trained on the whole training split;
                      only `scorer.sealed_values` reads it

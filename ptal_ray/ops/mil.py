@@ -26,7 +26,7 @@ def video_scores(score: Tensor, mask: Tensor, ratio: int, present: Tensor | None
         score: (B, T, K).
         mask: (B, T).
         ratio: r_act.
-        present: (B, K); where it is 0 the mean over the whole video is taken instead.
+        present: (B, K); if it is 0 the mean over the whole video is used instead.
 
     Source: LACP code; golden lacp_model.
     """

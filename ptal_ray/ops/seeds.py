@@ -78,11 +78,11 @@ def extend_points(
         background: (B, T) scores b.
         mined: (B, T) result of `mine_background`.
         mask: (B, T), True on real snippets.
-        point_t: (B, P), -1 where none.
+        point_t: (B, P), -1 for none.
         threshold: th_act.
 
     Returns:
-        (B, P) first and last snippet, both included; -1 where no point.
+        (B, P) first and last snippet, both included; -1 for no point.
 
     Source: LACP code; golden lacp_seeds.
     """
@@ -101,7 +101,7 @@ def extend_points(
 
 
 def annotated_snippets(mask: Tensor, point_t: Tensor) -> Tensor:
-    """(B, T) bool from (B, P) snippets, -1 where none."""
+    """(B, T) bool from (B, P) snippets, -1 for none."""
     found = torch.zeros((len(mask), mask.shape[1] + 1), dtype=torch.bool, device=mask.device)
     place = torch.where(point_t < 0, mask.shape[1], point_t)
     return found.scatter(1, place, True)[:, :-1]

@@ -121,7 +121,7 @@ def read_times(flags: TimeFlags, model: ModelFile, folder: Path, ids: Sequence[s
 
     Args:
         flags: the given flags.
-        model: what the features are for.
+        model: the model for the features.
         folder: of the features.
         ids: of the videos.
 

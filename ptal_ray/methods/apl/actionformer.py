@@ -1,4 +1,4 @@
-"""ActionFormer, alone with full supervision and as a detector of APL."""
+"""ActionFormer with full supervision, and as a detector of APL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BMN, alone with full supervision and as a detector of APL."""
+"""BMN with full supervision, and as a detector of APL."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ class Bmn(nn.Module):
 
 
 def check(store: FeatureStore, hp: BmnTrain) -> None:
-    """Says whether the network can be built.
+    """Check that the network can be built.
 
     Raises:
         ConfigError: sizes do not fit each other, or external scores leak labels.

@@ -64,7 +64,7 @@ def weighted_binary_loss(
     """BSN's balanced cross entropy over the cells of a batch; 0 without a positive cell.
 
     Args:
-        probability, target: (B, T) in [0, 1]; positive where the target exceeds 0.5.
+        probability, target: (B, T) in [0, 1]; a cell is positive if its target exceeds 0.5.
         mask: (B, T), cells that count.
         mean_over_workers: makes the two counts global, see `Step.mean_over_workers`.
 
