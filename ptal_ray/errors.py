@@ -59,14 +59,14 @@ class StorageError(PtalError):
 def full_storage_named(
     place: Path, advice: str = "free space and continue with --resume"
 ) -> Iterator[None]:
-    """Turns the error of a full disk or a used up quota in this block into one clear line.
+    """Convert the error of a full disk or an exceeded quota in this block to a StorageError.
 
     Args:
-        place: where is written.
+        place: the written path, for the message.
         advice: what to do.
 
     Raises:
-        StorageError: so it is.
+        StorageError: the disk is full or the quota is exceeded.
     """
     try:
         yield

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from ptal_ray.process.interruption import interruptible  # before what takes seconds to import
+from ptal_ray.process.interruption import interruptible  # before slow imports
 
 # isort: split
 import argparse
@@ -26,7 +26,7 @@ from ptal_ray.process.console import run_main
 
 @interruptible
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0 done, 2 flags, 3 data, 130 interrupted."""
+    """Run one command; returns its exit code: 0 done, 2 flags, 3 data, 130 interrupted."""
     flags = _parser().parse_args(arguments)
     try:
         flags.run(flags)
@@ -54,7 +54,7 @@ def _add_gpu(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _gpu(args: argparse.Namespace) -> None:
-    """Raises ConfigError where flags are wrong, NoTrialFinished where a part failed."""
+    """Run `gpu`; raises ConfigError if flags are wrong, NoTrialFinished if a part failed."""
     from ptal_ray.benchmarks import gpu
     from ptal_ray.methods.method import load, names
 

@@ -1,5 +1,5 @@
-"""What the driver of a search costs without Ray: the conductor, its policy, log and lines, in a
-study whose trials train nothing and whose processes are dictionaries."""
+"""The cost of the driver of a search without Ray: the conductor, its policy, log and lines, in a
+study whose trials do not train and whose processes are dictionaries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Desk:
     """A conductor, and trials that report at once.
 
     Args:
-        study: its directory is there and empty.
+        study: its directory exists and is empty.
         concurrent: trials at a time.
     """
 
@@ -38,10 +38,10 @@ class Desk:
         self.conductor = Conductor(study, make_policy(study), log, progress.event)
         self.reports = 0
         self._concurrent, self._begun = concurrent, 0
-        self._live: dict[str, Iterator[Reported] | None] = {}  # None stands by
+        self._live: dict[str, Iterator[Reported] | None] = {}  # None for a waiting process
 
     def run(self) -> None:
-        """The whole study, a report of every trial in turn."""
+        """Run the whole study, one report of every trial in turn."""
         while not self.conductor.over:
             self._fill()
             for id in list(self._live):
@@ -74,7 +74,7 @@ def _results(job: dict[str, Any]) -> Iterator[Reported]:
 
 
 def profile_desk(trials: int, concurrent: int, policy: str) -> dict[str, Any]:
-    """CPU milliseconds a report of the driver without Ray and MLflow; arguments as those of
+    """CPU milliseconds per report of the driver without Ray and MLflow; arguments as for
     `profile_driver`."""
     from ptal_ray.benchmarks.driver import driven_study
 

@@ -1,4 +1,4 @@
-"""What the driver of a search costs: a whole study whose trials train nothing."""
+"""The cost of the driver of a search, measured with a study whose trials do not train."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ train:
   batch_size: {{choice: [8, 16, 32]}}
 final: {{top: 2, seeds: 2}}
 """
-GROUP = 100  # trials of the first and the last stretch, which are compared
-UPLOAD_S = 600.0  # for MLflow to take what is left at the end
+GROUP = 100  # number of first and of last trials, which are compared
+UPLOAD_S = 600.0  # for MLflow to receive the rest at the end
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Where the driver stood at an event: CPU of the process, and of the thread that runs Tune."""
+    """CPU time of the driver at an event: of the process, and of the thread that runs Tune."""
 
     ended: int
     reports: int
@@ -54,10 +54,10 @@ class Sample:
 
 
 def profile_driver(trials: int, concurrent: int, policy: str) -> dict[str, Any]:
-    """Runs a study of `trials`, `concurrent` at a time; measures this process, which drives it.
+    """Run a study of `trials`, `concurrent` at a time, and measure this process, its driver.
 
-    A race is measured without early stopping: its budget counts full runs, of which trials that
-    stop early are small shares, so that a budget of 1,000 would be many thousand trials.
+    A race is measured without early stopping: its budget counts full runs, and trials that stop
+    early count as small fractions, so a budget of 1,000 would be many thousand trials.
     """
     with tempfile.TemporaryDirectory() as folder:
         study = driven_study(Path(folder), trials, concurrent, policy)
@@ -65,7 +65,7 @@ def profile_driver(trials: int, concurrent: int, policy: str) -> dict[str, Any]:
 
 
 def driven_study(folder: Path, trials: int, concurrent: int, policy: str) -> Study:
-    """A study that trains nothing; see `profile_driver`."""
+    """A study whose trials do not train; see `profile_driver`."""
     store = random_store(folder / "store", videos=24, snippets=8, dim=4, classes=2, points=2)
     method = next(n for n in names() if "." not in n)
     space = parse_space(
@@ -125,7 +125,7 @@ def _run(study: Study, uri: str, concurrent: int) -> dict[str, Any]:
 
 
 def _clock() -> Any:
-    """Watches the parts of the driver."""
+    """A clock for the parts of the driver."""
     from ptal_ray.benchmarks.dummy import Clock
     from ptal_ray.policy.optuna_searcher import OptunaSearcher
     from ptal_ray.policy.race import Race
@@ -142,7 +142,7 @@ def _clock() -> Any:
 
 
 def _figures(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Milliseconds a report, over the whole study and over its first and last trials."""
+    """Milliseconds per report, over the whole study and over its first and last trials."""
     last = samples[-1]
     first_part = [s for s in samples if s.ended <= GROUP]
     last_part = [s for s in samples if s.ended >= last.ended - GROUP]
@@ -172,7 +172,7 @@ def _stretch(part: Sequence[Sample]) -> dict[str, float]:
 
 
 def _lost(view: StudyView, events: Path, database: str) -> dict[str, int]:
-    """Reports that are missing, wrong or there twice, in the event log and in MLflow."""
+    """Numbers of missing, wrong and duplicate reports, in the event log and in MLflow."""
     from ptal_ray.benchmarks.dummy import made_up
     from ptal_ray.study.events import read_events
 

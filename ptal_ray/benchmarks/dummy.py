@@ -1,4 +1,4 @@
-"""A study whose trials train nothing: what is left is the work of the driver, to be measured."""
+"""Trials that do not train, to measure the work of the driver."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ SLEEP_S = 1.0  # between the reports of a trial
 
 
 class DummyTrial(tune.Trainable):
-    """Reports made-up objectives at every report step; imports no PyTorch.
+    """Reports artificial objectives at every report step; does not import PyTorch.
 
     Config: "job" (as for `TrialProcess`).
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Takes the first job."""
+        """Take the first job."""
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Takes the next job."""
+        """Take the next job."""
         self._job: Any = json.loads(new_config["job"]) if new_config["job"] else None
         if self._job:
             self._plan = json.loads(self._job["config"])
@@ -48,7 +48,7 @@ class DummyTrial(tune.Trainable):
 
 
 def made_report(plan: dict[str, Any], final: Any, step: int) -> Reported:
-    """What a trial says at a report step.
+    """The report of a trial at a report step.
 
     Args:
         plan: its configuration.
@@ -74,7 +74,7 @@ def _final(plan: dict[str, Any], final: Any, step: int) -> FinalReport:
 
 
 def made_up(train: dict[str, Any], step: int) -> dict[str, Any]:
-    """The objective and ten metrics of a trial at a step, from its parameters alone."""
+    """The objective and ten metrics of a trial at a step, computed from its parameters."""
     quality = math.exp(-((math.log10(train["lr"]) + 3) ** 2) - (train["weight_decay"] - 1e-3) ** 2)
     value = quality * (1 - math.exp(-step / 30))
     names = ("val/mAP_avg", *(f"val/mAP_0.{k}0" for k in range(1, 8)), "train/loss", "train/lr")
@@ -82,24 +82,24 @@ def made_up(train: dict[str, Any], step: int) -> dict[str, Any]:
 
 
 def dummy_process() -> Any:
-    """The trainable: each trial takes one CPU of the cluster."""
+    """The trainable; each trial uses one CPU of the cluster."""
     return tune.with_resources(DummyTrial, {"cpu": 1})
 
 
 @contextmanager
 def many_cpus(number: int, num_gpus: int = 0) -> Iterator[str]:
-    """A node on this machine that claims `number` CPUs and some GPUs; yields its address."""
-    from ray.cluster_utils import Cluster  # what Ray tests itself with
+    """A node on this machine that declares `number` CPUs and some GPUs; yields its address."""
+    from ray.cluster_utils import Cluster  # from Ray's own tests
 
-    from ptal_ray.backends.ray.cluster import loopback  # imports PyTorch, which no trial may
+    from ptal_ray.backends.ray.cluster import loopback  # it imports PyTorch, which trials must not
 
-    short = socket_folder("/r12345678")  # as the next line calls it
+    short = socket_folder("/r12345678")  # the name used in the next line
     with loopback(), tempfile.TemporaryDirectory(prefix="r", dir=short) as folder:
         node = {
             "num_cpus": number, "num_gpus": num_gpus, "node_ip_address": "127.0.0.1",
             "include_dashboard": False, "object_store_memory": 100_000_000,
         }  # fmt: skip
-        # Without a folder of its own it would take the place of a cluster that runs here.
+        # Without its own folder it would replace a running cluster.
         before = os.environ.get("RAY_TMPDIR")
         os.environ["RAY_TMPDIR"] = folder
         cluster = Cluster(initialize_head=True, head_node_args=node)
@@ -114,14 +114,14 @@ def many_cpus(number: int, num_gpus: int = 0) -> Iterator[str]:
 
 
 class Clock:
-    """CPU seconds and calls of functions of this process, by a name of their own."""
+    """CPU seconds and numbers of calls of functions in this process, by given names."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.calls: dict[str, int] = {}
 
     def watch(self, owner: Any, method: str, name: str) -> None:
-        """Counts what `owner.method` takes in its thread from now on."""
+        """Measure the CPU time of `owner.method` in its thread from now on."""
         original: Callable[..., Any] = getattr(owner, method)
         self.seconds.setdefault(name, 0.0)
         self.calls.setdefault(name, 0)

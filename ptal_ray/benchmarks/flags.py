@@ -9,7 +9,7 @@ from ptal_ray.process.cpus import usable_cpus
 
 
 def add_record(command: argparse.ArgumentParser) -> None:
-    """Adds those of `record`."""
+    """Add the flags of `record`."""
     add = command.add_argument
     add("space", metavar="SPACE", help="name or file of a search space")
     add("--configurations", type=AtLeast(2), default=48, metavar="N",
@@ -27,7 +27,7 @@ def add_record(command: argparse.ArgumentParser) -> None:
 
 
 def add_replay(command: argparse.ArgumentParser) -> None:
-    """Adds those of `replay`."""
+    """Add the flags of `replay`."""
     add = command.add_argument
     add("tables", nargs="+", type=Path, metavar="DIR", help="folders written by `record`")
     add("--policies", type=_policies, default="all", metavar="all|NAME,..",
@@ -42,7 +42,7 @@ def add_replay(command: argparse.ArgumentParser) -> None:
 
 
 def add_points(command: argparse.ArgumentParser) -> None:
-    """The flags of `python -m ptal_ray.benchmarks points`."""
+    """Add the flags of `points`."""
     add = command.add_argument
     add("spaces", nargs="+", metavar="SPACE", help="search spaces of point-supervised methods; "
         "their budget gives the steps")  # fmt: skip
@@ -68,7 +68,7 @@ def _policies(text: str) -> list[str]:
 
 
 class AtLeast:
-    """The type of a whole number from `least` on."""
+    """The type of an integer of at least `least`."""
 
     def __init__(self, least: int) -> None:
         self.least = least

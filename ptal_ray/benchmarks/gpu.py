@@ -1,6 +1,6 @@
-"""What every method does with a device: time of a step, where it goes, memory, two at a time.
+"""Measures every method on a device: time of a step and of its parts, memory, two trials at once.
 
-Needs torch, numpy, pyarrow and numba alone. Random features, for timing only.
+Needs only torch, numpy, pyarrow and numba. Features are random, for timing only.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from ptal_ray.training.trial import Trial
 
 QUICK = Sizes(dim=16, classes=3, points=3, snippets=32, batch=4)
 TRIAL_STEPS = 1000  # of a trial, for trials per hour
-PACKED_STEPS = 20  # that two trials take side by side
+PACKED_STEPS = 20  # of each of two concurrent trials
 OUT_OF_TIME = "out of time; raise --minutes or name fewer --methods"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is measured.
+    """The plan of the measurements.
 
     Args:
         methods: names.
         device: "cuda", "cuda:k" or "cpu".
         sizes: of the data.
         repeats: timed steps.
-        packed_steps: steps of trials side by side.
-        until: time.monotonic() at which no further part is begun.
+        packed_steps: steps of concurrent trials.
+        until: time.monotonic() after which no further part is started.
     """
 
     methods: tuple[str, ...]
@@ -58,17 +58,17 @@ class Plan:
 def plan_of(
     methods: Sequence[str], device: str, *, quick: bool, repeats: int, minutes: float
 ) -> Plan:
-    """The plan that flags ask for.
+    """The plan described by flags.
 
     Args:
         methods: names.
-        device: where.
-        quick: tiny sizes and few steps, to try the command.
+        device: name of the device.
+        quick: whether to use tiny sizes and few steps, to test the command.
         repeats: timed steps.
-        minutes: for everything.
+        minutes: time limit of everything.
 
     Raises:
-        ConfigError: the device cannot be used here.
+        ConfigError: the device is not available.
     """
     try:
         torch.empty(0, device=device)
@@ -89,7 +89,7 @@ def plan_of(
 
 
 def measure(plan: Plan) -> dict[str, Any]:
-    """Measures each method in turn; a part that fails or finds no time says so in its place."""
+    """Measure each method in turn; a part that fails or has no time left has an error."""
     found: dict[str, Any] = {"machine": machine(plan.device), "sizes": asdict(plan.sizes)}
     with tempfile.TemporaryDirectory() as folder, pair(plan.device) as two:
         found["methods"] = {name: _method(plan, Path(folder), name, two) for name in plan.methods}
@@ -97,7 +97,7 @@ def measure(plan: Plan) -> dict[str, Any]:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the times were taken on."""
+    """The hardware and versions of the measurement."""
     on_device = device.startswith("cuda")
     return {
         "device": torch.cuda.get_device_name(device) if on_device else platform.machine(),
@@ -170,7 +170,7 @@ def _shape(trial: Trial) -> list[int]:
 
 
 def _packed(plan: Plan, config: TrialConfig, two: Pair) -> dict[str, Any]:
-    """Trials per hour of two trials one after the other, and of two side by side."""
+    """Trials per hour of two trials one after the other, and of two concurrent ones."""
     alone = two.seconds(config, plan.packed_steps, trials=1)
     both = two.seconds(config, plan.packed_steps, trials=2)
     hourly = 3600 * plan.packed_steps / TRIAL_STEPS
@@ -189,7 +189,7 @@ COLUMNS = (
 
 
 def table(found: dict[str, Any]) -> str:
-    """The measurements as a Markdown table, with what failed below it."""
+    """The measurements as a Markdown table, with failures below it."""
     machine = found["machine"]
     lines = [
         f"Device: {machine['device']}, torch {machine['torch']}, {machine['time']}.",
@@ -236,7 +236,7 @@ def _number(value: float | None) -> str:
 
 
 def write(found: dict[str, Any], out: Path) -> None:
-    """Writes gpu.json and GPU.md to a folder."""
+    """Write gpu.json and GPU.md to a folder."""
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (("gpu.json", json.dumps(found, indent=1)), ("GPU.md", table(found))):
         with whole(out / name) as beside:
@@ -244,5 +244,5 @@ def write(found: dict[str, Any], out: Path) -> None:
 
 
 def failures(found: dict[str, Any]) -> int:
-    """Parts that failed."""
+    """Number of failed parts."""
     return sum("error" in part for own in found["methods"].values() for part in own.values())

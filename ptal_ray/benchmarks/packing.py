@@ -1,4 +1,4 @@
-"""Two trials on one device: side by side against one after the other."""
+"""Compares two concurrent trials on one device with two trials one after the other."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 
-ANSWER_S = 180.0  # for a process to make its trial and to warm up, or to train
-Request = tuple[int, str, int]  # number, configuration (empty: train the trial it has), steps
+ANSWER_S = 180.0  # timeout for creating a trial and warming up, or for training
+Request = tuple[int, str, int]  # number, configuration (empty: train the current trial), steps
 
 
 class Pair:
-    """Two processes that train a trial each when they are told to.
+    """Two processes that each train a trial on request.
 
     Args:
-        ends: of the pipes to them.
+        ends: ends of the pipes to them.
     """
 
     def __init__(self, ends: Sequence[Connection]) -> None:
         self._ends, self._numbers = ends, count()
 
     def seconds(self, config: TrialConfig, steps: int, trials: int) -> float:
-        """Wall time in which `trials` trials at a time, one a process, take `steps` steps each.
+        """Wall time of `steps` steps of `trials` concurrent trials, one per process.
 
         Raises:
-            NoTrialFinished: a process failed, for want of memory say, or gives no answer.
+            NoTrialFinished: a process failed, e.g. without enough memory, or does not answer.
         """
         self._ask(trials, config.to_json(), 0)
         began = time.perf_counter()
@@ -47,7 +47,7 @@ class Pair:
 
     def _ask(self, trials: int, config: str, steps: int) -> None:
         number, used = next(self._numbers), self._ends[:trials]
-        with suppress(OSError):  # its answer is missing then
+        with suppress(OSError):  # then its answer is missing
             for end in used:
                 end.send((number, config, steps))
         if failed := list(filter(None, [_answer(end, number) for end in used])):
@@ -56,7 +56,7 @@ class Pair:
 
 @contextmanager
 def pair(device: str) -> Iterator[Pair]:
-    """Two processes, which end with the block."""
+    """Two processes that end with the block."""
     spawn = multiprocessing.get_context("spawn")
     pipes = [spawn.Pipe() for _ in range(2)]
     processes = [
@@ -66,7 +66,7 @@ def pair(device: str) -> Iterator[Pair]:
     try:
         _start(processes)
         for _, there in pipes:
-            there.close()  # so that an end of theirs is one of the pipe
+            there.close()  # so that the pipe closes when they end
         yield Pair([here for here, _ in pipes])
     finally:
         for process in processes:
@@ -76,8 +76,8 @@ def pair(device: str) -> Iterator[Pair]:
 
 
 def _start(processes: Sequence[SpawnProcess]) -> None:
-    """Starts them while SIGINT is ignored, as Ctrl-C is left to this process."""
-    mine = threading.current_thread() is threading.main_thread()  # signals are for no other
+    """Start the processes while SIGINT is ignored, because only this process handles Ctrl-C."""
+    mine = threading.current_thread() is threading.main_thread()  # signals go only there
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if mine else None
     try:
         for process in processes:
@@ -88,12 +88,12 @@ def _start(processes: Sequence[SpawnProcess]) -> None:
 
 
 def _answer(end: Connection, number: int) -> str:
-    """What a process says of a failure at request `number`; empty where it did what was asked."""
+    """The error of a process at request `number`; empty if it succeeded."""
     until = time.monotonic() + ANSWER_S
     try:
         while end.poll(max(0.0, until - time.monotonic())):
             answered, failed = end.recv()
-            if answered == number:  # else one that came too late
+            if answered == number:  # otherwise a late answer
                 return str(failed)
     except (EOFError, OSError):
         return "a process ended before it answered; its memory may have been used up"
@@ -101,7 +101,7 @@ def _answer(end: Connection, number: int) -> str:
 
 
 def _train(end: Connection, device: str, threads: int) -> None:
-    """Does what it is asked, until the process that asks is gone."""
+    """Serve requests until the parent process is gone."""
     torch.set_num_threads(threads)
     trial: Trial | None = None
     with suppress(EOFError):
@@ -116,7 +116,7 @@ def _train(end: Connection, device: str, threads: int) -> None:
                     for _ in range(steps):
                         trial.train_step()
                 wait(torch.device(device))
-            except (PtalError, RuntimeError) as error:  # torch's errors of memory are RuntimeErrors
+            except (PtalError, RuntimeError) as error:  # memory errors of torch are RuntimeErrors
                 failed = f"{type(error).__name__}: {str(error).splitlines()[0]}"
             if not config or failed:
                 trial = None

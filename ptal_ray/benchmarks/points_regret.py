@@ -1,7 +1,7 @@
-"""What is lost by choosing configurations and decode settings by held-out points alone.
+"""The regret of choosing configurations and decode settings with only held-out points.
 
 Random configurations of a space are trained on each dataset. Every configuration, at each of its
-report steps and with every decode setting, is a candidate: it is judged by mAP and by points, on
+report steps and with every decode setting, is a candidate. It is evaluated by mAP and by points on
 the same held-out videos.
 """
 
@@ -53,7 +53,7 @@ _HEAD = "# Selection by points alone\n"
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One configuration to train; `number` is its place among the random ones."""
+    """One configuration to train; `number` is its index among the random ones."""
 
     dataset: str
     number: int
@@ -97,7 +97,7 @@ def _runs(space: SearchSpace, configurations: int, seed: int) -> Iterator[Run]:
 
 
 def _drawn(space: SearchSpace, number: int, seed: int) -> dict[str, Scalar]:
-    """The defaults first, where they lie in the space, then random configurations."""
+    """The defaults first, if they are in the space, then random configurations."""
     first = space.first_params() if number == 0 else None
     units = np.random.default_rng([seed, number]).random(len(space.train))
     drawn = zip(space.train.items(), units, strict=True)
@@ -105,7 +105,7 @@ def _drawn(space: SearchSpace, number: int, seed: int) -> dict[str, Scalar]:
 
 
 def measured(run: Run) -> list[Row]:
-    """The candidates of one configuration; those before it diverged, where it does."""
+    """The candidates of one configuration; if it diverges, those before."""
     torch.set_num_threads(1)
     rows: list[Row] = []
     try:
@@ -145,7 +145,7 @@ def _judged(run: Run, trial: Trial) -> Iterator[Row]:
 
 
 def proxies(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, Proxy]]:
-    """By (dataset, method), how well each stand-in does."""
+    """By (dataset, method), the quality of each proxy."""
     pairs = dict.fromkeys((row["dataset"], row["method"]) for row in rows)
     found = {}
     for pair in sorted(pairs):
@@ -212,7 +212,7 @@ def _compared(name: str, own: Sequence[Proxy]) -> list[str]:
 
 
 def write(rows: Sequence[Row], out: Path, command: str) -> None:
-    """Writes rows.parquet, result.json and REPORT.md to folder `out`."""
+    """Write rows.parquet, result.json and REPORT.md to folder `out`."""
     found = proxies(rows)
     plain = [
         {"dataset": dataset, "method": method, "stand_ins": {k: asdict(p) for k, p in own.items()}}
@@ -233,11 +233,11 @@ def write(rows: Sequence[Row], out: Path, command: str) -> None:
 
 
 def run_points(flags: argparse.Namespace) -> None:
-    """Measures and reports.
+    """Measure and report.
 
     Raises:
-        ConfigError: a flag or a space is wrong, or files of others lie in the output folder.
-        DataError: a dataset is not imported, or cannot be judged both ways.
+        ConfigError: a flag or a space is wrong, or the output folder has other files.
+        DataError: a dataset is not imported, or cannot be evaluated in both ways.
     """
     for name in ("configurations", "workers"):
         if getattr(flags, name) < 1:

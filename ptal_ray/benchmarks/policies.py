@@ -1,6 +1,6 @@
-"""Policies of a search, run on a recorded one. None of them can see a test value.
+"""Search policies for replays on recorded searches. None of them can read a test value.
 
-Each is a function of a `Search` that returns what it recommends, by name.
+Each is a function of a `Search` that returns its recommendations by name.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from ptal_ray.policy.halving import Halving
 from ptal_ray.policy.race import SCREEN, Cell, Race, Verdict
 from ptal_ray.study.warm_start import FIRST
 
-SCREENING = 0.5  # of the budget, of the policy `one_cell`
-KEPT = 0.25  # of the configurations that it screened
+SCREENING = 0.5  # fraction of the budget, for the policy `one_cell`
+KEPT = 0.25  # fraction of the screened configurations
 EARLIER_BUDGET = 12.0  # full runs of the earlier search of `race+warm`, before its gate
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """All that a policy sees of a table: configurations and cells in the order of this search.
+    """The part of a table for a policy: configurations and cells in the order of this search.
 
     Args:
         objective: (A, K, R, J) of A configurations in K cells at R report steps and J decode
             settings; configuration 0 is the defaults, setting 0 the default one.
         cross_fitted: (A, K, R) with decode settings chosen on the other half of the fold.
-        coordinates: (A, D) places of the configurations.
+        coordinates: (A, D) coordinates of the configurations.
         steps: (R,) optimiser steps of the reports.
         folds: cell k is scored on fold k modulo this.
         budget: full runs.
-        seed: of the choices of the policy.
+        seed: for the choices of the policy.
         eta, top, seeds: `budget.eta`, `final.top` and `final.seeds` of the space.
     """
 
@@ -52,14 +52,14 @@ class Search:
 
     @property
     def share(self) -> Floats:
-        """(R,) of a full run that is over at each report step."""
+        """(R,) fraction of a full run at each report step."""
         found: Floats = self.steps / self.steps[-1]
         return found
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
-    """A configuration of the search, its decode setting, and the objective that is claimed."""
+    """A configuration of the search, its decode setting, and its claimed objective."""
 
     arm: int
     setting: int
@@ -75,7 +75,7 @@ def drawn(table: Table, budget: float, seed: int) -> tuple[Search, NDArray[np.in
     Args:
         table: the recorded search.
         budget: full runs.
-        seed: which search.
+        seed: number of the search.
 
     Returns:
         The search, and the row of the table of each of its configurations.
@@ -84,7 +84,7 @@ def drawn(table: Table, budget: float, seed: int) -> tuple[Search, NDArray[np.in
     configurations, folds, seeds = table.objective.shape[:3]
     arms = np.concatenate([[0], 1 + rng.permutation(configurations - 1)])
     fold = np.tile(rng.permutation(folds), seeds)
-    own = np.stack([rng.permutation(seeds) for _ in range(folds)])  # every fold its own order
+    own = np.stack([rng.permutation(seeds) for _ in range(folds)])  # each fold has its own order
     cell = (slice(None), fold, own[fold, np.repeat(np.arange(seeds), folds)])
     search = Search(
         objective=table.objective[arms][cell], cross_fitted=table.cross_fitted[arms][cell],
@@ -95,7 +95,7 @@ def drawn(table: Table, budget: float, seed: int) -> tuple[Search, NDArray[np.in
 
 
 def random(search: Search) -> dict[str, Recommendation]:
-    """The defaults and random configurations, each a full run on the same cell; the best of it."""
+    """The best of the defaults and random configurations, each a full run on the same cell."""
     number = _affordable(search, search.budget)
     best = int(search.cross_fitted[:number, 0, -1].argmax())
     believed = float(search.cross_fitted[best, 0, -1])
@@ -103,10 +103,10 @@ def random(search: Search) -> dict[str, Recommendation]:
 
 
 def one_cell(search: Search) -> dict[str, Recommendation]:
-    """Screening on one cell, then the best quarter on as many more as the budget has; the mean.
+    """Screening on one cell, then the best quarter on more cells, by the mean.
 
-    The decode setting is the best one over the cells of a configuration. Nothing is shrunk and the
-    defaults have no right of their own.
+    The decode setting is the best one over the cells of a configuration. Means are not shrunk, and
+    the defaults have no advantage.
     """
     screened = _affordable(search, SCREENING * search.budget)
     first = search.objective[:screened, 0, -1].max(axis=1)
@@ -123,8 +123,7 @@ def simple(search: Search) -> dict[str, Recommendation]:
 
     Successive halving on one cell, which does not stop the defaults; then the `top` best again with
     other seeds on its fold, and the best mean of these. The decode setting is that of the first
-    run. There are as many other seeds as the space asks for, the table has, and half of the budget
-    pays for.
+    run. The number of other seeds is limited by the space, the table, and half of the budget.
     """
     others = list(range(search.folds, search.objective.shape[1], search.folds))
     again = others[: min(search.seeds, int(search.budget / 2 / search.top))]
@@ -140,7 +139,7 @@ def simple(search: Search) -> dict[str, Recommendation]:
 
 
 def _halved(search: Search, budget: float) -> list[int]:
-    """The configurations that reach the last step within `budget` full runs; the defaults do."""
+    """The configurations that reach the last step within `budget` full runs, with the defaults."""
     halving, complete, last = Halving(search.eta), [], len(search.steps) - 1
     for arm in range(len(search.objective)):
         if arm and budget < search.share[0]:
@@ -156,7 +155,7 @@ def _halved(search: Search, budget: float) -> list[int]:
 
 
 def race(search: Search) -> dict[str, Recommendation]:
-    """The race of `policy/race.py`, and its finalist as if there were no gate."""
+    """The race of `policy/race.py`, and its finalist without the gate."""
     done = raced(search)
     verdict: Verdict = done.verdict()
     plain = float(done.arms[0].scores()[:, 0].mean())
@@ -177,17 +176,17 @@ def race(search: Search) -> dict[str, Recommendation]:
 
 
 def warm(search: Search) -> dict[str, Recommendation]:
-    """The race with an earlier search of the same table as evidence: of the other half of the
-    configurations, on the second half of the cells from the last one on, not counted in its
-    budget.
+    """The race with an earlier search of the same table as evidence. The earlier search has the
+    other half of the configurations and the second half of the cells, in reverse order, and does
+    not count in the budget.
 
     Its best configurations come first; then the rest of this half, in the order of scores drawn
-    from the posterior that the earlier search gives them, which stands for the searcher.
+    from the posterior of the earlier search, which stands for the searcher.
     """
     arms = len(search.objective)
     before, own = np.arange(1, arms, 2), np.arange(2, arms, 2)
     earlier = _of(search, np.concatenate([[0], before]), EARLIER_BUDGET)
-    last = slice(None, search.objective.shape[1] // 2 - 1, -1)  # its cells decide nothing twice
+    last = slice(None, search.objective.shape[1] // 2 - 1, -1)  # no cell is used for two decisions
     earlier = replace(
         earlier, objective=earlier.objective[:, last], cross_fitted=earlier.cross_fitted[:, last]
     )
@@ -216,7 +215,7 @@ def _of(search: Search, arms: NDArray[np.int64], budget: float | None = None) ->
 def raced(search: Search) -> Race:
     """A whole race on the cells of a search, with its early stopping.
 
-    Configurations come at random, in the order of the search.
+    Configurations come in the random order of the search.
     """
     arms, cells = search.objective.shape[:2]
     plan = Race(
@@ -235,7 +234,7 @@ def raced(search: Search) -> Race:
 
 
 def _stopped(search: Search, early: EarlyStop, cell: Cell, number: int) -> int | None:
-    """The report at which training `number` stops early; None where it reaches its end."""
+    """The report at which training `number` stops early; None if it reaches its end."""
     if cell.stage != SCREEN or cell.arm == 0:
         return None
     for row, step in enumerate(search.steps.astype(int)):
@@ -246,12 +245,12 @@ def _stopped(search: Search, early: EarlyStop, cell: Cell, number: int) -> int |
 
 
 def _affordable(search: Search, budget: float) -> int:
-    """Configurations that get one full run each, the defaults among them."""
+    """Number of configurations with a full run each, including the defaults."""
     return max(1, min(len(search.objective), int(budget)))
 
 
 def _with_own_setting(search: Search, arm: int, believed: float) -> Recommendation:
-    """With the decode setting that was best in the first cell."""
+    """A recommendation with the decode setting that was best in the first cell."""
     setting = int(search.objective[arm, 0, -1].argmax())
     return Recommendation(arm=arm, setting=setting, believed=believed)
 

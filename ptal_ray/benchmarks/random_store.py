@@ -16,13 +16,13 @@ def random_store(
     """A store of Gaussian features with evenly spread instances, for timing only.
 
     Args:
-        path: where it is written.
+        path: folder of the store.
         videos: training videos; a quarter as many test videos are added.
         snippets: T of every video.
         dim: D.
         classes: C.
         points: instances and points of every video.
-        seed: of features and classes.
+        seed: for features and classes.
     """
     rng = np.random.default_rng(seed)
     names = tuple(f"Class{c}" for c in range(classes))

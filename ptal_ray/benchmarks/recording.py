@@ -1,7 +1,7 @@
-"""Recorded searches: every configuration of a table trained on every fold with every seed.
+"""Records searches: trains every configuration of a table on every fold with every seed.
 
 A table is a folder:
-    table.json       what was recorded: space, data, configurations, steps, decode settings
+    table.json       the description: space, data, configurations, steps, decode settings
     cells.parquet    a row for each configuration, fold, seed and report step
     test.parquet     a row for each configuration and seed, trained on the whole training split;
                      only `scorer.sealed_values` reads it
@@ -42,13 +42,13 @@ from ptal_ray.training.supervision import split_ids
 
 VERSION = 1
 DESCRIPTION, CELLS, TEST, WORK = "table.json", "cells.parquet", "test.parquet", ".cells"
-_ON_TEST = -1  # the fold of a training on the whole training split
-_EXTENDS = ("configurations", "seeds", "provenance")  # of a recording: may differ when it goes on
+_ON_TEST = -1  # fold number of a training on the whole training split
+_EXTENDS = ("configurations", "seeds", "provenance")  # may differ when a recording continues
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One training: its place in the table and its configuration."""
+    """One training: its position in the table and its configuration."""
 
     configuration: int
     fold: int
@@ -57,7 +57,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """The name of its file."""
         return f"{self.configuration}_{'test' if self.fold == _ON_TEST else self.fold}_{self.seed}"
 
 
@@ -71,20 +71,20 @@ def record(
     workers: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Records a table, or goes on with one that was interrupted.
+    """Record a table, or continue an interrupted recording.
 
     Args:
-        space: what is searched; its `budget` gives the report steps, its `selection` the number of
+        space: the search space; its `budget` gives the report steps, its `selection` the number of
             decode settings and the seed of the folds.
         out: the folder of the table.
-        configurations: in all; number 0 is the defaults, the others are drawn at random.
-        folds: disjoint parts of the training split.
-        seeds: trainings of each configuration on each fold.
+        configurations: their number; number 0 is the defaults, the others are drawn at random.
+        folds: number of disjoint folds of the training split.
+        seeds: number of trainings of each configuration on each fold.
         workers: processes.
-        progress: called with trainings done and trainings in all.
+        progress: called with the number of finished and of all trainings.
 
     Raises:
-        ConfigError: `out` holds another table, or something else.
+        ConfigError: `out` has another table, or other files.
         DataError: the data set has too few videos for the folds.
     """
     cells, description = plan(space, configurations=configurations, folds=folds, seeds=seeds)
@@ -106,11 +106,11 @@ def record(
 def plan(
     space: SearchSpace, *, configurations: int, folds: int, seeds: int
 ) -> tuple[list[Cell], dict[str, Any]]:
-    """The trainings of a table, and what table.json says of them; all of one seed come first.
+    """The trainings of a table, seed by seed, and the content of table.json.
 
     Raises:
-        DataError: the data set is not there, has too few videos for the folds, or a fold or the
-            test split has no annotated instance.
+        DataError: the data set is missing, has too few videos for the folds, or a fold or the test
+            split has no annotated instance.
     """
     store = find(space.dataset)
     params = drawn(space, configurations)
@@ -149,8 +149,8 @@ def plan(
 
 
 def drawn(space: SearchSpace, number: int) -> list[dict[str, Scalar]]:
-    """The defaults, as {}, and random configurations; each depends on its number alone, and on
-    those before where they can be counted: none comes twice."""
+    """The defaults, as {}, and random configurations; each depends only on its number, and in a
+    finite space on the earlier ones, so that none comes twice."""
     found: list[dict[str, Scalar]] = [{}]
     taken = {point(space.train, space.train_defaults())}
     for k in range(1, number):
@@ -168,10 +168,10 @@ def drawn(space: SearchSpace, number: int) -> list[dict[str, Scalar]]:
 
 
 def trained(config: TrialConfig) -> list[dict[str, Any]]:
-    """Trains one cell; a row for each report step, without a value from where it diverged on."""
+    """Train one cell; returns a row per report step, without a value after it diverged."""
     torch.set_num_threads(1)
     began, rows = time.perf_counter(), list[dict[str, Any]]()
-    with suppress(DivergedError):  # the steps that are missing say so
+    with suppress(DivergedError):  # missing steps mark the divergence
         trial = start(config)
         while not trial.done:
             report = trial.advance()
@@ -183,10 +183,10 @@ def trained(config: TrialConfig) -> list[dict[str, Any]]:
 
 
 def _begun(out: Path, description: dict[str, Any]) -> bool:
-    """Makes the folder of a new table; False where the whole table is there already.
+    """Create the folder of a new table; returns False if the table is already complete.
 
     Raises:
-        ConfigError: the folder holds something else, or a table of other settings.
+        ConfigError: the folder has other files, or a table with other settings.
     """
     plain = json.loads(json.dumps(description))
     there = out / DESCRIPTION
@@ -214,7 +214,7 @@ def described(folder: Path) -> dict[str, Any]:
     """table.json of a table of this version.
 
     Raises:
-        DataError: it is not there, damaged, or of another version.
+        DataError: it is missing, damaged, or of another version.
     """
     path = folder / DESCRIPTION
     try:
@@ -234,7 +234,7 @@ def described(folder: Path) -> dict[str, Any]:
 
 
 def _write(out: Path, cells: list[Cell], description: dict[str, Any]) -> None:
-    """Turns the files of the trainings into the two Parquet files, that of the test last."""
+    """Write the two Parquet files from the files of the trainings, that of the test last."""
     on_fold = [cell for cell in cells if cell.fold != _ON_TEST]
     on_test = [cell for cell in cells if cell.fold == _ON_TEST]
     steps, settings = description["steps"], len(description["settings"])
@@ -251,7 +251,7 @@ def _write(out: Path, cells: list[Cell], description: dict[str, Any]) -> None:
 
 
 def _rows(work: Path, cell: Cell, steps: list[int], settings: int) -> Iterator[dict[str, Any]]:
-    """The rows of a training, NaN at the steps that it did not reach."""
+    """The rows of a training, with NaN at steps that it did not reach."""
     path = work / f"{cell.name}.json"
     found = {row["step"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
     none = {"objective": [np.nan] * settings, "cross_fitted": np.nan, "seconds": np.nan}

@@ -1,4 +1,4 @@
-"""Replays: policies run many times on recorded searches, and what they recommend scored."""
+"""Replays: runs policies many times on recorded searches and scores their recommendations."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ptal_ray.benchmarks.table import Floats, Table, read_table
 from ptal_ray.errors import ConfigError
 from ptal_ray.process.pool import process_pool
 
-RANDOM_RUNS = 64  # the cost to reach what the best of them is worth is `cost_ratio`
-BUDGETS = (5.0, 8.0, 12.0, 16.0, 21.0, 32.0)  # full runs; the cost curve is straight between them
-CURVE_SEARCHES = 60  # at most, of each of these budgets
+RANDOM_RUNS = 64  # `cost_ratio` is the cost to reach the gain of the best of them
+BUDGETS = (5.0, 8.0, 12.0, 16.0, 21.0, 32.0)  # full runs; the cost curve is linear between them
+CURVE_SEARCHES = 60  # maximal number for each of these budgets
 BOOTSTRAP = 1000  # resamplings of the searches
 LEVEL = 0.95  # of the intervals
 PART = 20  # searches of one task of a pool
@@ -30,15 +30,14 @@ Played = dict[str, list[tuple[int, int, float]]]  # policy -> row of the table, 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a policy recommended in N searches, scored; fractions of mAP.
+    """The scored recommendations of a policy in N searches; fractions of mAP.
 
     Args:
         gain: (N,) test mAP minus that of the defaults with the default decode setting.
         test: (N,) test mAP.
         optimism: (N,) claimed objective minus the mean objective of the defaults in all cells of
             the table, minus `gain`.
-        opened: (N,) 1 where another configuration or decode setting than the defaults is
-            recommended.
+        opened: (N,) 1 if another configuration or decode setting than the defaults is recommended.
     """
 
     gain: Floats
@@ -56,7 +55,7 @@ def replay(
     workers: int,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Runs policies on tables, and on tables in which every configuration is the defaults (A/A).
+    """Run policies on tables, and on tables in which every configuration is the defaults (A/A).
 
     Args:
         folders: of the tables.
@@ -64,7 +63,7 @@ def replay(
         searches: of each policy on each table.
         budget: of a search, in full runs.
         workers: processes.
-        progress: called with a line on what is done.
+        progress: called with a line about the progress.
 
     Returns:
         {"tables": {TABLE: {POLICY: see `figures`}}, "aa": {TABLE: {POLICY: {"opened", ...}}}}, and
@@ -102,7 +101,7 @@ def replay(
 
 
 def figures(outcome: Outcome, curve: Floats, target: float) -> dict[str, Any]:
-    """What a policy is judged by; each with an interval, by resampling the searches.
+    """The measures of a policy, each with an interval from resampled searches.
 
     Args:
         outcome: of its searches.
@@ -110,11 +109,11 @@ def figures(outcome: Outcome, curve: Floats, target: float) -> dict[str, Any]:
         target: mean test gain of the best of `RANDOM_RUNS` random full runs.
 
     Returns:
-        p_worse: share of searches whose recommendation is worse than the defaults on test; gain:
-        mean of `Outcome.gain`; worst_decile: its mean over the worst tenth of the searches;
-        optimism: mean; spread: standard deviation of test mAP; cost_ratio: the smallest budget
-        at which the mean gain reaches `target`, as a share of `RANDOM_RUNS`, None where it does
-        not; "intervals": low and high of each.
+        p_worse: fraction of searches whose recommendation is worse than the defaults on test; gain:
+            mean of `Outcome.gain`; worst_decile: its mean over the worst tenth of the searches;
+            optimism: mean; spread: standard deviation of test mAP; cost_ratio: the smallest budget
+            at which the mean gain reaches `target`, as a fraction of `RANDOM_RUNS`, None if it does
+            not; "intervals": low and high of each.
     """
     found = _with_intervals(
         {"p_worse": _worse, "gain": _mean, "worst_decile": _worst_decile}, outcome.gain
@@ -136,11 +135,12 @@ def all_defaults(table: Table, seed: int) -> Table:
     """A table in which every configuration and decode setting is as good as the defaults.
 
     A cell is the mean of the defaults on its fold plus the deviation of one of their cells, at all
-    steps and settings, from the mean of its fold; scaled, as the mean follows its own cells.
+    steps and settings, from the mean of its fold. Deviations are scaled, because the mean includes
+    the cell itself.
 
     Args:
         table: the recorded search, of two seeds or more.
-        seed: which cell's deviation each cell gets.
+        seed: for the assignment of deviations to cells.
     """
     rng = np.random.default_rng([seed, 0xAA])
     configurations, folds, seeds = table.objective.shape[:3]
@@ -163,7 +163,7 @@ def _all_played(
     searches: int,
     null: bool = False,
 ) -> Played:
-    """All searches, in parts on a pool."""
+    """All searches, in parts, on a pool."""
     parts = [range(k, min(k + PART, searches)) for k in range(0, searches, PART)]
     one = partial(_played, table, policies, budget, null)
     done: Iterable[Played] = pool.map(one, parts) if pool else map(one, parts)
@@ -177,7 +177,7 @@ def _all_played(
 def _played(
     table: Table, policies: Sequence[str], budget: float, null: bool, seeds: Iterable[int]
 ) -> Played:
-    """What policies recommend in searches: the row of the table, the setting, the claim."""
+    """The recommendations of policies: row of the table, setting, claim."""
     found: Played = {}
     for seed in seeds:
         search, rows = drawn(all_defaults(table, seed) if null else table, budget, seed)
@@ -208,7 +208,7 @@ def _opened(rows: Sequence[tuple[int, int, float]]) -> Floats:
 def _best_of_random(table: Table, test: Floats, searches: int) -> float:
     """Mean test gain of the best of `RANDOM_RUNS` full runs of random configurations on one cell.
 
-    They are drawn with replacement, as a table may have fewer.
+    They are drawn with replacement, because a table may have fewer.
     """
     gains = []
     configurations, folds, seeds = table.objective.shape[:3]
@@ -223,9 +223,10 @@ def _best_of_random(table: Table, test: Floats, searches: int) -> float:
 
 
 def _cost_ratio(curve: Floats, target: float) -> float:
-    """Where a curve of mean gains at `BUDGETS` first reaches `target`; infinite where it does not.
+    """The budget at which a curve of mean gains at `BUDGETS` first reaches `target`, or infinity.
 
-    Below the first budget nothing is known: a policy that reaches the target there gets it.
+    Below the first budget nothing is known: a policy that reaches the target there gets this
+    budget.
     """
     reached = np.flatnonzero(curve >= target)
     if not len(reached):
@@ -249,7 +250,7 @@ def _with_intervals(
 
 
 def _resampled(values: Floats) -> Floats:
-    """(..., N) -> (..., BOOTSTRAP, N), the same searches for all of a group."""
+    """(..., N) -> (..., BOOTSTRAP, N), with the same searches for a whole group."""
     number = values.shape[-1]
     chosen = np.random.default_rng(0).integers(0, number, (BOOTSTRAP, number))
     return values[..., chosen]

@@ -1,11 +1,11 @@
-"""A replay as text: a table for each recorded search, a row for each policy."""
+"""A replay as text: a table per recorded search, a row per policy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_COLUMNS = {  # name of a figure -> head of its column, factor
+_COLUMNS = {  # name of a measure -> head of its column, factor
     "p_worse": ("P(worse) %", 100.0),
     "gain": ("gain", 100.0),
     "worst_decile": ("worst tenth", 100.0),
@@ -17,7 +17,7 @@ _WIDTH = 23
 
 
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """The lines of what `replay` found."""
+    """The lines for a result of `replay`."""
     yield (
         f"{found['searches']} searches of {found['budget']:g} full runs each; in mAP points on "
         "the test split; [95 % interval]"

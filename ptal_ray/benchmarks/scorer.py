@@ -1,4 +1,4 @@
-"""What a recommendation is worth on the test split: the only reader of the sealed file."""
+"""The values of recommendations on the test split; only this module reads the sealed file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def sealed_values(folder: Path, table: Table) -> Floats:
 
     Args:
         folder: of the table.
-        table: what was read of it.
+        table: the table, without test values.
 
     Raises:
         DataError: the file is missing, damaged or of another table.

@@ -1,4 +1,4 @@
-"""Times of a trial: a step, its operators, and what waits for the device."""
+"""Times of a trial: a step, its operators, and synchronisations with the device."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import torch
 from ptal_ray.training.trial import Trial
 
 MATRIX_PRODUCTS = ("mm", "conv", "attention", "gemm", "linear")
-WARM_EPOCHS = 3  # past those in which labels are made, and past a start that trains less
+WARM_EPOCHS = 3  # after the steps that compute labels, and after a start that trains fewer parts
 PROFILED_STEPS = 3
 
 
 def wait(device: torch.device) -> None:
-    """Waits for all that the device has been asked for."""
+    """Wait for all work of the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -39,13 +39,13 @@ def median_ms(call: Callable[[], object], repeats: int, device: torch.device) ->
 
 
 def warm(trial: Trial) -> None:
-    """Trains until a step does all that later ones do, and makes no labels."""
+    """Train until steps do the same work as all later ones and compute no labels."""
     for _ in range(WARM_EPOCHS * trial.batches.plan.steps_per_epoch):
         trial.train_step()
 
 
 def operators(trial: Trial) -> dict[str, Any]:
-    """Time by operator in a step, and the share of it spent in matrix products."""
+    """Time by operator in a step, and the fraction spent in matrix products."""
     device = trial.worker.device
     on_device = device.type == "cuda"
     activities = [torch.profiler.ProfilerActivity.CPU]
@@ -71,7 +71,7 @@ def operators(trial: Trial) -> dict[str, Any]:
 
 
 def synchronisations(trial: Trial) -> list[str] | None:
-    """Places, "file:line", at which a step waits for the device; None where there is no device."""
+    """Places, "file:line", at which a step waits for the device; None without a GPU."""
     if trial.worker.device.type != "cuda":
         return None
     wait(trial.worker.device)

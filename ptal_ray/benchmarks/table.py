@@ -22,16 +22,16 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """What trainings of C configurations on F folds with S seeds were worth at R report steps.
+    """The scores of trainings of C configurations on F folds with S seeds at R report steps.
 
     Args:
         name: of its folder.
         steps: (R,) optimiser steps of the reports.
         objective: (C, F, S, R, J) at each decode setting, the default first; fractions of mAP. A
-            training that diverged is worth 0 from there on. Configuration 0 is the defaults.
+            training that diverged has 0 from there on. Configuration 0 is the defaults.
         cross_fitted: (C, F, S, R) with decode settings chosen on the other half of the fold.
         seconds: (C, F, S, R) from the start of the training.
-        coordinates: (C, D) place of each configuration, about [0, 1] in each direction.
+        coordinates: (C, D) coordinates of each configuration, about [0, 1] in each dimension.
         eta, top, seeds: of the recorded space: `budget.eta`, `final.top`, `final.seeds`.
     """
 
@@ -74,7 +74,7 @@ def read_table(folder: Path) -> Table:
 
 
 def _searched(value: Any) -> bool:
-    return isinstance(value, dict)  # a domain; the others are fixed values
+    return isinstance(value, dict)  # a domain; other entries are fixed values
 
 
 def columns(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
@@ -82,10 +82,10 @@ def columns(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
 
     Args:
         path: the file.
-        keys: columns of whole numbers that it must have, beside those of values.
+        keys: required integer columns, besides those of values.
 
     Raises:
-        DataError: it is not there, no Parquet file, or a column is missing.
+        DataError: it is missing or not a Parquet file, or a column is missing.
     """
     try:
         table = pq.read_table(path)
@@ -112,10 +112,10 @@ def arranged(
     shape: tuple[int, ...],
     settings: int,
 ) -> dict[str, Floats]:
-    """The values of `columns` as arrays of `shape`; each place of it once in `index`.
+    """The values of `columns` as arrays of `shape`; `index` must have each position once.
 
     Raises:
-        DataError: a place is missing or there twice, or there are other numbers of settings.
+        DataError: a position is missing or occurs twice, or the number of settings is wrong.
     """
     place = np.stack(index, axis=1)
     inside = ((place >= 0) & (place < shape)).all()

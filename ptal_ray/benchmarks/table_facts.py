@@ -1,4 +1,4 @@
-"""What a recorded search is like: how far configurations differ, and how noisy one score is."""
+"""Statistics of a recorded search: differences of configurations, and noise of a score."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _LINES = {
 
 
 def facts(folder: Path) -> dict[str, Any]:
-    """The numbers of a table; the objective is that of the last step at the default setting.
+    """The statistics of a table; the objective is that of the last step at the default setting.
 
     Returns:
-        The keys of `_LINES`, fractions of mAP but `seconds`; "sizes": configurations, folds, seeds,
-        steps, settings; "rank_correlation": by report step, Spearman's over configurations with
-        the last step in the same cell, the mean of the cells.
+        The keys of `_LINES`, fractions of mAP except `seconds`; "sizes": configurations, folds,
+        seeds, steps, settings; "rank_correlation": by report step, Spearman's over configurations
+        with the last step in the same cell, the mean of the cells.
 
     Raises:
         DataError: the table is missing, unfinished, damaged or of another version.
@@ -61,7 +61,7 @@ def facts(folder: Path) -> dict[str, Any]:
 
 
 def fact_lines(name: str, found: Mapping[str, Any]) -> Iterator[str]:
-    """The numbers of a table as text."""
+    """The statistics of a table as text."""
     sizes = "{} configurations, {} folds, {} seeds, {} steps, {} decode settings"
     yield f"{name}: " + sizes.format(*found["sizes"])
     for key, line in _LINES.items():
@@ -73,7 +73,7 @@ def fact_lines(name: str, found: Mapping[str, Any]) -> Iterator[str]:
 def _rank_correlation(early: Floats, last: Floats) -> float:
     """Mean over the cells of Spearman's correlation over configurations; (C, F, S) each.
 
-    A cell in which all configurations are equal says nothing.
+    Cells in which all configurations are equal are ignored.
     """
     pairs = zip(early.reshape(len(early), -1).T, last.reshape(len(last), -1).T, strict=True)
     found = [stats.spearmanr(a, b).statistic for a, b in pairs if np.ptp(a) and np.ptp(b)]

@@ -26,7 +26,7 @@ from ptal_ray.training.trial import Trial
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """What `python -m ptal_ray.profile` measures for its flags, JSON-able.
+    """The measurements of `python -m ptal_ray.profile` for its flags, JSON-able.
 
     Raises:
         ConfigError: the target is unknown.
@@ -43,7 +43,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             from ptal_ray.benchmarks.desk import profile_desk
 
             return profile_desk(args.trials, args.concurrent, args.policy)
-        from ptal_ray.benchmarks.driver import profile_driver  # starts Ray, which no other does
+        from ptal_ray.benchmarks.driver import profile_driver  # only this one starts Ray
 
         return profile_driver(args.trials, args.concurrent, args.policy)
     if args.target not in names():
@@ -53,7 +53,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def profile_method(args: argparse.Namespace) -> dict[str, Any]:
-    """Times the parts of a training step, scoring and decoding of `args.target`."""
+    """Time the parts of a training step, scoring and decoding of `args.target`."""
     known = load(args.target).train_params()
     sizes = Sizes(
         dim=args.dim, classes=args.classes, points=args.points, snippets=args.snippets,
@@ -111,7 +111,7 @@ def _time_trial(trial: Trial, repeats: int) -> dict[str, Any]:
 
 
 def profile_evaluation(repeats: int) -> dict[str, Any]:
-    """Times detection mAP at the sizes of ActivityNet 1.3 and THUMOS14, on one thread."""
+    """Time detection mAP at the sizes of ActivityNet 1.3 and THUMOS14, on one thread."""
     cases = {"anet-like": workloads.anet_like(0), "thumos-like": workloads.thumos_like(0)}
     cpu = torch.device("cpu")
     return {
@@ -123,7 +123,7 @@ def profile_evaluation(repeats: int) -> dict[str, Any]:
 
 
 def profile_suppression(repeats: int) -> dict[str, Any]:
-    """Times soft suppression of 2,000 segments in each of 20 classes, on one thread."""
+    """Time soft suppression of 2,000 segments in each of 20 classes, on one thread."""
     segments = workloads.crowded(0)
     kept = partial(
         batched_nms, segments, tiou=0.1, sigma=0.5, min_score=1e-3, soft=True, multiclass=True,
@@ -139,7 +139,7 @@ def profile_suppression(repeats: int) -> dict[str, Any]:
 
 
 def profile_tracking(args: argparse.Namespace) -> dict[str, Any]:
-    """Runs and metrics a second that trackers write to `args.uri`, or to a new SQLite file."""
+    """Runs and metrics per second of trackers that write to `args.uri`, or to a new SQLite file."""
     from ptal_ray.benchmarks.tracking_rates import Load, measure
 
     load = Load(
@@ -164,7 +164,7 @@ def _pair(text: str) -> tuple[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """What `measure` found, a line a number."""
+    """A result of `measure`, one number per line."""
     lines = [
         f"{name:28s} {times['median']:10.2f} ms   ({times['min']:.2f} to {times['max']:.2f})"
         for name, times in result["ms"].items()

@@ -1,7 +1,7 @@
-"""How many runs and metrics a second the tracker writes to a tracking server.
+"""Measures the runs and metrics per second that trackers write to a tracking server.
 
-Each writer is a process with a tracker and a study of its own, so nothing is left out: events are
-read from a log, become runs and go to the server, and the position in the log is saved.
+Each writer is a process with its own tracker and study. All steps are included: events are read
+from a log, translated to runs and sent to the server, and the position in the log is saved.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ PATIENCE_S = 1800.0  # of a writer
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What one writer writes.
+    """The load of one writer.
 
     Args:
-        runs: trials, a run each.
-        reports: of each trial.
-        metrics: of each report; two of them are its objective and its seconds.
-        one_by_one: every event is a round of its own, as in a study whose reports come slowly;
-            otherwise all that a log holds is written at once, as after an outage.
+        runs: number of trials; each is a run.
+        reports: number per trial.
+        metrics: number per report, including its objective and its seconds.
+        one_by_one: whether every event is a separate round, as in a study with slow reports;
+            otherwise the whole log is written at once, as after an outage.
     """
 
     runs: int = 40
@@ -45,18 +45,18 @@ class Load:
 
 
 def measure(uri: str, load: Load, writers: int, repeats: int) -> list[dict[str, float]]:
-    """Runs and metrics a second of `writers` processes together, from the first byte of their logs
-    to the last answer of the server (connecting is not in it), and the processor time of a writer
-    for each run, which other work on the machine does not change much.
+    """Runs and metrics per second of `writers` processes together, from the first byte of their
+    logs to the last answer of the server (without the time to connect), and the processor time of a
+    writer per run, which depends little on other work on the machine.
 
     Args:
         uri: tracking URI.
         load: of each writer.
-        writers: processes.
-        repeats: measurements, each on new studies.
+        writers: number of processes.
+        repeats: number of measurements, each on new studies.
 
     Raises:
-        TrackingError: the server does not answer, or something was not written.
+        TrackingError: the server does not answer, or not everything was written.
     """
     with tempfile.TemporaryDirectory() as folder:
         processes = [_started(uri, Path(folder) / str(k), load) for k in range(writers)]
@@ -68,7 +68,7 @@ def measure(uri: str, load: Load, writers: int, repeats: int) -> list[dict[str, 
             raise
         finally:
             for process in processes:
-                process.communicate()  # the end of its input ends it
+                process.communicate()  # it ends at the end of its input
 
 
 def _once(processes: list[subprocess.Popen[str]], load: Load) -> dict[str, float]:
@@ -95,19 +95,19 @@ def _once(processes: list[subprocess.Popen[str]], load: Load) -> dict[str, float
 def _started(uri: str, folder: Path, load: Load) -> subprocess.Popen[str]:
     folder.mkdir()
     command = [sys.executable, "-m", __name__, *(str(int(v)) for v in vars(load).values())]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": uri}  # others can read a command line
+    environment = os.environ | {"MLFLOW_TRACKING_URI": uri}  # other users can read command lines
     return subprocess.Popen(
         command, env=environment, cwd=folder, text=True, encoding="utf-8",
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C in a terminal is for this process alone
+        start_new_session=True,  # only this process handles Ctrl-C
     )  # fmt: skip
 
 
 def _line(process: subprocess.Popen[str]) -> str:
-    """The next line that a writer prints.
+    """The next line of a writer's output.
 
     Raises:
-        TrackingError: it ended instead.
+        TrackingError: the writer has ended.
     """
     assert process.stdout
     line = process.stdout.readline()
@@ -117,7 +117,7 @@ def _line(process: subprocess.Popen[str]) -> str:
 
 
 def events(load: Load, name: str) -> Iterator[Event]:
-    """A study of `load.runs` trials; its values are made up."""
+    """The events of a study of `load.runs` trials with artificial values."""
     yield StudyStart(
         study=name, method="none", dataset="rates", features="none",
         note="Made up, for timing only.", space={"budget": {"max_steps": load.reports}},
@@ -137,7 +137,7 @@ def events(load: Load, name: str) -> Iterator[Event]:
 
 
 def write(load: Load, folder: Path) -> None:
-    """One study: says that it is connected, waits for a line, writes, says how that went."""
+    """Write one study: print that it is connected, wait for a line, write, print the result."""
     folder.mkdir()
     name = f"rates-{os.getpid()}-{time.time()}"
     lines = (dumps(event.line()) + "\n" for event in events(load, name))
@@ -154,10 +154,10 @@ def write(load: Load, folder: Path) -> None:
 
 
 def main() -> None:
-    """A writer: one study after the other, until its input ends."""
+    """The loop of a writer: one study after the other, until its input ends."""
     runs, reports, metrics, one_by_one = map(int, sys.argv[1:])
     if one_by_one:
-        mlflow_tracker.ROUND_BYTES = 1  # a round takes one line at least
+        mlflow_tracker.ROUND_BYTES = 1  # a round has at least one line
     load = Load(runs=runs, reports=reports, metrics=metrics)
     for number in itertools.count():
         folder = Path.cwd() / str(number)

@@ -1,4 +1,4 @@
-"""A trial to take times of: a method with its own parameters on random features."""
+"""A trial for timings: a method with its own parameters on random features."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ptal_ray.methods.method import TrainParams, load, with_values
 from ptal_ray.space.domain import Scalar
 from ptal_ray.training.config import TrialConfig
 
-LONGEST_T = 2304  # of videos that a method would take whole
+LONGEST_T = 2304  # for methods that use whole videos
 MANY_STEPS = 10**6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How large the data are.
+    """The sizes of the data.
 
     Args:
         dim: D.
         classes: C.
-        points: instances and points of a video.
-        snippets: T of every video; 0 for the longest that the method trains on.
+        points: instances and points per video.
+        snippets: T of every video; 0 for the longest in training of the method.
         batch: videos per batch; 0 for the method's own.
     """
 
@@ -44,10 +44,10 @@ def workload(
     precision: str = "fp32",
     train: Mapping[str, Scalar] | None = None,
 ) -> TrialConfig:
-    """A trial of a method in which no label is due after the first epoch.
+    """A trial of a method that computes no labels after the first epoch.
 
     Args:
-        folder: gets the store, and keeps earlier stages for other trials there.
+        folder: for the store and the earlier stages.
         name: of the method.
         sizes: of the data.
         precision: "fp32" or "bf16".
@@ -58,7 +58,7 @@ def workload(
     if sizes.batch:
         values["batch_size"] = sizes.batch
     if method.stage is not None:
-        values[method.stage.steps] = 1  # what is timed comes after it
+        values[method.stage.steps] = 1  # the timed steps come after it
     values |= train or {}
     hp = with_values(method.train_params, values)
     path = folder / f"store-{name}"

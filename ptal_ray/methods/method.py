@@ -1,4 +1,4 @@
-"""What a method is: a bundle of plain functions and two parameter classes."""
+"""The interface of a method: plain functions and two parameter classes."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ def param(
     file: bool = False,
     fixed: str = "",
 ) -> Any:
-    """A documented hyperparameter of a params class.
+    """A documented hyperparameter of a parameter class.
 
     Args:
-        default: the paper's value, or ours where it gives none.
+        default: the paper's value, or ours if it states none.
         doc: one line with the unit and the paper's symbol.
         source: P (stated in the paper), C (its code), BSN, ... or PROPOSED (ours).
         allowed: for a number (low, high), both included; for a string or bool, the choices.
-        since: the first of the method's stages of training that sees it, counted from 0; trials
-            that differ in it share the stages before, see `seen_by`.
-        file: whether its value is the path of a file, whose content decides, not its name.
-        fixed: why no search can vary it; empty where one can.
+        since: the first training stage of the method that reads it, counted from 0; trials that
+            differ only in it share the earlier stages, see `seen_by`.
+        file: whether its value is the path of a file, of which the content matters, not the name.
+        fixed: why no search can vary it; empty if a search can.
     """
     metadata = {"doc": doc, "source": source, "allowed": allowed, "since": since, "file": file}
     return field(default=default, metadata=metadata | {"fixed": fixed})
 
 
 class Labelled(NamedTuple):
-    """Which training videos are annotated for a method.
+    """The selection of the annotated training videos of a method.
 
     Args:
-        fraction: share of them.
+        fraction: the annotated fraction.
         seed: of the draw.
     """
 
@@ -61,9 +61,9 @@ class Labelled(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainParams:
-    """Train-time parameters every method has; a change of one needs re-training.
+    """Train-time parameters of every method; changing one requires training again.
 
-    A method's own class adds its parameters and may restate a default.
+    The class of a method adds its parameters and may change defaults.
     """
 
     lr: float = param(1e-4, doc="Adam learning rate", source="P", allowed=(1e-6, 1.0))
@@ -129,15 +129,15 @@ class TrainParams:
     )
 
     def labelled(self) -> Labelled | None:
-        """Which training videos are annotated; None for a method that points supervise."""
+        """The annotated training videos; None for point supervision."""
         return None
 
     def texts(self) -> str:
-        """The text encoder whose class embeddings the network is built with; empty for none."""
+        """The text encoder of the class embeddings in the network; empty for none."""
         return ""
 
     def remark(self) -> str:
-        """What every table must say of a run with these parameters; empty for nothing."""
+        """The note that every table must have for a run with these parameters; empty for none."""
         return ""
 
 
@@ -152,12 +152,12 @@ Params = TypeVar("Params", bound=TrainParams | DecodeParams)
 
 
 def with_values(kind: type[Params], values: Mapping[str, Any]) -> Params:
-    """Parameters of a class, from values that a search space or `asdict` has checked."""
+    """Parameters of a class, from checked values of a search space or of `asdict`."""
     return kind(**values)
 
 
 def seen_by(hp: Params, stage: int) -> Params:
-    """Parameters as a stage sees them: those of later stages have their defaults.
+    """Parameters for a stage: those of later stages have their defaults.
 
     Args:
         hp: of the whole training.
@@ -170,13 +170,13 @@ def seen_by(hp: Params, stage: int) -> Params:
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
-    """What a trained stage leaves.
+    """The result of a trained stage.
 
     Args:
-        scores: of each training video of the trial that asks, in the order of its split; empty
-            where the stage is not scored. Where it has `rules`, the columns of the `Segments` that
-            were predicted of each video without annotations.
-        weights: parameters of the module by name; empty where they are not kept.
+        scores: of each training video of the next trial, in the order of its split; empty if the
+            stage is not scored. If it has `rules`: the columns of the predicted `Segments` of each
+            video without annotations.
+        weights: parameters of the module by name; empty if they are not stored.
     """
 
     scores: list[Scores]
@@ -185,16 +185,16 @@ class StageResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(Generic[TrainT]):
-    """A training before a method's own, shared by all trials that agree in what it depends on.
+    """A training before that of a method, shared by all trials with the same inputs of it.
 
     Args:
         method: its name for `load`.
-        params: hp -> its train parameters, all that it sees of hp.
-        steps: the train parameter that says its optimiser steps; with 0 there is no such stage.
-        scored: whether it scores the training videos of the trial that follows.
-        rules: of a scored stage, hp -> decode parameters: its scores become predictions, once for
-            all trials that agree in them. None where the trial that follows takes the scores.
-        starts: whether that trial starts with its weights, those that its module has.
+        params: hp -> its train parameters, the only part of hp that it reads.
+        steps: the train parameter with its optimiser steps; with 0 the stage is skipped.
+        scored: whether it scores the training videos of the next trial.
+        rules: for a scored stage, hp -> decode parameters: its scores are decoded once for all
+            trials with the same ones. None if the next trial uses the scores.
+        starts: whether the next trial starts with its weights, for parameters with the same names.
     """
 
     method: str
@@ -207,13 +207,13 @@ class Stage(Generic[TrainT]):
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What the labels of a training split are made from.
+    """The inputs of the labels of a training split.
 
     Args:
         split: the training videos.
-        stage: what the stage before left; None where there was none.
-        truth: gives the annotations, by id, of those videos that are annotated for the method: of
-            all, or, of a semi-supervised one, of those in `labelled`. Reads them when called.
+        stage: the result of the earlier stage; None without one.
+        truth: returns the annotations, by id, of the annotated videos: of all, or for a
+            semi-supervised method of those in `labelled`. Reads them when called.
         labelled: ids of the annotated videos.
     """
 
@@ -228,10 +228,10 @@ class Method(Generic[TrainT, DecodeT]):
     """A method as plain functions; `hp` is an instance of `train_params`.
 
     Args:
-        name: what `load` takes.
-        supervision: "point"; "full", trained on the labelled videos alone; or "semi", on all
-            videos with the annotations of the labelled ones. The parameters of the last two say
-            which these are, see `TrainParams.labelled`.
+        name: the name for `load`.
+        supervision: "point"; "full", trained only on the labelled videos; or "semi", trained on all
+            videos with the annotations of the labelled ones. For the last two the parameters
+            determine these videos, see `TrainParams.labelled`.
         train_params, decode_params: the parameter classes.
         build: (store, hp) -> module. Reads `store.info` and class embeddings, never annotations.
             Called under a seeded generator.
@@ -239,31 +239,31 @@ class Method(Generic[TrainT, DecodeT]):
         scores: (model, batch, hp, grids) -> one Scores per video; no gradient, padding removed;
             `grids[i]` is the grid of video i. Batches at evaluation are never cropped.
         decode: (scores, grid, duration_s, decode_hp) -> Segments, sorted by score descending,
-            inside [0, duration_s]. Sees no model and no train parameters.
+            inside [0, duration_s]. Has no access to the model and train parameters.
         refresh: (model, batch, hp) -> Pseudo, or None for a method without pseudo-labels. The
             batch is uncropped. Every tensor is (B, ...); its
             trailing shape depends only on P, Q and C.
         label_segments: (pseudo, batch) -> for each video a (K, 3) array of the action
-            instances its pseudo-labels state: first snippet, last snippet, class. To judge labels
-            by; training does not use it. None where the method has no pseudo-labels. `batch` is
-            None for labels that `labels` made.
+            instances of its pseudo-labels: first snippet, last snippet, class. For the evaluation
+            of labels; training does not use it. None if the method has no pseudo-labels. `batch`
+            is None for labels that `labels` made.
         stage: the training before this one, or None.
-        labels: (known, hp) -> Pseudo of every row of the split, made once before training: from
-            annotations, or from what the stage left. None for a method without such labels.
-        bank: (known, hp) -> tensors of any shape, made once before training, that every step sees
-            whole. None for none.
-        check: (store, hp) -> None, or a ConfigError or DataError where the method cannot train on
-            that dataset with these parameters. Reads descriptions and files that parameters name,
-            never annotations; loads no model, so that it is asked of many configurations before
-            a search. `build` asks it too. None where any will do.
-        network: (model, features, mask, hp) -> named tensors with a row a video, all of what
-            `scores` keeps that the network makes, by operations that `torch.export` knows. None
-            where scores depend on which candidates a video has.
+        labels: (known, hp) -> Pseudo of every row of the split, made once before training from
+            annotations or from the result of the stage. None for a method without such labels.
+        bank: (known, hp) -> tensors of any shape, made once before training and given to every
+            step. None for none.
+        check: (store, hp) -> None, or a ConfigError or DataError if the method cannot train on that
+            dataset with these parameters. Reads descriptions and files in parameters, never
+            annotations, and loads no model, because it is called for many configurations before a
+            search. `build` calls it too. None if there is nothing to check.
+        network: (model, features, mask, hp) -> named tensors with a row per video: all network
+            outputs in `scores`, computed with operations that `torch.export` supports. None if
+            scores depend on the candidates of a video.
         network_lengths: hp -> (least, step), the lengths T that `network` is exported for: least,
-            least + step, ...; with step 0 the least alone. None for any.
-        rules: values of a search space for data of one's own that follow from the data.
-        groups: (labels, hp) -> rows of the split, one array for each kind of video that every
-            batch holds `batch_size` of; the last one counts for epochs. None for all rows.
+            least + step, ...; with step 0 only the least. None for any.
+        rules: rules that compute values of a search space from the user's own data.
+        groups: (labels, hp) -> rows of the split, one array per kind of video; every batch has
+            `batch_size` of each kind, and the last one counts for epochs. None for all rows.
     """
 
     name: str
@@ -286,13 +286,13 @@ class Method(Generic[TrainT, DecodeT]):
     rules: tuple[Rule, ...] = ()
 
 
-AnyMethod: TypeAlias = Method[TrainParams, DecodeParams]  # what parts that know no method see
+AnyMethod: TypeAlias = Method[TrainParams, DecodeParams]  # for code that is the same for all
 
 
 def names() -> tuple[str, ...]:
-    """Names of the methods that have a folder here, and of the variants in it.
+    """Names of the methods with a folder here, and of their variants.
 
-    `VARIANTS` of a folder names the modules whose METHOD users may search.
+    `VARIANTS` of a folder has the names of modules whose METHOD users may search.
     """
     folders = sorted(p.parent.name for p in Path(__file__).parent.glob("*/__init__.py"))
     variants = (
@@ -307,7 +307,7 @@ def load(name: str) -> AnyMethod:
     """The method in folder `name`, or in module "name.module" of a folder.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no such method.
     """
     folder = Path(__file__).parent.joinpath(*name.split("."))
     if not folder.with_suffix(".py").is_file() and not (folder / "__init__.py").is_file():

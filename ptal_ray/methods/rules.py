@@ -1,7 +1,7 @@
-"""Values of a search space that follow from the data: what a rule is, and those that many share.
+"""Rules that compute values of a search space from the data: their type, and shared rules.
 
-A rule is a pure function of the facts of a dataset and of the values known so far. It gives a value
-and says what it follows from, in the words that `--dry-run` prints.
+A rule is a pure function of the facts of a dataset and of the values known so far. It returns a
+value and its reason, as printed by `--dry-run`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 
 from ptal_ray.data.facts import Facts
 
-Values = Mapping[str, Any]  # "section.key" -> value; of a searched parameter one of its values
+Values = Mapping[str, Any]  # "section.key" -> value; for a searched parameter one of its values
 
 
 class Found(NamedTuple):
-    """What a rule gives.
+    """The result of a rule.
 
     Args:
-        value: of its key.
-        why: what it follows from, with its inputs.
+        value: the value.
+        why: the reason, with its inputs.
     """
 
     value: bool | int | float
@@ -30,7 +30,7 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One value that follows from the data.
+    """One value that is computed from the data.
 
     Args:
         key: "section.key" of a search space, or "section.key.default" of a searched parameter, for
@@ -44,26 +44,27 @@ class Rule:
 
 
 def power_of_two(value: float) -> int:
-    """The greatest power of two that is not above `value`, at least 1."""
+    """The largest power of two not above `value`, at least 1."""
     return int(2 ** math.floor(math.log2(max(value, 1))))
 
 
 def bounded(value: float, least: float, most: float) -> float:
-    """`value`, or the bound that it passes."""
+    """`value`, limited to the bounds."""
     return min(max(value, least), most)
 
 
 def selected(videos: int, fraction: float) -> int:
-    """Videos of the training split that select, as `data.splits.fold` counts them."""
+    """Number of selection videos of the training split, as in `data.splits.fold`."""
     return min(max(round(fraction * videos), 1), videos - 1) if videos > 1 else 0
 
 
 def fitted(facts: Facts, values: Values, every: bool = False) -> int:
-    """Videos that a trial trains on: those that do not select, and of these the annotated share.
+    """Number of training videos of a trial: without the selection fold, and only the annotated
+    ones.
 
     Args:
         facts, values: of the dataset and the search space.
-        every: those without annotations too, of a training that needs none.
+        every: whether to count videos without annotations too.
     """
     rest = facts.videos - selected(facts.videos, float(values["selection.val_fraction"]))
     share = 1.0 if every else float(values.get("train.labelled_fraction", 1.0))
@@ -71,11 +72,11 @@ def fitted(facts: Facts, values: Values, every: bool = False) -> int:
 
 
 def length_t(facts: Facts, values: Values, whole: bool = False) -> int:
-    """Snippets of a long video as training sees it: resampled, or cropped.
+    """Snippets of a long video in training: resampled, or cropped.
 
     Args:
         facts, values: of the dataset and the search space.
-        whole: of a training that does not crop.
+        whole: whether training does not crop.
     """
     if resampled := int(values["train.resample_to"]):
         return resampled
@@ -85,11 +86,11 @@ def length_t(facts: Facts, values: Values, whole: bool = False) -> int:
 def resampling(to: int) -> Rule:
     """Videos with few, long actions are resampled; others keep their length.
 
-    With at most three actions a video, as on ActivityNet, an action takes much of its video, so
-    that a coarse grid loses nothing and batches are not mostly padding.
+    With at most three actions per video, as on ActivityNet, an action covers much of its video, so
+    a coarse grid loses nothing and batches are not mostly padding.
 
     Args:
-        to: most snippets after it.
+        to: maximal number of snippets afterwards.
     """
 
     def find(facts: Facts, values: Values) -> Found:
@@ -108,11 +109,11 @@ def batch(
     """Videos of a batch: a power of two that the training videos and memory allow.
 
     Args:
-        most: videos; twice as many from 1,000 training videos on, where passes are long.
-        snippets: that a batch of long videos may hold, which bounds memory.
-        share: so many batches in a pass, at least, where there are enough videos.
-        key: what it sets.
-        whole: whether that training does not crop.
+        most: videos; twice as many from 1,000 training videos on, because epochs are long.
+        snippets: maximal number in a batch of long videos, to limit memory.
+        share: minimal number of batches per epoch, if there are enough videos.
+        key: the key to set.
+        whole: whether this training does not crop.
     """
 
     def find(facts: Facts, values: Values) -> Found:
@@ -134,11 +135,11 @@ def steps(
 
     Args:
         epochs: passes.
-        least: steps, as a model that starts from nothing needs some on the smallest data too.
-        most: steps, as no published recipe takes more however large its data are.
-        size: the key that says the videos of a batch.
-        key: what it sets.
-        every: whether videos without annotations count in a pass.
+        least: steps; a model needs some even on the smallest data.
+        most: steps; no published recipe has more, even for large data.
+        size: the key of the batch size.
+        key: the key to set.
+        every: whether videos without annotations count in an epoch.
     """
 
     def find(facts: Facts, values: Values) -> Found:
@@ -151,13 +152,13 @@ def steps(
 
 
 def width(key: str, least: int, most: int, most_cpu: int, share: int = 1) -> Rule:
-    """Channels: a power of two near the numbers of a snippet.
+    """Channels: a power of two near the number of features of a snippet.
 
     Args:
-        key: what it sets.
+        key: the key to set.
         least: channels, a power of two.
-        most, most_cpu: channels on a GPU and without one, where time grows with their square.
-        share: a channel for so many numbers.
+        most, most_cpu: channels with and without a GPU; time grows with their square.
+        share: number of features per channel.
     """
 
     def find(facts: Facts, values: Values) -> Found:
@@ -174,9 +175,9 @@ def part(key: str, of: str, share: float, least: int, most: int) -> Rule:
     """Channels in proportion to others.
 
     Args:
-        key: what it sets.
+        key: the key to set.
         of: the key of the others.
-        share: channels for each of them.
+        share: channels per channel of the others.
         least, most: bounds.
     """
 
@@ -188,7 +189,7 @@ def part(key: str, of: str, share: float, least: int, most: int) -> Rule:
 
 
 def by_device(key: str, cpu: int, gpu: int) -> Rule:
-    """A size that costs time alone: smaller without a GPU."""
+    """A size that only affects time: smaller without a GPU."""
 
     def find(facts: Facts, values: Values) -> Found:
         return Found(gpu if facts.gpu else cpu, f"{cpu} on a CPU, {gpu} on a GPU")
@@ -197,7 +198,7 @@ def by_device(key: str, cpu: int, gpu: int) -> Rule:
 
 
 def window(least: int, most: int) -> Rule:
-    """Positions that attention spans: an odd number, a twentieth of a video.
+    """Number of positions of an attention window: odd, a twentieth of a video.
 
     Args:
         least, most: bounds, odd.
@@ -215,11 +216,11 @@ def window(least: int, most: int) -> Rule:
 def learning_rate(
     product: float, *, key: str = "train.lr.default", size: str = "budget.max_steps"
 ) -> Rule:
-    """A learning rate by which rate times steps is what was published: fewer steps, larger ones.
+    """A learning rate such that rate times steps equals the published product.
 
     Args:
         product: rate times steps.
-        key: what it sets.
+        key: the key to set.
         size: the key of the steps.
     """
 

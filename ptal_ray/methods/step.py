@@ -1,4 +1,4 @@
-"""What a method sees of one training step: its batch, and its share of the step."""
+"""The inputs of a method in one training step: its batch and the step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-# Named tensors, each (B, ...): the labels a refresh made, one row a video.
+# Named tensors, each (B, ...): the labels of a refresh, one row per video.
 Pseudo = dict[str, Tensor]
 
 
@@ -22,15 +22,15 @@ class Batch:
         ids: B video ids.
         features: (B, T, D) float32.
         mask: (B, T) bool, True on real snippets.
-        point_t: (B, P) int64, snippet of each annotated point, ascending, one entry a snippet;
+        point_t: (B, P) int64, snippet of each annotated point, ascending, one entry per snippet;
             -1 pads. Inside the crop.
         point_label: (B, P, C) float32 multi-hot classes of that snippet's points.
         pair_t, pair_class: (B, Q) int64, the same points as one entry per snippet and class,
             ascending; -1 pads, and marks those outside the crop.
-        most_pairs: entries of the video of the batch that has most, a number on the host.
-        crop_t: (B,) int64, first snippet of the crop in the whole video (0 where uncropped).
-        pseudo: the newest output of `Method.refresh` for these videos, or what `Method.labels`
-            made, in snippets of the WHOLE video; None where the method has neither.
+        most_pairs: the largest number of entries of a video in the batch, on the host.
+        crop_t: (B,) int64, first snippet of the crop in the whole video (0 if uncropped).
+        pseudo: the newest output of `Method.refresh` for these videos, or of `Method.labels`, in
+            snippets of the WHOLE video; None if the method has neither.
     """
 
     ids: tuple[str, ...]
@@ -52,20 +52,20 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One optimiser step as a loss sees it, the same on every worker of a trial.
+    """One optimiser step for a loss, the same on every worker of a trial.
 
-    A loss that takes its randomness from `rand` and its normalisers from `mean_over_workers`
-    has the same gradient for a global batch however many workers share it.
+    A loss that takes its randomness from `rand` and its normalisers from `mean_over_workers` has
+    the same gradient for a global batch with any number of workers.
 
     Args:
         index: optimiser steps done so far.
         epoch: passes over the training split done so far, fractional.
         generator: on the training device, in the same state on every worker.
-        rank, world_size: this worker among those of the trial; it holds rows
-            [rank * B, (rank + 1) * B) of the global batch.
+        rank, world_size: of this worker; it has the rows [rank * B, (rank + 1) * B) of the global
+            batch.
         split_pseudo: the newest pseudo-labels of the whole training split, each tensor (V, ...);
-            rows not refreshed yet are zero. None where the method has no labels.
-        bank: what `Method.bank` made, or None.
+            rows not refreshed yet are zero. None if the method has no labels.
+        bank: the result of `Method.bank`, or None.
     """
 
     index: int
@@ -83,9 +83,9 @@ class Step:
         return draw[self.rank * batch_size : (self.rank + 1) * batch_size]
 
     def kept(self, batch_size: int, *shape: int, drop: float) -> Tensor:
-        """(batch_size, *shape) bool, False with chance `drop` in steps of 2^-16: 16 bits each.
+        """(batch_size, *shape) bool, False with probability `drop`, in multiples of 2^-16.
 
-        This worker's rows of one global draw, as `rand`, for half its cost.
+        This worker's rows of one global draw, as `rand`, in half its time.
         """
         total = batch_size * self.world_size * math.prod(shape)
         bits = torch.empty(-(-total // 4), dtype=torch.int64, device=self.generator.device)
@@ -109,7 +109,7 @@ class Step:
     def every_row(self, value: Tensor) -> Tensor:
         """(B, ...) of this worker -> the rows of the global batch, with their gradients.
 
-        A term that every worker computes of all rows has the gradient of that term once.
+        If every worker computes a term from all rows, its gradient counts once.
         """
         if self.world_size == 1:
             return value
@@ -118,7 +118,7 @@ class Step:
 
 
 class _Gathered(torch.autograd.Function):
-    """The rows of all workers; the gradient of a row is the sum of what all workers have."""
+    """The rows of all workers; the gradient of a row is the sum over all workers."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, rank: int, world_size: int) -> Tensor:

@@ -2,8 +2,8 @@
 
 A cell (i, j), i <= j, is the segment from the left edge of snippet i to the right edge of snippet
 j. N points are sampled in it and its surroundings, each the mean of a few linear interpolations.
-The samples of all cells are one linear map of the T snippets; it is kept as its non-zero weights,
-about three for each sample of a cell, and never as the T x N T T matrix it stands for.
+The samples of all cells are a linear map of the T snippets. It is stored as its non-zero weights,
+about three for each sample of a cell, not as a T x N T T matrix.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-BLOCK = 256  # columns mixed at once on a CPU: a block of the table stays in its cache
+BLOCK = 256  # columns processed at once on a CPU, so that a block of the table stays in its cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,8 @@ class SampleWeights:
 
     Args:
         start, end: (K,) int64, the cells i <= j, row by row.
-        cell: (M,) int64, which of the K cells.
-        sample: (M,) int64, which of its N samples.
+        cell: (M,) int64, number of the cell.
+        sample: (M,) int64, number of the sample in the cell.
         snippet: (M,) int64.
         weight: (M,) float64.
     """
@@ -43,7 +43,7 @@ class SampleWeights:
 
 
 def cells(length: int, longest: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(K,) first and last snippets of the cells of at most `longest` snippets (0: of any)."""
+    """(K,) first and last snippets of the cells of at most `longest` snippets (0: no limit)."""
     start, end = np.triu_indices(length)
     fits = end - start < (longest or length)
     return start[fits], end[fits]
@@ -51,7 +51,7 @@ def cells(length: int, longest: int = 0) -> tuple[NDArray[np.int64], NDArray[np.
 
 @lru_cache(maxsize=8)
 def cells_on(device: torch.device, length: int, longest: int = 0) -> tuple[Tensor, Tensor]:
-    """As `cells`, kept on a device."""
+    """As `cells`, cached on a device."""
     first, last = (torch.from_numpy(edge).to(device) for edge in cells(length, longest))
     return first, last
 
@@ -59,18 +59,18 @@ def cells_on(device: torch.device, length: int, longest: int = 0) -> tuple[Tenso
 def sample_weights(
     length: int, num_sample: int, per_bin: int, ratio: float, longest: int = 0
 ) -> SampleWeights:
-    """What each sample of each cell takes of each snippet.
+    """The weight of each snippet in each sample of each cell.
 
-    The samples of a cell with S = j + 1 - i spread evenly over [i - ratio (S + 1),
-    j + 1 + ratio (S + 1)]; snippet t lies at t. What falls outside [0, T) is lost, but all of
-    (-1, 0) counts as snippet 0, as the released code truncates towards 0.
+    The samples of a cell with S = j + 1 - i spread evenly over [i - ratio (S + 1), j + 1 + ratio (S
+    + 1)]; snippet t is at t. Positions outside [0, T) are ignored, except (-1, 0), which counts as
+    snippet 0, because the released code truncates towards 0.
 
     Args:
         length: T.
         num_sample: N.
-        per_bin: interpolations a sample is the mean of.
+        per_bin: number of interpolations that a sample averages.
         ratio: context on either side / length of the segment.
-        longest: most snippets of a cell; 0 for any.
+        longest: maximal snippets of a cell; 0 for no limit.
 
     Source: BMN code; golden bmn masks.
     """
@@ -101,7 +101,7 @@ def sample_weights(
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
-    """A sparse matrix by rows: where each row begins, the columns and the weights."""
+    """A sparse matrix by rows: the start of each row, the columns and the weights."""
 
     begin: Tensor
     column: Tensor
@@ -146,7 +146,7 @@ def _both_ways(
 
 
 class _Mix(torch.autograd.Function):
-    """The product of a constant sparse matrix with a table; backward is that of its transpose."""
+    """The product of a constant sparse matrix with a table; backward uses the transpose."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, ahead: _Rows, back: _Rows) -> Tensor:
@@ -162,10 +162,10 @@ class _Mix(torch.autograd.Function):
 class BoundaryMatching(nn.Module):
     """Samples of every cell and a convolution over them: all of BMN's branch before its ReLU.
 
-    Both are linear, so the channels are contracted first: with N weights (C, O), N T rows a video
-    instead of N K, of which every cell then sums about 3 N. At T = 100 with C = 256, O = 512 and
-    N = 32 that is 0.4 + 0.25 instead of 21 billion products a video; the floor of the layer is the
-    memory traffic of the sums.
+    Both are linear, so the channels are contracted first: with N weights (C, O), there are N T rows
+    per video instead of N K, and every cell then sums about 3 N of them. At T = 100 with C = 256, O
+    = 512 and N = 32 that is 0.4 + 0.25 instead of 21 billion products per video. The lower bound of
+    the layer is the memory traffic of the sums.
 
     Args:
         inputs: C.
@@ -180,7 +180,7 @@ class BoundaryMatching(nn.Module):
     ) -> None:
         super().__init__()
         self.sampling = (num_sample, per_bin, ratio, longest)
-        bound = (inputs * num_sample) ** -0.5  # as torch's convolutions start
+        bound = (inputs * num_sample) ** -0.5  # initialised like torch's convolutions
         self.weight = nn.Parameter(torch.empty(num_sample, inputs, outputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
 

@@ -1,4 +1,4 @@
-"""Compiled functions over arrays, for the algorithms that walk along a sequence."""
+"""Compiled functions over arrays, for algorithms with loops over a sequence."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Function = TypeVar("Function", bound=Callable[..., object])
 def jit(function: Function) -> Function:
     """`function` compiled by Numba at its first call; it releases the GIL.
 
-    It is kept on disk, in $NUMBA_CACHE_DIR, beside the source or in the user's cache directory. A
-    process that can write none of these compiles for itself alone.
+    It is cached on disk, in $NUMBA_CACHE_DIR, beside the source or in the user's cache directory. A
+    process that cannot write to any of these compiles only for itself.
     """
     if os.path.expanduser("~") == "~" and "NUMBA_CACHE_DIR" not in os.environ:
-        return _compiled(function, cache=False)  # Numba would make a folder named ~ here
+        return _compiled(function, cache=False)  # else Numba would create a folder named ~
     try:
         return _compiled(function, cache=True)
-    except RuntimeError:  # no place for it
+    except RuntimeError:  # no writable folder
         return _compiled(function, cache=False)
 
 

@@ -1,8 +1,9 @@
-"""Detection mAP as the ActivityNet evaluation defines it, vectorised.
+"""Detection mAP as defined by the ActivityNet evaluation, vectorised.
 
-Matching is greedy: predictions in order of score each take the free ground truth they overlap
-most. All ground truths thus prefer the better-scored prediction, so the greedy result is the only
-stable matching and deferred acceptance (Gale and Shapley) finds it in a few parallel rounds.
+Matching is greedy: in order of score, each prediction takes the free ground truth that it overlaps
+most. All ground truths thus prefer the prediction with the higher score, so the greedy result is
+the only stable matching, and deferred acceptance (Gale and Shapley) finds it in a few parallel
+rounds.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ptal_ray.ops.segments import official_tiou
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Overlap = Callable[[Any, Any, Any, Any], Floats]
-_PAIRS = 4_000_000  # prediction-truth pairs held at a time; bounds memory
+_PAIRS = 4_000_000  # prediction-truth pairs in memory at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +30,8 @@ class MapResult:
 
     Args:
         tiou: the K thresholds.
-        per_class: (C, K); NaN for classes that the ground truth lacks.
-        per_tiou: (K,) mean over the classes that the ground truth has.
+        per_class: (C, K); NaN for classes without ground truth.
+        per_tiou: (K,) mean over the classes with ground truth.
     """
 
     tiou: tuple[float, ...]
@@ -69,19 +70,19 @@ def detection_map(
     """Mean average precision over classes at each threshold.
 
     Predictions in videos without ground truth are false positives. Equal scores keep their input
-    order (videos in the order of the mapping); scores that are NaN rank first, as in the official
-    code. An overlap equal to a threshold matches, and so does one that is NaN: a prediction
-    takes ground truths of such overlaps before all others. Of equal overlaps the later one in the
-    input is taken first; of those that are NaN, the one that numpy's argsort puts last.
+    order (videos in the order of the mapping); NaN scores rank first, as in the official code. An
+    overlap equal to a threshold matches, and so does a NaN overlap: a prediction takes ground
+    truths with NaN overlaps before all others. Of equal overlaps the later one in the input is
+    taken first; of NaN overlaps the one that numpy's argsort puts last.
 
     Args:
-        truth: instances by video; every video of the evaluated subset.
+        truth: instances by video, for every video of the evaluated subset.
         predictions: scored detections by video.
         num_classes: C; labels are below it.
         tiou: K thresholds.
         overlap: of predictions (start, end) with instances (start, end), element by element.
-        normalized: mAP_N, which has the precision that each class would have with as many
-            instances as the classes have on average.
+        normalized: whether to compute mAP_N, which uses the precision that each class would have
+            with the average number of instances per class.
 
     Source: shared conventions section 3; ActivityNet evaluation code; Alwassel et al. 2018
         (DETAD), section 3.3, for mAP_N.
@@ -116,7 +117,7 @@ def flatten(segments: Mapping[str, Segments], videos: Mapping[str, int], classes
     Args:
         segments: of each video, by id.
         videos: row of each id.
-        classes: their number; a group is a class of a video, `row * classes + label`.
+        classes: number of classes; a group is a class of a video, `row * classes + label`.
     """
     parts = list(segments.values())
     counts = [len(p) for p in parts]
@@ -165,7 +166,7 @@ def _match(real: Flat, found: Flat, thresholds: Floats, overlap: Overlap) -> tup
 
 
 def _chunks(rows: Ints, group: Ints, candidates: Ints) -> list[Ints]:
-    """Cuts `rows`, sorted by group, between groups, after about _PAIRS candidates each.
+    """Split `rows`, sorted by group, between groups, after about _PAIRS candidates each.
 
     Matches in different groups do not interact, so a chunk can be matched alone.
     """
@@ -216,14 +217,14 @@ def _match_rows(
 
 
 def _tie_order(overlap: Floats, truth: Ints, size: Ints) -> Ints:
-    """Which of equal overlaps a prediction prefers: lower first, the later ground truth.
+    """Preference of a prediction among equal overlaps; lower is preferred, the later ground truth.
 
-    For several overlaps that are NaN the official code has the order of numpy's argsort reversed,
-    which differs from that among more than 16 ground truths.
+    For several NaN overlaps the official code has the reversed order of numpy's argsort, which
+    differs from this for more than 16 ground truths.
 
     Args:
         overlap, truth: the candidates of all predictions end to end.
-        size: how many each prediction has, at least one.
+        size: number of candidates of each prediction, at least one.
     """
     tie = -truth
     undefined = np.isnan(overlap)
@@ -242,13 +243,13 @@ def _deferred_acceptance(
     """Which seekers end up with a ground truth.
 
     Args:
-        truth: (M,) ground truths, the wishes of all seekers end to end.
-        pointer, stop: (E,) where in `truth` each seeker's wishes begin and end.
+        truth: (M,) ground truths, the preferences of all seekers, concatenated.
+        pointer, stop: (E,) start and end of each seeker's preferences in `truth`.
         rank: (E,) lower is preferred by every ground truth.
         level: (E,) threshold index; seekers of different levels do not interact.
-        num_truths: ground truths in all.
+        num_truths: number of ground truths.
     """
-    by_rank = np.argsort(-rank, kind="stable")  # the best is written last, so it stays
+    by_rank = np.argsort(-rank, kind="stable")  # the best is written last and remains
     pointer, stop, level = pointer[by_rank], stop[by_rank], level[by_rank]
     holder = np.full((int(level.max()) + 1) * num_truths, -1, np.int64)
     free, rejected = np.arange(len(pointer)), np.zeros(len(pointer), bool)
@@ -258,7 +259,7 @@ def _deferred_acceptance(
         better = free > before
         contest, challenger = wish[better], free[better]
         displaced = holder[contest]
-        holder[contest] = challenger  # ascending, so the best of several challengers remains
+        holder[contest] = challenger  # ascending, so that the best of several challengers remains
         rejected[:] = False
         rejected[free[~better]] = True
         rejected[challenger[holder[contest] != challenger]] = True
@@ -283,8 +284,8 @@ def average_precision(
 ) -> Floats:
     """(C, K) interpolated average precision; normalised to `common` instances of every class.
 
-    Precision between two true positives only falls, so its envelope is that of the precisions at
-    the true positives, and each of them raises recall by 1 / positives.
+    Between two true positives precision only decreases, so its envelope is that of the precisions
+    at the true positives, and each of these raises recall by 1 / positives.
     """
     by_class = np.argsort(label, kind="stable")
     first = np.cumsum(np.bincount(label, minlength=len(positives)))
@@ -310,12 +311,12 @@ def average_precision(
 
 @dataclass(frozen=True, kw_only=True)
 class Matches:
-    """Which of N detections are right, best score first; of V videos and C classes.
+    """Which of N detections, best score first, are correct, for V videos and C classes.
 
     Args:
         videos: their ids, those of the ground truth first.
         video, label: (N,) index of the video and of the class.
-        hit: (N, K) whether it takes an instance, at each threshold.
+        hit: (N, K) whether the detection matches an instance, at each threshold.
         positives: (V, C) instances.
     """
 
@@ -332,7 +333,7 @@ def match_detections(
     num_classes: int,
     tiou: Sequence[float],
 ) -> Matches:
-    """The matching from which `detection_map` computes mAP; arguments as there."""
+    """The matching that `detection_map` uses; arguments as there."""
     videos, real, found = _ordered(truth, predictions, num_classes)
     level, held = _match(real, found, np.asarray(tiou, np.float64), official_tiou)
     hit = np.zeros((len(found.start), len(tiou)), bool)

@@ -26,7 +26,7 @@ def video_scores(score: Tensor, mask: Tensor, ratio: int, present: Tensor | None
         score: (B, T, K).
         mask: (B, T).
         ratio: r_act.
-        present: (B, K); where it is 0 the mean over the whole video is taken instead.
+        present: (B, K); if it is 0 the mean over the whole video is used instead.
 
     Source: LACP code; golden lacp_model.
     """
@@ -64,7 +64,7 @@ def focal_loss(score: Tensor, target: Tensor, chosen: Tensor, gamma: float) -> T
 
     Args:
         score, target: (B, T, K) in [0, 1].
-        chosen: (B, T) snippets that count; their mean is taken, 0 without any.
+        chosen: (B, T) snippets of the mean; it is 0 without any.
         gamma: focal exponent.
 
     Source: LACP code; golden lacp_loss.
@@ -98,15 +98,15 @@ class Runs:
 
 
 def runs_from_actions(start: Tensor, end: Tensor, label: Tensor, length: Tensor) -> Runs:
-    """Adds the background between, before and behind the action runs of each class.
+    """Add the background between, before and after the action runs of each class.
 
     Args:
-        start, end: (B, S) action runs, -1 where none; runs of one class do not touch.
+        start, end: (B, S) action runs, -1 for none; runs of one class do not touch.
         label: (B, S).
         length: (B,) snippets of each video.
 
     Returns:
-        (B, 3 S): the actions, the background in front of each and that behind the last of a class.
+        (B, 3 S): the actions, the background before each, and that after the last of a class.
     """
     valid = start >= 0
     same = (label[:, :, None] == label[:, None]) & valid[:, None] & valid[:, :, None]
@@ -133,7 +133,7 @@ def runs_from_actions(start: Tensor, end: Tensor, label: Tensor, length: Tensor)
 def outer_edges(runs: Runs, length: Tensor, delta: float, clipped: bool) -> tuple[Tensor, Tensor]:
     """(B, R) first and last snippet of the surroundings of each run, the run included.
 
-    They reach floor(start - delta * len) and floor(end + delta * len), inside the video and, where
+    They extend to floor(start - delta * len) and floor(end + delta * len), inside the video and, if
     `clipped`, not into the neighbouring run of the same class and kind.
 
     Source: LACP code; clipped: FS-PTAL Eq. 8 with max for its printed min.
@@ -211,7 +211,7 @@ def run_features(features: Tensor, runs: Runs, draw: Tensor) -> Tensor:
     edge = runs.start[..., None] + size * part // number
     low, high = edge[..., :-1], torch.maximum(edge[..., 1:], edge[..., :-1] + 1)
     index = (low + (draw * (high - low)).long()).clamp(min=0)
-    channels = features.mT  # how a convolution leaves them: their gradient then needs no copy
+    channels = features.mT  # the layout of a convolution's output: then the gradient needs no copy
     everywhere = index.flatten(1)[:, None].expand(-1, channels.shape[1], -1)
     drawn = channels.gather(2, everywhere).view(*channels.shape[:2], *index.shape[1:]).mean(3)
     return F.normalize(drawn.mT, dim=-1)
@@ -225,7 +225,7 @@ def feature_contrast(vector: Tensor, runs: Runs, tau: float, num_classes: int) -
 
     Args:
         vector: (B, R, H) of norm 1.
-        runs: whose vectors they are.
+        runs: the runs of the vectors.
         tau: temperature.
         num_classes: C.
 

@@ -1,8 +1,8 @@
 """Non-maximum suppression of scored segments, per class.
 
-Three families exist in the field and do not mix (shared conventions, section 4): the MIL one
-(`hard_nms`, with the option of counting one second more), ActionFormer's (`batched_nms`, in single
-precision and with its own arithmetic) and BSN's gated Gaussian (`gated_soft_nms`).
+There are three families, which must not be mixed (shared conventions, section 4): that of MIL
+methods (`hard_nms`, optionally with one second added to lengths), ActionFormer's (`batched_nms`, in
+single precision and with its own arithmetic) and BSN's gated Gaussian (`gated_soft_nms`).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from ptal_ray.data.types import Segments
 from ptal_ray.ops.nms_loops import alive, decayed, lazily_decayed, votes
 
 Rows = NDArray[np.int64]
-WIDENED = np.float32(1e-6)  # what ActionFormer adds to lengths
+WIDENED = np.float32(1e-6)  # added to lengths by ActionFormer
 DECAYS = {"hard": 0, "linear": 1, "gaussian": 2}
 
 
 def hard_nms(segments: Segments, tiou: float, plus_one_second: bool = False) -> Segments:
-    """Greedy suppression: the best segment removes those of its class it overlaps too much.
+    """Greedy suppression: the best segment removes segments of its class that overlap it too much.
 
     Args:
         segments: N segments.
-        tiou: kept while IoU with every better kept one is below this.
+        tiou: a segment is kept if its IoU with every better kept one is below this.
         plus_one_second: lengths and overlaps are counted as end - start + 1, as the MIL family's
             released code does.
 
@@ -77,7 +77,7 @@ def gated_soft_nms(
         alpha: width of the Gaussian.
         low, high: decay where IoU > low + (high - low) * length / duration.
         duration_s: seconds of the video.
-        top: at most this many segments a class (the references keep one more than they say).
+        top: at most this many segments per class (the references keep one more than they state).
         leave: segments of a class that are never picked; BMN's code leaves the last one.
 
     Source: BSN post-processing; BMN post-processing.
@@ -105,19 +105,20 @@ def batched_nms(
 ) -> Segments:
     """ActionFormer's suppression: Gaussian or hard, by class or over all of them, with voting.
 
-    A class stops after `most` segments, the best of all classes are kept.
+    Each class stops after `most` segments; then the best of all classes are kept.
 
     Args:
         segments: N segments, in seconds.
-        tiou: hard: removed from this IoU with a better one on. Without effect where `soft`.
+        tiou: hard: segments with at least this IoU with a better one are removed. No effect if
+            `soft`.
         sigma: soft: width of the Gaussian.
-        min_score: soft: dropped when below it (but the best one of all, as the released code);
-            hard: dropped unless above it, 0 keeps all.
-        most: segments kept.
-        soft: whether scores decay instead of segments going at once.
-        multiclass: suppress class by class; off: all segments in one, without voting where on.
-        voting_tiou: where classes are not separated, a kept segment becomes the mean of all given
-            ones with at least this IoU, weighted by score times IoU; 0 for no voting.
+        min_score: soft: segments below it are dropped (except the best of all, as in the released
+            code); hard: segments not above it are dropped, 0 keeps all.
+        most: number of kept segments.
+        soft: whether scores decay; else segments are removed.
+        multiclass: whether to suppress class by class, without voting; else all segments together.
+        voting_tiou: without `multiclass`, a kept segment becomes the mean of all given ones with at
+            least this IoU, weighted by score times IoU; 0 for no voting.
 
     Returns:
         The kept segments by score descending.
@@ -156,12 +157,12 @@ def decayed_picks(
         segments: N segments.
         kind: "gaussian", exp(-IoU^2 / sigma) for all; "linear", 1 - IoU from `tiou` on; "hard", 0
             from `tiou` on.
-        min_score: dropped as soon as a decay leaves less.
+        min_score: a segment is dropped when its score falls below.
         most: stops after this many.
 
     Returns:
-        Rows of the picked segments, and their scores, which descend. Equal scores come in the
-        order that the released code's swaps leave, so that its results are met.
+        Rows of the picked segments, and their descending scores. Equal scores have the order of the
+        released code, which results from its swaps.
     """
     start, end, score = (
         a.astype(np.float32) for a in (segments.start_s, segments.end_s, segments.score)
@@ -179,7 +180,7 @@ def greedy_picks(segments: Segments, tiou: float, min_score: float) -> Rows:
 
     Args:
         segments: N segments.
-        tiou: removed from this IoU with a better one on.
+        tiou: segments with at least this IoU with a better one are removed.
         min_score: only segments above it count; 0 for all.
     """
     score = segments.score.astype(np.float32)
@@ -191,12 +192,12 @@ def greedy_picks(segments: Segments, tiou: float, min_score: float) -> Rows:
 
 
 def voted(kept: Segments, every: Segments, tiou: float) -> Segments:
-    """`kept` with the boundaries that all segments near them vote for.
+    """`kept` with boundaries voted by all segments that overlap them.
 
     Args:
         kept: K segments.
         every: N segments with the scores from before suppression.
-        tiou: a segment votes for those it overlaps by this or more, with score times IoU.
+        tiou: a segment votes for those with at least this IoU, weighted by score times IoU.
     """
     every, single = every.take(np.argsort(every.start_s, kind="stable")), np.float32
     moved, total = votes(
@@ -204,7 +205,7 @@ def voted(kept: Segments, every: Segments, tiou: float) -> Segments:
         every.end_s.astype(single), every.score.astype(single),
         np.stack([every.start_s, every.end_s]), single(tiou),
     )  # fmt: skip
-    # Deviation: a segment that nothing votes for stays, e.g. one of length 0; the code gives NaN.
+    # Deviation: a segment without votes is unchanged, e.g. one of length 0; the code gives NaN.
     return Segments(
         start_s=np.where(total > 0, moved[:, 0], kept.start_s),
         end_s=np.where(total > 0, moved[:, 1], kept.end_s),
@@ -238,7 +239,7 @@ def _gaussian(
     most: int,
     leave: int,
 ) -> tuple[Rows, NDArray[np.float64]]:
-    """See `lazily_decayed`; of `rows`, in double precision."""
+    """See `lazily_decayed`; for `rows`, in double precision."""
     start, end, score, gate = (
         a[rows].astype(np.float64) for a in (segments.start_s, segments.end_s, segments.score, gate)
     )

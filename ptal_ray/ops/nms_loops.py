@@ -12,7 +12,7 @@ from ptal_ray.ops.jit import jit
 
 @jit
 def alive(start: Any, end: Any, length: Any, tiou: Any) -> NDArray[np.bool_]:
-    """Which of the segments, best first, no better one that stays suppresses."""
+    """Which segments, given best first, are not suppressed by a better kept one."""
     stays = np.ones(len(start), np.bool_)
     for row in range(len(start)):
         if not stays[row]:
@@ -20,7 +20,7 @@ def alive(start: Any, end: Any, length: Any, tiou: Any) -> NDArray[np.bool_]:
         for other in range(row + 1, len(start)):
             shared = min(end[row], end[other]) - max(start[row], start[other])
             union = length[row] + length[other] - shared
-            # Where nothing is shared the quotient is not positive, whatever the sign of the rest.
+            # Without an overlap the quotient is not positive, whatever the sign of the rest.
             if stays[other] and union > 0 and shared / union >= tiou:
                 stays[other] = False
     return stays
@@ -38,10 +38,10 @@ def decayed(
     min_score: Any,
     most: int,
 ) -> Any:
-    """Picks by present score; each pick decays those left. Returns picks and their scores.
+    """Pick by current score; each pick decays the rest. Returns picks and their scores.
 
-    All arithmetic is in the precision of the (N,) arrays. Picks come by descending score, so to
-    stop after `most` changes none of them; what falls below `min_score` never comes back.
+    All arithmetic is in the precision of the (N,) arrays. Picks have descending scores, so stopping
+    after `most` does not change them; a segment below `min_score` never returns.
 
     Args:
         start, end, length, score: of N segments.
@@ -65,7 +65,7 @@ def decayed(
             other = row[at]
             shared = min(end[mine], end[other]) - max(start[mine], start[other])
             overlap = one - one
-            if shared > 0:  # else nothing changes, which spares most of the exponentials
+            if shared > 0:  # otherwise nothing changes; this avoids most of the exponentials
                 overlap = shared / (length[mine] + length[other] - shared)
             if kind == 2:
                 if overlap > 0:
@@ -91,14 +91,15 @@ def lazily_decayed(
     most: int,
     leave: int,
 ) -> Any:
-    """Picks by present score; each pick decays those left. Returns picks and their scores.
+    """Pick by current score; each pick decays the rest. Returns picks and their scores.
 
-    A score only falls. So the search for the best one ends where the scores given, which descend,
-    are no better than it, and decays reach a segment only when the search does.
+    Scores only decrease. So the search for the best one ends when the remaining initial scores,
+    which descend, are not higher, and decays are applied to a segment only when the search reaches
+    it.
 
     Args:
-        start, end, score: (N,) of segments, by descending score; equal ones keep their order.
-        gate: (N,) a picked segment decays those it overlaps by more than its gate.
+        start, end, score: (N,) of segments, by descending score; equal scores keep their order.
+        gate: (N,) a picked segment decays those with an overlap above its gate.
         sigma: width of the Gaussian.
         min_score: stops below it.
         most: stops after this many.
@@ -146,15 +147,15 @@ def votes(
     edges: Any,
     tiou: Any,
 ) -> Any:
-    """Mean edges of the segments that vote for each, and the sum of their weights.
+    """For each segment the mean edges of those that vote for it, and the sum of their weights.
 
     Overlaps are in the precision of the segments, sums in double precision.
 
     Args:
-        start, end: (K,) of the segments voted for.
-        other_start, other_end, score: (N,) of those that vote, by start.
-        edges: (2, N) what is averaged.
-        tiou: least overlap of a vote.
+        start, end: (K,) of the segments that receive votes.
+        other_start, other_end, score: (N,) of the voting segments, sorted by start.
+        edges: (2, N) values to average.
+        tiou: minimal overlap of a vote.
 
     Returns:
         (K, 2) means, 0 without votes, and (K,) sums of score times overlap.

@@ -1,4 +1,4 @@
-"""What points alone teach: the losses of videos, of annotated snippets and of the background."""
+"""Losses from points only: of videos, of annotated snippets and of the background."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def snippet_losses(
         fused: (B, T, C + 1) scores.
         video: (B, C) scores.
         mask: (B, T) bool, True on real snippets.
-        point_t: (B, P) annotated snippets, one entry a snippet, -1 where none.
+        point_t: (B, P) annotated snippets, one entry per snippet, -1 for none.
         point_label: (B, P, C) multi-hot classes.
         gamma: focal exponent.
         threshold: th_bg, background score from which a snippet between points is background.

@@ -1,7 +1,7 @@
-"""How well detections agree with points alone: pure hits, point log-likelihood, lengths.
+"""Metrics of detections from points only: pure hits, point log-likelihood, lengths.
 
-A point says where an action is and not how long it lasts, so none of these is mAP. A detection
-contains a point that lies on its edge.
+A point states the place of an action but not its length, so none of these is mAP. A detection
+contains points on its edges.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ptal_ray.ops.metrics import Flat, average_precision, flatten, ranking, take
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-UNIFORM = 0.1  # share of the density that lies anywhere in the video and any class
-SHORTEST = 1e-3  # of a video; a detection counts as at least so long
+UNIFORM = 0.1  # fraction of the density that is uniform over the video and the classes
+SHORTEST = 1e-3  # fraction of a video; minimal length of a detection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Hits:
 
     @property
     def mean(self) -> float:
-        """Mean over the classes that have points; 0 where none has."""
+        """Mean over the classes with points; 0 if there are none."""
         known = self.per_class[~np.isnan(self.per_class)]
         return float(known.mean()) if len(known) else 0.0
 
@@ -44,14 +44,14 @@ class Hits:
 def pure_hits(
     points: Mapping[str, Points], predictions: Mapping[str, Segments], num_classes: int
 ) -> Hits:
-    """Average precision where a detection is correct if it contains exactly one free point.
+    """Average precision; a detection is correct if it contains exactly one free point.
 
     Detections are taken best first; equal scores keep their order, as in `detection_map`. One that
     contains exactly one still unmatched point of its class is correct and matches that point. One
     that contains none, or two or more, is wrong and matches nothing.
 
     Args:
-        points: of every video that is judged, by id.
+        points: of every evaluated video, by id.
         predictions: scored detections by video; of a video without points all are wrong.
         num_classes: C; labels are below it.
 
@@ -74,13 +74,13 @@ def pure_hits(
 
 
 def as_segments(points: Points) -> Segments:
-    """Points as segments of no length."""
+    """Points as segments of length 0."""
     time_s = np.asarray(points.time_s, np.float64)
     return Segments(start_s=time_s, end_s=time_s, label=points.label, score=np.ones(len(points)))
 
 
 def _by_video(values: NDArray[Any], segments: Mapping[str, Segments]) -> dict[str, NDArray[Any]]:
-    """One value a segment, of all videos end to end, by video."""
+    """Values of the segments of all videos, concatenated, split by video."""
     ends = np.cumsum([len(own) for own in segments.values()])
     return {
         id: values[end - len(own) : end]
@@ -89,7 +89,7 @@ def _by_video(values: NDArray[Any], segments: Mapping[str, Segments]) -> dict[st
 
 
 def _contained(real: Flat, found: Flat) -> tuple[Ints, Ints]:
-    """Which points of its class and video each detection contains: real[first:last].
+    """The points of its class and video that each detection contains: real[first:last].
 
     `real` is sorted by group, then time. Times become ranks among all points, so that one search
     over (group, rank) is exact.
@@ -132,20 +132,20 @@ def point_log_likelihood(
 ) -> float:
     """Mean log-density of the points, in nats above that of a point anywhere in any class.
 
-    The detections of a video are a density over time and class: each spreads its weight evenly
-    over its length, and a share `UNIFORM` lies anywhere. A detection weighs 1 / (1 + r), r its rank
-    among the detections of all videos divided by their number, so that a change of score that
-    keeps the order changes nothing, as for mAP.
+    The detections of a video define a density over time and class: each distributes its weight
+    evenly over its length, and a fraction `UNIFORM` is uniform. The weight of a detection is 1 / (1
+    + r), where r is its rank among the detections of all videos divided by the number of videos. As
+    for mAP, only the order of the scores matters.
 
     Args:
-        points: of every video that is judged, by id.
+        points: of every evaluated video, by id.
         predictions: scored detections, at least of these videos.
         num_classes: C.
         duration_s: of each video, seconds.
 
     Returns:
-        Mean over the classes that have points of the mean over their points; at least
-        log(UNIFORM), and 0 where there is no point.
+        The mean over the classes with points of the mean over their points; at least log(UNIFORM),
+        and 0 without points.
     """
     weight = _rank_weights({id: predictions[id] for id in points})
     total, count = np.zeros(num_classes), np.zeros(num_classes)
@@ -160,7 +160,7 @@ def point_log_likelihood(
 
 
 def _rank_weights(predictions: Mapping[str, Segments]) -> dict[str, Floats]:
-    """1 / (1 + rank / videos) of every detection, by video; equal scores weigh the same."""
+    """1 / (1 + rank / videos) of every detection, by video; equal scores have equal weights."""
     score = np.concatenate([np.zeros(0), *(own.score for own in predictions.values())])
     rank = np.searchsorted(np.sort(-score), -score)
     weight = 1 / (1 + rank / max(len(predictions), 1))
@@ -184,10 +184,10 @@ def mean_length_s(segments: Mapping[str, Segments], most: Sequence[int] | IntArr
 
     Args:
         segments: scored, by video.
-        most: (C,) how many of each class count.
+        most: (C,) number of segments per class.
 
     Returns:
-        Seconds; NaN where none counts.
+        Seconds; NaN without any.
     """
     found = Segments.concatenate([Segments.empty(), *segments.values()])
     found = found.take(np.argsort(-found.score, kind="stable"))

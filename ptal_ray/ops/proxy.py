@@ -1,4 +1,4 @@
-"""How well one measure stands in for another: rank correlation, and what choosing by it loses."""
+"""The quality of a proxy measure: rank correlation with the truth, and regret of its choice."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Proxy:
-    """What choosing by a stand-in is worth.
+    """The result of choosing by a proxy.
 
     Args:
-        correlation: Spearman's, of the stand-in with the truth; NaN where one of them is constant.
-        regret: truth of the best candidate minus truth of the one that the stand-in chooses.
+        correlation: Spearman's, of the proxy with the truth; NaN if one of them is constant.
+        regret: truth of the best candidate minus truth of the one that the proxy chooses.
         best, chosen: these two.
-        spread: truth of the best minus that of the median candidate: what there is to lose.
-        candidates: how many.
+        spread: truth of the best minus that of the median candidate.
+        candidates: their number.
     """
 
     correlation: Estimate
@@ -44,14 +44,14 @@ class Proxy:
 def judge_proxy(
     truth: Any, stand_in: Any, group: Any, *, draws: int = 1000, seed: int = 0
 ) -> Proxy:
-    """Compares a stand-in with what it stands for.
+    """Compare a proxy with the truth.
 
     Intervals are those of a bootstrap over groups, whose candidates are not independent.
 
     Args:
-        truth, stand_in: (N,) values of the candidates, more is better; of equal ones of the
-            stand-in the first is chosen.
-        group: (N,) integers, such as the configuration that a candidate is a setting of.
+        truth, stand_in: (N,) true and proxy values of the candidates, higher is better; of equal
+            proxy values the first is chosen.
+        group: (N,) integers, such as the configuration of a candidate.
         draws: of the bootstrap.
         seed: of the bootstrap.
     """

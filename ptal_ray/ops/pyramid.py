@@ -1,9 +1,9 @@
-"""A pyramid of local-window transformers over time, as ActionFormer builds it.
+"""A pyramid of local-window transformers over time, as in ActionFormer.
 
-Tensors are (B, T, H) and zero on padding. A level l has a position every 2^l snippets. What lies
-just behind the end of a video enters its last positions as padding; a video without padding there
-ends as if at the edge of the tensor, as in the released code. Callers that need the same scores
-for any padding append at least one position of the coarsest level (`padded_length`).
+Tensors are (B, T, H) and zero on padding. A level l has a position every 2^l snippets. Padding
+directly after the end of a video affects its last positions; a video without padding ends at the
+edge of the tensor, as in the released code. Callers that need the same scores for any padding
+append at least one position of the coarsest level (`padded_length`).
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from torch.utils.checkpoint import checkpoint
 from ptal_ray.ops.winograd import winograd, worthwhile
 
 LAYER_SCALE = 1e-4  # of a branch at the start
-POSITIONS_AT_ONCE = 4096  # that a block computes where it computes again; bounds memory
+POSITIONS_AT_ONCE = 4096  # per call of a block with `recompute`; limits memory
 
 
 def padded_length(length: int, levels: int) -> int:
-    """The least multiple of 2^levels with a whole position of padding on every level."""
+    """The smallest multiple of 2^levels with a full position of padding on every level."""
     coarsest: int = 2**levels
     return -(-length // coarsest) * coarsest + coarsest
 
 
 def block_length(reach: int) -> int:
-    """Queries that `local_attention` takes at a time."""
+    """Number of queries per block of `local_attention`."""
     return max(2 * reach, 16)
 
 
 def window_reach(window: int) -> int:
-    """Greatest distance in a window."""
+    """Largest distance in a window."""
     return max(window // 2, 1)
 
 
@@ -44,7 +44,7 @@ def traced_lengths(window: int, levels: int) -> tuple[int, int]:
 
 
 def padded(features: Tensor, mask: Tensor, levels: int) -> tuple[Tensor, Tensor]:
-    """(B, T, D) and (B, T) with padding behind, so that no video's end depends on other videos."""
+    """(B, T, D) and (B, T) padded at the end, so that no video's end depends on other videos."""
     behind = padded_length(mask.shape[1], levels) - mask.shape[1]
     return F.pad(features, (0, 0, 0, behind)), F.pad(mask, (0, behind))
 
@@ -57,7 +57,7 @@ def joined(levels: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tensor, T
         masks: (B, T_l) bool.
 
     Returns:
-        (B, N, H) and (B, N) with a gap of one position behind each level, and (N,) True in gaps.
+        (B, N, H) and (B, N) with a gap of one position after each level, and (N,) True in gaps.
     """
     behind = [(item, torch.zeros_like(item[:, :1])) for item in levels]
     value = torch.cat([part for pair in behind for part in pair], dim=1)
@@ -84,9 +84,9 @@ def level_masks(mask: Tensor, levels: int) -> list[Tensor]:
 def convolved(conv: nn.Conv1d, value: Tensor) -> Tensor:
     """(B, T, I) -> (B, T / stride, O): the convolution along T.
 
-    In one dimension PyTorch has no layout with channels last and copies both ways; as an image of
-    height 1 the same values have one, a fifth faster. Its gradients are slower, so that is for
-    inference alone. The result is not to be changed in place.
+    In one dimension PyTorch has no channels-last layout and copies in both directions; an image of
+    height 1 has this layout and is a fifth faster. Its gradients are slower, so it is used only in
+    inference. The result must not be changed in place.
     """
     shape = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.bias)
     if shape == ((3,), (1,), (1,), (1,), 1, None) and worthwhile(value, conv.weight):
@@ -125,7 +125,7 @@ class ConvStack(nn.Module):
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in sizes])
 
     def forward(self, value: Tensor, mask: Tensor, gaps: Tensor | None = None) -> Tensor:
-        """(B, T, I) -> (B, T, H), zero at the `gaps` as behind the edge of a tensor."""
+        """(B, T, I) -> (B, T, H), zero in the `gaps`, like outside a tensor."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             normed = norm(conv(value, mask))
             if gaps is not None:
@@ -150,13 +150,13 @@ class DepthwiseConv(nn.Module):
 def local_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, reach: int) -> Tensor:
     """Attention of each position to those at most `reach` away, in time and memory linear in T.
 
-    Queries are taken in blocks; each block meets the keys from `reach` in front of it to `reach`
-    behind it.
+    Queries are processed in blocks; each block attends to the keys from `reach` before it to
+    `reach` after it.
 
     Args:
         query, key, value: (B, T, heads, size).
-        mask: (B, T) bool; padding is attended to by itself alone.
-        reach: greatest distance, 1 or more.
+        mask: (B, T) bool; only padding attends to padding.
+        reach: largest distance, 1 or more.
 
     Returns:
         (B, T, heads, size).
@@ -183,7 +183,7 @@ def local_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, rea
 
 
 class LocalAttention(nn.Module):
-    """Multi-head attention in a window; queries, keys and values first pass short convolutions."""
+    """Multi-head attention in a window, after short convolutions of queries, keys and values."""
 
     def __init__(self, width: int, heads: int, window: int, stride: int) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ class LocalAttention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, value: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, H) -> (B, T / stride, H), with anything on padding; `mask` is of the output."""
+        """(B, T, H) -> (B, T / stride, H), undefined on padding; `mask` is of the output."""
         layers = zip(self.convs, self.norms, self.inputs, strict=True)
         query, key, other = (
             linear(norm(conv(value, mask))).unflatten(2, (self.heads, -1))
@@ -206,7 +206,7 @@ class LocalAttention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Local attention and a feed-forward net, each a scaled branch beside a skip."""
+    """Local attention and a feed-forward net, each a scaled branch with a skip connection."""
 
     def __init__(self, width: int, heads: int, window: int, stride: int = 1) -> None:
         super().__init__()
@@ -224,7 +224,7 @@ class TransformerBlock(nn.Module):
 
         Args:
             mask: (B, T / stride) bool.
-            kept: (B, 2) factors of the two branches: 0 where drop-path stops one.
+            kept: (B, 2) factors of the two branches: 0 for a branch dropped by drop-path.
         """
         skip = pooled(value) if self.stride > 1 else value
         branch = self.attention(self.norm1(value), mask)
@@ -234,7 +234,7 @@ class TransformerBlock(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Two convolutions beside a skip: what a level is without attention."""
+    """Two convolutions with a skip connection: a level without attention."""
 
     def __init__(self, width: int, stride: int = 1) -> None:
         super().__init__()
@@ -257,14 +257,14 @@ def pooled(value: Tensor) -> Tensor:
 
 
 class Pyramid(nn.Module):
-    """Embedding, a stem at full resolution, then one block a level that halves it.
+    """Embedding, a stem at full resolution, then one block per level that halves it.
 
     Args:
         inputs: D.
         width: H.
         blocks: the blocks in order; those of the stem have stride 1, the others 2.
-        recompute: backward computes each block again instead of keeping what is inside it, and long
-            videos pass one after the other.
+        recompute: whether backward recomputes each block instead of storing its activations, and
+            long videos are processed one after the other.
         stem: blocks at full resolution, 1 or more; the last of them gives level 0.
 
     Source: ActionFormer; POTLoc code.
@@ -286,7 +286,7 @@ class Pyramid(nn.Module):
 
     @property
     def branches(self) -> int:
-        """Residual branches that drop-path may skip."""
+        """Number of residual branches that drop-path may drop."""
         return 2 * len(self.blocks)
 
     def forward(
@@ -317,7 +317,7 @@ class Pyramid(nn.Module):
         return levels
 
     def _run(self, part: nn.Module, *inputs: Tensor) -> Tensor:
-        """`part` of all videos, or of a few after the others and again in the backward pass."""
+        """`part` on all videos, or on a few at a time with recomputation in the backward pass."""
         if not (self.recompute and torch.is_grad_enabled()):
             made: Tensor = part(*inputs)
             return made

@@ -1,4 +1,4 @@
-"""Average recall of proposals against their average number, as ActivityNet's evaluation has it."""
+"""Average recall of proposals against their average number, as in ActivityNet's evaluation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RecallResult:
     """A curve of 100 points.
 
     Args:
-        number: (100,) average proposals of a video.
+        number: (100,) average number of proposals per video.
         per_tiou: (K, 100) recall at each threshold.
     """
 
@@ -43,13 +43,13 @@ def average_recall(
 ) -> RecallResult:
     """Recall of all instances, of any class, by the best-scored proposals.
 
-    Each video gives the same share of its proposals, so that the average number over the videos is
-    1, ..., 100 hundredths of `most`; a video that has too few gives all. Equal scores keep their
-    order. An overlap equal to a threshold counts.
+    The same fraction of the proposals of each video is used, so that the average number per video
+    is 1, ..., 100 hundredths of `most`; of a video with too few all are used. Equal scores keep
+    their order. An overlap equal to a threshold counts.
 
     Args:
         truth: instances by video; other videos' proposals are ignored.
-        proposals: scored proposals by video; a video without any finds nothing.
+        proposals: scored proposals by video; a video without any has recall 0.
         most: average number of proposals of a video at the end of the curve.
         tiou: K thresholds.
 

@@ -20,11 +20,11 @@ class Rules(Protocol):
 
     @property
     def class_threshold(self) -> float:
-        """Video score from which a class is kept."""
+        """Video score above which a class is kept."""
 
     @property
     def scale(self) -> int:
-        """Samples a snippet."""
+        """Samples per snippet."""
 
     @property
     def outer_ratio(self) -> float:
@@ -32,16 +32,16 @@ class Rules(Protocol):
 
     @property
     def video_weight(self) -> float:
-        """Weight of the video score in a proposal's."""
+        """Weight of the video score in the score of a proposal."""
 
 
 @jit
 def upsample(value: Floats, scale: int) -> Floats:
-    """(T,) -> (T * scale,): linear interpolation, continued behind the last value.
+    """(T,) -> (T * scale,): linear interpolation, continued after the last value.
 
     Args:
         value: (T,); a single value stays constant.
-        scale: samples a snippet; sample i lies at i / scale.
+        scale: samples per snippet; sample i is at i / scale.
 
     Source: LACP code; golden lacp_decode/upsample.
     """
@@ -59,7 +59,7 @@ def upsample(value: Floats, scale: int) -> Floats:
 def _runs_above(
     active: Floats, threshold: float, above_zero: bool, start: Ints, end: Ints, first: int
 ) -> int:
-    """Writes the runs of samples at or above the threshold from place `first` on."""
+    """Write the runs of samples at or above the threshold, from index `first` on."""
     length, begin, number = len(active), -1, first
     for t in range(length + 1):
         inside = t < length and active[t] >= threshold and (active[t] > 0 or not above_zero)
@@ -70,7 +70,7 @@ def _runs_above(
             number += 1
             begin = -1
     if number == first + 1 and end[first] == 0:
-        return first  # as the released code: a class active at sample 0 alone has no run
+        return first  # as in the released code: a class active only at sample 0 has no run
     return number
 
 
@@ -100,7 +100,7 @@ def score_runs(
 ) -> tuple[Ints, Ints, Floats]:
     """Proposals of one class: runs of its score, then runs of 1 - b, at all thresholds.
 
-    Runs of the score are rated on the score with what lies below the threshold set to 0.
+    For the contrast of runs of the score, values below the threshold are set to 0.
 
     Args:
         score: (N,) fused score of the class, upsampled.
@@ -108,7 +108,7 @@ def score_runs(
         low: thresholds of `score`; a run is above 0 too.
         high: thresholds of `action`.
         ratio: width of a proposal's surroundings / its length.
-        clipped: surroundings end at the next run of the same threshold.
+        clipped: whether surroundings end at the next run of the same threshold.
 
     Returns:
         First and last sample, both included, and the mean inside minus that of the surroundings.
@@ -133,7 +133,7 @@ def score_runs(
 
 
 def score_arrays(fused: Tensor, video: Tensor, lengths: list[int]) -> list[dict[str, Any]]:
-    """What decoding needs of each video: "video" (C,), "score" (T, C) and "action" (T,), 1 - b.
+    """The scores of each video for decoding: "video" (C,), "score" (T, C) and "action" (T,), 1 - b.
 
     Args:
         fused: (B, T, C + 1) scores.
@@ -160,12 +160,12 @@ def detections(
     high: Floats,
     clipped: bool = False,
 ) -> Segments:
-    """Rated runs of the classes whose video score is high enough, or else of the best class.
+    """Scored runs of the classes with a high enough video score, or else of the best class.
 
     A proposal's score is inner - outer + gamma * video score.
 
     Args:
-        found: what `score_arrays` made.
+        found: result of `score_arrays`.
         grid, duration_s: of the video; runs are clipped to it.
         hp: decode parameters.
         low, high: thresholds of fused scores and of 1 - b.

@@ -1,4 +1,4 @@
-"""Background and action seeds around points, as LACP mines them, for a batch at once."""
+"""Background and action seeds around points, mined as in LACP, for a whole batch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch.nn import functional as F
 def mine_background(background: Tensor, mask: Tensor, point_t: Tensor, threshold: float) -> Tensor:
     """Background snippets between the points, at least one in every gap.
 
-    In the gap between two annotated snippets all from the first to the last snippet whose
-    background score reaches `threshold`, or else the one of the highest score. In front of the
-    first point everything up to the last such snippet, behind the last point everything from the
-    first one on.
+    Between two annotated snippets these are all snippets from the first to the last one whose
+    background score reaches `threshold`, or else the one with the highest score. Before the first
+    point they are all snippets up to the last such one, after the last point all from the first
+    such one on.
 
     Args:
         background: (B, T) scores b.
         mask: (B, T), True on real snippets, which come first.
-        point_t: (B, P) annotated snippets, one entry a snippet, -1 where none.
+        point_t: (B, P) annotated snippets, one entry per snippet, -1 for none.
         threshold: th_bg.
 
     Returns:
@@ -41,16 +41,17 @@ def mine_background(background: Tensor, mask: Tensor, point_t: Tensor, threshold
 def gap_background(
     background: Tensor, high: Tensor, mask: Tensor, annotated: Tensor, most: int
 ) -> tuple[Tensor, Tensor]:
-    """First and last background snippet of the gap between annotated snippets around each snippet.
+    """For each snippet, the first and last background snippet of its gap between annotated
+    snippets.
 
-    Those where `high`, or else the first one of the highest score.
+    The snippets with `high`, or else the first one with the highest score.
 
     Args:
         background: (B, T) scores b.
         high: (B, T) bool.
         mask: (B, T), True on real snippets.
         annotated: (B, T) bool.
-        most: annotated snippets a video has at most.
+        most: maximal number of annotated snippets per video.
 
     Returns:
         Two (B, T) snippets; T and -1, or T and T, in a gap without a snippet.
@@ -71,17 +72,17 @@ def gap_background(
 def extend_points(
     background: Tensor, mined: Tensor, mask: Tensor, point_t: Tensor, threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """How far the label of each point reaches: while b <= threshold and not mined background.
+    """Extent of the label of each point: while b <= threshold and not mined background.
 
     Args:
         background: (B, T) scores b.
-        mined: (B, T) what `mine_background` found.
+        mined: (B, T) result of `mine_background`.
         mask: (B, T), True on real snippets.
-        point_t: (B, P), -1 where none.
+        point_t: (B, P), -1 for none.
         threshold: th_act.
 
     Returns:
-        (B, P) first and last snippet, both included; -1 where no point.
+        (B, P) first and last snippet, both included; -1 for no point.
 
     Source: LACP code; golden lacp_seeds.
     """
@@ -100,7 +101,7 @@ def extend_points(
 
 
 def annotated_snippets(mask: Tensor, point_t: Tensor) -> Tensor:
-    """(B, T) bool from (B, P) snippets, -1 where none."""
+    """(B, T) bool from (B, P) snippets, -1 for none."""
     found = torch.zeros((len(mask), mask.shape[1] + 1), dtype=torch.bool, device=mask.device)
     place = torch.where(point_t < 0, mask.shape[1], point_t)
     return found.scatter(1, place, True)[:, :-1]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 def paired_tiou(start_a: Any, end_a: Any, start_b: Any, end_b: Any) -> NDArray[np.float64]:
     """Temporal IoU of segments, element by element under broadcasting.
 
-    A segment of length zero overlaps itself alone: IoU 1 with an equal one, else 0. A reversed
-    segment overlaps nothing. `official_tiou` is the same on all other segments.
+    A segment of length zero overlaps only an equal one (IoU 1). A reversed segment overlaps
+    nothing. `official_tiou` is the same on all other segments.
 
     Args:
         start_a, end_a, start_b, end_b: seconds or snippets, broadcastable.
@@ -30,8 +30,8 @@ def paired_tiou(start_a: Any, end_a: Any, start_b: Any, end_b: Any) -> NDArray[n
 def official_tiou(start_a: Any, end_a: Any, start_b: Any, end_b: Any) -> NDArray[np.float64]:
     """Temporal IoU as the ActivityNet evaluation computes it, without a special case.
 
-    Where the lengths, negative ones included, add up to zero it is 0/0: NaN. So are two segments
-    of length zero in any places (ActivityNet 1.3 has three such instances), and a segment and a
+    If the lengths, including negative ones, sum to zero, the result is 0/0: NaN. This holds for any
+    two segments of length zero (ActivityNet 1.3 has three such instances), and for a segment and a
     reversed one of the same extent. Ends that are not finite can give NaN too.
 
     Args:

@@ -1,9 +1,9 @@
-"""The best sequence of action and background runs that agrees with seeds, for one class.
+"""The best sequence of action and background runs that is consistent with seeds, for one class.
 
 States alternate between background and action, each with a window of seeds it must cover. A
-sequence is scored by the mean outer-inner contrast of all its runs. Each term depends on the two
-ends of its run only, so dynamic programming over neighbouring boundaries finds the true optimum;
-the beam of the released LACP code does not always.
+sequence is scored by the mean outer-inner contrast of all its runs. Each term depends only on the
+two ends of its run, so dynamic programming over neighbouring boundaries finds the optimum; the beam
+search of the released LACP code does not always find it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ CLIP_ROUNDS = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
-    """K states and the seeds each must cover; state k + 1 starts in (last[k], first[k + 1]].
+    """K states and the seeds that each must cover; state k + 1 starts in (last[k], first[k + 1]].
 
     Args:
         first, last: (K,) first and last seed of each state, both included. The first state starts
-            at 0 and the last ends with the video, whatever they say.
+            at 0 and the last ends with the video, regardless of these values.
         action_first: whether state 0 is an action.
     """
 
@@ -43,15 +43,16 @@ def contrast(
 ) -> float:
     """Outer-inner contrast of the run start..end: mean inside minus mean of its surroundings.
 
-    The surroundings reach floor(start - delta * len) and floor(end + delta * len), but not beyond
-    low and high; the mean of empty surroundings is 0. For background the scores are 1 - score.
+    The surroundings extend to floor(start - delta * len) and floor(end + delta * len), but not
+    beyond low and high; the mean of empty surroundings is 0. For background the scores are 1 -
+    score.
 
     Args:
         sums: (T + 1,) sums[t] is the sum of the first t scores.
         start, end: the run, both included.
         delta: width of the surroundings / length of the run.
         action: False takes 1 - score.
-        low, high: first and last snippet that may surround it, 0 and T - 1 for the whole video.
+        low, high: first and last snippet of possible surroundings, 0 and T - 1 for the whole video.
 
     Source: LACP code; golden lacp_oic.
     """
@@ -89,12 +90,12 @@ def _collapse(action: NDArray[np.bool_], background: NDArray[np.bool_]) -> tuple
 
 
 def class_windows(action: NDArray[np.bool_], background: NDArray[np.bool_]) -> Windows:
-    """The states that seeds imply for one class.
+    """The states for the seeds of one class.
 
     Args:
         action: (T,) seeds of the class, at least one.
-        background: (T,) mined background and seeds of other classes; where it is a seed of the
-            class too, that counts.
+        background: (T,) mined background and seeds of other classes; seeds of the class have
+            priority.
     """
     begins, ends, action_first = _collapse(action, background & ~action)
     return Windows(first=begins, last=ends, action_first=bool(action_first))
@@ -110,13 +111,13 @@ def action_runs(starts: Ints, states: Windows, length: int) -> tuple[Ints, Ints]
 def splice(sums: Floats, states: Windows, delta: float, clipped: bool) -> tuple[Ints, Ints]:
     """First and last snippet of action segments: seeds stretched over quarters of their gaps.
 
-    Each side reaches none, a quarter, half, three quarters or all of the way to the middle of the
-    gap to the next background seed, whatever gives the segment the highest contrast; a clipped one
-    ends at the seeds of the neighbouring segments.
+    Each side extends by 0, 1/4, 1/2, 3/4 or all of the way to the middle of the gap to the next
+    background seed, such that the segment has the highest contrast; a clipped one ends at the seeds
+    of the neighbouring segments.
 
     Args:
         sums, states, delta: as in `exact_search`.
-        clipped: surroundings end at the neighbouring segments.
+        clipped: whether surroundings end at the neighbouring segments.
 
     Source: FS-PTAL section 3.4, PROPOSED.
     """
@@ -149,7 +150,7 @@ def _exact(
         offset[k + 1] = offset[k] + first[k] - last[k - 1]
     value = np.empty(offset[number])
     parent = np.zeros(offset[number], np.int64)
-    for k in range(1, number + 1):  # the run k - 1 ends in front of y; the last with the video
+    for k in range(1, number + 1):  # run k - 1 ends before y; the last run ends with the video
         action = action_first == ((k - 1) % 2 == 0)
         from_y = last[k - 1] + 1 if k < number else length
         until_y = first[k] if k < number else length
@@ -173,7 +174,7 @@ def _exact(
 
 
 def exact_search(sums: Floats, states: Windows, delta: float) -> Ints:
-    """Start of each state in the best sequence, (K,) ascending; of equal ones a late one.
+    """Start of each state in the best sequence, (K,) ascending; of equal sequences a late one.
 
     Operations: one contrast for each pair of neighbouring boundaries that the windows allow.
 
@@ -190,9 +191,9 @@ def clipped_search(sums: Floats, states: Windows, delta: float) -> Ints:
     """As `exact_search`, for surroundings that end at the neighbouring runs of the same kind.
 
     A contrast then depends on four boundaries. Deviation: instead of a search over triples of
-    boundaries, the neighbours are held where the last round found them, at most CLIP_ROUNDS times,
-    and the best sequence met is returned; how far it stays behind the optimum is measured in
-    `reports/`.
+    boundaries, the neighbours are fixed at their positions of the previous round, for at most
+    CLIP_ROUNDS rounds, and the best sequence found is returned; `reports/` has its distance from
+    the optimum.
 
     Source: FS-PTAL Eq. 8.
     """
@@ -216,7 +217,7 @@ def _whole_video(sums: Floats, number: int) -> tuple[Ints, Ints]:
 
 
 def _clip_limits(sums: Floats, starts: Ints) -> tuple[Ints, Ints]:
-    """First and last snippet that may surround each run: none of the next run but one."""
+    """First and last snippet of possible surroundings of each run, excluding the run after next."""
     low, high = _whole_video(sums, len(starts))
     low[1:] = starts[:-1]
     high[:-2] = starts[2:] - 1
@@ -240,12 +241,12 @@ def sequence_score(
 
 
 def beam_search(sums: Floats, states: Windows, delta: float, *, budget: int, prune: float) -> Ints:
-    """What the released LACP code finds: a beam over the mean contrast of the closed runs.
+    """The beam search of the released LACP code, over the mean contrast of closed runs.
 
     Args:
         sums, states, delta: as in `exact_search`.
-        budget: hypotheses kept after every snippet; all that tie with the last stay.
-        prune: hypotheses that score less are dropped, but never all of them.
+        budget: hypotheses kept after every snippet, and all that tie with the last of them.
+        prune: hypotheses with lower scores are dropped, but never all of them.
 
     Source: LACP code; golden lacp_search.
     """

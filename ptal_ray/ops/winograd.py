@@ -1,8 +1,8 @@
 """Convolutions of width 3 over time with half the multiplications, for CPUs.
 
-Four neighbouring outputs of a convolution with three weights take twelve products; Winograd's
-F(4, 3) takes six: of six sums of the inputs with six sums of the weights. So do both gradients.
-Rounding is up to a few times that of the plain sum.
+Four neighbouring outputs of a convolution with three weights need twelve products; Winograd's F(4,
+3) needs six: of six sums of the inputs with six sums of the weights. The same holds for both
+gradients. The rounding error is up to a few times that of the plain sum.
 
 Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-# of the three weights, one row a product
+# of the three weights, one row per product
 WEIGHT_SUMS = (
     (1 / 4, 0.0, 0.0),
     (-1 / 6, -1 / 6, -1 / 6),
@@ -25,7 +25,7 @@ WEIGHT_SUMS = (
     (1 / 24, -1 / 12, 1 / 6),
     (0.0, 0.0, 1.0),
 )
-CHANNELS, POSITIONS = 256, 512  # with fewer of either the sums cost more than they save
+CHANNELS, POSITIONS = 256, 512  # with fewer of either, the sums take more time than they save
 
 
 def worthwhile(value: Tensor, weight: Tensor) -> bool:
@@ -34,7 +34,7 @@ def worthwhile(value: Tensor, weight: Tensor) -> bool:
         value.device.type == "cpu"
         and value.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_exporting()  # which cannot choose by the length of a video
+        and not torch.compiler.is_exporting()  # tracing cannot choose by the length of a video
         and min(weight.shape[:2]) >= CHANNELS
         and value.shape[0] * value.shape[1] >= POSITIONS
     )

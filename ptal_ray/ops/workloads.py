@@ -10,12 +10,12 @@ Workload = tuple[dict[str, Segments], dict[str, Segments], int, tuple[float, ...
 
 
 def anet_like(seed: int) -> Workload:
-    """4,926 videos, 492,600 predictions, 200 classes, 10 thresholds, as ActivityNet 1.3 has."""
+    """4,926 videos, 492,600 predictions, 200 classes, 10 thresholds, as in ActivityNet 1.3."""
     return _workload(seed, 4926, 1.54, 100, 200, 120.0, tuple(p / 100 for p in range(50, 100, 5)))
 
 
 def thumos_like(seed: int) -> Workload:
-    """210 videos, 40,110 predictions, 20 classes, 7 thresholds, as THUMOS14 has."""
+    """210 videos, 40,110 predictions, 20 classes, 7 thresholds, as in THUMOS14."""
     return _workload(seed, 210, 15.8, 191, 20, 200.0, tuple(p / 100 for p in range(10, 80, 10)))
 
 
@@ -40,7 +40,7 @@ def _workload(
     duration_s: float,
     tiou: tuple[float, ...],
 ) -> Workload:
-    """Detections jittered around instances, a fifth of them elsewhere or of another class."""
+    """Detections jittered around instances; a fifth are elsewhere or have another class."""
     rng = np.random.default_rng(seed)
     truth, found = {}, {}
     for index in range(videos):

@@ -1,4 +1,4 @@
-"""A prediction or an export, checked, done, and said in a few lines."""
+"""The work of a prediction or an export, and its summary in a few lines."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from ptal_ray.process.cpus import usable_cpus
 from ptal_ray.study.ensemble_file import first_model, is_ensemble
 from ptal_ray.training.model_file import read_model
 
-SHOWN = 20  # refused videos that are listed
+SHOWN = 20  # number of failed videos that are listed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The flags of a prediction; None where one was not given.
+    """The flags of a prediction; None for a flag that was not given.
 
     Args:
         features: folder of <id>.npy, or of recordings.
         out: the file, or folder of subtitles, to write.
         kind: format of the output.
-        min_score, top: which detections of a video are written.
-        times: on frame rates, strides and durations.
-        any_stride: accept another stride than that of training.
-        device: where the network runs.
-        threads: of the CPU.
-        only: ids of the videos to take; None takes all of the folder.
-        broken: what is known to be wrong with others, by id.
+        min_score, top: selection of the written detections of a video.
+        times: frame rates, strides and durations.
+        any_stride: whether to accept another stride than that of training.
+        device: of the network.
+        threads: number of CPU threads.
+        only: ids of the videos; None for all in the folder.
+        broken: known problems of other videos, by id.
     """
 
     features: Path
@@ -57,10 +57,10 @@ class Request:
     broken: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Finds out what no model is needed to know.
+        """Check what can be checked without a model.
 
         Raises:
-            ConfigError: a flag is wrong or lacks another.
+            ConfigError: a flag is wrong or needs another.
         """
         for flag, value in {"top": self.top, "threads": self.threads}.items():
             if value is not None and value < 1:
@@ -72,7 +72,7 @@ class Request:
 
 
 def request_of(args: argparse.Namespace, features: Path) -> Request:
-    """What the flags ask for, of the features in a folder."""
+    """The request in the flags, for the features in a folder."""
     return Request(
         features=features,
         out=args.out,
@@ -99,17 +99,17 @@ def predict(
     progress: Callable[[int, int], None],
     score: Scorer = score_here,
 ) -> dict[str, object]:
-    """Detects, writes the output, and returns what to say: "lines" for a person, and facts.
+    """Detect and write the output; returns a summary: "lines" of text, and facts.
 
     Args:
-        request: what to do.
+        request: the request.
         model_path: the model file, or ensemble.json of several.
-        progress: told how many videos are done.
-        score: scores batches of videos; other than `score_here` elsewhere.
+        progress: called with the number of finished videos.
+        score: scores batches of videos; `score_here`, or a function that uses other processes.
 
     Raises:
-        ConfigError: a flag is missing, or the device is not there.
-        DataError: the model, the folder or the durations cannot be used, or no video can.
+        ConfigError: a flag is missing, or the device is not available.
+        DataError: the model, the folder, the durations or all videos cannot be used.
     """
     torch.set_num_threads(request.threads or usable_cpus())
     kind = output_format(request.out, request.kind)
@@ -146,7 +146,7 @@ def predict(
 
 
 def export(model_path: Path, out: Path) -> dict[str, object]:
-    """Writes the network of a model for `torch.export.load`; returns as `predict`.
+    """Write the network of a model for `torch.export.load`; returns a summary as `predict`.
 
     Raises:
         ConfigError: the network of this method cannot be exported.
@@ -176,7 +176,7 @@ def _lines(out: Path, found: Found) -> str:
 
 
 def checked_device(name: str | None) -> torch.device:
-    """The device of a name; without one a GPU where there is one.
+    """The device with a name; without a name a GPU if there is one.
 
     Raises:
         ConfigError: it cannot be used here.

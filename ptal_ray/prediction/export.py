@@ -1,4 +1,4 @@
-"""The network of a model as a program of torch.export, for places without this package."""
+"""The network of a model as a program of torch.export, for use without this package."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ptal_ray.prediction.trained import TrainedModel
 from ptal_ray.storage.whole import write_whole
 
 CLOSE = 1e-4  # greatest difference of a score
-STEPS = (0, 1, 2, 7, 60)  # beyond the least length, of the videos whose scores are compared
+STEPS = (0, 1, 2, 7, 60)  # additional lengths of the videos whose scores are compared
 ABOUT = "ptal_ray.json"
 
 
 class _Network(nn.Module):
-    """(features (1, T, D), length (1,) of the video in them) -> what `Method.network` makes."""
+    """(features (1, T, D), length (1,) of the video in them) -> the output of `Method.network`."""
 
     def __init__(self, model: TrainedModel) -> None:
         super().__init__()
@@ -36,21 +36,21 @@ class _Network(nn.Module):
 
 
 def export_model(model: TrainedModel, out: Path) -> float:
-    """Writes the program, at once or not at all, and compares its scores with the model's.
+    """Write the program atomically, and compare its scores with those of the model.
 
-    Beside the program, `ptal_ray.json` among its extra files says classes, grid, decode parameters,
-    what is done to features before (mean and spread of z-scores), and the lengths T it takes.
-    Features behind the end of a shorter video are zero.
+    The extra file `ptal_ray.json` of the program has classes, grid, decode parameters, the
+    preparation of features (mean and standard deviation of z-scores), and the lengths T that it
+    accepts. Features after the end of a shorter video are zero.
 
     Args:
         model: on the CPU.
         out: the file, *.pt2.
 
     Returns:
-        The greatest difference of a score.
+        The largest difference of a score.
 
     Raises:
-        ConfigError: the method has no network that can be exported, or `out` another suffix.
+        ConfigError: the network of the method cannot be exported, or `out` has another suffix.
         DataError: the scores differ by more than CLOSE.
     """
     if model.method.network is None:
@@ -64,7 +64,7 @@ def export_model(model: TrainedModel, out: Path) -> float:
     network = _Network(model).eval()
     made = io.BytesIO()
     with torch.no_grad():
-        network(*_example(model, _lengths(model)[0]))  # constants are made before the trace
+        network(*_example(model, _lengths(model)[0]))  # constants are created before the trace
         program = _traced(network, model)
         torch.export.save(program, made, extra_files={ABOUT: json.dumps(_about(model))})
         difference = _difference(torch.export.load(io.BytesIO(made.getvalue())), network, model)
@@ -94,7 +94,7 @@ def _traced(network: _Network, model: TrainedModel) -> ExportedProgram:
 
 
 def _example(model: TrainedModel, length: int, behind: int = 0) -> tuple[Tensor, Tensor]:
-    """Random features of a video, the last `behind` snippets of which are padding."""
+    """Random features of a video; the last `behind` snippets are padding."""
     generator = torch.Generator().manual_seed(length)
     features = torch.randn((1, length, model.file.data.feature_dim), generator=generator)
     own = max(length - behind, 1)

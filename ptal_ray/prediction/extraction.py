@@ -1,4 +1,4 @@
-"""The extraction that made the features of a training, for new videos."""
+"""The extraction settings of a training's features, for new videos."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from ptal_ray.errors import DataError
 from ptal_ray.training.model_file import ModelFile
 from ptal_ray.video.settings import Settings, WeightFiles, settings_from
 
-_OF_TIME = ("fps", "stride", "window")  # --allow-stride accepts others
+_OF_TIME = ("fps", "stride", "window")  # --allow-stride accepts other ones
 
 
 def extraction_settings(path: Path, model: ModelFile, files: WeightFiles) -> Settings:
-    """How to make features of new videos.
+    """The settings to extract features of new videos.
 
     Args:
         path: of the model file.
-        model: what the features are for.
-        files: of networks that are the user's.
+        model: the model for the features.
+        files: network files of the user.
 
     Raises:
-        ConfigError: a file is missing or is another one.
-        DataError: the features of the training were made by something else.
+        ConfigError: a file is missing or has another content.
+        DataError: the features of the training were not made by this package.
     """
     made = model.preparation.extraction
     if not made:
@@ -34,16 +34,16 @@ def extraction_settings(path: Path, model: ModelFile, files: WeightFiles) -> Set
 
 
 def check_extraction(folder: Path, path: Path, model: ModelFile, *, any_stride: bool) -> None:
-    """Finds out whether the features in a folder were extracted as those of the training.
+    """Check that the features in a folder were extracted like those of the training.
 
     Args:
-        folder: of the features; nothing is said of one that no extraction wrote.
+        folder: of the features; not checked if no extraction wrote it.
         path: of the model file.
-        model: what they are for.
-        any_stride: whether frame rate, stride and window may be others.
+        model: the model for the features.
+        any_stride: whether frame rate, stride and window may differ.
 
     Raises:
-        DataError: they were extracted otherwise.
+        DataError: they were extracted with other settings.
     """
     trained, found = model.preparation.extraction, recorded_extraction(folder)
     if not trained or not found:
@@ -60,7 +60,7 @@ def check_extraction(folder: Path, path: Path, model: ModelFile, *, any_stride: 
 
 
 def _needed(model: ModelFile) -> str:
-    """Which inputs a model takes, in a few words."""
+    """A short description of the inputs of a model."""
     prepared, data = model.preparation, model.data
     if prepared.of_recordings:
         return f"recordings of sensors as the data set {data.name}"

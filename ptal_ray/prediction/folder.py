@@ -1,4 +1,4 @@
-"""A folder of new features or recordings: files that suit a model, what is wrong with others."""
+"""A folder of new features or recordings: files that suit a model, and problems of the others."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from ptal_ray.errors import DataError
 from ptal_ray.prediction.times import Times, covered_s
 
 FEATURES = (".npy",)
-RECORDINGS = (".npy", ".npz", ".csv")  # as the layout `signals` reads them
-NEAR = 0.05  # share by which the stride of features may differ from that of training
-COVERED = (0.8, 1.25)  # share of a video that its snippets must cover
+RECORDINGS = (".npy", ".npz", ".csv")  # as in the layout `signals`
+NEAR = 0.05  # relative difference of the stride of features from that of training
+COVERED = (0.8, 1.25)  # fraction of a video that its snippets must cover
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What features must be to suit a model.
+    """The requirements of a model on features.
 
     Args:
         dim: D, after `preparation`.
-        dtype: what they are rounded to, as those of its training were.
-        preparation: what was done to the files of its training.
-        strides: seconds, least and greatest of its training; None where any will do.
-        any_stride: whether strides, and durations that contradict them, may be others.
+        dtype: rounding of the features, as in its training.
+        preparation: the preparation of the files of its training.
+        strides: seconds, smallest and largest of its training; None if any is accepted.
+        any_stride: whether strides, and durations that contradict them, may differ.
     """
 
     dim: int
@@ -44,7 +44,7 @@ class Expected:
     any_stride: bool = False
 
     def prepared(self, features: FloatArray) -> FloatArray:
-        """Features (T, D) as the store of the training kept its own.
+        """Features (T, D) in the form of those in the store of the training.
 
         Raises:
             DataError: they overflow the data type.
@@ -61,15 +61,15 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class ScorableFile:
-    """A file whose header is sound.
+    """A file with a valid header.
 
     Args:
         id: of the video.
         path: of the file.
         length: T.
         duration_s: seconds of the video.
-        grid: where the snippets lie.
-        stamp: bytes, and time of the last change.
+        grid: of the snippets.
+        stamp: size in bytes, and time of the last change.
     """
 
     id: str
@@ -83,7 +83,7 @@ class ScorableFile:
         """The video with its features in memory.
 
         Raises:
-            DataError: they cannot be read, changed, are not finite, or overflow the data type.
+            DataError: they cannot be read, have changed, are not finite, or overflow the data type.
         """
         file = _file(self.path)
         with _named_by_id(self.path):
@@ -104,10 +104,10 @@ def feature_ids(folder: Path, *, of_recordings: bool) -> tuple[str, ...]:
 
     Args:
         folder: of the files.
-        of_recordings: whether they are raw channels, which a CSV may hold too.
+        of_recordings: whether they are raw channels, which may also be CSV files.
 
     Raises:
-        DataError: it is no folder, or has no such file.
+        DataError: it is not a folder, or has no such file.
     """
     suffixes = _suffixes(of_recordings)
     named = " or ".join(f"<id>{suffix}" for suffix in suffixes)
@@ -126,16 +126,16 @@ def feature_ids(folder: Path, *, of_recordings: bool) -> tuple[str, ...]:
 def feature_files(
     folder: Path, ids: Sequence[str], expected: Expected, times: Times
 ) -> tuple[list[ScorableFile], dict[str, str]]:
-    """Reads the headers of a folder.
+    """Read the headers of the files in a folder.
 
     Args:
         folder: of the files.
         ids: the videos.
-        expected: what suits the model.
+        expected: requirements of the model.
         times: of the videos.
 
     Returns:
-        The files that may be scored, and why others may not, by id.
+        The files that can be scored, and the problems of the others by id.
     """
     sound: list[ScorableFile] = []
     broken: dict[str, str] = {}
@@ -179,7 +179,7 @@ def _scorable(path: Path, id: str, expected: Expected, times: Times) -> Scorable
 
 
 def another_width(shape: tuple[int, ...], expected: Expected) -> str:
-    """What is wrong with features, or a recording, of another number of columns."""
+    """The message for features, or a recording, with another number of columns."""
     if expected.preparation.of_recordings:
         channels = channels_of(expected.dim, expected.preparation.window)
         return (
@@ -194,7 +194,7 @@ def another_width(shape: tuple[int, ...], expected: Expected) -> str:
 
 
 def _check_stride(grid: Grid, expected: Expected) -> None:
-    """The stride must be about one of training."""
+    """Check that the stride is close to one of training."""
     if expected.strides is None or expected.any_stride:
         return
     least, greatest = expected.strides
@@ -208,7 +208,7 @@ def _check_stride(grid: Grid, expected: Expected) -> None:
 
 
 def _check_cover(length: int, duration_s: float, grid: Grid, expected: Expected) -> None:
-    """The snippets must cover about the video: a rate that is clearly wrong is refused."""
+    """Check that the snippets cover about the whole video, to detect clearly wrong rates."""
     covered = covered_s(length, grid)
     low, high = COVERED[0] * duration_s, COVERED[1] * duration_s + covered_s(1, grid)
     if not expected.any_stride and not low <= covered <= high:
@@ -225,7 +225,7 @@ def _file(path: Path) -> FeatureFile:
 
 @contextmanager
 def _named_by_id(path: Path) -> Iterator[None]:
-    """Leaves the path out of messages, which the id stands for."""
+    """Remove the path from messages; the id replaces it."""
     try:
         yield
     except DataError as error:
@@ -233,6 +233,6 @@ def _named_by_id(path: Path) -> Iterator[None]:
 
 
 def _first(problems: Iterable[str], id: str) -> None:
-    """Raises the first problem, without the words that name the video."""
+    """Raise the first problem, without the name of the video."""
     for problem in problems:
         raise DataError(problem.removeprefix(f"video {id}: "))

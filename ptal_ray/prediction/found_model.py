@@ -1,4 +1,4 @@
-"""Where the model file of a study, a run or a best.yaml lies."""
+"""Finds the model file of a study, a run or a best.yaml."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ RETRAIN = (
 
 
 def find_model(given: str) -> Path:
-    """The model file that a command line names, or ensemble.json of several.
+    """The model file for an argument of a command, or ensemble.json of several.
 
-    Of a study that is the first final run of the configuration found best. Its other seeds are as
-    good: to choose the one with the best test result would be to select on the test split.
+    For a study this is the model of the first final run of the best configuration. Choosing the
+    seed with the best test result would be selection on the test split.
 
     Args:
         given: a model file, the folder of a run or of an ensemble, a study directory or its s3://
@@ -32,8 +32,8 @@ def find_model(given: str) -> Path:
             registry.
 
     Raises:
-        ConfigError: the YAML is none of this package.
-        DataError: there is no such model.
+        ConfigError: the YAML file is not from this package.
+        DataError: the model does not exist.
     """
     if given.startswith("models:"):
         from ptal_ray.tracking.registry import registered_model  # MLflow is slow to import
@@ -76,7 +76,7 @@ def _remote_model(remote: Folder) -> Path:
 
 
 def _best_run(directory: Path, given: str) -> str:
-    """The folder of the first finished run of what is recommended on the whole training split."""
+    """The folder of the first finished run of the recommended configuration on the whole split."""
     done = [run for run in StudyView.read(directory).deployable() if run.metrics]
     if not done:
         raise DataError(
@@ -97,7 +97,7 @@ def _whole(study: Path, path: Path) -> Path:
 
 
 def _beside_yaml(path: Path) -> Path:
-    """The model file in the folder of a best.yaml, which must be of the same configuration."""
+    """The model file in the folder of a best.yaml; it must have the same configuration."""
     beside = path.with_name(MODEL)
     if not beside.exists():
         raise DataError(

@@ -1,4 +1,4 @@
-"""Detections as files: ActivityNet JSON, CSV, subtitles or an HTML page; whole or not at all."""
+"""Detections as files, written atomically: ActivityNet JSON, CSV, subtitles or an HTML page."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _SUBTITLES = ("srt", "vtt")
 
 
 def output_format(out: Path, asked: str | None) -> str:
-    """The format that --format or else the suffix of --out asks for; JSON without either.
+    """The format in --format, else of the suffix of --out, else JSON.
 
     Raises:
-        ConfigError: a folder is in the way of a file, or a file in that of a folder.
+        ConfigError: a folder exists where a file is written, or the reverse.
     """
     kind = asked or _BY_SUFFIX.get(out.suffix.lower(), "json")
     if out.exists() and out.is_dir() != (kind in _SUBTITLES):
@@ -51,7 +51,7 @@ def strongest(found: Segments, least: float, most: int | None) -> Segments:
 
 
 def write_output(out: Path, kind: str, found: Found, classes: tuple[str, ...]) -> None:
-    """Writes what was found.
+    """Write the detections.
 
     Args:
         out: the file, or the folder of subtitles.
@@ -86,7 +86,7 @@ def _rows(own: Segments, classes: Sequence[str]) -> list[tuple[float, float, str
 
 
 def _write_subtitles(out: Path, kind: str, found: Found, classes: Sequence[str]) -> None:
-    """A file a video, made beside the folder and moved into it once all are there."""
+    """Write one file per video, beside the folder; they are moved into it when all are complete."""
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
@@ -122,7 +122,7 @@ def _line(label: str) -> str:
 
 
 def _clock(time_s: float, point: str) -> str:
-    """hh:mm:ss.mmm with the decimal sign of the format."""
+    """hh:mm:ss.mmm, with the decimal separator of the format."""
     ms = round(time_s * 1000)
     hours, minutes, rest = ms // 3_600_000, ms // 60_000 % 60, ms % 60_000
     return f"{hours:02d}:{minutes:02d}:{rest // 1000:02d}{point}{rest % 1000:03d}"

@@ -1,4 +1,4 @@
-"""Detections as one HTML page that needs nothing else: a timeline a video, a row a class."""
+"""Detections as one self-contained HTML page: a timeline per video, a row per class."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TICKS = 5
 
 
 def page(found: Found, classes: Sequence[str]) -> str:
-    """The page. Bars have the colour of their class, and are the fainter the lower their score."""
+    """The page. Bars have the colour of their class and are fainter for lower scores."""
     scores = np.concatenate([[0.0], *(own.score for own in found.detections.values())])
     low, high = float(scores.min()), float(scores.max())
     number = sum(map(len, found.detections.values()))
@@ -67,7 +67,7 @@ def _video(id: str, own: Segments, duration_s: float, classes: Sequence[str]) ->
 
 
 def _bars(own: Segments, label: int, duration_s: float, classes: Sequence[str]) -> str:
-    """The bars of a class, the best one last and so on top."""
+    """The bars of a class; the best is last, so that it is on top."""
     low, high = float(own.score.min()), float(own.score.max())
     mine = own.take(own.label == label)
     mine = mine.take(np.argsort(mine.score, kind="stable"))

@@ -1,4 +1,4 @@
-"""The finished videos of a prediction that is not over, in one file beside its output."""
+"""The finished videos of an unfinished prediction, in one file beside its output."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from ptal_ray.storage.whole import write_whole
 
 
 class Partial:
-    """Appends detections of finished videos; what an earlier run of the same finished is kept.
+    """Appends detections of finished videos to those of earlier runs of the same prediction.
 
     Args:
-        out: the output that it lies beside, as .<name>.partial.
-        identity: all that the detections depend on beside the features; another one starts anew.
+        out: the output; the file is .<name>.partial beside it.
+        identity: everything besides the features that determines the detections; a new one starts
+            again.
 
-    `found` are the detections, `files` what each was made from: [bytes, time of change, seconds
-    of the video, stride and offset].
+    `found` has the detections, `files` their inputs: [bytes, time of change, seconds of the video,
+    stride and offset].
     """
 
     def __init__(self, out: Path, identity: Mapping[str, Any]) -> None:
@@ -37,7 +38,7 @@ class Partial:
         self._read()
         lines = [self._line(id, own, self._made_from[id]) for id, own in self.found.items()]
         head = json.dumps(self._identity) + "\n"
-        write_whole(self.path, "".join([head, *lines]))  # without a line that is half there
+        write_whole(self.path, "".join([head, *lines]))  # without a partial line
         self._file = self.path.open("a", encoding="utf-8")
         return self
 
@@ -52,17 +53,17 @@ class Partial:
             self.remove()
 
     def holds(self, file: ScorableFile) -> bool:
-        """Whether the video is finished and its file as it was then."""
+        """Whether the video is finished and its file unchanged."""
         return self._made_from.get(file.id) == _made_from(file)
 
     def add(self, file: ScorableFile, found: Segments) -> None:
-        """Keeps the detections of a finished video."""
+        """Store the detections of a finished video."""
         self.found[file.id], self._made_from[file.id] = found, _made_from(file)
         self._file.write(self._line(file.id, found, _made_from(file)))
         self._file.flush()
 
     def remove(self) -> None:
-        """Removes the file: the output is written."""
+        """Remove the file; called when the output is written."""
         self.path.unlink(missing_ok=True)
 
     def _read(self) -> None:
@@ -77,7 +78,7 @@ class Partial:
                 self.found[plain["id"]] = Segments(**columns)
                 self._made_from[plain["id"]] = plain["from"]
         except (OSError, ValueError, KeyError, TypeError):
-            self.found, self._made_from = {}, {}  # damaged: finding them again costs time alone
+            self.found, self._made_from = {}, {}  # damaged; detecting again only takes time
 
     @staticmethod
     def _line(id: str, found: Segments, made_from: list[float]) -> str:

@@ -1,4 +1,4 @@
-"""A model file as MLflow loads it: `mlflow.pyfunc.load_model("models:/ptal-apn-watch/1")`."""
+"""A model file for MLflow: `mlflow.pyfunc.load_model("models:/ptal-apn-watch/1")`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Detector:
     """Finds actions in features.
 
     Args:
-        path: of a model file, or of a folder that holds one.
+        path: of a model file, or of a folder with one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,10 +38,10 @@ class Detector:
         """Detections of each video, the strongest first.
 
         Args:
-            model_input: features (T, D) by video id, extracted as those of the training, or
-                recordings (samples, channels) where it took those; an array alone is a video called
-                "video".
-            params: none are known.
+            model_input: features (T, D) by video id, extracted like those of the training, or
+                recordings (samples, channels) if the training had those; a single array is a video
+                called "video".
+            params: not used.
 
         Returns:
             By id, dicts of "label", "segment" ([start, end] in seconds) and "score".
@@ -92,5 +92,5 @@ def _plain(found: Segments, classes: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def _load_pyfunc(path: str) -> Detector:
-    """What MLflow calls; `path` is the file or folder that was logged."""
+    """The function that MLflow calls; `path` is the logged file or folder."""
     return Detector(Path(path))

@@ -1,4 +1,4 @@
-"""Detections of a whole folder: in batches of similar length, from where an earlier run stopped."""
+"""Detections of a whole folder in batches of similar length; continues an earlier run."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Files = Sequence[ScorableFile]
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """What became of a batch.
+    """The results of a batch.
 
     Args:
         files: the batch.
         detections: by id.
-        broken: why a video has none, by id.
+        broken: the problem of each video without detections, by id.
     """
 
     files: Files
@@ -41,12 +41,12 @@ Scorer = Callable[[TrainedModel, Sequence[Files]], Iterator[Scored]]
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a prediction found.
+    """The results of a prediction.
 
     Args:
         detections: by video, sorted by id.
         durations: seconds of each of these.
-        broken: why a video has none, by id.
+        broken: the problem of each video without detections, by id.
     """
 
     detections: dict[str, Segments]
@@ -55,7 +55,7 @@ class Found:
 
 
 def score_batch(model: TrainedModel, files: Files) -> Scored:
-    """Reads the features of a batch and detects its actions."""
+    """Read the features of a batch and detect its actions."""
     videos: dict[str, Video] = {}
     broken: dict[str, str] = {}
     for file in files:
@@ -68,7 +68,7 @@ def score_batch(model: TrainedModel, files: Files) -> Scored:
 
 
 def score_here(model: TrainedModel, batches: Sequence[Files]) -> Iterator[Scored]:
-    """Scores one batch after the other in this process."""
+    """Score one batch after the other in this process."""
     return (score_batch(model, batch) for batch in batches)
 
 
@@ -80,21 +80,21 @@ def predict_folder(
     score: Scorer = score_here,
     progress: Progress = lambda done, total: None,
 ) -> Found:
-    """Detects the actions of all videos; those that `partial` holds are taken from there.
+    """Detect the actions of all videos; finished ones are taken from `partial`.
 
-    The batches are those of the whole folder, finished or not, and whoever scores them, so that a
-    run that was interrupted, or one of several processes, finds what another one finds.
+    The batches are those of the whole folder, so that an interrupted run, or a run with several
+    processes, gives the same detections as an uninterrupted one.
 
     Args:
         model: for the features.
-        files: with sound headers.
-        broken: what is known to be wrong with others, by id.
-        partial: keeps each batch once it is finished.
+        files: with valid headers.
+        broken: known problems of other videos, by id.
+        partial: stores each finished batch.
         score: scores batches, in any order.
-        progress: told how many of all videos are done.
+        progress: called with the number of finished videos.
 
     Raises:
-        DataError: no video has detections; why the first one has none.
+        DataError: no video has detections; with the problem of the first one.
     """
     broken, batches = dict(broken), _batches(model, files)
     left = [batch for batch in batches if not all(map(partial.holds, batch))]
@@ -125,11 +125,11 @@ def _batches(model: TrainedModel, files: Files) -> list[list[ScorableFile]]:
 
 
 def identity(model: TrainedModel, device: str) -> dict[str, Any]:
-    """All that the detections of a video depend on beside its features.
+    """Everything besides its features that determines the detections of a video.
 
     Args:
-        model: that finds them.
-        device: kind of the device that scores.
+        model: the model.
+        device: kind of the scoring device.
     """
     digest = hashlib.sha256()
     for path in model.paths:

@@ -1,4 +1,4 @@
-"""Which files a prediction may replace: those that an earlier one wrote, and nothing else."""
+"""Checks that a prediction replaces only files of an earlier prediction."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 
 from ptal_ray.storage.ownership import begins_with, check_files, read_object
 
-_CUE = re.compile(rb"1\n[\d:,]+ --> [\d:,]+\n[^\n]* \d\.\d{3}\n")  # the first one of our SRT files
+_CUE = re.compile(rb"1\n[\d:,]+ --> [\d:,]+\n[^\n]* \d\.\d{3}\n")  # start of our SRT files
 
 
 def check_output(out: Path, kind: str, ids: Iterable[str]) -> None:
-    """Finds out before any video is scored whether the output may be written.
+    """Check before scoring that the output may be written.
 
     Args:
         out: the file, or the folder of subtitles.
         kind: the format.
-        ids: of the videos, which name the files of subtitles.
+        ids: of the videos; they are the names of subtitle files.
 
     Raises:
-        ConfigError: a file of someone else is in the way.
+        ConfigError: a file from another source would be replaced.
     """
     if kind in ("srt", "vtt"):
         known = _is_srt if kind == "srt" else lambda path: begins_with(path, "WEBVTT\n\n")
@@ -31,14 +31,14 @@ def check_output(out: Path, kind: str, ids: Iterable[str]) -> None:
 
 
 def check_export(out: Path, about: str) -> None:
-    """Finds out whether an exported program may be written to `out`.
+    """Check that an exported program may be written to `out`.
 
     Args:
         out: the file.
-        about: name of the file that our programs hold.
+        about: name of the extra file in our programs.
 
     Raises:
-        ConfigError: a file of someone else is in the way.
+        ConfigError: a file from another source would be replaced.
     """
     check_files("--export", out.parent, {out.name: lambda path: _holds(path, about)})
 

@@ -1,4 +1,4 @@
-"""When the snippets of new videos are: frame rates, strides and durations, which may differ."""
+"""The times of snippets in new videos: frame rates, strides and durations, which may differ."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ptal_ray.data.video_ids import same_id
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.training.model_file import ModelFile
 
-TABLE = "videos.csv"  # what an extraction writes beside its features
+TABLE = "videos.csv"  # written by an extraction beside its features
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimeFlags:
-    """The flags on time; None where one was not given.
+    """The flags about time; None for a flag that was not given.
 
     Args:
         durations: CSV of seconds by video.
         annotations: JSON in the ActivityNet layout: durations, and rates for `fps` "json".
-        fps: frames, or samples, a second that stride and window count.
-        stride: frames from snippet to snippet, of videos without one of their own.
-        window: frames that a snippet sees, likewise.
+        fps: frames, or samples, per second; the unit of stride and window.
+        stride: frames from snippet to snippet, for videos without their own.
+        window: frames of a snippet, for videos without their own.
     """
 
     durations: Path | None = None
@@ -40,10 +40,10 @@ class TimeFlags:
     window: float | None = None
 
     def check(self) -> None:
-        """Finds out what no model is needed to know.
+        """Check what can be checked without a model.
 
         Raises:
-            ConfigError: a flag is wrong or lacks another.
+            ConfigError: a flag is wrong or needs another.
         """
         for flag, value in {"stride": self.stride, "window": self.window}.items():
             if value is not None and not 0 < value < math.inf:
@@ -56,15 +56,15 @@ class TimeFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class Times:
-    """Where in time the snippets of new videos lie.
+    """The times of snippets in new videos.
 
     Args:
-        trained: the grid of training, or the medians of several; its offset is kept in proportion.
-        shared: whether `trained` holds for videos of which nothing is known.
-        frames: by id; None where no rates were given.
-        stride, window: of the frames that have none of their own; 0 where none was given.
+        trained: the grid of training, or the medians of several; its offset scales with the stride.
+        shared: whether `trained` applies to videos without further information.
+        frames: by id; None if no rates were given.
+        stride, window: for frames without their own; 0 if not given.
         rates: the file that gave the frames, for messages.
-        durations: seconds by id; None takes what the snippets cover.
+        durations: seconds by id; None for the time that the snippets cover.
     """
 
     trained: Grid
@@ -104,24 +104,24 @@ class Times:
         return own.grid if own.window else self._scaled(own.stride / own.fps)
 
     def _scaled(self, stride_s: float) -> Grid:
-        """A grid of another stride, whose snippets see as much in proportion as in training."""
+        """A grid with another stride and windows in the same proportion as in training."""
         share = self.trained.offset_s / self.trained.stride_s
         return Grid(stride_s=stride_s, offset_s=share * stride_s)
 
 
 def covered_s(length: int, grid: Grid) -> float:
-    """Seconds that `length` snippets see; the first and the last one reach over their edge."""
+    """Seconds covered by `length` snippets, including the windows of the first and the last one."""
     return length * grid.stride_s + 2 * grid.offset_s
 
 
 def read_times(flags: TimeFlags, model: ModelFile, folder: Path, ids: Sequence[str]) -> Times:
     """The times of the videos in a folder.
 
-    What the flags leave open is taken from the `videos.csv` of an extraction, else from training.
+    Values without a flag are from `videos.csv` of an extraction, else from training.
 
     Args:
-        flags: as they were given.
-        model: what the features are for.
+        flags: the given flags.
+        model: the model for the features.
         folder: of the features.
         ids: of the videos.
 
@@ -157,7 +157,7 @@ def _one_grid(model: ModelFile) -> bool:
 
 
 def _counts(flags: TimeFlags, model: ModelFile) -> tuple[float, float]:
-    """(stride, window) that are given; recordings are cut as those of the training were."""
+    """The given (stride, window); recordings are cut like those of the training."""
     prepared = model.preparation
     if not prepared.of_recordings:
         if isinstance(flags.fps, float) and flags.stride is None:
@@ -191,7 +191,7 @@ def read_durations(path: Path) -> dict[str, float]:
     """Seconds by video id of a CSV with the columns video and duration.
 
     Raises:
-        DataError: it is no such file, or a duration is not positive.
+        DataError: it is another kind of file, or a duration is not positive.
     """
     columns, rows = read_csv(path)
     seconds = "duration" if "duration" in columns else "duration_s"

@@ -35,17 +35,17 @@ LONGEST = 80  # characters of a value in a message
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedModel:
-    """A network that is ready to score videos, or the first of several whose scores are averaged.
+    """A network for scoring videos, or the first of several whose scores are averaged.
 
     Args:
         path: of its file.
-        file: what that holds.
+        file: its content.
         method: how to score and decode.
         network: with its weights, in inference mode.
-        train, decode: the parameters as the method takes them.
-        videos: stands in for the store; none are in memory.
-        device: where the network lies.
-        members: of an ensemble, this one among them, and how often the scores of each count.
+        train, decode: the parameters of the method.
+        videos: replaces the store; none are in memory.
+        device: of the network.
+        members: of an ensemble, including this one, with the weights of their scores.
     """
 
     path: Path
@@ -60,12 +60,12 @@ class TrainedModel:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """All files that the detections depend on."""
+        """All files that determine the detections."""
         return (self.path, *(member.path for member, _ in self.members))
 
     @property
     def expected(self) -> Expected:
-        """What features must be to suit it; of resampled videos the stride may be any."""
+        """Its requirements on features; for resampled videos any stride is accepted."""
         return Expected(
             dim=self.file.data.feature_dim,
             dtype=self.file.dtype,
@@ -74,13 +74,13 @@ class TrainedModel:
         )
 
     def detect(self, videos: Mapping[str, Video]) -> tuple[dict[str, Segments], dict[str, str]]:
-        """Scores a batch of videos and decodes the scores, as a final run does with test videos.
+        """Score a batch of videos and decode the scores, like a final run on test videos.
 
         Args:
             videos: by id.
 
         Returns:
-            Detections by id, and why a video has none: its scores are not finite.
+            Detections by id, and the problem of each video without any: its scores are not finite.
         """
         if not videos:
             return {}, {}
@@ -106,7 +106,7 @@ class TrainedModel:
         """The scores of loaded videos.
 
         Raises:
-            DataError: those of members have no average.
+            DataError: those of members cannot be averaged.
         """
         if not self.members:
             return score_videos(self.method, self.network, split, self.train, self.file.precision)
@@ -118,17 +118,17 @@ class TrainedModel:
 
 
 def load_model(path: Path, device: torch.device, ids: tuple[str, ...] = ()) -> TrainedModel:
-    """The model in a file, or the ensemble that it names.
+    """The model in a file, or the ensemble in ensemble.json.
 
     Args:
         path: of the file, a model or ensemble.json.
-        device: where the network goes.
-        ids: of the videos it will meet; external video scores must know them.
+        device: for the network.
+        ids: of the videos to score; external video scores must have them.
 
     Raises:
-        ConfigError: a parameter excludes another, as in training.
-        DataError: the file cannot be read, or its method is another one here, or the members of
-            an ensemble do not fit.
+        ConfigError: parameters exclude each other, as in training.
+        DataError: the file cannot be read, its method has changed, or the members of an ensemble do
+            not match.
     """
     if not is_ensemble(path):
         return _load_single(path, device, ids)
@@ -174,7 +174,7 @@ def _load_single(path: Path, device: torch.device, ids: tuple[str, ...]) -> Trai
 
 
 def check_fit(first: TrainedModel, other: TrainedModel) -> None:
-    """Finds out whether the scores of two models can be averaged and decoded as those of one.
+    """Check that the scores of two models can be averaged and decoded like those of one.
 
     Raises:
         DataError: they cannot.
@@ -204,7 +204,7 @@ def _short(value: object) -> str:
 
 
 def _params(path: Path, section: str, kind: type[Params], values: Mapping[str, Any]) -> Params:
-    """`kind(**values)`, which must be all that it has."""
+    """`kind(**values)`; `values` must have exactly its fields."""
     known = {field.name for field in fields(kind)}
     if other := known ^ set(values):
         raise DataError(

@@ -17,7 +17,7 @@ Made = TypeVar("Made")
 def in_order(
     make: Callable[[Item], Made], items: Iterable[Item], workers: int
 ) -> Iterator[Iterator[Made]]:
-    """What `make` returns for each item, in order; at most `workers` + 1 results wait in memory.
+    """The results of `make` for the items, in order; at most `workers` + 1 wait in memory.
 
     Threads are faster if `make` reads files or works on large arrays. One worker needs no thread.
     If the block ends early, started items are finished and others are skipped.

@@ -243,7 +243,7 @@ class GrowingView:
     Thread-safe.
 
     Args:
-        view: where it starts.
+        view: the initial view.
     """
 
     def __init__(self, view: StudyView) -> None:

@@ -1,4 +1,4 @@
-"""Frames of a video at equal steps of time, upright and of one size, one after the other."""
+"""Decodes the frames of a video at a constant rate, upright and in one size."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Image = np.ndarray[Any, np.dtype[np.uint8]]  # (height, width, 3), RGB
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """Of the images that an encoder takes.
+    """The size of the images of an encoder.
 
     Args:
         height: pixels.
         width: pixels.
-        crop: keep the aspect and cut off what sticks out at both ends; else stretch.
-        margin: pixels that are cut off of the shorter side too.
+        crop: keep the aspect ratio and crop both ends; else stretch.
+        margin: pixels that are also cropped from the shorter side.
     """
 
     height: int
@@ -40,21 +40,21 @@ class Size:
 
 
 def steps(video: Video, fps: float) -> int:
-    """How many images `images` gives."""
+    """Number of images that `images` yields."""
     return max(1, round(video.duration_s * fps))
 
 
 def images(video: Video, fps: float, size: Size, threads: int = 0) -> Iterator[Image]:
-    """Decodes a video; at most one decoded frame is held.
+    """Decode a video; at most one decoded frame is in memory.
 
-    Image j is what the video shows at (j + 0.5) / fps seconds. At the video's own constant rate
-    these are its frames; else, and where its rate varies, frames are repeated or left out.
+    Image j is the frame at (j + 0.5) / fps seconds. At the video's own constant rate these are its
+    frames; at another or a variable rate, frames are repeated or skipped.
 
     Args:
-        video: what `probe` found.
+        video: result of `probe`.
         fps: images per second.
         size: of an image.
-        threads: of the decoder; 0 takes all cores.
+        threads: of the decoder; 0 uses all cores.
 
     Raises:
         DataError: it cannot be decoded to its end.
@@ -90,12 +90,12 @@ def _decoded(
 
 
 def upright(frame: VideoFrame, size: Size, aspect: Fraction) -> Image:
-    """A frame as it is to be shown: turned as its file says, pixels square, and of `size`.
+    """A frame as displayed: rotated as in its file, with square pixels, and of size `size`.
 
     Args:
         frame: as decoded.
         size: of the image.
-        aspect: width by height of a pixel.
+        aspect: width / height of a pixel.
     """
     turns = round(frame.rotation / 90) % 4  # counter-clockwise
     high, wide = (size.height, size.width) if turns % 2 == 0 else (size.width, size.height)

@@ -20,16 +20,16 @@ from ptal_ray.video.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a video.
+    """The outcome of a video.
 
     Args:
         video: its id.
-        broken: why it has no features, a line; "" where it has.
-        full: `broken` says that the storage is full, so no other video can be written either.
+        broken: one line with the reason why it has no features; "" if it has.
+        full: whether the storage is full, so no other video can be written either.
         snippets: rows of its features.
-        dim: numbers in a row.
-        seen: frames that the encoder saw.
-        seconds: that reading, encoding and writing took.
+        dim: numbers per row.
+        seen: frames given to the encoder.
+        seconds: time for reading, encoding and writing.
     """
 
     video: str
@@ -42,16 +42,16 @@ class Outcome:
 
 
 class Extractor:
-    """Reads videos, encodes them and writes their features.
+    """Read videos, encode them and write their features.
 
     Args:
-        settings: what decides the features.
+        settings: settings that determine the features.
         out: the folder that `Manifest.begun` made.
         device: to compute on.
-        threads: to decode and compute with.
+        threads: for decoding and computing.
 
     Raises:
-        ConfigError: the encoder cannot be had.
+        ConfigError: the encoder is not available.
     """
 
     def __init__(self, settings: Settings, out: Path, device: str, threads: int) -> None:
@@ -60,7 +60,7 @@ class Extractor:
         self._encoder = make_encoder(settings.encoder, torch.device(device))
 
     def __call__(self, video: str, file: Path) -> Outcome:
-        """Extracts one video; what is wrong with it is in the outcome."""
+        """Extract one video; problems are in the outcome."""
         began = time.perf_counter()
         try:
             features, record, seen = self._features(video, file)

@@ -1,4 +1,4 @@
-"""The videos that are named on a command line: files, or folders at any depth."""
+"""The videos in arguments of a command: files, or folders at any depth."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def find_videos(places: Sequence[Path]) -> dict[str, Path]:
     """Video files by id, which is the name of the file without its suffix.
 
     Args:
-        places: a file is taken whatever its suffix; a folder gives the files below it that have
-            a suffix of `SUFFIXES` and no part that starts with a dot.
+        places: files with any suffix, or folders: their files at any depth that have a suffix in
+            `SUFFIXES` and no path part that starts with a dot.
 
     Returns:
         id -> absolute path, sorted by id.

@@ -1,4 +1,4 @@
-"""The flags that say how videos become features."""
+"""The flags for the extraction of features."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of an extraction."""
+    """Add the flags of an extraction."""
     add = parser.add_argument
     add(
         "videos",
@@ -55,10 +55,10 @@ def _positive(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A number of things, 1 or more.
+    """The type of an integer of at least 1.
 
     Raises:
-        ArgumentTypeError: it is none.
+        ArgumentTypeError: it is not.
     """
     value = _number(int, text)
     if value < 1:

@@ -1,4 +1,4 @@
-"""Optical flow from image to image, by OpenCV (extra `flow`)."""
+"""Optical flow between consecutive images, by OpenCV (extra `flow`)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from ptal_ray.errors import ConfigError
 from ptal_ray.video.decode import Image
 
-METHOD = "DIS medium"  # TV-L1, of published flow features, is not in opencv-python-headless
-Flow = np.ndarray[Any, np.dtype[np.float32]]  # (height, width, 2), pixels to the right and down
+METHOD = "DIS medium"  # TV-L1, used for published flow features, is not in opencv-python-headless
+Flow = np.ndarray[Any, np.dtype[np.float32]]  # (height, width, 2): pixels to the right and down
 
 
 def with_flow(images: Iterable[Image]) -> Iterator[tuple[Image, Flow]]:
-    """Every image with the flow to the next one; the last one with the flow before it.
+    """Every image with the flow to the next one; the last image repeats the previous flow.
 
     Args:
         images: (height, width, 3), RGB; a video of one image has no motion.
@@ -37,7 +37,7 @@ def with_flow(images: Iterable[Image]) -> Iterator[tuple[Image, Flow]]:
 
 
 def check_installed() -> None:
-    """Finds out whether flow can be computed at all.
+    """Check that flow can be computed.
 
     Raises:
         ConfigError: OpenCV is not installed.

@@ -1,9 +1,9 @@
-"""What an output folder holds: the settings of all of it, and a record for each finished video.
+"""The manifest of an output folder: its settings, and a record for each finished video.
 
 DIR/<id>.npy               features (T, D)
-DIR/videos.csv             a line a video, for `python -m ptal_ray.data import --fps`
+DIR/videos.csv             a line per video, for `python -m ptal_ray.data import --fps`
 DIR/manifest/settings.json
-DIR/manifest/videos/<id>.json    written after the features: with it, a video is finished
+DIR/manifest/videos/<id>.json    written after the features; it marks the video as finished
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Record = dict[str, Any]
 
 
 class Manifest:
-    """The files of an output folder; each is written at once or not at all.
+    """The files of an output folder; each is written atomically.
 
     Args:
         out: the folder.
@@ -46,15 +46,15 @@ class Manifest:
 
     @contextmanager
     def begun(self, settings: Record, *, replace: bool) -> Iterator[None]:
-        """Makes the folder, or continues one of the same settings; one process at a time.
+        """Create the folder, or continue one with the same settings; one process at a time.
 
         Args:
-            settings: what decides the features.
-            replace: forget what was extracted with whatever settings.
+            settings: settings that determine the features.
+            replace: whether to discard existing features, with any settings.
 
         Raises:
-            ConfigError: it cannot be written, another process writes it, or it holds features of
-                other settings or of unknown ones.
+            ConfigError: it cannot be written, another process writes it, or it has features with
+                other or unknown settings.
             StorageError: the storage is full.
         """
         try:
@@ -78,7 +78,7 @@ class Manifest:
             yield
 
     def settings(self) -> Record:
-        """What decided the features of the folder; empty where no extraction wrote it.
+        """The settings of the features in the folder; empty if no extraction wrote it.
 
         Raises:
             DataError: it cannot be read.
@@ -104,17 +104,17 @@ class Manifest:
             )
 
     def finished(self, video: str, file: Path) -> bool:
-        """Whether the features of a video are there, and are of a file of this size."""
+        """Whether the features of a video exist and are from a file of this size."""
         path = self._videos / f"{video}.json"
         if not path.exists() or not (self.out / f"{video}.npy").exists():
             return False
         return bool(_read(path).get("bytes") == file.stat().st_size)
 
     def add(self, features: np.ndarray, record: Record) -> None:
-        """Writes the features of a video, then its record.
+        """Write the features of a video, then its record.
 
         Raises:
-            OSError: they cannot be written; nothing half written stays.
+            OSError: they cannot be written; no partial file remains.
         """
         buffer = io.BytesIO()
         np.save(buffer, features, allow_pickle=False)
@@ -122,7 +122,7 @@ class Manifest:
         write_whole(self._videos / f"{record['video']}.json", json.dumps(record))
 
     def write_table(self) -> list[Record]:
-        """Writes videos.csv of all finished videos, sorted by id; returns their records."""
+        """Write videos.csv of all finished videos, sorted by id; returns their records."""
         records = sorted((_read(p) for p in self._videos.glob("*.json")), key=lambda r: r["video"])
         text = io.StringIO()
         table = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")

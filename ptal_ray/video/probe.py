@@ -16,23 +16,24 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-READ = 0.9  # share of the length in a file's header that must be in the file
-_HEADED = ("mov", "matroska", "avi", "flv")  # formats whose header tells the length
-_SLACK_S = 0.5  # by which a short file may miss it
+READ = 0.9  # fraction of the length in a file's header that the file must have
+_HEADED = ("mov", "matroska", "avi", "flv")  # formats with the length in the header
+_SLACK_S = 0.5  # allowed difference for a short file
 _MICROSECONDS = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
-    """What is known of a video before it is decoded.
+    """The properties of a video that are known before decoding.
 
     Args:
         path: the file.
         frames: number of frames.
-        fps: frames per second; the mean where the rate varies.
+        fps: frames per second; the mean if the rate varies.
         variable: whether the time from frame to frame varies.
-        start_s: time stamp at which the file starts, of picture or sound; all else counts from it.
-        last_s: when the last frame is shown first, in seconds from the start.
+        start_s: first time stamp of the file, of picture or sound; all other times are relative to
+            it.
+        last_s: start of the last frame, in seconds from the start.
         duration_s: end of the last frame, in seconds from the start.
     """
 
@@ -46,7 +47,7 @@ class Video:
 
 
 def probe(path: Path) -> Video:
-    """Reads the time stamps of all frames of a video.
+    """Read the time stamps of all frames of a video.
 
     Raises:
         DataError: it is unreadable, cut off, or has no picture.
@@ -76,7 +77,7 @@ def probe(path: Path) -> Video:
 
 
 def check_installed() -> None:
-    """Finds out whether videos can be read at all.
+    """Check that videos can be read.
 
     Raises:
         ConfigError: PyAV is not installed.
@@ -91,10 +92,10 @@ def check_installed() -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """A video file and its picture stream, for the time of a `with` block.
+    """A video file and its picture stream, in a `with` block.
 
     Raises:
-        DataError: the file is unreadable, in this block too, or has no picture.
+        DataError: the file is unreadable (also if found in this block) or has no picture.
     """
     check_installed()
     import av
@@ -115,7 +116,7 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 @dataclass
 class _Stamps:
-    """Time stamps in seconds: of frames, how long the last one is shown, and the end of all."""
+    """Time stamps of frames, duration of the last frame, and end of the file, in seconds."""
 
     shown_s: list[float] = field(default_factory=list)
     last_shown_s: float = 0.0
@@ -144,7 +145,7 @@ def _read_stamps(container: InputContainer, stream: VideoStream) -> _Stamps:
 
 
 def _check_length(path: Path, container: InputContainer, end_s: float) -> None:
-    """Finds a file that was cut off: its header tells more than it holds."""
+    """Check that a file is not shorter than the length in its header."""
     if not container.duration or not container.format.name.startswith(_HEADED):
         return
     told_s = container.duration / _MICROSECONDS

@@ -1,4 +1,4 @@
-"""What decides the features of a video."""
+"""The settings that determine the features of a video."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ptal_ray.video.encoders.encoder import NAMED, FileEncoder, I3d, Spec
 from ptal_ray.video.probe import Video
 from ptal_ray.video.windows import Span, Windows
 
-_OF_FILES = ("size", "mean", "std", "clip")  # flags of encoders in a file
+_OF_FILES = ("size", "mean", "std", "clip")  # flags for encoders in a file
 _OF_I3D = ("weights", "flow", "clip")
 _FILES = {"sha256": "encoder", "weights_sha256": "weights", "flow_sha256": "flow"}  # key: flag
-STRIDE = Span(value=16, in_seconds=False)  # of encoders that take each frame alone
+STRIDE = Span(value=16, in_seconds=False)  # of encoders of single frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +24,10 @@ class Settings:
     """Equal settings give equal features.
 
     Args:
-        encoder: a name of `NAMED`, a file and how it is used, or I3D and its weights.
-        fps: frames a second that the encoder sees; None: those of each video.
+        encoder: a name in `NAMED`, a file and how to use it, or I3D with its weights.
+        fps: frames per second for the encoder; None for those of each video.
         stride: from window to window.
-        window: that a row of features sees.
+        window: of a row of features.
         dtype: of the features, "float16" or "float32".
     """
 
@@ -46,10 +46,10 @@ class Settings:
         window: Span | None = None,
         dtype: str = "float16",
     ) -> Settings:
-        """The settings with what is left out filled in.
+        """The settings, with defaults for missing values.
 
-        A clip is a window, and windows follow on each other; else stride and window are equal,
-        by default `STRIDE`.
+        For clips, the window is a clip and windows do not overlap; else stride and window are
+        equal, by default `STRIDE`.
         """
         clip = 1 if isinstance(encoder, str) else encoder.clip
         whole = Span(value=clip, in_seconds=False) if clip > 1 else stride or STRIDE
@@ -58,7 +58,7 @@ class Settings:
         return Settings(encoder=encoder, fps=fps, stride=stride, window=window, dtype=dtype)
 
     def rate(self, video: Video) -> float:
-        """Frames a second that the encoder sees of a video."""
+        """Frames per second of a video for the encoder."""
         return self.fps or video.fps
 
     def windows(self, video: Video) -> Windows:
@@ -68,7 +68,7 @@ class Settings:
         return Windows(stride=self.stride.frames(rate), length=length)
 
     def record(self) -> dict[str, Any]:
-        """The settings as JSON; a file by its content.
+        """The settings as JSON; files are represented by a hash of their content.
 
         Raises:
             ConfigError: the file of the encoder cannot be read.
@@ -82,14 +82,14 @@ class Settings:
 
 
 def settings_of(args: argparse.Namespace) -> Settings:
-    """The settings that flags say.
+    """The settings in flags.
 
     Raises:
-        ConfigError: they do not go together, or an encoder, stride or window is none.
+        ConfigError: they exclude each other, or an encoder, stride or window is not valid.
     """
     encoder = _encoder(args)
     if not isinstance(encoder, str):
-        encoder.record()  # finds a file that cannot be read
+        encoder.record()  # raises if a file cannot be read
     return Settings.of(
         encoder,
         fps=args.fps,
@@ -116,7 +116,7 @@ def _encoder(args: argparse.Namespace) -> Spec:
 
 
 def _check_known(encoder: str, given: Iterable[str], known: Sequence[str]) -> None:
-    """Finds a flag that is of another encoder."""
+    """Check that no flag belongs to another encoder."""
     for name in given:
         if name not in known:
             whose = "FILE" if name in _OF_FILES else "i3d"
@@ -127,10 +127,10 @@ def _check_known(encoder: str, given: Iterable[str], known: Sequence[str]) -> No
 
 @dataclass(frozen=True, kw_only=True)
 class WeightFiles:
-    """Files of networks that are the user's; None where one was not given.
+    """Network files of the user; None for a file that was not given.
 
     Args:
-        encoder: a program, .pt or .pt2.
+        encoder: a program (.pt or .pt2).
         weights, flow: of the streams of I3D.
     """
 
@@ -140,10 +140,11 @@ class WeightFiles:
 
 
 def settings_from(record: Mapping[str, Any], files: WeightFiles) -> Settings:
-    """The settings that `Settings.record` gave, with the files that it only describes.
+    """The settings in a record of `Settings.record`, with the files that it describes.
 
     Raises:
-        ConfigError: a file is missing, is another one, or is not needed; or the encoder is unknown.
+        ConfigError: a file is missing, has other content or is not needed, or the encoder is
+            unknown.
     """
     encoder = _recorded_encoder(record, files)
     if isinstance(encoder, str):
@@ -179,7 +180,7 @@ def _recorded_encoder(record: Mapping[str, Any], files: WeightFiles) -> Spec:
 
 
 def _asks(record: Mapping[str, Any]) -> str:
-    """Which files the encoder of a record needs."""
+    """A text with the files that the encoder of a record needs."""
     needed = [
         f"--{flag} FILE (sha256 {record[key][:12]}...)"
         for key, flag in _FILES.items() if key in record
@@ -189,10 +190,10 @@ def _asks(record: Mapping[str, Any]) -> str:
 
 
 def check_encoder(name: str) -> None:
-    """Finds an encoder that is neither named nor a file.
+    """Check that an encoder is a known name or a file.
 
     Raises:
-        ConfigError: so it is.
+        ConfigError: it is not.
     """
     if name not in NAMED:
         raise ConfigError(

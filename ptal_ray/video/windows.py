@@ -1,4 +1,4 @@
-"""Windows that slide over frames, and what becomes of the frames of a window."""
+"""Sliding windows over frames, and their means."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Rows = np.ndarray[Any, np.dtype[np.float32]]  # (n, D)
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A stride or a window as it was given: in frames, or in seconds."""
+    """A stride or a window, in frames or in seconds."""
 
     value: float
     in_seconds: bool
@@ -28,7 +28,7 @@ class Span:
         """The span of "16" (frames) or "0.5s" (seconds).
 
         Raises:
-            ConfigError: neither; frames are whole.
+            ConfigError: it has another form; frames are integers.
         """
         in_seconds = text.endswith("s")
         try:
@@ -66,11 +66,10 @@ class Windows:
         return math.floor(k * self.stride + 0.5)
 
     def over(self, items: Iterable[Item]) -> Iterator[list[Item]]:
-        """The items of one window after the other; no more than one window is held.
+        """The items of one window after the other; at most one window is in memory.
 
-        A last window that is shorter than the others comes where they leave items over, so that
-        every item between the first and the last is in one, unless the stride is longer than
-        the window.
+        If items remain after the last full window, a shorter one follows, so that every item is in
+        a window unless the stride is longer than the window.
         """
         held: deque[Item] = deque()
         k = count = 0
@@ -90,7 +89,7 @@ class Windows:
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of `size` items, the last one shorter."""
+    """Lists of `size` items; the last one may be shorter."""
     batch: list[Item] = []
     for item in items:
         batch.append(item)
@@ -105,7 +104,7 @@ def means(rows: Iterable[Rows], windows: Windows) -> Iterator[Rows]:
     """The mean of the rows of every window.
 
     Args:
-        rows: blocks (n, D), a row a frame.
+        rows: blocks (n, D), one row per frame.
         windows: over those rows.
 
     Yields:
@@ -117,6 +116,6 @@ def means(rows: Iterable[Rows], windows: Windows) -> Iterator[Rows]:
 
 
 def spread(frames: Sequence[Item], windows: Windows, number: int) -> list[Item]:
-    """`number` frames at equal steps of a window; a short last window repeats its last frame."""
+    """`number` evenly spaced frames of a window; a short last window repeats its last frame."""
     picks = ((2 * k + 1) * windows.length // (2 * number) for k in range(number))
     return [frames[min(pick, len(frames) - 1)] for pick in picks]

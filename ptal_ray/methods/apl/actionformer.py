@@ -1,4 +1,4 @@
-"""ActionFormer, alone with full supervision and as a detector of APL."""
+"""ActionFormer with full supervision, and as a detector of APL."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ptal_ray.methods.rules import learning_rate, steps
 
 
 def label_rules(hp: AplTrain) -> ActionFormerDecode:
-    """How predictions that may become labels are suppressed."""
+    """The decode parameters of predictions that may become labels."""
     return ActionFormerDecode(
         sigma=hp.label_sigma,
         multiclass=hp.label_multiclass,

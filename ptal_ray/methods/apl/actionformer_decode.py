@@ -21,9 +21,9 @@ from ptal_ray.ops.pyramid import level_masks, traced_lengths
 def network(
     model: ActionFormer, features: Tensor, mask: Tensor, hp: ActionFormerTrain
 ) -> dict[str, Tensor]:
-    """Of all levels one after the other "score" (B, N, C) and "edges" (B, N, 2) in positions.
+    """All levels, concatenated: "score" (B, N, C) and "edges" (B, N, 2) in positions.
 
-    "mask" (B, T') is that of the features with the padding behind; level l has T' / 2^l positions.
+    "mask" (B, T') is that of the features with padding at the end; level l has T' / 2^l positions.
     """
     features, mask = model.padded(features, mask)
     output = model(features, mask)
@@ -39,9 +39,9 @@ def network_lengths(hp: ActionFormerTrain) -> tuple[int, int]:
 def scores(
     model: ActionFormer, batch: Batch, hp: ActionFormerTrain, grids: list[Grid]
 ) -> list[Scores]:
-    """Of each level l "score<l>" (T_l, C) and "edges<l>" (T_l, 2), distances in snippets.
+    """For each level l "score<l>" (T_l, C) and "edges<l>" (T_l, 2), distances in snippets.
 
-    With external scores those of the classes of the video, times the best of the detector's.
+    With external scores, the class scores are those of the video times the best of the detector.
     """
     made = network(model, batch.features, batch.mask, hp)
     score, masks = made["score"], level_masks(made["mask"], model.levels_above)
@@ -77,7 +77,7 @@ def decode(found: Scores, grid: Grid, duration_s: float, hp: ActionFormerDecode)
 
 
 def suppressed(every: Segments, hp: ActionFormerDecode) -> Segments:
-    """The candidates that stay."""
+    """The candidates after suppression."""
     return batched_nms(
         every,
         tiou=hp.nms_tiou,
@@ -91,7 +91,7 @@ def suppressed(every: Segments, hp: ActionFormerDecode) -> Segments:
 
 
 def candidates(found: Scores, grid: Grid, hp: ActionFormerDecode) -> Segments:
-    """The best scores of each level above the floor, with the edges they stand for."""
+    """The best scores of each level above the minimum, with their edges."""
     return Segments.concatenate(
         [_level(found, level, grid, hp) for level in range(len(found.arrays) // 2)]
     )
@@ -116,7 +116,7 @@ def _level(found: Scores, level: int, grid: Grid, hp: ActionFormerDecode) -> Seg
 
 
 def _best(value: NDArray[Any], number: int) -> NDArray[np.int64]:
-    """Rows of the highest values, descending; equal ones keep their order."""
+    """Rows of the highest values, descending; equal values keep their order."""
     if len(value) > number:
         cut = np.partition(value, len(value) - number)[len(value) - number]
         above, level = np.flatnonzero(value > cut), np.flatnonzero(value == cut)

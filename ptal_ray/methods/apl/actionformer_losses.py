@@ -23,7 +23,7 @@ from ptal_ray.ops.pyramid import drop_path
 ALPHA, GAMMA = 0.25, 2  # of the focal loss
 MOMENTUM = 0.9  # of the running number of positives
 SMALL = 1e-8
-CLAMP = 1e-6  # scores keep this distance from 0 and 1 in logarithms
+CLAMP = 1e-6  # distance of scores from 0 and 1 in logarithms
 
 
 def loss(model: ActionFormer, batch: Batch, hp: ActionFormerTrain, step: Step) -> dict[str, Tensor]:
@@ -76,21 +76,21 @@ def detection_losses(
     step: Step,
     unlabelled: Unlabelled | None = None,
 ) -> dict[str, Tensor]:
-    """The terms, 0-d, each the sum over positions by the running number of positives.
+    """The 0-d terms: sums over positions divided by the running average of positives.
 
     Args:
-        model: holds that number and is given the new one.
-        output, taught: of the same positions.
+        model: has this average; it is updated.
+        output, taught: for the same positions.
         hp: train parameters.
         step: of the trial.
-        unlabelled: videos with pseudo-labels, which have a running number of their own.
+        unlabelled: videos with pseudo-labels, which have a separate running average.
     """
     positive = taught.positive & output.mask
     weight = _video_weights(model, positive.sum(dim=1), step, unlabelled)
     edges, target = output.edges, taught.edges
     tiou, tnd = edge_quality(edges.detach(), target)
     label = smoothed(taught.label, hp.label_smoothing)
-    rated = true_quality(tiou, tnd, hp.alqa)  # without effect where no head predicts it
+    rated = true_quality(tiou, tnd, hp.alqa)  # no effect without a head
     if output.quality is None:
         focal = sigmoid_focal(output.logit, label)
     else:
@@ -118,16 +118,16 @@ def _weighted(value: Tensor, chosen: Tensor, weight: Tensor) -> Tensor:
 def _video_weights(
     model: ActionFormer, number: Tensor, step: Step, unlabelled: Unlabelled | None
 ) -> Tensor:
-    """(B,) weight of each video: by the running number of positives of its kind.
+    """(B,) weight of each video, from the running average of positives of its kind.
 
     Args:
-        number: (B,) positives of each video.
+        number: (B,) number of positives of each video.
     """
     kind = torch.zeros_like(number) if unlabelled is None else unlabelled.videos.long()
     count = torch.zeros_like(model.positives).index_add(0, kind, number.to(model.positives))
     count = step.mean_over_workers(count) * step.world_size
     running = MOMENTUM * model.positives + (1 - MOMENTUM) * count.clamp(min=1)
-    if model.training:  # a kind that the stage does not have keeps its number
+    if model.training:  # a kind without videos in this stage keeps its average
         kinds = 1 if unlabelled is None else 2
         model.positives[:kinds] = running[:kinds]
     factor = torch.where(kind == 1, 0.0 if unlabelled is None else unlabelled.weight, 1.0)
@@ -136,7 +136,7 @@ def _video_weights(
 
 
 def smoothed(label: Tensor, share: float) -> Tensor:
-    """(..., C) targets with `share` of them spread over all classes and one more."""
+    """(..., C) targets with a fraction `share` distributed over all classes and one more."""
     if not share:
         return label
     return label * (1 - share) + share / (label.shape[-1] + 1)
@@ -145,7 +145,7 @@ def smoothed(label: Tensor, share: float) -> Tensor:
 def sigmoid_focal(
     logit: Tensor, label: Tensor, alpha: float = ALPHA, gamma: float = GAMMA
 ) -> Tensor:
-    """Focal loss of each entry; a negative alpha weighs positives and negatives alike.
+    """Focal loss of each entry; with a negative alpha, positives and negatives have equal weights.
 
     Source: Lin et al., 2017; golden actionformer/losses.
     """
@@ -161,7 +161,7 @@ def _focal(score: Tensor, label: Tensor, cross: Tensor, alpha: float, gamma: flo
 
 
 def soft_focal(score: Tensor, label: Tensor, variant: str) -> Tensor:
-    """Focal loss of scores against soft labels, each entry.
+    """Focal loss of each score with its soft label.
 
     Args:
         score: in [0, 1].
@@ -178,14 +178,14 @@ def soft_focal(score: Tensor, label: Tensor, variant: str) -> Tensor:
 
 
 def edge_quality(edges: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """(...) tIoU, and tND: the squared distance of centres by the length that encloses both.
+    """(...) tIoU, and tND: the squared distance of the centres divided by the enclosing length.
 
     Args:
         edges, target: (..., 2) distances to start and end from one position.
 
     Source: APL Eq. 1 and 2.
     """
-    # where both agree the shorter and the longer have no gradient, as in the golden values
+    # if both are equal, minimum and maximum have no gradient, as in the golden values
     shared = torch.where(edges < target, edges, target).sum(dim=-1)
     union = (edges + target).sum(dim=-1) - shared
     enclosing = torch.where(edges > target, edges, target).sum(dim=-1)
@@ -196,22 +196,22 @@ def edge_quality(edges: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def true_quality(tiou: Tensor, tnd: Tensor, alqa: str) -> Tensor:
-    """(..., K) what the heads of `alqa` are to predict: tIoU, tIoU - tND from 0 on, or both."""
+    """(..., K) targets of the heads of `alqa`: tIoU, tIoU - tND (at least 0), or tIoU and tND."""
     if alqa == "both":
         return torch.stack([tiou, tnd], dim=-1)
     return (tiou if alqa == "tiou" else (tiou - tnd).clamp(min=0))[..., None]
 
 
 def quality_error(found: Tensor, truth: Tensor, positive: Tensor, kind: str) -> Tensor:
-    """(B, N) error of the heads at each position; without a meaning where it is not positive.
+    """(B, N) error of the heads at each position; undefined at positions that are not positive.
 
     Args:
         found, truth: (B, N, K) in [0, 1].
         positive: (B, N) bool.
-        kind: "bce", or "kl": of each video and head, the divergence of both as distributions over
-            its positives, times their number.
+        kind: "bce", or "kl": for each video and head, the divergence of both, normalised over the
+            positives, times the number of positives.
 
-    Source: APL Eq. 3; Table S1 (KL divergence; over what is PROPOSED).
+    Source: APL Eq. 3; Table S1 (KL divergence; the distributions are PROPOSED).
     """
     if kind == "bce":
         return mil.cross_entropy(found, truth).sum(dim=2)
@@ -221,7 +221,7 @@ def quality_error(found: Tensor, truth: Tensor, positive: Tensor, kind: str) -> 
 
 
 def _distribution(value: Tensor, positive: Tensor) -> Tensor:
-    """(B, N, K) -> shares of each value in the sum over the positives of its video."""
+    """(B, N, K) values divided by their sum over the positives of the video."""
     kept = torch.where(positive[..., None], value, 0.0)
     shares: Tensor = kept / kept.sum(dim=1, keepdim=True).clamp(min=SMALL)
     return shares

@@ -26,13 +26,13 @@ from ptal_ray.ops.pyramid import (
 )
 
 PRIOR = 0.01  # class score at the start
-# what each head predicts, with its logit at the start
+# predictions of each head, with the initial logit
 QUALITY_BIAS = {"tiou": [1.0], "diou": [1.0], "both": [1.0, -3.0]}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What the detector says of every position, levels one after the other, N = sum of T_l.
+    """The outputs of the detector at all positions, levels concatenated, N = sum of T_l.
 
     Args:
         logit: (B, N, C) of the classes.
@@ -80,7 +80,7 @@ class ActionFormer(nn.Module):
         _fill_bias(self.class_head, [math.log(PRIOR / (1 - PRIOR))] * num_classes)
         if self.quality_head is not None:
             _fill_bias(self.quality_head, start)
-        # running numbers of positives of labelled and of unlabelled videos, over all workers
+        # running averages of positives of labelled and of unlabelled videos, over all workers
         self.register_buffer("positives", torch.full((2,), float(hp.first_positives)))
 
     def forward(self, features: Tensor, mask: Tensor, kept: Tensor | None = None) -> Output:
@@ -89,7 +89,7 @@ class ActionFormer(nn.Module):
         Args:
             features: zero on padding; T a multiple of 2^levels.
             mask: (B, T) bool.
-            kept: (B, branches) factors: 0 where drop-path stops a branch.
+            kept: (B, branches) factors: 0 for a branch dropped by drop-path.
         """
         if kept is None:
             kept = features.new_ones((len(features), self.pyramid.branches))
@@ -121,7 +121,7 @@ class ActionFormer(nn.Module):
         return self.pyramid(features, masks, kept, sinusoids if self.positions else None), masks
 
     def padded(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The two with padding behind, so that the end of no video depends on other videos."""
+        """Both with padding at the end, so that the end of no video depends on other videos."""
         return padded(features, mask, self.levels_above)
 
 
@@ -145,7 +145,7 @@ def sinusoids(value: Tensor) -> Tensor:
 
 
 def class_scores(output: Output, floor: float) -> Tensor:
-    """(B, N, C) class scores, times the quality of the edges where there is one.
+    """(B, N, C) class scores, times the quality of the edges if predicted.
 
     Source: APL Eq. 4.
     """
@@ -157,16 +157,16 @@ def class_scores(output: Output, floor: float) -> Tensor:
 
 
 def joint_quality(quality: Tensor, floor: float) -> Tensor:
-    """(..., 1) or (..., 2) -> (...) the first, less the second where there is one, from `floor`."""
+    """(..., 1) or (..., 2) -> (...): the first value minus the second, if any; at least `floor`."""
     first = quality[..., 0]
     return (first - quality[..., 1] if quality.shape[-1] > 1 else first).clamp(min=floor)
 
 
 def check(store: FeatureStore, hp: ActionFormerTrain) -> None:
-    """Says whether the network can be built.
+    """Check that the network can be built.
 
     Raises:
-        ConfigError: the channels do not divide among the heads, or external scores leak labels.
+        ConfigError: the heads do not divide the channels, or external scores leak labels.
         DataError: external scores cannot be read, or snippets have another stride.
     """
     external.check(store, hp)

@@ -114,7 +114,7 @@ class ActionFormerTrain(DetectorTrain):
 
 @dataclass(frozen=True, kw_only=True)
 class ActionFormerDecode(DecodeParams):
-    """How scores become detections."""
+    """Decode-time parameters of ActionFormer."""
 
     score_floor: float = param(
         1e-3, doc="scores not above it are no candidates", source="C", allowed=(0.0, 1.0)

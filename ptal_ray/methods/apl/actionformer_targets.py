@@ -1,4 +1,4 @@
-"""What the positions of ActionFormer's levels are taught by the instances of a crop."""
+"""Targets of the positions of ActionFormer's levels, from the instances of a crop."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch.nn import functional as F
 
 from ptal_ray.methods.method import Pseudo
 
-TIE_T = 1e-3  # instances whose lengths differ by less teach a position together
+TIE_T = 1e-3  # instances whose lengths differ by less are both targets of a position
 LAST_REACH = 10000.0  # of the coarsest level, snippets
 
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """Of every position, levels one after the other.
+    """Targets of all positions, levels concatenated.
 
     Args:
         label: (B, N, C) float32 multi-hot.
         edges: (B, N, 2) distances to start and end of the instance, in positions of the level.
         positive: (B, N) bool.
-        ignored: (B, N) bool, positions in an instance that teaches nothing.
+        ignored: (B, N) bool, positions in an ignored instance.
     """
 
     label: Tensor
@@ -34,17 +34,18 @@ class Targets:
 def targets(
     instances: Pseudo, sizes: list[int], num_classes: int, first_range: float, radius: float
 ) -> Targets:
-    """The instance that teaches each position: the shortest whose centre is near.
+    """The target instance of each position: the shortest one with its centre near.
 
-    Position i of level l, at t = i 2^l, is positive for an instance (s, e) with centre c if
-    max(c - radius 2^l, s) < t < min(c + radius 2^l, e) and the farther edge is in the reach of
-    the level: first_range 2^(l - 1) to first_range 2^l, the first from 0, the last without end.
+    Position i of level l, at t = i 2^l, is positive for an instance (s, e) with centre c if max(c -
+    radius 2^l, s) < t < min(c + radius 2^l, e) and the distance to the farther edge is in the range
+    of the level: first_range 2^(l - 1) to first_range 2^l; the first range starts at 0, the last is
+    unbounded.
 
     Args:
         instances: see `instances.cropped`.
         sizes: T_l of each level.
         num_classes: C.
-        first_range: the longest reach that level 0 regresses, snippets.
+        first_range: the largest distance that level 0 regresses, snippets.
         radius: in positions of the level.
 
     Source: ActionFormer code; golden actionformer/tiny_model.
@@ -82,7 +83,7 @@ def targets(
 def level_points(
     sizes: list[int], first_range: float, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(N,) snippet, stride, least and greatest reach of each position, level after level."""
+    """(N,) snippet, stride, smallest and largest distance of each position, level by level."""
     columns = []
     for level, size in enumerate(sizes):
         stride = 2.0**level

@@ -1,4 +1,4 @@
-"""The hyperparameters of APL on either detector, and what its earlier stages see of them."""
+"""The hyperparameters of APL on either detector, and those of its earlier stages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ptal_ray.methods.method import param, seen_by
 
 @dataclass(frozen=True, kw_only=True)
 class AplStages:
-    """Train-time parameters of APL on any detector; early_ ones: of the stages before the last."""
+    """Train-time parameters of APL on any detector; early_ is for the stages before the last."""
 
     labelled_fraction: float = param(
         0.1, doc="share of the training videos whose annotations are read", source="P",
@@ -158,5 +158,5 @@ AplT = TypeVar("AplT", AplTrain, AplBmnTrain)
 
 
 def early_params(hp: AplT, stage: int) -> AplT:
-    """`hp` as a stage before the last one sees it: with its own rate and decay."""
+    """`hp` for a stage before the last one, with its own learning rate and decay."""
     return replace(seen_by(hp, stage), lr=hp.early_lr, weight_decay=hp.early_weight_decay)

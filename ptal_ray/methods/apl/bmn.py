@@ -1,4 +1,4 @@
-"""BMN, alone with full supervision and as a detector of APL."""
+"""BMN with full supervision, and as a detector of APL."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def terms(
 ) -> dict[str, Tensor]:
     """The terms of `bmn_loss.losses` from the instances of the crops."""
     segments = own | {name: own[name] + CENTRE_T for name in ("start_t", "end_t")}
-    if unlabelled is None:  # annotations alone, of which none is ignored
+    if unlabelled is None:  # only annotations; none is ignored
         segments.pop("ignored")
     draw = step.rand(len(batch.mask), 2, output.maps.shape[2])
     return losses(output, segments, batch.mask, hp, draw, step, unlabelled)

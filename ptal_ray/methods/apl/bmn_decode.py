@@ -16,11 +16,11 @@ from ptal_ray.methods.apl.bmn_params import BmnDecode, BmnTrain
 from ptal_ray.methods.method import Batch
 from ptal_ray.ops.nms import gated_soft_nms
 
-CHUNK = 16  # windows scored at once; bounds memory
+CHUNK = 16  # windows scored at once; limits memory
 
 
 def scores(model: Bmn, batch: Batch, hp: BmnTrain, grids: list[Grid]) -> list[Scores]:
-    """Of each video the proposals of all its windows, and its classes.
+    """For each video the proposals of all its windows, and its classes.
 
     Arrays by name: "start_t", "end_t" (M,) int32 edges in snippets of the video, "score" (M,),
     "video" (C,), "length_t" () snippets of the video.
@@ -48,8 +48,8 @@ def scores(model: Bmn, batch: Batch, hp: BmnTrain, grids: list[Grid]) -> list[Sc
 
 
 def network(model: Bmn, features: Tensor, mask: Tensor, hp: BmnTrain) -> dict[str, Tensor]:
-    """Of a window or a resampled video: "start_t" and "end_t" (K,) edges of the cells, "score"
-    (B, K), "inside" (B, K) bool, which cells are proposals, and "video" (B, C).
+    """For a window or a resampled video: "start_t" and "end_t" (K,) edges of the cells, "score" (B,
+    K), "inside" (B, K) bool (whether a cell is a proposal), and "video" (B, C).
     """
     made = model(features, mask)
     score, inside = proposal_scores(made, mask, hp)
@@ -63,14 +63,15 @@ def network(model: Bmn, features: Tensor, mask: Tensor, hp: BmnTrain) -> dict[st
 
 
 def network_lengths(hp: BmnTrain) -> tuple[int, int]:
-    """A window or a resampled video alone: the samples of all cells follow from their length."""
+    """Only the length of a window or of resampled videos, which determines the samples of all
+    cells."""
     return int(hp.window or hp.resample_to), 0
 
 
 def window_starts(length: int, window: int) -> list[int]:
-    """First snippets of the windows of a video: half a window apart, the last one at its end.
+    """First snippets of the windows of a video, which overlap by half; the last one is at its end.
 
-    PROPOSED: the last is moved back to be whole, instead of padded.
+    PROPOSED: the last window is shifted back instead of padded.
     """
     step = max(window // 2, 1)
     last = max(length - window, 0)
@@ -80,7 +81,7 @@ def window_starts(length: int, window: int) -> list[int]:
 def _windows(
     model: Bmn, batch: Batch, part: list[tuple[int, int]], window: int, hp: BmnTrain
 ) -> list[list[NDArray[Any]]]:
-    """Of each window the edges of its proposals, in snippets of the video, and their scores."""
+    """For each window the edges of its proposals, in snippets of the video, and their scores."""
     device = batch.mask.device
     row, at = torch.tensor(part, device=device).T[..., None]
     t = at + torch.arange(window, device=device)
@@ -95,9 +96,10 @@ def _windows(
 
 
 def proposal_scores(made: BmnOutput, mask: Tensor, hp: BmnTrain) -> tuple[Tensor, Tensor]:
-    """(B, K) score of each cell as a proposal, and whether it is one.
+    """(B, K) score of each cell, and whether the cell is a proposal.
 
-    A cell's end is judged at the snippet behind it, so none that touches the end is a proposal.
+    The end of a cell is scored at the next snippet, so a cell at the end of the video is no
+    proposal.
 
     Args:
         made: of videos or windows.
@@ -118,14 +120,14 @@ def proposal_scores(made: BmnOutput, mask: Tensor, hp: BmnTrain) -> tuple[Tensor
 def decode(found: Scores, grid: Grid, duration_s: float, hp: BmnDecode) -> Segments:
     """The best proposals after suppression, each with the best classes of the video.
 
-    A detection's score is that of its proposal times that of the class. The last proposal left is
-    never picked, as in the released code.
+    The score of a detection is that of its proposal times that of the class. The last remaining
+    proposal is never picked, as in the released code.
 
     Source: BMN code; golden bmn post_processing.
     """
     arrays = found.arrays
     length = int(arrays["length_t"])
-    # In shares of the video, as the released code: on a grid many overlaps equal the gate exactly.
+    # Relative to the video, as in the released code: on a grid many overlaps equal the gate.
     shares = Segments(
         start_s=arrays["start_t"] / length, end_s=arrays["end_t"] / length,
         label=np.zeros(len(arrays["score"]), np.int64), score=arrays["score"],

@@ -1,4 +1,4 @@
-"""What BMN's outputs are taught: boundary zones, and the overlap of every cell with instances."""
+"""Targets of BMN: boundary zones, and the overlap of every cell with instances."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from ptal_ray.ops.boundary_matching import cells_on
 
-LOW = 0.3  # tIoU from which a cell is about the same segment
-POSITIVE = 0.5  # share of a snippet in a boundary zone above which it is a boundary
+LOW = 0.3  # tIoU above which a cell is close to a segment
+POSITIVE = 0.5  # a snippet with a larger fraction in a boundary zone is a boundary
 ZONE_T = 3.0  # snippets that a boundary covers
 
 
@@ -21,8 +21,8 @@ class LabelMaps:
     """Targets in [0, 1], see `label_maps`.
 
     Args:
-        start, end: (B, T) share of a snippet that boundary zones cover.
-        iou: (B, K) greatest IoU of a cell with an instance.
+        start, end: (B, T) fraction of a snippet in boundary zones.
+        iou: (B, K) largest IoU of a cell with an instance.
         tnd: (B, K) squared distance of centres / enclosing length, to the instance of that IoU.
     """
 
@@ -34,14 +34,14 @@ class LabelMaps:
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """What the instances of a batch teach, and what ignored ones leave open.
+    """The targets from the instances of a batch, and the outputs that ignored instances exclude.
 
     Args:
-        maps: of the instances that teach.
+        maps: from the instances that are not ignored.
         present: (B, C) bool, classes of these.
-        open_start, open_end: (B, T) bool, boundaries of ignored instances alone.
-        open_cell: (B, K) bool, cells near an ignored instance and nearer to it than to any other.
-        open_class: (B, C) bool, classes of ignored instances alone.
+        open_start, open_end: (B, T) bool, boundaries of only ignored instances.
+        open_cell: (B, K) bool, cells near an ignored instance and closer to it than to any other.
+        open_class: (B, C) bool, classes of only ignored instances.
     """
 
     maps: LabelMaps
@@ -59,7 +59,7 @@ def targets(
 
     Args:
         segments: "start_t", "end_t" (B, N) edges in snippets of the crop, "label" (B, N) int64
-            class or -1 for padding; "ignored" (B, N) bool, left out where none is.
+            class or -1 for padding; "ignored" (B, N) bool, missing if none is ignored.
         mask: (B, T) bool.
         longest: see `cells`.
         num_classes: C.
@@ -86,7 +86,7 @@ def targets(
 
 
 def _present(label: Tensor, classes: int) -> Tensor:
-    """(B, N) -> (B, C) bool, which classes there are."""
+    """(B, N) -> (B, C) bool, the classes that occur."""
     return F.one_hot(F.pad(label + 1, (0, 1)), classes + 1).amax(dim=1)[:, 1:] > 0
 
 
@@ -96,19 +96,19 @@ def label_maps(
     """Targets of a batch.
 
     Snippet t counts as [t - 1/2, t + 1/2] beside boundaries, whose zone is three snippets wide.
-    Instances are cut to the video, so one that lies outside has its boundaries at the edge: drop
-    those of a crop before.
+    Instances are clipped to the video. Remove those outside a crop first, because their boundaries
+    would be at its edge.
 
     Args:
         start_t, end_t: (B, N) edges of instances, in snippets of the crop.
         label: (B, N) int64 class; -1 pads.
-        lengths: (B,) real snippets.
-        length: T, snippets with padding; targets of padding have no meaning.
+        lengths: (B,) number of real snippets.
+        length: T, snippets with padding; targets on padding are undefined.
         longest: see `cells`, which lists the K cells.
 
     Source: BMN code; golden bmn label_maps; tND APL section 3, its use here PROPOSED.
     """
-    # A column of padding, so that a batch without instances needs no case of its own.
+    # A column of padding, so that a batch without instances needs no special case.
     real = F.pad(label, (0, 1), value=-1) >= 0
     start, end = (
         torch.minimum(F.pad(edge.float(), (0, 1)).clamp(min=0), lengths[:, None].float())
@@ -133,7 +133,7 @@ def _overlap(start: Tensor, end: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def _zones(boundary: Tensor, real: Tensor, length: int) -> Tensor:
-    """(B, N) boundaries -> (B, T) greatest share of a snippet that a zone covers."""
+    """(B, N) boundaries -> (B, T) largest fraction of a snippet in a zone."""
     t = torch.arange(length, device=boundary.device)
     covered = (ZONE_T / 2 + 0.5 - (t - boundary[..., None]).abs()).clamp(0, 1)
     return (covered * real[..., None]).amax(dim=1)

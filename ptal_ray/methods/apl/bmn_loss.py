@@ -1,4 +1,4 @@
-"""BMN's losses, with the terms that APL adds, and those of the small classifier of videos."""
+"""BMN's losses, the terms that APL adds, and those of the small video classifier."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ptal_ray.ops import mil
 
 GOOD, HIGH = 0.9, 0.7  # tIoU
 LOG_SHIFT = 1e-6  # inside logarithms
-TINY = 1e-12  # so that a mean over nothing is 0
+TINY = 1e-12  # makes the mean over an empty set 0
 
 
 def losses(
@@ -30,17 +30,17 @@ def losses(
 ) -> dict[str, Tensor]:
     """Weighted 0-d terms "boundary", "regression", "classification", "video" and, with tnd, "tnd".
 
-    A term whose positives the batch lacks is 0, where the released code gives NaN.
+    A term without positives in the batch is 0; in the released code it is NaN.
 
     Args:
         made: of videos or crops.
         segments: see `bmn_labels.targets`.
         mask: (B, T) bool.
         hp: BmnTrain.
-        draw: (B, 2, K) uniform in [0, 1), which cells of middle and of low tIoU the regression
-            takes.
+        draw: (B, 2, K) uniform in [0, 1), to choose cells of middle and of low tIoU for the
+            regression.
         step: for its `mean_over_workers`.
-        unlabelled: videos whose terms are means of their own; None for none.
+        unlabelled: videos whose terms are separate means; None for none.
 
     Source: BMN code; golden bmn losses.
     """
@@ -64,7 +64,7 @@ def _weighted(
     draw: Tensor,
     step: Step,
 ) -> dict[str, Tensor]:
-    """As `losses`, over `rows` (B,) bool; `mask` leaves out the others, too."""
+    """As `losses`, over `rows` (B,) bool; `mask` excludes the other rows too."""
     truth, sets = given.maps, _sets(given, mask, made.inside(mask), hp)
     counts = [v.sum(dtype=torch.float32) for v in (*sets.values(), rows)]
     number = dict(zip((*sets, "rows"), step.mean_over_workers(torch.stack(counts)), strict=True))
@@ -74,7 +74,7 @@ def _weighted(
         return made
 
     def balanced(score: Tensor, name: str) -> Tensor:
-        """Half the mean over positives and half that over negatives; 0 without positives."""
+        """Half the mean over positives plus half that over negatives; 0 without positives."""
         right = mean(torch.log(score + LOG_SHIFT), f"{name} positive")
         wrong = mean(torch.log(1 - score + LOG_SHIFT), f"{name} negative")
         made: Tensor = -0.5 * (right + wrong) * (number[f"{name} positive"] > 0)
@@ -100,11 +100,11 @@ def _weighted(
 
 
 def _sets(given: Targets, mask: Tensor, cell: Tensor, hp: BmnTrain) -> dict[str, Tensor]:
-    """Which snippets (B, T) and cells (B, K), or how much of them, each mean is over."""
+    """The snippets (B, T) and cells (B, K) of each mean, or their weights."""
     truth, cell = given.maps, cell & ~given.open_cell
     start, end, iou = truth.start > POSITIVE, truth.end > POSITIVE, truth.iou
     right = (iou > GOOD) & cell
-    if hp.joint:  # PROPOSED: as in the other detector, nothing where no instance is
+    if hp.joint:  # PROPOSED: as in ActionFormer, 0 without an instance
         soft = (iou - truth.tnd).clamp(min=hp.eps)
         right = torch.where((iou > 0) & cell, soft, 0.0)
     return {
@@ -123,8 +123,8 @@ def _sets(given: Targets, mask: Tensor, cell: Tensor, hp: BmnTrain) -> dict[str,
 
 def _chosen(sets: Mapping[str, Tensor], number: Mapping[str, Tensor], draw: Tensor) -> Tensor:
     """(B, K) bool: all cells of high tIoU, and about as many of middle and of low."""
-    # Deviation: where those are fewer they are all chosen, and no others; the released code then
-    # takes every cell of the map, also those that are no segment.
+    # Deviation: if there are fewer of these, exactly they are chosen; the released code then takes
+    # every cell of the map, including cells that are no segment.
     chosen = sets["high"]
     for name, own in zip(("middle", "low"), draw.unbind(dim=1), strict=True):
         share = number["high"] / number[name].clamp(min=TINY)

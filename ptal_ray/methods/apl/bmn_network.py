@@ -1,4 +1,4 @@
-"""The detector BMN: probabilities of boundaries, and maps that rate every segment of a grid."""
+"""The detector BMN: boundary probabilities, and maps with scores of every segment of a grid."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from ptal_ray.ops.boundary_matching import BoundaryMatching, cells_on
 
 GROUPS = 4  # of the grouped convolutions
 REGRESSION, CLASSIFICATION, TND = 0, 1, 2  # maps
-TND_BIAS = -3.0  # at the start the joint score is then not held at its least value
+TND_BIAS = -3.0  # then the initial joint score is not at its minimum
 
 
 @dataclass(frozen=True, kw_only=True)
 class BmnOutput:
-    """What the module gives; all in [0, 1] but the base features, zero on padding.
+    """The outputs; all in [0, 1] except the base features, zero on padding.
 
     Args:
         base: (B, T, H) base features.
-        start, end: (B, T) probability that a boundary lies near the left edge of a snippet.
+        start, end: (B, T) probability of a boundary near the left edge of a snippet.
         maps: (B, M, K) tIoU by regression, tIoU by classification and, if M = 3, tND of cells.
         first, last: (K,) int64 snippets of the cells.
         video: (B, C) classes of the video.
@@ -51,7 +51,7 @@ class Bmn(nn.Module):
     """See the method's README for the equations.
 
     Args:
-        feature_dim: D; the first convolution has fewer groups where 4 does not divide it.
+        feature_dim: D; the first convolution has fewer groups if 4 does not divide it.
         num_classes: C.
         hp: BmnTrain.
     """
@@ -88,7 +88,7 @@ class Bmn(nn.Module):
 
         Args:
             features: (B, T, D), zero on padding.
-            mask: (B, T) bool; a video's output does not depend on the padding behind it.
+            mask: (B, T) bool; the output of a video does not depend on its padding.
         """
         base = self.base(features, mask)
         first, last = cells_on(mask.device, mask.shape[1], self.longest)
@@ -105,7 +105,7 @@ class Bmn(nn.Module):
         )
 
     def video_scores(self, base: Tensor, mask: Tensor) -> Tensor:
-        """(B, C) mean of the T // r_act best class probabilities of snippets."""
+        """(B, C) mean of the T // r_act highest class probabilities of snippets."""
         score = torch.sigmoid(self.classifier(base.mT).float()).mT
         return mil.video_scores(score, mask, self.r_act)
 
@@ -116,10 +116,10 @@ class Bmn(nn.Module):
         return torch.sigmoid(logit.float()) * mask
 
     def _maps(self, value: Tensor, mask: Tensor, first: Tensor, last: Tensor) -> Tensor:
-        """(B, T, H) -> (B, M, T, T) rates of all segments.
+        """(B, T, H) -> (B, M, T, T) scores of all segments.
 
-        Only cells are sampled; a segment that is none has the samples 0 and so one constant value,
-        which reaches its neighbours through the convolutions, as in the released code.
+        Only cells are sampled. Other segments have samples of 0 and so a constant value, which
+        affects their neighbours through the convolutions, as in the released code.
         """
         videos, length = mask.shape
         nothing, found = (
@@ -128,7 +128,7 @@ class Bmn(nn.Module):
         )
         maps = nothing.expand(length**2, videos, -1).index_copy(0, first * length + last, found)
         maps = maps.permute(1, 2, 0).reshape(videos, -1, length, length)
-        # What lies outside a video is outside its map: zero in front of a convolution.
+        # Positions outside a video are zero before a convolution.
         real = (mask[:, None, :, None] & mask[:, None, None]).to(maps.dtype)
         for conv in self.map_convs:
             maps = F.relu(conv(maps * real))
@@ -136,7 +136,7 @@ class Bmn(nn.Module):
 
 
 def check(store: FeatureStore, hp: BmnTrain) -> None:
-    """Says whether the network can be built.
+    """Check that the network can be built.
 
     Raises:
         ConfigError: sizes do not fit each other, or external scores leak labels.

@@ -10,7 +10,7 @@ from ptal_ray.methods.method import DecodeParams, param
 
 @dataclass(frozen=True, kw_only=True)
 class BmnTrain(DetectorTrain):
-    """Train-time parameters; a change of one needs re-training.
+    """Train-time parameters; changing one requires training again.
 
     The defaults are those for ActivityNet. For THUMOS14: resample_to 0, max_snippets and window
     128, longest 64.

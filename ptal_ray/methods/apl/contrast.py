@@ -24,7 +24,7 @@ def snippets(length: Tensor, number: int, draw: Tensor) -> tuple[Tensor, Tensor]
         draw: (B, N) uniform in [0, 1).
 
     Returns:
-        (B, N) int64 positions and (B, N) bool, which of them count.
+        (B, N) int64 positions, and (B, N) bool, whether they count.
     """
     parts = length.clamp(max=number)[:, None]
     index = torch.arange(number, device=length.device)[None]
@@ -33,7 +33,7 @@ def snippets(length: Tensor, number: int, draw: Tensor) -> tuple[Tensor, Tensor]
 
 
 def representation(levels: list[Tensor], at: Tensor) -> Tensor:
-    """(B, N, levels * H) what all levels say of the snippets `at`, unit length.
+    """(B, N, levels * H) features of all levels at the snippets `at`, of norm 1.
 
     Args:
         levels: (B, T_l, H), level l with a position every 2^l snippets.
@@ -48,11 +48,11 @@ def kmeans(value: Tensor, counted: Tensor, clusters: int, draw: Tensor) -> Tenso
     """(G, M) cluster of each of the (G, M, D) points, by k-means++ and Lloyd's rounds.
 
     Args:
-        counted: (G, M) bool, points that take part.
+        counted: (G, M) bool, points to cluster.
         clusters: k.
-        draw: (G, k) uniform in [0, 1), one for each first centre.
+        draw: (G, k) uniform in [0, 1), one for each initial centre.
 
-    Empty clusters are given points that are farthest from their centres.
+    Empty clusters get the points that are farthest from their centres.
     """
     centres = _first_centres(value, counted, clusters, draw)
     for _ in range(ROUNDS):
@@ -70,7 +70,8 @@ def kmeans(value: Tensor, counted: Tensor, clusters: int, draw: Tensor) -> Tenso
 
 
 def _first_centres(value: Tensor, counted: Tensor, clusters: int, draw: Tensor) -> Tensor:
-    """(G, k, D) points drawn with chances of their squared distance to those drawn before."""
+    """(G, k, D) points, drawn with probabilities proportional to the squared distance to earlier
+    ones."""
     chance = counted.to(value)
     rows = torch.arange(len(value), device=value.device)
     centres: list[Tensor] = []
@@ -92,7 +93,7 @@ def contrast(value: Tensor, cluster: Tensor, temperature: float) -> Tensor:
         temperature: zeta; e = exp(cosine / zeta), n runs over the other clusters.
 
     Returns:
-        0 where there is one cluster alone.
+        0 with only one cluster.
 
     Source: APL Eq. 11.
     """
@@ -140,11 +141,11 @@ def batch_contrast(
 ) -> Tensor:
     """The coarse contrast of each video, averaged, plus the fine one of the whole batch.
 
-    Videos of several kinds are contrasted apart, each kind with its own weight.
+    Videos of several kinds are contrasted separately, each kind with its own weight.
 
     Args:
         levels: (B, T_l, H).
-        features: (B, T, D) what came in.
+        features: (B, T, D) input features.
         length: (B,) snippets.
         instances: of the crops; None to cluster the features instead.
         hp: train parameters.

@@ -1,4 +1,4 @@
-"""What APL needs of a detector."""
+"""The interface of a detector for APL."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ptal_ray.methods.rules import Rule
 
 @dataclass(frozen=True, kw_only=True)
 class Unlabelled:
-    """Which videos of a batch have pseudo-labels, and how much they count.
+    """The videos of a batch with pseudo-labels, and their weight.
 
     Args:
         videos: (B,) bool.
-        weight: of each, where an annotated video has 1.
+        weight: of each; annotated videos have 1.
     """
 
     videos: Tensor
@@ -38,13 +38,13 @@ class Detector(Generic[AplT, DecodeT]):
         check: see `Method`.
         run: (model, batch, step) -> its outputs for a training batch.
         levels: outputs -> (B, T_l, H) features, level l with a position every 2^l snippets.
-        represent: (model, batch, step) -> these features alone, without any head.
+        represent: (model, batch, step) -> only these features, without heads.
         terms: (model, outputs, batch, instances of the crops, hp, step, unlabelled) -> weighted
             0-d terms; `unlabelled` is an `Unlabelled`, or None for none.
         scores, decode: see `Method`.
         network, network_lengths: see `Method`.
         label_rules: hp -> the decode parameters of predictions that may become labels.
-        rules, rates: its sizes, and its learning rate, that follow from the data, see `Method`.
+        rules, rates: rules for its sizes, and for its learning rate, see `Method`.
     """
 
     train_params: type[AplT]

@@ -43,7 +43,7 @@ class DetectorTrain(TrainParams):
         return Labelled(self.labelled_fraction, self.labelled_seed)
 
     def remark(self) -> str:
-        """That more labels get in than are counted."""
+        """The note that external scores add labels that are not counted."""
         if not self.external_scores:
             return ""
         return "with external video scores, from classifiers that may have seen all labels"

@@ -1,4 +1,4 @@
-"""Class scores of whole videos from elsewhere, as the leaderboards of ActivityNet use them."""
+"""External class scores of whole videos, as used in the leaderboards of ActivityNet."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from ptal_ray.data.user_files import read_json
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.methods.apl.detector_params import DetectorTrain
 
-BEST = 2  # classes of a video that detections may have
+BEST = 2  # number of classes of a video that detections may have
 
 
 def check(store: FeatureStore, hp: DetectorTrain) -> None:
-    """Says whether external scores may be used, before anything is trained.
+    """Check before training that external scores may be used.
 
     Raises:
-        ConfigError: classifiers that saw all labels would leak them into semi-supervised training.
-        DataError: the file cannot be read or does not fit the dataset.
+        ConfigError: classifiers trained with all labels would leak them into semi-supervised
+            training.
+        DataError: the file cannot be read or does not match the dataset.
     """
     if not hp.external_scores:
         return
@@ -36,10 +37,10 @@ def check(store: FeatureStore, hp: DetectorTrain) -> None:
 
 @cache
 def _check_scores(store: FeatureStore, path: str) -> None:
-    """Says whether a file of scores fits the dataset; the answer is kept.
+    """Check that a file of scores matches the dataset; the result is cached.
 
     Raises:
-        DataError: the file cannot be read or does not fit the dataset.
+        DataError: the file cannot be read or does not match the dataset.
     """
     known = video_scores(path)
     every = [id for subset in ("train", "test") for id in store.ids(subset)]
@@ -76,7 +77,7 @@ def video_scores(path: str) -> dict[str, NDArray[np.float32]]:
 
 
 def best(path: str, id: str) -> NDArray[np.float32]:
-    """(C,) scores of a video, 0 for all but the best classes."""
+    """(C,) scores of a video, 0 except for the best classes."""
     score = video_scores(path)[id]
     kept = np.argsort(-score, kind="stable")[:BEST]
     made = np.zeros_like(score)

@@ -16,7 +16,7 @@ from ptal_ray.methods.apl.apl_params import AplStages
 from ptal_ray.methods.apl.instances import used_columns
 from ptal_ray.methods.method import Batch, Known, Pseudo, Step
 
-PAIRS_AT_ONCE = 1 << 18  # compared in one go
+PAIRS_AT_ONCE = 1 << 18  # compared at once
 
 
 class Discriminator(nn.Module):
@@ -33,24 +33,24 @@ class Discriminator(nn.Module):
         self.second = nn.Linear(hidden, 1)
 
     def one_side(self, value: Tensor) -> Tensor:
-        """(..., D) -> (..., hidden), what the hidden layer gets of a first instance.
+        """(..., D) -> (..., hidden), the input of the hidden layer from a first instance.
 
-        The layer is linear, so each instance passes it once however many it is compared with.
+        The layer is linear, so each instance passes it only once, for all comparisons.
         """
         return F.linear(value, self.first.weight.chunk(2, dim=1)[0], self.first.bias)
 
     def other_side(self, value: Tensor) -> Tensor:
-        """(..., D) -> (..., hidden), what it gets of a second one."""
+        """(..., D) -> (..., hidden), the input from a second instance."""
         return F.linear(value, self.first.weight.chunk(2, dim=1)[1])
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        """(...) logits of the same action, from hidden sides that broadcast."""
+        """(...) logits of showing the same action, from broadcastable hidden inputs."""
         logit: Tensor = self.second(F.relu(one + other))[..., 0]
         return logit
 
 
 def instance_vectors(split: PackedSplit, row: int, segments: Segments) -> Tensor:
-    """(K, D) maximum over time of a video's features in each segment, on the host."""
+    """(K, D) maximum over time of a video's features in each segment, computed on the host."""
     length = int(split.lengths[row])
     only, none, kept = (np.array([v]) for v in (row, 0, length))
     features = split.features(only, none, kept, length)[0].cpu()
@@ -62,7 +62,7 @@ def instance_vectors(split: PackedSplit, row: int, segments: Segments) -> Tensor
 
 
 def bank(known: Known, hp: AplStages) -> Pseudo:
-    """The M annotated instances as the discriminator sees them, video by video.
+    """The vectors of the M annotated instances for the discriminator, video by video.
 
     Returns:
         "vector" (M + 1, D); "class" (M + 1,) int64. The last row is padding, of class -1.
@@ -88,15 +88,15 @@ def places(label: Tensor) -> Tensor:
 def partners(anchor: Tensor, every: Tensor, draw: Tensor, number: int) -> Tensor:
     """(A, 2 number) indices of instances: partners of each anchor's class, then of other classes.
 
-    They lie evenly spaced in the instances ordered by class, from a random one on: without
-    repetition where there are enough, else one after the other again and again. An anchor whose
-    class has no other instance, or that meets no other class, is its own partner.
+    They are evenly spaced in the instances ordered by class, starting at a random one: without
+    repetition if there are enough, else repeated in order. An anchor without another instance of
+    its class, or without another class, is its own partner.
 
     Args:
-        anchor: (A,) indices of instances; what comes out for padding has no meaning.
+        anchor: (A,) indices of instances; the result for padding is undefined.
         every: (M,) classes of all instances, -1 pads.
-        draw: (A, 2) uniform in [0, 1), where either kind begins.
-        number: of partners of each kind.
+        draw: (A, 2) uniform in [0, 1), for the start of either kind.
+        number: number of partners of each kind.
     """
     order = every.argsort(stable=True)
     ranked, label = every[order], every[anchor]
@@ -118,8 +118,8 @@ def partners(anchor: Tensor, every: Tensor, draw: Tensor, number: int) -> Tensor
 def discriminator_loss(model: Discriminator, batch: Batch, hp: AplStages, step: Step) -> Tensor:
     """Mean cross entropy over pairs of the batch's instances with partners from the whole bank.
 
-    Source: APL Eq. 8. Deviation: partners come from all labelled videos, since a batch of two
-    rarely has two classes.
+    Source: APL Eq. 8. Deviation: partners come from all labelled videos, because a batch of two
+    videos rarely has two classes.
     """
     assert batch.pseudo is not None and step.bank is not None
     vectors, every = step.bank["vector"], step.bank["class"]
@@ -149,8 +149,8 @@ def likeness(
     Args:
         vectors: (P, D) of the predictions.
         label: (P,) their classes.
-        other: (M, hidden) the other side of the annotated instances.
-        classes: (M,) theirs.
+        other: (M, hidden) `other_side` of the annotated instances.
+        classes: (M,) their classes.
 
     Returns:
         NaN for a class without an annotated instance.

@@ -14,12 +14,12 @@ from ptal_ray.data.types import Segments
 from ptal_ray.methods.method import Batch, Known, Pseudo, TrainParams
 
 CENTRE_T = 0.5  # of a snippet, from its left edge
-KEPT_SHARE = 0.5  # of an instance that lies in the crop, else the crop does not have it
-EDGE_T = 0.5  # a crop reaches half a snippet beyond the centres of its first and last
+KEPT_SHARE = 0.5  # minimal fraction of an instance inside a crop
+EDGE_T = 0.5  # a crop extends half a snippet beyond the centres of its end snippets
 
 
 def annotated(known: Known, hp: TrainParams) -> Pseudo:
-    """What the annotations teach, see `table`."""
+    """The annotated instances, see `table`."""
     return table(known.split, known.truth(), {})
 
 
@@ -30,10 +30,10 @@ def table(
 
     Args:
         split: the training videos.
-        taught, ignored: instances by id, those that teach and those whose positions do not.
+        taught, ignored: instances by id, for training and to ignore.
 
     Returns:
-        "start_t", "end_t" (V, K) float32, where whole numbers are the centres of snippets;
+        "start_t", "end_t" (V, K) float32; integers are the centres of snippets;
         "label" (V, K) int64, -1 pads; "ignored" (V, K) bool.
     """
     none = Segments.empty()
@@ -53,14 +53,14 @@ def table(
 
 
 def cropped(pseudo: Pseudo, crop_t: Tensor, length: Tensor, edge_t: float = EDGE_T) -> Pseudo:
-    """The instances of a crop in its positions; those that lie in it by less than half are gone,
-    but for ignored ones.
+    """The instances of a crop in its positions, without those of which less than half is inside,
+    except ignored ones.
 
     Args:
-        pseudo: "start_t", "end_t" (B, K) edges where whole numbers are the centres of snippets,
-            "label" (B, K), -1 pads, and "ignored" (B, K) bool.
+        pseudo: "start_t", "end_t" (B, K) edges (integers are the centres of snippets), "label" (B,
+            K), -1 pads, and "ignored" (B, K) bool.
         crop_t, length: (B,) first snippet and number of snippets of the crop.
-        edge_t: how far instances reach beyond the first and last position of the crop.
+        edge_t: largest extent of instances beyond the first and last position of the crop.
 
     Source: ActionFormer code; golden actionformer/truncate_feats.
     """
@@ -78,7 +78,7 @@ def cropped(pseudo: Pseudo, crop_t: Tensor, length: Tensor, edge_t: float = EDGE
 
 
 def instances(batch: Batch) -> Pseudo:
-    """The instances of the crops of a batch, see `cropped`, those in them first."""
+    """The instances of the crops of a batch, see `cropped`, valid ones first."""
     assert batch.pseudo is not None
     made = cropped(batch.pseudo, batch.crop_t, batch.mask.sum(dim=1))
     real = made["label"] >= 0
@@ -87,9 +87,9 @@ def instances(batch: Batch) -> Pseudo:
 
 
 def used_columns(real: Tensor) -> int:
-    """How many columns of (B, K) bool, True first in each row, hold more than padding.
+    """Number of columns of (B, K) bool (True first in each row) that are not only padding.
 
-    All, where the answer would have to be waited for; at least one.
+    All columns on a GPU, to avoid a synchronisation; at least one.
     """
     return max(1, int(real.sum(dim=1).max())) if real.device.type == "cpu" else real.shape[1]
 

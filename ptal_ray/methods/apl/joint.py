@@ -1,4 +1,4 @@
-"""The last stage of APL: labelled videos and pseudo-labelled ones, side by side in every batch."""
+"""The last stage of APL: every batch has labelled and pseudo-labelled videos."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LABELLED, UNLABELLED, UNUSED = 0, 1, -1  # kinds of video
 def loss(
     detector: Detector[AplT, DecodeT], model: nn.Module, batch: Batch, hp: AplT, step: Step
 ) -> dict[str, Tensor]:
-    """The detector's terms over both kinds of video, and "contrast" with labels of both kinds.
+    """The detector's terms over both kinds of video, and "contrast" with the labels of both.
 
     Source: APL Eq. 12.
     """
@@ -44,7 +44,7 @@ def loss(
 
 
 def pseudo_labels(known: Known, hp: AplStages) -> Pseudo:
-    """Annotations of the labelled videos, chosen predictions of the others.
+    """Annotations of the labelled videos, and selected predictions of the others.
 
     Returns:
         See `instances.table`, and "kind" (V,) int64.

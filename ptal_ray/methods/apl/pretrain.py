@@ -1,4 +1,4 @@
-"""The first stage of APL: contrast of clustered snippets, without any label."""
+"""The first stage of APL: contrast of clustered snippets, without labels."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ptal_ray.methods.method import Batch, DecodeT, Method, Step
 
 
 def build(detector: Detector[AplT, DecodeT], store: FeatureStore, hp: AplT) -> nn.Module:
-    """The detector with the discriminator beside it, as "icd".
+    """The detector with the discriminator as "icd".
 
     Raises:
-        ConfigError: sizes do not fit each other.
+        ConfigError: sizes do not match.
     """
     model = detector.build(store, hp)
     model.add_module("icd", Discriminator(store.info.feature_dim, hp.icd_hidden))
@@ -30,7 +30,7 @@ def build(detector: Detector[AplT, DecodeT], store: FeatureStore, hp: AplT) -> n
 def loss(
     detector: Detector[AplT, DecodeT], model: nn.Module, batch: Batch, hp: AplT, step: Step
 ) -> dict[str, Tensor]:
-    """The contrast alone; no head learns.
+    """Only the contrast; heads are not trained.
 
     Source: APL section 3.4.
     """

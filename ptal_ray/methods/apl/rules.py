@@ -1,4 +1,4 @@
-"""What follows from the data in a search of ActionFormer, BMN or APL on data of one's own."""
+"""Rules for searches of ActionFormer, BMN or APL on the user's own data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ptal_ray.methods.rules import (
 
 
 def levels(facts: Facts, values: Values) -> Found:
-    """Levels of which the last regresses the longest action, and still has a few positions."""
+    """Levels such that the last regresses the longest action and still has a few positions."""
     length = int(values["train.resample_to"]) or facts.median_t
     longest, first = min(facts.longest_action_t, length), float(values["train.first_range"])
     wanted = math.ceil(math.log2(max(longest / first, 1)))
@@ -32,8 +32,8 @@ def levels(facts: Facts, values: Values) -> Found:
 
 
 def bmn_window(facts: Facts, values: Values) -> Found:
-    """Windows twice as long as the longest action: it lies whole in one of those that overlap by
-    half. Time and memory grow with their square."""
+    """Windows twice as long as the longest action, so that it is completely in one of the windows
+    that overlap by half. Time and memory grow with their square."""
     if values["train.resample_to"]:
         return Found(0, "the resampled video")
     longest, most = max(facts.longest_action_t, 1.0), 256 if facts.gpu else 128

@@ -1,4 +1,4 @@
-"""Pseudo-labels of the unlabelled videos: which predictions are taken for instances."""
+"""Selects the predictions on unlabelled videos that become pseudo-labels."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ptal_ray.methods.apl.apl_params import AplStages
 from ptal_ray.methods.apl.icd import Discriminator, instance_vectors, likeness
 from ptal_ray.methods.method import Known
 
-HIGHEST_SHARE = 0.9  # quantile of the scores that tau_pos does not exceed
+HIGHEST_SHARE = 0.9  # tau_pos is at most this quantile of the scores
 
 
 def select(
     known: Known, predictions: dict[str, Segments], hp: AplStages
 ) -> tuple[dict[str, Segments], dict[str, Segments]]:
-    """Divides predictions by score, then by likeness to the annotated instances of their class.
+    """Select predictions by score, then by similarity to the annotated instances of their class.
 
     Args:
-        known: with the discriminator among the weights of the stage.
-        predictions: of each unlabelled video, with joint scores.
+        known: with the discriminator in the weights of the stage.
+        predictions: for each unlabelled video, with joint scores.
         hp: train parameters of APL.
 
     Returns:
-        By id, what is taken for instances, and the other candidates. What was taken by score and
-        dropped by likeness is in neither.
+        By id, the selected instances and the other candidates. Predictions selected by score and
+        dropped by similarity are in neither.
 
     Source: APL sections 3.2 and 3.3.
     """
@@ -47,7 +47,8 @@ def select(
 
 
 def thresholds(predictions: Sequence[Segments], hp: AplStages) -> list[NDArray[np.float64]]:
-    """tau_pos of each prediction: mean + k deviations of the scores, at most their 0.9 quantile.
+    """tau_pos of each prediction: mean + k standard deviations of the scores, at most their 0.9
+    quantile.
 
     The scores are those of all predictions, or of their class or video (`tau_pos_scope`).
     """
@@ -70,12 +71,11 @@ def thresholds(predictions: Sequence[Segments], hp: AplStages) -> list[NDArray[n
 def revised(
     positive: NDArray[np.bool_], alike: NDArray[np.float64], hp: AplStages
 ) -> NDArray[np.bool_]:
-    """Positives without those unlike their class, and with the candidates like it.
+    """Positives without those dissimilar to their class, plus the candidates similar to it.
 
     Args:
         positive: (P,) by score.
-        alike: (P,) likeness, NaN for a class without annotations: such predictions stay as they
-            are.
+        alike: (P,) similarity, NaN for a class without annotations: such predictions are unchanged.
     """
     kept = positive & ~(hp.eliminate & (alike < hp.tau_icd))
     mined: NDArray[np.bool_] = kept | (hp.mine & ~positive & (alike >= hp.promote_icd))
@@ -83,7 +83,7 @@ def revised(
 
 
 def discriminator(known: Known, hp: AplStages) -> Discriminator:
-    """The discriminator that the stage before has trained."""
+    """The discriminator trained in the earlier stage."""
     assert known.stage is not None
     weights = {
         name.removeprefix("icd."): value
@@ -98,7 +98,7 @@ def discriminator(known: Known, hp: AplStages) -> Discriminator:
 def _likeness(
     known: Known, predictions: dict[str, Segments], hp: AplStages
 ) -> list[NDArray[np.float64]]:
-    """Likeness of each video's predictions to the annotated instances of their classes."""
+    """Similarity of each video's predictions to the annotated instances of their classes."""
     split, truth = known.split, known.truth()
     rows = {id: row for row, id in enumerate(split.ids)}
     own = [instance_vectors(split, rows[id], truth[id]) for id in known.labelled]

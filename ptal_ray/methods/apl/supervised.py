@@ -1,4 +1,4 @@
-"""The second stage of APL: the labelled videos alone, and the discriminator beside the detector."""
+"""The second stage of APL: trains detector and discriminator on only the labelled videos."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def contrast_term(
     step: Step,
     kinds: Sequence[tuple[Tensor, float]] = (),
 ) -> dict[str, Tensor]:
-    """The weighted "contrast" of labelled snippets; nothing where its weight is 0.
+    """The weighted "contrast" of labelled snippets; empty if its weight is 0.
 
     See `batch_contrast`.
     """
@@ -53,7 +53,7 @@ def contrast_term(
 
 
 def labels(known: Known, hp: AplTrain | AplBmnTrain) -> Pseudo:
-    """The annotations, and the place of each in the bank of the discriminator."""
+    """The annotations, and the index of each in the bank of the discriminator."""
     made = annotated(known, hp)
     return made | {"instance": places(made["label"])}
 

@@ -13,9 +13,9 @@ def zone_targets(start: Tensor, end: Tensor, valid: Tensor, length: int, width: 
 
     Args:
         start, end: (B, P) edges in snippets.
-        valid: (B, P) which instances count.
+        valid: (B, P) bool, whether an instance counts.
         length: T, number of cells; cell t covers [t, t + 1).
-        width: (B, P); 0 takes the instance itself, else a zone of that width around `start`.
+        width: (B, P); 0 uses the instance itself, else a zone of this width around `start`.
 
     Returns:
         (B, T) in [0, 1].
@@ -42,7 +42,7 @@ def boundary_targets(
         valid: (B, P).
         length: T.
         zone_ratio: width of a boundary zone over the length of its instance.
-        narrowest_t: snippets that a zone is wide at least.
+        narrowest_t: minimal width of a zone in snippets.
 
     Source: BSN; golden bsn/tem_labels.
     """
@@ -64,7 +64,7 @@ def weighted_binary_loss(
     """BSN's balanced cross entropy over the cells of a batch; 0 without a positive cell.
 
     Args:
-        probability, target: (B, T) in [0, 1]; positive where the target exceeds 0.5.
+        probability, target: (B, T) in [0, 1]; a cell is positive if its target exceeds 0.5.
         mask: (B, T), cells that count.
         mean_over_workers: makes the two counts global, see `Step.mean_over_workers`.
 

@@ -1,4 +1,4 @@
-"""Fine-grained contrast of starts with starts, of ends with ends, and of both with background."""
+"""Fine-grained contrast among starts, among ends, and of both with background."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def contrast_loss(
     tau: float,
     context_ratio: float,
 ) -> tuple[Tensor, Tensor]:
-    """Summed contrastive terms of a batch, and how many there are.
+    """The sum of the contrastive terms of a batch, and their number.
 
     Args:
         embedding: (B, T, D).
         mask: (B, T), True on real snippets, which come first.
-        start_t, end_t: (B, P) action instances, both ends included; -1 where none.
-        label: (B, P, C) multi-hot; an instance of several classes has a term in each, one without
-            a class has none.
-        background_start_t, background_end_t: (B, Q) background instances, -1 where none.
+        start_t, end_t: (B, P) action instances, both ends included; -1 for none.
+        label: (B, P, C) multi-hot; an instance with several classes has a term for each, one
+            without a class has none.
+        background_start_t, background_end_t: (B, Q) background instances, -1 for none.
         tau: temperature.
-        context_ratio: a boundary region reaches this share of the instance's length, rounded to
-            snippets, to either side of the first or last snippet.
+        context_ratio: a boundary region extends by this fraction of the instance's length, rounded
+            to snippets, to either side of the first or last snippet.
 
     Returns:
-        0-d sum over instances, classes and both boundaries, and 0-d number of its terms. Classes
-        with one instance in a video, and videos without background, have no terms.
+        0-d sum over instances, classes and both boundaries, and 0-d number of terms. Classes with
+        one instance in a video, and videos without background, have no terms.
 
     Source: APN Eq. 1 and 2; normalised features are PROPOSED.
     """
@@ -59,11 +59,12 @@ def contrast_loss(
 
 
 def _directions(x: Tensor, mask: Tensor, first: Tensor, last: Tensor, exists: Tensor) -> Tensor:
-    """(B, R, D): mean of the real snippets first..last, of norm 1; zero where none or no length."""
+    """(B, R, D): mean of the real snippets first..last, of norm 1; zero without any or without
+    norm."""
     t = torch.arange(x.shape[1], device=x.device)
     inside = (t >= first[..., None]) & (t <= last[..., None])  # (B, R, T)
     inside = inside & exists[..., None] & mask[:, None]
-    # A product with a 0-1 matrix keeps short means of long videos exact, unlike prefix sums.
+    # Unlike prefix sums, a product with a 0-1 matrix is exact for short means in long videos.
     weight = inside.to(x.dtype) / inside.sum(dim=2, keepdim=True).clamp(min=1)
     mean = weight @ x
     square = (mean * mean).sum(dim=2, keepdim=True)

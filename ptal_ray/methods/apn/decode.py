@@ -16,12 +16,12 @@ from ptal_ray.methods.apn.proposals import pair_candidates
 from ptal_ray.methods.method import Batch
 from ptal_ray.ops.nms import hard_nms, soft_nms
 
-CHUNK = 2048  # proposals evaluated at once; bounds memory
-KEPT_CLASSES = 8  # of a proposal, by class probability times confidence
+CHUNK = 2048  # proposals evaluated at once; limits memory
+KEPT_CLASSES = 8  # classes per proposal, by class probability times confidence
 
 
 def scores(model: Apn, batch: Batch, hp: ApnTrain, grids: list[Grid]) -> list[Scores]:
-    """The best proposals of each video with all that decoding weighs; see `decode`.
+    """The best proposals of each video with all inputs of decoding; see `decode`.
 
     Arrays by name, K proposals by p_s * p_e descending and the best classes of each:
     "start_t", "end_t", "start_score", "end_score", "height" (K,); "label", "class_score",
@@ -42,7 +42,7 @@ def scores(model: Apn, batch: Batch, hp: ApnTrain, grids: list[Grid]) -> list[Sc
         )
     class_score, text_score = (torch.cat(p, dim=1).sigmoid() for p in zip(*parts, strict=True))
     if not hp.text_weight:
-        text_score = torch.ones_like(text_score)  # nothing was learnt of it
+        text_score = torch.ones_like(text_score)  # its score was not trained
     kept = (class_score * text_score).topk(min(KEPT_CLASSES, class_score.shape[2]), dim=2).indices
     columns: dict[str, Tensor] = {
         "start_t": found.start_t.int(),
@@ -66,7 +66,7 @@ def decode(found: Scores, grid: Grid, duration_s: float, hp: ApnDecode) -> Segme
     """Detections: (p_s p_e)^a c^b s^g for the best classes of each proposal, then suppression.
 
     Boundaries are the centres of their cells: the target of a boundary at x covers the two cells
-    around x alike, so centres are unbiased.
+    around x equally, so centres are unbiased.
 
     Source: APN section 3.4; exponents PROPOSED.
     """

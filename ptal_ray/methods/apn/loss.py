@@ -13,7 +13,7 @@ from ptal_ray.methods.apn.params import ApnTrain
 from ptal_ray.methods.apn.proposals import Candidates, pair_candidates
 from ptal_ray.methods.method import Batch, Step
 
-NEGATIVES = 2  # for each proposal with tIoU >= 0.5
+NEGATIVES = 2  # other proposals for each one with tIoU >= 0.5
 NARROWEST_ZONE_T = 2.0  # snippets; see _boundary_loss
 
 
@@ -55,7 +55,7 @@ def _in_crop(batch: Batch) -> dict[str, Tensor]:
         final = batch.pseudo[f"{kind}end_t"] - batch.crop_t[:, None]
         valid = batch.pseudo[f"{kind}valid"] & (final >= 0) & (first <= last)
         if not kind:
-            valid &= batch.point_t >= 0  # the point of the instance lies in the crop
+            valid &= batch.point_t >= 0  # the point of the instance is in the crop
         zero = torch.zeros_like(last)
         missing = -1 if kind else 0
         moved[f"{kind}start_t"] = torch.where(
@@ -74,7 +74,8 @@ def _boundary_loss(
     """BSN's objective on pseudo-labels.
 
     Deviation: a zone is at least two snippets wide. Edges of pseudo-labels lie between snippets,
-    where a zone of one snippet covers half of the two cells beside it, and no cell is positive.
+    where a zone of one snippet covers half of each of the two adjacent cells, so no cell would be
+    positive.
     """
     targets = boundary_targets(
         labels["start_t"].float(), labels["end_t"].float() + 1, labels["valid"],
@@ -91,9 +92,9 @@ def _boundary_loss(
 
 
 def _remember_longest(model: Apn, hp: ApnTrain, step: Step) -> None:
-    """d_max: a quantile of the lengths of all present pseudo-labels of the training split."""
+    """Store d_max: a quantile of the lengths of all current pseudo-labels of the training split."""
     if hp.resample_to or step.split_pseudo is None:
-        return  # d_max stays without limit: every duration of a resampled video is allowed
+        return  # no limit: every duration of a resampled video is allowed
     labels = step.split_pseudo
     lengths = (labels["end_t"] - labels["start_t"]).float() + 1
     lengths = lengths.masked_fill(~labels["valid"], torch.nan)
@@ -117,7 +118,7 @@ def _proposal_loss(
     start, end, point, usable, empty = _with_instances(
         found, batch, labels, hp.background_proposals
     )
-    # The classes and the instance of the one point a proposal contains.
+    # The classes and the instance of the single point in a proposal.
     own_start = labels["start_t"].gather(1, point).float()
     own_end = labels["end_t"].gather(1, point).float() + 1
     shared = (torch.minimum(end, own_end) - torch.maximum(start, own_start)).clamp(min=0)
@@ -148,20 +149,21 @@ def _proposal_loss(
 
 
 def _or_one(number: Tensor) -> Tensor:
-    """A count to divide by; it may be fractional, a mean over workers."""
+    """A count as divisor, at least 1; it may be fractional, as a mean over workers."""
     return torch.where(number > 0, number, torch.ones_like(number))
 
 
 def _with_instances(
     found: Candidates, batch: Batch, labels: dict[str, Tensor], background: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Edges, index of the contained point, usability and emptiness of proposals, each (B, K).
+    """For each proposal, (B, K): edges, index of the contained point, whether usable, whether
+    empty.
 
     Proposals are the candidates and the pseudo-instances. A candidate is usable when it contains
-    exactly one annotated snippet; with `background` also when it is empty, with none.
+    exactly one annotated snippet; with `background` also if it contains none.
     """
     before, latest = _points_until(batch)
-    first = before.gather(1, found.start_t)  # points in front of the start cell
+    first = before.gather(1, found.start_t)  # points before the start cell
     until = before.gather(1, found.end_t + 1)
     one = found.valid & (until - first == 1)
     none = found.valid & (until == first) & background
@@ -177,10 +179,10 @@ def _with_instances(
 
 
 def _points_until(batch: Batch) -> tuple[Tensor, Tensor]:
-    """(B, T+1) number of points in front of each snippet; (B, T) index of the last one until it."""
+    """(B, T+1) number of points before each snippet; (B, T) index of the last point up to it."""
     shape = (len(batch.mask), batch.mask.shape[1] + 1)
     valid = batch.point_t >= 0
-    place = torch.where(valid, batch.point_t, shape[1] - 1)  # pads go behind the last snippet
+    place = torch.where(valid, batch.point_t, shape[1] - 1)  # padding goes after the last snippet
     index = torch.arange(valid.shape[1], device=place.device).expand_as(place)
     at = torch.full(shape, -1, device=place.device).scatter_reduce(
         1, place, torch.where(valid, index, -1), "amax"
@@ -190,12 +192,12 @@ def _points_until(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def _balance(overlap: Tensor, usable: Tensor, most: int, step: Step) -> tuple[Tensor, Tensor]:
-    """Proposals of a video to train on: those with tIoU >= 0.5 and twice as many others.
+    """The training proposals of a video: those with tIoU >= 0.5 and twice as many others.
 
     Deviation: at most a third of `most` of the former, drawn at random.
 
     Returns:
-        (B, K) rows and which of them count.
+        (B, K) rows, and whether they count.
     """
     positive = usable & (overlap >= 0.5)
     draw = step.rand(*overlap.shape)

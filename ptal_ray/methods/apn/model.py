@@ -13,15 +13,15 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.methods.apn.params import ApnTrain
 from ptal_ray.methods.apn.proposals import sample_features
 
-BOUNDARY_WIDTH = 512  # channels of the boundary detector where D_e is as large
+BOUNDARY_WIDTH = 512  # channels of the boundary detector, if D_e is at least as large
 HEAD_WIDTH = 64  # channels of an attention head
 
 
 class Layer(nn.Module):
     """A pre-norm transformer layer; `drop` (S, 2, W) scales its two residual branches.
 
-    Deviation: one dropout mask a sequence, shared over its tokens (Gal and Ghahramani, 2016), so
-    that it can be drawn alike however many workers share a batch; no dropout inside attention.
+    Deviation: one dropout mask per sequence, shared by its tokens (Gal and Ghahramani, 2016), so
+    that draws are the same with any number of workers; no dropout inside attention.
     """
 
     def __init__(self, width: int) -> None:
@@ -94,9 +94,9 @@ class Apn(nn.Module):
         return x * mask[..., None]
 
     def boundaries(self, x: Tensor, mask: Tensor) -> Tensor:
-        """X (B, T, D_e) -> probabilities (B, 2 or 3, T): start, end and, if asked for, action."""
+        """X (B, T, D_e) -> probabilities (B, 2 or 3, T): start, end and, if enabled, action."""
         hidden = x.mT
-        for convolution in self.boundary:  # padding stays zero, as behind a video's end
+        for convolution in self.boundary:  # padding stays zero, as after the end of a video
             hidden = torch.relu(convolution(hidden)) * mask[:, None]
         return torch.sigmoid(self.boundary_out(hidden).float())
 
@@ -111,7 +111,7 @@ class Apn(nn.Module):
             drop: (B, K, layers, 2, W) dropout scales, or None.
         """
         hp = self.hp
-        # The projection is linear, so it can be done before sampling: T rows instead of K * N.
+        # The projection is linear, so it is applied before sampling: to T rows instead of K * N.
         sampled = sample_features(self.project(x), start, end, hp.num_samples, hp.context_ratio)
         tokens = (sampled + self.project_bias).flatten(0, 1)  # (B * K, N, W)
         cls = self.cls.to(tokens.dtype).expand(len(tokens), 1, -1)
@@ -136,11 +136,11 @@ class Apn(nn.Module):
 
 
 def check(store: FeatureStore, hp: ApnTrain) -> None:
-    """Says whether the text encoder of `hp` can be used.
+    """Check that the text encoder of `hp` can be used.
 
     Raises:
         ConfigError: it is unknown, or its package or its weights are missing.
-        DataError: its file is no matrix with one row a class.
+        DataError: its file is not a matrix with one row per class.
     """
     if encoder := hp.texts():
         text.check_encoder(store, encoder)

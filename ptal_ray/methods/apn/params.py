@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from ptal_ray.methods.method import DecodeParams, TrainParams, param
 
-LOWEST_PEAK = 0.2  # candidates are cached down to this peak threshold
+LOWEST_PEAK = 0.2  # lowest peak threshold of cached candidates
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApnTrain(TrainParams):
-    """Train-time parameters; a change of one needs re-training."""
+    """Train-time parameters; changing one requires training again."""
 
     embed_dim: int = param(512, doc="D_e, channels of X", source="PROPOSED", allowed=(8, 4096))
     distance: str = param(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ptal_ray.methods.apn.params import LOWEST_PEAK
 
-MOST_BOUNDARIES = 256  # best candidate starts, and ends, of a video that are paired
+MOST_BOUNDARIES = 256  # number of candidate starts, and of ends, per video that are paired
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,8 @@ class Candidates:
     Args:
         start_t, end_t: snippets; the boundaries are the centres of these cells.
         start_score, end_score: p_s and p_e there.
-        start_height, end_height: the same over the video's maximum; 1 at peaks, at the first and
-            at the last snippet, which are candidates at any threshold.
+        start_height, end_height: the same divided by the video's maximum; 1 at peaks, at the first
+            and at the last snippet, which are candidates at any threshold.
         valid: False on padding.
     """
 
@@ -34,10 +34,10 @@ class Candidates:
 
 
 def candidate_height(score: Tensor, mask: Tensor) -> Tensor:
-    """(B, T) height over the maximum, 1 where a snippet is a candidate at any threshold.
+    """(B, T) height relative to the maximum; 1 if a snippet is a candidate at any threshold.
 
-    Strict local maxima, the first and the last snippet always are; others where their height
-    exceeds the peak threshold.
+    Strict local maxima, the first and the last snippet always are; others if their height exceeds
+    the peak threshold.
 
     Source: BSN's proposal generation; golden bsn/pgm_proposals.
     """
@@ -70,7 +70,7 @@ def pair_candidates(
         top: K.
         threshold: peak threshold.
 
-    Deviation: at most MOST_BOUNDARIES starts and as many ends of a video are paired.
+    Deviation: at most MOST_BOUNDARIES starts and MOST_BOUNDARIES ends of a video are paired.
     """
     first = _best(start_score, mask, threshold)
     last = _best(end_score, mask, threshold)
@@ -98,7 +98,7 @@ def _best(score: Tensor, mask: Tensor, threshold: float) -> tuple[Tensor, Tensor
     height = candidate_height(score, mask)
     ranked = torch.where(height > threshold, score, -1.0)
     value, snippet = ranked.topk(min(MOST_BOUNDARIES, score.shape[1]), dim=1)
-    snippet, order = snippet.sort(dim=1)  # ties in a product then go to earlier snippets
+    snippet, order = snippet.sort(dim=1)  # then earlier snippets win ties of a product
     value = value.gather(1, order)
     return snippet, value, height.gather(1, snippet), value >= 0
 
@@ -109,13 +109,13 @@ def sample_features(
     """Linear interpolation at `num` evenly spaced moments of each proposal and its context.
 
     Args:
-        features: (B, T, D); zero behind the end of a video. Snippet t has its centre at t + 0.5.
+        features: (B, T, D); zero after the end of a video. Snippet t has its centre at t + 0.5.
         start, end: (B, K) edges in snippets.
         num: N samples on [start - context * d, end + context * d].
-        context: share of the duration d added on either side.
+        context: fraction of the duration d added on either side.
 
     Returns:
-        (B, K, N, D); moments outside the video give zero.
+        (B, K, N, D); zero outside the video.
     """
     batch, length, dim = features.shape
     reach = context * (end - start)

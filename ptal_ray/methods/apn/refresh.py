@@ -1,8 +1,8 @@
 """Pseudo-labels of APN: constrained k-medoids around the points, then background mining.
 
-One cluster a point. With the medoids m fixed, a cut between neighbouring clusters only weighs the
-snippets between their two points, so all cuts of all videos move at once; the forward and the
-backward pass of the paper differ in which of several equal minima they take.
+There is one cluster per point. With fixed medoids m, a cut between neighbouring clusters depends
+only on the snippets between their two points, so all cuts of all videos are moved at once. The
+forward and the backward pass of the paper differ only in their choice among equal minima.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from torch.nn import functional as F
 from ptal_ray.methods.apn.params import ApnTrain
 from ptal_ray.methods.method import Batch, Pseudo
 
-MIN_GAP = 3  # snippets between two points for background to be looked for
-TIE = 1e-6  # sums of n distances are equal when they differ by less than n times this
+MIN_GAP = 3  # minimal number of snippets between two points to search background
+TIE = 1e-6  # sums of n distances are equal if they differ by less than n times this
 TILE = 128  # snippets multiplied at once on a CPU
-MAX_PAIRS = 1 << 24  # pairwise distances held at once
+MAX_PAIRS = 1 << 24  # pairwise distances in memory at once
 
 
 def refresh(model: Any, batch: Batch, hp: ApnTrain) -> Pseudo:
-    """Pseudo-labels of whole videos from the present embedding.
+    """Pseudo-labels of whole videos from the current embedding.
 
     Returns:
-        What `cluster_points` returns.
+        See `cluster_points`.
     """
     return cluster_points(
         model.embed(batch.features, batch.mask),
@@ -61,22 +61,22 @@ def cluster_points(
     kappa: float = 1.0,
     iterations: int = 10,
 ) -> Pseudo:
-    """Clusters snippets around points, then takes background out of the clusters.
+    """Cluster snippets around points, then remove background from the clusters.
 
     Args:
         embedding: (B, T, D).
         mask: (B, T), True on real snippets, which come first.
-        point_t: (B, P) ascending, one entry a snippet, -1 behind the last.
+        point_t: (B, P) ascending, one entry per snippet, -1 after the last.
         distance: "cosine" or "euclid".
         kappa: background whose mean distance to the nearer medoid is below kappa times the mean
             distance of the video's snippets to their medoids is rejected.
-        iterations: at most so many updates of cuts and medoids; with 0 the points stay the
-            medoids and the cuts are placed once.
+        iterations: maximal number of updates of cuts and medoids; with 0 the points stay the
+            medoids and the cuts are computed once.
 
     Returns:
         "start_t", "end_t" (B, P): action instances, both ends included, aligned with the points;
         "valid" (B, P); "background_start_t", "background_end_t" (B, P + 1): background before,
-        between and after the actions; "background_valid" (B, P + 1). -1 where not valid.
+        between and after the actions; "background_valid" (B, P + 1). -1 if not valid.
 
     Source: APN section 3.3; the algorithm is PROPOSED, as the supplementary is not public.
     """
@@ -97,7 +97,7 @@ def cluster_points(
 
 
 class _Points:
-    """Where the points lie, and which gap between points each snippet is in.
+    """The positions of the points, and the gap between points of each snippet.
 
     Gap 0 is before the first point; gap j holds [t_{j-1}, t_j); gap N is from the last point on.
     """
@@ -113,20 +113,20 @@ class _Points:
         self.gap = torch.minimum(gap, self.number)  # (B, T)
         self.own = self.point_t.clamp(max=mask.shape[1] - 1)
         self.previous = F.pad(self.point_t, (1, 0), value=-1)  # (B, P+1) point before a gap
-        self.next = torch.cat([self.point_t, self.length], dim=1)  # (B, P+1) point behind it
+        self.next = torch.cat([self.point_t, self.length], dim=1)  # (B, P+1) point after it
         index = torch.arange(self.next.shape[1], device=mask.device)[None]
         self.first, self.last = index == 0, index >= self.number  # (B, P+1)
         self.exists = (index <= self.number) & (self.number > 0)
         self.middle = self.outer((self.previous + self.next + 1) // 2)
 
     def outer(self, cut: Tensor) -> Tensor:
-        """`cut` (B, P+1) where a gap lies between two points, else an end of the video."""
+        """`cut` (B, P+1) for gaps between two points, else an end of the video."""
         return torch.where(self.first, 0, torch.where(self.last, self.length, cut))
 
     def cluster(self, cut: Tensor) -> Tensor:
-        """(B, T): the cluster, below P, of each snippet when gap j is cut at cut[j]."""
+        """(B, T): the cluster, below P, of each snippet if gap j is cut at cut[j]."""
         cluster = self.gap - 1 + (self.t >= cut.gather(1, self.gap)).long()
-        return cluster.clamp(0, self.valid.shape[1] - 1)  # behind the video: the last
+        return cluster.clamp(0, self.valid.shape[1] - 1)  # after the video: the last
 
     def take(self, rows: Tensor) -> _Points:
         """The points of some of the videos."""
@@ -136,8 +136,8 @@ class _Points:
 class _Cosine:
     """1 - cos between snippets.
 
-    A snippet is only compared with vectors of its own gap or cluster. So a tile of snippets is
-    multiplied with the few vectors its gaps touch, however many points the video has.
+    A snippet is compared only with vectors of its own gap or cluster. So a block of snippets is
+    multiplied with only the few vectors of its gaps, for any number of points.
     """
 
     def __init__(self, embedding: Tensor, points: _Points) -> None:
@@ -150,14 +150,14 @@ class _Cosine:
         self.tiles: list[tuple[slice, Tensor, Tensor]] = []  # snippets, first vector, all vectors
         for start in range(0, length, tile):
             gap = points.gap[:, start : start + tile]
-            # To ask a GPU for the number of gaps would wait for it.
+            # Reading the number of gaps from a GPU would be a synchronisation.
             width = int((gap[:, -1] - gap[:, 0]).max()) + 2 if on_cpu else most + 1
             first = gap[:, :1] - 1  # a snippet needs the vector of its gap or the one before
             index = first + torch.arange(width, device=gap.device)
             self.tiles.append((slice(start, start + tile), first, index))
 
     def to(self, snippet: Tensor, *columns: Tensor) -> list[Tensor]:
-        """(B, T) each: distance of snippet t to snippet[column[t]], column being gap or gap - 1."""
+        """(B, T) each: distance of snippet t to snippet[column[t]]; column is gap or gap - 1."""
         video = _rows(snippet)
         unit = self.x[video, snippet] * self.inverse[video, snippet][..., None]
         return [1 - cosine for cosine in self._products(unit, *columns)]
@@ -165,8 +165,8 @@ class _Cosine:
     def summed(self, cluster: Tensor, first: Tensor, behind: Tensor) -> Tensor:
         """(B, T): summed distance of each snippet to [first, behind) (B, P) of its cluster."""
         videos, length, dim = self.x.shape
-        # Bags of consecutive snippets: the spans and, between them, the rest. The first span
-        # starts at snippet 0.
+        # Bags of consecutive snippets: the spans, and the rest between them. The first span starts
+        # at snippet 0.
         bags = torch.stack([first, behind], dim=2) + (_rows(first) * length)[..., None]
         sums = F.embedding_bag(
             torch.arange(videos * length, device=first.device),
@@ -193,14 +193,14 @@ class _Cosine:
             product = torch.bmm(self.x[:, tile], vectors[video, index.clamp(0, most)].mT)
             for parts, column in zip(found, columns, strict=True):
                 parts.append(product.gather(2, (column[:, tile] - base)[..., None])[..., 0])
-        # A diverged embedding gives labels without a meaning, not an index out of range.
+        # A diverged embedding gives meaningless labels, not an index out of range.
         return [torch.nan_to_num(torch.cat(parts, dim=1) * self.inverse) for parts in found]
 
 
 class _Euclid:
     """Euclidean distance between snippets, in units of their spread in the video.
 
-    All pairs are computed once: no shorter way leads to sums of these distances.
+    All pairs are computed once, because there is no faster way to sums of these distances.
     """
 
     def __init__(self, embedding: Tensor, mask: Tensor) -> None:
@@ -209,7 +209,7 @@ class _Euclid:
         x = embedding - (embedding * real).sum(dim=1, keepdim=True) / number
         square = (x * x).sum(dim=2, keepdim=True)  # (B, T, 1)
         pair = square + square.mT
-        # What is left of equal snippets is rounding.
+        # The difference of equal snippets is rounding.
         noise = 8 * torch.finfo(x.dtype).eps * pair
         pair = torch.baddbmm(pair, x, x.mT, alpha=-2)
         spread = ((square * real).sum(dim=1, keepdim=True) / number).sqrt().clamp(min=1e-12)
@@ -251,14 +251,14 @@ def _kmedoids(space: _Space, points: _Points, iterations: int) -> tuple[Tensor, 
 def _settle(
     space: _Space, points: _Points, cut: Tensor, medoid: Tensor, moving: Tensor, iterations: int
 ) -> tuple[Tensor, Tensor]:
-    """Moves cuts and medoids in turn; a video stops when its cuts stop, (B, 1) `moving`."""
+    """Update cuts and medoids alternately; a video stops when its cuts stop, (B, 1) `moving`."""
     for left in range(iterations, 0, -1):
         moved = torch.where(moving, _cuts(space, points, medoid), cut)
         moving = (moved != cut).any(dim=1, keepdim=True)
         cut = moved
-        if cut.device.type == "cpu":  # to look at a GPU's values would wait for it
+        if cut.device.type == "cpu":  # reading values from a GPU would be a synchronisation
             rows = moving[:, 0].nonzero()[:, 0]
-            if 4 * len(rows) <= 3 * len(cut):  # cheaper without the videos that have settled
+            if 4 * len(rows) <= 3 * len(cut):  # faster without the converged videos
                 if len(rows):
                     part = space.take(rows), points.take(rows)
                     found = _medoids(*part, cut[rows])
@@ -271,7 +271,7 @@ def _settle(
 
 
 def _cuts(space: _Space, points: _Points, medoid: Tensor) -> Tensor:
-    """Where the summed distance to the two medoids of a gap is least: between first and last."""
+    """The cut between first and last with the smallest summed distance to the medoids of a gap."""
     behind, ahead = space.to(medoid, points.gap - 1, points.gap)
     total = (behind - ahead).double().cumsum(dim=1)
     inside = points.mask & ~(points.first | points.last).gather(1, points.gap)
@@ -280,7 +280,7 @@ def _cuts(space: _Space, points: _Points, medoid: Tensor) -> Tensor:
 
 
 def _medoids(space: _Space, points: _Points, cut: Tensor) -> Tensor:
-    """The snippet of each cluster with the least summed distance to its middle part."""
+    """The snippet of each cluster with the smallest summed distance to its middle part."""
     cluster = points.cluster(cut)
     first = torch.maximum(cut, points.middle)[:, :-1]  # (B, P)
     behind = torch.minimum(cut, points.middle)[:, 1:]
@@ -296,7 +296,7 @@ def _medoids(space: _Space, points: _Points, cut: Tensor) -> Tensor:
 def _mine_background(
     space: _Space, points: _Points, cut: Tensor, medoid: Tensor, kappa: float
 ) -> Pseudo:
-    """Takes the background around the farthest snippet of each gap out of the clusters."""
+    """Remove the background around the farthest snippet of each gap from the clusters."""
     gap, mask = points.gap, points.mask
     behind, ahead = space.to(medoid, gap - 1, gap)
     nearer = torch.minimum(
@@ -315,7 +315,7 @@ def _mine_background(
     outside = points.first | points.last
     wanted = points.exists & (room >= torch.where(outside, 1, MIN_GAP))
     kept = wanted & (mean >= kappa * typical - TIE)
-    # Where no background is kept the actions meet at the cut, or reach an end of the video.
+    # Without background the actions meet at the cut, or extend to an end of the video.
     return {
         "start_t": torch.where(points.valid, torch.where(kept, end + 1, cut)[:, :-1], -1),
         "end_t": torch.where(points.valid, torch.where(kept, start, cut)[:, 1:] - 1, -1),
@@ -351,13 +351,13 @@ def _rows(value: Tensor) -> Tensor:
 
 
 def _least(value: Tensor, group: Tensor, allowed: Tensor, tie: Tensor) -> tuple[Tensor, Tensor]:
-    """The first and the last snippet where a group's allowed value is least.
+    """The first and the last snippet with the smallest allowed value of a group.
 
     Args:
         value: (B, T) float64.
         group: (B, T), from 0 to K - 1.
         allowed: (B, T) bool.
-        tie: (B, K), what a value may be above the least and still equal it.
+        tie: (B, K), largest difference of values that count as equal.
 
     Returns:
         Two (B, K); T and -1 for groups without an allowed snippet.

@@ -1,4 +1,4 @@
-"""What follows from the data in a search of APN on data of one's own."""
+"""Rules for searches of APN on the user's own data."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ RULES = (
     by_device("train.encoder_layers", 1, 2),
     by_device("train.num_samples", 16, 32),
     by_device("train.proposals_per_video", 24, 48),
-    steps(150, 150, 18_800),  # longer training overfits a dozen videos
+    steps(150, 150, 18_800),  # longer training overfits small data
     learning_rate(0.2),  # ours: 1e-4, 1,800 steps on THUMOS14
 )

@@ -31,9 +31,9 @@ def scores(model: Fsptal, batch: Batch, hp: FsptalTrain, grids: list[Grid]) -> l
 
 
 def decode(found: Scores, grid: Grid, duration_s: float, hp: FsptalDecode) -> Segments:
-    """Runs above thresholds, rated by inner - outer + gamma * video score, then suppression.
+    """Runs above thresholds with score inner - outer + gamma * video score, then suppression.
 
-    Source: FS-PTAL section 4; thresholds as LACP.
+    Source: FS-PTAL section 4; thresholds as in LACP.
     """
     low = np.arange(0, hp.score_stop, hp.score_step)
     high = np.arange(hp.action_start, hp.action_stop, hp.action_step)

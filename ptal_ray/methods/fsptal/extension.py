@@ -17,10 +17,11 @@ class Extended:
     """A batch on its stretched time axis of T' snippets.
 
     Args:
-        position: (B, T') place of each new snippet on the old axis, whose snippet j is at j.
+        position: (B, T') position of each new snippet on the old axis, where snippet j is at j.
         mask: (B, T'), True on real snippets.
         features: (B, T', D), zero on padding.
-        first_t, last_t: (B, P) new snippets that carry the label of each point; -1 where none.
+        first_t, last_t: (B, P) first and last new snippet with the label of each point; -1 for
+            none.
         label: (B, T', C) float32 multi-hot.
     """
 
@@ -33,7 +34,7 @@ class Extended:
 
 
 def extend(batch: Batch, *, tau1: float, tau2: float, reach: float) -> Extended:
-    """Stretches annotated snippets by tau1 and their neighbours by tau2.
+    """Stretch annotated snippets by tau1 and their neighbours by tau2.
 
     Args:
         batch: whole videos.
@@ -61,7 +62,7 @@ def extend(batch: Batch, *, tau1: float, tau2: float, reach: float) -> Extended:
 
 
 def positions(weight: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Where the cumulated weights reach 1, 2, ..., round(their sum).
+    """The positions at which the cumulative weights reach 1, 2, ..., round(their sum).
 
     Args:
         weight: (B, T) new snippets per snippet, float64.
@@ -69,7 +70,7 @@ def positions(weight: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
         size: T', at least the rounded sum.
 
     Returns:
-        (B, T') places on the old axis, whose snippet j is at j, and which of them exist.
+        (B, T') positions on the old axis, where snippet j is at j, and whether they exist.
     """
     total = (weight * mask).cumsum(dim=1)
     wanted = torch.arange(1, size + 1, device=weight.device, dtype=weight.dtype)
@@ -83,7 +84,7 @@ def positions(weight: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def interpolate(features: Tensor, mask: Tensor, position: Tensor) -> Tensor:
-    """(B, T', D) features at fractional snippets, continued linearly beyond both ends."""
+    """(B, T', D) features at fractional snippets, extrapolated linearly beyond both ends."""
     last = (mask.sum(dim=1) - 1)[:, None]
     left = torch.minimum(position.floor().clamp(min=0), (last - 1).clamp(min=0)).long()
     right = torch.minimum(left + 1, last)

@@ -19,7 +19,7 @@ FOCAL_GAMMA = 2
 def loss(model: Fsptal, batch: Batch, hp: FsptalTrain, step: Step) -> dict[str, Tensor]:
     """Weighted terms "video", "point", "score" and "separation", means over videos.
 
-    The last two wait until segments of a trained model exist, `refresh_every` steps.
+    The last two start after `refresh_every` steps, when segments of a trained model exist.
 
     Source: FS-PTAL Eq. 15.
     """
@@ -66,10 +66,10 @@ def _dropout(model: Fsptal, mask: Tensor, hp: FsptalTrain, step: Step) -> Tensor
 def mine_labels(
     fused: Tensor, mask: Tensor, label: Tensor, hp: FsptalTrain
 ) -> tuple[Tensor, Tensor]:
-    """Background snippets (B, T) and action classes (B, T, C); without mining the points alone."""
+    """Background snippets (B, T) and action classes (B, T, C); without mining only the points."""
     above, below = hp.background_threshold, hp.action_threshold
     if not hp.mining:
-        above, below = 2.0, -1.0  # no score is so high, or so low
+        above, below = 2.0, -1.0  # beyond the range of scores
     return mine(fused, mask, label, background_above=above, action_below=below)
 
 
@@ -116,7 +116,7 @@ def segment_numbers(start: Tensor, end: Tensor, mask: Tensor) -> Tensor:
     """(B, T) a number for each action segment and each stretch of background; -1 on padding.
 
     Args:
-        start, end: (B, S) action segments, both ends included, -1 where none.
+        start, end: (B, S) action segments, both ends included, -1 for none.
         mask: (B, T).
     """
     t = torch.arange(mask.shape[1], device=mask.device)
@@ -131,13 +131,15 @@ def segment_numbers(start: Tensor, end: Tensor, mask: Tensor) -> Tensor:
 def separation_loss(
     apart: Tensor, mined: Tensor, action: Tensor, draw: Tensor, hp: FsptalTrain
 ) -> Tensor:
-    """(B,) hinge losses: alike within background and within action, unlike across.
+    """(B,) hinge losses: snippets are similar within background and within action, dissimilar
+    across.
 
     Args:
         apart: (B, T, D_ebd) of norm 1.
         mined: (B, T) background snippets.
         action: (B, T, C) classes of the action snippets that are compared.
-        draw: (B, T) uniform; the snippets with the highest are compared where there are many.
+        draw: (B, T) uniform; if there are many snippets, those with the highest values are
+            compared.
 
     Source: FS-PTAL Eq. 10 to 14.
     """
@@ -160,7 +162,7 @@ def separation_loss(
 
 
 def _together(vector: Tensor, partner: Tensor, exists: Tensor, least: float) -> Tensor:
-    """(B,) mean of max(least - similarity to the most unlike partner, 0); 0 without partners."""
+    """(B,) mean of max(least - lowest similarity to a partner, 0); 0 without partners."""
     itself = torch.eye(vector.shape[1], dtype=torch.bool, device=vector.device)
     partner = partner & ~itself
     nearest = (vector @ vector.mT).masked_fill(~partner, torch.inf).amin(dim=2)
@@ -171,6 +173,6 @@ def _together(vector: Tensor, partner: Tensor, exists: Tensor, least: float) -> 
 def _across(
     acted: Tensor, rest: Tensor, is_acted: Tensor, is_rest: Tensor, greatest: float
 ) -> Tensor:
-    """(B,) mean over actions of max(similarity to the most alike background - greatest, 0)."""
+    """(B,) mean over actions of max(highest similarity to background - greatest, 0)."""
     nearest = (acted @ rest.mT).masked_fill(~is_rest[:, None], -torch.inf).amax(dim=2)
     return mil.mean_where((nearest - greatest).clamp(min=0), is_acted & is_rest.any(1)[:, None])

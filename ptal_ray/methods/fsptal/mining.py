@@ -1,4 +1,4 @@
-"""Pseudo-labels of snippets: background in the gaps, actions beside points that agree."""
+"""Pseudo-labels of snippets: background in the gaps, actions beside points of the same class."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def mine(
 ) -> tuple[Tensor, Tensor]:
     """Background snippets, and the classes of action snippets.
 
-    Background of a gap between annotated snippets is all from the first to the last snippet with
-    b > `background_above`, or else the one of the highest b. A snippet with b <= `action_below`
-    gets its best class where a neighbouring annotated snippet has that class and no background
-    lies between the two.
+    The background of a gap between annotated snippets is all from the first to the last snippet
+    with b > `background_above`, or else the one with the highest b. A snippet with b <=
+    `action_below` gets its best class if a neighbouring annotated snippet has this class and there
+    is no background between the two.
 
     Args:
         fused: (B, T, C + 1) scores.
@@ -29,7 +29,7 @@ def mine(
         without points have neither.
 
     Source: FS-PTAL Algorithm 2, corrected: annotated snippets are never background, every gap is
-    looked at, and fills stay inside it.
+        processed, and action snippets stay inside their gap.
     """
     annotated = label.any(dim=2)
     some = annotated.any(dim=1, keepdim=True)

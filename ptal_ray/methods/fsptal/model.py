@@ -1,4 +1,4 @@
-"""The network of FS-PTAL: snippet scores, a class-wise foreground branch, an embedding apart."""
+"""The network of FS-PTAL: snippet scores, class-wise foreground branch, separation embedding."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Fsptal(nn.Module):
         self.project = nn.Linear(hp.separation_hidden, hp.separation_dim)
 
     def forward(self, features: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(B, T, D) -> F (B, T, H) and q (B, T, C + 1); without a meaning on padding.
+        """(B, T, D) -> F (B, T, H) and q (B, T, C + 1); undefined on padding.
 
         Args:
             features: zero on padding.
-            kept: (B, H, T) bool, where F goes on to the classifier; elsewhere dropout stops it.
+            kept: (B, H, T) bool, values of F for the classifier; dropout removes the others.
         """
         embedded = F.relu(self.embedding(features.mT))
         logit = self.classifier(embedded) if kept is None else self.classifier(embedded * kept)
@@ -50,7 +50,7 @@ class Fsptal(nn.Module):
         Args:
             embedded: F (B, T, H).
             mask: (B, T).
-            several: (B,) bool, videos of more than one class.
+            several: (B,) bool, videos with more than one class.
         """
         hp = self.hp
         temperatures = [float(t) for t in hp.temperatures.split(",")]
@@ -68,7 +68,7 @@ class Fsptal(nn.Module):
         Args:
             embedded: F (B, T, H).
             mask: (B, T).
-            segment: (B, T) int64 number of the segment of each snippet, -1 where none.
+            segment: (B, T) int64 number of the segment of each snippet, -1 for none.
         """
         hidden = F.relu(self.separate((embedded * mask[..., None]).mT)).mT * mask[..., None]
         direction = F.normalize(hidden, dim=-1)

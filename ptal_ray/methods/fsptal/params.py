@@ -11,7 +11,7 @@ WHOLE = 100000  # snippets; longer than any video
 
 @dataclass(frozen=True, kw_only=True)
 class FsptalTrain(TrainParams):
-    """Train-time parameters; a change of one needs re-training."""
+    """Train-time parameters; changing one requires training again."""
 
     weight_decay: float = param(5e-4, doc="Adam weight decay", source="LACP", allowed=(0.0, 1.0))
     refresh_every: int = param(

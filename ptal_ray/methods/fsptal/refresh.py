@@ -25,17 +25,17 @@ Ints = NDArray[np.int64]
 
 
 def refresh(model: Fsptal, batch: Batch, hp: FsptalTrain) -> Pseudo:
-    """The action segments of the best sequences, each at the place of its first point.
+    """The action segments of the best sequences, each at the index of its first point.
 
-    Segments without an original point are left out.
+    Segments without an original point are removed.
 
     Returns:
-        "start_t", "end_t" (B, Q) stretched snippets, both included, -1 where none; "label" (B, Q);
+        "start_t", "end_t" (B, Q) stretched snippets, both included, -1 for none; "label" (B, Q);
         "first_t", "last_t" (B, Q) the original snippets they come from.
     """
     video = extend(batch, tau1=hp.tau1, tau2=hp.tau2, reach=hp.label_reach)
     _, score = model(video.features)
-    fused = mil.fuse(score).nan_to_num()  # a diverged trial says so itself, at its next report
+    fused = mil.fuse(score).nan_to_num()  # a diverged trial fails at its next report
     mined, action = mine_labels(fused, video.mask, video.label, hp)
     pair = (batch.pair_t[:, :, None] == batch.point_t[:, None]).float().argmax(dim=2)
     point = video.first_t.gather(1, pair).masked_fill(batch.pair_t < 0, -1)

@@ -1,11 +1,11 @@
-"""What follows from the data in a search of FS-PTAL on data of one's own."""
+"""Rules for searches of FS-PTAL on the user's own data."""
 
 from __future__ import annotations
 
 from ptal_ray.methods.rules import batch, learning_rate, part, resampling, steps, width
 
 RULES = (
-    resampling(200),  # as LACP, which it extends
+    resampling(200),  # as in LACP, which it extends
     batch(16, 32_000, whole=True),
     width("train.embed_dim", 128, 2048, 512),
     part("train.separation_hidden", "train.embed_dim", 1 / 4, 64, 512),

@@ -31,7 +31,7 @@ def scores(model: Lacp, batch: Batch, hp: LacpTrain, grids: list[Grid]) -> list[
 
 
 def decode(found: Scores, grid: Grid, duration_s: float, hp: LacpDecode) -> Segments:
-    """Runs above thresholds, rated by inner - outer + gamma * video score, then suppression.
+    """Runs above thresholds with score inner - outer + gamma * video score, then suppression.
 
     Deviation: detections are clipped to the video.
 

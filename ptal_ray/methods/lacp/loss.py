@@ -17,7 +17,7 @@ from ptal_ray.ops.point_losses import snippet_losses
 def loss(model: Lacp, batch: Batch, hp: LacpTrain, step: Step) -> dict[str, Tensor]:
     """Weighted terms "video", "point", "background", "score" and "feature", means over videos.
 
-    The last two wait until sequences of a trained model exist, `refresh_every` steps.
+    The last two start after `refresh_every` steps, when sequences of a trained model exist.
 
     Source: LACP Eq. 10; code.
     """
@@ -64,7 +64,7 @@ def sequence_runs(batch: Batch, hp: LacpTrain) -> mil.Runs:
 
 
 def cut_short(runs: mil.Runs, length: Tensor) -> mil.Runs:
-    """Runs as the released code reads them: none holds the last snippet of the video."""
+    """Runs as in the released code: without the last snippet of the video."""
     end = torch.minimum(runs.end, (length - 2)[:, None])
     gone = runs.start > end
     return replace(
@@ -98,7 +98,7 @@ def sequence_losses(
 
 
 def last_class(by_class: Tensor) -> Tensor:
-    """(B, C) with all but the last number of each row NaN, what the released code keeps."""
+    """(B, C) with only the last number of each row, the others NaN, as in the released code."""
     counted = ~by_class.isnan()
     behind = counted.flip(1).cumsum(dim=1).flip(1)
     return by_class.masked_fill(behind > 1, torch.nan)

@@ -26,15 +26,15 @@ class Lacp(nn.Module):
         self.classifier = nn.Conv1d(hp.embed_dim, num_classes + 1, 1, bias=False)
 
     def forward(self, features: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(B, T, D) -> F (B, T, H) and s (B, T, C + 1); without a meaning on padding.
+        """(B, T, D) -> F (B, T, H) and s (B, T, C + 1); undefined on padding.
 
         Args:
             features: zero on padding.
-            kept: (B, H, T) bool, where F goes on to the classifier; elsewhere dropout stops it.
+            kept: (B, H, T) bool, values of F for the classifier; dropout removes the others.
         """
         embedded = F.relu(self.embedding(features.mT))
         logit = self.classifier(embedded) if kept is None else self.classifier(embedded * kept)
-        scale = 1.0 if kept is None else self.keep  # F has many numbers, the scores few
+        scale = 1.0 if kept is None else self.keep  # F is large, the scores are small
         return embedded.mT, torch.sigmoid(logit.float() / scale).mT
 
 

@@ -9,7 +9,7 @@ from ptal_ray.methods.method import DecodeParams, TrainParams, param
 
 @dataclass(frozen=True, kw_only=True)
 class LacpTrain(TrainParams):
-    """Train-time parameters; a change of one needs re-training."""
+    """Train-time parameters; changing one requires training again."""
 
     weight_decay: float = param(5e-4, doc="Adam weight decay", source="C", allowed=(0.0, 1.0))
     refresh_every: int = param(

@@ -21,13 +21,13 @@ from ptal_ray.ops.sequence_search import (
 
 
 def refresh(model: Lacp, batch: Batch, hp: LacpTrain) -> Pseudo:
-    """The action runs of the best sequences, each at the place of its first point.
+    """The action runs of the best sequences, each at the index of its first point.
 
     Returns:
-        "start_t", "end_t" (B, Q) snippets, both included, -1 where none; "label" (B, Q).
+        "start_t", "end_t" (B, Q) snippets, both included, -1 for none; "label" (B, Q).
     """
     _, score = model(batch.features)
-    fused = mil.fuse(score).nan_to_num()  # a diverged trial says so itself, at its next report
+    fused = mil.fuse(score).nan_to_num()  # a diverged trial fails at its next report
     background = fused[..., -1]
     mined = mine_background(background, batch.mask, batch.point_t, hp.background_threshold)
     first, last = extend_points(background, mined, batch.mask, batch.point_t, hp.action_threshold)
@@ -70,7 +70,7 @@ def _search_batch(
 def _seeds(
     first: NDArray[np.int64], last: NDArray[np.int64], own: NDArray[np.bool_], length: int
 ) -> NDArray[np.bool_]:
-    """(T, C) the classes that points state, as far as their labels reach."""
+    """(T, C) the classes of the points, over the extent of their labels."""
     seeds = np.zeros((length, own.shape[1]), bool)
     for low, high, classes in zip(first, last, own, strict=True):
         seeds[max(low, 0) : high + 1] |= classes

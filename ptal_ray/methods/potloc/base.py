@@ -1,4 +1,4 @@
-"""The base model: what gives the proposals that pseudo-labels are made of. Judged on nothing."""
+"""The base model: its proposals become the pseudo-labels. It is not evaluated."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Base(nn.Module):
         self.classifier = nn.Conv1d(hp.embed_dim, num_classes + 1, 1, bias=False)
 
     def forward(self, features: Tensor, kept: Tensor | None = None, share: float = 1.0) -> Tensor:
-        """(B, T, D) -> scores (B, T, C + 1), without a meaning on padding.
+        """(B, T, D) -> scores (B, T, C + 1), undefined on padding.
 
         Args:
             features: zero on padding.
-            kept: (B, H, T) bool, which channels go on to the classifier; None for all.
-            share: the expected share of those kept.
+            kept: (B, H, T) bool, channels for the classifier; None for all.
+            share: the expected fraction of kept channels.
         """
         embedded = F.relu(self.embedding(features.mT))
         if kept is not None:
@@ -79,7 +79,7 @@ def scores(model: Base, batch: Batch, hp: BaseTrain, grids: list[Grid]) -> list[
 
 
 def decode(found: Scores, grid: Grid, duration_s: float, hp: BaseDecode) -> Segments:
-    """Proposals: runs above thresholds, rated by outer-inner contrast, then suppression."""
+    """Proposals: runs above thresholds with their outer-inner contrast, then suppression."""
     low, high = np.arange(0, hp.score_stop, 0.025), np.arange(hp.action_start, 1, 0.025)
     proposals = detections(found, grid, duration_s, hp, low, high)
     return hard_nms(proposals, hp.nms_tiou, hp.nms_plus_one_second)

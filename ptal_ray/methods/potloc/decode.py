@@ -19,7 +19,7 @@ from ptal_ray.ops.score_runs import detections, score_arrays
 
 
 def network(model: Potloc, features: Tensor, mask: Tensor, hp: PotlocTrain) -> dict[str, Tensor]:
-    """Of each level l fused "score<l>" (B, T_l, C + 1) and "video<l>" (B, C)."""
+    """For each level l fused "score<l>" (B, T_l, C + 1) and "video<l>" (B, C)."""
     made = {}
     levels, masks = model(*model.padded(features, mask))
     for level, (score, own) in enumerate(zip(levels, masks, strict=True)):
@@ -34,7 +34,7 @@ def network_lengths(hp: PotlocTrain) -> tuple[int, int]:
 
 
 def scores(model: Potloc, batch: Batch, hp: PotlocTrain, grids: list[Grid]) -> list[Scores]:
-    """Of each level l "video<l>" (C,), "score<l>" (T_l, C) and "action<l>" (T_l,), fused."""
+    """For each level l "video<l>" (C,), "score<l>" (T_l, C) and "action<l>" (T_l,), fused."""
     made = network(model, batch.features, batch.mask, hp)
     arrays: list[dict[str, Any]] = [{} for _ in batch.ids]
     for level, mask in enumerate(level_masks(batch.mask, model.levels)):
@@ -46,7 +46,7 @@ def scores(model: Potloc, batch: Batch, hp: PotlocTrain, grids: list[Grid]) -> l
 
 
 def decode(found: Scores, grid: Grid, duration_s: float, hp: PotlocDecode) -> Segments:
-    """Runs above thresholds on every level, rated by inner - outer + gamma * video score.
+    """Runs above thresholds on every level with score inner - outer + gamma * video score.
 
     Every level is interpolated to the same distance of samples. The levels share one suppression.
 

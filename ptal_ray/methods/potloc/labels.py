@@ -35,7 +35,7 @@ class Labels:
     score: Floats
 
     def take(self, index: Ints | NDArray[np.bool_]) -> Labels:
-        """Those at `index`."""
+        """The labels at `index`."""
         return Labels(
             point=self.point[index], start_s=self.start_s[index], end_s=self.end_s[index],
             score=self.score[index],
@@ -47,11 +47,11 @@ def pseudo_labels(
 ) -> Labels:
     """One segment for each point, from the proposals of its class and video.
 
-    A proposal on one point is a candidate. One on several is cut halfway between neighbours
-    (`midpoint`) or dropped (`paper`). A point that no candidate covers gets one of its own, of
-    the mean length d of its class's candidates around it; `paper` rather takes the best proposal
-    over the point as far as it lies in that. The best candidate over a point is its label, the
-    first of equals.
+    A proposal that covers one point is a candidate. A proposal that covers several is cut halfway
+    between neighbours (`midpoint`) or dropped (`paper`). A point without a candidate gets a segment
+    around it with the mean length d of the candidates of its class; `paper` instead takes the best
+    proposal over the point, clipped to this segment. The label of a point is its best candidate,
+    the first of equals.
 
     Args:
         points: of each of V videos, by time.
@@ -78,7 +78,7 @@ def pseudo_labels(
         point=missing, start_s=low[missing], end_s=high[missing], score=np.zeros(len(missing))
     )
     every = _joined(kept, own)
-    if split == "paper":  # what a missing point gets is its own alone
+    if split == "paper":  # the segment of a point without candidates belongs only to it
         every = _joined(kept, _clipped(own, time_s, d, first, last, offered))
         point = np.concatenate([point, missing])
         row = np.concatenate([row, len(kept.point) + np.arange(len(missing))])
@@ -92,7 +92,7 @@ def _sorted_points(points: list[Points], num_classes: int) -> tuple[Floats, Ints
     """Points by group (video, class) and time.
 
     Returns:
-        (P,) times, (P,) groups, (P,) row of each annotated point among the sorted, and
+        (P,) times, (P,) groups, (P,) row of each annotated point in sorted order, and
         (V C + 1,) first row of each group.
     """
     time_s = np.concatenate([np.zeros(0), *(p.time_s for p in points)])
@@ -110,11 +110,11 @@ def _sorted_points(points: list[Points], num_classes: int) -> tuple[Floats, Ints
 def _covered(
     time_s: Floats, bounds: Ints, group: Ints, start_s: Floats, end_s: Floats
 ) -> tuple[Ints, Ints]:
-    """First row, and first row behind, of the points with start <= time <= end, by segment."""
+    """By segment, first row, and first row after, of the points with start <= time <= end."""
     size = len(bounds) - 1
     owner = np.repeat(np.arange(size), np.diff(bounds))
     moments = np.unique(np.concatenate([time_s, start_s, end_s]))
-    base = len(moments)  # ranks make one exact integer of group and time
+    base = len(moments)  # ranks combine group and time into one exact integer
     points = owner * base + np.searchsorted(moments, time_s)
     first = np.searchsorted(points, group * base + np.searchsorted(moments, start_s), "left")
     last = np.searchsorted(points, group * base + np.searchsorted(moments, end_s), "right")
@@ -122,7 +122,7 @@ def _covered(
 
 
 def _candidates(time_s: Floats, first: Ints, last: Ints, offered: Segments, split: str) -> Labels:
-    """The proposals on one point, and the parts of those on several where they are cut."""
+    """The proposals that cover one point; with cutting also the parts of those on several."""
     number = last - first
     chosen = np.flatnonzero(number >= 1 if split == "midpoint" else number == 1)
     point, row = _expanded(first[chosen], last[chosen])
@@ -141,7 +141,7 @@ def _candidates(time_s: Floats, first: Ints, last: Ints, offered: Segments, spli
 def _mean_lengths(kept: Labels, key: Ints, num_classes: int) -> Floats:
     """(C,) d: mean length of a class's candidates, of all for a class without any.
 
-    Deviation: the released code fails for a class without candidates; a second where none is.
+    Deviation: the released code fails for a class without candidates; without any candidate, 1 s.
     """
     length, label = kept.end_s - kept.start_s, key[kept.point] % num_classes
     overall = length.mean() if len(length) else 1.0
@@ -151,7 +151,7 @@ def _mean_lengths(kept: Labels, key: Ints, num_classes: int) -> Floats:
 
 
 def _pairs(time_s: Floats, bounds: Ints, key: Ints, kept: Labels) -> tuple[Ints, Ints]:
-    """(point, candidate) rows of each point that a candidate covers."""
+    """(point, candidate) rows of all points in candidates."""
     first, last = _covered(time_s, bounds, key[kept.point], kept.start_s, kept.end_s)
     return _expanded(first, last)
 
@@ -167,7 +167,7 @@ def _expanded(first: Ints, last: Ints) -> tuple[Ints, Ints]:
 def _clipped(
     own: Labels, time_s: Floats, d: Floats, first: Ints, last: Ints, offered: Segments
 ) -> Labels:
-    """For each missing point the best proposal over it, within d / 2; else what it has."""
+    """For each point without candidates the best proposal on it within d / 2, else its segment."""
     if not len(offered):
         return own
     point, row = _expanded(first, last)
@@ -196,18 +196,19 @@ def _joined(one: Labels, other: Labels) -> Labels:
 
 
 def _first_best(point: Ints, score: Floats, row: Ints) -> Ints:
-    """For each point that occurs, where its highest score is; the least row of equals."""
+    """For each point that occurs, the position of its highest score; of equal ones the smallest
+    row."""
     order = np.lexsort((row, -score, point))
     return order[np.flatnonzero(np.diff(point[order], prepend=-1))]
 
 
 def split_labels(known: Known, hp: PotlocTrain) -> Pseudo:
-    """The segments that teach the main model, by video.
+    """The target segments of the main model, by video.
 
     Args:
-        known: the training videos with the base model's scores; annotations are read where these
-            teach.
-        hp: says what teaches.
+        known: the training videos with the base model's scores; annotations are read only if `hp`
+            selects them.
+        hp: determines the kind of targets.
 
     Returns:
         "point_t", "start_t", "end_t" (V, N) float64, edges on the grid of snippets, not rounded;

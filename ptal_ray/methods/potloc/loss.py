@@ -13,7 +13,7 @@ from ptal_ray.ops import mil
 from ptal_ray.ops.pyramid import drop_path
 from ptal_ray.ops.seeds import gap_background
 
-TIE_T = 1e-3  # segments whose lengths differ by less teach a position together
+TIE_T = 1e-3  # segments whose lengths differ by less are both targets of a position
 
 
 def loss(model: Potloc, batch: Batch, hp: PotlocTrain, step: Step) -> dict[str, Tensor]:
@@ -31,7 +31,7 @@ def loss(model: Potloc, batch: Batch, hp: PotlocTrain, step: Step) -> dict[str, 
 
 
 def cropped(pseudo: Pseudo, crop_t: Tensor, length: Tensor) -> Pseudo:
-    """The segments of a crop, in its snippets and rounded; those with the point outside are gone.
+    """The segments of a crop, in its snippets and rounded, without those whose point is outside.
 
     Args:
         pseudo: "point_t", "start_t", "end_t", "label" (B, N), of whole videos.
@@ -96,12 +96,12 @@ def level_losses(
 
 
 def targets(segments: Pseudo, sizes: list[int], num_classes: int, hp: PotlocTrain) -> Tensor:
-    """(B, sum T_l, C) bool: which classes each position of each level is taught.
+    """(B, sum T_l, C) bool: target classes of each position of each level.
 
     A position i of level l, at snippet t = i 2^l, is positive for a segment (s, e) around point p
-    if max(p - r 2^l, s) < t < min(p + r 2^l, e); the shortest of several segments teaches it.
-    With `sampling` off all positions of the segment are. A bare point teaches the position of
-    each level that holds it.
+    if max(p - r 2^l, s) < t < min(p + r 2^l, e); the shortest of several segments is its target.
+    Without `sampling` all positions of the segment are positive. With points only, the position of
+    each level that contains the point is positive.
 
     Args:
         segments: "point_t", "start_t", "end_t", "label" (B, N).
@@ -134,9 +134,9 @@ def mined_background(
 ) -> Tensor:
     """(B, T) bool: background positions of a level between and around its positives.
 
-    Between two positives everything from the first to the last position of high background score,
-    or else the one of the highest; in front of the first and behind the last positive the same,
-    but nothing where no score is high. Nothing in a video without positives.
+    Between two positives these are all positions from the first to the last one with a high
+    background score, or else the one with the highest. Before the first and after the last positive
+    the same holds, but there are none if no score is high. A video without positives has none.
 
     Args:
         background: (B, T) scores b.
@@ -149,7 +149,7 @@ def mined_background(
     first, last = gap_background(background, high, mask, positive, mask.shape[1])
     gap, number = positive.cumsum(dim=1), positive.sum(dim=1, keepdim=True)
     outer = (gap == 0) | (gap == number)
-    found = high.gather(1, first.clamp(max=mask.shape[1] - 1))  # else it is merely the highest
+    found = high.gather(1, first.clamp(max=mask.shape[1] - 1))  # otherwise it is only the highest
     t = torch.arange(mask.shape[1], device=mask.device)
     mined = (t >= first) & (t <= last) & mask & ~positive & (number > 0)
     return mined & (found | ~outer)

@@ -45,7 +45,7 @@ class Potloc(nn.Module):
         Args:
             features: zero on padding; T a multiple of 2^levels.
             mask: (B, T) bool.
-            kept: (B, branches) factors: 0 where drop-path stops a branch.
+            kept: (B, branches) factors: 0 for a branch dropped by drop-path.
         """
         if kept is None:
             kept = features.new_ones((len(features), self.pyramid.branches))
@@ -54,7 +54,7 @@ class Potloc(nn.Module):
         return separated(self.head(*joined(found, masks)), masks), masks
 
     def padded(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The two with padding behind, so that the end of no video depends on other videos."""
+        """Both with padding at the end, so that the end of no video depends on other videos."""
         return padded(features, mask, self.levels)
 
 
@@ -65,10 +65,10 @@ def _block(hp: PotlocTrain, stride: int) -> nn.Module:
 
 
 def check(store: FeatureStore, hp: PotlocTrain) -> None:
-    """Says whether the network can be built.
+    """Check that the network can be built.
 
     Raises:
-        ConfigError: the channels do not divide among the heads.
+        ConfigError: the heads do not divide the channels.
         DataError: snippets have another stride.
     """
     check_snippets(store, hp)

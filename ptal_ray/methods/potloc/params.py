@@ -31,7 +31,7 @@ class BaseTrain(TrainParams):
 
 @dataclass(frozen=True, kw_only=True)
 class BaseDecode(DecodeParams):
-    """How the base model's scores become proposals."""
+    """Decode parameters of the base model's proposals."""
 
     class_threshold: float = param(
         0.65, doc="video score from which a class is kept", source="C", allowed=(0.0, 1.0)
@@ -60,7 +60,7 @@ class BaseDecode(DecodeParams):
 
 @dataclass(frozen=True, kw_only=True)
 class PotlocTrain(TrainParams):
-    """Train-time parameters; those of the base model begin with base_, those of labels pseudo_."""
+    """Train-time parameters; base_ is for the base model, pseudo_ for the labels."""
 
     weight_decay: float = param(0.05, doc="AdamW weight decay", source="C", allowed=(0.0, 1.0))
     batch_size: int = param(4, doc="videos per global batch", source="C (P: 3)", allowed=(1, 4096))
@@ -192,7 +192,7 @@ class PotlocTrain(TrainParams):
 
 
 def base_params(hp: PotlocTrain) -> BaseTrain:
-    """What the base model is trained with."""
+    """The train parameters of the base model."""
     return BaseTrain(
         lr=hp.base_lr,
         weight_decay=hp.base_weight_decay,
@@ -206,7 +206,7 @@ def base_params(hp: PotlocTrain) -> BaseTrain:
 
 
 def base_decode(hp: PotlocTrain) -> BaseDecode:
-    """How the base model's scores become proposals."""
+    """Decode parameters of the base model's proposals."""
     return BaseDecode(
         class_threshold=hp.pseudo_class_threshold,
         score_stop=hp.pseudo_score_stop,

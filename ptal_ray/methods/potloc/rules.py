@@ -1,4 +1,4 @@
-"""What follows from the data in a search of POTLoc on data of one's own."""
+"""Rules for searches of POTLoc on the user's own data."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ptal_ray.methods.rules import (
 
 
 def levels(facts: Facts, values: Values) -> Found:
-    """Levels that reach as far as a point has its neighbours: no action is longer than that.
+    """Levels whose range is the distance between points, since no action is longer.
 
-    Level 0 sees six snippets, and each level above sees twice as far.
+    Level 0 covers six snippets, and each further level twice as many.
     """
     length = int(values["train.resample_to"]) or facts.median_t
     gap = length / max(facts.points_a_video, 1)

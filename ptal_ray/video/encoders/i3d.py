@@ -1,7 +1,7 @@
-"""I3D (Carreira and Zisserman, CVPR 2017) with weights of the user's: 1024 numbers a clip.
+"""I3D (Carreira and Zisserman, CVPR 2017) with the user's weights: 1024 numbers per clip.
 
 Weights are a state dict with the names of the common PyTorch port: `Conv3d_1a_7x7.conv3d.weight`,
-`Mixed_3b.b0.bn.running_mean` and so on. Its classifier (`logits`) is left out.
+`Mixed_3b.b0.bn.running_mean` and so on. The classifier (`logits`) is not used.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ptal_ray.video.encoders.encoder import I3d, batch_size
 from ptal_ray.video.flow import check_installed, with_flow
 from ptal_ray.video.windows import Rows, Windows, batched, spread
 
-SHORTEST = 8  # frames: below, nothing is left behind the last pooling
-MOST_FLOW = 20.0  # pixels; more is cut off, as in the released flow of I3D
-_MIXED = {  # channels in; of branch 0; of 1, inner and out; of 2, inner and out; of 3
+SHORTEST = 8  # frames; with fewer, the last pooling has no output
+MOST_FLOW = 20.0  # pixels; larger values are clipped, as in the released flow of I3D
+_MIXED = {  # channels: input; branch 0; branch 1, inner and output; branch 2, likewise; branch 3
     "3b": (192, 64, 96, 128, 16, 32, 32),
     "3c": (256, 128, 128, 192, 32, 96, 64),
     "4b": (480, 192, 96, 208, 16, 48, 64),
@@ -35,18 +35,18 @@ _MIXED = {  # channels in; of branch 0; of 1, inner and out; of 2, inner and out
     "5c": (832, 384, 192, 384, 48, 128, 128),
 }
 Triple = tuple[int, int, int]
-Frame = tuple[np.ndarray[Any, Any], ...]  # an image, and its flow where that is seen
+Frame = tuple[np.ndarray[Any, Any], ...]  # an image, and its flow if used
 
 
 class TwoStreams:
-    """I3D on the images of a window, on its optical flow, or on both, side by side.
+    """I3D on the images of a window, on its optical flow, or on both, concatenated.
 
     Args:
-        spec: files of weights and the length of a clip.
+        spec: weight files and the length of a clip.
         device: to compute on.
 
     Raises:
-        ConfigError: a file is no such state dict, or OpenCV is not installed for flow.
+        ConfigError: a file is not such a state dict, or OpenCV is not installed for flow.
     """
 
     size = Size(height=224, width=224, margin=32)  # the middle of 256 pixels
@@ -100,7 +100,7 @@ class _Unit(nn.Module):
 
 
 class _Pool(nn.Module):
-    """Maximum over boxes; padding by 0 changes none, as all inputs come from a ReLU."""
+    """Maximum over boxes; padding with 0 has no effect, because all inputs come from a ReLU."""
 
     def __init__(self, kernel: Triple, stride: Triple) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class _Pool(nn.Module):
 
 
 class _Mixed(nn.Module):
-    """Four branches, side by side."""
+    """Four branches, concatenated."""
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ def network(channels: int) -> nn.Sequential:
 
 
 class _Stream(nn.Module):
-    """(N, channels, T, H, W) -> (N, 1024), the mean over what is left of time and space."""
+    """(N, channels, T, H, W) -> (N, 1024), the mean over the remaining time and space."""
 
     def __init__(self, inner: nn.Sequential) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class _Stream(nn.Module):
 
 
 def _padded(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
-    """Zeros around time and space so that ceil(size / stride) is left, as TensorFlow does."""
+    """Pad time and space with zeros so that ceil(size / stride) remain, like TensorFlow."""
     sides: list[int] = []
     for size, k, s in zip(x.shape[:1:-1], kernel[::-1], stride[::-1], strict=True):
         more = max(k - (size % s or s), 0)
@@ -167,10 +167,10 @@ def _padded(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
 
 
 def _stream(flag: str, path: Path | None, channels: int, device: torch.device) -> _Stream | None:
-    """The stream of a file of weights.
+    """The stream of a weight file.
 
     Raises:
-        ConfigError: it is no state dict of I3D with this number of channels.
+        ConfigError: it is not a state dict of I3D with this number of channels.
     """
     if path is None:
         return None

