@@ -159,6 +159,7 @@ def test_a_study_keeps_and_names_them(
     assert "--points: a resumed study keeps its own" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("runs_here")
 def test_an_ablation_compares_kinds_as_rows(store: Path, tmp_path: Path) -> None:
     space = tmp_path / "small.yaml"
     made = small_space(*SMALLER, "train.lr=0.003").to_yaml()

@@ -238,9 +238,7 @@ def two_workers() -> Iterator[ProcessPoolExecutor]:
 
 def _worker(rank: int, port: int, text: str) -> tuple[list[dict[str, float]], dict[str, Any]]:
     """Metrics of the reports, and the last weights, of one of two workers."""
-    dist.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-    )
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     try:
         trial = start(TrialConfig.from_json(text), rank=rank, world_size=2)
         metrics = [dict(trial.advance().metrics), dict(trial.advance().metrics)]
