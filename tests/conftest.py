@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from ptal_ray.storage.folder import Folder
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-torch.set_num_threads(1)  # on cores that others use too, threads wait for each other
+# On cores that others use too, threads wait for each other.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 HANG_S = 900.0  # what takes longer hangs; anything else may be slow on a machine that others use
 SHARED = Path(os.environ.get("PTAL_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -84,6 +87,21 @@ def make_store(
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     with object_store(tmp_path_factory.mktemp("server")) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Commands that tests call set the threads of this process, by default to all CPUs; this takes
+    it back before the test and before the fixtures of the next one."""
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs of an ablation are in this process: another one imports torch again, for seconds."""
+    monkeypatch.setattr("ptal_ray.study.ablation.process_pool", ThreadPoolExecutor)
 
 
 @pytest.fixture

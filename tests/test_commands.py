@@ -60,7 +60,7 @@ def test_help_is_fast(words):
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(3)) < MOST_S
+    assert any(seconds() < MOST_S for _ in range(3))
 
 
 @pytest.mark.parametrize("command", ["__main__", *COMMANDS, "data/__main__"])

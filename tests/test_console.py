@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_store
+from conftest import HANG_S, make_store
 from small_study import small_space
 from synthetic_study import SyntheticStudy
 
@@ -98,27 +99,72 @@ def check(folder: Path, command: str, code: int, *before: str, **options: object
     """Runs a command to its end; returns what it said."""
     process = started(folder, command, *before, **options)
     out, err = process.communicate(timeout=120)
+    return checked(command, code, (process.returncode, out, err))
+
+
+def checked(command: str, code: int, ended: tuple[int, str, str]) -> str:
+    """What a command said that ended with an exit code, on stdout and on stderr."""
+    found, out, err = ended
     err = re.sub(r"(?m)^timing .*\n", "", err)  # what `profile` is at
-    said = f"{command}: {process.returncode}\n{out}\n{err}"
-    assert process.returncode == code, said
+    said = f"{command}: {found}\n{out}\n{err}"
+    assert found == code, said
     assert "Traceback" not in err and "rror" not in err.replace("error: ", "", 1), said
     assert len(err.splitlines()) == (code != 0), said
     return f"{out}{err}"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_user_without_a_home(folder, command):
+ALL = """
+import json, runpy, sys
+from contextlib import redirect_stderr, redirect_stdout
+from tempfile import TemporaryFile
+
+def ended(words, out, err):
+    sys.argv, code = words, 0
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            runpy.run_module(f"ptal_ray.{words[0]}", run_name="__main__", alter_sys=True)
+        except SystemExit as left:
+            code = left.code
+    return [code, *(file.seek(0) or file.read() for file in (out, err))]
+
+store, *commands = sys.argv[1:]
+found = {}
+for command in commands:
+    words = [store if word == "STORE" else word for word in command.split()]
+    with TemporaryFile("w+", encoding="utf-8") as out, TemporaryFile("w+", encoding="utf-8") as err:
+        found[command] = ended(words, out, err)
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def without_home(folder: Path) -> dict[str, tuple[int, str, str]]:
+    """How each command ended for a user without a home, all in one process: imports are slow."""
     if os.getuid() != 0 or not shutil.which("setpriv"):
         pytest.skip("only root becomes another user")
     rights = "+dac_read_search"  # Python itself may lie in the home of another user
     user = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
     user += ["--inh-caps", rights, "--ambient-caps", rights]
-    env = {"HOME": None, "XDG_CACHE_HOME": None, "PTAL_DATA": str(folder)}
-    check(folder, command, COMMANDS[command], *user, env=env)
-    assert not (folder / "~").exists()
+    env = os.environ | {"PTAL_DATA": str(folder), "PYTHONPATH": str(PACKAGE.parent)}
+    env |= {"PYTHONDONTWRITEBYTECODE": "1"}
+    for name in ("HOME", "XDG_CACHE_HOME", "RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+        env.pop(name, None)
+    done = subprocess.run(
+        [*user, sys.executable, "-c", ALL, str(folder / "STORE"), *COMMANDS], cwd=folder,
+        env=env, capture_output=True, encoding="utf-8", timeout=HANG_S,
+    )  # fmt: skip
+    assert done.returncode == 0 and not done.stderr, done.stderr
     shutil.rmtree(folder / "made")
     (folder / "made").mkdir()
     (folder / "made").chmod(0o777)
+    assert not (folder / "~").exists()
+    found: dict[str, tuple[int, str, str]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_user_without_a_home(without_home, command):
+    checked(command, COMMANDS[command], without_home[command])
 
 
 @pytest.mark.parametrize("command", ["evaluate gt.json pred.json", "report study --out made/r"])
@@ -141,7 +187,8 @@ def test_a_file_that_the_locale_cannot_name(folder):
 @pytest.mark.parametrize("buffered", [None, "1"])
 def test_a_reader_that_goes(folder, buffered):
     env = {"PYTHONUNBUFFERED": buffered}
-    for command in ("evaluate gt.json pred.json", "data info STORE", *AS_JSON):
+    both = ("evaluate gt.json pred.json", "data info STORE")  # a table, and lines
+    for command in (*both, *AS_JSON) if buffered is None else both:
         said, code = unread(started(folder, command, env=env))
         assert code == 141 and "Traceback" not in said and "error" not in said, command
     with started(folder, "evaluate gone gone", env=env, stderr=subprocess.STDOUT) as process:

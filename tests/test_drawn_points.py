@@ -206,6 +206,7 @@ def test_points_of_a_space_are_checked(value: str, message: str) -> None:
         parse_space(text, name="small", source="small.yaml")
 
 
+@pytest.mark.usefixtures("runs_here")
 def test_an_ablation_compares_kinds_as_rows(store: Path, tmp_path: Path) -> None:
     space = tmp_path / "small.yaml"
     made = small_space(*SMALLER, "train.lr=0.003").to_yaml()

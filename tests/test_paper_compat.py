@@ -28,7 +28,7 @@ from ptal_ray.tracking.runs import Round
 
 SAID = "selected on the test split"
 PAPER = ["--dry-run", "--protocol", "paper-compat"]
-DECODED = ("decode.nms_tiou={uniform: [0.3, 0.9]}", "budget.trials=4", "final.seeds=2")
+DECODED = ("decode.nms_tiou={uniform: [0.3, 0.9]}", "budget.max_steps=10")
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ from ptal_ray.training.selection import (
 )
 from ptal_ray.training.stages import start
 
-POINTS = ("selection.metric=points", "budget.trials=3", "budget.max_steps=20", "final.seeds=1")
+POINTS = ("selection.metric=points", "budget.trials=3", "budget.max_steps=10", "final.seeds=1")
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_the_report_says_what_points_lost(annotated: Path, tmp_path: Path) -> No
 
 
 def test_a_study_by_map_has_no_such_section(annotated: Path, tmp_path: Path) -> None:
-    study = begun(annotated, tmp_path, "selection.metric=map", "budget.trials=2")
+    study = begun(annotated, tmp_path, "selection.metric=map", "budget.trials=1")
     done(study)
     text = (write_report(study.directory, tmp_path / "reports") / "REPORT.md").read_text()
     assert "Selection by points" not in text and "points alone" not in text
@@ -266,6 +266,7 @@ def test_the_metric_survives_json(annotated: Path) -> None:
     assert TrialConfig.from_json(made.to_json()) == made
 
 
+@pytest.mark.usefixtures("runs_here")
 def test_other_commands_run_without_a_segment(
     bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

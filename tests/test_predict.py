@@ -101,7 +101,8 @@ def features(trained: Path, tmp_path: Path) -> Path:
 
 
 def predict(model: Path, features: Path, out: Path, *flags: str) -> int:
-    return main([str(model), "--features", str(features), "--out", str(out), *flags])
+    words = [str(model), "--features", str(features), "--out", str(out), "--threads", "1"]
+    return main([*words, *flags])
 
 
 @pytest.mark.parametrize("method", sorted(set(names()) & set(SMALL)))

@@ -28,6 +28,7 @@ from ptal_ray.prediction.run import Found
 from ptal_ray.prediction.target import check_export
 from ptal_ray.training.model_file import model_file, write_model
 from ptal_ray.training.task import Task
+from ptal_ray.training.trial import Trial
 
 CLASSES = ("Long,\njump", "A <b> & --> C")
 FOUND = Found(
@@ -126,20 +127,26 @@ def test_a_folder_in_the_way_is_an_error_before_anything_runs(tmp_path: Path) ->
         output_format(tmp_path / "file", "srt")
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Trial]:
+    """The folder of a model, features of the test videos, and the run that left the model."""
+    folder = tmp_path_factory.mktemp("trained")
+    trial = run_leaving_model(make_store(folder / "tiny", train=8), METHOD, folder / "run")
+    return folder / "run", export_features(trial.task.store, folder / "features"), trial
+
+
 @pytest.mark.parametrize("suffix", ["json", "csv", "srt", "vtt", "html"])
 def test_only_files_of_a_prediction_are_replaced(
-    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    suffix: str, run: tuple[Path, Path, Trial], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = make_store(tmp_path / "tiny", train=8)
-    trial = run_leaving_model(store, METHOD, tmp_path / "run")
-    features = export_features(trial.task.store, tmp_path / "features")
+    model, features, _ = run
     out = tmp_path / "found" / (suffix if suffix in ("srt", "vtt") else f"found.{suffix}")
     flags = ("--format", suffix)
-    assert predict(tmp_path / "run", features, out, *flags) == 0
-    assert predict(tmp_path / "run", features, out, *flags) == 0  # its own files give way
+    assert predict(model, features, out, *flags) == 0
+    assert predict(model, features, out, *flags) == 0  # its own files give way
     file = sorted(out.iterdir())[0] if out.is_dir() else out
     file.write_text("mine")
-    assert predict(tmp_path / "run", features, out, *flags) == 2
+    assert predict(model, features, out, *flags) == 2
     assert "was not written by this command and is not replaced" in capsys.readouterr().err
     assert file.read_text() == "mine"
     assert not [path for path in out.parent.rglob(".*")]
@@ -156,12 +163,12 @@ def test_an_export_replaces_an_export_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["csv", "vtt", "html"])
-def test_the_command_writes_each_format(suffix: str, tmp_path: Path) -> None:
-    store = make_store(tmp_path / "tiny", train=8)
-    trial = run_leaving_model(store, METHOD, tmp_path / "run")
-    features = export_features(trial.task.store, tmp_path / "features")
+def test_the_command_writes_each_format(
+    suffix: str, run: tuple[Path, Path, Trial], tmp_path: Path
+) -> None:
+    model, features, trial = run
     out = tmp_path / f"found.{suffix}"
-    assert predict(tmp_path / "run", features, out) == 0
+    assert predict(model, features, out) == 0
     files = sorted(out.iterdir()) if out.is_dir() else [out]
     assert len(files) == (3 if suffix == "vtt" else 1)
     shown = sum(path.read_text().count({"csv": "\n", "vtt": "-->", "html": "<i "}[suffix])

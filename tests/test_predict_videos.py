@@ -63,7 +63,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def from_videos(model: Path, videos: Path, out: Path, *flags: str) -> int:
-    return main([str(model), "--videos", str(videos), "--out", str(out), *flags])
+    words = [str(model), "--videos", str(videos), "--out", str(out), "--threads", "1"]
+    return main([*words, *flags])
 
 
 def test_videos_are_extracted_as_those_of_the_training(
@@ -183,7 +184,7 @@ def test_flags_of_videos_are_not_for_features(place: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_several_processes_extract_and_score(place: Path, tmp_path: Path) -> None:
-    words = ("--encoder", str(place / "net.pt2"), "--threads", "1", "--address", "local")
+    words = ("--encoder", str(place / "net.pt2"), "--address", "local")
     assert from_videos(place / "run", place / "new", tmp_path / "one.json", *words) == 0
     words = (*words, "--workers", "2")
     assert from_videos(place / "run", place / "new", tmp_path / "two.json", *words) == 0

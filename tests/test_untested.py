@@ -242,6 +242,7 @@ def test_a_fold_without_an_instance_is_named_before_the_search(
     assert "20 folds of 9 training videos" in str(problem)
 
 
+@pytest.mark.usefixtures("runs_here")
 def test_one_run(untested: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     space = tmp_path / "small.yaml"
     space.write_text(

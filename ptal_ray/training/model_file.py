@@ -17,6 +17,7 @@ strides and no preparation.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -132,7 +133,8 @@ def read_model(path: Path) -> ModelFile:
         DataError: the file is missing, damaged, not a model file, or of a newer version.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        file = io.BytesIO(path.read_bytes())  # of a cut file, torch may raise an OSError itself
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # torch raises many kinds for a damaged file
