@@ -40,10 +40,15 @@ class Desk:
         self._concurrent, self._begun = concurrent, 0
         self._live: dict[str, Iterator[Reported] | None] = {}  # None stands by
 
-    def run(self) -> None:
-        """The whole study, a report of every trial in turn."""
+    def run(self, pause_s: float = 0.0) -> None:
+        """The whole study, a report of every trial in turn.
+
+        Args:
+            pause_s: seconds before each report of a trial.
+        """
         while not self.conductor.over:
             self._fill()
+            time.sleep(pause_s)
             for id in list(self._live):
                 self._advance(id)
 

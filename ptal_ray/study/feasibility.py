@@ -34,8 +34,9 @@ DRAWN = 200  # configurations of a space that are looked at, beside the ends of 
 def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[PtalError]:
     """Why a study cannot be done, each once, what concerns the whole of it first.
 
-    Looks at the trials, at the final runs of the defaults on the whole training split, without a
-    test split at every fold of the training split, and at the values that a trial may be given.
+    Looks at the trials, at the final runs of the defaults on the whole training split, at every
+    fold of the training split for a race and for data without a test split, and at the values that
+    a trial may be given.
     Reads no feature and loads no model.
 
     Args:
@@ -56,7 +57,7 @@ def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[
     score_on = "test" if has_test else "none"
     final = replace(trial, fit_on="train", score_on=score_on, report_steps=trial.report_steps[-1:])
     found = [*_data_problems(trial, store), *run_problems(final, store, workers)]
-    if not has_test and not found:
+    if (space.policy == "race" or not has_test) and not found:
         found = list(islice(_fold_problems(study, store), 1))
     if values and not found:
         each = [_value_problems(run, space.train, store, workers) for run in (trial, final)]
@@ -65,10 +66,12 @@ def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[
 
 
 def _fold_problems(study: Study, store: FeatureStore) -> Iterator[PtalError]:
-    """What the folds lack on which all figures rest where there is no test split."""
+    """What the folds lack on which the trials of a race are scored, and all figures rest where
+    there is no test split."""
+    advice = "raise selection.val_fraction for fewer folds"
     for fold in range(study.num_folds):
         for error in _data_problems(trial_config(study, {}, fold=fold), store):
-            yield type(error)(f"fold {fold} of {study.num_folds}: {error}")
+            yield type(error)(f"fold {fold} of {study.num_folds}: {error}; {advice}")
 
 
 def remarks(study: Study, asked: int) -> list[str]:
@@ -86,7 +89,7 @@ def remarks(study: Study, asked: int) -> list[str]:
             f"{counted(asked, 'trial')} were requested; no configuration is run twice, so the "
             f"search ends after {trials}"
         )
-    if space.final.top > trials:
+    if space.policy == "simple" and space.final.top > trials:
         found.append(
             f"final.top: {space.final.top} configurations are to be compared, but the search has "
             f"only {counted(trials, 'trial')}"
