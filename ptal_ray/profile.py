@@ -5,6 +5,7 @@ python -m ptal_ray.profile evaluation
 python -m ptal_ray.profile suppression
 python -m ptal_ray.profile tracking --uri http://127.0.0.1:5000 --writers 8 --repeats 3
 python -m ptal_ray.profile driver --trials 1000 --concurrent 64
+python -m ptal_ray.profile logging --trials 100 --concurrent 8 --repeats 5
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from collections.abc import Sequence
 
 from ptal_ray.space.catalog import POLICIES
 
-OTHERS = ("evaluation", "suppression", "tracking", "driver")  # targets that are no methods
+OTHERS = (
+    "evaluation",
+    "suppression",
+    "tracking",
+    "driver",
+    "logging",
+)  # targets that are no methods
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,11 +62,16 @@ def _parser() -> argparse.ArgumentParser:
         help="tracking: send each report in a request of its own",
     )
     parser.add_argument(
-        "--trials", type=int, default=1000, help="driver: trials, which train nothing"
+        "--trials", type=int, default=1000, help="driver, logging: trials, which train nothing"
     )
-    parser.add_argument("--concurrent", type=int, default=64, help="driver: concurrent trials")
     parser.add_argument(
-        "--policy", choices=POLICIES, default="race", help="driver: of the study (default: race)"
+        "--concurrent", type=int, default=64, help="driver, logging: concurrent trials"
+    )
+    parser.add_argument(
+        "--policy",
+        choices=POLICIES,
+        default="race",
+        help="driver, logging: of the study (default: race)",
     )
     parser.add_argument(
         "--without-ray", action="store_true", help="driver: all of it but Ray, Tune and MLflow"
@@ -75,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         result = measure(args)
-        as_json = args.json or args.target == "driver"
+        as_json = args.json or args.target in ("driver", "logging")
         print(json.dumps(result, indent=1) if as_json else table(result))
         return 0
 

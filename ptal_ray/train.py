@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         train = run_ensemble if args.ensemble else run
-        report = train(args, lambda trial, last: following(trial, last, sys.stderr))
+        report = train(args, lambda *at: following(*at, to=sys.stderr))
         if args.json:
             print(dumps(dataclasses.asdict(report)))
         else:

@@ -133,11 +133,14 @@ def test_the_report_has_a_row_that_is_not_recommended(study, tmp_path):
 
     view = run(study, start)
     row = ensemble_row(view, study.directory)
-    assert row["note"] == "" and row["test"] is None
+    assert row["note"] == "" and row["test"] == "not read on test"
     assert sum(m["times"] for m in row["members"]) <= 5
     assert row["validation"] - row["single"] == pytest.approx(row["difference"]["mean"])
     assert all(view.trials[m["trial"]].arm == m["arm"] for m in row["members"])
-    assert "members that the others chose" in ensemble_section(row, "train")[0]
+    assert (
+        "members that the others chose. Test mAP: not read on test."
+        in (ensemble_section(row, "train")[0])
+    )
     report = write_report(study.directory, tmp_path / "reports")
     assert json.loads((report / "result.json").read_text())["ensemble"] == row
     assert summary(study, report, ())["ensemble"] == row
@@ -170,7 +173,7 @@ def test_the_best_yaml_names_the_members_of_an_ensemble_that_passes(study, tmp_p
     command = "best.yaml --test --seed 6 --ensemble --out runs/ensemble"
     assert f"reports/{report.name}/{command}" in (report / "REPORT.md").read_text()
     said = show_summary(summary(study, report, ()))
-    assert f"{report}/{command}" in said and "not tested" in said
+    assert f"{report}/{command}" in said and "; not read on test" in said
 
 
 @pytest.mark.parametrize("gain", [0.0, -0.1])

@@ -12,7 +12,7 @@ from conftest import make_store
 from test_trial import SMALL
 
 from ptal_ray import ablate, search, train
-from ptal_ray.data.splits import fold, labelled
+from ptal_ray.data.splits import fold, kfold, labelled
 from ptal_ray.data.store import FeatureStore, StoreWriter
 from ptal_ray.data.types import Points, Segments
 from ptal_ray.errors import ConfigError, DataError
@@ -111,6 +111,20 @@ def test_a_selection_fold_without_instances(
     bare = copied(store, store.parent / "bare", unannotated=searched_ids(store)[1])
     message = r"split 'val'; mAP needs some: import annotations or choose .*\(selection.fold_seed\)"
     all_say(space_file(bare, "lacp"), 3, message, capsys)
+
+
+def test_each_fold_of_a_race_is_looked_at(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    third = kfold(FeatureStore.open(store), 3, 0)[2]
+    few = [id for id in FeatureStore.open(store).ids("train") if id not in searched_ids(store)[1]]
+    bare = copied(store, store.parent / "bare", unannotated={*third, *few})
+    path = space_file(bare, "lacp")
+    message = r"error: fold \d of 3: .*bare: no annotated instance in the 4 videos of split 'val'"
+    for more in (["--dry-run"], []):
+        assert search.main([str(path), *more]) == 3
+        told = capsys.readouterr().err
+        assert re.search(message, told) and told.count("\n") == 1
+        assert "raise selection.val_fraction for fewer folds" in told
+    assert search.main([str(path), "--policy", "simple", "--dry-run"]) == 0
 
 
 def test_each_fold_of_an_ablation_is_looked_at(
@@ -294,5 +308,8 @@ def test_what_a_budget_leaves_out_is_noted(store: Path, capsys: pytest.CaptureFi
     more = ["--set", "final.top=3", "--set", "selection.decode_settings=1", "--dry-run"]
     assert search.main([str(path), *more]) == 0
     told = capsys.readouterr().err
-    assert "note: final.top: 3 configurations are to be compared, but the search has only 2" in told
+    assert "final.top" not in told  # a race has none
     assert "note: selection.decode_settings: 1 means only the defaults" in told
+    assert search.main([str(path), "--policy", "simple", *more]) == 0
+    told = capsys.readouterr().err
+    assert "note: final.top: 3 configurations are to be compared, but the search has only 2" in told

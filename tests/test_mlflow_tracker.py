@@ -369,6 +369,34 @@ def wait_until(condition, timeout_s=60.0):
         time.sleep(0.1)
 
 
+def test_the_best_yaml_of_a_report_replaces_that_of_the_events(study, uri, tmp_path):
+    report = tmp_path / "report"
+    report.mkdir()
+    (report / "best.yaml").write_text("with: an ensemble\n")
+    tracker = MlflowTracker(study.directory, uri)
+    tracker.attach(report)  # also where it comes before the events
+    study.whole()
+    tracker.start()
+    assert tracker.close(60.0) == ()
+    runs, client = runs_of(uri)
+    (tmp_path / "there").mkdir()
+    for name in ("best.yaml", "report/best.yaml"):
+        path = client.download_artifacts(runs["study"].info.run_id, name, str(tmp_path / "there"))
+        assert Path(path).read_text() == "with: an ensemble\n"
+
+
+def test_a_tracker_that_is_behind_does_not_pause(study, uri, monkeypatch):
+    monkeypatch.setattr(mlflow_tracker, "ROUND_BYTES", 1)
+    monkeypatch.setattr(mlflow_tracker, "PAUSE", 1e6)
+    monkeypatch.setattr(mlflow_tracker, "LONGEST_ROUND_PAUSE_S", 60.0)
+    study.begin()
+    study.trials(2)
+    tracker = MlflowTracker(study.directory, uri)
+    tracker.start()
+    wait_until(lambda: len(runs_of(uri)[0]) == 3, 30.0)
+    assert tracker.close(60.0) == ()
+
+
 def test_events_that_follow_a_round_share_the_next_one(study, uri, monkeypatch):
     monkeypatch.setattr(mlflow_tracker, "PAUSE", 1e6)
     monkeypatch.setattr(mlflow_tracker, "LONGEST_ROUND_PAUSE_S", 1.0)

@@ -74,7 +74,9 @@ def test_a_view_holds_what_mlflow_reads(client):
     kind, _, packed = whole["state"].partition(";")
     state = json.loads(zlib.decompress(base64.b64decode(packed)))
     assert kind == "deflate"
-    assert state["selectedColumns"][0] == "metrics.`test/mAP_avg`"
+    first = ["tags.`method`", "tags.`dataset`", "metrics.`test/mAP_avg`"]
+    bounds = ["metrics.`test/mAP_avg_low`", "metrics.`test/mAP_avg_high`"]
+    assert state["selectedColumns"][:6] == [*first, *bounds, "tags.`verdict`"]
     assert len([name for name in tags if name.startswith("mlflow.sharedViewState.")]) == 4
 
 
@@ -197,5 +199,12 @@ def test_both_views_show_rows_and_columns_in_a_browser(studies, browser):
             assert any(column in text for text in headers), headers
             assert not {"Dataset", "Source", "Models"} & set(headers)
             assert page.page.locator(".ag-center-cols-container .ag-row").count() >= count
+            if what == "leaderboard":  # left of the assistant of MLflow, where it is open
+                heads = {h.inner_text(): h for h in page.page.locator(".ag-header-cell").all()}
+                names = ("method", "dataset", "test/mAP_avg", "test/mAP_avg_low")
+                ends = [heads[name].bounding_box() for name in names]
+                ends = [box["x"] + box["width"] for box in ends]
+                table = page.page.locator(".ag-root").first.bounding_box()
+                assert ends == sorted(ends) and ends[-1] < table["x"] + table["width"]
     finally:
         service.stop()

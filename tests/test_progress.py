@@ -118,7 +118,7 @@ class Training:
 def test_a_long_run_says_how_far_it_is():
     text = io.StringIO()
     trial = Training()
-    with following(trial, 100, text, every_s=0.05):
+    with following(trial, 100, to=text, every_s=0.05):
         for step in (10, 50, 100):
             trial.step = step
             time.sleep(0.12)
@@ -130,9 +130,17 @@ def test_a_long_run_says_how_far_it_is():
     assert len(lines) == len(set(lines))
 
 
+def test_lines_name_the_stage_that_trains():
+    text, trial = io.StringIO(), Training()
+    with following(trial, 100, "stage apn", to=text, every_s=0.05):
+        trial.step = 50
+        time.sleep(0.12)
+    assert re.match(r"stage apn: step 50 of 100, \d+:\d\d so far, about ", text.getvalue())
+
+
 def test_a_run_that_fails_ends_its_lines():
     text = io.StringIO()
-    with pytest.raises(KeyboardInterrupt), following(Training(), 100, text, every_s=0.01):
+    with pytest.raises(KeyboardInterrupt), following(Training(), 100, to=text, every_s=0.01):
         raise KeyboardInterrupt
     before = text.getvalue()
     time.sleep(0.05)

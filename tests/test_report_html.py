@@ -18,8 +18,8 @@ from ptal_ray.data.types import Segments
 from ptal_ray.ops.metrics import detection_map
 from ptal_ray.reporting.diagnosis import KINDS, diagnose
 from ptal_ray.reporting.html.page import page, paragraph, table
+from ptal_ray.reporting.html.parallel import NEAREST, axis
 from ptal_ray.reporting.html.report import report_html
-from ptal_ray.reporting.html.search import positions
 from ptal_ray.reporting.resampling import holm, resample, weighted_map
 from ptal_ray.reporting.tested import read_tested
 from ptal_ray.study.view import StudyView
@@ -161,10 +161,36 @@ def test_each_kind_of_error_by_hand():
 
 
 def test_places_on_an_axis():
-    assert positions([1e-4, 1e-3, 1e-2], {"loguniform": []}) == pytest.approx([0, 0.5, 1])
-    assert positions(["b", "a", None], {"choice": []})[:2] == [1, 0]
-    assert math.isnan(positions(["b", "a", None], {"choice": []})[2])
-    assert positions([2, 2], {"randint": []}) == [0.5, 0.5]
+    def places(values, kind):
+        return axis("p", values, {kind: []}).places
+
+    assert places([1e-4, 1e-3, 1e-2], "loguniform") == pytest.approx([0, 0.5, 1])
+    assert places(["b", "a", None], "choice")[:2] == [1, 0]
+    assert math.isnan(places(["b", "a", None], "choice")[2])
+    assert places([2, 2], "randint") == [0.5, 0.5]
+    assert places([64, 1, 2], "choice") == [1, 0, 0.5]
+    assert places([True], "choice") == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "said"),
+    [
+        ([3e-5, 2e-3, 0.05], "loguniform", ["3e-05", "0.0001", "0.001", "0.01", "0.05"]),
+        ([1.0, 2.0, 8.0], "loguniform", ["1", "2", "4", "8"]),
+        ([0.5 + k / 100 for k in range(9)], "uniform", ["0.5", "0.52", "0.54", "0.56", "0.58"]),
+        ([3, 1, 2, None], "randint", ["1", "2", "3"]),
+        ([1, 2, 1000], "randint", ["1", "1e+03"]),
+        (["soft", "hard", False], "choice", ["False", "hard", "soft"]),
+        (["a name that is too long"], "choice", ["a name that…"]),
+        ([None, None], "choice", []),
+        ([7.0, 7.0], "uniform", ["7"]),
+    ],
+)
+def test_an_axis_shows_its_values(values, kind, said):
+    ticks = axis("p", values, {kind: []}).ticks
+    assert [text for _, text in ticks] == said
+    gaps = np.diff([place for place, _ in ticks])
+    assert (gaps >= NEAREST).all()
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +214,35 @@ def test_a_browser_draws_everything_within_its_width(browser, text, tmp_path, wi
     assert top["y"] + top["height"] < 400
     assert shown.errors == []
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_parallel_coordinates_show_values_and_scroll_where_they_are_wider(
+    browser, text, tmp_path, width
+):
+    path = tmp_path / "report.html"
+    path.write_text(text)
+    page = Page(browser, width).page
+    page.goto(path.as_uri())
+    figure = page.locator("#parameters-0")
+    said = figure.locator(".annotation-text").all_text_contents()
+    assert {"0.0001", "0.001", "0.01", "0.1"} & set(said)  # a logarithmic axis
+    assert {"1", "5", "10"} <= set(said)  # a choice
+    boxes = [mark.bounding_box() for mark in figure.locator(".annotation").all()]
+    assert all(box["height"] > 9 and box["width"] > 5 for box in boxes)  # readable
+    assert not any(_overlap(a, b) for k, a in enumerate(boxes) for b in boxes[:k])
+    scrolled = figure.locator("xpath=..")
+    hidden = scrolled.evaluate("e => e.scrollWidth - e.clientWidth")
+    assert (hidden > 0) == (width == 400)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def _overlap(one, other):
+    apart = (
+        one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"],
+        one["y"] + one["height"] <= other["y"] or other["y"] + other["height"] <= one["y"],
+    )
+    return not any(apart)
 
 
 def test_a_click_on_a_heading_sorts(browser, text, tmp_path):

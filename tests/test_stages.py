@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,27 @@ def key(store: Path, stages: Path | str) -> tuple[TrialConfig, str, tuple[str, .
 def scores(value: float) -> StageResult:
     made = [Scores(id=i, arrays={"score": np.full(3, value)}) for i in ("a", "b")]
     return StageResult(scores=made, weights={"w": torch.full((2,), value)})
+
+
+@pytest.mark.parametrize("method", STAGED)
+def test_who_watches_is_told_of_each_stage_that_trains(
+    store: Path, tmp_path: Path, method: str
+) -> None:
+    seen: list[tuple[str, int, int, int]] = []
+
+    @contextmanager
+    def watch(trial: Trial, last: int, what: str) -> Iterator[None]:
+        first = trial.step
+        yield
+        seen.append((what, first, trial.step, last))
+
+    own = config(store, method, stages=str(tmp_path / "kept"))
+    start(own, watch=watch)
+    assert seen
+    for what, first, step, last in seen:
+        assert load(what.removeprefix("stage ")) and (first, step) == (0, last)
+    start(own, watch=watch)  # found where it is kept
+    assert len(seen) == len({what for what, *_ in seen})
 
 
 def test_it_is_made_once_and_read_back(store: Path, tmp_path: Path) -> None:

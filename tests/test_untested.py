@@ -125,9 +125,17 @@ def test_every_output_says_that_nothing_was_sealed(
     assert NOT_SEALED in text and "## Cross-validation" in text
     assert f"{100 * figures['defaults']['mean']:.2f}" in text
     last = 1 + (done.num_folds if done.space.policy == "simple" else 1)
-    assert f"seeds: 1 for the search, 2{f' to {last}' if last > 2 else ''} for the runs" in text
+    after = f"2{f' to {last}' if last > 2 else ''} for the runs after it"
+    if done.space.policy == "simple":
+        assert f"seeds: 1 for the search, {after}" in text
+    else:
+        trials = sorted({t.seed for t in StudyView.read(done.directory).trials})
+        assert len(trials) > 1
+        named = ", ".join(map(str, trials))
+        assert f"seeds: 1 for the choices of the search, {named} for its trials, {after}" in text
     assert "test split was read" not in text and "best.yaml --whole" in text
     page = (folder / "report.html").read_text()
+    assert after in page
     assert NOT_SEALED in page and "Cross-validation" in page and "paired by seed" not in page
     assert json.loads((folder / "result.json").read_text())["cross_validated"] == json.loads(
         json.dumps(figures)

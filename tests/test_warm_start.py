@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,11 @@ from test_race_study import FakeTrial, cells, run
 from toy_study import fill, space, toy_store, use_toy
 
 from ptal_ray.errors import ConfigError
+from ptal_ray.reporting.report import write_report
 from ptal_ray.search import main
 from ptal_ray.study.choices import PAPER_COMPAT
 from ptal_ray.study.events import EventLog, read_events
+from ptal_ray.study.provenance import provenance
 from ptal_ray.study.start_end import study_event
 from ptal_ray.study.study import create_study, read_study
 from ptal_ray.study.view import StudyView
@@ -149,6 +152,24 @@ def test_a_resumed_study_goes_on_with_them(store, tmp_path, earlier, policy):
     assert events[0].warm_start == (earlier.name,)
     logged = Round(StudyView(), events, made[1].directory).updates["study"].params
     assert logged["warm_start"] == f'["{earlier.name}"]'
+
+
+def test_the_command_in_the_report_finds_the_earlier_study(store, tmp_path, monkeypatch, earlier):
+    monkeypatch.setattr("ptal_ray.study.start_end.provenance", provenance)
+    elsewhere = tmp_path / "of an earlier year"
+    earlier.directory.parent.rename(elsewhere)
+    monkeypatch.chdir(tmp_path)
+    given = f"of an earlier year/{earlier.name}"
+    known, _ = earlier_configurations([given], space(), tmp_path / "studies")
+    study = race(store, tmp_path / "warm", known)
+    run(study)
+    text = (write_report(study.directory, tmp_path / "reports") / "REPORT.md").read_text()
+    (line,) = [line for line in text.splitlines() if "ptal_ray.search" in line]
+    words = shlex.split(line)
+    again, _ = earlier_configurations(
+        [words[words.index("--warm-start") + 1]], space(), tmp_path / "studies"
+    )
+    assert again == known and str(tmp_path) not in line
 
 
 def test_what_is_no_evidence_is_said_in_one_line(earlier, store, tmp_path):

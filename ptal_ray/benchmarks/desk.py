@@ -40,10 +40,15 @@ class Desk:
         self._concurrent, self._begun = concurrent, 0
         self._live: dict[str, Iterator[Reported] | None] = {}  # None for a waiting process
 
-    def run(self) -> None:
-        """Run the whole study, one report of every trial in turn."""
+    def run(self, pause_s: float = 0.0) -> None:
+        """Run the whole study, one report of every trial in turn.
+
+        Args:
+            pause_s: seconds before each report of a trial.
+        """
         while not self.conductor.over:
             self._fill()
+            time.sleep(pause_s)
             for id in list(self._live):
                 self._advance(id)
 

@@ -38,6 +38,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         return profile_suppression(args.repeats)
     if args.target == "tracking":
         return profile_tracking(args)
+    if args.target == "logging":
+        from ptal_ray.benchmarks.logging_cost import profile_logging
+
+        return profile_logging(args.trials, args.concurrent, args.policy, args.repeats)
     if args.target == "driver":
         if args.without_ray:
             from ptal_ray.benchmarks.desk import profile_desk
@@ -47,7 +51,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
         return profile_driver(args.trials, args.concurrent, args.policy)
     if args.target not in names():
-        known = ", ".join([*names(), "evaluation", "suppression", "tracking", "driver"])
+        known = ", ".join([*names(), "evaluation", "suppression", "tracking", "driver", "logging"])
         raise ConfigError(f"profile: target {args.target!r} is unknown; known are {known}")
     return profile_method(args)
 

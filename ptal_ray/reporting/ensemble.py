@@ -27,6 +27,7 @@ from ptal_ray.training.decoding import read_scores
 from ptal_ray.training.selection import ByMap, ground_truth
 
 MOST_ARMS, MOST_CELLS = 4, 4  # every one of them is decoded for each cell
+NOT_READ = "not read on test"  # that split is read for what is recommended and the defaults alone
 
 
 def ensemble_row(view: StudyView, study_dir: Path) -> dict[str, Any] | None:
@@ -37,8 +38,8 @@ def ensemble_row(view: StudyView, study_dir: Path) -> dict[str, Any] | None:
         recommended), "offered" (whether it passed the test), "lacks" (why not), "validation" and
         "single" (mean objective over cells, of the ensemble and of what is recommended, both with
         the recommended decoding), "difference" (mean, low, high, cells; paired by cell, each with
-        members that the other cells chose), "test" (null: no test run averages), and "note": why
-        there is none, or "".
+        members that the other cells chose), "test" (`NOT_READ`), and "note": why there is none, or
+        "".
     """
     if not view.recommended or not view.recommended.arms:
         return None
@@ -47,7 +48,7 @@ def ensemble_row(view: StudyView, study_dir: Path) -> dict[str, Any] | None:
         found = find_ensemble(scores.single, scores.arms, scores.cells, scores.judge)
     except (PtalError, ValueError) as error:
         return {
-            "members": [], "offered": False, "lacks": "", "validation": None, "test": None,
+            "members": [], "offered": False, "lacks": "", "validation": None, "test": NOT_READ,
             "note": str(error),
         }  # fmt: skip
     return _row(scores, found)
@@ -70,7 +71,7 @@ def _row(scores: _Scores, found: Ensemble) -> dict[str, Any]:
         "validation": found.value,
         "single": found.value - found.difference.mean,
         "difference": difference,
-        "test": None,
+        "test": NOT_READ,
         "note": "",
     }
 
@@ -164,7 +165,7 @@ def best_head(row: dict[str, Any] | None) -> str:
         return head
     return (
         f"{head}# It is what the study recommends. ensemble: names models whose averaged scores "
-        "were better on held-out\n# folds and have not been tested: "
+        f"were better on held-out\n# folds, {NOT_READ}: "
         f"{_members(row)}, decoded as below. Run: python -m ptal_ray.train best.yaml --ensemble\n"
     )
 
@@ -183,13 +184,14 @@ def ensemble_section(row: dict[str, Any] | None, train: str) -> tuple[str, ...]:
     said = (
         f"## Ensemble\n\nScores averaged before decoding: {_members(row)}. Validation mAP "
         f"{100 * row['validation']:.1f}, what is recommended {100 * row['single']:.1f}; difference "
-        f"{_difference(row)}, each with members that the others chose. "
+        f"{_difference(row)}, each with members that the others chose. Test mAP: {NOT_READ}. "
     )
     if not row["offered"]:
         return (f"{said}It is not offered: {row['lacks']}.",)
     return (
-        f"{said}It passed the test. Its test mAP is not known, so the single "
-        "configuration is what is recommended; `best.yaml` names the members:\n\n"
+        f"{said}The difference is beyond the noise. The test split is read only for the single "
+        "configuration, which is what is recommended, and for the defaults. `best.yaml` names the "
+        "members; this command reads the test split once more:\n\n"
         f"```\n{train} --ensemble --out runs/ensemble\n```",
     )
 
@@ -203,7 +205,7 @@ def ensemble_lines(row: dict[str, Any] | None, train: str) -> list[str]:
     if row is None or not row.get("offered"):
         return []
     return [
-        f"ensemble {_members(row)}: {_difference(row)} to what is recommended; not tested",
+        f"ensemble {_members(row)}: {_difference(row)} to what is recommended; {NOT_READ}",
         f"        {train} --ensemble --out runs/ensemble",
     ]
 

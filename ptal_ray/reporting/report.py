@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -129,7 +130,9 @@ def _commands(view: StudyView, study_dir: Path, name: str) -> list[str]:
         f"--searcher {study.searcher} --scheduler {study.scheduler}",
     ]
     if earlier := study.warm_start:
-        words.append(f"--warm-start {' '.join(earlier)}")
+        places = {one["study"]: one.get("place") for one in settings.get("warm_start", ())}
+        named = (shlex.quote(places.get(name) or name) for name in earlier)
+        words.append(f"--warm-start {' '.join(named)}")
     words += [f"--{k.replace('_', '-')} {settings[k]}" for k in ("num_trials", "max_concurrent")
               if settings.get(k) is not None]  # fmt: skip
     words += [f"--points {study.points}"] if study.points else []

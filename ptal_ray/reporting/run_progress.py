@@ -19,7 +19,9 @@ class Steps(Protocol):
 
 
 @contextmanager
-def following(trial: Steps, last: int, to: TextIO, every_s: float = EVERY_S) -> Iterator[None]:
+def following(
+    trial: Steps, last: int, what: str = "", *, to: TextIO, every_s: float = EVERY_S
+) -> Iterator[None]:
     """Writes a line every few seconds while the block runs, where something has changed.
 
     On a terminal each line takes the place of the one before.
@@ -27,11 +29,14 @@ def following(trial: Steps, last: int, to: TextIO, every_s: float = EVERY_S) -> 
     Args:
         trial: what is trained in the block.
         last: its last step.
+        what: stands before each line: the stage of the training, or "".
         to: where lines go.
         every_s: seconds between them.
     """
     ended = threading.Event()
-    follower = threading.Thread(target=_follow, args=(trial, last, to, every_s, ended), daemon=True)
+    prefix = f"{what}: " if what else ""
+    follow = (trial, last, prefix, to, every_s, ended)
+    follower = threading.Thread(target=_follow, args=follow, daemon=True)
     follower.start()
     try:
         yield
@@ -40,13 +45,15 @@ def following(trial: Steps, last: int, to: TextIO, every_s: float = EVERY_S) -> 
         follower.join()
 
 
-def _follow(trial: Steps, last: int, to: TextIO, every_s: float, ended: threading.Event) -> None:
+def _follow(
+    trial: Steps, last: int, prefix: str, to: TextIO, every_s: float, ended: threading.Event
+) -> None:
     began, first, said = time.monotonic(), trial.step, -1
     live = to.isatty()
     while not ended.wait(min(every_s, LIVE_S) if live else every_s):
         step = trial.step
         if step != said or live:
-            line = _line(step, first, last, time.monotonic() - began)
+            line = prefix + _line(step, first, last, time.monotonic() - began)
             to.write(f"\r\x1b[K{line}" if live else f"{line}\n")
             to.flush()
         said = step

@@ -17,6 +17,7 @@ from ptal_ray.study.paper_compat import VALIDATED, habit, on_test, remark
 from ptal_ray.study.view import FinalRun, StudyView, Summary, summarise
 from ptal_ray.training.selection import called, main_figure
 
+MOST_SEEDS = 6  # of the trials that are listed
 ARMS = {"best": "best found", VALIDATED: "chosen by validation", "default": "defaults"}
 PICTURES = {
     "per_threshold": "mAP by threshold",
@@ -304,17 +305,23 @@ def _provenance(view: StudyView) -> str:
         f"versions: {', '.join(f'{k} {v}' for k, v in study.versions.items() if v)}",
         f"commit: {study.git_commit or 'not from a checkout'}",
         f"data: {study.dataset}, {study.features}, content {study.data_hash[:16]}",
-        f"seeds: {_seeds_of(view)}",
+        f"seeds: {seeds_of(view)}",
         f"from the first to the last event: {seconds:.0f} s; all results are in `result.json`, "
         "with one row per report in `trials.parquet`",
     ]
     return "## Provenance\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
-def _seeds_of(view: StudyView) -> str:
-    """Of the search, and of the runs after it."""
+def seeds_of(view: StudyView) -> str:
+    """Of the search, of its trials where they have others, and of the runs after it."""
     first = view.study.seed
+    trials = sorted({t.seed for t in view.trials if t.seed is not None} or {first})
     said = f"{first} for the search"
+    if trials != [first]:
+        shown = [str(seed) for seed in trials]
+        if len(trials) > MOST_SEEDS:
+            shown[MOST_SEEDS - 1 : -1] = ["..."]
+        said = f"{first} for the choices of the search, {', '.join(shown)} for its trials"
     after = [first + 1 + r.seed if r.run_seed is None else r.run_seed for r in view.finals]
     if not after:
         return said

@@ -21,21 +21,19 @@ from ptal_ray.study.feasibility import demand, run_problems
 from ptal_ray.study.run_folder import CHECKPOINT, DETECTIONS, MODEL, REPORT
 from ptal_ray.study.single_run import (
     MEMBERS,
-    Watch,
     check_out,
     configured,
     map_line,
     out_folder,
     run_device,
     train,
-    unwatched,
     use_threads,
 )
 from ptal_ray.study.view import dumps
 from ptal_ray.training.averaging import averaged
 from ptal_ray.training.config import TrialConfig, TrialReport
 from ptal_ray.training.scoring import best_decoding
-from ptal_ray.training.stages import start
+from ptal_ray.training.stages import Watch, start, unwatched
 from ptal_ray.training.task import Task
 
 _LENGTHS = ("resample_to", "resampling")  # that determine the lengths of scores
@@ -145,11 +143,11 @@ def _trained(
     """
     task = Task.of(config)
     with out_folder(folder):
-        trial = start(dataclasses.replace(config, score_on="none"), device)
+        trial = start(dataclasses.replace(config, score_on="none"), device, watch=watch)
         if args.resume and (folder / CHECKPOINT).exists():
             trial.load(folder / CHECKPOINT)
         if not trial.done:
-            with watch(trial, config.report_steps[-1]):
+            with watch(trial, config.report_steps[-1], ""):
                 train(trial, folder, quiet=args.json, judge_labels=args.label_quality)
     scores = trial.score(task.score_ids)
     return _Trained(task=task, step=trial.step, seconds=trial.seconds, scores=scores)

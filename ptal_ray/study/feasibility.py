@@ -33,9 +33,9 @@ DRAWN = 200  # random configurations that are checked, besides the ends of the d
 def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[PtalError]:
     """The reasons why a study is not possible, without duplicates, those of the whole study first.
 
-    Checks the trials, the final runs of the defaults on the whole training split (without a test
-    split: every fold of the training split), and the values that a trial may get. Reads no features
-    and loads no model.
+    Checks the trials, the final runs of the defaults on the whole training split, every fold of the
+    training split (for a race, and without a test split), and the values that a trial may get.
+    Reads no features and loads no model.
 
     Args:
         study: what would run.
@@ -56,7 +56,7 @@ def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[
     score_on = "test" if has_test else "none"
     final = replace(trial, fit_on="train", score_on=score_on, report_steps=trial.report_steps[-1:])
     found = [*_data_problems(trial, store), *run_problems(final, store, workers)]
-    if not has_test and not found:
+    if (space.policy == "race" or not has_test) and not found:
         found = list(islice(_fold_problems(study, store), 1))
     if values and not found:
         each = [_value_problems(run, space.train, store, workers) for run in (trial, final)]
@@ -65,10 +65,12 @@ def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[
 
 
 def _fold_problems(study: Study, store: FeatureStore) -> Iterator[PtalError]:
-    """Problems of the folds that all results are based on if there is no test split."""
+    """Problems of the folds on which the trials of a race are scored, and on which all results are
+    based if there is no test split."""
+    advice = "raise selection.val_fraction for fewer folds"
     for fold in range(study.num_folds):
         for error in _data_problems(trial_config(study, {}, fold=fold), store):
-            yield type(error)(f"fold {fold} of {study.num_folds}: {error}")
+            yield type(error)(f"fold {fold} of {study.num_folds}: {error}; {advice}")
 
 
 def remarks(study: Study, asked: int) -> list[str]:
@@ -86,7 +88,7 @@ def remarks(study: Study, asked: int) -> list[str]:
             f"{counted(asked, 'trial')} were requested; no configuration is run twice, so the "
             f"search ends after {trials}"
         )
-    if space.final.top > trials:
+    if space.policy == "simple" and space.final.top > trials:
         found.append(
             f"final.top: {space.final.top} configurations are to be compared, but the search has "
             f"only {counted(trials, 'trial')}"

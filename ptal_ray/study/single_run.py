@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -26,17 +26,11 @@ from ptal_ray.study.study import Study, trial_config
 from ptal_ray.study.view import dumps
 from ptal_ray.training.config import TrialConfig, TrialReport
 from ptal_ray.training.label_quality import label_quality
-from ptal_ray.training.stages import start
+from ptal_ray.training.stages import Watch, start, unwatched
 from ptal_ray.training.trial import Trial
 from ptal_ray.training.whole_split import on_whole_split
 
 MEMBERS = "members"  # a key that only the report of an ensemble has
-Watch = Callable[[Trial, int], AbstractContextManager[None]]
-
-
-def unwatched(trial: Trial, last: int) -> AbstractContextManager[None]:
-    """Shows nothing."""
-    return nullcontext()
 
 
 def run(args: argparse.Namespace, watch: Watch = unwatched) -> TrialReport:
@@ -44,7 +38,8 @@ def run(args: argparse.Namespace, watch: Watch = unwatched) -> TrialReport:
 
     Args:
         args: the flags.
-        watch: a context manager that shows the progress of a trial towards a step.
+        watch: a context manager that shows the progress of a trial, or of an earlier stage of it,
+            towards a step.
 
     Raises:
         ConfigError: a flag or a YAML value is wrong, or the run is complete.
@@ -56,12 +51,12 @@ def run(args: argparse.Namespace, watch: Watch = unwatched) -> TrialReport:
     if not args.resume:
         check_out(args.out)
     with out_folder(args.out):
-        trial = start(config, run_device(args.device))
+        trial = start(config, run_device(args.device), watch=watch)
         if args.resume:
             trial.load(args.out / "checkpoint.pt")
             if trial.done:
                 raise ConfigError(f"--resume: {args.out} is complete at step {trial.step}")
-        with watch(trial, config.report_steps[-1]):
+        with watch(trial, config.report_steps[-1], ""):
             return train(trial, args.out, quiet=args.json, judge_labels=args.label_quality)
 
 

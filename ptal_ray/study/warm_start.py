@@ -28,11 +28,13 @@ class Earlier:
         study: its name.
         params: all parameters that the new study searches, inside their domains.
         value: its score in that study minus the mean of all, in standard deviations.
+        place: the directory of that study, as a flag takes it; "" in studies of earlier versions.
     """
 
     study: str
     params: dict[str, Scalar]
     value: float
+    place: str = ""
 
 
 def earlier_configurations(
@@ -53,14 +55,15 @@ def earlier_configurations(
     found: list[Earlier] = []
     notes = []
     for given in dict.fromkeys(studies):
-        name, own = _scores(given, space, storage)
+        directory, own = _scores(given, space, storage)
+        name, place = directory.name, _from_root(directory)
         values = np.array([value for _, value in own])
         spread = float(values.std()) or 1.0
         outside = set[str]()
         for params, value in own:
             fitting = _fitted(params, space, outside)
             z = (value - float(values.mean())) / spread
-            found.append(Earlier(study=name, params=fitting, value=z))
+            found.append(Earlier(study=name, params=fitting, value=z, place=place))
         if outside:
             notes.append(
                 f"--warm-start {name}: {', '.join(sorted(outside))} had values outside the domains "
@@ -83,8 +86,8 @@ def tried_first(earlier: Sequence[Earlier], space: SearchSpace) -> list[dict[str
 
 def _scores(
     given: str, space: SearchSpace, storage: Path | None
-) -> tuple[str, list[tuple[dict[str, Scalar], float]]]:
-    """The name of a study, and all parameters and the score of each of its configurations."""
+) -> tuple[Path, list[tuple[dict[str, Scalar], float]]]:
+    """The directory of a study, and all parameters and the score of each of its configurations."""
     places = [kept(Path(given)), *([storage / given] if storage and "/" not in given else [])]
     directory = next((place for place in places if place.is_dir()), None)
     if directory is None:
@@ -112,7 +115,14 @@ def _scores(
         )
     fixed = {k: v for k, v in view.study.space["train"].items() if not isinstance(v, dict)}
     known = view.study.defaults["train"] | fixed
-    return directory.name, [(known | {**params}, value) for params, value in own]
+    return directory, [(known | {**params}, value) for params, value in own]
+
+
+def _from_root(directory: Path) -> str:
+    """A directory as commands take it: relative where it lies among the results."""
+    root = kept(Path())
+    inside = directory.resolve().is_relative_to(root)
+    return str(directory.resolve().relative_to(root) if inside else directory.resolve())
 
 
 def _believed(view: StudyView) -> list[tuple[Mapping[str, Scalar], float]]:

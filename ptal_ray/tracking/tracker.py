@@ -35,7 +35,8 @@ from ptal_ray.tracking.server import Refused, Server, one_line
 from ptal_ray.tracking.views import links, of_study, opens_views
 
 POLL_S = 0.5  # between looks at the log
-PAUSE = 20.0  # times what a round of writing took; more events then share a request
+PAUSE = 100.0  # times what a round of writing took: one percent of a core, and events of many
+# trials share their requests
 LONGEST_ROUND_PAUSE_S = 10.0
 LONGEST_PAUSE_S = 30.0  # between attempts while the server is away
 ROUND_BYTES = 1 << 20  # of events written before the position is saved
@@ -126,11 +127,15 @@ class MlflowTracker:
         self._thread.start()
 
     def attach(self, folder: Path) -> None:
-        """Uploads a folder (a report) to the study's run once all events are logged."""
+        """Uploads a folder (a report) to the study's run once all events are logged, and its
+        best.yaml, which names the ensemble too, in place of the one that the events gave."""
+        report = Path(folder).absolute()
+        attached = [Artifact(run="study", name="report", path=str(report))]
+        if (best := report / "best.yaml").exists():
+            attached.append(Artifact(run="study", path=str(best)))
         with self._guard:
-            entry = Artifact(run="study", name="report", path=str(Path(folder).absolute()))
-            kept = tuple(a for a in self._state.waiting if a != entry)
-            self._save(waiting=(*kept, entry))
+            kept = tuple(a for a in self._state.waiting if a not in attached)
+            self._save(waiting=_union(kept, tuple(attached)))
         self._wake.set()
 
     def close(self, timeout_s: float = 30.0) -> tuple[str, ...]:
@@ -183,6 +188,8 @@ class MlflowTracker:
             left = self._stop_at - time.monotonic()
             if left <= 0 or (stopping and not busy and not self._trouble):
                 return
+            if busy and self._behind():
+                continue
             if busy:
                 took = time.thread_time() - began
                 self._wake.wait(min(PAUSE * took, LONGEST_ROUND_PAUSE_S, left))
@@ -301,6 +308,10 @@ class MlflowTracker:
         size = self._log.stat().st_size - self._state.offset
         return self._events(self._state.offset, min(size, ROUND_BYTES))
 
+    def _behind(self) -> bool:
+        """Whether the log holds more than one round can write."""
+        return self._log.stat().st_size - self._state.offset > ROUND_BYTES
+
     def _events(self, start: int, size: int) -> tuple[list[Event], int]:
         """Events of the whole lines within `size` bytes from `start`, at least one line."""
         with self._log.open("rb") as file:
@@ -374,6 +385,6 @@ def _read_state(path: Path) -> _State:
 
 
 def _union(old: tuple[Artifact, ...], new: tuple[Artifact, ...]) -> tuple[Artifact, ...]:
-    """Waiting artifacts with the newest version of each, in order."""
+    """Waiting artifacts with the newest version of each, in order; what `attach` added is last."""
     places = {(a.run, a.name, a.path): a for a in (*old, *new)}
-    return tuple(places.values())
+    return tuple(sorted(places.values(), key=lambda a: a.run == "study" and bool(a.path)))

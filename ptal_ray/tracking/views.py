@@ -68,15 +68,17 @@ class View:
 
 def leaderboard() -> View:
     """One row a study and tested configuration."""
-    numbers = [MEASURE, *(f"{MEASURE}_{end}" for end in ("sd", "low", "high")), "seeds"]
     return View(
         key="ptal-leaderboard",
         name="Leaderboard",
         search="tags.kind = 'arm' and tags.role = 'test'",
         order=_column("metrics", MEASURE),
-        columns=(
-            *(_column("metrics", name) for name in numbers),
-            *(_column("tags", name) for name in ("method", "dataset", "study", "arm", "verdict")),
+        columns=(  # the first ones fit beside MLflow's assistant
+            *(_column("tags", name) for name in ("method", "dataset")),
+            *(_column("metrics", MEASURE + end) for end in ("", "_low", "_high")),
+            _column("tags", "verdict"),
+            *(_column("metrics", name) for name in (f"{MEASURE}_sd", "seeds")),
+            *(_column("tags", name) for name in ("arm", "study")),
         ),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from functools import cache, partial
 
@@ -21,9 +22,21 @@ from ptal_ray.training.trial import Trial
 from ptal_ray.training.worker import Worker
 
 Kept = Callable[..., StageResult]
+Watch = Callable[[Trial, int, str], AbstractContextManager[None]]
 
 
-def start(config: TrialConfig, device: str = "cpu", rank: int = 0, world_size: int = 1) -> Trial:
+def unwatched(trial: Trial, last: int, what: str) -> AbstractContextManager[None]:
+    """Shows nothing of how far a trial is on its way to step `last`; `what` names its stage."""
+    return nullcontext()
+
+
+def start(
+    config: TrialConfig,
+    device: str = "cpu",
+    rank: int = 0,
+    world_size: int = 1,
+    watch: Watch = unwatched,
+) -> Trial:
     """A trial that is ready to train.
 
     Trains its earlier stages, unless their results are stored in `config.stages`.
@@ -32,6 +45,7 @@ def start(config: TrialConfig, device: str = "cpu", rank: int = 0, world_size: i
         config: the configuration.
         device: "cpu", "cuda" or "cuda:k".
         rank, world_size: of this worker, see `Worker`.
+        watch: a context manager that shows the progress of an earlier stage.
 
     Raises:
         ConfigError: the batch cannot be divided among the workers, or the method cannot train on
@@ -40,19 +54,21 @@ def start(config: TrialConfig, device: str = "cpu", rank: int = 0, world_size: i
         DivergedError: an earlier stage diverged.
     """
     worker = Worker(device=torch.device(device), rank=rank, world_size=world_size)
-    return _start(config, worker)
+    return _start(config, worker, watch)
 
 
-def _start(config: TrialConfig, worker: Worker) -> Trial:
+def _start(config: TrialConfig, worker: Worker, watch: Watch) -> Trial:
     task = Task.of(config)
     batch_plan(task, worker, [np.arange(len(task.ids))])  # before stages are trained for long
     if task.method.check is not None:
         task.method.check(task.store, task.hp)
     stage = task.method.stage
-    return Trial(task, worker, _left_by(stage, task, worker) if stage else None)
+    return Trial(task, worker, _left_by(stage, task, worker, watch) if stage else None)
 
 
-def _left_by(stage: Stage[TrainParams], task: Task, worker: Worker) -> StageResult | None:
+def _left_by(
+    stage: Stage[TrainParams], task: Task, worker: Worker, watch: Watch
+) -> StageResult | None:
     """The result of the earlier stage of a task; None if it has no steps.
 
     Raises:
@@ -67,7 +83,7 @@ def _left_by(stage: Stage[TrainParams], task: Task, worker: Worker) -> StageResu
     )  # fmt: skip
     ids = task.ids if stage.scored else ()
     # computed twice if it is not stored in a folder
-    made = cache(partial(_trained, config, worker, ids, stage.starts))
+    made = cache(partial(_trained, config, worker, ids, stage.starts, watch))
     key = (config, task.store.info.content_hash, ids)
     kept = partial(stage_result, key, made, worker)
     if stage.rules is None:
@@ -76,14 +92,15 @@ def _left_by(stage: Stage[TrainParams], task: Task, worker: Worker) -> StageResu
 
 
 def _trained(
-    config: TrialConfig, worker: Worker, ids: tuple[str, ...], weights: bool
+    config: TrialConfig, worker: Worker, ids: tuple[str, ...], weights: bool, watch: Watch
 ) -> StageResult:
     """Train a stage and score `ids` with it."""
-    trial = _start(config, worker)
-    trial.train_until(config.report_steps[-1])
-    judged = trial.learner.judged
-    left = {name: p.detach().cpu() for name, p in judged.named_parameters()} if weights else {}
-    scores = scores_of(trial.task, worker, judged, ids, trial.step) if ids else []
+    trial, last = _start(config, worker, watch), config.report_steps[-1]
+    with watch(trial, last, f"stage {config.method}"):
+        trial.train_until(last)
+        judged = trial.learner.judged
+        left = {name: p.detach().cpu() for name, p in judged.named_parameters()} if weights else {}
+        scores = scores_of(trial.task, worker, judged, ids, trial.step) if ids else []
     return StageResult(scores=scores, weights=left)
 
 

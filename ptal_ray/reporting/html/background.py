@@ -9,6 +9,7 @@ from typing import Any
 from ptal_ray.reporting.html.outcome import note
 from ptal_ray.reporting.html.page import Section, paragraph, table
 from ptal_ray.reporting.html.page import shown as text
+from ptal_ray.reporting.text import seeds_of
 from ptal_ray.study.view import StudyView
 
 
@@ -50,6 +51,7 @@ def provenance(view: StudyView, commands: Sequence[str]) -> Section:
         ["commit", study.git_commit or "not from a checkout"],
         ["data", f"{study.dataset}, {study.features}, content {study.data_hash}"],
         ["search", f"{study.searcher}, {study.scheduler}, seed {study.seed}"],
+        ["seeds", seeds_of(view)],
         ["from the first to the last event", f"{seconds:.0f} s"],
         ["incidents", str(len(view.incidents))],
     ]  # fmt: skip

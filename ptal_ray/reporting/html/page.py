@@ -65,11 +65,13 @@ class Figure:
         data: its traces.
         layout: as plotly has it; margins and font are added.
         height: pixels.
+        min_width: pixels; a narrower window scrolls the figure.
     """
 
     data: Sequence[Mapping[str, Any]]
     layout: Mapping[str, Any]
     height: int = 360
+    min_width: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,8 +179,9 @@ def _figure(key: str, figure: Figure) -> str:
     } | dict(figure.layout)
     plain = json.dumps({"data": _plain(figure.data), "layout": _plain(layout)})
     safe = plain.replace("<", "\\u003c")
+    size = f"height:{figure.height}px;min-width:{figure.min_width}px"
     return (
-        f'<div class="figure" id="{key}" style="height:{figure.height}px"></div>'
+        f'<div class="wide"><div class="figure" id="{key}" style="{size}"></div></div>'
         f'<script type="application/json" data-figure="{key}">{safe}</script>'
     )
 

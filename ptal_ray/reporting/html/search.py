@@ -14,18 +14,16 @@ from ptal_ray.reporting.html.page import (
     GREEN,
     GREY,
     ORANGE,
-    YELLOW,
     Figure,
     Section,
     shown,
     table,
 )
+from ptal_ray.reporting.html.parallel import axis, parallel
 from ptal_ray.study.conclusion import recommended
 from ptal_ray.study.view import StudyView, TrialView
 
 STATES = {"complete": BLUE, "pruned": GREY, "failed": ORANGE, "running": GREEN}
-QUARTILES = (GREY, YELLOW, GREEN, BLUE)  # worst to best
-QUARTERS = ("worst quarter", "third", "second", "best quarter")
 MOST_CURVES, MOST_SLICES = 60, 8
 
 
@@ -116,7 +114,10 @@ def parameters(view: StudyView, order: Sequence[str] = ()) -> Section:
         return Section(key="parameters", title="Parameters", parts=[note("Too few trials.")])
     parts: list[str | Figure] = [
         _parallel(trials, names),
-        note("Each line is a trial, blue the best quarter at the first report, grey the worst."),
+        note(
+            "Each line is a trial, blue the best quarter at the first report, grey the worst. The "
+            "values of a parameter stand beside its axis; objectives are those of the first report."
+        ),
         *(_slice(view, trials, name) for name in list(names)[:MOST_SLICES]),
     ]
     if len(names) > MOST_SLICES:
@@ -141,41 +142,15 @@ def value_of(trial: TrialView, name: str, report: int = 0) -> Any:
     return trial.params.get(key) if section == "train" else trial.reports[report].decode.get(key)
 
 
-def positions(values: Sequence[Any], domain: Mapping[str, Any]) -> list[float]:
-    """Values on an axis from 0 to 1: by logarithm where the domain is."""
-    kind = next(iter(domain))
-    known = [v for v in values if v is not None]
-    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in known):
-        numbers = np.array([math.nan if v is None else float(v) for v in values])
-        if not np.isfinite(numbers).any():
-            return [math.nan for _ in values]
-        if kind.startswith("log") and np.nanmin(numbers) > 0:
-            numbers = np.log(numbers)
-        low, high = np.nanmin(numbers), np.nanmax(numbers)
-        scaled = (numbers - low) / (high - low) if high > low else numbers * 0 + 0.5
-        return [float(v) for v in scaled]
-    order = sorted({shown(v) for v in known})
-    return [order.index(shown(v)) / max(1, len(order) - 1) if v is not None else math.nan
-            for v in values]  # fmt: skip
-
-
 def _parallel(trials: Sequence[TrialView], names: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Lines over the parameters; the objective is the last axis."""
-    objective = np.array([t.reports[0].objective for t in trials])
-    columns = [positions([value_of(t, n) for t in trials], d) for n, d in names.items()]
-    columns.append(positions(objective.tolist(), {"uniform": []}))
-    labels = [*(name.partition(".")[2] for name in names), "objective"]
-    quarter = np.minimum(3, (4 * objective.argsort().argsort() // len(trials)))
-    data = []
-    for k, colour in enumerate(QUARTILES):
-        mine = np.flatnonzero(quarter == k)
-        x = [p for _ in mine for p in [*range(len(labels)), None]]
-        y = [v for row in mine for v in [*(column[row] for column in columns), None]]
-        data.append({"x": x, "y": y, "mode": "lines", "hoverinfo": "skip", "name": QUARTERS[k],
-                     "line": {"color": colour, "width": 1}, "opacity": 0.6})  # fmt: skip
-    axis = {"tickvals": list(range(len(labels))), "ticktext": labels, "tickangle": -35,
-            "automargin": True}  # fmt: skip
-    return Figure(data=data, layout={"xaxis": axis, "yaxis": {"visible": False}}, height=420)
+    objective = [t.reports[0].objective for t in trials]
+    axes = [
+        axis(name.partition(".")[2], [value_of(t, name) for t in trials], domain)
+        for name, domain in names.items()
+    ]
+    last = axis("objective, %", [100 * value for value in objective], {"uniform": []})
+    return parallel([*axes, last], objective)
 
 
 def _slice(view: StudyView, trials: Sequence[TrialView], name: str) -> Figure:
