@@ -328,14 +328,38 @@ def test_progress_is_told(layout):
     import_dataset(
         layout.source(), layout.out, progress=lambda done, total: seen.append((done, total))
     )
-    twice = 2 * [(0, 3), (1, 3), (2, 3), (3, 3)]  # read, then written
-    assert seen == twice
+    once = [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert seen == once
     seen.clear()
     import_dataset(
         layout.source(normalize=True), layout.path / "scaled",
         progress=lambda done, total: seen.append((done, total)),
     )  # fmt: skip
-    assert seen == [(0, 2), (1, 2), (2, 2), *twice]  # the training split first
+    assert seen == [(0, 2), (1, 2), (2, 2), *once]  # the training split first
+
+
+@pytest.mark.parametrize(
+    ("offset", "scale", "dtype", "stored", "readings"),
+    [
+        (0, 1, "auto", "float16", 1),
+        (0, 1, "float32", "float32", 1),
+        (20_000, 1, "auto", "float32", 2),  # float16 loses too much
+        (0, 1e6, "auto", "float32", 2),  # float16 overflows
+    ],
+)
+def test_features_are_read_again_only_for_another_type(
+    layout, monkeypatch, offset, scale, dtype, stored, readings
+):
+    rng, read = np.random.default_rng(1), []
+    for id in "abc":
+        layout.save(id, (rng.random((20, 4)) * scale + offset).astype(np.float32))
+    found = importer._surveyed
+    monkeypatch.setattr(importer, "_surveyed", lambda *a: read.append(a[1].id) or found(*a))
+    import_dataset(layout.source(), layout.out, dtype=dtype)
+    store = FeatureStore.open(layout.out)
+    store.verify()
+    assert store.dtype == stored and read == readings * ["a", "b", "c"]
+    assert [p.name for p in layout.path.iterdir() if "out" in p.name] == ["out"]
 
 
 @pytest.mark.parametrize("dtype", ["auto", "float32"])

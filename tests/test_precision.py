@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ptal_ray.data import half, precision
 from ptal_ray.data.findings import Remarks
 from ptal_ray.data.points import no_points
-from ptal_ray.data.precision import BLOCK, LOSS, Channels
+from ptal_ray.data.precision import BLOCK, LOSS, Channels, channel_sums
 from ptal_ray.data.store import FeatureStore, StoreWriter
 from ptal_ray.data.survey import survey, surveyed
 from ptal_ray.data.types import Grid, Segments
@@ -66,6 +67,31 @@ def test_what_float16_spoils(change, lossy):
 def test_what_float32_spoils(offset):
     videos = [x * (1 if offset < 1e10 else offset) + offset for x in normal()]
     assert (measured(videos, "float32", np.float64) > LOSS).all()
+
+
+def test_compiled_rounding_gives_the_bits_of_numpy():
+    bits = np.arange(0, 2**32, 2**32 // (1 << 21), dtype=np.uint32) + np.uint32(7)
+    edges = np.float32([0, -0.0, 65504, 65519.996, 65520, 1e30, 2**-14, 2**-24, 2**-25, 3e-8, 2049])
+    ties = np.arange(0x3800_1000, 0x4780_0000, 0x2000, dtype=np.uint32).view(np.float32)
+    values = np.concatenate([bits.view(np.float32), edges, -edges, ties])
+    values = values[np.isfinite(values)]
+    assert values.size >= half.LARGE
+    with np.errstate(over="ignore"):
+        expected = values.astype(np.float16)
+    rounded = half.rounded_to(values[None], "float16")[0]
+    np.testing.assert_array_equal(rounded.view(np.uint16), expected.view(np.uint16))
+
+
+def test_compiled_sums_are_those_of_numpy(monkeypatch):
+    values = np.concatenate([*normal(), 1e-5 * normal()[0]]).astype(np.float32) * [1, 1e-6, 3e4]
+    whole = values.astype(np.float32)
+    plain = channel_sums(whole, ("float16",))
+    monkeypatch.setattr(precision, "LARGE", 1)
+    fast = channel_sums(whole, ("float16",))
+    assert np.isinf(plain.error["float16"]).tolist() == [False, False, True]
+    np.testing.assert_array_equal(plain.mean, fast.mean)
+    np.testing.assert_allclose(plain.squares, fast.squares, rtol=1e-12)
+    np.testing.assert_allclose(plain.error["float16"], fast.error["float16"], rtol=1e-12)
 
 
 def test_whole_numbers_and_types_that_hold_all_lose_nothing():

@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from ptal_ray.data.annotations import DROPPED, AnnotatedVideo, read_annotations
 from ptal_ray.data.choices import AUTO
 from ptal_ray.data.coverage import Covered, length_problem, length_remarks
@@ -28,7 +30,7 @@ from ptal_ray.data.statistics import judge
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.store_files import STORE
 from ptal_ray.data.survey import Surveyed, survey, surveyed
-from ptal_ray.data.types import Points
+from ptal_ray.data.types import FloatArray, Points
 from ptal_ray.errors import DataError
 from ptal_ray.process.threads import Made, in_order
 
@@ -44,9 +46,10 @@ def import_dataset(
 ) -> Plan:
     """Imports `source` into a store at `out`, some videos a worker in memory at a time.
 
-    Features are read twice: to see what is wrong with them and which type they need, and to be
-    written; and once more before, in the training split, where they are normalized. The store is
-    the same for any number of workers.
+    Features are read once: they are checked and written in the same pass, and removed again where
+    something is wrong. They are read again where "auto" turns out to need float32, and once before,
+    in the training split, where they are normalized. The store is the same for any number of
+    workers.
 
     Args:
         source: what is imported.
@@ -63,32 +66,82 @@ def import_dataset(
         DataError: the first problem, and how many more there are.
     """
     check_place(out, STORE, replace=replace)
-    plan = examine(source, dtype=dtype, workers=workers, progress=progress)
+    plan = _scaled(plan_import(source), workers, progress)
+    if plan.problems:
+        _refuse(_examined(plan, dtype, workers, progress))
+    likely = "float32" if dtype == "float32" else "float16"
+    try:
+        return _written(plan, out, dtype, likely, replace, workers, progress)
+    except _OtherType:  # what was written is removed
+        return _written(plan, out, dtype, "float32", replace, workers, progress)
+
+
+class _OtherType(Exception):
+    """The features need another type than the one in which they were written."""
+
+
+def _written(
+    plan: Plan, out: Path, dtype: str, likely: str, replace: bool, workers: int,
+    progress: Callable[[int, int], None],
+) -> Plan:  # fmt: skip
+    """Checks all features and writes them as `likely`.
+
+    Raises:
+        DataError: something is wrong with them.
+        _OtherType: `dtype`, "auto", needs another type.
+    """
+    grids = {video.grid for video in plan.videos}
+    with (
+        StoreWriter(
+            out, name=plan.source.name, classes=plan.classes,
+            grid=grids.pop() if len(grids) == 1 else None, features="real", note=_note(plan),
+            dtype=likely, replace=replace, measured=True, preparation=_preparation(plan),
+        ) as writer,
+        in_order(partial(_made_ready, plan.scale, likely), plan.videos, workers) as made,
+    ):  # fmt: skip
+        found = _appended(writer, plan.videos, made)
+        judged = _judged(plan, dtype, _told(found, len(plan.videos), progress))
+        _refuse(judged)
+        if judged.dtype != likely:
+            raise _OtherType
+    return judged
+
+
+def _made_ready(scale: Scale, dtype: str, video: PlannedVideo) -> tuple[Surveyed, Prepared | None]:
+    """One reading of features: what was found, and what a store keeps where it can."""
+    found, features = _surveyed(scale, video)
+    if found.sums is None or not np.isfinite(found.sums.error.get(dtype, 0.0)).all():
+        return found, None
+    return found, prepared(video.id, features, dtype, measured=True)
+
+
+def _appended(
+    writer: StoreWriter,
+    videos: Iterable[PlannedVideo],
+    made: Iterable[tuple[Surveyed, Prepared | None]],
+) -> Iterator[Surveyed]:
+    """Writes videos until one cannot be written, after which the store will not be kept."""
+    whole = True
+    for video, (found, own) in zip(videos, made, strict=True):
+        whole = whole and own is not None
+        if whole and own is not None:
+            writer.append(
+                own, subset=video.subset, duration_s=video.duration_s, annotations=video.instances,
+                points=video.points, grid=video.grid, group=video.group,
+            )  # fmt: skip
+        yield found
+
+
+def _refuse(plan: Plan) -> None:
+    """Raises the first problem of a plan, where there is one.
+
+    Raises:
+        DataError: the problem, and how many more there are.
+    """
     if plan.problems:
         more = len(plan.problems) - 1
         rest = f" (and {more} more: run validate with the same flags)" if more else ""
         raise DataError(plan.problems[0] + rest)
-    grids = {video.grid for video in plan.videos}
-    shared = grids.pop() if len(grids) == 1 else None
-    with StoreWriter(
-        out, name=source.name, classes=plan.classes, grid=shared, features="real",
-        note=_note(plan), dtype=plan.dtype, replace=replace, measured=True,
-        preparation=_preparation(plan),
-    ) as writer:  # fmt: skip
-
-        def made_ready(video: PlannedVideo) -> Prepared:
-            return prepared(video.id, plan.scale(video.features.read()), plan.dtype, measured=True)
-
-        with in_order(made_ready, plan.videos, workers) as made:
-            for done, (video, own) in enumerate(zip(plan.videos, made, strict=True)):
-                progress(done, len(plan.videos))
-                writer.append(
-                    own, subset=video.subset, duration_s=video.duration_s,
-                    annotations=video.instances, points=video.points, grid=video.grid,
-                    group=video.group,
-                )  # fmt: skip
-    progress(len(plan.videos), len(plan.videos))
-    return plan
 
 
 def examine(
@@ -103,20 +156,31 @@ def examine(
     Raises:
         DataError: annotations, points or the folder of features cannot be read at all.
     """
-    plan = plan_import(source)
+    return _examined(_scaled(plan_import(source), workers, progress), dtype, workers, progress)
+
+
+def _examined(plan: Plan, dtype: str, workers: int, progress: Callable[[int, int], None]) -> Plan:
+    """The plan after all features that can be read were."""
+
+    def found(video: PlannedVideo) -> Surveyed:
+        return _surveyed(plan.scale, video)[0]
+
+    readable = [video for video in plan.videos if video.id in plan.snippets]
+    with in_order(found, readable, workers) as every:
+        return _judged(plan, dtype, _told(every, len(readable), progress))
+
+
+def _judged(plan: Plan, dtype: str, found: Iterable[Surveyed]) -> Plan:
+    """The plan with what all features together show."""
     remarks, problems = Remarks(), list(plan.problems)
     remarks.update(plan.remarks)
     remarks.examples |= plan.examples
-    scale = _scale(plan, workers, progress)
-    readable = [video for video in plan.videos if video.id in plan.snippets]
-    with in_order(partial(_surveyed, scale), readable, workers) as found:
-        told = _told(found, len(readable), progress)
-        dtype = survey(told, dtype, problems, remarks)
-    return replace(plan, dtype=dtype, scale=scale, problems=tuple(problems), remarks=dict(remarks),
+    dtype = survey(found, dtype, problems, remarks)
+    return replace(plan, dtype=dtype, problems=tuple(problems), remarks=dict(remarks),
                    examples=remarks.examples)  # fmt: skip
 
 
-def _surveyed(scale: Scale, video: PlannedVideo) -> Surveyed:
+def _surveyed(scale: Scale, video: PlannedVideo) -> tuple[Surveyed, FloatArray]:
     """One reading of features as they will be stored; a file that is damaged behind its header is
     a problem."""
     try:
@@ -124,8 +188,8 @@ def _surveyed(scale: Scale, video: PlannedVideo) -> Surveyed:
     except DataError as error:
         text = f"{error} (video {video.id}, {video.subset} split)"
         problem = Problem(text, "feature files that cannot be read")
-        return Surveyed(id=video.id, problems=(problem,))
-    return surveyed(video.id, features)
+        return Surveyed(id=video.id, problems=(problem,)), np.zeros((0, 0), np.float32)
+    return surveyed(video.id, features), features
 
 
 def _told(
@@ -137,20 +201,21 @@ def _told(
     progress(total, total)
 
 
-def _scale(plan: Plan, workers: int, progress: Callable[[int, int], None]) -> Scale:
-    """What makes z-scores of the features, where that is asked for."""
+def _scaled(plan: Plan, workers: int, progress: Callable[[int, int], None]) -> Plan:
+    """The plan with what makes z-scores of the features, where that is asked for."""
     train = [v for v in plan.videos if v.subset == "train" and v.id in plan.snippets]
     if not plan.source.normalize or not train:
-        return Scale()
+        return plan
 
     def summed(video: PlannedVideo) -> tuple[str, VideoSums]:
         return video.id, scale_sums(video.id, video.features.read())
 
     try:
         with in_order(summed, train, workers) as sums:
-            return training_scale(_told(sums, len(train), progress))
+            scale = training_scale(_told(sums, len(train), progress))
     except DataError:  # the features that cannot be used are named when all are read
-        return Scale()
+        return plan
+    return replace(plan, scale=scale)
 
 
 def plan_import(source: Source) -> Plan:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ptal_ray.data.half import LARGE, half_error, rounded_to
+from ptal_ray.data.half import LARGE, rounded_to
 from ptal_ray.data.types import FloatArray
 from ptal_ray.errors import DataError
 
@@ -50,21 +50,32 @@ def channel_sums(features: FloatArray, dtypes: Sequence[str]) -> VideoSums:
     total, squares = np.zeros_like(origin), np.zeros_like(origin)
     types = [name for name in dtypes if _rounds(features.dtype, name)]
     lost = {name: np.zeros_like(origin) for name in types}
-    large = features.dtype == np.float32 and features.size >= LARGE
-    with np.errstate(over="ignore", invalid="ignore"):
-        for block in _blocks(features):
-            exact = block.astype(np.float64)
-            for name in types:
-                quick = large and name == "float16"
-                error = half_error(block) if quick else exact - block.astype(name)
-                lost[name] += np.einsum("td,td->d", error, error)
-            exact -= origin  # keeps the digits of channels with an offset
-            total += exact.sum(axis=0)
-            squares += np.einsum("td,td->d", exact, exact)
+    if features.dtype == np.float32 and features.size >= LARGE:
+        from ptal_ray.data.half_loops import add_sums  # slow to import
+
+        error = lost.get("float16", np.zeros_like(origin))
+        add_sums(np.ascontiguousarray(features), origin, total, squares, error)
+    else:
+        _add_sums(features, origin, total, squares, lost)
     return VideoSums(
         snippets=snippets, origin=origin, mean=total / snippets, squares=squares, error=lost,
         step=float(np.finfo(features.dtype).eps) if features.dtype.kind == "f" else 0.0,
     )  # fmt: skip
+
+
+def _add_sums(
+    features: FloatArray, origin: Floats, total: Floats, squares: Floats, lost: Mapping[str, Floats]
+) -> None:
+    """As `half_loops.add_sums`, for any type and for several that round."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        for block in _blocks(features):
+            exact = block.astype(np.float64)
+            for name, own in lost.items():
+                error = exact - block.astype(name)
+                own += np.einsum("td,td->d", error, error)
+            exact -= origin  # keeps the digits of channels with an offset
+            total += exact.sum(axis=0)
+            squares += np.einsum("td,td->d", exact, exact)
 
 
 class Channels:
