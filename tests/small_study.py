@@ -15,8 +15,8 @@ from ptal_ray.study.start_end import study_event
 from ptal_ray.study.study import Study, create_study
 
 METHOD = "lacp"  # its steps cost the least time of all
-SPACE = f"""
-method: {METHOD}
+SPACE = """
+method: {method}
 dataset: tiny
 policy: simple
 selection: {{metric: val, val_fraction: 0.34, decode_settings: 2}}
@@ -28,15 +28,18 @@ final: {{top: 2, seeds: 2}}
 """
 
 
-def small_space(*overrides: str) -> Any:
+def small_space(*overrides: str, method: str = METHOD) -> Any:
     """A space whose trials take a second."""
-    fixed = [f"train.{k}={v}" for k, v in SMALL[METHOD].items() if k != "lr"]
-    return parse_space(SPACE, name="small", source="small.yaml", overrides=(*fixed, *overrides))
+    fixed = [f"train.{k}={v}" for k, v in SMALL[method].items() if k != "lr"]
+    text = SPACE.format(method=method)
+    return parse_space(text, name="small", source="small.yaml", overrides=(*fixed, *overrides))
 
 
-def small_study(folder: Path, *overrides: str, **settings: Any) -> Study:
+def small_study(folder: Path, *overrides: str, method: str = METHOD, **settings: Any) -> Study:
     store = FeatureStore.open(make_store(folder / "tiny", train=9))
-    return create_study(small_space(*overrides), store, folder / "studies", **settings)
+    return create_study(
+        small_space(*overrides, method=method), store, folder / "studies", **settings
+    )
 
 
 def begun(study: Study) -> Study:

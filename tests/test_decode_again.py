@@ -25,7 +25,7 @@ DOMAINS = (
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     made = small_study(tmp_path_factory.mktemp("study"), "budget.trials=2", "budget.max_steps=20",
-                       "selection.decode_settings=4", *DOMAINS)  # fmt: skip
+                       "selection.decode_settings=4", *DOMAINS, method="apn")  # fmt: skip
     run_local(made, make_policy(made))
     return made
 

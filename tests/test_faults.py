@@ -85,7 +85,9 @@ def test_a_killed_trial_process_and_a_damaged_checkpoint(tmp_path: Path) -> None
 
 def test_a_trial_without_memory_is_tried_again(tmp_path: Path) -> None:
     """The operating system refuses more memory to the process of a trial."""
-    study = small_study(tmp_path, "final.seeds=1", "budget.trials=3", max_concurrent=1)
+    study = small_study(
+        tmp_path, "final.seeds=1", "budget.trials=3", max_concurrent=1, method="apn"
+    )
 
     def starve(trial: int) -> None:
         process = trial_process()

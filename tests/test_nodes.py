@@ -71,7 +71,7 @@ def complete(folder: Path, trials: int) -> list[dict[str, Any]]:
 def test_a_lost_node_costs_no_trial(two: Nodes, tmp_path: Path) -> None:
     """One trial on each of two nodes; one node is lost, later comes back, is not waited for."""
     command = lay_out(
-        tmp_path, "budget.max_steps=320", "final.seeds=1", "final.top=1", "budget.trials=2"
+        tmp_path, "budget.max_steps=800", "final.seeds=1", "final.top=1", "budget.trials=2"
     )
     address = ["--scheduler", "none", "--address", two.address]
     search = two.popen([*command, *address], cwd=tmp_path)
@@ -152,7 +152,7 @@ def test_nodes_that_share_no_files(tmp_path: Path) -> None:
         nodes = Nodes((1, 1), network, unshared=own, env=env)
         stack.callback(nodes.close)
         command = lay_out(
-            own, "budget.max_steps=320", "final.seeds=1", "final.top=1", "budget.trials=2"
+            own, "budget.max_steps=800", "final.seeds=1", "final.top=1", "budget.trials=2"
         )
         space = (own / "small.yaml").read_text()
         (own / "small.yaml").write_text(space.replace(str(own / "tiny"), "tiny"))

@@ -90,7 +90,8 @@ def children() -> list[str]:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, list[dict[str, Any]]]:
     """A whole study: six trials at two learning rates, one of which is absurd."""
-    made = small_study(tmp_path_factory.mktemp("done"), "budget.trials=6", "final.seeds=1")
+    folder = tmp_path_factory.mktemp("done")
+    made = small_study(folder, "budget.trials=6", "final.seeds=1", method="apn")
     rates = Domain(kind="choice", args=(2e-3, 1e12))
     decays = Domain(kind="choice", args=(0.0, 1e-4, 1e-3))
     train = {"lr": rates, "weight_decay": decays}

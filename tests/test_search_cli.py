@@ -287,7 +287,7 @@ def gone(folder: Path) -> bool:
 def survivor(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A study killed with -9, resumed, interrupted with Ctrl-C, and resumed to its end."""
     folder = tmp_path_factory.mktemp("survivor")
-    overrides = ("budget.max_steps=160", "final.seeds=1", "budget.trials=6")
+    overrides = ("budget.max_steps=320", "final.seeds=1", "budget.trials=6")
     lay_out(folder, make_store(folder / "tiny", train=9), *overrides)
     studies = folder / "studies"
 

@@ -43,7 +43,7 @@ def service(postgres: Postgres, tmp_path: Path) -> Iterator[Service]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a search space small.yaml; a token is set."""
-    overrides = ("final.seeds=2", "final.top=1", "budget.trials=3")
+    overrides = ("budget.max_steps=80", "final.seeds=2", "final.top=1", "budget.trials=3")
     lay_out(tmp_path, make_store(tmp_path / "tiny", train=9), *overrides)
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", TOKEN)
     return tmp_path

@@ -285,7 +285,7 @@ def moved(
     """A study at an address, killed with -9 and finished by a machine that has nothing of it."""
     folder = tmp_path_factory.mktemp("moved")
     shelf = Folder.parse(f"s3://{BUCKET}/moved")
-    overrides = ("budget.max_steps=320", "final.seeds=1", "final.top=1", "budget.trials=2")
+    overrides = ("budget.max_steps=800", "final.seeds=1", "final.top=1", "budget.trials=2")
     store = make_store(folder / "tiny", train=9)
     lay_out(folder, Path("tiny"), *overrides)
     for file in store.iterdir():

@@ -131,6 +131,7 @@ def study_of_two(tmp_path_factory: pytest.TempPathFactory) -> Any:
     study = small_study(
         tmp_path_factory.mktemp("two"), "resources.workers=2", "budget.trials=3",
         "budget.max_steps=40", "final.seeds=1", "final.top=1",
+        method="apn",  # its steps are slow enough to be interrupted
     )  # fmt: skip
     killed: dict[int, float] = {}
     names = {10: "RayTrainWorker", 20: "StandingWorkers|ResourceTrainable"}
