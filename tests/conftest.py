@@ -25,7 +25,18 @@ sys.path.insert(0, str(Path(__file__).parent))
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 HANG_S = 900.0  # what takes longer hangs; anything else may be slow on a machine that others use
+LONGEST = (  # files, the longest ones first; the first line is of `pytest -m cluster`
+    "nodes", "search_on_a_server", "faults", "jobs",
+    "workers", "trial", "search_cli", "tutorial", "mlflow_tracker", "stages", "predict_outputs",
+    "console", "untested", "predict_videos", "extract", "runner", "gpu_benchmark", "mlflow_views",
+)  # fmt: skip
 SHARED = Path(os.environ.get("PTAL_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts long files first: with several processes, none then waits long for the last file."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 def shared(path: str) -> Path:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import csv
-import importlib
-import io
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -40,51 +36,24 @@ def blocks(first: str, last: str) -> list[str]:
     return [block for block in found if re.search(r"\bpython\b", block) and "net.pt2" not in block]
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory of the user."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PTAL_DATA", str(tmp_path / "stores"))
-    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
-def run(block: str) -> str:
+def run(block: str, folder: Path) -> str:
     """What a block prints; installing is done, and a search is a small one."""
-    if "<<" in block:
-        return in_shell(block)
-    said = ""
-    for line in block.replace("\\\n", " ").splitlines():
-        if " ptal_ray.search " in line and "--dry-run" not in line:
-            said += in_shell(f"{line} {TINY}")
-        elif not line.startswith("pip "):
-            said += here(line)
-    return said
-
-
-def here(line: str) -> str:
-    """What a command prints, run in this process: another one imports the same for seconds."""
-    if "<time>" in line:
-        line = line.replace("studies/lacp-<time>", str(next(Path("studies").glob("lacp-*"))))
-    python, flag, module, *words = shlex.split(line)
-    assert (python, flag) == ("python", "-m")
-    name = f"{module}.__main__" if module == "ptal_ray.data" else module
-    words += ["--threads", "1"] if module == "ptal_ray.predict" else []  # threads spin
-    with redirect_stdout(io.StringIO()) as said, redirect_stderr(said):
-        code = importlib.import_module(name).main(words)
-    assert code == 0, f"{line}\n{said.getvalue()}"
-    return said.getvalue()
-
-
-def in_shell(script: str) -> str:
-    """What a script prints, in the shell of a user."""
+    lines = [line for line in block.splitlines() if not line.startswith("pip ")]
+    small = [
+        f"{line} {TINY}" if " ptal_ray.search " in line and "--dry-run" not in line else line
+        for line in lines
+    ]
+    script = "\n".join(small).replace("studies/lacp-<time>", "$(ls -d studies/lacp-* | tail -1)")
     environment = os.environ | {
+        "PTAL_DATA": str(folder / "stores"),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(PAGE.parents[2]),
+        "OMP_NUM_THREADS": "1",
     }
+    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+        environment.pop(name, None)
     with subprocess.Popen(
-        ["bash", "-ec", script], env=environment, text=True, start_new_session=True,
+        ["bash", "-ec", script], cwd=folder, env=environment, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as running:  # fmt: skip
         try:
@@ -133,44 +102,44 @@ def test_the_annotations_of_the_page_are_imported(
 
 @pytest.mark.search
 @pytest.mark.slow
-def test_from_videos_and_clicks_to_detections(folder: Path) -> None:
+def test_from_videos_and_clicks_to_detections(tmp_path: Path) -> None:
     pytest.importorskip("av", reason="PyAV (extra `video`) is not installed")
-    shutil.copytree(shared("data/videos"), folder / "clips", ignore=lambda *_: ["gt.json"])
-    (folder / "new_clips").mkdir()
-    shutil.copy(folder / "clips" / "demo.mp4", folder / "new_clips" / "another.mp4")
+    shutil.copytree(shared("data/videos"), tmp_path / "clips", ignore=lambda *_: ["gt.json"])
+    (tmp_path / "new_clips").mkdir()
+    shutil.copy(tmp_path / "clips" / "demo.mp4", tmp_path / "new_clips" / "another.mp4")
     real = json.loads(shared("data/videos/gt.json").read_text())
     middles = {id: sum(entry["annotations"][0]["segment"]) / 2 for id, entry in real.items()}
     clicks = [("video_id", "class", "time_s"), *((id, "sport", t) for id, t in middles.items())]
     segments = [("video", "class", "start_s", "end_s"), ("demo", "sport", 0.5, 9.0)]
     for name, rows in (("clicks.csv", clicks), ("segments.csv", segments)):
-        with (folder / name).open("w", newline="") as file:
+        with (tmp_path / name).open("w", newline="") as file:
             csv.writer(file).writerows(rows)
-    said = "".join(run(block) for block in blocks("1. Features", "Recordings of sensors"))
+    said = "".join(run(block, tmp_path) for block in blocks("1. Features", "Recordings of sensors"))
     assert "3 videos extracted, 0 left out" in said
     assert "train     2 videos" in said and "test      1 videos" in said
     assert "test mAP, recommended" in said
-    assert set(found(folder)) == {"another"}
-    assert "<title>Detections</title>" in (folder / "detections.html").read_text()
+    assert set(found(tmp_path)) == {"another"}
+    assert "<title>Detections</title>" in (tmp_path / "detections.html").read_text()
 
 
 @pytest.mark.search
 @pytest.mark.slow
-def test_from_recordings_to_detections(folder: Path) -> None:
+def test_from_recordings_to_detections(tmp_path: Path) -> None:
     release, page = shared("data/hapt"), blocks("Recordings of sensors", "Reference")
-    (folder / "hapt" / "signals").mkdir(parents=True)
+    (tmp_path / "hapt" / "signals").mkdir(parents=True)
     content = json.loads((release / "annotations.json").read_text())
     kept = {id: v for id, v in content["database"].items() if id[-2:] in PEOPLE}
-    (folder / "hapt" / "annotations.json").write_text(json.dumps({"database": kept}))
+    (tmp_path / "hapt" / "annotations.json").write_text(json.dumps({"database": kept}))
     head, *lines = (release / "points_gaussian.csv").read_text().splitlines()
     rows = [line for line in lines if line.split(",")[1] in kept]
-    (folder / "hapt" / "points_gaussian.csv").write_text("\n".join([head, *rows]))
+    (tmp_path / "hapt" / "points_gaussian.csv").write_text("\n".join([head, *rows]))
     for id in kept:
-        shutil.copy(release / "signals" / f"{id}.npy", folder / "hapt" / "signals")
-    (folder / "new_recordings").mkdir()
-    shutil.copy(release / "signals" / "exp01_user01.npy", folder / "new_recordings" / "new.npy")
-    said = "".join(run(block) for block in page)
+        shutil.copy(release / "signals" / f"{id}.npy", tmp_path / "hapt" / "signals")
+    (tmp_path / "new_recordings").mkdir()
+    shutil.copy(release / "signals" / "exp01_user01.npy", tmp_path / "new_recordings" / "new.npy")
+    said = "".join(run(block, tmp_path) for block in page)
     assert "z-scores of the training split" in said and "test mAP, recommended" in said
-    detections = found(folder)["new"]
+    detections = found(tmp_path)["new"]
     assert detections and {item["label"] for item in detections} <= set(
         item["label"] for entry in kept.values() for item in entry["annotations"]
     )
