@@ -178,6 +178,7 @@ def test_a_killed_driver_neither_repeats_nor_loses(study, uri):
 
 
 def snapshot(uri):
+    """Runs, parameters and metrics but those of the machine, which a thread adds all the time."""
     runs, client = runs_of(uri)
     return {
         key: {
@@ -187,6 +188,7 @@ def snapshot(uri):
                 name: sorted((m.step, m.timestamp, m.value) for m in
                              client.get_metric_history(run.info.run_id, name))
                 for name in run.data.metrics
+                if not name.startswith("system/")
             },
         }
         for key, run in runs.items()
