@@ -12,7 +12,7 @@ import pytest
 from mlflow_numbers import assert_all_numbers, assert_runs_are_right
 from mlflow_service import Service, fresh_database
 from synthetic_study import SyntheticStudy
-from tracked_study import grow
+from tracked_study import grow, runs_of, snapshot, track
 
 from ptal_ray.errors import TrackingError
 from ptal_ray.space.space import load_space
@@ -37,23 +37,6 @@ def uri(tmp_path, monkeypatch):
 @pytest.fixture
 def study(tmp_path):
     return SyntheticStudy(tmp_path / "studies" / NAME)
-
-
-def track(study, uri, timeout_s=60.0):
-    tracker = MlflowTracker(study.directory, uri)
-    tracker.start()
-    return tracker.close(timeout_s)
-
-
-def runs_of(uri, experiment="ptal/demo"):
-    """Runs by their key, and the client that reads them."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(uri)
-    found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
-    by_key = {run.data.tags["ptal.run"]: run for run in found}
-    assert len(by_key) == len(found), "a run exists twice"
-    return by_key, client
 
 
 def check_equal(uri, directory):
@@ -175,24 +158,6 @@ def test_a_killed_driver_neither_repeats_nor_loses(study, uri):
     before = snapshot(uri)
     assert track(study, uri) == ()
     assert snapshot(uri) == before
-
-
-def snapshot(uri):
-    """Runs, parameters and metrics but those of the machine, which a thread adds all the time."""
-    runs, client = runs_of(uri)
-    return {
-        key: {
-            "run": run.info.run_id,
-            "values": run.data.params,
-            "metrics": {
-                name: sorted((m.step, m.timestamp, m.value) for m in
-                             client.get_metric_history(run.info.run_id, name))
-                for name in run.data.metrics
-                if not name.startswith("system/")
-            },
-        }
-        for key, run in runs.items()
-    }  # fmt: skip
 
 
 def test_an_interrupted_study_is_marked_and_goes_on_in_the_same_runs(study, uri):

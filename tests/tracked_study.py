@@ -39,5 +39,40 @@ def main() -> None:
     print(json.dumps(tracker.close(600.0)))
 
 
+def track(study, uri, timeout_s=60.0):
+    tracker = MlflowTracker(study.directory, uri)
+    tracker.start()
+    return tracker.close(timeout_s)
+
+
+def runs_of(uri, experiment="ptal/demo"):
+    """Runs by their key, and the client that reads them."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    by_key = {run.data.tags["ptal.run"]: run for run in found}
+    assert len(by_key) == len(found), "a run exists twice"
+    return by_key, client
+
+
+def snapshot(uri):
+    """Runs, parameters and metrics but those of the machine, which a thread adds all the time."""
+    runs, client = runs_of(uri)
+    return {
+        key: {
+            "run": run.info.run_id,
+            "values": run.data.params,
+            "metrics": {
+                name: sorted((m.step, m.timestamp, m.value) for m in
+                             client.get_metric_history(run.info.run_id, name))
+                for name in run.data.metrics
+                if not name.startswith("system/")
+            },
+        }
+        for key, run in runs.items()
+    }  # fmt: skip
+
+
 if __name__ == "__main__":
     main()

@@ -68,7 +68,7 @@ def _spread(values: list[float]) -> dict[str, float]:
 def _in_a_process(trials: int, concurrent: int, policy: str, logged: bool) -> dict[str, float]:
     asked = json.dumps([trials, concurrent, policy, logged])
     command = [sys.executable, "-m", __name__, asked]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", check=False)
     if done.returncode:
         raise TrackingError(f"profile logging: a study ended with exit code {done.returncode}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
