@@ -20,6 +20,7 @@ from ptal_ray.reporting.diagnosis import KINDS, diagnose
 from ptal_ray.reporting.html.page import page, paragraph, table
 from ptal_ray.reporting.html.parallel import NEAREST, axis
 from ptal_ray.reporting.html.report import report_html
+from ptal_ray.reporting.report import write_report
 from ptal_ray.reporting.resampling import holm, resample, weighted_map
 from ptal_ray.reporting.tested import read_tested
 from ptal_ray.study.view import StudyView
@@ -93,7 +94,10 @@ def test_beliefs_are_drawn_where_the_search_has_them(study_dir, tmp_path):
     said = {"verdict": "tie", "difference": {"mean": 0.01, "low": -0.02, "high": 0.04}}
     study.append("study_end", state="done", arms=arms, recommended={"arm": 0}, **said)
     text = report_html(StudyView.read(study.directory), study.directory, [])
-    assert "Verdict: not distinguishable from the defaults, which are kept" in text
+    verdict = "Verdict: not distinguishable from the defaults, which are kept"
+    assert verdict in text
+    other = (write_report(study.directory, tmp_path / "reports") / "REPORT.md").read_text()
+    assert verdict in other.splitlines()[2]  # first, too
     assert "+1.0 [-2.0, 4.0] mAP" in text
     assert "best posterior mean" in text
 

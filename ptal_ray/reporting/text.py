@@ -10,7 +10,7 @@ from typing import Any
 
 from ptal_ray.process.words import counted
 from ptal_ray.space.domain import Domain
-from ptal_ray.study.conclusion import test_reads
+from ptal_ray.study.conclusion import conclusion, test_reads
 from ptal_ray.study.cross_validation import NOT_SEALED
 from ptal_ray.study.event_types import Restart, StudyEnd, StudyStart
 from ptal_ray.study.paper_compat import VALIDATED, habit, on_test, remark
@@ -120,6 +120,8 @@ def _setting(view: StudyView) -> str:
     if view.end is None or view.end.state != "done":
         state = view.end.state if view.end else "running, or killed"
         lines.append(f"**The study is not finished: {state}.**")
+    elif (found := conclusion(view)).verdict:
+        lines.insert(0, f"**{found.text}** The difference was measured on held-out folds.")
     return "\n\n".join(line for line in lines if line)
 
 
@@ -136,8 +138,9 @@ def _selected(view: StudyView) -> str:
         f"the sealed test split was read {counted(reads, 'time')}, after the search, once by each "
         "run in the first table"
     )
+    where = "folds" if view.study.space.get("policy") == "race" else "a fold"
     return (
-        f"Configurations were selected on a fold of the training split{how}; "
+        f"Configurations were selected on {where} of the training split{how}; "
         f"{read if view.has_test else NOT_SEALED}."
     )
 
