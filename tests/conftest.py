@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 # On cores that others use too, threads wait for each other.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: starved by the other tests
 HANG_S = 900.0  # what takes longer hangs; anything else may be slow on a machine that others use
 LONGEST = (  # files, the longest ones first; the first line is of `pytest -m cluster`
     "nodes", "search_on_a_server", "faults", "jobs",
