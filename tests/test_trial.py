@@ -7,6 +7,8 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -231,33 +233,41 @@ def test_a_search_trial_never_reads_test_annotations(
 
 @pytest.fixture(scope="module")
 def two_workers() -> Iterator[ProcessPoolExecutor]:
-    """Two processes for all methods: to start them takes longer than a test."""
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+    """Two processes and their process group for all methods, as those of a search."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = get_context("spawn")
+    ranks = context.SimpleQueue()
+    for rank in range(2):
+        ranks.put(rank)
+    with ProcessPoolExecutor(
+        2, mp_context=context, initializer=_join, initargs=(port, ranks)
+    ) as pool:
         yield pool
 
 
-def _worker(rank: int, port: int, text: str) -> tuple[list[dict[str, float]], dict[str, Any]]:
-    """Metrics of the reports, and the last weights, of one of two workers."""
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    try:
-        trial = start(TrialConfig.from_json(text), rank=rank, world_size=2)
-        metrics = [dict(trial.advance().metrics), dict(trial.advance().metrics)]
-        dist.barrier()  # a worker that leaves while another still talks to it may be aborted
-    finally:
-        dist.destroy_process_group()
-    return metrics, {k: v.numpy() for k, v in trial.learner.model.state_dict().items()}
+def _join(port: int, ranks: SimpleQueue[int]) -> None:
+    dist.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=ranks.get(), world_size=2
+    )
+
+
+def _worker(text: str) -> tuple[int, list[dict[str, float]], dict[str, Any]]:
+    """Rank, metrics of the reports, and the last weights, of one of two workers."""
+    rank = dist.get_rank()
+    trial = start(TrialConfig.from_json(text), rank=rank, world_size=2)
+    metrics = [dict(trial.advance().metrics), dict(trial.advance().metrics)]
+    return rank, metrics, {k: v.numpy() for k, v in trial.learner.model.state_dict().items()}
 
 
 def test_two_workers_give_the_result_of_one(
     store: Path, method: str, two_workers: ProcessPoolExecutor, tmp_path: Path
 ) -> None:
     made = config(store, method)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     text = dataclasses.replace(made, stages=str(tmp_path / "stages")).to_json()
-    running = [two_workers.submit(_worker, rank, port, text) for rank in range(2)]
-    found, weights = [worker.result(HANG_S) for worker in running][0]
+    running = [two_workers.submit(_worker, text) for _ in range(2)]
+    _, found, weights = min((worker.result(HANG_S) for worker in running), key=itemgetter(0))
     one = start(made)
     for metrics in found:
         expected = one.advance().metrics
