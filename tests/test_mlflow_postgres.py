@@ -57,7 +57,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses short enough for a test."""
     monkeypatch.setattr(mlflow_tracker, "LONGEST_PAUSE_S", 0.3)
     monkeypatch.setattr(mlflow_tracker, "POLL_S", 0.05)
-    monkeypatch.setattr(mlflow_tracker, "PAUSE", 20.0)  # or no request may meet a crash
+    monkeypatch.setattr(mlflow_tracker, "PAUSE", 1.0)  # or no request may meet a crash
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
