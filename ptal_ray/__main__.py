@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ptal_ray.reporting.overview import overview, show
 
     def work() -> int:
+        """Print the overview."""
         found = overview(args.storage)
         print(json.dumps(found) if args.json else show(found))
         return 0

@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ptal_ray.study.ablation import ablate
 
     def work() -> int:
+        """Run the ablation and print its table."""
         print(ablate(args))
         return 0
 

@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ptal_ray.reporting.html.decode import said, write_page
 
     def work() -> int:
+        """Tune the decode parameters, write the page and print the result."""
         found = decode_again(args.study, args.trial, args.settings)
         write_page(found, args.out)
         if args.json:

@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ptal_ray.data.evaluation import evaluate, parse_tiou, table
 
     def work() -> int:
+        """Evaluate the predictions and print the result."""
         result = evaluate(
             args.truth,
             args.predictions,

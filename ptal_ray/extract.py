@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ptal_ray.video.manifest import FREE_SPACE
 
     def work() -> int:
+        """Extract features and print which videos are broken."""
         with full_storage_named(args.out, FREE_SPACE):
             outcomes = extract(args)
         broken = [outcome.broken for outcome in outcomes if outcome.broken]

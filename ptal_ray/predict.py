@@ -85,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ptal_ray.backends.predict import run
 
     def work() -> int:
+        """Predict and print what was written."""
         with full_storage_named(args.out or args.export or Path()):
             outcome = run(args, _progress)
         print(outcome.pop("lines"), file=sys.stderr if args.json else sys.stdout)

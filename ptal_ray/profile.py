@@ -86,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ptal_ray.benchmarks.timings import measure, table
 
     def work() -> int:
+        """Measure and print."""
         result = measure(args)
         as_json = args.json or args.target in ("driver", "logging")
         print(json.dumps(result, indent=1) if as_json else table(result))

@@ -30,9 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ptal_ray.backends.search import search
 
     def say(text: str) -> None:
+        """Print a line, to stderr beside JSON."""
         print(text, file=sys.stderr if args.json else sys.stdout)
 
     def work() -> int:
+        """Search and print the outcome."""
         try:
             with full_storage_named(Path(args.storage)):
                 outcome, code = search(args, say), 0

@@ -91,11 +91,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ptal_ray.study.view import dumps
 
     def kept() -> str:
+        """What the folder holds, for the last line."""
         if args.ensemble:
             return "report, and checkpoints and models of the members"
         return f"checkpoint, report and model ({size((args.out / MODEL).stat().st_size)})"
 
     def work() -> int:
+        """Train and print what was written."""
         train = run_ensemble if args.ensemble else run
         report = train(args, lambda *at: following(*at, to=sys.stderr))
         if args.json:
@@ -105,6 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     def advice() -> str:
+        """How to continue after an interruption; "" before the first checkpoint."""
         begun = any(args.out.glob(f"member*/{CHECKPOINT}" if args.ensemble else CHECKPOINT))
         return f"--out {shlex.quote(str(args.out))} --resume continues the run" if begun else ""
 

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from mlflow_numbers import assert_all_numbers, assert_runs_are_right, logged_run
 from mlflow_service import Service
 from postgres_service import Postgres, running_postgres
 from synthetic_study import SyntheticStudy
-from tracked_study import grow
+from tracked_study import grow, wait_until
 
 from ptal_ray.errors import TrackingError
 from ptal_ray.study.event_types import TrialStart
@@ -58,13 +58,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlflow_tracker, "LONGEST_PAUSE_S", 0.3)
     monkeypatch.setattr(mlflow_tracker, "POLL_S", 0.05)
     monkeypatch.setattr(mlflow_tracker, "PAUSE", 1.0)  # or no request may meet a crash
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + HANG_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def tracked_at_once(folder: Path, uri: str, count: int) -> list[Path]:

@@ -9,10 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow_numbers import assert_all_numbers, assert_runs_are_right
 from mlflow_service import Service, fresh_database
 from synthetic_study import SyntheticStudy
-from tracked_study import grow, runs_of, snapshot, track
+from tracked_study import grow, runs_of, snapshot, track, wait_until
 
 from ptal_ray.errors import TrackingError
 from ptal_ray.space.space import load_space
@@ -205,6 +208,22 @@ def test_numbers_that_are_not_finite_and_odd_names(study, uri):
     assert runs["test/best/seed0"].info.status == runs["test/best"].info.status == "FAILED"
 
 
+def test_a_dataset_that_another_study_creates_meanwhile_is_logged(study, uri, monkeypatch):
+    real, times = MlflowClient.log_inputs, []
+
+    def declined_once(self, *args, **named):
+        times.append(args)
+        if len(times) == 1:
+            raise MlflowException("(psycopg.errors.UniqueViolation) dataset_pk", BAD_REQUEST)
+        return real(self, *args, **named)
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", declined_once)
+    study.whole()
+    assert track(study, uri) == ()
+    runs, _ = check_equal(uri, study.directory)
+    assert [i.dataset.name for i in runs["study"].inputs.dataset_inputs] == ["demo"]
+
+
 def test_what_mlflow_declines_is_named_and_stops_nothing(study, uri):
     study.begin()
     study.trial(0)
@@ -327,13 +346,6 @@ def test_a_server_that_goes_away_and_comes_back(study, service, monkeypatch, cap
     assert tracker.close(60) == ()
     check_equal(service.uri, study.directory)
     assert capfd.readouterr().out == ""
-
-
-def wait_until(condition, timeout_s=60.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_the_best_yaml_of_a_report_replaces_that_of_the_events(study, uri, tmp_path):

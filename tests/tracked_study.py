@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from conftest import HANG_S
 from synthetic_study import STEPS, SyntheticStudy
 
 from ptal_ray.tracking.tracker import MlflowTracker
@@ -72,6 +74,13 @@ def snapshot(uri):
         }
         for key, run in runs.items()
     }  # fmt: skip
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + HANG_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 if __name__ == "__main__":

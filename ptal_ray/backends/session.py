@@ -123,6 +123,7 @@ def _run(
     from ptal_ray.backends.ray.runner import run_study  # seconds, while MLflow starts
 
     def ready() -> None:
+        """Install the signal handlers again and check the tracker, before the first trial."""
         signals.install()  # Ray has replaced the handlers
         tracker_is_up()
         if signals.asked:

@@ -90,6 +90,7 @@ def _run(study: Study, uri: str, concurrent: int) -> dict[str, Any]:
     progress = Progress(study, Console(file=io.StringIO()), live=False, quiet=False)
 
     def listen(event: Event) -> None:
+        """Take an event and, after reports and ends of trials, a sample."""
         progress.event(event)
         if isinstance(event, Report | TrialEnd):
             last = samples[-1] if samples else None

@@ -18,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from ptal_ray.data.commands import COMMANDS
 
     def work() -> int:
+        """Run the command and draw its plot."""
         code = COMMANDS[flags.command](flags)
         if getattr(flags, "plot", None):
             _plot(flags)

@@ -128,13 +128,16 @@ class _Reader:
         self.problems: list[str] = []
 
     def complain(self, text: str, kind: str) -> None:
+        """Note a problem of the file."""
         self.problems.append(Problem(f"{self.path}: {text}", kind))
 
     def count(self, reason: str, number: int) -> None:
+        """Count items that were left out for a reason."""
         if number:
             self.left_out[reason] += number
 
     def video(self, id: str, entry: dict[str, Any], subset: str) -> AnnotatedVideo | None:
+        """Read the entry of a video and note its problems."""
         duration_s, written = number(entry.get("duration")), repr(entry.get("duration"))
         wrong = [*id_problems(id), *duration_problems(id, duration_s, written)]
         for problem in wrong:
@@ -161,6 +164,7 @@ class _Reader:
         )  # fmt: skip
 
     def instance(self, id: str, position: int, item: Any) -> tuple[float, float, int] | None:
+        """Read an instance: start, end and label; None if it is invalid, which is noted."""
         place = f"video {id}, instance {position}"
         segment = item.get("segment") if isinstance(item, dict) else None
         if not isinstance(segment, list) or len(segment) != 2:

@@ -36,6 +36,7 @@ def npy(file: Path, *, transposed: bool = False) -> FeatureFile:
     """A .npy of shape (T, D), or of (D, T) where `transposed`."""
 
     def mapped() -> FloatArray:
+        """The array, mapped into memory."""
         return _mapped(file)
 
     whole = FeatureFile(file=file, shape=lambda: mapped().shape, read=lambda: np.asarray(mapped()))
@@ -56,6 +57,7 @@ def npz(file: Path, key: str = "") -> FeatureFile:
     """
 
     def shape() -> tuple[int, ...]:
+        """The shape in the header of the array."""
         with zipfile.ZipFile(file) as archive, archive.open(_member(file, archive, key)) as array:
             version = np.lib.format.read_magic(array)
             header = (
@@ -66,6 +68,7 @@ def npz(file: Path, key: str = "") -> FeatureFile:
             return header(array)[0]
 
     def read() -> FloatArray:
+        """The array."""
         with zipfile.ZipFile(file) as archive, archive.open(_member(file, archive, key)) as array:
             return numbers(file, np.lib.format.read_array(array, allow_pickle=False))
 
@@ -76,11 +79,13 @@ def table(file: Path) -> FeatureFile:
     """A CSV of numbers, a line a snippet; a first line that is no row of numbers is a header."""
 
     def shape() -> tuple[int, ...]:
+        """Rows and columns of the text."""
         first, *rest = decoded(file).splitlines() or [""]
         rows = sum(1 for line in rest if line.strip())
         return rows + (not _is_header(first)), len(first.split(_separator(first)))
 
     def read() -> FloatArray:
+        """The array."""
         lines = decoded(file).splitlines()
         first = lines[0] if lines else ""
         found = np.loadtxt(
@@ -96,6 +101,7 @@ def sliced(whole: FeatureFile, step: int) -> FeatureFile:
     """Every `step`-th snippet of `whole`, from the first on."""
 
     def shape() -> tuple[int, ...]:
+        """The shape after slicing."""
         length, *rest = whole.shape()
         return (-(-length // step), *rest)
 
@@ -106,6 +112,7 @@ def side_by_side(parts: Sequence[FeatureFile]) -> FeatureFile:
     """Features of the same snippets in several files, e.g. rgb and flow: (T, sum of D)."""
 
     def shape() -> tuple[int, ...]:
+        """(T, sum of D); all files must have the same T."""
         shapes = [part.shape() for part in parts]
         for part, found in zip(parts, shapes, strict=True):
             if len(found) != 2 or found[0] != shapes[0][0]:
@@ -116,6 +123,7 @@ def side_by_side(parts: Sequence[FeatureFile]) -> FeatureFile:
         return shapes[0][0], sum(found[1] for found in shapes)
 
     def read() -> FloatArray:
+        """The array."""
         shape()
         return np.concatenate([part.read() for part in parts], axis=1)
 
@@ -156,6 +164,7 @@ def _guarded(file: Path, act: Callable[[], T]) -> Callable[[], T]:
     """`act` with a DataError that names the file in place of errors of numpy and zipfile."""
 
     def guarded() -> T:
+        """Run `act`; its errors name the file."""
         _exists(file)
         try:
             return act()

@@ -163,6 +163,7 @@ def _examined(plan: Plan, dtype: str, workers: int, progress: Callable[[int, int
     """The plan after all features that can be read were."""
 
     def found(video: PlannedVideo) -> Surveyed:
+        """What one reading of a video finds."""
         return _surveyed(plan.scale, video)[0]
 
     readable = [video for video in plan.videos if video.id in plan.snippets]
@@ -208,6 +209,7 @@ def _scaled(plan: Plan, workers: int, progress: Callable[[int, int], None]) -> P
         return plan
 
     def summed(video: PlannedVideo) -> tuple[str, VideoSums]:
+        """The id and the sums of a training video."""
         return video.id, scale_sums(video.id, video.features.read())
 
     try:

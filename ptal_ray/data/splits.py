@@ -252,6 +252,7 @@ def _exchange(
     np.add.at(held, part, has)
 
     def alone(held: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether a part holds all groups of a class that two or more groups have."""
         return np.asarray((held == total) & (total >= 2))
 
     for own, label in np.argwhere(alone(held)):

@@ -136,6 +136,7 @@ class _Objects:
         self.repeated: list[tuple[dict[str, Any], str, bool]] = []  # object, key, other form
 
     def build(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """A dict from the pairs of a JSON object; notes keys that occur twice."""
         found = pairs if self.plain else [(nfc(key), self.in_nfc(value)) for key, value in pairs]
         made = dict(found)
         if len(made) < len(pairs):
@@ -143,6 +144,7 @@ class _Objects:
         return made
 
     def in_nfc(self, value: Any) -> Any:
+        """A value with its texts in Unicode form NFC."""
         if self.plain or not isinstance(value, str | list):
             return value
         return nfc(value) if isinstance(value, str) else [self.in_nfc(item) for item in value]

@@ -94,6 +94,7 @@ def resampling(to: int) -> Rule:
     """
 
     def find(facts: Facts, values: Values) -> Found:
+        """The value that follows from the data and from earlier values, and why."""
         number = f"{facts.points_a_video:.1f} actions a video"
         if facts.points_a_video > 3:
             return Found(0, f"{number}, more than 3: every video keeps its length")
@@ -117,6 +118,7 @@ def batch(
     """
 
     def find(facts: Facts, values: Values) -> Found:
+        """The value that follows from the data and from earlier values, and why."""
         videos, length = fitted(facts, values), length_t(facts, values, whole)
         limit = most * (2 if videos >= 1000 else 1)
         wanted = min(videos, max(videos / share, 2))
@@ -143,6 +145,7 @@ def steps(
     """
 
     def find(facts: Facts, values: Values) -> Found:
+        """The value that follows from the data and from earlier values, and why."""
         videos, many = fitted(facts, values, every), int(values[size])
         value = round(bounded(epochs * videos / many, least, most))
         why = f"{epochs} passes over {videos} videos, {many} a batch, in [{least}, {most}]"
@@ -162,6 +165,7 @@ def width(key: str, least: int, most: int, most_cpu: int, share: int = 1) -> Rul
     """
 
     def find(facts: Facts, values: Values) -> Found:
+        """The value that follows from the data and from earlier values, and why."""
         limit = most if facts.gpu else most_cpu
         near = 2 ** math.ceil(math.log2(max(facts.dim / share, 1)))
         part = f"D = {facts.dim}" if share == 1 else f"D / {share}, D = {facts.dim}"
@@ -182,6 +186,7 @@ def part(key: str, of: str, share: float, least: int, most: int) -> Rule:
     """
 
     def find(facts: Facts, values: Values) -> Found:
+        """The value that follows from the data and from earlier values, and why."""
         value = int(bounded(int(values[of]) * share, least, most))
         return Found(value, f"{share:g} x {of}, in [{least}, {most}]")
 
@@ -192,6 +197,7 @@ def by_device(key: str, cpu: int, gpu: int) -> Rule:
     """A size that only affects time: smaller without a GPU."""
 
     def find(facts: Facts, values: Values) -> Found:
+        """The value that follows from the data and from earlier values, and why."""
         return Found(gpu if facts.gpu else cpu, f"{cpu} on a CPU, {gpu} on a GPU")
 
     return Rule(key=key, find=find)
@@ -205,6 +211,7 @@ def window(least: int, most: int) -> Rule:
     """
 
     def find(facts: Facts, values: Values) -> Found:
+        """The value that follows from the data and from earlier values, and why."""
         length = int(values["train.resample_to"]) or facts.median_t
         value = int(bounded(length // 20, least, most)) // 2 * 2 + 1
         why = f"odd, a twentieth of {length} snippets, in [{least}, {most}]"
@@ -225,6 +232,7 @@ def learning_rate(
     """
 
     def find(facts: Facts, values: Values) -> Found:
+        """The value that follows from the data and from earlier values, and why."""
         number = int(values[size])
         value = float(f"{bounded(product / max(number, 1), 1e-4, 1e-3):.3g}")
         return Found(value, f"{product:g} / {number} steps, in [1e-4, 1e-3]")

@@ -122,6 +122,7 @@ class _Gathered(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, rank: int, world_size: int) -> Tensor:
+        """(B, ...) of this worker -> (B * world_size, ...) of all."""
         ctx.rows = slice(rank * len(value), (rank + 1) * len(value))
         parts = [torch.empty_like(value) for _ in range(world_size)]
         dist.all_gather(parts, value.contiguous())
@@ -129,6 +130,7 @@ class _Gathered(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """The sum of the gradients of all workers, for the rows of this one."""
         total = grads[0].contiguous().clone()
         dist.all_reduce(total)
         return total[ctx.rows], None, None

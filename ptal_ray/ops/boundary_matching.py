@@ -150,12 +150,14 @@ class _Mix(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, ahead: _Rows, back: _Rows) -> Tensor:
+        """Mix the rows of `table` by the sparse weights `ahead`."""
         ctx.back = back
         return ahead.mixed(table)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Mix the gradient by the transposed weights."""
         return ctx.back.mixed(grad.contiguous()), None, None
 
 

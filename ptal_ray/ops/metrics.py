@@ -124,6 +124,7 @@ def flatten(segments: Mapping[str, Segments], videos: Mapping[str, int], classes
     video = np.repeat(np.array([videos[v] for v in segments], np.int64), counts)
 
     def joined(name: str, dtype: Any) -> Any:
+        """One field of all parts, concatenated."""
         columns = [getattr(p, name) for p in parts]
         return np.concatenate(columns).astype(dtype, copy=False) if columns else np.zeros(0, dtype)
 

@@ -179,6 +179,7 @@ def score_contrast(
     classes, flat = score.shape[2], sums.flatten(1)
 
     def until(edge: Tensor) -> Tensor:
+        """Cumulative scores up to an edge, of the class of each run."""
         return flat.gather(1, edge.clamp(min=0) * classes + runs.label)
 
     first, last = until(runs.start), until(runs.end + 1)

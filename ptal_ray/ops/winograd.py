@@ -57,6 +57,7 @@ def winograd(value: Tensor, weight: Tensor) -> Tensor:
 class _Winograd(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, weight: Tensor) -> Tensor:
+        """The convolution of `value` with `weight`."""
         ctx.save_for_backward(value, weight)
         products = torch.bmm(_input_sums(value), _weight_sums(weight).mT)
         made = _outputs(products.view(6, len(value), -1, len(weight)))
@@ -65,6 +66,7 @@ class _Winograd(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The gradients of value and weight, where they are required."""
         value, weight = ctx.saved_tensors
         products = _products_gradient(grad)
         grads: list[Tensor | None] = [None, None]

@@ -61,6 +61,7 @@ def choose_members(single: int, arms: Sequence[int], cells: Sequence[int], judge
     """
 
     def value(members: Members) -> float:
+        """Mean score of an ensemble over the cells."""
         return float(np.mean([judge(members, cell) for cell in cells]))
 
     best: Members = (single,)
@@ -84,6 +85,7 @@ def find_ensemble(single: int, arms: Sequence[int], cells: Sequence[int], judge:
     known: dict[tuple[Members, int], float] = {}
 
     def kept(members: Members, cell: int) -> float:
+        """The score of an ensemble in a cell, computed once."""
         if (members, cell) not in known:
             known[members, cell] = judge(members, cell)
         return known[members, cell]

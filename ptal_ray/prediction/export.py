@@ -31,6 +31,7 @@ class _Network(nn.Module):
         self._network = model.method.network
 
     def forward(self, features: Tensor, length: Tensor) -> dict[str, Tensor]:
+        """The output of `Method.network` for features (1, T, D) and their length (1,)."""
         mask = torch.arange(features.shape[1])[None] < length[:, None]
         return self._network(self.inner, features, mask, self._train)
 

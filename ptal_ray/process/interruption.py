@@ -38,6 +38,7 @@ def interruptible(main: Callable[_Words, int]) -> Callable[_Words, int]:
 
     @wraps(main)
     def run(*args: _Words.args, **kwargs: _Words.kwargs) -> int:
+        """Call `main`; an interruption becomes a line and an exit code."""
         try:
             with _raising():
                 return main(*args, **kwargs)
@@ -58,6 +59,7 @@ def _raising() -> Iterator[None]:
     last = float("-inf")
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        """The handler of both signals and of the timer."""
         nonlocal last
         if time.monotonic() - last <= CLEANING_S:
             return

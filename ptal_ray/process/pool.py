@@ -56,6 +56,7 @@ def _end_with_parent() -> None:
     assert parent is not None
 
     def follow() -> None:
+        """End this process when its parent has ended."""
         parent.join()
         os._exit(1)
 

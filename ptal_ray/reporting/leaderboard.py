@@ -64,6 +64,7 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
         )  # fmt: skip
 
     def order(row: dict[str, Any]) -> tuple[str, str, bool, bool, str, float, str]:
+        """Sort key: data and metric, then the best first."""
         value = -1.0 if row["mAP"] is None else row["mAP"]
         place = (row["dataset"], row["features"], row["metric"] != "mAP")
         return *place, not row["average"], row["average"], -value, row["study"]

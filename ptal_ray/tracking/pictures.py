@@ -25,6 +25,7 @@ def with_addresses(text: str, server: str, run: str, folder: str) -> str:
     base = server.rstrip("/") if server.startswith("http") else LOCAL_UI
 
     def whole(found: re.Match[str]) -> str:
+        """The link with the address of the artifact in place of the file name."""
         path = quote(f"{folder}/{found[2]}", safe="")
         return f"{found[1]}{base}/get-artifact?path={path}&run_uuid={run})"
 

@@ -230,7 +230,7 @@ class Server:
                 tags = {}
             run = self.runs[update.key]
             if dataset is not None and update.kind != "trial" and run in self._without_input:
-                self._client.log_inputs(run, datasets=[dataset])
+                self._log_input(run, dataset)
                 self._without_input.discard(run)
             metrics = [Metric(n, v, ms, s) for (n, s), (v, ms) in update.metrics.items()]
             params = [Param(k, v) for k, v in update.params.items()]
@@ -245,6 +245,16 @@ class Server:
                 self._client.update_run(run, status="RUNNING")
             elif update.status:
                 self._client.set_terminated(run, update.status, end_time=update.ended_ms)
+
+    def _log_input(self, run: str, dataset: Any) -> None:
+        """Log the dataset of a run. MLflow looks for it and then creates it: if another study has
+        created it in between, the request is declined, and a second one finds it."""
+        try:
+            self._client.log_inputs(run, datasets=[dataset])
+        except _mlflow_exception() as error:
+            if getattr(error, "error_code", "") not in _REFUSALS:
+                raise
+            self._client.log_inputs(run, datasets=[dataset])
 
     def upload(self, artifact: Artifact) -> None:
         """Uploads a file, a folder or a text.

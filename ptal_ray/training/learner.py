@@ -24,6 +24,7 @@ class _Objective(nn.Module):
         self._loss, self._hp, self._bf16 = method.loss, hp, bf16
 
     def forward(self, batch: Batch, step: Step) -> dict[str, Tensor]:
+        """The terms of the loss of a batch."""
         with torch.autocast(batch.features.device.type, torch.bfloat16, enabled=self._bf16):
             return self._loss(self.model, batch, self._hp, step)
 

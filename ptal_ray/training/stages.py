@@ -82,7 +82,7 @@ def _left_by(
         decode_domains={}, report_steps=(steps,),
     )  # fmt: skip
     ids = task.ids if stage.scored else ()
-    # computed twice if it is not stored in a folder
+    # requested twice if no folder stores it
     made = cache(partial(_trained, config, worker, ids, stage.starts, watch))
     key = (config, task.store.info.content_hash, ids)
     kept = partial(stage_result, key, made, worker)
@@ -125,6 +125,7 @@ def _predicted(
     }
 
     def predicted() -> StageResult:
+        """Decode the scores of the stage for the videos without annotations."""
         scores = kept().scores  # every worker calls it, rank 0 decodes
         found = {
             s.id: task.method.decode(s, grids[s.id], duration(s.id), rules)

@@ -55,6 +55,7 @@ def _dense_flow() -> Callable[[Any, Any], Flow]:
     dense = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def between(first: Image, second: Image) -> Flow:
+        """The optical flow (H, W, 2) from one grey frame to the next."""
         found = np.zeros((*first.shape, 2), np.float32)
         return np.asarray(dense.calc(first, second, found), np.float32)
 

@@ -224,6 +224,7 @@ class _Suggestions(_Stateless, Searcher):
         self._bridge = bridge
 
     def suggest(self, trial_id: str) -> Any:
+        """The next job of the study as a configuration of Ray Tune; None if there is none now."""
         job = self._bridge.call(self._bridge.conductor.next_job, trial_id)
         self._bridge.check()
         return None if job is None else {"job": job}
@@ -251,6 +252,7 @@ class _Log(_Stateless, tune.Callback):
         self._heard_at = time.monotonic()
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Warn if no trial was scheduled for `PATIENCE_S`; tell which trials have no process."""
         if time.monotonic() - self._heard_at > PATIENCE_S:
             self._heard_at = time.monotonic()
             if not any(trial.status == trial.RUNNING for trial in trials):
@@ -268,13 +270,16 @@ class _Log(_Stateless, tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        """Note that a trial has reported."""
         self._heard_at = time.monotonic()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Tell the conductor that a trial has ended, with its result."""
         bridge = self._bridge
         bridge.call(bridge.conductor.ended, trial.trial_id, result_of(trial.last_result or {}))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Tell the conductor that a trial has failed, and why."""
         bridge = self._bridge
         bridge.call(bridge.conductor.ended, trial.trial_id, None, _reason(trial))
 
@@ -292,6 +297,7 @@ class _Reports(_Stateless, tune.Stopper):
         return bool(self._bridge.call(conductor.expired, trial_id))
 
     def stop_all(self) -> bool:
+        """False: the searcher ends a study, not a stopper."""
         return False
 
 

@@ -53,6 +53,7 @@ def windowed(signal: FeatureFile, window: int, stride: int) -> FeatureFile:
     """
 
     def shape() -> tuple[int, ...]:
+        """The shape of the features, from that of the signal."""
         found = signal.shape()
         if len(found) != 2 or not found[1]:
             raise DataError(
@@ -66,6 +67,7 @@ def windowed(signal: FeatureFile, window: int, stride: int) -> FeatureFile:
         return window_shape(*found, window, stride)
 
     def read() -> FloatArray:
+        """The features of all windows."""
         shape()
         samples = np.asarray(signal.read(), np.float64)
         bad = np.argwhere(~np.isfinite(samples))

@@ -67,6 +67,7 @@ def targets(
     lengths, length = mask.sum(dim=1), mask.shape[1]
 
     def maps(label: Tensor) -> LabelMaps:
+        """The label maps of the segments that have a label."""
         start, end = (segments[name][:, : label.shape[1]] for name in ("start_t", "end_t"))
         return label_maps(start, end, label, lengths, length, longest)
 

@@ -70,6 +70,7 @@ def _weighted(
     number = dict(zip((*sets, "rows"), step.mean_over_workers(torch.stack(counts)), strict=True))
 
     def mean(value: Tensor, name: str) -> Tensor:
+        """The mean of a loss over a set of cells of the whole batch."""
         made: Tensor = (value * sets[name]).sum() / number[name].clamp(min=TINY)
         return made
 

@@ -137,6 +137,7 @@ def _proposal_loss(
     number = _or_one(step.mean_over_workers(kept.sum().float()))
 
     def cross_entropy(logit: Tensor, wanted: Tensor) -> Tensor:
+        """The mean over proposals of the sum over classes, times lambda_1."""
         terms = F.binary_cross_entropy_with_logits(logit, wanted, reduction="none")
         total: Tensor = hp.pem_weight * (terms.sum(dim=2) * kept).sum() / number
         return total

@@ -126,8 +126,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], *, sortable: bool 
         sortable: whether a click on a heading sorts.
     """
     numeric = [
-        any(_is_number(row[k]) for row in rows)
-        and all(_is_number(row[k]) or row[k] is None for row in rows)
+        any(is_number(row[k]) for row in rows)
+        and all(is_number(row[k]) or row[k] is None for row in rows)
         for k in range(len(head))
     ]
     marks = [' class="number"' if number else "" for number in numeric]
@@ -150,7 +150,8 @@ def shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a number; a bool is none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

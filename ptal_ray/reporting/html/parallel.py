@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ptal_ray.reporting.html.page import BLUE, GREEN, GREY, YELLOW, Figure, shown
+from ptal_ray.reporting.html.page import BLUE, GREEN, GREY, YELLOW, Figure, is_number, shown
 
 QUARTILES = (GREY, YELLOW, GREEN, BLUE)  # worst to best
 QUARTERS = ("worst quarter", "third quarter", "second quarter", "best quarter")
@@ -44,7 +44,7 @@ def axis(name: str, values: Sequence[Any], domain: Mapping[str, Any]) -> Axis:
     """
     kind = next(iter(domain))
     known = [v for v in values if v is not None]
-    if not known or kind == "choice" or not all(_is_number(v) for v in known):
+    if not known or kind == "choice" or not all(is_number(v) for v in known):
         return _categories(name, values, known)
     numbers = np.array([math.nan if v is None else float(v) for v in values])
     return _scale(name, numbers, kind.startswith("log") and np.nanmin(numbers) > 0)
@@ -89,7 +89,7 @@ def _categories(name: str, values: Sequence[Any], known: Sequence[Any]) -> Axis:
 def _by_value(item: tuple[str, Any]) -> tuple[bool, float, str]:
     """Numbers by size, before texts."""
     text, value = item
-    return (not _is_number(value), float(value) if _is_number(value) else 0.0, text)
+    return (not is_number(value), float(value) if is_number(value) else 0.0, text)
 
 
 def _scale(name: str, numbers: np.ndarray, log: bool) -> Axis:
@@ -104,6 +104,7 @@ def _scale(name: str, numbers: np.ndarray, log: bool) -> Axis:
     bottom, height = scaled(low), scaled(high) - scaled(low)
 
     def place(value: Any) -> Any:
+        """The place of values on the axis, 0 to 1."""
         return (scaled(value) - bottom) / height
 
     wanted = _decades(low, high) if log else _steps(finite, low, high)
@@ -158,7 +159,3 @@ def _beside(k: int, place: float, text: str) -> dict[str, Any]:
         "xanchor": "left", "xshift": 2, "font": {"size": 11}, "bgcolor": "rgba(255,255,255,0.8)",
         "borderpad": 1,
     }  # fmt: skip
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

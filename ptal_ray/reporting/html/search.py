@@ -16,6 +16,7 @@ from ptal_ray.reporting.html.page import (
     ORANGE,
     Figure,
     Section,
+    is_number,
     shown,
     table,
 )
@@ -173,7 +174,7 @@ def _slice(view: StudyView, trials: Sequence[TrialView], name: str) -> Figure:
 
 
 def _axis_value(value: Any) -> Any:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else shown(value)
+    return value if is_number(value) else shown(value)
 
 
 def curves(view: StudyView) -> Section:

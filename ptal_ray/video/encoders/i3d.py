@@ -96,6 +96,7 @@ class _Unit(nn.Module):
         self._kernel, self._stride = (kernel,) * 3, (stride,) * 3
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> the same with other channels and strides."""
         return F.relu(self.bn(self.conv3d(_padded(x, self._kernel, self._stride))))
 
 
@@ -107,6 +108,7 @@ class _Pool(nn.Module):
         self._kernel, self._stride = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W), padded, -> pooled."""
         return F.max_pool3d(_padded(x, self._kernel, self._stride), self._kernel, self._stride)
 
 
@@ -122,6 +124,7 @@ class _Mixed(nn.Module):
         self.b3a, self.b3b = _Pool((3, 3, 3), (1, 1, 1)), _Unit(inputs, pooled)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> the four branches, concatenated by channel."""
         branches = (self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x)))
         return torch.cat(branches, dim=1)
 
@@ -153,6 +156,7 @@ class _Stream(nn.Module):
         self._inner = inner
 
     def forward(self, clips: Tensor) -> Tensor:
+        """Clips (B, C, T, H, W) -> features (B, D)."""
         found: Tensor = self._inner(clips).mean((2, 3, 4))
         return found
 
