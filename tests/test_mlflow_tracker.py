@@ -372,7 +372,7 @@ def test_a_tracker_that_is_behind_does_not_pause(study, uri, monkeypatch):
     study.trials(2)
     tracker = MlflowTracker(study.directory, uri)
     tracker.start()
-    wait_until(lambda: len(runs_of(uri)[0]) == 3, 30.0)
+    wait_until(lambda: len(runs_of(uri)[0]) == 3)
     assert tracker.close(60.0) == ()
 
 
