@@ -6,7 +6,6 @@ import hashlib
 import math
 import statistics
 import sys
-import warnings
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,6 @@ def study_id(directory: Path) -> str:
 
 def logged_runs(uri: str, directory: Path) -> tuple[dict[str, Any], MlflowClient]:
     """The runs of a study by their key, and the client that reads them."""
-    # SQLAlchemy tells MLflow's authors of a change to come, once it is loaded.
-    warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
     client = MlflowClient(uri)
     dataset = read_events(directory / "events.jsonl")[0].dataset
     experiment = client.get_experiment_by_name(f"ptal/{dataset}")

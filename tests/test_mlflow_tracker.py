@@ -23,6 +23,7 @@ from ptal_ray.study.events import dumps, read_events
 from ptal_ray.study.view import StudyView
 from ptal_ray.tracking import tracker as mlflow_tracker
 from ptal_ray.tracking.runs import LONGEST, Round
+from ptal_ray.tracking.server import Server
 from ptal_ray.tracking.tracker import MlflowTracker
 
 NAME = "apn_demo-20260801-120000"
@@ -393,3 +394,16 @@ def test_events_that_follow_a_round_share_the_next_one(study, uri, monkeypatch):
     assert tracker.close(60.0) == ()
     assert sum(sizes) == len(read_events(study.log.path)) and len(sizes) <= 4
     check_equal(uri, study.directory)
+
+
+def test_an_ended_search_waits_as_long_as_files_arrive(study, uri, monkeypatch):
+    upload = Server.upload
+    monkeypatch.setattr(
+        Server, "upload", lambda self, artifact: time.sleep(0.6) or upload(self, artifact)
+    )
+    study.whole()
+    tracker = MlflowTracker(study.directory, uri)
+    tracker.start()
+    began = time.monotonic()
+    assert tracker.close(5.0) == ()
+    assert time.monotonic() - began > 5.5, "there were too few files to outlast the limit"

@@ -18,7 +18,6 @@ from ptal_ray.predict import main
 from ptal_ray.tracking.tracker import MlflowTracker
 
 
-@pytest.mark.filterwarnings("ignore:The ..noload.. loader")  # of MLflow
 def test_a_registered_model_predicts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: Path,
     capsys: pytest.CaptureFixture[str],
@@ -48,7 +47,6 @@ def test_a_registered_model_predicts(
         assert f"error: {name}: not in the registry" in said and said.count("\n") == 1
 
 
-@pytest.mark.filterwarnings("ignore:The ..noload.. loader")  # of MLflow
 @pytest.mark.parametrize("verdict, arm", [("better", "best"), ("tie", "default")])
 def test_the_recommended_model_of_a_study_is_registered_once_and_finds_actions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: str, arm: str

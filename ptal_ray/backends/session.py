@@ -20,7 +20,7 @@ from ptal_ray.study.mirror import Mirror
 from ptal_ray.study.study import Study
 from ptal_ray.tracking.tracker import MlflowTracker
 
-FLUSH_S = 20.0
+FLUSH_S = 20.0  # without progress
 
 
 class Signals:

@@ -42,7 +42,7 @@ from ptal_ray.study.paper_compat import on_test
 from ptal_ray.study.view import StudyView, TrialView, dumps, resolved_space, summarise
 from ptal_ray.training.selection import ground_truth
 
-FLUSH_S = 600.0  # for --log: everything, with time for a server to wake up
+FLUSH_S = 600.0  # for --log: without progress, since a server may have to wake up
 _PICTURES = ("optimisation_history", "per_threshold", "importance", "timeline")
 _FILES = ("REPORT.md", "report.html", "result.json", "space.yaml", "best.yaml", "trials.parquet")
 _REPORT = Kind(

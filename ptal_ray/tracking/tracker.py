@@ -96,6 +96,7 @@ class MlflowTracker:
         self._registered = False
         self._trouble = ""  # why the last attempt failed; empty where it did not
         self._doubtful = False  # a request that failed may have been served nevertheless
+        self._patience_s = float("inf")  # without progress, once the study has ended
         self._stop_at = float("inf")  # no attempt begins later (monotonic seconds)
         self._wake = threading.Event()
         self._guard = threading.Lock()  # of _state
@@ -141,13 +142,17 @@ class MlflowTracker:
     def close(self, timeout_s: float = 30.0) -> tuple[str, ...]:
         """Logs what is left and ends the thread.
 
+        Args:
+            timeout_s: seconds without progress after which the rest stays in the log.
+
         Returns:
             One line for each thing that MLflow lacks and what to do; nothing if it has all.
         """
+        self._patience_s = timeout_s
         self._stop_at = time.monotonic() + timeout_s
         self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s + 0.5)
+        while self._thread.is_alive() and (left := self._stop_at + 0.5 - time.monotonic()) > 0:
+            self._thread.join(left)
         self._held.close()
         return self._missing()
 
@@ -185,6 +190,8 @@ class MlflowTracker:
                 busy, pause = False, min(2 * pause, LONGEST_PAUSE_S)
                 if isinstance(error, TrackingError):
                     return  # of what a user has to change
+            if stopping and busy:
+                self._stop_at = time.monotonic() + self._patience_s
             left = self._stop_at - time.monotonic()
             if left <= 0 or (stopping and not busy and not self._trouble):
                 return
