@@ -277,7 +277,8 @@ def left_over(folder: Path) -> Iterator[psutil.Process]:
 
 
 def gone(folder: Path) -> bool:
-    until = time.time() + 60
+    """Whether a killed search leaves no process; one that Ray was starting waits minutes for it."""
+    until = time.time() + HANG_S / 3
     while time.time() < until and list(left_over(folder)):
         time.sleep(0.1)
     return not list(left_over(folder))
