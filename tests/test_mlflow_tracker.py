@@ -15,7 +15,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow_numbers import assert_all_numbers, assert_runs_are_right
 from mlflow_service import Service, fresh_database
 from synthetic_study import SyntheticStudy
-from tracked_study import grow, runs_of, snapshot, track, wait_until
+from tracked_study import runs_of, snapshot, track, wait_until
 
 from ptal_ray.errors import TrackingError
 from ptal_ray.space.space import load_space
@@ -23,7 +23,6 @@ from ptal_ray.study.events import dumps, read_events
 from ptal_ray.study.view import StudyView
 from ptal_ray.tracking import tracker as mlflow_tracker
 from ptal_ray.tracking.runs import LONGEST, Round
-from ptal_ray.tracking.server import Server
 from ptal_ray.tracking.tracker import MlflowTracker
 
 NAME = "apn_demo-20260801-120000"
@@ -363,47 +362,3 @@ def test_the_best_yaml_of_a_report_replaces_that_of_the_events(study, uri, tmp_p
     for name in ("best.yaml", "report/best.yaml"):
         path = client.download_artifacts(runs["study"].info.run_id, name, str(tmp_path / "there"))
         assert Path(path).read_text() == "with: an ensemble\n"
-
-
-def test_a_tracker_that_is_behind_does_not_pause(study, uri, monkeypatch):
-    monkeypatch.setattr(mlflow_tracker, "ROUND_BYTES", 1)
-    monkeypatch.setattr(mlflow_tracker, "PAUSE", 1e6)
-    monkeypatch.setattr(mlflow_tracker, "LONGEST_ROUND_PAUSE_S", 60.0)
-    study.begin()
-    study.trials(2)
-    tracker = MlflowTracker(study.directory, uri)
-    tracker.start()
-    wait_until(lambda: len(runs_of(uri)[0]) == 3)
-    assert tracker.close(60.0) == ()
-
-
-def test_events_that_follow_a_round_share_the_next_one(study, uri, monkeypatch):
-    monkeypatch.setattr(mlflow_tracker, "PAUSE", 1e6)
-    monkeypatch.setattr(mlflow_tracker, "LONGEST_ROUND_PAUSE_S", 1.0)
-    sizes = []
-    write = MlflowTracker._write
-    monkeypatch.setattr(
-        MlflowTracker, "_write",
-        lambda self, events, offset: sizes.append(len(events)) or write(self, events, offset),
-    )  # fmt: skip
-    study.begin()
-    tracker = MlflowTracker(study.directory, uri)
-    tracker.start()
-    grow(study, range(2), 1.0, pause_s=0.1)
-    study.end()
-    assert tracker.close(60.0) == ()
-    assert sum(sizes) == len(read_events(study.log.path)) and len(sizes) <= 4
-    check_equal(uri, study.directory)
-
-
-def test_an_ended_search_waits_as_long_as_files_arrive(study, uri, monkeypatch):
-    upload = Server.upload
-    monkeypatch.setattr(
-        Server, "upload", lambda self, artifact: time.sleep(0.6) or upload(self, artifact)
-    )
-    study.whole()
-    tracker = MlflowTracker(study.directory, uri)
-    tracker.start()
-    began = time.monotonic()
-    assert tracker.close(5.0) == ()
-    assert time.monotonic() - began > 5.5, "there were too few files to outlast the limit"
