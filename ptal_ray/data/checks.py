@@ -28,14 +28,9 @@ def id_problems(id: str) -> Iterator[str]:
 
 def feature_problems(id: str, features: FloatArray, dim: int) -> Iterator[str]:
     """What is wrong with features, which must be (T, D) and finite; `dim` 0 allows any D."""
-    if features.ndim != 2 or 0 in features.shape:
-        yield f"video {id}: features of shape {features.shape}; (T, D) with T, D >= 1 is needed"
-        return
-    if features.dtype.kind not in "fiu":
-        yield f"video {id}: features of type {features.dtype}; numbers are needed"
-        return
-    yield from width_problems(id, features.shape, dim)
-    if np.isfinite(features).all():
+    wrong = list(array_problems(id, features, dim))
+    yield from wrong
+    if wrong or np.isfinite(features).all():
         return
     bad = np.argwhere(~np.isfinite(features))
     t, d = bad[0]
@@ -43,6 +38,17 @@ def feature_problems(id: str, features: FloatArray, dim: int) -> Iterator[str]:
         f"video {id}: features[{t}, {d}] is {features[t, d]}, the first of {len(bad)}; "
         "features must be finite: extract them again"
     )
+
+
+def array_problems(id: str, features: FloatArray, dim: int) -> Iterator[str]:
+    """What is wrong with shape and type of features, without a look at the values."""
+    if features.ndim != 2 or 0 in features.shape:
+        yield f"video {id}: features of shape {features.shape}; (T, D) with T, D >= 1 is needed"
+        return
+    if features.dtype.kind not in "fiu":
+        yield f"video {id}: features of type {features.dtype}; numbers are needed"
+        return
+    yield from width_problems(id, features.shape, dim)
 
 
 def width_problems(id: str, shape: tuple[int, ...], dim: int) -> Iterator[str]:

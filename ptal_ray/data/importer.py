@@ -23,7 +23,7 @@ from ptal_ray.data.point_import import given_rates, imported_points
 from ptal_ray.data.points import no_points
 from ptal_ray.data.precision import VideoSums
 from ptal_ray.data.preparation import Preparation, recorded_extraction
-from ptal_ray.data.prepared import Prepared, prepared
+from ptal_ray.data.prepared import Prepared, checked
 from ptal_ray.data.rates import Frames, snippet_frames
 from ptal_ray.data.staging import check_place
 from ptal_ray.data.statistics import judge
@@ -112,7 +112,7 @@ def _made_ready(scale: Scale, dtype: str, video: PlannedVideo) -> tuple[Surveyed
     found, features = _surveyed(scale, video)
     if found.sums is None or not np.isfinite(found.sums.error.get(dtype, 0.0)).all():
         return found, None
-    return found, prepared(video.id, features, dtype, measured=True)
+    return found, checked(video.id, features, dtype)
 
 
 def _appended(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ptal_ray.data.checks import feature_problems, id_problems
+from ptal_ray.data.half import rounded_to
 from ptal_ray.data.precision import VideoSums, channel_sums, rounded
 from ptal_ray.data.types import FloatArray
 from ptal_ray.errors import DataError
@@ -36,3 +37,14 @@ def prepared(id: str, features: FloatArray, dtype: str, *, measured: bool) -> Pr
         raise DataError(problem)
     sums = None if measured else channel_sums(features, (dtype,))
     return Prepared(id=id, features=rounded(id, features, dtype), sums=sums)
+
+
+def checked(id: str, features: FloatArray, dtype: str) -> Prepared:
+    """As `prepared`, for features that a survey has read: finite, and in the range of `dtype`.
+
+    Raises:
+        DataError: the id cannot be stored.
+    """
+    for problem in id_problems(id):
+        raise DataError(problem)
+    return Prepared(id=id, features=rounded_to(features, dtype), sums=None)

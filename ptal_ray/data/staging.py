@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ptal_ray.errors import DataError
+from ptal_ray.storage.flush import flush
 from ptal_ray.storage.lock import locked
 from ptal_ray.storage.ownership import Kind, check_target, foreign
 from ptal_ray.storage.whole import folder_made
@@ -71,6 +72,7 @@ def _staged(path: Path, kind: Kind, replace: bool, wait: bool) -> Iterator[Path]
         work = partial / _NEW
         work.mkdir()
         yield work
+        flush(work)
         check_target(path, kind, replace=replace)  # others may have written there meanwhile
         _put(work, path)
 

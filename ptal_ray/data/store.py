@@ -16,7 +16,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -35,6 +34,7 @@ from ptal_ray.data.store_files import SCHEMA_VERSION, STORE, STORE_FILES, read_d
 from ptal_ray.data.tables import TABLES, write_table
 from ptal_ray.data.types import DatasetInfo, FloatArray, Grid, Points, Segments, Video
 from ptal_ray.errors import DataError
+from ptal_ray.storage.flush import early_writes
 
 _TEXTS = ("id", "subset", "group")
 
@@ -270,12 +270,7 @@ class StoreWriter:
         self._work = self._staging.enter_context(self._staged)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         with self._staging:
             if self._writer is not None:
                 self._writer.close()
@@ -349,6 +344,7 @@ class StoreWriter:
         values = pa.array(stored.reshape(-1))
         column = pa.FixedSizeListArray.from_arrays(values, stored.shape[1])
         self._writer.write_batch(pa.record_batch([column], names=["features"]))
+        self._grown(stored.nbytes)
         self._rows["videos"].append(
             (id, subset, len(stored), float(duration_s), grid.stride_s, grid.offset_s, group)
         )
@@ -366,6 +362,7 @@ class StoreWriter:
         kind = pa.list_(pa.from_numpy_dtype(self.dtype), dim)
         self._sink = pa.OSFile(str(self._work / "features.arrow"), "wb")
         self._writer = pa.ipc.new_file(self._sink, pa.schema([("features", kind)]))
+        self._grown = self._staging.enter_context(early_writes(self._sink.fileno()))
 
     def _finish(self) -> None:
         if self._content is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ptal_ray.data.checks import feature_problems
+from ptal_ray.data.checks import array_problems, feature_problems
 from ptal_ray.data.choices import AUTO, DTYPES
 from ptal_ray.data.findings import Problem, Remarks
 from ptal_ray.data.precision import LOSS, Channels, VideoSums, channel_sums, named
@@ -33,11 +33,14 @@ class Surveyed:
 
 def surveyed(id: str, features: FloatArray) -> Surveyed:
     """What is wrong with and odd about the features of a video, and their sums."""
-    wrong = feature_problems(id, features, 0)
-    problems = tuple(Problem(text, "features that are not finite") for text in wrong)
-    if problems:
-        return Surveyed(id=id, problems=problems)
-    return Surveyed(id=id, remark=_remark(features), sums=channel_sums(features, DTYPES[1:]))
+    usable = not any(array_problems(id, features, 0))
+    sums = channel_sums(features, DTYPES[1:]) if usable else None
+    if sums is None or not np.isfinite(sums.squares).all():  # so are those of finite features
+        wrong = feature_problems(id, features, 0)
+        problems = tuple(Problem(text, "features that are not finite") for text in wrong)
+        if problems:
+            return Surveyed(id=id, problems=problems)
+    return Surveyed(id=id, remark=_remark(features), sums=sums)
 
 
 def survey(videos: Iterable[Surveyed], dtype: str, problems: list[str], remarks: Remarks) -> str:
