@@ -7,7 +7,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import chdir, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def profile_driver(trials: int, concurrent: int, policy: str) -> dict[str, Any]:
     A race is measured without early stopping: its budget counts full runs, and trials that stop
     early count as small fractions, so a budget of 1,000 would be many thousand trials.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):  # artifacts go below it
         study = driven_study(Path(folder), trials, concurrent, policy)
         return _run(study, f"sqlite:///{folder}/mlflow.db", concurrent)
 

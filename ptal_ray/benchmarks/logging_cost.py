@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def one_study(trials: int, concurrent: int, policy: str, logged: bool) -> dict[s
     Raises:
         TrackingError: MLflow lacks a part of it.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):  # artifacts go below it
         study = driven_study(Path(folder), trials, concurrent, policy)
         tracker = MlflowTracker(study.directory, f"sqlite:///{folder}/mlflow.db", "ptal/profile")
         cpu, began = time.process_time(), time.perf_counter()
