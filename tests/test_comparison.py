@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from html import escape
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from synthetic_study import SyntheticStudy
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.report import main
 from ptal_ray.reporting import papers
-from ptal_ray.reporting.comparison import differences, entries, ranks, unequal
+from ptal_ray.reporting.comparison import compared, differences, entries, ranks, unequal
 from ptal_ray.reporting.html.leaderboard import leaderboard_html
 from ptal_ray.reporting.papers import compare, numbers_file, read_numbers
 from ptal_ray.study.view import StudyView
@@ -121,8 +122,12 @@ def test_the_command_writes_the_page_and_replaces_no_other_file(studies, tmp_pat
     flags = ["--out", str(tmp_path / "reports"), "--html", str(page), "--json"]
     few = [str(directory) for directory in studies][1:3]
     assert main([*few, *flags]) == 0
-    assert json.loads(capsys.readouterr().out)["html"] == str(page)
-    assert main([*few, *flags]) == 0  # its own page may be replaced
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["html"] == str(page)
+    (pair,) = printed["differences"]
+    assert pair["low"] <= pair["mean"] <= pair["high"] and escape(pair["text"]) in page.read_text()
+    assert main([*few, *flags[:-1]]) == 0  # its own page may be replaced
+    assert f"{pair['dataset']}: {pair['text']}\n" in capsys.readouterr().out
     page.write_text("mine")
     assert main([*few, *flags]) == 2
     assert page.read_text() == "mine"
@@ -130,7 +135,7 @@ def test_the_command_writes_the_page_and_replaces_no_other_file(studies, tmp_pat
 
 def test_a_browser_shows_the_page_without_errors(studies, tmp_path):
     path = tmp_path / "leaderboard.html"
-    path.write_text(leaderboard_html(studies))
+    path.write_text(leaderboard_html(list(studies.values()), compared(studies)))
     with chromium() as browser:
         for width in (1280, 400):
             shown = Page(browser, width)

@@ -11,6 +11,7 @@ from ptal_ray.backends.local import run_local
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.policy.policies import make_policy
+from ptal_ray.reporting.comparison import compared
 from ptal_ray.reporting.html.leaderboard import leaderboard_html
 from ptal_ray.reporting.html.report import report_html
 from ptal_ray.reporting.leaderboard import leaderboard
@@ -118,7 +119,8 @@ def test_every_table_says_so(studies, peeked, tmp_path):
     (row,) = leaderboard([peeked])
     assert SAID in row["labels"] and row["habit"] == gains
     assert gains in leaderboard_text([row])
-    both = leaderboard_html({s.directory: StudyView.read(s.directory) for s in studies})
+    views = {s.directory: StudyView.read(s.directory) for s in studies}
+    both = leaderboard_html(list(views.values()), compared(views))
     assert both.count(f"points; {SAID}</p>") >= 1 and gains in both
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ptal_ray.errors import ConfigError
+from ptal_ray.reporting.comparison import Comparison, compared
 from ptal_ray.reporting.html.leaderboard import is_leaderboard_page, leaderboard_html
 from ptal_ray.reporting.leaderboard import FILES as LEADERBOARD_FILES
 from ptal_ray.reporting.leaderboard import leaderboard, write_leaderboard
@@ -51,8 +53,10 @@ def report(
     rows = leaderboard([view for _, view in made.values()])
     if len(rows) > 1:
         write_leaderboard(rows, root)
+    views = {study: view for study, (_, view) in made.items()}
+    comparison = compared(views)
     if html is not None:
-        page = leaderboard_html({study: view for study, (_, view) in made.items()})
+        page = leaderboard_html(list(views.values()), comparison)
         with folder_made(html.parent), whole(html) as beside:
             beside.write_text(page, encoding="utf-8")
     if log:
@@ -60,16 +64,25 @@ def report(
             unlogged += send(study, folder)
     folders = [folder for folder, _ in made.values()]
     if as_json:
-        plain = {"reports": [str(f) for f in folders], "leaderboard": rows, "unlogged": unlogged,
+        plain = {"reports": [str(f) for f in folders], "leaderboard": rows,
+                 "differences": [pair.plain() for pair in comparison.pairs], "unlogged": unlogged,
                  "html": str(html) if html else None,
                  "errors": [str(error) for error in failed]}  # fmt: skip
         print(dumps(plain))
     elif made:
         print("\n".join(f"report {folder}" for folder in folders))
-        print(leaderboard_text(rows))
-        if html is not None:
-            print(f"methods {html}")
+        _show_comparison(rows, comparison, html)
     for message in unlogged:
         print(message, file=sys.stderr)
     codes = [error.exit_code for error in failed] + [ConfigError.exit_code] * bool(unlogged)
     return codes[0] if codes else 0
+
+
+def _show_comparison(
+    rows: Sequence[dict[str, Any]], comparison: Comparison, html: Path | None
+) -> None:
+    print(leaderboard_text(rows))
+    if comparison.pairs:
+        print(comparison.text())
+    if html is not None:
+        print(f"methods {html}")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -79,6 +80,38 @@ class Difference:
         better = self.one if self.found.mean > 0 else self.other
         end = f"{better} is better" if shown else "no difference shown"
         return f"{self.one} - {self.other}: {self.found}, p = {self.p:.3f}: {end}"
+
+    def plain(self) -> dict[str, Any]:
+        """JSON values; mAP as a fraction."""
+        found, (dataset, features, taught) = self.found, self.place
+        return {
+            "dataset": dataset, "features": features, "labels": taught, "one": self.one,
+            "other": self.other, "mean": found.mean, "low": found.low, "high": found.high,
+            "p": self.p, "text": self.text,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The methods of several studies.
+
+    Args:
+        methods: by data set, the best first.
+        pairs: every two methods on the same videos of a data set.
+    """
+
+    methods: Mapping[Place, Sequence[Entry]]
+    pairs: Sequence[Difference]
+
+    def text(self) -> str:
+        """A line per pair; "" where no two methods were tested on the same videos."""
+        return "\n".join(f"{pair.place[0]}: {pair.text}" for pair in self.pairs)
+
+
+def compared(studies: Mapping[Path, StudyView]) -> Comparison:
+    """Compares the methods of studies, given by directory; takes seconds for hundreds of runs."""
+    methods = entries(studies)
+    return Comparison(methods=methods, pairs=differences(methods))
 
 
 def entries(studies: Mapping[Path, StudyView]) -> dict[Place, list[Entry]]:

@@ -9,15 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ptal_ray.reporting.comparison import (
-    Difference,
-    Entry,
-    Place,
-    differences,
-    entries,
-    ranks,
-    unequal,
-)
+from ptal_ray.reporting.comparison import Comparison, Entry, Place, ranks, unequal
 from ptal_ray.reporting.html.outcome import note
 from ptal_ray.reporting.html.page import BLUE, Figure, Section, page, paragraph, table
 from ptal_ray.reporting.papers import Compared, compare, numbers_file, read_numbers
@@ -26,21 +18,21 @@ from ptal_ray.study.view import StudyView
 _TITLE = "Methods compared by ptal_ray"
 
 
-def leaderboard_html(studies: Mapping[Path, StudyView]) -> str:
+def leaderboard_html(views: Sequence[StudyView], compared: Comparison) -> str:
     """The whole file.
 
     Args:
-        studies: by directory.
+        views: the studies.
+        compared: their methods.
 
     Raises:
         DataError: the registry of the papers' numbers is damaged.
     """
-    found = entries(studies)
-    papers = compare(read_numbers(numbers_file()), list(studies.values()))
+    papers = compare(read_numbers(numbers_file()), views)
     sections = [
-        _tables(found, list(studies.values())),
-        _differences(found, differences(found)),
-        _ranks(found),
+        _tables(compared.methods, views),
+        _differences(compared),
+        _ranks(compared.methods),
         _papers(papers),
     ]
     return page(_TITLE, sections)
@@ -97,8 +89,9 @@ def _said(place: Place) -> str:
     return f"{dataset}, {features} features, {taught}"
 
 
-def _differences(found: Mapping[Place, Sequence[Entry]], pairs: Sequence[Difference]) -> Section:
+def _differences(compared: Comparison) -> Section:
     parts: list[str | Figure] = []
+    found, pairs = compared.methods, compared.pairs
     for place in dict.fromkeys(pair.place for pair in pairs):
         lines = "".join(f"<li>{escape(p.text)}</li>" for p in pairs if p.place == place)
         parts += [paragraph(_said(place)), f"<ul>{lines}</ul>"]
