@@ -9,7 +9,7 @@ from ptal_ray.policy import evidence
 from ptal_ray.policy.belief import believe
 from ptal_ray.policy.decode_choice import choose, out_of_cell
 from ptal_ray.policy.early_stop import EarlyStop
-from ptal_ray.policy.gate import accepted, compare
+from ptal_ray.policy.gate import ERROR_RATE, accepted, compare
 from ptal_ray.policy.race import (
     EVERY_OUTCOME,
     GATE,
@@ -265,6 +265,16 @@ def test_differences_by_hand():
     strict = compare([0.02, 0.03, 0.02], 0.0, fresh=False)
     assert strict.p > compare([0.02, 0.03, 0.02], 0.0).p
     assert compare([0.1], 0.0001, fresh=False).p == 1.0
+
+
+@pytest.mark.parametrize("cells", [1, 2, 3, 8])
+def test_the_interval_shows_what_the_gate_decides(cells):
+    rng = np.random.default_rng(cells)
+    for shift in np.linspace(0, 0.1, 21):
+        found = compare((shift + 0.02 * rng.normal(size=cells)).tolist(), 0.02**2)
+        assert accepted([found.p]) == [found.low > 0]
+        alone = compare([shift] * 2 + [0.01], 0.0, fresh=False, level=ERROR_RATE)
+        assert (alone.p <= ERROR_RATE) == (alone.low > 0)
 
 
 def test_several_tests_share_the_error_rate():

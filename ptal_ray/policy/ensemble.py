@@ -100,7 +100,7 @@ def find_ensemble(single: int, arms: Sequence[int], cells: Sequence[int], judge:
         leads=max(alone.values()) <= float(np.mean([kept((single,), cell) for cell in cells])),
         members=choose_members(single, arms, cells, kept),
         value=float(np.mean(found)),
-        difference=compare(apart, 0.0, fresh=False),
+        difference=compare(apart, 0.0, fresh=False, level=ERROR_RATE),
     )
 
 
