@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from synthetic_study import SyntheticStudy
 
-from ptal_ray.study.conclusion import conclusion
+from ptal_ray.study.conclusion import better_name, conclusion
 from ptal_ray.study.view import StudyView
 
 
@@ -32,3 +32,22 @@ def test_the_recommended_arm_is_the_best_one_that_was_tested(
         study.final("test", arm, 0, 0.5)
     study.end()
     assert conclusion(StudyView.read(study.directory)).arm == recommended
+
+
+@pytest.mark.parametrize(
+    ("trial", "name"),
+    [(3, "the configuration of trial 3"), (None, "the defaults with tuned decoding")],
+)
+def test_the_sentence_names_what_the_terminal_names(tmp_path, trial, name):
+    study = SyntheticStudy(tmp_path / "apn_demo-20260801-120000")
+    study.begin()
+    study.trials(2)
+    study.append(
+        "recommended", arm=1, trial=trial, params={}, decode={}, verdict="better",
+        difference={"mean": 0.06, "low": 0.02, "high": 0.1, "cells": 4},
+    )  # fmt: skip
+    study.final("test", "best", 0, 0.5)
+    study.end()
+    found = conclusion(StudyView.read(study.directory))
+    assert found.text == f"Recommended: {name}, better than the defaults by +6.0 [2.0, 10.0] mAP."
+    assert name == better_name(trial)

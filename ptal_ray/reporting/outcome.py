@@ -11,6 +11,7 @@ from typing import Any
 from ptal_ray.reporting.ensemble import ensemble_lines
 from ptal_ray.reporting.text import study_metric
 from ptal_ray.study.conclusion import (
+    better_name,
     cross_validated_difference,
     test_reads,
     tested_difference,
@@ -193,10 +194,8 @@ def _verdict(outcome: dict[str, Any]) -> str:
         return ""
     said = f"{_interval(difference)} {outcome['objective']} on held-out folds"
     if kind == "better":
-        what = "the defaults with tuned decoding are"
-        if best["trial"] is not None:
-            what = f"the configuration of trial {best['trial']} is"
-        return f"{what} better than the defaults by {said}"
+        verb = "are" if best["trial"] is None else "is"
+        return f"{better_name(best['trial'])} {verb} better than the defaults by {said}"
     if kind == "tie":
         return (
             f"the best found is not distinguishable from the defaults: {said}; the defaults are "

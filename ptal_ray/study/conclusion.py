@@ -48,18 +48,20 @@ class Conclusion:
             test split, paired by seed; without a test split on folds of the training split, paired
             by fold. None if one of them has no runs.
         on_test: whether `found` was measured on the test split.
+        name: of what is recommended where the verdict is "better".
     """
 
     verdict: str
     arm: str
     found: Interval | None
     on_test: bool
+    name: str = ""
 
     @property
     def text(self) -> str:
         """One sentence."""
         if self.verdict == "better":
-            return f"Recommended: the best found, {VERDICTS['better']} by {self.found} mAP."
+            return f"Recommended: {self.name}, {VERDICTS['better']} by {self.found} mAP."
         if self.verdict:
             said = f" (best found minus defaults {self.found} mAP)" if self.found else ""
             return f"Recommended: the defaults. Verdict: {VERDICTS[self.verdict]}{said}."
@@ -90,10 +92,21 @@ def conclusion(view: StudyView) -> Conclusion:
         bounds = (best.difference.get("low"), best.difference.get("high"))
         low, high = (math.nan if b is None else float(b) for b in bounds)
         found = Interval(mean=float(best.difference["mean"]), low=low, high=high)
-        return Conclusion(verdict=verdict, arm=arm, found=found, on_test=False)
+        name = better_name(best.trial)
+        return Conclusion(verdict=verdict, arm=arm, found=found, on_test=False, name=name)
     verdict = verdict if verdict in VERDICTS and verdict != "better" else ""
     paired = tested_difference(view) if view.has_test else cross_validated_difference(view)
     return Conclusion(verdict=verdict, arm=arm, found=paired, on_test=view.has_test)
+
+
+def better_name(trial: int | None) -> str:
+    """What a search calls its recommendation if that is better than the defaults.
+
+    Args:
+        trial: the first one of the recommended arm; None for that of the defaults.
+    """
+    tuned = "the defaults with tuned decoding"
+    return tuned if trial is None else f"the configuration of trial {trial}"
 
 
 def recommended(view: StudyView) -> Recommendation | None:
