@@ -19,6 +19,8 @@ from ptal_ray.reporting import papers
 from ptal_ray.reporting.comparison import compared, differences, entries, ranks, unequal
 from ptal_ray.reporting.html.leaderboard import leaderboard_html
 from ptal_ray.reporting.papers import compare, numbers_file, read_numbers
+from ptal_ray.reporting.resampling import Resampled, holm
+from ptal_ray.study.conclusion import Interval
 from ptal_ray.study.view import StudyView
 
 
@@ -64,6 +66,19 @@ def test_differences_are_paired_and_corrected(found):
     assert pair.text.startswith(f"{pair.one} - {pair.other}: ")
     assert pair.text.endswith("no difference shown")  # the same quality, other noise
     assert pair.found.low < 0 < pair.found.high
+
+
+@pytest.mark.parametrize("draws", [40, 2000])
+def test_a_large_difference_is_shown_among_many_comparisons(draws):
+    rng = np.random.default_rng(0)
+    maps = {"a": 0.8 + 0.03 * rng.normal(size=draws), "b": 0.5 + 0.03 * rng.normal(size=draws)}
+    drawn = Resampled(maps=maps, plain={"a": 0.8, "b": 0.5})
+    found, p = drawn.difference("a", "b")
+    assert found.low > 0.1 and 0 < holm([p] + [1.0] * 60)[0] < 0.001
+    assert drawn.difference("b", "a")[1] == pytest.approx(p)
+    assert drawn.difference("a", "a") == (Interval(mean=0.0, low=0.0, high=0.0), 1.0)
+    sure = Resampled(maps={"a": np.full(draws, 0.8), "b": np.full(draws, 0.5)}, plain=drawn.plain)
+    assert sure.difference("a", "b")[1] == pytest.approx(2 / (draws + 1))
 
 
 def test_ranks_need_two_methods(found):

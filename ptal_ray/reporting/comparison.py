@@ -79,7 +79,8 @@ class Difference:
         shown = self.p < LEVEL and self.found.low * self.found.high > 0
         better = self.one if self.found.mean > 0 else self.other
         end = f"{better} is better" if shown else "no difference shown"
-        return f"{self.one} - {self.other}: {self.found}, p = {self.p:.3f}: {end}"
+        p = f"p = {self.p:.3f}" if self.p >= 0.0005 else "p < 0.001"
+        return f"{self.one} - {self.other}: {self.found}, {p}: {end}"
 
     def plain(self) -> dict[str, Any]:
         """JSON values; mAP as a fraction."""
