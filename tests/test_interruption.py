@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
@@ -13,6 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -247,6 +249,27 @@ def test_a_signal_during_an_import_is_raised_after_it(tmp_path, monkeypatch) -> 
         module = importlib.import_module("discarding_module")
         time.sleep(10)
         return int(module.done is None)
+
+    began = time.monotonic()
+    assert main() == 130
+    assert time.monotonic() - began < 5
+
+
+def test_a_signal_while_numba_compiles_is_raised_after_it() -> None:
+    """A callback of ctypes discards what is raised in it, with a line that nobody asked for."""
+    source = (
+        "import os, signal\n"
+        "def notify():\n    os.kill(os.getpid(), signal.SIGINT)\n    return sum(range(100))\n"
+    )
+    names: dict[str, Any] = {}
+    exec(compile(source, "/site-packages/llvmlite/binding/executionengine.py", "exec"), names)
+    told = ctypes.CFUNCTYPE(ctypes.c_int)(names["notify"])
+
+    @interruptible
+    def main() -> int:
+        done = told()
+        time.sleep(10)
+        return done
 
     began = time.monotonic()
     assert main() == 130

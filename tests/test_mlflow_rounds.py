@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
+from conftest import HANG_S
 from mlflow_numbers import assert_all_numbers
 from mlflow_service import fresh_database
 from synthetic_study import SyntheticStudy
@@ -61,13 +63,12 @@ def test_events_that_follow_a_round_share_the_next_one(study, uri, monkeypatch):
 
 
 def test_an_ended_search_waits_as_long_as_files_arrive(study, uri, monkeypatch):
-    upload = Server.upload
-    monkeypatch.setattr(
-        Server, "upload", lambda self, artifact: time.sleep(0.6) or upload(self, artifact)
-    )
+    begun = threading.Event()
+    monkeypatch.setattr(Server, "upload", lambda self, artifact: begun.set() or time.sleep(0.6))
     study.whole()
     tracker = MlflowTracker(study.directory, uri)
     tracker.start()
+    assert begun.wait(HANG_S)  # all events are logged
     began = time.monotonic()
-    assert tracker.close(5.0) == ()
-    assert time.monotonic() - began > 5.5, "there were too few files to outlast the limit"
+    assert tracker.close(3.0) == ()
+    assert time.monotonic() - began > 3.5, "there were too few files to outlast the limit"

@@ -20,8 +20,9 @@ from typing import ParamSpec
 INTERRUPTED = 130
 GONE = 1  # as all of storage
 CLEANING_S = 5.0  # further signals are ignored for so long after the first one
-AGAIN_S = 0.02  # delay until a signal that came during an import is raised again
+AGAIN_S = 0.02  # delay until a signal that would be discarded is raised again
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LLVMLITE = f"{os.sep}llvmlite{os.sep}"
 SCRIPT = "ptal"
 _PACKAGE = __name__.partition(".")[0]
 
@@ -63,7 +64,7 @@ def _raising() -> Iterator[None]:
         nonlocal last
         if time.monotonic() - last <= CLEANING_S:
             return
-        if _importing(frame):
+        if _discarded(frame):
             signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
             return
         last = time.monotonic()
@@ -80,12 +81,15 @@ def _raising() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-def _importing(frame: FrameType | None) -> bool:
-    """Whether a module is being imported: callbacks of the import system and the initialization
-    of extension modules discard a KeyboardInterrupt."""
-    while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
+def _discarded(frame: FrameType | None) -> bool:
+    """Whether a KeyboardInterrupt would be discarded: in callbacks of the import system, while an
+    extension module is initialized, and in callbacks of llvmlite, by which Numba compiles."""
+    while frame:
+        file = frame.f_code.co_filename
+        if file.startswith("<frozen importlib") or _LLVMLITE in file:
+            return True
         frame = frame.f_back
-    return frame is not None
+    return False
 
 
 def _heard() -> list[signal.Signals]:
