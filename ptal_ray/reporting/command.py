@@ -54,7 +54,7 @@ def report(
     if len(rows) > 1:
         write_leaderboard(rows, root)
     views = {study: view for study, (_, view) in made.items()}
-    comparison = compared(views)
+    comparison = compared(views if html or len(views) > 1 else {})  # reads all detections
     if html is not None:
         page = leaderboard_html(list(views.values()), comparison)
         with folder_made(html.parent), whole(html) as beside:

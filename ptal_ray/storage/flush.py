@@ -27,9 +27,10 @@ def early_writes(descriptor: int) -> Iterator[Callable[[int], None]]:
     running: list[Future[None]] = []
 
     def grown(size: int) -> None:
+        """Count bytes, and have them written once there are enough and the disk is free."""
         nonlocal added
         added += size
-        if added >= STEP and all(future.done() for future in running):
+        if added >= STEP and (not running or running[-1].done()):
             added = 0
             running.append(pool.submit(os.fdatasync, own))
 
