@@ -21,6 +21,7 @@ from small_study import small_space, small_study
 from synthetic_study import SyntheticStudy
 
 import ptal_ray
+from ptal_ray.reporting import progress
 from ptal_ray.reporting.progress import Progress
 from ptal_ray.reporting.remaining import Work, influential, seconds_left, work
 from ptal_ray.reporting.run_progress import following
@@ -67,6 +68,22 @@ def test_the_table_fits_and_cuts_no_number(tmp_path, width):
     assert re.match(r"best 0\.\d+ \(trial \d+\) · trials 20/24 · ", lines[-1])
     (row,) = [line for line in lines if "★" in line]
     assert re.search(r"│ +\d+ │ complete +│ +90/90 │ +\d\d\.\d │ +0\.\d+ +│", row)
+
+
+def test_trials_of_a_race_name_their_fold(tmp_path):
+    """The same configuration runs on several folds: without them its scores seem to contradict."""
+    made = SyntheticStudy(tmp_path / NAME)
+    made.begin()
+    made.trials(3)
+    study = replace(small_study(tmp_path / "x"), space=made.space)
+    view = StudyView.read(made.directory)
+    assert not any("fold" in line for line in shown(study, view, 80))
+    folded = replace(view, trials=[replace(t, fold=t.number + 4) for t in view.trials])
+    lines = shown(study, folded, 80)
+    assert max(map(len, lines)) <= 80
+    assert any(re.search(r"│ +2 │ +6 │ (complete|pruned) +│", line) for line in lines)
+    assert progress._trial_line(folded.trials[2]).startswith("trial    2  fold 6  ")
+    assert "fold" not in progress._trial_line(view.trials[2])
 
 
 def test_parameters_that_matter_come_first(tmp_path):

@@ -27,6 +27,7 @@ REFRESHES_PER_S = 4
 STOPPING = "stopping; once more stops at once"
 MOST_ROWS, MOST_PARAMS = 16, 5
 _PARAM_WIDTH, _OTHER_WIDTH = 12, 44  # columns of the terminal: of a parameter, of all the others
+_FOLD_WIDTH = 7
 _COLOURS = {"running": "cyan", "complete": "green", "pruned": "yellow", "failed": "red"}
 
 
@@ -108,7 +109,8 @@ class Progress:
         peeks = self.study.space.selection.metric == "test"
         said = " (selected on the test split)" if peeks else ""
         table = Table(title=f"{self.study.name}{said}", title_justify="left")
-        for title in ("", "trial", "state", "step", objective):
+        fold = ("fold",) if self._folds else ()
+        for title in ("", "trial", *fold, "state", "step", objective):
             table.add_column(title, no_wrap=True, justify="left" if title == "state" else "right")
         for name in names:
             table.add_column(name, no_wrap=True, max_width=_PARAM_WIDTH - 3, overflow="ellipsis")
@@ -117,6 +119,7 @@ class Progress:
             table.add_row(
                 "★" if best and trial.number == best.number else "",
                 str(trial.number),
+                *([_number(trial.fold)] if fold else []),
                 Text(trial.state, style=_COLOURS[trial.state]),
                 f"{step}/{last}",
                 f"{100 * trial.objective:.1f}" if trial.objective is not None else "",
@@ -126,9 +129,15 @@ class Progress:
         bar = Padding(ProgressBar(total=1.0, completed=share), 0)  # on a line of its own
         return Group(table, bar, Text(self._status(view)))
 
+    @property
+    def _folds(self) -> bool:
+        """Whether trials differ in the fold that scores them, as in a race."""
+        return any(trial.fold is not None for trial in self.view.trials)
+
     def _shown_params(self) -> list[str]:
         """The parameters that matter, as many as the terminal has room for."""
-        room = max(1, (self.console.width - _OTHER_WIDTH) // _PARAM_WIDTH)
+        others = _OTHER_WIDTH + _FOLD_WIDTH * self._folds
+        room = max(1, (self.console.width - others) // _PARAM_WIDTH)
         names = influential(self.view.trials, list(self.study.space.train))
         return names[: min(MOST_PARAMS, room)]
 
@@ -190,8 +199,9 @@ def _trial_line(trial: TrialView) -> str:
     step = trial.reports[-1].step if trial.reports else 0
     params = " ".join(f"{name}={_number(value)}" for name, value in trial.params.items())
     message = f"  ({trial.message})" if trial.message else ""
+    fold = "" if trial.fold is None else f"fold {trial.fold}  "
     return (
-        f"trial {trial.number:4d}  {trial.state:<9} step {step:6d}  "
+        f"trial {trial.number:4d}  {fold}{trial.state:<9} step {step:6d}  "
         f"{_objective(trial)} {_number(trial.objective)}  {params}{message}"
     )
 
