@@ -75,6 +75,18 @@ def test_where_no_cluster_is(address: str, message: str) -> None:
     assert time.time() - began < 10
 
 
+def test_a_ray_that_does_not_start_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(**_: Any) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", late)
+    with (
+        pytest.raises(ConfigError, match="did not start .*timed out .*run the command again$"),
+        cluster(None, with_train=False, verbose=False),
+    ):
+        pass
+
+
 def test_one_process_runs_a_study(study: Study) -> None:
     with (
         runner._alone(study.directory),

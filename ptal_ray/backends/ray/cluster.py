@@ -114,6 +114,15 @@ def _start_here(with_train: bool, level: int, verbose: bool) -> None:
             )
     except OSError as error:
         raise ConfigError(f"Ray cannot start in {folder} ({error}); set RAY_TMPDIR") from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # Ray's own for processes that do not start within 30 s
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(
+            f"Ray did not start on this machine ({reason}) The machine may be overloaded: wait for "
+            "other programs to finish, then run the command again"
+        ) from error
 
 
 @contextmanager
