@@ -18,6 +18,7 @@ from object_store import BUCKET, ObjectStore, object_store
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.types import Grid, Points, Segments
 from ptal_ray.storage.folder import Folder
+from ptal_ray.study import duration
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -32,6 +33,13 @@ LONGEST = (  # files, the longest ones first; the first line is of `pytest -m cl
     "console", "untested", "predict_videos", "extract", "runner", "gpu_benchmark", "mlflow_views",
 )  # fmt: skip
 SHARED = Path(os.environ.get("PTAL_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`pytest -m cluster` imports only files that have such tests: the others take seconds."""
+    if config.getoption("markexpr") == "cluster" and collection_path.suffix == ".py":
+        return "mark.cluster" not in collection_path.read_text("utf-8") or None
+    return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -108,6 +116,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def short_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Estimates of the time of a search train a few steps, instead of three seconds."""
+    monkeypatch.setattr(duration, "LEARN_STEPS", 5)
 
 
 @pytest.fixture

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import pickle
-import subprocess
-import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import make_store
+from conftest import HANG_S, make_store
 from test_trial import SMALL, config
 
+from ptal_ray.data.types import Grid, Segments
 from ptal_ray.methods.method import Batch, Method, load, names
 from ptal_ray.training.batches import Batches
 from ptal_ray.training.scoring import whole_videos
@@ -119,22 +120,27 @@ def test_detections_are_sorted_and_inside_the_video(trial: Trial) -> None:
         assert ((made.label >= 0) & (made.label < trial.task.store.info.num_classes)).all()
 
 
-def test_scores_decode_in_a_process_without_the_model(trial: Trial, tmp_path: Path) -> None:
-    found = trial.score(trial.task.score_ids)[0]
-    grid, duration_s = trial.task.store.info.grid, trial.task.store.duration_s(found.id)
-    here = trial.task.method.decode(found, grid, duration_s, trial.task.method.decode_params())
-    (tmp_path / "in").write_bytes(pickle.dumps((trial.task.method.name, found, grid, duration_s)))
-    code = (
-        "import pickle, sys\n"
-        "from ptal_ray.methods.method import load\n"
-        "name, found, grid, duration_s = pickle.load(open(sys.argv[1], 'rb'))\n"
-        "m = load(name)\n"
-        "made = m.decode(found, grid, duration_s, m.decode_params())\n"
-        "pickle.dump(made, open(sys.argv[2], 'wb'))\n"
-    )
-    paths = [str(tmp_path / "in"), str(tmp_path / "out")]
-    subprocess.run([sys.executable, "-c", code, *paths], check=True, timeout=120)
-    there = pickle.loads((tmp_path / "out").read_bytes())
+@pytest.fixture(scope="module")
+def another_process() -> Iterator[ProcessPoolExecutor]:
+    """A new process, the same for all methods."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+def decoded(name: str, found: Any, grid: Grid, duration_s: float) -> Segments:
+    """The detections of a video with the default decode parameters."""
+    method = load(name)
+    return method.decode(found, grid, duration_s, method.decode_params())
+
+
+def test_scores_decode_in_a_process_without_the_model(
+    trial: Trial, another_process: ProcessPoolExecutor
+) -> None:
+    task = trial.task
+    found = trial.score(task.score_ids)[0]
+    given = (task.method.name, found, task.store.info.grid, task.store.duration_s(found.id))
+    here = decoded(*given)
+    there = another_process.submit(decoded, *given).result(HANG_S)
     for name in ("start_s", "end_s", "label", "score"):
         np.testing.assert_array_equal(getattr(there, name), getattr(here, name))
 

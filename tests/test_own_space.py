@@ -197,9 +197,8 @@ def test_an_edit_of_a_space_without_a_dataset_is_still_seen(folder: Path) -> Non
 
 
 def test_a_dry_run_gives_values_reasons_and_time(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(duration, "LEARN_S", 0.05)
     before = sorted(path for path in folder.rglob("*"))
     assert search.main(["lacp", "--dataset", "mine", "--dry-run", "--json"]) == 0
     told = capsys.readouterr()
@@ -216,10 +215,7 @@ def test_a_dry_run_gives_values_reasons_and_time(
 
 
 @pytest.mark.parametrize("name", ["apl", "apn"])
-def test_time_counts_stages_and_needs_no_names_of_classes(
-    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(duration, "LEARN_S", 0.05)
+def test_time_counts_stages_and_needs_no_names_of_classes(folder: Path, name: str) -> None:
     store = FeatureStore.open(folder / "mine")
     study = create_study(load_space(name, dataset="mine"), store, folder / "studies")
     fast, slow = duration.measured(study, "cpu")

@@ -11,12 +11,14 @@ import yaml
 from ptal_ray.space.space import load_space
 
 HERE = Path(__file__).parent
-TABLE: dict[str, Any] = yaml.safe_load((HERE / "golden" / "paper_settings.yaml").read_text())
+TABLE: dict[str, Any] = yaml.load(
+    (HERE / "golden" / "paper_settings.yaml").read_text(), yaml.CSafeLoader
+)
 OURS = {None, "watch", "hapt"}  # data of one's own, and data sets that no paper of these has
 BENCHMARKS = sorted(
     path.stem
     for path in (HERE.parent / "search_spaces").glob("*.yaml")
-    if yaml.safe_load(path.read_text("utf-8")).get("dataset") not in OURS
+    if yaml.load(path.read_text("utf-8"), yaml.CSafeLoader).get("dataset") not in OURS
 )
 
 
