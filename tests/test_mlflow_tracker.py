@@ -6,6 +6,7 @@ import json
 import math
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tracked_study import runs_of, snapshot, track, wait_until
 
 from ptal_ray.errors import TrackingError
 from ptal_ray.space.space import load_space
+from ptal_ray.study.event_types import FinalReport
 from ptal_ray.study.events import dumps, read_events
 from ptal_ray.study.view import StudyView
 from ptal_ray.tracking import tracker as mlflow_tracker
@@ -305,6 +307,15 @@ def test_one_round_per_run_however_many_events(study):
     work = Round(StudyView(), read_events(study.log.path), study.directory)
     assert len(work.updates) == 101
     assert sum(len(u.metrics) for u in work.updates.values()) > 900
+
+
+def test_the_run_of_a_seed_is_named_by_its_real_seed(study):
+    study.begin()
+    study.final("test", "best", 0, 0.5)
+    events = [replace(e, run_seed=7) if isinstance(e, FinalReport) else e
+              for e in read_events(study.log.path)]  # fmt: skip
+    run = Round(StudyView(), events, study.directory).updates["test/best/seed0"]
+    assert (run.name, run.params["seed"]) == ("seed 7 of test best", "7")
 
 
 @pytest.fixture

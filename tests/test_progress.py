@@ -262,3 +262,12 @@ def test_a_growing_view_is_the_view_of_the_whole_log(tmp_path):
             assert growing.view == StudyView.from_events(events[:number])
     assert growing.view == StudyView.from_events(events) and growing.view is growing.view
     assert growing.study == events[0]
+
+
+def test_a_final_run_is_named_by_its_real_seed(tmp_path):
+    study = small_study(tmp_path)
+    run = FinalReport(role="test", arm="best", seed=0, run_seed=7, params={}, decode={}, step=40,
+                      metrics={"test/mAP_avg": 0.25}, detections="")  # fmt: skip
+    console = Console(file=io.StringIO(), width=80)
+    Progress(study, console, live=False, quiet=False).event(run)
+    assert "seed 7 " in console.file.getvalue()  # as in REPORT.md

@@ -216,14 +216,14 @@ def _objective(trial: TrialView) -> str:
 
 def _final_line(run: FinalRun) -> str:
     if run.role == "deploy" and not run.message:
-        return f"{run.role:<9} {run.arm:<11} seed {run.seed}  trained on all videos"
+        return f"{run.role:<9} {run.arm:<11} seed {run.real_seed}  trained on all videos"
     split = "test" if run.role == "test" else "val"
     message = f"  ({run.message})" if run.message else ""
     figure = main_figure(run.metrics, split)
     number = run.metrics.get(f"{split}/num_videos")
     of = "" if number is None else f" of {number:.0f} videos"
     return (
-        f"{run.role:<9} {run.arm:<11} seed {run.seed}  "
+        f"{run.role:<9} {run.arm:<11} seed {run.real_seed}  "
         f"{split} {called(figure)} {_number(run.metrics.get(figure))}{of}{message}"
     )
 

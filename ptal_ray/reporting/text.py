@@ -157,7 +157,7 @@ def _outcome(view: StudyView, picture: str) -> str:
         for arm, row in rows.items()
     ]
     each = [
-        [ARMS.get(run.arm, run.arm), _real_seed(run), *_cells(run, columns)]
+        [ARMS.get(run.arm, run.arm), str(run.real_seed), *_cells(run, columns)]
         for arm in arms
         for run in view.runs("test", arm)
     ]
@@ -182,10 +182,6 @@ def _videos(view: StudyView) -> str:
     runs = [run for arm in view.arms("test") for run in view.runs("test", arm)]
     found = {run.metrics["test/num_videos"] for run in runs if "test/num_videos" in run.metrics}
     return f" of {min(found):.0f} videos" if len(found) == 1 else ""
-
-
-def _real_seed(run: FinalRun) -> str:
-    return str(run.seed if run.run_seed is None else run.run_seed)
 
 
 def _headline(view: StudyView) -> str:

@@ -118,6 +118,11 @@ class FinalRun:
     message: str = ""
     run_seed: int | None = None
 
+    @property
+    def real_seed(self) -> int:
+        """The seed that the run was trained with; its repeat if the log does not say."""
+        return self.seed if self.run_seed is None else self.run_seed
+
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:

@@ -222,10 +222,9 @@ class Round:
             parent.tags |= {"role": final.role, "arm": final.arm, "state": "running"}
         if final.seed in [f.seed for f in known]:
             return
-        name = f"seed {final.seed} of {title}"
+        name = f"seed {final.real_seed} of {title}"
         run = self._run(f"{arm}/seed{final.seed}", arm, name, "seed", final.time)
-        real = final.seed if final.run_seed is None else final.run_seed
-        run.add_params({"seed": real, "repeat": final.seed})
+        run.add_params({"seed": final.real_seed, "repeat": final.seed})
         run.add_params(final.decode, "decode.")
         run.add_metrics(chosen(final.metrics), final.step, final.time)
         failed = bool(final.message) and not final.metrics
