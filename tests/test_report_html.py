@@ -241,6 +241,20 @@ def test_parallel_coordinates_show_values_and_scroll_where_they_are_wider(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_a_legend_hides_no_point_and_a_slice_orders_its_choices(browser, text, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(text)
+    page = Page(browser, 400).page
+    page.goto(path.as_uri())
+    for figure in page.locator(".figure:has(.legend)").all():
+        legend, plot = (figure.locator(part).first for part in (".legend", ".nsewdrag"))
+        assert not _overlap(legend.bounding_box(), plot.bounding_box())
+    axes = page.evaluate("[...document.querySelectorAll('.figure')].map(f => f.layout.xaxis)")
+    choices = [axis["categoryarray"] for axis in axes if "categoryarray" in axis]
+    assert choices and all(own == sorted(own) for own in choices)
+    assert all(axis["exponentformat"] == "none" for axis in axes if axis.get("type") == "log")
+
+
 def _overlap(one, other):
     apart = (
         one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"],

@@ -174,7 +174,7 @@ def _figure(key: str, figure: Figure) -> str:
         "font": {"size": 12},
         "height": figure.height,
         "margin": {"l": 56, "r": 16, "t": 28, "b": 48},
-        "legend": {"orientation": "h", "y": 1.12, "x": 0},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "plot_bgcolor": "#fff",
         "hovermode": "closest",
     } | dict(figure.layout)

@@ -166,9 +166,10 @@ def _slice(view: StudyView, trials: Sequence[TrialView], name: str) -> Figure:
         })  # fmt: skip
     axis: dict[str, Any] = {"title": {"text": name}}
     if next(iter(domain)).startswith("log"):
-        axis["type"] = "log"
-    elif next(iter(domain)) == "choice":
-        axis["type"] = "category"
+        axis |= {"type": "log", "exponentformat": "none"}  # 0.0001, not 100 with a prefix
+    elif choices := domain.get("choice"):
+        order = [_axis_value(choice) for choice in choices]
+        axis |= {"type": "category", "categoryorder": "array", "categoryarray": order}
     axes = {"xaxis": axis, "yaxis": {"title": {"text": "mAP at the first report, %"}}}
     return Figure(data=data, layout=axes, height=240)
 
