@@ -42,10 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     args = _parser().parse_args(argv)
     from ptal_ray.reporting.decode_again import decode_again
-    from ptal_ray.reporting.html.decode import said, write_page
+    from ptal_ray.reporting.html.decode import check_page, said, write_page
 
     def work() -> int:
         """Tune the decode parameters, write the page and print the result."""
+        check_page(args.out)
         found = decode_again(args.study, args.trial, args.settings)
         write_page(found, args.out)
         if args.json:

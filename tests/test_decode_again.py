@@ -66,6 +66,17 @@ def test_one_trial_can_be_chosen_and_a_wrong_one_is_said(study, capsys):
     assert "--settings 1: must be at least 2" in capsys.readouterr().err
 
 
+def test_a_page_that_cannot_be_written_is_said_before_the_work(
+    study, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "mine.html").write_text("mine")
+    monkeypatch.setattr("ptal_ray.reporting.decode_again.decode_again", lambda *_: pytest.fail())
+    for out in ("file/decode.html", "mine.html"):
+        assert main([str(study.directory), "--out", str(tmp_path / out)]) == 2
+        assert "error: --out " in capsys.readouterr().err
+
+
 def test_a_study_without_scores_or_data_is_exit_3(study, tmp_path, capsys):
     assert main([str(tmp_path)]) == 3
     assert "no such file" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from ptal_ray.reporting.leaderboard import FILES as LEADERBOARD_FILES
 from ptal_ray.reporting.leaderboard import leaderboard, write_leaderboard
 from ptal_ray.reporting.report import send, write_reports
 from ptal_ray.reporting.text import leaderboard_text
-from ptal_ray.storage.ownership import check_files
+from ptal_ray.storage.ownership import check_files, check_writable
 from ptal_ray.storage.whole import folder_made, whole
 from ptal_ray.study.view import dumps
 
@@ -41,12 +41,13 @@ def report(
 
     Raises:
         ConfigError: files that are not of a table of studies, or not the page of one, are in its
-            place.
+            place, or the folder of the page cannot be written to.
         TrackingError: the server does not answer.
     """
     unlogged: list[str] = []
     if html is not None:
         check_files("--html", html.parent, {html.name: is_leaderboard_page})
+        check_writable("--html", html)
     if len(studies) > 1:
         check_files("--out", root, LEADERBOARD_FILES)
     made, failed = write_reports(studies, root)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,26 @@ def check_files(flag: str, folder: Path, files: Mapping[str, Callable[[Path], bo
                 f"{flag} {folder}: {name} there was not written by this command and is not "
                 "replaced; move it elsewhere or choose another folder"
             )
+
+
+def check_writable(flag: str, path: Path) -> None:
+    """Check, before long work, that a file can be created at `path`; nothing is left behind.
+
+    Args:
+        flag: the flag with the path.
+        path: the file to write; its folder may be missing.
+
+    Raises:
+        ConfigError: its folder, or the one to create it in, cannot be written to.
+    """
+    there = next(place for place in path.absolute().parents if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{flag} {path}: {there} cannot be written ({error.strerror}); choose another folder"
+        ) from error
 
 
 def check_file(path: Path, known: Callable[[Path], bool], *, replace: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ptal_ray.reporting.decode_again import Again, Landscape
 from ptal_ray.reporting.html.outcome import note
 from ptal_ray.reporting.html.page import Figure, Section, page, paragraph, shown, table
-from ptal_ray.storage.ownership import check_files
+from ptal_ray.storage.ownership import check_files, check_writable
 from ptal_ray.storage.whole import folder_made, whole
 
 _TITLE = "Decoding again: "
@@ -35,13 +35,18 @@ def flags(found: Again) -> str:
     return " ".join(f"--set {shlex.quote(word)}" for word in words)
 
 
-def write_page(found: Again, path: Path) -> None:
-    """Writes the page in the place of an earlier one.
+def check_page(path: Path) -> None:
+    """Checks, before minutes of decoding, that the page can be written.
 
     Raises:
-        ConfigError: another file lies there.
+        ConfigError: another file lies there, or the folder cannot be written to.
     """
     check_files("--out", path.parent, {path.name: _is_page})
+    check_writable("--out", path)
+
+
+def write_page(found: Again, path: Path) -> None:
+    """Writes the page in the place of an earlier one."""
     rows = [
         ["defaults", 100 * found.default], ["study's choice", 100 * found.chosen],
         ["best setting", 100 * found.best], ["best setting, cross-fitted", 100 * found.expected],
