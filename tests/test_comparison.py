@@ -158,3 +158,37 @@ def test_a_browser_shows_the_page_without_errors(studies, tmp_path):
             assert shown.page.locator(".badge.reproduced").count() >= 1
             assert shown.page.evaluate("document.documentElement.scrollWidth") <= width
             assert shown.errors == []
+
+
+def test_intervals_and_p_values_say_what_they_are(studies):
+    own = compared(studies)
+    assert own.text().splitlines()[-1] == own.basis
+    assert "corrected for 1 comparison (Holm)" in own.basis
+    assert escape(own.basis) in leaderboard_html(list(studies.values()), own)
+
+
+def test_a_study_without_a_finished_test_run_is_named(studies):
+    views = list(studies.values())
+    waiting = replace(views[0], finals=(), start=replace(views[0].study, study="not_tested"))
+    page = leaderboard_html([*views, waiting], compared(studies))
+    assert "Without a finished test run, not compared: not_tested." in page
+
+
+def test_mean_ranks_over_other_data_sets_are_said(studies):
+    own = compared(studies)
+    (place,) = [place for place, group in own.methods.items() if len(group) > 1]
+    second = ("second", *place[1:])
+    both = replace(own, methods=dict(own.methods) | {second: own.methods[place]})
+    said = "their mean ranks do not compare"
+    assert said not in leaderboard_html([], both)
+    third = ("third", *place[1:])
+    other = [replace(entry, method=f"{entry.method}2") for entry in own.methods[place]]
+    assert said in leaderboard_html([], replace(own, methods=dict(both.methods) | {third: other}))
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(studies, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    page = tmp_path / "file" / "leaderboard.html"
+    reports = tmp_path / "reports"
+    assert main([str(next(iter(studies))), "--out", str(reports), "--html", str(page)]) == 2
+    assert "cannot be written" in capsys.readouterr().err and not reports.exists()

@@ -13,6 +13,7 @@ import numpy as np
 
 from ptal_ray.errors import DataError
 from ptal_ray.ops.metrics import Matches
+from ptal_ray.process.words import counted
 from ptal_ray.reporting.leaderboard import labels
 from ptal_ray.reporting.resampling import holm, resample
 from ptal_ray.reporting.tested import Tested, read_tested
@@ -105,8 +106,19 @@ class Comparison:
     pairs: Sequence[Difference]
 
     def text(self) -> str:
-        """A line per pair; "" where no two methods were tested on the same videos."""
-        return "\n".join(f"{pair.place[0]}: {pair.text}" for pair in self.pairs)
+        """A line per pair, and what they rest on; "" where no two methods were tested on the same
+        videos."""
+        lines = [f"{pair.place[0]}: {pair.text}" for pair in self.pairs]
+        return "\n".join([*lines, self.basis] if lines else [])
+
+    @property
+    def basis(self) -> str:
+        """What the intervals and the p-values are: the two may disagree."""
+        number = counted(len(self.pairs), "comparison")
+        return (
+            "Differences in mAP points on the same videos, with 95 % intervals of each alone by "
+            f"bootstrap over seeds and videos; p-values corrected for {number} (Holm)."
+        )
 
 
 def compared(studies: Mapping[Path, StudyView]) -> Comparison:

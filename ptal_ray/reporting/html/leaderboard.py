@@ -62,6 +62,10 @@ def _tables(found: Mapping[Place, Sequence[Entry]], views: Sequence[StudyView]) 
     parts = parts or [note("No study has a finished test run.")]
     if untested := [view.study.study for view in views if not view.has_test]:
         parts.append(note(f"Without a test split, not compared here: {', '.join(untested)}."))
+    tested = {name for group in found.values() for entry in group for name in entry.studies}
+    left = [v.study.study for v in views if v.has_test and v.study.study not in tested]
+    if left:
+        parts.append(note(f"Without a finished test run, not compared: {', '.join(left)}."))
     return Section(key="methods", title="Methods", parts=parts)
 
 
@@ -96,10 +100,7 @@ def _differences(compared: Comparison) -> Section:
         lines = "".join(f"<li>{escape(p.text)}</li>" for p in pairs if p.place == place)
         parts += [paragraph(_said(place)), f"<ul>{lines}</ul>"]
     if pairs:
-        parts.append(note(
-            "Differences in mAP points on the same videos, bootstrap over seeds and videos, 95 %; "
-            f"p-values corrected for {len(pairs)} comparisons (Holm)."
-        ))  # fmt: skip
+        parts.append(note(compared.basis))
     absent = sorted({e.method for g in found.values() for e in g if not e.matches})
     if absent:
         parts.append(note(f"Without their videos on this machine: {', '.join(absent)}."))
@@ -118,7 +119,10 @@ def _ranks(found: Mapping[Place, Sequence[Entry]]) -> Section:
         for method, own in by_method.items()
     ]
     head = ["method", *(_said(place) for place in places), "mean rank"]
-    return Section(key="ranks", title="Ranks", parts=[table(head, rows, sortable=True)])
+    parts = [table(head, rows, sortable=True)]
+    if any(len(own) < len(places) for own in by_method.values()):
+        parts.append(note("Some methods lack data sets; their mean ranks do not compare."))
+    return Section(key="ranks", title="Ranks", parts=parts)
 
 
 def _papers(compared: Sequence[Compared]) -> Section:
