@@ -11,6 +11,7 @@ from ptal_ray.backends.local import run_local
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.policy.policies import make_policy
+from ptal_ray.reporting.benchmark import read_benchmark
 from ptal_ray.reporting.comparison import compared
 from ptal_ray.reporting.html.leaderboard import leaderboard_html
 from ptal_ray.reporting.html.report import report_html
@@ -112,7 +113,7 @@ def test_every_table_says_so(studies, peeked, tmp_path):
             before = [x for x in lines[: k - 1] if x and not x.startswith("|")][-1]
             assert SAID in before, lines[k - 1]
     assert "--protocol paper-compat" in "\n".join(lines)
-    page = report_html(peeked, studies[1].directory, [])
+    page = report_html(peeked, read_benchmark(peeked, studies[1].directory), [])
     titles = [part.partition("</h2>")[0] for part in page.split("<h2 ")[1:]]
     assert titles and all(SAID in title for title in titles)
     assert gains in page

@@ -16,10 +16,12 @@ from synthetic_study import SyntheticStudy
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
 from ptal_ray.ops.metrics import detection_map
+from ptal_ray.reporting.benchmark import read_benchmark
 from ptal_ray.reporting.diagnosis import KINDS, diagnose
 from ptal_ray.reporting.html.page import page, paragraph, table
 from ptal_ray.reporting.html.parallel import NEAREST, axis
 from ptal_ray.reporting.html.report import report_html
+from ptal_ray.reporting.outcome import _tested
 from ptal_ray.reporting.report import write_report
 from ptal_ray.reporting.resampling import holm, resample, weighted_map
 from ptal_ray.reporting.tested import read_tested
@@ -32,6 +34,12 @@ SECTIONS = (
 )  # fmt: skip
 
 
+def whole_page(study_dir, commands):
+    """report.html of a study."""
+    view = StudyView.read(study_dir)
+    return report_html(view, read_benchmark(view, study_dir), commands)
+
+
 @pytest.fixture(scope="module")
 def study_dir(tmp_path_factory):
     store = FeatureStore.open(make_store(tmp_path_factory.mktemp("data") / "store", test=6))
@@ -40,7 +48,7 @@ def study_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def text(study_dir):
-    return report_html(StudyView.read(study_dir), study_dir, ["python -m ptal_ray.search x.yaml"])
+    return whole_page(study_dir, ["python -m ptal_ray.search x.yaml"])
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +61,25 @@ def test_it_has_every_section_and_the_verdict_first(text):
     first = re.search(r"<section>(.*?)</section>", text, re.DOTALL)
     assert "Best found minus defaults on the test split: +12.0" in first[1]
     assert "python -m ptal_ray.search x.yaml" in text
+
+
+def test_the_difference_on_test_is_the_same_everywhere(study_dir, tmp_path):
+    """One number with one interval, over seeds and videos: in both reports and the last lines."""
+    view = StudyView.read(study_dir)
+    folder = write_report(study_dir, tmp_path / "reports")
+    found = json.loads((folder / "result.json").read_text())["test_difference"]
+    resampled = read_benchmark(view, study_dir).resampled
+    expected, p = resampled.difference("best", "default")
+    assert (found["low"], found["high"], found["p"]) == (expected.low, expected.high, p)
+    assert found["over"] == "seeds and videos" and found["low"] < found["mean"] < found["high"]
+    last = {"low": 100 * found["low"], "high": 100 * found["high"]}
+    short, long = (f"[{last['low']:.{k}f}, {last['high']:.{k}f}]" for k in (1, 2))
+    outcome = {"test_difference": found, "recommended": None, "test": {"best": {}, "default": {}}}
+    (line,) = _tested(outcome)
+    assert f"{short}  (95 %, over seeds and videos, p = {p:.3f})" in line
+    sure = "(95 %, over seeds and videos"
+    assert f"{short} mAP points {sure}" in (folder / "report.html").read_text()
+    assert f" points {long} {sure}" in (folder / "REPORT.md").read_text()
 
 
 def test_no_address_is_fetched(text):
@@ -76,7 +103,7 @@ def test_an_unfinished_study_says_what_is_missing(tmp_path):
     study = SyntheticStudy(tmp_path / NAME)
     study.begin()
     study.trials(3)
-    text = report_html(StudyView.read(study.directory), study.directory, [])
+    text = whole_page(study.directory, [])
     for said in (
         "The study is not finished.",
         "No final run has finished.",
@@ -93,7 +120,7 @@ def test_beliefs_are_drawn_where_the_search_has_them(study_dir, tmp_path):
     arms = [{"arm": k, "mean": 0.3 + 0.1 * k, "sd": 0.02} for k in range(2)]
     said = {"verdict": "tie", "difference": {"mean": 0.01, "low": -0.02, "high": 0.04}}
     study.append("study_end", state="done", arms=arms, recommended={"arm": 0}, **said)
-    text = report_html(StudyView.read(study.directory), study.directory, [])
+    text = whole_page(study.directory, [])
     verdict = "Verdict: not distinguishable from the defaults, which are kept"
     assert verdict in text
     other = (write_report(study.directory, tmp_path / "reports") / "REPORT.md").read_text()
@@ -107,7 +134,7 @@ def test_500_trials_take_under_20_s(tmp_path):
     study.begin()
     study.trials(500)
     began = time.process_time()
-    report_html(StudyView.read(study.directory), study.directory, [])
+    whole_page(study.directory, [])
     assert time.process_time() - began < 20
 
 

@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ptal_ray.reporting.benchmark import sureness
 from ptal_ray.reporting.ensemble import ensemble_lines
 from ptal_ray.reporting.text import study_metric
 from ptal_ray.study.conclusion import (
     better_name,
     cross_validated_difference,
     test_reads,
-    tested_difference,
 )
 from ptal_ray.study.cross_validation import NOT_SEALED, cross_validated
 from ptal_ray.study.paper_compat import VALIDATED, habit, on_test
@@ -50,7 +50,8 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
         **recommendation(view),
         "objective": "points score" if study_metric(view) == "points" else "mAP",
         "test": _with_best(tests) if view.has_test else None,
-        "ensemble": _ensemble(report),
+        "test_difference": _of_report(report, "test_difference"),
+        "ensemble": _of_report(report, "ensemble"),
         "train": train_command(view, shlex.quote(str(report))),
         "deployable": any(run.metrics for run in view.deployable()),
         "note": view.study.note,
@@ -81,16 +82,13 @@ def of_folds(view: StudyView) -> dict[str, Any] | None:
 
 def recommendation(view: StudyView) -> dict[str, Any]:
     """What the study recommends, JSON-able: "recommended", "verdict", "difference" (fractions of
-    mAP, on folds of the training videos), "test_difference" (paired by seed), "cross_validated" of
-    data without a test split (see `of_folds`) and "best_trial"; a
-    null for what is not known."""
+    mAP, on folds of the training videos), "cross_validated" of data without a test split (see
+    `of_folds`) and "best_trial"; a null for what is not known."""
     best = view.recommended
-    tested = tested_difference(view)
     return {
         "recommended": best.short() if best else None,
         "verdict": (best and best.verdict) or None,
         "difference": (best and best.difference) or None,
-        "test_difference": asdict(tested) if tested else None,
         "cross_validated": of_folds(view),
         "best_trial": view.best.number if view.best else None,
         "runs": _runs(view),
@@ -106,10 +104,10 @@ def train_command(view: StudyView, report: str) -> str:
     return " ".join(words)
 
 
-def _ensemble(report: Path) -> dict[str, Any] | None:
-    """The row of the report on averaged scores; None where it has none."""
+def _of_report(report: Path, key: str) -> dict[str, Any] | None:
+    """A part of the result.json of a report; None where it has none."""
     path = report / "result.json"
-    found = loads(path.read_text("utf-8")).get("ensemble") if path.exists() else None
+    found = loads(path.read_text("utf-8")).get(key) if path.exists() else None
     return found if isinstance(found, dict) else None
 
 
@@ -163,8 +161,8 @@ def _tested(outcome: dict[str, Any]) -> list[str]:
         figure = main_figure(metrics, "test")
         if run := metrics.get(figure):
             lines.append(f"test {called(figure)}, {name:<12} {_spread(run, 'seed')}")
-    if (paired := outcome["test_difference"]) and not same:
-        lines.append(f"test mAP, difference   {_interval(paired)}  (paired by seed)")
+    if (found := outcome["test_difference"]) and not same:
+        lines.append(f"test mAP, difference   {_interval(found)}  ({sureness(found)})")
     return lines
 
 

@@ -21,6 +21,7 @@ from ptal_ray.data.types import Segments
 from ptal_ray.errors import DataError, PtalError, full_storage_named
 from ptal_ray.policy.importance import MIN_TRIALS, param_importance
 from ptal_ray.reporting import plots
+from ptal_ray.reporting.benchmark import read_benchmark
 from ptal_ray.reporting.cross_validated import cross_validated_section
 from ptal_ray.reporting.ensemble import best_head, ensemble_row, ensemble_section, with_members
 from ptal_ray.reporting.html.report import report_html
@@ -102,18 +103,19 @@ def report_name(view: StudyView) -> str:
 
 
 def _write(view: StudyView, study_dir: Path, folder: Path, name: str) -> None:
-    shares = param_importance(view)
+    shares, benchmark = param_importance(view), read_benchmark(view, study_dir)
     shown, missing = _pictures(view, study_dir, folder, shares)
     commands = _commands(view, study_dir, name)
     row = ensemble_row(view, study_dir)
     more = (*point_selection(view, study_dir), *ensemble_section(row, commands[-1]))
     untested = cross_validated_section(view)
-    text = markdown(view, shares, shown, missing, commands, more, untested)
+    text = markdown(view, shares, shown, missing, commands, benchmark.bounds, more, untested)
     (folder / "REPORT.md").write_text(text, encoding="utf-8")
-    whole = report_html(view, study_dir, commands)
+    whole = report_html(view, benchmark, commands)
     (folder / "report.html").write_text(whole, encoding="utf-8")
+    more_found = {"test_difference": benchmark.difference, "ensemble": row}
     (folder / "result.json").write_text(
-        dumps(result(view, shares) | {"ensemble": row}, indent=1) + "\n", encoding="utf-8"
+        dumps(result(view, shares) | more_found, indent=1) + "\n", encoding="utf-8"
     )
     (folder / "space.yaml").write_text(resolved_space(view).to_yaml(), encoding="utf-8")
     if best := view.best_config():

@@ -71,6 +71,7 @@ def markdown(
     shown: Mapping[str, str],
     missing: Mapping[str, str],
     commands: Sequence[str],
+    bounds: str = "",
     more: Sequence[str] = (),
     untested: str = "",
 ) -> str:
@@ -82,6 +83,7 @@ def markdown(
         shown: caption by name of each picture that was made.
         missing: why each other picture was not made.
         commands: that repeat the study and its best run.
+        bounds: the interval of the difference of the test runs, see `Benchmark.bounds`.
         more: sections after that on the search.
         untested: the section in place of that on the test runs, for data without a test split.
     """
@@ -89,7 +91,7 @@ def markdown(
     parts = [
         f"# {view.study.study}",
         _setting(view),
-        untested or _outcome(view, pictures["per_threshold"]),
+        untested or _outcome(view, pictures["per_threshold"], bounds),
         _configuration(view),
         _search(view, shares, pictures),
         *more,
@@ -145,7 +147,7 @@ def _selected(view: StudyView) -> str:
     )
 
 
-def _outcome(view: StudyView, picture: str) -> str:
+def _outcome(view: StudyView, picture: str, bounds: str) -> str:
     arms = view.arms("test")
     title = f"## Test{data_label(view)}"
     if not arms:
@@ -166,7 +168,7 @@ def _outcome(view: StudyView, picture: str) -> str:
     parts = [
         title,
         _ONLY_POINTS if by_points else "",
-        _headline(view),
+        _headline(view, bounds),
         f"Mean ± standard deviation over seeds, {unit}:",
         table(["configuration", "seeds", *columns], body),
         picture,
@@ -184,17 +186,17 @@ def _videos(view: StudyView) -> str:
     return f" of {min(found):.0f} videos" if len(found) == 1 else ""
 
 
-def _headline(view: StudyView) -> str:
+def _headline(view: StudyView, bounds: str) -> str:
     """Best against defaults in one sentence, where both finished."""
     name = run_figure(view, "test")
     arms = ("best", "default")
     best, default = (summarise(finished(view, "test", arm)).get(name) for arm in arms)
     if best is None or default is None:
         return ""
-    gain = 100 * (best.mean - default.mean)
+    gain, said = 100 * (best.mean - default.mean), f" {bounds}" if bounds else ""
     return (
         f"The best configuration found reaches {_percent(best)} % {called(name)}, the defaults "
-        f"{_percent(default)} %: {gain:+.2f} points{data_label(view)}."
+        f"{_percent(default)} %: {gain:+.2f} points{said}{data_label(view)}."
     )
 
 

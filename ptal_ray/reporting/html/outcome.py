@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ptal_ray.process.words import counted
+from ptal_ray.reporting.benchmark import Benchmark, sureness
 from ptal_ray.reporting.html.page import COLOURS, GREY, Figure, Section, paragraph, table
-from ptal_ray.reporting.resampling import Resampled
 from ptal_ray.reporting.text import ARMS, by_threshold, data_label, finished
-from ptal_ray.study.conclusion import MEASURE, conclusion, interval, test_reads
+from ptal_ray.study.conclusion import MEASURE, Interval, conclusion, interval, test_reads
 from ptal_ray.study.cross_validation import NOT_SEALED
 from ptal_ray.study.paper_compat import habit, on_test
 from ptal_ray.study.view import StudyView, summarise
@@ -49,14 +49,14 @@ def note(text: str) -> str:
     return paragraph(text, "note")
 
 
-def test_table(view: StudyView, resampled: Resampled | None, missing: str) -> Section:
+def test_table(view: StudyView, benchmark: Benchmark) -> Section:
     """mAP of each tested configuration with its interval, and by threshold.
 
     Args:
         view: the study.
-        resampled: its test runs, by arm; None where their videos are not here.
-        missing: why not.
+        benchmark: its test runs.
     """
+    resampled = benchmark.resampled
     rows: list[list[Any]] = []
     for arm in view.arms("test"):
         runs = finished(view, "test", arm)
@@ -75,14 +75,13 @@ def test_table(view: StudyView, resampled: Resampled | None, missing: str) -> Se
     head = ["configuration", "seeds", "test mAP, %", "sd", "95 % over seeds",
             "95 % over seeds and videos"]  # fmt: skip
     parts: list[str | Figure] = [table(head, rows)]
-    if resampled and {"best", "default"} <= resampled.maps.keys():
-        difference, p = resampled.difference("best", "default")
+    if gain := benchmark.difference:
+        difference = Interval(mean=gain["mean"], low=gain["low"], high=gain["high"])
         parts.append(paragraph(
-            f"Best found minus defaults on the same videos: {difference} mAP points (95 %, "
-            f"bootstrap over seeds and videos, p = {p:.3f})."
+            f"Best found minus defaults: {difference} mAP points ({sureness(gain)})."
         ))  # fmt: skip
-    if missing:
-        parts.append(note(f"No interval over videos: {missing}."))
+    if benchmark.missing:
+        parts.append(note(f"No interval over videos: {benchmark.missing}."))
     parts += [
         _thresholds(view),
         note(f"Bars are one standard deviation over seeds{data_label(view)}."),

@@ -4,34 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from ptal_ray.errors import DataError
+from ptal_ray.reporting.benchmark import Benchmark
 from ptal_ray.reporting.html import background, detections, outcome, search
 from ptal_ray.reporting.html.cross_validated import cross_validation_table
 from ptal_ray.reporting.html.importance import importance, shares
 from ptal_ray.reporting.html.page import Section, page
-from ptal_ray.reporting.resampling import Resampled, resample
-from ptal_ray.reporting.tested import Tested, read_tested
-from ptal_ray.reporting.text import finished
+from ptal_ray.reporting.tested import Tested
 from ptal_ray.study.conclusion import conclusion
 from ptal_ray.study.paper_compat import remark
 from ptal_ray.study.view import StudyView
 
 
-def report_html(view: StudyView, study_dir: Path, commands: Sequence[str]) -> str:
+def report_html(view: StudyView, benchmark: Benchmark, commands: Sequence[str]) -> str:
     """The whole file.
 
     Args:
         view: the study.
-        study_dir: its directory, which holds what the test runs detected.
+        benchmark: its test runs.
         commands: that repeat the study.
     """
-    tested, missing = _tested(view, study_dir)
     computed = shares(view)
     sections = [
         outcome.verdict(view),
-        outcome.test_table(view, _resampled(view, tested), missing)
+        outcome.test_table(view, benchmark)
         if view.has_test
         else cross_validation_table(view),
         search.history(view),
@@ -39,7 +35,7 @@ def report_html(view: StudyView, study_dir: Path, commands: Sequence[str]) -> st
         search.parameters(view, list(next(iter(computed.values())))),
         search.curves(view),
         search.workers(view),
-        *_of_detections(view, tested, missing),
+        *_of_detections(view, benchmark.tested, benchmark.missing),
         background.configuration(view),
         search.trials(view),
         background.provenance(view, commands),
@@ -52,21 +48,6 @@ def report_html(view: StudyView, study_dir: Path, commands: Sequence[str]) -> st
 def _saying(title: str, said: str) -> str:
     """A heading that says it too; the one of the test table has it in its label."""
     return f"{title} ({said})" if title and said not in title else title
-
-
-def _tested(view: StudyView, study_dir: Path) -> tuple[Tested | None, str]:
-    """The test runs, or why they cannot be shown."""
-    try:
-        return read_tested(view, study_dir), ""
-    except DataError as error:
-        return None, str(error)
-
-
-def _resampled(view: StudyView, tested: Tested | None) -> Resampled | None:
-    if tested is None:
-        return None
-    arms = [arm for arm in view.arms("test") if finished(view, "test", arm) and tested.runs(arm)]
-    return resample({arm: tested.runs(arm) for arm in arms}, tested.averaged)
 
 
 def _of_detections(view: StudyView, tested: Tested | None, missing: str) -> list[Section]:
