@@ -309,6 +309,21 @@ def test_one_round_per_run_however_many_events(study):
     assert sum(len(u.metrics) for u in work.updates.values()) > 900
 
 
+def test_the_trials_of_the_recommended_configuration_are_marked(study):
+    """The highest single objective of a race is not what it recommends."""
+    study.begin()
+    study.trials(4)
+    arm = {"arm": 2, "trial": 2, "params": {}, "cells": 3, "mean": 0.41, "sd": 0.02, "state": ""}
+    study.append(
+        "recommended", arm=2, trial=2, params={}, decode={}, verdict="better",
+        difference={"mean": 0.1, "low": 0.05, "high": 0.15, "cells": 8}, arms=(arm,),
+    )  # fmt: skip
+    updates = Round(StudyView(), read_events(study.log.path), study.directory).updates
+    marked = {key for key, run in updates.items() if run.tags.get("recommended") == "true"}
+    assert marked == {"trial/2"}
+    assert updates["trial/2"].metrics["posterior_mean", 0][0] == 0.41
+
+
 def test_the_run_of_a_seed_is_named_by_its_real_seed(study):
     study.begin()
     study.final("test", "best", 0, 0.5)

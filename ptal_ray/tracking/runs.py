@@ -28,6 +28,7 @@ from ptal_ray.study.cross_validation import cross_validated
 from ptal_ray.study.event_types import (
     Event,
     FinalReport,
+    Recommendation,
     Report,
     StudyEnd,
     StudyStart,
@@ -140,7 +141,8 @@ class Round:
             TrialStart: self._trial_start, Report: self._report, TrialEnd: self._trial_end,
         }  # fmt: skip
         of_study: dict[type[Event], Callable[[Any, StudyView, StudyView], None]] = {
-            StudyStart: self._study, FinalReport: self._final, StudyEnd: self._end,
+            StudyStart: self._study, Recommendation: self._recommended, FinalReport: self._final,
+            StudyEnd: self._end,
         }  # fmt: skip
         for event in events:
             if isinstance(event, TrialStart | Report | TrialEnd):
@@ -207,6 +209,16 @@ class Round:
         run.tags |= {"state": event.state, "message": _cut(event.message)}
         if trial.reports:
             run.add_params(trial.reports[-1].decode, "decode.")
+
+    def _recommended(self, event: Recommendation, before: StudyView, after: StudyView) -> None:
+        """Marks the trials of the recommended configuration, with the mean of its posterior."""
+        row = next((row for row in event.arms if row["arm"] == event.arm), {})
+        for trial in after.trials:
+            if trial.arm == event.arm:
+                run = self._trial_run(trial, trial.started)
+                run.tags["recommended"] = "true"
+                if row.get("mean") is not None:
+                    run.add_metrics({"posterior_mean": row["mean"]}, 0, event.time)
 
     def _final(self, event: FinalReport, before: StudyView, after: StudyView) -> None:
         final = next(f for f in after.runs(event.role, event.arm) if f.seed == event.seed)

@@ -98,6 +98,7 @@ def trials(study: str, study_id: str, searched: Sequence[str]) -> View:
         order=_column("metrics", "objective"),
         columns=(
             _column("metrics", "objective"),
+            _column("tags", "recommended"),
             _column("metrics", "objective_last"),
             *(_column("params", f"train.{name}") for name in searched),
             _column("tags", "state"),
