@@ -16,6 +16,7 @@ from ptal_ray.process.console import exit_code, program, run_main
 import argparse
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         """Tune the decode parameters, write the page and print the result."""
         check_page(args.out)
+        print(f"decoding the scores that the trials of {args.study} kept", file=sys.stderr)
         found = decode_again(args.study, args.trial, args.settings)
         write_page(found, args.out)
         if args.json:

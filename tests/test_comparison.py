@@ -137,12 +137,17 @@ def test_the_command_writes_the_page_and_replaces_no_other_file(studies, tmp_pat
     flags = ["--out", str(tmp_path / "reports"), "--html", str(page), "--json"]
     few = [str(directory) for directory in studies][1:3]
     assert main([*few, *flags]) == 0
-    printed = json.loads(capsys.readouterr().out)
+    told = capsys.readouterr()
+    printed = json.loads(told.out)
+    assert told.err.splitlines()[1] == f"study 2 of 2: {few[1]}"
     assert printed["html"] == str(page)
     (pair,) = printed["differences"]
     assert pair["low"] <= pair["mean"] <= pair["high"] and escape(pair["text"]) in page.read_text()
     assert main([*few, *flags[:-1]]) == 0  # its own page may be replaced
     assert f"{pair['dataset']}: {pair['text']}\n" in capsys.readouterr().out
+    assert main([*few, "--out", str(tmp_path / "new"), "--html", str(tmp_path / "new")]) == 2
+    assert "this is the folder of --out; give a file" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
     page.write_text("mine")
     assert main([*few, *flags]) == 2
     assert page.read_text() == "mine"

@@ -21,6 +21,7 @@ from ptal_ray.reporting.diagnosis import KINDS, diagnose
 from ptal_ray.reporting.html.page import page, paragraph, table
 from ptal_ray.reporting.html.parallel import NEAREST, axis
 from ptal_ray.reporting.html.report import report_html
+from ptal_ray.reporting.html.search import _slice, compared_report
 from ptal_ray.reporting.outcome import _tested
 from ptal_ray.reporting.report import write_report
 from ptal_ray.reporting.resampling import holm, resample, weighted_map
@@ -80,6 +81,17 @@ def test_the_difference_on_test_is_the_same_everywhere(study_dir, tmp_path):
     sure = "(95 %, over seeds and videos"
     assert f"{short} mAP points {sure}" in (folder / "report.html").read_text()
     assert f" points {long} {sure}" in (folder / "REPORT.md").read_text()
+
+
+def test_trials_are_compared_where_all_of_them_arrived(study_dir):
+    view = StudyView.read(study_dir)
+    whole = [t for t in view.trials if t.state == "complete"]
+    stopped = [t for t in view.trials if t.state == "pruned"]
+    assert compared_report(view, whole) == (-1, "at the full budget")
+    assert compared_report(view, [*whole, *stopped]) == (0, "at the first report")
+    full = _slice(view, whole, "train.lr", -1, "at the full budget")
+    at = next(data["y"] for data in full.data if data["name"] == "complete")
+    assert at == [100 * t.reports[-1].objective for t in whole]
 
 
 def test_no_address_is_fetched(text):

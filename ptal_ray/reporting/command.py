@@ -41,13 +41,15 @@ def report(
 
     Raises:
         ConfigError: files that are not of a table of studies, or not the page of one, are in its
-            place, or the folder of the page cannot be written to.
+            place, the page is the folder of reports, or its folder cannot be written to.
         TrackingError: the server does not answer.
     """
     unlogged: list[str] = []
     if html is not None:
         check_files("--html", html.parent, {html.name: is_leaderboard_page})
         check_writable("--html", html)
+        if html.absolute() == root.absolute():
+            raise ConfigError(f"--html {html}: this is the folder of --out; give a file")
     if len(studies) > 1:
         check_files("--out", root, LEADERBOARD_FILES)
     made, failed = write_reports(studies, root)

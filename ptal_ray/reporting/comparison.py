@@ -35,7 +35,7 @@ class Entry:
         method: its name.
         studies: names of the studies.
         values: test mAP of the recommended configuration, by seed of all studies.
-        budgets: trials times steps of each study.
+        budgets: steps that the trials of each study trained.
         reads: how often the test split was read.
         habits: what selecting on the test split gained, a sentence a study that did.
         matches: the seeds' detections, where the videos are on this machine.
@@ -145,7 +145,7 @@ def entries(studies: Mapping[Path, StudyView]) -> dict[Place, list[Entry]]:
         entry = found[place].setdefault(method, Entry(method=method))
         entry.studies.append(study.study)
         entry.values += [run.metrics[MEASURE] for run in runs]
-        entry.budgets.append(len(view.trials) * int(study.space["budget"]["max_steps"]))
+        entry.budgets.append(sum(t.reports[-1].step for t in view.trials if t.reports))
         entry.reads += test_reads(view)
         if gained := habit(view):
             entry.habits.append(f"{study.study}: {gained.text}")

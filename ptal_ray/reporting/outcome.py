@@ -24,6 +24,7 @@ from ptal_ray.tracking.server import tracking_uri
 from ptal_ray.tracking.tracker import view_links
 from ptal_ray.training.selection import called, main_figure
 
+_LINKS = {"leaderboard": "methods"}  # labels of seven letters at most
 _ARMS = (("best", "recommended"), (VALIDATED, "by validation"), ("default", "defaults"))
 
 
@@ -148,7 +149,7 @@ def show_summary(outcome: dict[str, Any]) -> str:
         server = f"{server}\npredict {command}"
     journal = Path(outcome["directory"]) / "optuna.journal"
     lines.append(f"optuna  optuna-dashboard {shlex.quote(str(journal))}")
-    found = [f"{what:<7} {link}" for what, link in outcome["views"].items()]
+    found = [f"{_LINKS.get(what, what):<7} {link}" for what, link in outcome["views"].items()]
     return "\n".join([*lines, f"runs    {server}", *found])
 
 

@@ -212,7 +212,8 @@ def _pictures(
         made["importance"] = plots.importance(shares, label)
         shown["importance"] = (
             "Share of the variance of the objective at the first report step, which every trial "
-            f"reaches, that a parameter explains by fANOVA{label}."
+            "reaches, that a train parameter explains by fANOVA; report.html has decode parameters "
+            f"too, and the full budget{label}."
         )
     else:
         reported = sum(bool(t.reports) for t in view.trials)
@@ -296,9 +297,12 @@ def send(study_dir: Path, folder: Path) -> tuple[str, ...]:
 def write_reports(
     studies: Sequence[Path], root: Path
 ) -> tuple[dict[Path, tuple[Path, StudyView]], list[PtalError]]:
-    """Reports every study that has a report in it; says what is wrong with each of the others."""
+    """Reports every study that has a report in it, and says which one it is at and what is wrong
+    with each of the others."""
     made, failed = {}, list[PtalError]()
-    for study in studies:
+    for number, study in enumerate(studies, 1):
+        if len(studies) > 1:
+            print(f"study {number} of {len(studies)}: {study}", file=sys.stderr)
         try:
             made[study] = write_report(study, root), StudyView.read(study)
         except (PtalError, KeyError) as error:

@@ -11,6 +11,7 @@ from ptal_ray.reporting.html.outcome import note
 from ptal_ray.reporting.html.page import Figure, Section, page, paragraph, shown, table
 from ptal_ray.storage.ownership import check_files, check_writable
 from ptal_ray.storage.whole import folder_made, whole
+from ptal_ray.study.view import dumps
 
 _TITLE = "Decoding again: "
 
@@ -31,7 +32,7 @@ def said(found: Again) -> str:
 
 def flags(found: Again) -> str:
     """The searched parameters of the best setting as flags of a search or a training."""
-    words = [f"decode.{name}={shown(found.decode[name])}" for name in found.searched]
+    words = [f"decode.{name}={dumps(found.decode[name])}" for name in found.searched]
     return " ".join(f"--set {shlex.quote(word)}" for word in words)
 
 

@@ -46,8 +46,8 @@ def is_leaderboard_page(path: Path) -> bool:
 
 def _tables(found: Mapping[Place, Sequence[Entry]], views: Sequence[StudyView]) -> Section:
     parts: list[str | Figure] = []
-    head = ["method", "studies", "seeds", "test mAP, %", "sd", "95 % over seeds", "trials x steps",
-            "test reads"]  # fmt: skip
+    head = ["method", "studies", "seeds", "test mAP, %", "sd", "95 % over seeds",
+            "steps of the search", "test reads"]  # fmt: skip
     for place, group in found.items():
         rows = [
             [e.method, len(e.studies), len(e.values), f"{100 * e.interval.mean:.2f}",
@@ -58,7 +58,7 @@ def _tables(found: Mapping[Place, Sequence[Entry]], views: Sequence[StudyView]) 
         parts += [paragraph(_said(place)), table(head, rows), _forest(group)]
         parts += [paragraph(said) for e in group for said in e.habits]
         if unequal(group):
-            parts.append(note("Unequal budgets: trials times steps differ by more than a tenth."))
+            parts.append(note("Unequal budgets: steps of the searches differ by over a tenth."))
     parts = parts or [note("No study has a finished test run.")]
     if untested := [view.study.study for view in views if not view.has_test]:
         parts.append(note(f"Without a test split, not compared here: {', '.join(untested)}."))

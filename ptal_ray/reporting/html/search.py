@@ -113,18 +113,28 @@ def parameters(view: StudyView, order: Sequence[str] = ()) -> Section:
     names = {name: known[name] for name in dict.fromkeys([*order, *known]) if name in known}
     if len(trials) < 2 or not names:
         return Section(key="parameters", title="Parameters", parts=[note("Too few trials.")])
+    report, when = compared_report(view, trials)
     parts: list[str | Figure] = [
-        _parallel(trials, names),
+        _parallel(trials, names, report),
         note(
-            "Each line is a trial, blue the best quarter at the first report, grey the worst. The "
-            "values of a parameter stand beside its axis; objectives are those of the first report."
+            f"Each line is a trial, blue the best quarter {when}, grey the worst. The values of a "
+            f"parameter stand beside its axis; objectives are those {when}."
         ),
-        *(_slice(view, trials, name) for name in list(names)[:MOST_SLICES]),
+        *(_slice(view, trials, name, report, when) for name in list(names)[:MOST_SLICES]),
     ]
     if len(names) > MOST_SLICES:
         left = ", ".join(list(names)[MOST_SLICES:])
         parts.append(note(f"Not drawn separately: {left}."))
     return Section(key="parameters", title="Parameters", parts=parts)
+
+
+def compared_report(view: StudyView, trials: Sequence[TrialView]) -> tuple[int, str]:
+    """The report at which trials are compared, as an index, and in words: the last one where all
+    reached the full budget, else the first one, which all reached."""
+    last = int(view.study.space["budget"]["max_steps"])
+    if all(t.reports[-1].step == last and t.finite for t in trials):
+        return -1, "at the full budget"
+    return 0, "at the first report"
 
 
 def searched(view: StudyView) -> dict[str, Mapping[str, Any]]:
@@ -143,26 +153,30 @@ def value_of(trial: TrialView, name: str, report: int = 0) -> Any:
     return trial.params.get(key) if section == "train" else trial.reports[report].decode.get(key)
 
 
-def _parallel(trials: Sequence[TrialView], names: Mapping[str, Mapping[str, Any]]) -> Figure:
+def _parallel(
+    trials: Sequence[TrialView], names: Mapping[str, Mapping[str, Any]], report: int
+) -> Figure:
     """Lines over the parameters; the objective is the last axis."""
-    objective = [t.reports[0].objective for t in trials]
+    objective = [t.reports[report].objective for t in trials]
     axes = [
-        axis(name.partition(".")[2], [value_of(t, name) for t in trials], domain)
+        axis(name.partition(".")[2], [value_of(t, name, report) for t in trials], domain)
         for name, domain in names.items()
     ]
     last = axis("objective, %", [100 * value for value in objective], {"uniform": []})
     return parallel([*axes, last], objective)
 
 
-def _slice(view: StudyView, trials: Sequence[TrialView], name: str) -> Figure:
+def _slice(
+    view: StudyView, trials: Sequence[TrialView], name: str, report: int, when: str
+) -> Figure:
     domain = searched(view)[name]
     data = []
     for state, colour in STATES.items():
         mine = [t for t in trials if t.state == state]
         data.append({
-            "x": [_axis_value(value_of(t, name)) for t in mine],
-            "y": [100 * t.reports[0].objective for t in mine], "name": state, "mode": "markers",
-            "marker": {"color": colour, "size": 6}, "showlegend": False,
+            "x": [_axis_value(value_of(t, name, report)) for t in mine],
+            "y": [100 * t.reports[report].objective for t in mine], "name": state,
+            "mode": "markers", "marker": {"color": colour, "size": 6}, "showlegend": False,
         })  # fmt: skip
     axis: dict[str, Any] = {"title": {"text": name}}
     if next(iter(domain)).startswith("log"):
@@ -170,7 +184,7 @@ def _slice(view: StudyView, trials: Sequence[TrialView], name: str) -> Figure:
     elif choices := domain.get("choice"):
         order = [_axis_value(choice) for choice in choices]
         axis |= {"type": "category", "categoryorder": "array", "categoryarray": order}
-    axes = {"xaxis": axis, "yaxis": {"title": {"text": "mAP at the first report, %"}}}
+    axes = {"xaxis": axis, "yaxis": {"title": {"text": f"mAP {when}, %"}}}
     return Figure(data=data, layout=axes, height=240)
 
 
