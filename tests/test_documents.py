@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import ptal_ray
+from ptal_ray.data.readers.flags import add_flags
 
 PACKAGE = Path(ptal_ray.__file__).parent
 ROOT = PACKAGE.parent
@@ -58,6 +60,14 @@ def test_the_readme_of_a_folder_names_every_file(folder):
     if folder.name == "video":
         own |= {f"encoders/{p.name}" for p in folder.glob("encoders/*.py")}
     assert named == {name for name in own if not name.endswith("__init__.py")}
+
+
+def test_the_readme_of_layouts_names_every_flag_of_a_layout():
+    parser = argparse.ArgumentParser(add_help=False)
+    add_flags(parser)
+    named = set(re.findall(r"--[a-z-]+", (PACKAGE / "data/readers/README.md").read_text("utf-8")))
+    flags = {flag for action in parser._actions for flag in action.option_strings}
+    assert sorted(flags - named) == []
 
 
 def test_the_first_page_is_short():
