@@ -6,11 +6,11 @@
     python -m ptal_ray.predict runs/best --export model.pt2
 
 MODEL is a study (the first final run of its best configuration), the folder of a run, a model.pt,
-the best.yaml beside one, or models:/NAME/VERSION of the MLflow registry. --features holds files as
-the import of the training took them: one <id>.npy of shape (T, D) per video, or a recording of
-sensors, .npy or .csv; windows and z-scores are made here. --videos extracts features with the
-settings of `python -m ptal_ray.extract` that made those of the training. Repeat an interrupted
-command to continue. Videos that cannot be used are listed at the end.
+the best.yaml beside one, or models:/NAME/VERSION of the MLflow registry. --features holds one
+<id>.npy of shape (T, D) per video, with the features of the training, or a recording of sensors,
+.npy or .csv; windows and z-scores are made here. --videos extracts features with the settings of
+`python -m ptal_ray.extract` that made those of the training. Repeat an interrupted command to
+continue. Videos that cannot be used are listed at the end.
 """
 
 from __future__ import annotations
