@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ptal_ray.data.findings import Problem
 from ptal_ray.data.user_files import read_csv
+from ptal_ray.data.video_ids import bare
 from ptal_ray.errors import DataError
 
 GroupSource = Path | re.Pattern[str]
@@ -54,7 +55,7 @@ def video_groups(
         return {}, []
     if isinstance(source, Path):
         given, place, fix = _listed(source), str(source), "add them"
-        found = {id: given.get(id.removeprefix("v_"), "") for id in ids}
+        found = {id: given.get(bare(id), "") for id in ids}
     else:
         place, fix = (
             f"--group {source.pattern}",
@@ -94,7 +95,7 @@ def _listed(path: Path) -> Mapping[str, str]:
         )
     found: dict[str, str] = {}
     for line, row in rows:
-        id, group = row["video"].removeprefix("v_"), row["group"]
+        id, group = bare(row["video"]), row["group"]
         if found.setdefault(id, group) != group:
             raise DataError(
                 f"{path}:{line}: video {row['video']}: group {group!r}, given before as "
