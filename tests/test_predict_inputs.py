@@ -164,6 +164,33 @@ def test_a_model_of_features_passes_over_tables(scaled: Path, tmp_path: Path) ->
     assert set(results(tmp_path / "found.json")) == set(detections(scaled))
 
 
+def test_files_as_released_are_turned_and_thinned_as_in_the_import(
+    scaled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(scaled / "run" / "model.pt", weights_only=True)
+    content["preparation"] |= {"transposed": True, "every": 3}
+    torch.save(content, tmp_path / "model.pt")
+    (tmp_path / "new").mkdir()
+    for path in (scaled / "new").glob("*.npy"):
+        np.save(tmp_path / "new" / path.name, np.repeat(np.load(path), 3, axis=0).T)
+    out = tmp_path / "found.json"
+    assert predict(tmp_path / "model.pt", tmp_path / "new", out) == 0
+    assert_same(results(out), detections(scaled))
+    assert predict(tmp_path / "model.pt", scaled / "new", tmp_path / "other.json") == 3
+    assert "the model was trained on files of shape (16, T)" in capsys.readouterr().err
+
+
+def test_a_file_in_place_of_the_folder_and_an_ending_in_capitals_are_named(
+    scaled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.NPY"
+    path.write_bytes(b"")
+    assert predict(scaled / "run", path, tmp_path / "found.json") == 3
+    assert f"{path}: not a folder" in capsys.readouterr().err
+    assert predict(scaled / "run", tmp_path, tmp_path / "found.json") == 3
+    assert f"{path}: rename it to a.npy" in capsys.readouterr().err
+
+
 def test_a_model_file_of_the_format_before(mixed: Path, scaled: Path, tmp_path: Path) -> None:
     """It has no range of strides and no scale: features are taken as they are."""
     for folder, flags in ((mixed, ("--annotations", mixed / "release" / "gt.json")), (scaled, ())):

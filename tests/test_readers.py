@@ -23,6 +23,8 @@ from released_folder import (
 )
 
 from ptal_ray.data.__main__ import main
+from ptal_ray.data.feature_file import npy
+from ptal_ray.data.preparation import Preparation
 
 
 @pytest.fixture(autouse=True)
@@ -266,10 +268,16 @@ def test_transcripts_become_instances_and_features_are_turned(root):
     assert store.info.classes == ("open", "close")
     expected = np.load(root / "features" / "a.npy").T
     np.testing.assert_array_equal(store.video("a").features, expected)
+    made = store.preparation.opened(npy(root / "features" / "a.npy"))
+    np.testing.assert_array_equal(made.read(), store.video("a").features)
     words = [*transcripts(root), "--stride", 3, "--replace"]
     store = is_the_small_one(imported(*words), stride_s=0.3, offset_s=-0.1, length=34)
     expected = np.load(root / "features" / "a.npy").T[::3]
     np.testing.assert_array_equal(store.video("a").features, expected)
+    made = store.preparation.opened(npy(root / "features" / "a.npy"))  # as a prediction does
+    assert made.shape() == expected.shape
+    np.testing.assert_array_equal(made.read(), expected)
+    assert Preparation.of(store.preparation.plain()) == store.preparation
 
 
 def test_wrong_transcripts_are_refused(root, capsys):

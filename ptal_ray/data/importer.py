@@ -365,6 +365,8 @@ def _preparation(plan: Plan) -> Preparation:
     own = source.files is None and not source.transpose  # <id>.npy as the extraction leaves them
     return Preparation(
         extraction=recorded_extraction(source.features) if own else {},
+        transposed=source.transposed,
+        every=source.every,
         window=int(source.window) if source.of_recordings else 0,
         stride=int(source.stride) if source.of_recordings else 0,
         scale=plan.scale,

@@ -53,6 +53,7 @@ class Source:
         group: which videos belong together: a CSV, or a regular expression on the ids.
         of_recordings: whether `files` are features of windows of samples, which `stride` and
             `window` count.
+        transposed, every: what `files` do with the files as released, see `data/preparation.py`.
     """
 
     name: str
@@ -80,6 +81,8 @@ class Source:
     normalize: bool = False
     group: GroupSource | None = None
     of_recordings: bool = False
+    transposed: bool = False
+    every: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

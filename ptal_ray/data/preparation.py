@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ptal_ray.data.feature_file import FeatureFile
+from ptal_ray.data.feature_file import FeatureFile, sliced, turned
 from ptal_ray.data.normalize import Scale
 from ptal_ray.data.readers.signals import windowed
 from ptal_ray.video.manifest import Manifest
@@ -22,12 +22,16 @@ class Preparation:
     Args:
         extraction: settings of the `python -m ptal_ray.extract` that made the features of videos;
             empty where something else did.
+        transposed: whether the files hold (D, T).
+        every: N takes every N-th snippet, from the first on.
         window, stride: of window features of recordings, in samples; 0 if the files contain
             features.
         scale: mean and standard deviation of the z-scores.
     """
 
     extraction: Mapping[str, Any] = field(default_factory=dict)
+    transposed: bool = False
+    every: int = 1
     window: int = 0
     stride: int = 0
     scale: Scale = Scale()
@@ -39,7 +43,9 @@ class Preparation:
 
     def opened(self, file: FeatureFile) -> FeatureFile:
         """The features (T, D), ready for a model, of a file as users have it."""
-        made = windowed(file, self.window, self.stride) if self.of_recordings else file
+        made = turned(file) if self.transposed else file
+        made = sliced(made, self.every) if self.every > 1 else made
+        made = windowed(made, self.window, self.stride) if self.of_recordings else made
         return FeatureFile(
             file=made.file, shape=made.shape, read=lambda: self.scale(np.asarray(made.read()))
         )
@@ -49,6 +55,8 @@ class Preparation:
         mean, spread = self.scale.mean, self.scale.spread
         found = {
             "extraction": dict(self.extraction),
+            "transposed": self.transposed,
+            "every": self.every if self.every > 1 else 0,
             "window": self.window,
             "stride": self.stride,
             "mean": [] if mean is None else mean.tolist(),
@@ -70,6 +78,8 @@ class Preparation:
         )
         return Preparation(
             extraction=dict(plain.get("extraction", {})),
+            transposed=bool(plain.get("transposed", False)),
+            every=int(plain.get("every", 1)),
             window=int(plain.get("window", 0)),
             stride=int(plain.get("stride", 0)),
             scale=Scale(mean=mean, spread=spread),

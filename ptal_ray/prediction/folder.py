@@ -112,8 +112,12 @@ def feature_ids(folder: Path, *, of_recordings: bool) -> tuple[str, ...]:
     suffixes = _suffixes(of_recordings)
     named = " or ".join(f"<id>{suffix}" for suffix in suffixes)
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; give one that holds {named} files")
+        what = "not a folder" if folder.exists() else "no such folder"
+        raise DataError(f"{folder}: {what}; give one that holds {named} files")
     found = [p for p in folder.iterdir() if p.suffix in suffixes and not p.name.startswith(".")]
+    for path in folder.iterdir():
+        if path.suffix not in suffixes and path.suffix.lower() in suffixes:
+            raise DataError(f"{path}: rename it to {path.stem}{path.suffix.lower()}")
     if not found:
         what = "(samples, channels) a recording" if of_recordings else "(T, D) a video"
         raise DataError(f"{folder}: holds no {' or '.join(suffixes)} file; {named} of {what}")
@@ -185,6 +189,11 @@ def another_width(shape: tuple[int, ...], expected: Expected) -> str:
         return (
             f"recording of shape {shape}, {shape[1]} channels a sample; the model was trained on "
             f"(samples, {channels})"
+        )
+    if expected.preparation.transposed:
+        return (
+            f"features of shape {shape}, {shape[0]} numbers a snippet; the model was trained on "
+            f"files of shape ({expected.dim}, T)"
         )
     turned = "; it looks transposed: save its transpose" if shape[0] == expected.dim else ""
     return (

@@ -53,6 +53,8 @@ def read(given: Given) -> Release:
         stride=given.stride or 1.0,
         window=1.0,
         points=given.points,
+        transposed=not given.transpose,
+        every=int(given.stride or 1),
     )
 
 

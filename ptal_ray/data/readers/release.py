@@ -103,6 +103,8 @@ class Release:
         files: video id -> features; None takes <id>.npy of the folder.
         of_recordings: whether `files` are window features of recordings; `stride` and `window` are
             then in samples.
+        transposed, every: what `files` do with the files as released, see `data/preparation.py`;
+            None: transposed as the flag says.
         fps, stride, window, point_fps, points, point_columns, lists, group: as of `plan.Source`.
     """
 
@@ -119,6 +121,8 @@ class Release:
     lists: dict[str, Path] | None = None
     group: GroupSource | None = None
     of_recordings: bool = False
+    transposed: bool | None = None
+    every: int = 1
 
 
 def database(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
