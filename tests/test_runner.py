@@ -6,6 +6,7 @@ import dataclasses
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -85,6 +86,27 @@ def test_a_ray_that_does_not_start_is_told_in_a_line(monkeypatch: pytest.MonkeyP
         cluster(None, with_train=False, verbose=False),
     ):
         pass
+
+
+def test_it_warns_of_trials_that_do_not_start_and_again_after_twice_as_long(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    conductor = SimpleNamespace(standing_by=False)
+    log = runner._Log(SimpleNamespace(conductor=conductor, check=lambda: None))
+    waiting = [SimpleNamespace(status="PENDING", RUNNING="RUNNING")]
+    told = []
+    for now[0] in range(0, 600, 10):
+        log.on_step_begin(0, waiting)
+        told += [(now[0], record.getMessage()) for record in caplog.records]
+        caplog.clear()
+    assert [second for second, _ in told] == [70, 130, 250, 490]
+    assert "has not started any trial for 130 s. On a busy machine" in told[1][1]
+    running = [SimpleNamespace(status="RUNNING", RUNNING="RUNNING")]
+    now[0] = 2000
+    log.on_step_begin(0, running)
+    assert not caplog.records
 
 
 def test_one_process_runs_a_study(study: Study) -> None:

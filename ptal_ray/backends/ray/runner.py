@@ -33,7 +33,7 @@ from ptal_ray.study.study import Study, write_study
 from ptal_ray.study.view import EventLog, StudyView
 
 SCRATCH = ".ray"
-PATIENCE_S = 60.0  # without a report, until a check whether any trial runs
+PATIENCE_S = 60.0  # without a report, until a check whether any trial runs; then twice as long
 
 _LOG = logging.getLogger(__name__)
 
@@ -249,17 +249,23 @@ class _Log(_Stateless, tune.Callback):
 
     def __init__(self, bridge: _Bridge) -> None:
         self._bridge = bridge
-        self._heard_at = time.monotonic()
+        self._heard()
+
+    def _heard(self) -> None:
+        self._heard_at, self._patience_s = time.monotonic(), PATIENCE_S
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Warn if no trial was scheduled for `PATIENCE_S`; tell which trials have no process."""
-        if time.monotonic() - self._heard_at > PATIENCE_S:
-            self._heard_at = time.monotonic()
+        """Warn if no trial was scheduled for `PATIENCE_S`, and again after twice as long; tell
+        which trials have no process."""
+        silent_s = time.monotonic() - self._heard_at
+        if silent_s > self._patience_s:
+            self._patience_s *= 2
             if not any(trial.status == trial.RUNNING for trial in trials):
                 _LOG.warning(
-                    "Ray has not scheduled any trial for %g s; `ray status` shows free and "
-                    "requested resources; if no nodes are being added, stop the search and lower "
-                    "resources.*", PATIENCE_S
+                    "Ray has not started any trial for %.0f s. On a busy machine this takes "
+                    "minutes. Otherwise `ray status` shows free and requested resources: if the "
+                    "trials request more than there is and no nodes are being added, stop the "
+                    "search and lower resources.* of the search space", silent_s,
                 )  # fmt: skip
         conductor = self._bridge.conductor
         if conductor.standing_by:
@@ -271,7 +277,7 @@ class _Log(_Stateless, tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Note that a trial has reported."""
-        self._heard_at = time.monotonic()
+        self._heard()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Tell the conductor that a trial has ended, with its result."""
