@@ -78,11 +78,12 @@ def test_trials_of_a_race_name_their_fold(tmp_path):
     study = replace(small_study(tmp_path / "x"), space=made.space)
     view = StudyView.read(made.directory)
     assert not any("fold" in line for line in shown(study, view, 80))
-    folded = replace(view, trials=[replace(t, fold=t.number + 4) for t in view.trials])
+    cells = [replace(t, fold=t.number + 4, seed=3000, stage="race") for t in view.trials]
+    folded = replace(view, trials=cells)
     lines = shown(study, folded, 80)
     assert max(map(len, lines)) <= 80
     assert any(re.search(r"│ +2 │ +6 │ (complete|pruned) +│", line) for line in lines)
-    assert progress._trial_line(folded.trials[2]).startswith("trial    2  fold 6  ")
+    assert progress._trial_line(folded.trials[2]).startswith("trial    2  race   fold 6 seed 3000  ")
     assert "fold" not in progress._trial_line(view.trials[2])
 
 

@@ -199,9 +199,9 @@ def _trial_line(trial: TrialView) -> str:
     step = trial.reports[-1].step if trial.reports else 0
     params = " ".join(f"{name}={_number(value)}" for name, value in trial.params.items())
     message = f"  ({trial.message})" if trial.message else ""
-    fold = "" if trial.fold is None else f"fold {trial.fold}  "
+    cell = "" if trial.fold is None else f"{trial.stage:<6} fold {trial.fold} seed {trial.seed}  "
     return (
-        f"trial {trial.number:4d}  {fold}{trial.state:<9} step {step:6d}  "
+        f"trial {trial.number:4d}  {cell}{trial.state:<9} step {step:6d}  "
         f"{_objective(trial)} {_number(trial.objective)}  {params}{message}"
     )
 
