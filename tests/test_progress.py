@@ -83,7 +83,8 @@ def test_trials_of_a_race_name_their_fold(tmp_path):
     lines = shown(study, folded, 80)
     assert max(map(len, lines)) <= 80
     assert any(re.search(r"│ +2 │ +6 │ (complete|pruned) +│", line) for line in lines)
-    assert progress._trial_line(folded.trials[2]).startswith("trial    2  race   fold 6 seed 3000  ")
+    line = progress._trial_line(folded.trials[2])
+    assert line.startswith("trial    2  race   fold 6 seed 3000  ")
     assert "fold" not in progress._trial_line(view.trials[2])
 
 
