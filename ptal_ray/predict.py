@@ -8,7 +8,8 @@
 MODEL is a study (the first final run of its best configuration), the folder of a run, a model.pt,
 the best.yaml beside one, or models:/NAME/VERSION of the MLflow registry. --features holds one
 <id>.npy of shape (T, D) per video, with the features of the training, or a recording of sensors,
-.npy or .csv; windows and z-scores are made here. --videos extracts features with the settings of
+.npy or .csv. Files are transposed, thinned, cut into windows and normalized as in the import of the
+training. --videos extracts features with the settings of
 `python -m ptal_ray.extract` that made those of the training. Repeat an interrupted command to
 continue. Videos that cannot be used are listed at the end.
 """

@@ -322,6 +322,12 @@ def test_the_trials_of_the_recommended_configuration_are_marked(study):
     marked = {key for key, run in updates.items() if run.tags.get("recommended") == "true"}
     assert marked == {"trial/2"}
     assert updates["trial/2"].metrics["posterior_mean", 0][0] == 0.41
+    earlier = StudyView.read(study.directory)
+    again = replace(earlier.recommended, arm=3, trial=3, arms=(arm | {"arm": 3, "trial": 3},))
+    later = Round(earlier, [again], study.directory).updates
+    assert {k: run.tags["recommended"] for k, run in later.items()} == {
+        "trial/2": "false", "trial/3": "true",
+    }  # fmt: skip
 
 
 def test_the_run_of_a_seed_is_named_by_its_real_seed(study):

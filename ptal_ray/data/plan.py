@@ -41,7 +41,7 @@ class Source:
         allow_points: import points of which many lie in no instance of their class.
         drop_invalid: leave out instances whose end is not after their start or whose start is
             negative.
-        transpose: whether the feature files are turned, as they hold (D, T).
+        transpose: whether --transpose was passed; without `files`, they hold (D, T) then.
         note: a line on the data; empty takes what is known of `name`.
         content: what a reader made of a released folder, in the ActivityNet layout; in place of
             the JSON, whose path then only names the place in messages.

@@ -114,9 +114,10 @@ def feature_ids(folder: Path, *, of_recordings: bool) -> tuple[str, ...]:
     if not folder.is_dir():
         what = "not a folder" if folder.exists() else "no such folder"
         raise DataError(f"{folder}: {what}; give one that holds {named} files")
-    found = [p for p in folder.iterdir() if p.suffix in suffixes and not p.name.startswith(".")]
-    for path in folder.iterdir():
-        if path.suffix not in suffixes and path.suffix.lower() in suffixes:
+    seen = (path for path in folder.iterdir() if not path.name.startswith("."))
+    found = [path for path in seen if path.suffix.lower() in suffixes]
+    for path in found:
+        if path.suffix not in suffixes:
             raise DataError(f"{path}: rename it to {path.stem}{path.suffix.lower()}")
     if not found:
         what = "(samples, channels) a recording" if of_recordings else "(T, D) a video"

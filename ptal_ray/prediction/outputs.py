@@ -19,6 +19,7 @@ from ptal_ray.errors import ConfigError
 from ptal_ray.prediction.formats import FORMATS
 from ptal_ray.prediction.page import page
 from ptal_ray.prediction.run import Found
+from ptal_ray.storage.ownership import check_writable
 from ptal_ray.storage.whole import write_whole
 
 _BY_SUFFIX = {f".{name}": name for name in FORMATS} | {".htm": "html"}
@@ -35,9 +36,7 @@ def output_format(out: Path, asked: str | None) -> str:
     if out.exists() and out.is_dir() != (kind in _SUBTITLES):
         needed = "a folder, with one file a video" if kind in _SUBTITLES else "a file"
         raise ConfigError(f"--out {out}: format {kind} is {needed}; give another path")
-    there = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not os.access(there, os.W_OK):
-        raise ConfigError(f"--out {out}: {there} cannot be written; choose another folder")
+    check_writable("--out", out / "x" if kind in _SUBTITLES else out)
     return kind
 
 

@@ -211,14 +211,16 @@ class Round:
             run.add_params(trial.reports[-1].decode, "decode.")
 
     def _recommended(self, event: Recommendation, before: StudyView, after: StudyView) -> None:
-        """Marks the trials of the recommended configuration, with the mean of its posterior."""
-        row = next((row for row in event.arms if row["arm"] == event.arm), {})
+        """Marks the trials of the recommended configuration, with the mean of its posterior; those
+        of an earlier recommendation are no longer marked."""
+        arms = {event.arm} | ({before.recommended.arm} if before.recommended else set())
+        means = {row["arm"]: row["mean"] for row in event.arms if row["mean"] is not None}
         for trial in after.trials:
-            if trial.arm == event.arm:
+            if trial.arm in arms:
                 run = self._trial_run(trial, trial.started)
-                run.tags["recommended"] = "true"
-                if row.get("mean") is not None:
-                    run.add_metrics({"posterior_mean": row["mean"]}, 0, event.time)
+                run.tags["recommended"] = str(trial.arm == event.arm).lower()
+                if trial.arm in means:
+                    run.add_metrics({"posterior_mean": means[trial.arm]}, 0, event.time)
 
     def _final(self, event: FinalReport, before: StudyView, after: StudyView) -> None:
         final = next(f for f in after.runs(event.role, event.arm) if f.seed == event.seed)
