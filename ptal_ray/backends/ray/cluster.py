@@ -25,6 +25,7 @@ from ptal_ray.study.study import Study
 
 OBJECT_STORE_BYTES = 200_000_000  # features are memory-mapped files, so little goes through it
 CONNECT_S = 5.0
+_SYSTEM = {"prestart_worker_first_driver": False}  # else one idle Python process for each CPU
 _ENVIRONMENT = {  # read by Ray in the driver, in trials and in the workers of a trial
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -81,7 +82,7 @@ def _start(address: str | None, with_train: bool, level: int, verbose: bool) -> 
             log_to_driver=verbose,
             logging_level=level,
             runtime_env={
-                "env_vars": _ENVIRONMENT,
+                "env_vars": dict(_ENVIRONMENT),  # Ray adds the hook to it
                 "worker_process_setup_hook": prepare_process,
             },
         )
@@ -111,6 +112,7 @@ def _start_here(with_train: bool, level: int, verbose: bool) -> None:
                 log_to_driver=verbose,
                 logging_level=level,
                 runtime_env={"worker_process_setup_hook": prepare_process},
+                _system_config=_SYSTEM,
             )
     except OSError as error:
         raise ConfigError(f"Ray cannot start in {folder} ({error}); set RAY_TMPDIR") from error
