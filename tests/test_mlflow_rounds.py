@@ -63,6 +63,7 @@ def test_events_that_follow_a_round_share_the_next_one(study, uri, monkeypatch):
 
 
 def test_an_ended_search_waits_as_long_as_files_arrive(study, uri, monkeypatch):
+    monkeypatch.setattr(mlflow_tracker, "LONGEST_ROUND_PAUSE_S", 0.5)
     begun = threading.Event()
     monkeypatch.setattr(Server, "upload", lambda self, artifact: begun.set() or time.sleep(0.6))
     study.whole()

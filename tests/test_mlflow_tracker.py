@@ -249,7 +249,9 @@ def test_what_is_written_just_before_the_end_is_logged(study, uri):
         busy = look()
         if not study.log.path.exists():
             study.whole(1)
+            tracker._patience_s = 60.0  # as `close`
             tracker._stop_at = time.monotonic() + 60
+            tracker._wake.set()
         return busy
 
     tracker._round = look_then_end
@@ -351,6 +353,7 @@ def service(tmp_path):
 @pytest.mark.slow
 def test_a_server_that_goes_away_and_comes_back(study, service, monkeypatch, caplog, capfd):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", service.uri)
+    monkeypatch.setattr(mlflow_tracker, "LONGEST_ROUND_PAUSE_S", 0.5)
     study.begin()
     study.trials(3)
     tracker = MlflowTracker(study.directory)

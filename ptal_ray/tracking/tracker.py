@@ -195,7 +195,7 @@ class MlflowTracker:
             left = self._stop_at - time.monotonic()
             if left <= 0 or (stopping and not busy and not self._trouble):
                 return
-            if busy and self._behind():
+            if busy and (stopping or self._behind()):
                 continue
             if busy:
                 took = time.thread_time() - began
