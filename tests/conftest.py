@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -122,6 +123,18 @@ def one_thread() -> Iterator[None]:
 def short_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Estimates of the time of a search train a few steps, instead of three seconds."""
     monkeypatch.setattr(duration, "LEARN_STEPS", 5)
+
+
+@pytest.fixture
+def empty_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports have empty files for plots, which take a second to draw."""
+
+    def save(figure: Any, folder: Path, name: str) -> None:
+        for kind in ("png", "svg"):
+            (folder / f"{name}.{kind}").touch()
+        plt.close(figure)
+
+    monkeypatch.setattr("ptal_ray.reporting.plots.save", save)
 
 
 @pytest.fixture

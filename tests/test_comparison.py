@@ -23,6 +23,8 @@ from ptal_ray.reporting.resampling import Resampled, holm
 from ptal_ray.study.conclusion import Interval
 from ptal_ray.study.view import StudyView
 
+pytestmark = pytest.mark.usefixtures("empty_plots")
+
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory):

@@ -34,6 +34,8 @@ from ptal_ray.training.stage_cache import entry
 from ptal_ray.training.supervision import selection_fold, split_ids
 from ptal_ray.training.task import Task
 
+pytestmark = pytest.mark.usefixtures("empty_plots")
+
 SMALLER = (
     "budget.trials=2", "budget.min_steps=10", "budget.max_steps=10", "final.seeds=1", "final.top=1"
 )  # fmt: skip

@@ -24,6 +24,8 @@ from ptal_ray.study.provenance import provenance
 from ptal_ray.study.study import create_study
 from ptal_ray.training.averaging import averaged
 
+pytestmark = pytest.mark.usefixtures("empty_plots")
+
 
 def scores(*values, **more):
     return [Scores(id="v", arrays={"a": np.array(values, np.float32)} | more)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -11,6 +11,7 @@ import pytest
 from small_study import small_study
 
 from ptal_ray.backends.ray.runner import run_study
+from ptal_ray.benchmarks.dummy import many_cpus
 from ptal_ray.errors import DataError
 from ptal_ray.reporting.report import write_report
 from ptal_ray.study.event_types import Event, FinalReport, Report, Restart, TrialEnd
@@ -20,6 +21,13 @@ from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A Ray for all studies: it takes seconds to start."""
+    with many_cpus(2) as address:
+        yield address
 
 
 class Saboteur:
@@ -61,7 +69,7 @@ def counted_once(study: Study, trials: int) -> StudyView:
     return view
 
 
-def test_a_killed_trial_process_and_a_damaged_checkpoint(tmp_path: Path) -> None:
+def test_a_killed_trial_process_and_a_damaged_checkpoint(address: str, tmp_path: Path) -> None:
     """The process of a trial is killed; before it is back its checkpoint is overwritten."""
     study = small_study(tmp_path, "final.seeds=1", "budget.trials=3", max_concurrent=1)
 
@@ -71,7 +79,7 @@ def test_a_killed_trial_process_and_a_damaged_checkpoint(tmp_path: Path) -> None
         path.write_bytes(path.read_bytes()[:100] + b"damage")
 
     saboteur = Saboteur(kill, kill_and_damage)
-    run_study(study, listen=saboteur)
+    run_study(study, address=address, listen=saboteur)
     assert not saboteur.deeds
     view = counted_once(study, 3)
     reasons = [e.reason for e in view.incidents if isinstance(e, Restart)]
@@ -83,7 +91,7 @@ def test_a_killed_trial_process_and_a_damaged_checkpoint(tmp_path: Path) -> None
     assert same.trials == view.trials
 
 
-def test_a_trial_without_memory_is_tried_again(tmp_path: Path) -> None:
+def test_a_trial_without_memory_is_tried_again(address: str, tmp_path: Path) -> None:
     """The operating system refuses more memory to the process of a trial."""
     study = small_study(
         tmp_path, "final.seeds=1", "budget.trials=3", max_concurrent=1, method="apn"
@@ -94,13 +102,15 @@ def test_a_trial_without_memory_is_tried_again(tmp_path: Path) -> None:
         limit = process.memory_info().vms
         process.rlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
-    run_study(study, listen=Saboteur(starve))
+    run_study(study, address=address, listen=Saboteur(starve))
     view = counted_once(study, 3)
     said = [e.reason for e in view.incidents if isinstance(e, Restart)]
     assert said, "no restart is told of"
 
 
-def test_damaged_data_stops_a_study_that_goes_on_once_it_is_mended(tmp_path: Path) -> None:
+def test_damaged_data_stops_a_study_that_goes_on_once_it_is_mended(
+    address: str, tmp_path: Path
+) -> None:
     study = small_study(tmp_path, "final.seeds=1", "budget.trials=3", max_concurrent=1)
     features = study.store / "features.arrow"
     whole = features.read_bytes()
@@ -110,7 +120,7 @@ def test_damaged_data_stops_a_study_that_goes_on_once_it_is_mended(tmp_path: Pat
         features.write_bytes(whole[:-100])
 
     with pytest.raises(DataError, match="features.arrow"):
-        run_study(study, listen=Saboteur(damage))
+        run_study(study, address=address, listen=Saboteur(damage))
     stopped = read_events(study.events)
     assert stopped[-1].state == "interrupted"
     assert "features.arrow" in stopped[-1].message
@@ -119,16 +129,16 @@ def test_damaged_data_stops_a_study_that_goes_on_once_it_is_mended(tmp_path: Pat
     middle = len(whole) // 2
     features.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
     with pytest.raises(DataError, match="does not match its hash"):
-        run_study(study)
+        run_study(study, address=address)
     assert read_events(study.events) == stopped
 
     features.write_bytes(whole)
-    run_study(study)
+    run_study(study, address=address)
     view = counted_once(study, 3)
     assert [t.state for t in view.trials].count("failed") == 0
 
 
-def test_the_same_study_twice_is_the_same(tmp_path: Path) -> None:
+def test_the_same_study_twice_is_the_same(address: str, tmp_path: Path) -> None:
     """Suggestions and every number; the clock alone differs."""
     seen = []
     for name in ("one", "two"):
@@ -136,7 +146,7 @@ def test_the_same_study_twice_is_the_same(tmp_path: Path) -> None:
         study = small_study(
             tmp_path / name, "final.seeds=1", "budget.trials=3", max_concurrent=1, seed=3
         )
-        run_study(study)
+        run_study(study, address=address)
         view = counted_once(study, 3)
         trials = [
             (t.params, [(r.step, r.objective, r.metrics) for r in t.reports]) for t in view.trials

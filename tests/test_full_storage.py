@@ -146,8 +146,9 @@ def test_a_journal_on_a_full_disk_ends_with_a_whole_line(small_disk: Path) -> No
 def test_a_search_whose_disk_fills_up_goes_on_after_room_is_made(
     small_disk: Path, tmp_path: Path
 ) -> None:
+    """Its data has no test split."""
     overrides = ("budget.max_steps=160", "final.seeds=1", "final.top=1", "budget.trials=3")
-    lay_out(tmp_path, make_store(tmp_path / "tiny", train=9), *overrides)
+    lay_out(tmp_path, make_store(tmp_path / "tiny", train=9, test=0), *overrides)
     first = started(tmp_path, "small.yaml", "--storage", "disk/studies")
     studies = small_disk / "studies"
     wait_for(studies, lambda events: any(isinstance(e, Report) for e in events))
@@ -163,8 +164,9 @@ def test_a_search_whose_disk_fills_up_goes_on_after_room_is_made(
     assert not [e for e in before if isinstance(e, TrialEnd) and e.state == "failed"]
     filler.unlink()
     again = started(tmp_path, "--resume", str(directory))
-    _, said = again.communicate(timeout=HANG_S)
+    told, said = again.communicate(timeout=HANG_S)
     assert again.returncode == 0, said
+    assert "cross-validated mAP" in told
     events = read_events(directory / "events.jsonl")
     assert events[: len(before)] == before
     ends = [e.trial for e in events if isinstance(e, TrialEnd)]

@@ -50,11 +50,11 @@ def run_alone(out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_two_methods_on_a_cpu_without_ray(tmp_path: Path) -> None:
-    done = run_alone(tmp_path, "--methods", "lacp", "fsptal")
+def test_a_method_on_a_cpu_without_ray(tmp_path: Path) -> None:
+    done = run_alone(tmp_path, "--methods", "lacp")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "gpu.json").read_text())
-    assert set(found["methods"]) == {"lacp", "fsptal"}
+    assert list(found["methods"]) == ["lacp"]
     for own in found["methods"].values():
         for part in ("fp32", "bf16"):
             measured = own[part]
@@ -65,7 +65,7 @@ def test_two_methods_on_a_cpu_without_ray(tmp_path: Path) -> None:
         assert own["bf16"]["loss"] != own["fp32"]["loss"]
         packed = own["packed"]
         assert packed["gain"] == pytest.approx(packed["packed_per_hour"] / packed["alone_per_hour"])
-    assert (tmp_path / "GPU.md").read_text().count("| 4 x 32 x 16 |") == 2
+    assert (tmp_path / "GPU.md").read_text().count("| 4 x 32 x 16 |") == 1
     assert "| lacp |" in done.stdout
 
 

@@ -22,7 +22,6 @@ from ptal_ray.errors import ConfigError
 from ptal_ray.storage.place import kept, make_results_root, results_root
 from ptal_ray.study.event_types import Report, StudyEnd, TrialEnd
 from ptal_ray.study.events import read_events
-from ptal_ray.study.view import StudyView
 
 ROOT = Path(__file__).parents[1]
 STOP_WAIT_S = 60
@@ -210,18 +209,6 @@ def test_a_job_carries_the_exit_code_of_its_search(
     assert re.search(message, found["message"])
     if code == 4:  # without PTAL_RESULTS
         assert list((cluster.folder / "ptal_ray" / "studies").iterdir())
-
-
-@pytest.mark.cluster
-@pytest.mark.slow
-def test_a_client_on_the_head(cluster: Cluster) -> None:
-    settings = ["--set", "final.seeds=1", "--num-trials", "1", "--json"]
-    done = cluster.search(cluster.space, *settings, "--address", cluster.head.address)
-    assert done.returncode == 0, done.stderr
-    outcome = json.loads(done.stdout)
-    assert outcome["trials"]["complete"] == 1
-    assert Path(outcome["directory"]).parent == cluster.folder / "studies"
-    assert StudyView.read(outcome["directory"]).end
 
 
 @pytest.mark.cluster

@@ -89,7 +89,7 @@ def tracked_at_once(folder: Path, uri: str, count: int) -> list[Path]:
 
 @pytest.mark.cluster
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "count"), [("server", 5), ("database", 3)])
+@pytest.mark.parametrize(("kind", "count"), [("server", 3), ("database", 2)])
 def test_studies_at_once_on_a_fresh_database(
     kind: str, count: int, postgres: Postgres, service: Service, place: Path
 ) -> None:

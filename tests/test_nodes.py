@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,6 @@ from ptal_ray.study.event_types import Report, StudyEnd, TrialEnd, TrialStart
 from ptal_ray.study.events import read_events
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
-
-
-@pytest.fixture
-def two() -> Iterator[Nodes]:
-    nodes = Nodes((1, 1), Network(2))
-    yield nodes
-    nodes.close()
 
 
 def lay_out(folder: Path, *overrides: str) -> list[str]:
@@ -66,24 +58,6 @@ def complete(folder: Path, trials: int) -> list[dict[str, Any]]:
     assert sorted(ends) == list(range(trials))
     assert isinstance(log[-1], StudyEnd) and log[-1].state == "done"
     return log
-
-
-def test_a_lost_node_costs_no_trial(two: Nodes, tmp_path: Path) -> None:
-    """One trial on each of two nodes; one node is lost, later comes back, is not waited for."""
-    command = lay_out(
-        tmp_path, "budget.max_steps=800", "final.seeds=1", "final.top=1", "budget.trials=2"
-    )
-    address = ["--scheduler", "none", "--address", two.address]
-    search = two.popen([*command, *address], cwd=tmp_path)
-
-    wait_for(tmp_path, both_report)
-    two.kill(1)
-    out, err = search.communicate(timeout=HANG_S)
-    assert search.returncode == 0, err
-    log = complete(tmp_path, 2)
-    restarted = [e for e in log if isinstance(e, TrialStart) and e.from_step > 0]
-    assert restarted, "the trial of the lost node goes on from its checkpoint"
-    assert json.loads(out)["state"] == "done"
 
 
 def test_trials_of_two_workers_outlive_a_node(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from ptal_ray.errors import DataError
 from ptal_ray.reporting.report import check_report, write_report
 from ptal_ray.study import ablation
 
+pytestmark = pytest.mark.usefixtures("empty_plots")
+
 
 @pytest.fixture
 def study(tmp_path):

@@ -28,6 +28,8 @@ from ptal_ray.study.study import create_study, read_study
 from ptal_ray.study.view import StudyView, read_events
 from ptal_ray.tracking.runs import Round
 
+pytestmark = pytest.mark.usefixtures("empty_plots")
+
 SAID = "selected on the test split"
 PAPER = ["--dry-run", "--protocol", "paper-compat"]
 DECODED = ("decode.nms_tiou={uniform: [0.3, 0.9]}", "budget.max_steps=10")

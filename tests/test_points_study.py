@@ -40,6 +40,8 @@ from ptal_ray.training.selection import (
 )
 from ptal_ray.training.stages import start
 
+pytestmark = pytest.mark.usefixtures("empty_plots")
+
 POINTS = ("selection.metric=points", "budget.trials=3", "budget.max_steps=10", "final.seeds=1")
 
 

@@ -26,6 +26,8 @@ from ptal_ray.study.events import loads
 from ptal_ray.study.view import StudyView, resolved_space
 from ptal_ray.tracking.tracker import MlflowTracker
 
+pytestmark = pytest.mark.usefixtures("empty_plots")
+
 NAME = "apn_demo-20260801-120000"
 SIMULATED = "simulated-v1 D=16 standard seed=0"
 PICTURES = ("optimisation_history", "importance", "per_threshold", "timeline")
@@ -46,6 +48,11 @@ def study_dir(tmp_path_factory, store):
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, study_dir):
     return write_report(study_dir, tmp_path_factory.mktemp("reports"))
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory, study_dir):
+    return write_report(study_dir, tmp_path_factory.mktemp("again"))
 
 
 def test_its_files_are_complete_and_small(report):
@@ -141,8 +148,7 @@ def test_trials_as_parquet(report, study_dir):
     assert rows[0]["decode.nms_tiou"] == 0.3
 
 
-def test_the_same_study_gives_the_same_bytes(report, study_dir, tmp_path):
-    again = write_report(study_dir, tmp_path)
+def test_the_same_study_gives_the_same_bytes(report, again):
     for path in sorted(report.iterdir()):
         assert path.read_bytes() == (again / path.name).read_bytes(), path.name
 

@@ -28,6 +28,8 @@ from ptal_ray.reporting.resampling import holm, resample, weighted_map
 from ptal_ray.reporting.tested import read_tested
 from ptal_ray.study.view import StudyView
 
+pytestmark = pytest.mark.usefixtures("empty_plots")
+
 NAME = "apn_demo-20260801-120000"
 SECTIONS = (
     "test", "search", "importance", "parameters", "curves", "workers", "classes", "errors",

@@ -66,7 +66,7 @@ def begun(folder: Path, service: Service) -> Iterator[Begun]:
         process.kill()
 
 
-def finished(search: subprocess.Popen[str], trials: int = 3) -> dict[str, Any]:
+def finished(search: subprocess.Popen[str], trials: int) -> dict[str, Any]:
     """The outcome of a search that ended well; nothing is missing, no secret was printed."""
     out, err = search.communicate(timeout=HANG_S)
     assert search.returncode == 0, err
@@ -97,27 +97,25 @@ def assert_logged(service: Service, folder: Path, outcome: dict[str, Any]) -> No
         assert not file.is_file() or TOKEN.encode() not in file.read_bytes()
 
 
-def test_two_searches_at_once(folder: Path, service: Service, begun: Begun) -> None:
-    """Studies of the same second and of one experiment."""
-    searches = [
-        begun("--seed", seed, "--storage", f"studies{seed}", "--max-concurrent", "1")
-        for seed in ("0", "1")
-    ]
-    for search in searches:
-        assert_logged(service, folder, finished(search))
-
-
-def test_a_search_goes_on_while_the_server_and_its_database_are_away(
+def test_two_searches_while_the_server_and_its_database_are_away(
     folder: Path, service: Service, postgres: Postgres, begun: Begun
 ) -> None:
-    search = begun("--num-trials", "30")  # it takes longer than they are away
-    log = wait_for_reports(folder / "studies", 2)
+    """Studies of the same second and of one experiment, which take longer than both are away."""
+    trials = 20
+    searches = [
+        begun("--seed", seed, "--storage", f"studies{seed}", "--max-concurrent", "1",
+              "--num-trials", str(trials))
+        for seed in ("0", "1")
+    ]  # fmt: skip
+    logs = [wait_for_reports(folder / f"studies{seed}", 2) for seed in (0, 1)]
     service.stop()
     postgres.restart()
-    reports = sum(isinstance(e, Report) for e in read_events(log))
-    wait_for_reports(folder / "studies", reports + 2)  # the search continues
+    for seed, log in enumerate(logs):
+        reports = sum(isinstance(e, Report) for e in read_events(log))
+        wait_for_reports(folder / f"studies{seed}", reports + 2)  # the search continues
     service.start()
-    assert_logged(service, folder, finished(search, trials=30))
+    for search in searches:
+        assert_logged(service, folder, finished(search, trials))
 
 
 def wait_for_reports(studies: Path, count: int) -> Path:

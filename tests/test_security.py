@@ -32,6 +32,8 @@ from ptal_ray.training.checkpoint import read_checkpoint, write_checkpoint
 from ptal_ray.training.decoding import read_scores
 from ptal_ray.training.stage_cache import _read as read_stage
 
+pytestmark = pytest.mark.usefixtures("empty_plots")
+
 PACKAGE = Path(ptal_ray.__file__).parent
 UNPICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 SAFE = {("torch", "load"): ("weights_only", True), ("np", "load"): ("allow_pickle", False)}

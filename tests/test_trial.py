@@ -28,7 +28,7 @@ from ptal_ray.training.stages import start
 
 SMALL: dict[str, dict[str, Any]] = {  # a model that trains in seconds
     "apl": {
-        "width": 32, "heads": 2, "levels": 2, "lr": 3e-3, "early_lr": 3e-3, "ema": 0.0,
+        "width": 32, "heads": 2, "levels": 2, "stem": 1, "lr": 3e-3, "early_lr": 3e-3, "ema": 0.0,
         "pretrain_steps": 2, "supervised_steps": 8, "labelled_fraction": 0.7, "sampled": 20,
         "tau_neg": 0.0,
     },
@@ -42,7 +42,9 @@ SMALL: dict[str, dict[str, Any]] = {  # a model that trains in seconds
         "resample_to": 40, "base_dim": 16, "sample_dim": 32, "map_dim": 16, "num_sample": 8,
         "lr": 5e-3, "batch_size": 4,
     },
-    "apl.actionformer": {"width": 32, "heads": 2, "levels": 2, "lr": 3e-3, "ema": 0.0},
+    "apl.actionformer": {
+        "width": 32, "heads": 2, "levels": 2, "stem": 1, "lr": 3e-3, "ema": 0.0,
+    },
     "apn": {
         "embed_dim": 32, "encoder_width": 32, "encoder_layers": 1, "num_samples": 8,
         "lr": 2e-3, "batch_size": 4, "refresh_every": 3, "text_encoder": "learned",
@@ -121,13 +123,13 @@ def test_same_seed_same_result_and_another_seed_another(store: Path, method: str
 def test_it_learns_the_training_videos(store: Path, method: str) -> None:
     semi = load(method).supervision == "semi"  # its labels are as good as the stage before
     made = config(
-        store, method, report_steps=(3, 150), fit_on="train", score_on="test",
-        train={"supervised_steps": 80} if semi else {},
+        store, method, report_steps=(3, 60), fit_on="train", score_on="test",
+        train={"supervised_steps": 50} if semi else {},
     )  # fmt: skip
     trial = start(made)
     early, late = trial.advance(), trial.advance()
     # BMN gives every proposal the classes of its video, and these have all classes
-    least = 0.35 if "bmn" in method else 0.5
+    least = 0.3 if "bmn" in method else 0.5
     if not semi:  # else the stage before has learned most of it
         least = max(least, early.metrics["test/mAP_0.30"])
     assert late.metrics["test/mAP_0.30"] >= least

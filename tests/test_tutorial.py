@@ -37,13 +37,14 @@ def blocks(first: str, last: str) -> list[str]:
 
 
 def run(block: str, folder: Path) -> str:
-    """What a block prints; installing is done, and a search is a small one."""
+    """What a block prints; installing is done, a search is a small one, and frames are few."""
     lines = [line for line in block.splitlines() if not line.startswith("pip ")]
     small = [
         f"{line} {TINY}" if " ptal_ray.search " in line and "--dry-run" not in line else line
         for line in lines
     ]
-    script = "\n".join(small).replace("studies/lacp-<time>", "$(ls -d studies/lacp-* | tail -1)")
+    few = [line.replace("--fps 8 --stride 4", "--fps 2 --stride 1") for line in small]
+    script = "\n".join(few).replace("studies/lacp-<time>", "$(ls -d studies/lacp-* | tail -1)")
     environment = os.environ | {
         "PTAL_DATA": str(folder / "stores"),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

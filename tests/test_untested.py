@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HANG_S, make_store
+from conftest import make_store
 from mlflow_numbers import logged_runs
 from small_study import small_space
 from synthetic_study import SyntheticStudy
-from test_search_cli import lay_out, started
+from test_search_cli import lay_out
 
-from ptal_ray import ablate, predict, train
+from ptal_ray import ablate, predict, search, train
 from ptal_ray.backends.local import run_local
 from ptal_ray.backends.preview import dry_run
+from ptal_ray.backends.ray.runner import Listener
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError
 from ptal_ray.policy.policies import make_policy
@@ -270,12 +272,22 @@ def test_one_run(untested: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.search
-@pytest.mark.slow
-def test_a_whole_search_under_ray(untested: Path, tmp_path: Path) -> None:
+def test_a_whole_search(
+    untested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """In this process; a test of `test_full_storage.py` runs one with Ray."""
+
+    def run(study: Study, *, ready: Callable[[], None], listen: Listener, **rest: object) -> None:
+        ready()
+        run_local(study, make_policy(study), listen=listen)
+
+    monkeypatch.setattr("ptal_ray.backends.ray.runner.run_study", run)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
     lay_out(tmp_path, untested, *SMALLER, "policy=race")
-    search = started(tmp_path, "small.yaml", "--json", uri=f"sqlite:///{tmp_path}/mlflow.db")
-    printed, shown = search.communicate(timeout=HANG_S)
-    assert search.returncode == 0, shown
+    assert search.main(["small.yaml", "--json"]) == 0
+    printed, shown = capsys.readouterr()
     outcome = json.loads(printed)
     assert outcome["state"] == "done" and outcome["test"] is None and outcome["deployable"]
     assert NOT_SEALED in shown and "cross-validated mAP, defaults" in shown

@@ -23,6 +23,8 @@ from ptal_ray.study.view import StudyView
 from ptal_ray.study.warm_start import FIRST, MOST, Earlier, earlier_configurations, tried_first
 from ptal_ray.tracking.runs import Round
 
+pytestmark = pytest.mark.usefixtures("empty_plots")
+
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
