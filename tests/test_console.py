@@ -167,8 +167,14 @@ def test_a_user_without_a_home(without_home, command):
     checked(command, COMMANDS[command], without_home[command])
 
 
-@pytest.mark.parametrize("command", ["evaluate gt.json pred.json", "report study --out made/r"])
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize(
+    ("command", "encoding"),
+    [
+        ("evaluate gt.json pred.json", "ascii"),
+        ("evaluate gt.json pred.json", "latin-1"),
+        ("report study --out made/r", "ascii"),
+    ],
+)
 def test_a_terminal_that_does_not_show_everything(folder, command, encoding):
     env = {"PYTHONIOENCODING": encoding, "LC_ALL": "C", "PYTHONUTF8": "0"}
     said = check(folder, command, 0, env=env | {"PYTHONCOERCECLOCALE": "0"})

@@ -94,9 +94,10 @@ def writing(name: str, truth: Path) -> list[object]:
             "512", "--workers", "2"]  # fmt: skip
 
 
-@BOTH
 @pytest.mark.parametrize("name", ["import", "simulate"])
-@pytest.mark.parametrize("flags", [[], ["--replace"]])
+@pytest.mark.parametrize(
+    ("number", "flags"), [(signal.SIGINT, []), (signal.SIGTERM, ["--replace"])]
+)
 def test_a_store_that_is_being_written(name, number, flags, truth, tmp_path):
     if flags:
         make_store(tmp_path / "data" / "x")
@@ -132,8 +133,10 @@ READS = {
 }  # fmt: skip
 
 
-@BOTH
-@pytest.mark.parametrize("name", READS)
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [*((name, signal.SIGINT) for name in READS), ("data validate", signal.SIGTERM)],
+)
 def test_a_file_that_is_being_read(name, number, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     module, *rest = name.split()
@@ -159,8 +162,10 @@ STARTS = {  # a command, and the first slow import after its flags
 }
 
 
-@BOTH
-@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize(
+    ("start", "number"),
+    [*((start, signal.SIGINT) for start in STARTS), ("search x", signal.SIGTERM)],
+)
 def test_the_start_which_takes_seconds(start, number, tmp_path):
     words = f"ptal_ray.{start}".split()
     with command(tmp_path, *words, python=("-v",)) as process:

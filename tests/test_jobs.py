@@ -195,7 +195,6 @@ def test_logs_are_plain_lines(stopped: dict[str, Any]) -> None:
     ("code", "args", "message"),
     [
         (2, ["nothing"], "error: search space 'nothing' is unknown"),
-        (3, ["{space}", "--dataset", "thumos14"], "error: dataset 'thumos14' is not imported"),
         (4, ["{space}", "--time-budget", "0.01s"], "error: small.*none of .* trials reached"),
     ],
 )
