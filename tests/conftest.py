@@ -28,7 +28,7 @@ torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: starved by the other tests
 HANG_S = 900.0  # what takes longer hangs; anything else may be slow on a machine that others use
-LONGEST = (  # files, the longest ones first; the first line is of `pytest -m cluster`
+LONGEST = (  # files, the longest ones first; the first line has tests of clusters
     "nodes", "search_on_a_server", "faults", "jobs",
     "workers", "trial", "search_cli", "tutorial", "mlflow_tracker", "stages", "predict_outputs",
     "console", "untested", "predict_videos", "extract", "runner", "gpu_benchmark", "mlflow_views",
