@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,21 @@ def test_the_trial_of_the_defaults_is_the_published_one() -> None:
     first = load_space(HERE.parent / "search_spaces" / "apl_anet.yaml").first_params()
     assert first is not None
     assert first["lr"] == 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(TABLE["epochs"]))
+def test_a_full_trial_has_the_stated_epochs_of_the_real_batch(name: str) -> None:
+    path = HERE.parent / "search_spaces" / f"{name}.yaml"
+    space, stated = load_space(path), TABLE["epochs"][name]
+    train = space.train_defaults()
+    videos = TABLE["videos"][space.dataset]
+    fit = videos - round(space.selection.val_fraction * videos)
+    trained = fit - round(fit * train.get("labelled_fraction", 1.0)) or fit
+    wanted = stated.get("ours", stated["stated"][0])
+    steps = space.budget.max_steps
+    assert steps * train["batch_size"] / trained == pytest.approx(wanted, rel=0.01)
+    if "pretrain" in stated:
+        passes = train["pretrain_steps"] * train["batch_size"] / fit
+        assert passes == pytest.approx(stated["pretrain"][0], rel=0.01)
+    said = re.findall(r"trial passes (\d+) times", path.read_text("utf-8").replace("\n# ", " "))
+    assert said in ([], [str(wanted)])

@@ -35,6 +35,16 @@ def test_every_method_has_a_space_for_data_of_ones_own():
     assert OWN.keys() <= {path.stem for path in FILES}
 
 
+@pytest.mark.parametrize("name", [p.stem for p in FILES if p.stem.endswith("_watch")])
+def test_data_of_ones_own_are_searched_as_watch(name, store):
+    watch = load_space(name)
+    own = load_space(name.removesuffix("_watch"), dataset=str(store))
+    by_rule = {each.key for each in own.derived}
+    for section in ("train", "decode"):
+        missing = getattr(watch, section).keys() - getattr(own, section).keys()
+        assert {f"{section}.{key}" for key in missing} <= by_rule
+
+
 def test_the_space_loads_and_reads_back(path, space, store):
     assert space.name == path.stem
     if path.stem in OWN:

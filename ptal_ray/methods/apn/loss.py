@@ -111,6 +111,10 @@ def _proposal_loss(
     hp: ApnTrain,
     step: Step,
 ) -> dict[str, Tensor]:
+    """Losses of classes and text confidence of sampled proposals.
+
+    Source: APN, Eq. 3; the whole cross-entropy where the paper prints the terms of positives.
+    """
     found = pair_candidates(
         probability[:, 0], probability[:, 1], batch.mask, min_duration_t=hp.min_duration_t,
         max_duration_t=model.longest_t, top=hp.train_candidates,
