@@ -16,12 +16,13 @@ from recorded_table import STEPS, made_table
 import ptal_ray
 from ptal_ray.benchmarks import replay as replaying
 from ptal_ray.benchmarks.__main__ import main
-from ptal_ray.benchmarks.policies import POLICIES, Recommendation, drawn, raced, simple
+from ptal_ray.benchmarks.policies import POLICIES, Recommendation, drawn, race, raced, simple
 from ptal_ray.benchmarks.replay import BUDGETS, RANDOM_RUNS, all_defaults, figures, replay
 from ptal_ray.benchmarks.scorer import sealed_values
 from ptal_ray.benchmarks.table import read_table
 from ptal_ray.benchmarks.table_facts import facts
 from ptal_ray.errors import ConfigError, DataError
+from ptal_ray.policy.race import Race
 
 FIGURES = {"p_worse", "gain", "worst_decile", "optimism", "spread", "cost_ratio"}
 TRUTH = (0.5, *np.linspace(0.3, 0.6, 24))  # the best one gains 0.1
@@ -79,7 +80,7 @@ def test_every_cell_of_a_search_is_another_training(tmp_path):
     assert len(np.unique(search.objective[0, :, -1, 0])) == 12
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", ["race", "race+warm", "simple", "random", "one_cell"])
 def test_without_noise_the_best_of_the_affordable_ones_is_found(certain, policy):
     table = read_table(certain)
     search, rows = drawn(table, 24, 0)
@@ -89,6 +90,21 @@ def test_without_noise_the_best_of_the_affordable_ones_is_found(certain, policy)
     found = best[name]
     assert rows[found.arm] == rows[:seen][np.array(TRUTH)[rows[:seen]].argmax()]
     assert found.setting == 2
+
+
+def test_a_step_of_the_race_can_be_left_out(tmp_path, monkeypatch):
+    table = read_table(made_table(tmp_path / "noisy", TRUTH, noise=0.03))
+    search, _ = drawn(table, 24, 0)
+    dropped = []
+    drop = Race.drop
+    monkeypatch.setattr(Race, "drop", lambda *given: dropped.append(1) or drop(*given))
+    race(search)
+    assert dropped
+    dropped.clear()
+    POLICIES["race_without_early_stop"](search)
+    assert not dropped
+    found = POLICIES["race_without_decoding"](search)["race_without_decoding"]
+    assert race(search)["race"].setting == 2 and found.setting == 0
 
 
 def test_an_earlier_search_of_other_configurations_helps(tmp_path):

@@ -37,6 +37,7 @@ class Search:
         budget: full runs.
         seed: for the choices of the policy.
         eta, top, seeds: `budget.eta`, `final.top` and `final.seeds` of the space.
+        early_stop: whether a race stops trainings early.
     """
 
     objective: Floats
@@ -49,6 +50,7 @@ class Search:
     eta: int
     top: int
     seeds: int
+    early_stop: bool = True
 
     @property
     def share(self) -> Floats:
@@ -212,8 +214,21 @@ def _of(search: Search, arms: NDArray[np.int64], budget: float | None = None) ->
     )  # fmt: skip
 
 
+def race_without_early_stop(search: Search) -> dict[str, Recommendation]:
+    """The race in which every training reaches its end."""
+    return {"race_without_early_stop": race(replace(search, early_stop=False))["race"]}
+
+
+def race_without_decoding(search: Search) -> dict[str, Recommendation]:
+    """The race in which every configuration decodes with the default setting."""
+    default = replace(
+        search, objective=search.objective[..., :1], cross_fitted=search.objective[..., 0]
+    )
+    return {"race_without_decoding": race(default)["race"]}
+
+
 def raced(search: Search) -> Race:
-    """A whole race on the cells of a search, with its early stopping.
+    """A whole race on the cells of a search.
 
     Configurations come in the random order of the search.
     """
@@ -224,7 +239,7 @@ def raced(search: Search) -> Race:
     )  # fmt: skip
     early, number = EarlyStop(search.steps.astype(int).tolist(), search.eta), 0
     while (cell := plan.next()) is not None:
-        row = _stopped(search, early, cell, number)
+        row = _stopped(search, early, cell, number) if search.early_stop else None
         if row is None:
             plan.tell(cell, search.objective[cell.arm, cell.index, -1])
         else:
@@ -257,4 +272,6 @@ def _with_own_setting(search: Search, arm: int, believed: float) -> Recommendati
 
 POLICIES: dict[str, Policy] = {
     "race": race, "race+warm": warm, "simple": simple, "random": random, "one_cell": one_cell,
+    "race_without_early_stop": race_without_early_stop,
+    "race_without_decoding": race_without_decoding,
 }  # fmt: skip
