@@ -52,7 +52,7 @@ class StudyStart(Event):
         external: the part of the note about external files.
         space: the resolved search space, as in study.json.
         defaults: {"train", "decode"}, the default of every parameter.
-        seed: of the searcher and of every trial.
+        seed: those of the searcher and of all runs are derived from it.
         num_trials: the budget in full trials; None in logs of earlier versions.
         protocol: a name of `study.choices.PROTOCOLS`.
         git_commit, versions, hardware: see `provenance`.
