@@ -42,7 +42,6 @@ LEVELS = (
 # Packages that only these parts of ptal_ray may import, also inside functions.
 ONLY_IN = {
     "filelock": {"storage"},
-    "fcntl": {"storage"},
     "grpc": {"backends"},
     "ray": {"backends", "benchmarks"},
     "optuna": {"policy"},
