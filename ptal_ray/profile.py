@@ -17,15 +17,8 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from ptal_ray.benchmarks.flags import OTHERS
 from ptal_ray.space.catalog import POLICIES
-
-OTHERS = (
-    "evaluation",
-    "suppression",
-    "tracking",
-    "driver",
-    "logging",
-)  # targets that are no methods
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--set", action="append", default=[], metavar="train.KEY=JSON")
+    parser.add_argument("--set", action="append", default=[], metavar="train.KEY=VALUE")
     parser.add_argument("--uri", help="tracking: server or database (default: a new SQLite file)")
     parser.add_argument(
         "--writers", type=int, default=1, help="tracking: concurrent processes, one study each"

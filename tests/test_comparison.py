@@ -111,6 +111,17 @@ def test_points_drawn_anew_stand_for_a_paper_only_where_no_others_do(studies):
     assert alone.why == "points drawn anew: uniform:seed=0"
 
 
+def test_a_study_stands_for_the_number_with_its_share_of_annotated_videos(studies):
+    asked = [number(method="apl", share=share) for share in (0.2, 0.4, None)]
+    starts = [view.start for view in studies.values() if view.start.method == "lacp"]
+    train = starts[0].defaults["train"] | {"labelled_fraction": 0.6, "of_an_earlier_version": 1}
+    space = starts[0].space | {"train": {"labelled_fraction": 0.4}}
+    changes = {"method": "apl", "space": space, "defaults": {"train": train, "decode": {}}}
+    views = [replace(v, start=replace(v.start, **changes)) for v in studies.values()]
+    badges = [own.badge == "not run" for own in compare(asked, views)]
+    assert badges == [True, False, True]
+
+
 def test_simulated_features_are_not_comparable(tmp_path):
     study = SyntheticStudy(tmp_path / "lacp_c-20260801-120000", features="simulated-v1",
                            method="lacp", dataset="gtea")  # fmt: skip

@@ -166,12 +166,39 @@ def test_a_final_run_that_cannot_keep_its_process_is_tried_when_the_study_goes_o
         desk.conductor.ended(id, None, "its node was lost")
         assert desk.take(then) == names
     desk.conductor.ended("g", None, "its node was lost")
-    assert desk.events[-1].reason.startswith(
-        "not tried again: failed 3 times; last: its node was lost"
-    )
+    _given_up(desk, names[0], "failed 3 times; last: its node was lost")
+
+
+def test_a_final_run_whose_workers_die_again_and_again_is_tried_when_the_study_goes_on(
+    study: Study,
+) -> None:
+    desk = Desk(study)
+    desk.take(*"abcd")
+    for id in "abcd":
+        desk.end(id)
+    names = desk.take("e")
+    died = Failed(message="failed 3 times; last: a worker died", crashed=True)
+    desk.conductor.reported("e", died)
+    desk.conductor.ended("e", died)
+    _given_up(desk, names[0], died.message)
+
+
+def test_a_trial_whose_workers_die_again_and_again_fails(study: Study) -> None:
+    desk = Desk(study)
+    desk.take("a")
+    desk.conductor.ended("a", Failed(message="failed 3 times", crashed=True))
+    assert isinstance(end := desk.events[-1], TrialEnd)
+    assert (end.state, end.message) == ("failed", "failed 3 times")
+
+
+def _given_up(desk: Desk, name: str, reason: str) -> None:
+    """The final run `name` is not started again now, but when the study is resumed."""
+    study, last = desk.conductor.study, desk.events[-1]
+    assert isinstance(last, Restart)
+    assert (last.run, last.reason, last.again) == (name, reason, False)
     assert not StudyView.read(study.directory).finals
-    assert desk.take("h") != names
-    assert names[0] in Desk(study).take(*"ijkl")
+    assert desk.take("z") != [name]
+    assert name in Desk(study).take(*"ijkl")
 
 
 def test_a_trial_of_an_earlier_sitting_ends_with_the_time_budget(study: Study) -> None:

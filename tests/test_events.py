@@ -45,6 +45,7 @@ WHOLE: list[Event] = [
     report(objective=math.nan, settings=(0.1, math.nan), losses={"total": [[1, math.nan]]}),
     TrialEnd(trial=0, state="failed", message="loss is nan"),
     Restart(run="trials/00000", reason="it died"),
+    Restart(run="final/best_seed0", reason="failed 3 times", again=False),
     BEST,
     FINAL,
     END,
@@ -111,6 +112,7 @@ def test_a_line_has_what_it_had() -> None:
         *keys, "verdict", "difference", "arms", "best_trial", "recommended"
     ]  # fmt: skip
     assert END.line()["best_trial"] is None
+    assert list(Restart(run="r", reason="it died").line()) == ["event", "time", "run", "reason"]
     keys = ["event", "time", "arm", "role", "seed", "run_seed", "params", "decode", "step",
             "metrics", "detections"]  # fmt: skip
     assert list(FINAL.line()) == keys
@@ -154,6 +156,7 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: dict[str, Any], said: str) 
         reported(40, done=True, settings=(0.5, 0.25), to_first_step_s=0.1, event=FINAL, note="x"),
         Failed(message="loss is nan"),
         Failed(message="storage full", halt="storage", note="a worker died"),
+        Failed(message="failed 3 times", crashed=True),
         StandBy(),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -49,11 +50,11 @@ class FakeTrial(toy_study.FakeTrial):
         return float(self.config.train["lr"]) + self.step / 1e6
 
 
-def run(study, factory=FakeTrial, scheduler="asha"):
+def run(study, factory=FakeTrial, scheduler="asha", **more):
     study = replace(study, scheduler=scheduler)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "start", factory)
-        return run_local(study, make_policy(study))
+        return run_local(study, make_policy(study), **more)
 
 
 def test_a_study_runs_to_its_end(study):
@@ -103,6 +104,29 @@ class Interrupted(FakeTrial):
         if self.number == 3 and self.step == 2:
             raise KeyboardInterrupt
         return super().advance()
+
+
+class Broken(FakeTrial):
+    def advance(self):
+        raise KeyError("lr")
+
+
+@pytest.mark.parametrize(
+    "kind, error, end",
+    [
+        (FakeTrial, None, ("done", "")),
+        (Interrupted, KeyboardInterrupt, ("interrupted", "")),
+        (Broken, KeyError, ("interrupted", "KeyError: 'lr'")),
+    ],
+)
+def test_a_listener_is_told_of_the_start_and_of_every_end(study, kind, error, end, monkeypatch):
+    monkeypatch.setattr(Interrupted, "started", 0)
+    told = []
+    with pytest.raises(error) if error else nullcontext():
+        run(study, kind, scheduler="none", listen=told.append)
+    assert isinstance(told[0], StudyStart)
+    assert isinstance(told[-1], StudyEnd) and (told[-1].state, told[-1].message) == end
+    assert told == read_events(study.events)
 
 
 def test_an_interrupted_study_goes_on_where_it_stopped(study, tmp_path):

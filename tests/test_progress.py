@@ -65,7 +65,8 @@ def test_the_table_fits_and_cuts_no_number(tmp_path, width):
     assert max(map(len, lines)) <= width
     assert "…" not in re.sub("refresh_…|refresh…", "", text)
     assert "running" in text and "complete" in text and "90/90" in text and "0/90" in text
-    assert re.match(r"best 0\.\d+ \(trial \d+\) · trials 20/24 · ", lines[-1])
+    used = r"best 0\.\d+ \(trial \d+\) · (\d+\.\d) of 24 full runs · "
+    assert (found := re.match(used, lines[-1])) and 0 < float(found[1]) < 20
     (row,) = [line for line in lines if "★" in line]
     assert re.search(r"│ +\d+ │ complete +│ +90/90 │ +\d\d\.\d │ +0\.\d+ +│", row)
 
@@ -118,6 +119,21 @@ def test_a_race_trains_nothing_again_also_before_its_first_trial(tmp_path):
     made = SyntheticStudy(tmp_path / NAME)
     made.begin()
     assert work(StudyView.read(made.directory), made.space, 6).total == (6 + 6) * 90
+
+
+def test_a_race_has_left_what_its_trials_did_not_train(tmp_path):
+    """Its budget is in full runs; most trials are shorter, so that more trials fit."""
+    made = SyntheticStudy(tmp_path / NAME)
+    made.begin()
+    made.trials(6)
+    view = StudyView.read(made.directory)
+    ended = [(t.state, t.reports[-1].step) for t in view.trials]
+    assert sorted(ended) == [("complete", 90)] * 2 + [("failed", 10)] + [("pruned", 10)] * 3
+    race = work(view, made.space, 8)
+    assert race.spent == pytest.approx(2 + 1 + 3 * 10 / 90)  # what fails counts in full
+    assert race.search == 220 + round((8 - race.spent) * 90)
+    simple = work(view, replace(made.space, policy="simple"), 8)
+    assert (simple.spent, simple.search) == (6, 220 + round(2 * 220 / 6))
 
 
 def test_time_left_is_known_from_the_first_report_and_a_budget_limits_the_search():
@@ -250,7 +266,9 @@ def test_the_end_of_a_study_says_what_is_left_to_do(tmp_path):
     made = SyntheticStudy(tmp_path / NAME)
     view = StudyView.read(made.whole(6))
     study = replace(small_study(tmp_path / "x"), space=made.space, num_trials=6)
-    assert shown(study, view, 80)[-1].endswith("final runs 12 · writing the report")
+    assert shown(study, view, 80)[-1].endswith(
+        " · 6 trials · 0:00 · final runs 12 · writing the report"
+    )
 
 
 def test_a_growing_view_is_the_view_of_the_whole_log(tmp_path):

@@ -183,6 +183,18 @@ def test_an_unfinished_study_says_what_is_missing(tmp_path):
     assert (rows[-1]["trial"], rows[-1]["state"], rows[-1]["step"]) == (3, "running", None)
 
 
+def test_a_run_that_was_not_started_again_is_not_called_restarted(tmp_path):
+    study = SyntheticStudy(tmp_path / NAME)
+    study.begin()
+    study.trials(2)
+    study.append("restart", run="trials/00001", reason="it died")
+    study.append("restart", run="final/best_seed0", reason="failed 3 times", again=False)
+    study.end()
+    text = (write_report(study.directory, tmp_path / "reports") / "REPORT.md").read_text()
+    assert "`trials/00001` was restarted: it died" in text
+    assert "`final/best_seed0` failed 3 times. `--resume` retries it" in text
+
+
 def test_a_study_in_which_nothing_happened(tmp_path):
     study = SyntheticStudy(tmp_path / NAME)
     with pytest.raises(DataError, match="no such file"):

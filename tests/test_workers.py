@@ -18,10 +18,10 @@ from made_events import reported
 from small_study import small_study
 
 from ptal_ray.backends.ray import mailbox as mailboxes
-from ptal_ray.backends.ray.mailbox import GO, LEAVE, MOST_ATTEMPTS, STOP, WAIT, Mailbox
+from ptal_ray.backends.ray.mailbox import GO, LEAVE, STOP, WAIT, Mailbox
 from ptal_ray.backends.ray.runner import run_study
 from ptal_ray.study.event_types import Event, Report, TrialEnd
-from ptal_ray.study.results import Failed
+from ptal_ray.study.results import MOST_ATTEMPTS, Failed
 from ptal_ray.study.study import trial_config
 from ptal_ray.study.view import StudyView, read_events
 from ptal_ray.training.stages import start
@@ -89,7 +89,8 @@ def test_workers_that_die_take_the_job_again_but_not_forever() -> None:
             await box.crashed(1, "ValueError: no")
         assert await box.take(0) is None
         failed = await box.next()
-        assert failed == Failed(message=f"failed {MOST_ATTEMPTS} times; last: ValueError: no")
+        reason = f"failed {MOST_ATTEMPTS} times; last: ValueError: no"
+        assert failed == Failed(message=reason, crashed=True)
         assert await box.take(0) is None
         await box.post("job 2")
         assert await box.take(0) == (2, "job 2")

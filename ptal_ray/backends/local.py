@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ptal_ray.errors import NoTrialFinished
 from ptal_ray.study.conductor import Conductor
 from ptal_ray.study.event_types import Event
 from ptal_ray.study.events import EventLog
 from ptal_ray.study.job import STANDBY, Job, JobRun
 from ptal_ray.study.policy import Policy
 from ptal_ray.study.results import Result
-from ptal_ray.study.start_end import end_event, study_event
+from ptal_ray.study.start_end import recorded
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView
 
@@ -30,26 +29,15 @@ def run_local(
         study: the study; its log may hold an interrupted run.
         policy: suggests and stops trials.
         device: "cpu", "cuda" or "cuda:k".
-        listen: called with every event of a run after it is on disk.
+        listen: called with every new event after it is on disk.
 
     Raises:
         NoTrialFinished: no trial reached its last report.
         StorageError, DataError: its files do not fit, or its data changed; it can be resumed.
     """
     log = EventLog(study.events)
-    log.append(study_event(study))
-    state, message = "interrupted", ""
-    try:
+    with recorded(study, log, listen):
         _run(Conductor(study, policy, log, listen), device)
-        state = "done"
-    except NoTrialFinished as error:
-        state, message = "done", str(error)
-        raise
-    except Exception as error:
-        message = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        log.append(end_event(state, StudyView.read(study.directory), message))
     return StudyView.read(study.directory)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,10 +13,11 @@ from ptal_ray.backends.preview import distinct, dry_run, places, room
 from ptal_ray.backends.ray.address import given_address
 from ptal_ray.backends.session import Signals, run_session
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.errors import ConfigError, DataError, StorageError
+from ptal_ray.errors import DataError, StorageError
 from ptal_ray.reporting.outcome import show_summary, summary
 from ptal_ray.reporting.plan import plan_text
 from ptal_ray.reporting.progress import make_progress
+from ptal_ray.storage.ownership import check_writable
 from ptal_ray.storage.place import kept, make_results_root
 from ptal_ray.study.asked import planned, resume_command, resumed, storage
 from ptal_ray.study.continuing import check_space
@@ -60,7 +60,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         return plan
     room(study, args)
     make_results_root()
-    _check_place("--out", kept(args.out))
+    check_writable("--out", kept(args.out) / "x")
     if study.events.exists():
         _check_report(study, kept(args.out))
     outcome = _run(study, args, store)
@@ -101,17 +101,6 @@ def _run(study: Study, args: argparse.Namespace, store: FeatureStore | None) -> 
     except DataError as error:
         then = resume_command(study, args)
         raise DataError(f"{error}; restore the original data, then run: {then}") from error
-
-
-def _check_place(flag: str, folder: Path) -> None:
-    """Check before a search that a folder can be created and written.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ConfigError(f"{flag} {folder}: {there} is not a writable folder; choose another")
 
 
 def _write_report(study: Study, reports: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The flags of `python -m ptal_ray.benchmarks`."""
+"""The flags of `python -m ptal_ray.benchmarks`, and the targets of `python -m ptal_ray.profile`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import argparse
 from pathlib import Path
 
 from ptal_ray.process.cpus import usable_cpus
+
+# What `python -m ptal_ray.profile` measures besides methods.
+OTHERS = ("evaluation", "suppression", "tracking", "driver", "logging")
 
 
 def add_record(command: argparse.ArgumentParser) -> None:

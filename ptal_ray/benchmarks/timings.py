@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from ptal_ray.benchmarks.flags import OTHERS
 from ptal_ray.benchmarks.step_times import median_ms, operators, warm
 from ptal_ray.benchmarks.workload import Sizes, workload
 from ptal_ray.errors import ConfigError
-from ptal_ray.methods.method import load, names
+from ptal_ray.methods.method import names
 from ptal_ray.ops import workloads
 from ptal_ray.ops.metrics import detection_map
 from ptal_ray.ops.nms import batched_nms
+from ptal_ray.space.domain import Scalar
+from ptal_ray.space.space import parse_space
 from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 
@@ -51,19 +54,22 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
         return profile_driver(args.trials, args.concurrent, args.policy)
     if args.target not in names():
-        known = ", ".join([*names(), "evaluation", "suppression", "tracking", "driver", "logging"])
+        known = ", ".join([*names(), *OTHERS])
         raise ConfigError(f"profile: target {args.target!r} is unknown; known are {known}")
     return profile_method(args)
 
 
 def profile_method(args: argparse.Namespace) -> dict[str, Any]:
-    """Time the parts of a training step, scoring and decoding of `args.target`."""
-    known = load(args.target).train_params()
+    """Time the parts of a training step, scoring and decoding of `args.target`.
+
+    Raises:
+        ConfigError: a value of --set is wrong.
+    """
     sizes = Sizes(
         dim=args.dim, classes=args.classes, points=args.points, snippets=args.snippets,
         batch=args.batch,
     )  # fmt: skip
-    given = {k: v for k, v in map(_pair, args.set) if hasattr(known, k)}
+    given = _given(args.target, args.set)
     with tempfile.TemporaryDirectory() as folder:
         config = workload(Path(folder), args.target, sizes, precision=args.precision, train=given)
         return _time_trial(start(config, args.device), args.repeats)
@@ -162,9 +168,16 @@ def profile_tracking(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _pair(text: str) -> tuple[str, Any]:
-    key, _, value = text.partition("=")
-    return key.removeprefix("train."), json.loads(value)
+def _given(method: str, overrides: Sequence[str]) -> dict[str, Scalar]:
+    """The train parameters in values of --set."""
+    for one in overrides:
+        if not one.startswith("train."):
+            raise ConfigError(f"--set {one}: only train.KEY=VALUE can be set here")
+    text = f"method: {method}\ndataset: random\nbudget: {{trials: 1, min_steps: 1, max_steps: 1}}"
+    space = parse_space(text, name="profile", source="profile", overrides=overrides)
+    for key in space.train:
+        raise ConfigError(f"--set train.{key}: must be one value, not a domain")
+    return space.train_fixed
 
 
 def table(result: dict[str, Any]) -> str:

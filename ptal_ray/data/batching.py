@@ -132,11 +132,6 @@ class PackedSplit:
         self._staging: Tensor | None = None
         self._copied: torch.cuda.Event | None = None
 
-    @property
-    def resident(self) -> bool:
-        """Whether the features stay on the device."""
-        return self._packed is not None
-
     def features(
         self,
         rows: NDArray[np.int64],

@@ -195,7 +195,7 @@ def imported() -> tuple[str, ...]:
         found = {name for name in found if "/" not in name}
     else:
         found = {path.parent.name for path in place.here.glob("*/store.json")}
-    return tuple(sorted({"watch", *(name for name in found if not name.startswith("."))}))
+    return tuple(sorted({*embedded(), *(name for name in found if not name.startswith("."))}))
 
 
 def origin(name_or_path: str) -> str:

@@ -43,10 +43,6 @@ class MapResult:
         """Mean over all thresholds."""
         return float(self.per_tiou.mean())
 
-    def average_over(self, tiou: Sequence[float]) -> float:
-        """Mean over some of the thresholds."""
-        return float(np.mean([self.per_tiou[self.tiou.index(t)] for t in tiou]))
-
 
 @dataclass(frozen=True)
 class Flat:

@@ -14,7 +14,7 @@ from ptal_ray.policy.race import SCREEN, Cell, Race
 from ptal_ray.policy.suggester import Suggester
 from ptal_ray.space.domain import Scalar
 from ptal_ray.study.event_types import Recommendation
-from ptal_ray.study.policy import Suggestion
+from ptal_ray.study.policy import Suggestion, spent
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView, TrialView
 from ptal_ray.training.decoding import decode_settings
@@ -144,13 +144,13 @@ class RacePolicy:
         return self._early.take(number, step, objective)
 
     def _finish(self, number: int, state: str, settings: tuple[float, ...], step: int) -> None:
-        cell, share = self._cells[number], step / self._study.space.budget.max_steps
+        cell = self._cells[number]
         if state == "complete" and np.isfinite(settings).all() and settings:
             self._race.tell(cell, np.array(settings))
         elif state == "failed" and cell.arm == 0:  # scores of 0: the defaults stay
             self._race.tell(cell, np.zeros(len(self._settings())))
-        else:  # a failed run counts in full, so that a study in which all fail ends
-            self._race.drop(cell, 1.0 if state == "failed" else share)
+        else:
+            self._race.drop(cell, spent(state, step, self._study.space.budget.max_steps))
 
     def _settings(self) -> list[dict[str, Any]]:
         """All decode parameters of every decode setting, the default first."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ptal_ray.errors import DataError
+from ptal_ray.methods.method import load, with_values
 from ptal_ray.reporting.text import finished
 from ptal_ray.study.conclusion import Interval, conclusion, interval
 from ptal_ray.study.paper_compat import on_test, remark
@@ -113,10 +114,13 @@ def _is(view: StudyView, method: str, dataset: str) -> bool:
 
 def _share(view: StudyView) -> float | None:
     """Share of annotated videos; None for methods that are taught by points."""
+    kind = load(view.study.method).train_params
     train: dict[str, Any] = dict(view.study.defaults["train"]) | {
         k: v for k, v in view.study.space.get("train", {}).items() if not isinstance(v, dict)
     }
-    return train.get("labelled_fraction")
+    known = {part.name for part in fields(kind)}  # of an earlier version it may have others
+    own = with_values(kind, {k: v for k, v in train.items() if k in known}).labelled()
+    return own.fraction if own else None
 
 
 def _mean(views: Sequence[StudyView], average: str) -> Interval | None:

@@ -146,21 +146,27 @@ class Progress:
         if self._stopping():
             return STOPPING
         elapsed = time.time() - self._began
-        done = sum(t.state != "running" for t in view.trials)
-        words = [f"trials {done}/{self.study.num_trials}", _time(elapsed)]
+        own = work(view, self.study.space, self.study.num_trials)
+        words = [self._used(view, own.spent), _time(elapsed)]
         if view.best:
             words.insert(0, f"best {_number(view.best.objective)} (trial {view.best.number})")
         if view.finals:
             words.append(f"final runs {len(view.finals)}")
         budget = self.study.time_budget_s
         left = None if budget is None else budget - elapsed
-        own = work(view, self.study.space, self.study.num_trials)
         rest = seconds_left(own, self._steps_before, elapsed, left)
         if view.end:
             words.append("writing the report")
         else:
             words.append("starting" if rest is None else f"about {_time(rest)} left")
         return " · ".join(words)
+
+    def _used(self, view: StudyView, spent: float) -> str:
+        """How much of its budget the search has used; after a race, its trials."""
+        budget, ended = self.study.num_trials, sum(t.state != "running" for t in view.trials)
+        if self.study.space.policy != "race":
+            return f"trials {ended}/{budget}"
+        return f"{ended} trials" if view.finals else f"{spent:.1f} of {budget} full runs"
 
     def _line(self, event: Event) -> str:
         if isinstance(event, TrialEnd):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ptal_ray.space.space import SearchSpace
+from ptal_ray.study.policy import spent
 from ptal_ray.study.untested import runs_after, runs_again
 from ptal_ray.study.view import StudyView, TrialView
 
@@ -21,12 +22,14 @@ class Work:
         search: steps that its search takes in all, as far as is known.
         total: the same with the runs after the search.
         begun: whether any report has come.
+        spent: of the budget of the search: full runs in a race, else ended trials.
     """
 
     done: int
     search: int
     total: int
     begun: bool
+    spent: float = 0.0
 
     @property
     def share(self) -> float:
@@ -35,24 +38,31 @@ class Work:
 
 
 def work(view: StudyView, space: SearchSpace, num_trials: int) -> Work:
-    """The steps of a study: a trial that has not ended is taken to be as long as those that have.
+    """The steps of a study.
+
+    The rest of a race is what is left of its budget. In other searches, a trial that has not ended
+    is taken to be as long as those that have.
 
     Args:
         view: the study so far.
         space: its space, which says how many runs follow the search.
-        num_trials: trials of the search.
+        num_trials: budget of the search: full runs in a race, else trials.
     """
     last = space.budget.max_steps
     steps = [_steps(trial) for trial in view.trials]
     ended = [own for own, t in zip(steps, view.trials, strict=True) if t.state != "running"]
     each = sum(ended) / len(ended) if len(ended) >= SOME else last
-    left = 0 if view.finals or view.end else max(0, num_trials - len(ended))
+    used = float(len(ended))
+    if space.policy == "race":
+        each = last
+        used = sum(spent(t.state, _steps(t), last) for t in view.trials if t.state != "running")
+    left = 0 if view.finals or view.end else max(0, num_trials - used)
     search = sum(steps) if not left else round(sum(ended) + left * each)
     finals = runs_again(space, num_trials) + runs_after(space, view.has_test)[0]
     done = sum(steps) + sum(run.step for run in view.finals)
     whole = max(search + finals * last, done)
     begun = any(trial.reports for trial in view.trials) or bool(view.finals)
-    return Work(done=done, search=search, total=whole, begun=begun)
+    return Work(done=done, search=search, total=whole, begun=begun, spent=used)
 
 
 def seconds_left(

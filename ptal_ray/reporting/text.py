@@ -286,6 +286,8 @@ def _incidents(view: StudyView) -> str:
 def _incident(event: StudyStart | Restart | StudyEnd) -> str:
     if isinstance(event, StudyStart):
         return "the study was continued"
+    if isinstance(event, Restart) and not event.again:
+        return f"`{event.run}` {_inline(event.reason)}. `--resume` retries it"
     if isinstance(event, Restart):
         return f"`{event.run}` was restarted: {_inline(event.reason)}"
     reason = f": {_inline(event.message)}" if event.message else ""

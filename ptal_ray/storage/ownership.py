@@ -109,7 +109,7 @@ def check_writable(flag: str, path: Path) -> None:
             pass
     except OSError as error:
         raise ConfigError(
-            f"{flag} {path}: {there} cannot be written ({error.strerror}); choose another folder"
+            f"{flag}: {there} cannot be written to ({error.strerror}); choose another folder"
         ) from error
 
 

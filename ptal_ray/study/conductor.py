@@ -19,7 +19,7 @@ from ptal_ray.study.event_types import Event, Report, Restart, StudyStart, Trial
 from ptal_ray.study.finals import FinalConfig, diverged_event
 from ptal_ray.study.job import STANDBY, Job
 from ptal_ray.study.policy import Policy, Suggestion
-from ptal_ray.study.results import HALTS, Failed, Reported, Result
+from ptal_ray.study.results import HALTS, MOST_ATTEMPTS, Failed, Reported, Result
 from ptal_ray.study.retention import Retention
 from ptal_ray.study.run_folder import DETECTIONS
 from ptal_ray.study.study import Study, final_configs, trial_config, why_none_finished
@@ -28,7 +28,6 @@ from ptal_ray.study.view import EventLog, GrowingView, StudyView, TrialView, rea
 
 RESELECT, RECOMMEND = "reselect", "recommend"
 TIME_BUDGET = "time budget"
-RETRIES = 2  # in a row, of a run whose process died or raised something unforeseen
 
 
 @dataclass(kw_only=True)
@@ -167,7 +166,7 @@ class Conductor:
 
     def ended(self, trial_id: str, result: Result | None, error: str = "") -> None:
         """Take the end of a run: it finished, was stopped, or its process died or raised `error`.
-        The last case is retried up to `RETRIES` times in a row.
+        In the last case it starts again, up to `MOST_ATTEMPTS` starts in a row.
 
         Args:
             trial_id: id of the backend.
@@ -180,14 +179,15 @@ class Conductor:
         live = self._live.pop(trial_id)
         self._num_ended += 1
         failed = result.message if isinstance(result, Failed) else ""
+        crashed = isinstance(result, Failed) and result.crashed
         if error:
             live.failures += 1
-            if live.failures <= RETRIES:
+            if live.failures < MOST_ATTEMPTS:
                 self._restart(live, error)
                 return self._again.append(live)
-            failed = f"failed {live.failures} times; last: {error}"
-            if live.number is None:  # says nothing about the configuration; --resume tries again
-                return self._restart(live, f"not tried again: {failed}")
+            failed, crashed = f"failed {live.failures} times; last: {error}", True
+        if crashed and live.number is None:  # nothing is known of it; --resume tries again
+            return self._restart(live, failed, again=False)
         if live.number is not None:
             self._end_trial(live, live.number, failed)
         elif failed:
@@ -301,8 +301,8 @@ class Conductor:
         told = asdict(live.suggestion)
         self._write(TrialStart(time=at, trial=live.number, **told, from_step=from_step))
 
-    def _restart(self, live: _Live, reason: str) -> None:
-        self._write(Restart(run=live.job.folder, reason=reason))
+    def _restart(self, live: _Live, reason: str, again: bool = True) -> None:
+        self._write(Restart(run=live.job.folder, reason=reason, again=again))
 
     def _missing(self, role: str) -> list[FinalConfig]:
         """The final runs of `role` that are not in the log."""

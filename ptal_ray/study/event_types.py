@@ -20,6 +20,7 @@ _SPARSE = {"sparse": True}  # marks a field that is written only if it differs f
 _JSON: dict[Any, tuple[str, tuple[type, ...]]] = {
     int: ("a whole number", (int,)), float: ("a number", (int, float)), str: ("a text", (str,)),
     dict: ("an object", (dict,)), tuple: ("a list", (list, tuple)), NoneType: ("null", (NoneType,)),
+    bool: ("true or false", (bool,)),
 }  # fmt: skip
 
 
@@ -51,7 +52,7 @@ class StudyStart(Event):
         external: the part of the note about external files.
         space: the resolved search space, as in study.json.
         defaults: {"train", "decode"}, the default of every parameter.
-        seed: of the searcher and of every trial.
+        seed: those of the searcher and of all runs are derived from it.
         num_trials: the budget in full trials; None in logs of earlier versions.
         protocol: a name of `study.choices.PROTOCOLS`.
         git_commit, versions, hardware: see `provenance`.
@@ -146,11 +147,18 @@ class TrialEnd(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Restart(Event):
-    """The run in the folder `run` lost its process, for `reason`, and was started again."""
+    """The run in the folder `run` lost its process, for `reason`.
+
+    Args:
+        run: relative to the study directory.
+        reason: one line.
+        again: whether it was started again; else a resumed study starts it.
+    """
 
     kind = "restart"
     run: str
     reason: str
+    again: bool = field(default=True, metadata=_SPARSE)
 
 
 @dataclass(frozen=True, kw_only=True)

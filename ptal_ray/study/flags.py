@@ -99,7 +99,8 @@ def _add_how(add: Callable[..., Any]) -> None:
     )
     add("--autoscale", action="store_true", default=None, help="let the cluster start nodes until "
         "--max-concurrent trials fit")  # fmt: skip
-    add("--seed", type=int, help="seed of the searcher and of every trial (default: 0)")
+    add("--seed", type=int, help="seed from which those of the searcher and of all runs are "
+        "derived (default: 0)")  # fmt: skip
     add("--warm-start", action="extend", nargs="+", default=[], metavar="STUDY", help="earlier "
         "studies of the method, on any data: their best configurations are tried first, and the "
         "searcher learns from all of them")  # fmt: skip

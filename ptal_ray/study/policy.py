@@ -31,6 +31,18 @@ class Suggestion:
     stage: str = "search"
 
 
+def spent(state: str, step: int, max_steps: int) -> float:
+    """The full runs that an ended trial of a race takes from its budget.
+
+    Args:
+        state: "complete", "pruned" or "failed"; a failed one counts in full, so that a study in
+            which all fail ends.
+        step: of its last report; 0 for none.
+        max_steps: steps of a full run.
+    """
+    return 1.0 if state == "failed" else step / max_steps
+
+
 class Policy(Protocol):
     """Suggests trials and learns from them. Numbers of trials ascend from 0."""
 

@@ -13,6 +13,7 @@ from ptal_ray.errors import DataError, PtalError, StorageError
 from ptal_ray.space.domain import Scalar
 from ptal_ray.study.event_types import FinalReport, Report, event_of
 
+MOST_ATTEMPTS = 3  # consecutive losses of the process of a run without progress
 HALTS: dict[str, type[PtalError]] = {"storage": StorageError, "data": DataError}
 
 
@@ -57,24 +58,27 @@ class Reported:
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """A job cannot continue, and a retry would fail too.
+    """A job cannot continue, and a retry now would fail too.
 
     Args:
         message: the reason.
         halt: a key of `HALTS` if other jobs would fail too: files cannot be stored, or the data has
             changed; "" for a fault of this job.
         note: as for `Reported`.
+        crashed: its processes died `MOST_ATTEMPTS` times, which says nothing about its
+            configuration.
     """
 
     message: str
     halt: str = ""
     note: str = ""
+    crashed: bool = False
     done: ClassVar[bool] = True
 
     def plain(self) -> dict[str, Any]:
         """The dictionary that `result_of` reads back."""
-        said = {"done": True, "failed": self.message, "halt": self.halt, "note": self.note}
-        return {k: v for k, v in said.items() if k not in ("halt", "note") or v}
+        said = {"halt": self.halt, "note": self.note, "crashed": self.crashed}
+        return {"done": True, "failed": self.message} | {k: v for k, v in said.items() if v}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +104,8 @@ def result_of(plain: Mapping[str, Any]) -> Result | None:
         return StandBy()
     note = plain.get("note", "")
     if plain["failed"] is not None:
-        return Failed(message=plain["failed"], halt=plain.get("halt", ""), note=note)
+        halt, crashed = plain.get("halt", ""), plain.get("crashed", False)
+        return Failed(message=plain["failed"], halt=halt, note=note, crashed=crashed)
     given = {f.name: plain[f.name] for f in fields(Reported) if f.name in plain}
     event = event_of(plain["event"], "report.json") if plain.get("event") else None
     assert event is None or isinstance(event, FinalReport)

@@ -2,12 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.study.event_types import StudyEnd, StudyStart
+from ptal_ray.errors import NoTrialFinished, StorageError
+from ptal_ray.study.event_types import Event, StudyEnd, StudyStart
 from ptal_ray.study.provenance import provenance
 from ptal_ray.study.study import Study
-from ptal_ray.study.view import StudyView
+from ptal_ray.study.view import EventLog, StudyView
 from ptal_ray.training.supervision import annotated_ids, fold
+
+
+@contextmanager
+def recorded(study: Study, log: EventLog, listen: Callable[[Event], None]) -> Iterator[None]:
+    """Log the start of a study and, however the block ends, its end.
+
+    Args:
+        study: the study.
+        log: its log.
+        listen: called with both events after they are on disk.
+    """
+    _write(study_event(study), log, listen)
+    state, message = "done", ""
+    try:
+        yield
+    except KeyboardInterrupt:
+        state = "interrupted"
+        raise
+    except NoTrialFinished as error:
+        message = str(error)
+        raise
+    except BaseException as error:
+        state, message = "interrupted", f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        try:
+            _write(end_event(state, StudyView.read(study.directory), message), log, listen)
+        except StorageError:
+            if state == "done":  # otherwise the log has no end event
+                raise
+
+
+def _write(event: Event, log: EventLog, listen: Callable[[Event], None]) -> None:
+    log.append(event)
+    listen(event)
 
 
 def study_event(study: Study) -> StudyStart:

@@ -39,7 +39,7 @@ class Study:
         space: the resolved search space.
         store: path of the feature store.
         data_hash: content hash of that store when the study began.
-        seed: of the searcher and of every trial.
+        seed: those of the searcher and of all runs are derived from it.
         num_trials: number of full trials; in a race the sum of their fractions, as a trial that
             ends early counts in part.
         time_budget_s: no trial starts later than this, and running ones stop at their next report.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -35,7 +34,6 @@ class DecodeResult(Generic[DecodeT]):
         detections: by video, made with `params`.
         table: every setting and its objective on all videos, in order; the start first.
         cross_fitted: whether each video was scored with parameters tuned on the other half.
-        ms_per_setting: milliseconds of decoding and scoring all videos once.
         on_test: the metrics that `peek.with_test` adds, by full name; empty if the test split is
             sealed.
     """
@@ -46,7 +44,6 @@ class DecodeResult(Generic[DecodeT]):
     detections: Detections
     table: tuple[tuple[dict[str, Scalar], float], ...]
     cross_fitted: bool
-    ms_per_setting: float
     on_test: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -98,7 +95,7 @@ def search_decode(
     groups = [tuple(labels), *halves]
     videos = list(zip(scores, grids, durations, strict=True))
     best: list[_Tried] = []
-    table, began = [], time.perf_counter()
+    table = []
     for index, hp in enumerate(candidates):
         found = {s.id: decode(s, grid, duration_s, hp) for s, grid, duration_s in videos}
         tried = [_judge(index, objective, found, ids) for ids in groups]
@@ -115,7 +112,6 @@ def search_decode(
         detections=best[0].detections,
         table=tuple(table),
         cross_fitted=bool(halves),
-        ms_per_setting=1000 * (time.perf_counter() - began) / len(candidates),
     )
 
 

@@ -82,7 +82,7 @@ def best_decoding(
     if not ids:
         return DecodeResult(
             params=start, objective=math.nan, metrics={}, detections={}, table=(),
-            cross_fitted=False, ms_per_setting=0.0,
+            cross_fitted=False,
         )  # fmt: skip
     return search_decode(
         task.method.decode,

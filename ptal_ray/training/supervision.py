@@ -108,7 +108,7 @@ def selection_fold(
     if known and known <= set(val):
         raise DataError(
             f"{store.path}: fold {config.fold} of {config.num_folds} holds all {len(known)} "
-            "annotated videos, and none is left to fit; annotate more (train.labelled_fraction)"
+            "annotated videos, and none is left to fit; annotate more videos"
         )
     return tuple(i for i in store.ids("train") if i not in set(val)), val
 

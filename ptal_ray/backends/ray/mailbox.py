@@ -6,12 +6,11 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-from ptal_ray.study.results import Failed, Reported, Result
+from ptal_ray.study.results import MOST_ATTEMPTS, Failed, Reported, Result
 
 STOP = "stop"  # instead of a job: the workers stop
 GO, LEAVE, WAIT = "go", "leave", "wait"
 PATIENCE_S = 20.0  # a worker asks again after this, so that no collective waits for long
-MOST_ATTEMPTS = 3  # consecutive deaths of the workers of one job
 
 
 class Mailbox:
@@ -50,7 +49,7 @@ class Mailbox:
         return await self._results.get()
 
     async def fail(self, message: str) -> None:
-        """End the current job with an error."""
+        """End the current job, whose workers are gone, with an error."""
         async with self._changed:
             self._fail(message)
 
@@ -104,5 +103,5 @@ class Mailbox:
     def _fail(self, message: str) -> None:
         if not self._closed:
             self._closed = True
-            self._results.put_nowait(Failed(message=message))
+            self._results.put_nowait(Failed(message=message, crashed=True))
             self._changed.notify_all()

@@ -22,13 +22,13 @@ from ptal_ray.backends.ray.inspection import inspect_nodes
 from ptal_ray.backends.ray.trainable import device, trial_process
 from ptal_ray.backends.ray.workers import standing_workers
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.errors import ConfigError, NoTrialFinished, StorageError, full_storage_named
+from ptal_ray.errors import ConfigError, full_storage_named
 from ptal_ray.policy.policies import make_policy
 from ptal_ray.storage.lock import locked
 from ptal_ray.study.conductor import Conductor
 from ptal_ray.study.event_types import Event
 from ptal_ray.study.results import result_of
-from ptal_ray.study.start_end import end_event, study_event
+from ptal_ray.study.start_end import recorded
 from ptal_ray.study.study import Study, write_study
 from ptal_ray.study.view import EventLog, StudyView
 
@@ -81,35 +81,12 @@ def run_study(
                 inspect_nodes(study)
             ready()
             log = EventLog(study.events)
-            with _noted(study, log, listen), full_storage_named(study.directory):
-                _tune(study, log, num, listen, interrupted, trainable)
+            try:
+                with recorded(study, log, listen), full_storage_named(study.directory):
+                    _tune(study, log, num, listen, interrupted, trainable)
+            finally:
+                shutil.rmtree(study.directory / SCRATCH, ignore_errors=True)
     return StudyView.read(study.directory)
-
-
-@contextmanager
-def _noted(study: Study, log: EventLog, listen: Listener) -> Iterator[None]:
-    """Log the start and the end of the study; then remove the files of Ray in it."""
-    _write(log, listen, study_event(study))
-    state, message = "done", ""
-    try:
-        yield
-    except KeyboardInterrupt:
-        state = "interrupted"
-        raise
-    except NoTrialFinished as error:
-        message = str(error)
-        raise
-    except BaseException as error:
-        state, message = "interrupted", f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        try:
-            view = StudyView.read(study.directory)
-            _write(log, listen, end_event(state, view, message))
-        except StorageError:
-            if state == "done":  # otherwise the log has no end event
-                raise
-        shutil.rmtree(study.directory / SCRATCH, ignore_errors=True)
 
 
 def _tune(
@@ -341,8 +318,3 @@ def _alone(directory: Path) -> Iterator[None]:
                 f"{directory}: another process runs this study; wait for it or stop it"
             )
         yield
-
-
-def _write(log: EventLog, listen: Listener, event: Event) -> None:
-    log.append(event)
-    listen(event)
