@@ -25,7 +25,7 @@ from ptal_ray.reporting.benchmark import read_benchmark
 from ptal_ray.reporting.cross_validated import cross_validated_section
 from ptal_ray.reporting.ensemble import best_head, ensemble_row, ensemble_section, with_members
 from ptal_ray.reporting.html.report import report_html
-from ptal_ray.reporting.outcome import recommendation, train_command
+from ptal_ray.reporting.outcome import recommendation, test_figures, train_command
 from ptal_ray.reporting.point_selection import point_selection
 from ptal_ray.reporting.study_store import store_of
 from ptal_ray.reporting.text import (
@@ -157,13 +157,14 @@ def result(view: StudyView, shares: Mapping[str, float]) -> dict[str, Any]:
         "counts": view.counts,
         **recommendation(view),
         "best": {"train": best[0], "decode": best[1]} if best else None,
+        "test": test_figures(view),
         **{
             role: {
                 arm: {k: asdict(s) for k, s in summarise(finished(view, role, arm)).items()}
                 for arm in view.arms(role)
             }
-            for role in ("test", "reselect", "fold", "deploy")
-            if role in ("test", "reselect") or view.arms(role)
+            for role in ("reselect", "fold", "deploy")
+            if role == "reselect" or view.arms(role)
         },
         "runs": [asdict(run) for run in view.finals],
         "importance": dict(shares),
