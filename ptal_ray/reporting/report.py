@@ -29,7 +29,6 @@ from ptal_ray.reporting.outcome import recommendation, test_figures, train_comma
 from ptal_ray.reporting.point_selection import point_selection
 from ptal_ray.reporting.study_store import store_of
 from ptal_ray.reporting.text import (
-    ARMS,
     by_threshold,
     data_label,
     finished,
@@ -38,6 +37,7 @@ from ptal_ray.reporting.text import (
 )
 from ptal_ray.storage.ownership import Kind, read_object
 from ptal_ray.storage.place import inside, plain_name
+from ptal_ray.study.captions import arm_label
 from ptal_ray.study.choices import PAPER_COMPAT
 from ptal_ray.study.paper_compat import on_test
 from ptal_ray.study.view import StudyView, TrialView, dumps, resolved_space, summarise
@@ -199,7 +199,7 @@ def _pictures(
     shown, missing, made = {}, {}, {}
     made["optimisation_history"] = plots.optimisation_history(view, label)
     shown["optimisation_history"] = f"The last report of every trial{label}."
-    arms = {ARMS.get(arm, arm): by_threshold(view, arm) for arm in view.arms("test")}
+    arms = {arm_label(view, arm): by_threshold(view, arm) for arm in view.arms("test")}
     if any(arms.values()):
         made["per_threshold"] = plots.per_threshold({k: v for k, v in arms.items() if v}, label)
         shown["per_threshold"] = f"Bars are one standard deviation over seeds{label}."
@@ -248,7 +248,7 @@ def _timeline(view: StudyView, study_dir: Path, label: str) -> tuple[Any, str]:
     video = ranked[len(ranked) // 2]
     rows = {"ground truth": truth[video]}
     for arm, path in first.items():
-        name = ARMS.get(arm, arm)
+        name = arm_label(view, arm)
         found = inside(study_dir, path)
         rows[name] = _detections(found, video, store.info.classes, len(truth[video]))
     caption = (
