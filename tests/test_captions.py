@@ -13,9 +13,16 @@ from small_study import small_study
 from synthetic_study import SyntheticStudy
 
 from ptal_ray.data.store import FeatureStore
+from ptal_ray.reporting.benchmark import read_benchmark
+from ptal_ray.reporting.comparison import compared
+from ptal_ray.reporting.html.leaderboard import leaderboard_html
+from ptal_ray.reporting.html.report import report_html
+from ptal_ray.reporting.leaderboard import leaderboard
+from ptal_ray.reporting.outcome import show_summary, summary
 from ptal_ray.reporting.progress import Progress
 from ptal_ray.reporting.report import write_report
-from ptal_ray.study.captions import arm_label, trial_of
+from ptal_ray.reporting.text import leaderboard_text
+from ptal_ray.study.captions import arm_label, num_test_videos, of_videos, trial_of
 from ptal_ray.study.events import EventLog, read_events
 from ptal_ray.study.view import StudyView
 from ptal_ray.tracking.runs import Round
@@ -84,6 +91,37 @@ def test_the_terminal_names_the_trial_that_was_trained_again(
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert lines[0].startswith("test      best (trial 2)   seed 0  test mAP 0.44 of 210 videos")
     assert lines[2].startswith("test      default          seed 0  test mAP 0.32 of 210 videos")
+
+
+def test_the_number_of_test_videos_stands_beside_every_result(
+    study: SyntheticStudy, tmp_path: Path
+) -> None:
+    view = StudyView.read(study.directory)
+    own = replace(small_study(tmp_path), directory=study.directory)
+    outcome = summary(own, tmp_path, ())
+    best, default = [line for line in show_summary(outcome).splitlines() if "test mAP, " in line][
+        :2
+    ]
+    assert best == "test mAP, recommended   44.4 ± 0.6  (2 seeds, 210 videos)"
+    assert default == "test mAP, defaults      32.4 ± 0.6  (2 seeds, 210 videos)"
+    page = report_html(view, read_benchmark(view, study.directory), [])
+    assert "<th>test mAP of 210 videos, %</th>" in page
+    note = Round(StudyView(), read_events(study.log.path), study.directory).updates["study"].tags
+    assert "| test mAP of 210 videos, % |" in note["mlflow.note.content"]
+    (row,) = leaderboard([view])
+    head, _, line = leaderboard_text([row]).splitlines()[:3]
+    column = head.split(" | ").index("test videos")
+    assert line.split(" | ")[column] == "210"
+    both = leaderboard_html([view], compared({study.directory: view}))
+    assert "<th>test videos</th>" in both and "<td>210</td>" in both
+    assert (outcome["test_videos"], row["test_videos"]) == (210, 210)
+
+
+def test_the_number_of_test_videos_of_a_study_without_test_runs(study: SyntheticStudy) -> None:
+    view = replace(StudyView.read(study.directory), finals=())
+    assert num_test_videos(view) is None and of_videos(view) == ""  # of an earlier version
+    known = replace(view, start=replace(view.study, test_videos=7))
+    assert num_test_videos(known) == 7 and of_videos(known) == " of 7 videos"
 
 
 def test_only_what_has_a_trial_is_named_by_it(study: SyntheticStudy) -> None:

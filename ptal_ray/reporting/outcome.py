@@ -8,9 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ptal_ray.process.words import counted
 from ptal_ray.reporting.benchmark import sureness
 from ptal_ray.reporting.ensemble import ensemble_lines
 from ptal_ray.reporting.text import finished, study_metric
+from ptal_ray.study.captions import num_test_videos
 from ptal_ray.study.conclusion import (
     better_name,
     cross_validated_difference,
@@ -44,6 +46,7 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
         **recommendation(view),
         "objective": "points score" if study_metric(view) == "points" else "mAP",
         "test": test_figures(view),
+        "test_videos": num_test_videos(view),
         "test_difference": _of_report(report, "test_difference"),
         "ensemble": _of_report(report, "ensemble"),
         "train": train_command(view, shlex.quote(str(report))),
@@ -165,7 +168,9 @@ def _tested(outcome: dict[str, Any]) -> list[str]:
         metrics = tests.get(arm, {})
         figure = main_figure(metrics, "test")
         if run := metrics.get(figure):
-            lines.append(f"test {called(figure)}, {name:<12} {_spread(run, 'seed')}")
+            on = outcome["test_videos"]
+            videos = "" if on is None else f", {counted(on, 'video')}"
+            lines.append(f"test {called(figure)}, {name:<12} {_spread(run, 'seed', videos)}")
     if (found := outcome["test_difference"]) and not same:
         lines.append(f"test mAP, difference   {_interval(found)}  ({sureness(found)})")
     return lines
@@ -182,11 +187,10 @@ def _cross_validated(outcome: dict[str, Any]) -> list[str]:
     return [*lines, NOT_SEALED]
 
 
-def _spread(run: Mapping[str, Any], one: str) -> str:
-    """Mean, standard deviation and number of seeds or runs."""
+def _spread(run: Mapping[str, Any], one: str, more: str = "") -> str:
+    """Mean, standard deviation, number of seeds or runs, and `more`."""
     spread = f" ± {100 * run['sd']:.1f}" if run["sd"] is not None else ""
-    number = len(run["values"])
-    return f"{100 * run['mean']:5.1f}{spread}  ({number} {one}{'s' if number > 1 else ''})"
+    return f"{100 * run['mean']:5.1f}{spread}  ({counted(len(run['values']), one)}{more})"
 
 
 def _verdict(outcome: dict[str, Any]) -> str:

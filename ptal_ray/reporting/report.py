@@ -37,7 +37,7 @@ from ptal_ray.reporting.text import (
 )
 from ptal_ray.storage.ownership import Kind, read_object
 from ptal_ray.storage.place import inside, plain_name
-from ptal_ray.study.captions import arm_label
+from ptal_ray.study.captions import arm_label, num_test_videos
 from ptal_ray.study.choices import PAPER_COMPAT
 from ptal_ray.study.paper_compat import on_test
 from ptal_ray.study.view import StudyView, TrialView, dumps, resolved_space, summarise
@@ -158,6 +158,7 @@ def result(view: StudyView, shares: Mapping[str, float]) -> dict[str, Any]:
         **recommendation(view),
         "best": {"train": best[0], "decode": best[1]} if best else None,
         "test": test_figures(view),
+        "test_videos": num_test_videos(view),
         **{
             role: {
                 arm: {k: asdict(s) for k, s in summarise(finished(view, role, arm)).items()}

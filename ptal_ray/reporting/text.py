@@ -326,10 +326,10 @@ def seeds_of(view: StudyView) -> str:
 def leaderboard_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows of `leaderboard.leaderboard` as a table."""
     names = ("dataset", "features", "average", "method", "labels", "study", "trials", "seeds")
-    head = [*names, "test reads", "test mAP, %", "defaults, %"]
+    head = [*names, "test videos", "test reads", "test mAP, %", "defaults, %"]
     body = [
-        [*(str(r[n]) for n in names), str(r["test_reads"]), _judged(r, "mAP", "sd"),
-         _judged(r, "default_mAP", "default_sd")]
+        [*(str(r[n]) for n in names), "" if r["test_videos"] is None else str(r["test_videos"]),
+         str(r["test_reads"]), _judged(r, "mAP", "sd"), _judged(r, "default_mAP", "default_sd")]
         for r in rows
     ]  # fmt: skip
     said = [f"{r['study']}: {r['habit']}" for r in rows if r["habit"]]

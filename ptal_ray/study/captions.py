@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ptal_ray.study.conclusion import recommended
+from ptal_ray.study.conclusion import NUM_VIDEOS, recommended
 from ptal_ray.study.paper_compat import VALIDATED
 from ptal_ray.study.view import StudyView
 
@@ -31,7 +31,7 @@ def num_test_videos(view: StudyView) -> int | None:
     """Number of test videos, according to the test runs or else to the start of the study; None in
     logs of earlier versions without a test run."""
     runs = (run.metrics for run in view.finals if run.role == "test")
-    found = (int(own["test/num_videos"]) for own in runs if "test/num_videos" in own)
+    found = (int(own[NUM_VIDEOS]) for own in runs if NUM_VIDEOS in own)
     return next(found, view.start.test_videos if view.start else None)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ptal_ray.study.captions import arm_label
+from ptal_ray.study.captions import arm_label, of_videos
 from ptal_ray.study.conclusion import MEASURE, Interval, conclusion, interval
 from ptal_ray.study.cross_validation import NOT_SEALED, CrossValidated, cross_validated
 from ptal_ray.study.paper_compat import habit
@@ -20,7 +20,8 @@ def note(view: StudyView) -> str:
         return "\n\n".join([f"**{conclusion(view).text}**", _of_folds(folds), NOT_SEALED, said])
     if not rows:
         return said
-    head = "| configuration | seeds | test mAP, % | sd | 95 % interval over seeds |"
+    what = f"test mAP{of_videos(view)}, %"
+    head = f"| configuration | seeds | {what} | sd | 95 % interval over seeds |"
     table = "\n".join([head, "|---|---|---|---|---|", *rows])
     return "\n\n".join([f"**{conclusion(view).text}**", table, said])
 

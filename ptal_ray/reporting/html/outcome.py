@@ -8,7 +8,7 @@ from ptal_ray.process.words import counted
 from ptal_ray.reporting.benchmark import Benchmark, sureness
 from ptal_ray.reporting.html.page import COLOURS, GREY, Figure, Section, paragraph, table
 from ptal_ray.reporting.text import by_threshold, data_label, finished
-from ptal_ray.study.captions import arm_label
+from ptal_ray.study.captions import arm_label, of_videos
 from ptal_ray.study.conclusion import MEASURE, Interval, conclusion, interval, test_reads
 from ptal_ray.study.cross_validation import NOT_SEALED
 from ptal_ray.study.paper_compat import habit, on_test
@@ -73,7 +73,7 @@ def test_table(view: StudyView, benchmark: Benchmark) -> Section:
         ])  # fmt: skip
     if not rows:
         return Section(key="test", title="Test", parts=[note("No final run has finished.")])
-    head = ["configuration", "seeds", "test mAP, %", "sd", "95 % over seeds",
+    head = ["configuration", "seeds", f"test mAP{of_videos(view)}, %", "sd", "95 % over seeds",
             "95 % over seeds and videos"]  # fmt: skip
     parts: list[str | Figure] = [table(head, rows)]
     if gain := benchmark.difference:
@@ -105,7 +105,7 @@ def _thresholds(view: StudyView) -> Figure:
         })  # fmt: skip
     axes = {
         "xaxis": {"title": {"text": "tIoU threshold"}},
-        "yaxis": {"title": {"text": "test mAP, %"}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": f"test mAP{of_videos(view)}, %"}, "rangemode": "tozero"},
     }
     return Figure(data=data, layout=axes)
 
