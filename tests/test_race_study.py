@@ -13,6 +13,7 @@ from toy_study import space, toy_store, use_toy
 from ptal_ray.backends.local import run_local
 from ptal_ray.errors import DivergedError, NoTrialFinished
 from ptal_ray.policy.policies import make_policy
+from ptal_ray.reporting.early_stopping import early_stopping_text
 from ptal_ray.reporting.outcome import show_summary, summary
 from ptal_ray.reporting.report import write_report
 from ptal_ray.study import job as jobs
@@ -127,6 +128,8 @@ def test_the_last_lines_and_the_report_hold_the_same_values(study, tmp_path, mon
     assert last["test"].keys() == {"best", "default"}
     assert (last["test"]["best"] == last["test"]["default"]) == (best == 0.02)
     assert len(whole["runs"]) == len(view.finals)
+    assert whole["early_stopping"]["stopped"] == view.counts["pruned"] > 0
+    assert early_stopping_text(view) in (report / "REPORT.md").read_text()
     if best == 0.05:
         assert last["evidence"]["trial"] == view.recommended.trial
         assert last["evidence"]["first"] == view.best.objective

@@ -23,6 +23,7 @@ from ptal_ray.policy.importance import MIN_TRIALS, param_importance
 from ptal_ray.reporting import plots
 from ptal_ray.reporting.benchmark import read_benchmark
 from ptal_ray.reporting.cross_validated import cross_validated_section
+from ptal_ray.reporting.early_stopping import early_stopping
 from ptal_ray.reporting.ensemble import best_head, ensemble_row, ensemble_section, with_members
 from ptal_ray.reporting.html.report import report_html
 from ptal_ray.reporting.outcome import recommendation, test_figures, train_command
@@ -169,6 +170,7 @@ def result(view: StudyView, shares: Mapping[str, float]) -> dict[str, Any]:
         },
         "runs": [asdict(run) for run in view.finals],
         "importance": dict(shares),
+        "early_stopping": early_stopping(view),
         "trials": [asdict(trial) for trial in view.trials],
     }
 

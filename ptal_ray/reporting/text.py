@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ptal_ray.process.words import counted
+from ptal_ray.reporting.early_stopping import early_stopping_text
 from ptal_ray.space.domain import Domain
 from ptal_ray.study.captions import arm_label, of_videos
 from ptal_ray.study.conclusion import conclusion, test_reads
@@ -255,6 +256,7 @@ def _search(view: StudyView, shares: Mapping[str, float], pictures: Mapping[str,
     parts = [
         f"## Search{data_label(view)}",
         table(["trials", "number"], [*counts, ["all", str(len(view.trials))]]),
+        early_stopping_text(view),
         pictures["optimisation_history"],
         pictures["importance"],
     ]
