@@ -8,7 +8,7 @@ import pytest
 from ptal_ray.policy import evidence
 from ptal_ray.policy.belief import believe
 from ptal_ray.policy.decode_choice import choose, out_of_cell
-from ptal_ray.policy.early_stop import EarlyStop
+from ptal_ray.policy.early_stop import EarlyStop, rank_correlation
 from ptal_ray.policy.gate import ERROR_RATE, accepted, compare
 from ptal_ray.policy.race import (
     EVERY_OUTCOME,
@@ -291,7 +291,13 @@ def test_nothing_stops_early_before_early_objectives_were_seen_to_tell():
         early.take(cell, 8, value)
     assert early.take(4, 2, 0.0)
     assert not early.take(5, 2, 1.0)
-    assert early.correlations[2] == pytest.approx(1.0)
+
+
+def test_the_rank_correlation_is_that_of_the_cells_with_both():
+    early, last = {0: 0.4, 1: 0.1, 2: 0.3, 3: 0.2, 9: 0.9}, {0: 0.8, 1: 0.5, 2: 0.6, 3: 0.7}
+    assert rank_correlation(early, last) == pytest.approx(0.8)  # 1 - 6 * 2 / (4 * 15)
+    assert rank_correlation(early, dict.fromkeys(last, 0.5)) == 0.0
+    assert rank_correlation(early, {0: 0.8, 1: 0.5, 2: 0.6}) is None
 
 
 def test_nothing_stops_early_where_early_objectives_do_not_tell():
@@ -301,7 +307,6 @@ def test_nothing_stops_early_where_early_objectives_do_not_tell():
         early.take(cell, 2, rng.random())
         early.take(cell, 8, rng.random())
     assert not early.take(12, 2, 0.0)
-    assert early.correlations[2] < 0.3
 
 
 def test_of_many_arms_the_best_and_the_defaults_are_believed():

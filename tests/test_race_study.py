@@ -13,9 +13,13 @@ from toy_study import space, toy_store, use_toy
 from ptal_ray.backends.local import run_local
 from ptal_ray.errors import DivergedError, NoTrialFinished
 from ptal_ray.policy.policies import make_policy
+from ptal_ray.reporting.early_stopping import early_stopping_text
 from ptal_ray.reporting.outcome import show_summary, summary
+from ptal_ray.reporting.report import write_report
 from ptal_ray.study import job as jobs
+from ptal_ray.study import start_end
 from ptal_ray.study.events import read_events
+from ptal_ray.study.provenance import provenance
 from ptal_ray.study.study import create_study, read_study
 from ptal_ray.study.view import StudyView, best_yaml
 from ptal_ray.training.stages import start
@@ -106,6 +110,29 @@ def test_the_defaults_are_kept_where_nothing_beats_them(study, tmp_path):
     said = show_summary(outcome)
     assert "the defaults are" in said and "recommended" not in said
     assert "lr: 0.02" in best_yaml(view)
+
+
+@pytest.mark.parametrize("best", [0.05, 0.02])
+def test_the_last_lines_and_the_report_hold_the_same_values(study, tmp_path, monkeypatch, best):
+    """Also where the defaults, with a learning rate of 0.02, are recommended."""
+    monkeypatch.setattr(start_end, "provenance", provenance)  # a report names hardware
+    monkeypatch.setattr(FakeTrial, "best", best)
+    view = run(study)
+    report = write_report(study.directory, tmp_path / "reports")
+    last = json.loads(json.dumps(summary(study, report, ())))
+    whole = json.loads((report / "result.json").read_text())
+    assert (view.recommended.verdict == "better") == (best == 0.05)
+    shared = (last.keys() & whole.keys()) - {"study", "trials"}  # more is known of these there
+    assert {"recommended", "verdict", "difference", "evidence", "test", "ensemble"} <= shared
+    assert {k: last[k] for k in shared} == {k: whole[k] for k in shared}
+    assert last["test"].keys() == {"best", "default"}
+    assert (last["test"]["best"] == last["test"]["default"]) == (best == 0.02)
+    assert len(whole["runs"]) == len(view.finals)
+    assert whole["early_stopping"]["stopped"] == view.counts["pruned"] > 0
+    assert early_stopping_text(view) in (report / "REPORT.md").read_text()
+    if best == 0.05:
+        assert last["evidence"]["trial"] == view.recommended.trial
+        assert last["evidence"]["first"] == view.best.objective
 
 
 def test_an_interrupted_race_is_the_race_that_was_not(study, tmp_path, store):

@@ -320,7 +320,7 @@ def test_several_studies_make_a_leaderboard(study_dir, tmp_path, capsys):
     assert rows[1]["mAP"] is None
     assert [r["average"] for r in rows] == ["0.10-0.70", ""]
     table = (root / "leaderboard.md").read_text()
-    row = f"| demo | {SIMULATED} | 0.10-0.70 | apn | points | {NAME} | 16 | 3 | 6 |"
+    row = f"| demo | {SIMULATED} | 0.10-0.70 | apn | points | {NAME} | 16 | 3 | 210 | 6 |"
     assert f"{row} 44.80 ± 0.80 | 32.80 ± 0.80 |" in table
     assert main([*dirs, "--out", str(root)]) == 0
     assert "44.80 ± 0.80" in capsys.readouterr().out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import stats
@@ -24,7 +24,6 @@ class EarlyStop:
     def __init__(self, report_steps: Sequence[int], eta: int) -> None:
         self._steps = tuple(report_steps)
         self._halving = Halving(eta)
-        self.correlations: dict[int, float] = {}  # by step, when last measured
 
     def take(self, cell: int, step: int, value: float) -> bool:
         """Take an objective; returns whether the cell should stop.
@@ -37,16 +36,23 @@ class EarlyStop:
         low = self._halving.take(cell, step, value)
         if step >= self._steps[-1] or not low:
             return False
-        self.correlations[step] = self._correlation(step)
-        return self.correlations[step] > LEAST_CORRELATION
+        found = rank_correlation(self._halving.at(step), self._halving.at(self._steps[-1]))
+        return found is not None and found > LEAST_CORRELATION
 
-    def _correlation(self, step: int) -> float:
-        """Rank correlation with the last step, over the full runs; -1 if there are too few."""
-        early, last = self._halving.at(step), self._halving.at(self._steps[-1])
-        both = sorted(early.keys() & last.keys())
-        if len(both) < FEWEST_FULL:
-            return -1.0
-        ranks = stats.rankdata([[early[k], last[k]] for k in both], axis=0)
-        ranks -= ranks.mean(axis=0)
-        norm = np.sqrt((ranks**2).sum(axis=0).prod())
-        return float(ranks.prod(axis=1).sum() / norm) if norm else 0.0
+
+def rank_correlation(early: Mapping[int, float], last: Mapping[int, float]) -> float | None:
+    """Rank correlation of two steps over the cells that reached both; 0 where all are equal.
+
+    Args:
+        early, last: objectives at a report step and at the last one, by cell.
+
+    Returns:
+        None for fewer than `FEWEST_FULL` cells.
+    """
+    both = sorted(early.keys() & last.keys())
+    if len(both) < FEWEST_FULL:
+        return None
+    ranks = stats.rankdata([[early[k], last[k]] for k in both], axis=0)
+    ranks -= ranks.mean(axis=0)
+    norm = np.sqrt((ranks**2).sum(axis=0).prod())
+    return float(ranks.prod(axis=1).sum() / norm) if norm else 0.0

@@ -18,6 +18,7 @@ from ptal_ray.reporting.leaderboard import labels
 from ptal_ray.reporting.resampling import holm, resample
 from ptal_ray.reporting.tested import Tested, read_tested
 from ptal_ray.reporting.text import finished
+from ptal_ray.study.captions import num_test_videos
 from ptal_ray.study.conclusion import MEASURE, Interval, conclusion, interval, test_reads
 from ptal_ray.study.paper_compat import habit
 from ptal_ray.study.view import StudyView
@@ -36,6 +37,8 @@ class Entry:
         studies: names of the studies.
         values: test mAP of the recommended configuration, by seed of all studies.
         budgets: steps that the trials of each study trained.
+        videos: numbers of test videos, of which studies of one store have one; empty where their
+            logs do not say.
         reads: how often the test split was read.
         habits: what selecting on the test split gained, a sentence a study that did.
         matches: the seeds' detections, where the videos are on this machine.
@@ -46,6 +49,7 @@ class Entry:
     studies: list[str] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     budgets: list[int] = field(default_factory=list)
+    videos: set[int] = field(default_factory=set)
     reads: int = 0
     habits: list[str] = field(default_factory=list)
     matches: list[Matches] = field(default_factory=list)
@@ -146,6 +150,8 @@ def entries(studies: Mapping[Path, StudyView]) -> dict[Place, list[Entry]]:
         entry.studies.append(study.study)
         entry.values += [run.metrics[MEASURE] for run in runs]
         entry.budgets.append(sum(t.reports[-1].step for t in view.trials if t.reports))
+        if (number := num_test_videos(view)) is not None:
+            entry.videos.add(number)
         entry.reads += test_reads(view)
         if gained := habit(view):
             entry.habits.append(f"{study.study}: {gained.text}")

@@ -10,6 +10,7 @@ from typing import Any
 from ptal_ray.reporting.text import finished, leaderboard_text, run_figure
 from ptal_ray.storage.ownership import begins_with
 from ptal_ray.storage.whole import write_whole
+from ptal_ray.study.captions import num_test_videos
 from ptal_ray.study.conclusion import test_reads
 from ptal_ray.study.cross_validation import cross_validated
 from ptal_ray.study.paper_compat import habit, remark
@@ -58,6 +59,7 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
                 "default_mAP": default.mean if default else None,
                 "default_sd": default.sd if default else None,
                 "metric": _UNTESTED if folds else called(name),
+                "test_videos": num_test_videos(view),
                 "test_reads": test_reads(view),
                 "habit": gained.text if (gained := habit(view)) else "",
             }

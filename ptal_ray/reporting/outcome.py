@@ -8,9 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ptal_ray.process.words import counted
 from ptal_ray.reporting.benchmark import sureness
 from ptal_ray.reporting.ensemble import ensemble_lines
-from ptal_ray.reporting.text import study_metric
+from ptal_ray.reporting.text import finished, study_metric
+from ptal_ray.study.captions import num_test_videos
 from ptal_ray.study.conclusion import (
     better_name,
     cross_validated_difference,
@@ -31,17 +33,10 @@ _ARMS = (("best", "recommended"), (VALIDATED, "by validation"), ("default", "def
 def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, Any]:
     """The outcome of a study, JSON-able: fractions, with mean, sd and values over seeds.
 
-    Without a test split "test" is null, and "cross_validated" has mean, sd and values over cells.
+    Its keys have the same values as in result.json, but for "study" and "trials": here the name of
+    the study and the number of trials by state, there all that is known of each.
     """
     view = StudyView.read(study.directory)
-    tests = {
-        arm: {
-            name: {"mean": s.mean, "sd": s.sd, "values": list(s.values)}
-            for name, s in summarise(view.runs("test", arm)).items()
-            if name.startswith("test/")
-        }
-        for arm in view.arms("test")
-    }
     return {
         "study": study.name,
         "directory": str(study.directory),
@@ -50,7 +45,8 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
         "trials": view.counts,
         **recommendation(view),
         "objective": "points score" if study_metric(view) == "points" else "mAP",
-        "test": _with_best(tests) if view.has_test else None,
+        "test": test_figures(view),
+        "test_videos": num_test_videos(view),
         "test_difference": _of_report(report, "test_difference"),
         "ensemble": _of_report(report, "ensemble"),
         "train": train_command(view, shlex.quote(str(report))),
@@ -65,9 +61,19 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
     }
 
 
-def _with_best(tests: dict[str, Any]) -> dict[str, Any]:
-    """Test figures by arm, with those of the defaults as the best where they are recommended."""
-    return tests if "best" in tests or not tests else {"best": tests["default"]} | tests
+def test_figures(view: StudyView) -> dict[str, Any] | None:
+    """Every metric of the test runs by arm and name, JSON-able: mean, sd and values over the seeds
+    that did not diverge. Where the defaults are recommended, theirs are those of "best" too. None
+    without a test split."""
+    if not view.has_test:
+        return None
+    tests = {
+        arm: {name: asdict(s) for name, s in summarise(finished(view, "test", arm)).items()}
+        for arm in view.arms("test")
+    }
+    if "best" in tests or "default" not in tests:
+        return tests
+    return {"best": tests["default"]} | tests
 
 
 def of_folds(view: StudyView) -> dict[str, Any] | None:
@@ -84,7 +90,7 @@ def of_folds(view: StudyView) -> dict[str, Any] | None:
 def recommendation(view: StudyView) -> dict[str, Any]:
     """What the study recommends, JSON-able: "recommended", "verdict", "difference" (fractions of
     mAP, on folds of the training videos), "cross_validated" of data without a test split (see
-    `of_folds`) and "best_trial"; a null for what is not known."""
+    `of_folds`), "best_trial" and its "evidence" (see `_evidence`); a null for what is not known."""
     best = view.recommended
     return {
         "recommended": best.short() if best else None,
@@ -92,7 +98,7 @@ def recommendation(view: StudyView) -> dict[str, Any]:
         "difference": (best and best.difference) or None,
         "cross_validated": of_folds(view),
         "best_trial": view.best.number if view.best else None,
-        "runs": _runs(view),
+        "evidence": _evidence(view),
     }
 
 
@@ -112,9 +118,10 @@ def _of_report(report: Path, key: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _runs(view: StudyView) -> dict[str, Any] | None:
-    """What the recommended trial scored, and what is believed of its configuration; None for the
-    defaults, or where the policy has no beliefs."""
+def _evidence(view: StudyView) -> dict[str, Any] | None:
+    """What the recommended trial scored ("trial", "first"), and what is believed of its
+    configuration ("mean", "sd", over "cells" runs); None for the defaults, or where the policy has
+    no beliefs."""
     best = view.recommended
     if best is None or view.best is None:
         return None
@@ -129,7 +136,7 @@ def show_summary(outcome: dict[str, Any]) -> str:
     """The lines a person reads at the end."""
     lines = [f"warning {outcome['habit']}"] if outcome["habit"] else []
     lines += [f"verdict {text}"] if (text := _verdict(outcome)) else []
-    if runs := outcome["runs"]:
+    if runs := outcome["evidence"]:
         lines.append(
             f"        trial {runs['trial']}: {100 * runs['first']:.1f} in its own run, "
             f"{100 * runs['mean']:.1f} ± {100 * runs['sd']:.1f} over {runs['cells']} runs"
@@ -161,7 +168,9 @@ def _tested(outcome: dict[str, Any]) -> list[str]:
         metrics = tests.get(arm, {})
         figure = main_figure(metrics, "test")
         if run := metrics.get(figure):
-            lines.append(f"test {called(figure)}, {name:<12} {_spread(run, 'seed')}")
+            on = outcome["test_videos"]
+            videos = "" if on is None else f", {counted(on, 'video')}"
+            lines.append(f"test {called(figure)}, {name:<12} {_spread(run, 'seed', videos)}")
     if (found := outcome["test_difference"]) and not same:
         lines.append(f"test mAP, difference   {_interval(found)}  ({sureness(found)})")
     return lines
@@ -178,11 +187,10 @@ def _cross_validated(outcome: dict[str, Any]) -> list[str]:
     return [*lines, NOT_SEALED]
 
 
-def _spread(run: Mapping[str, Any], one: str) -> str:
-    """Mean, standard deviation and number of seeds or runs."""
+def _spread(run: Mapping[str, Any], one: str, more: str = "") -> str:
+    """Mean, standard deviation, number of seeds or runs, and `more`."""
     spread = f" ± {100 * run['sd']:.1f}" if run["sd"] is not None else ""
-    number = len(run["values"])
-    return f"{100 * run['mean']:5.1f}{spread}  ({number} {one}{'s' if number > 1 else ''})"
+    return f"{100 * run['mean']:5.1f}{spread}  ({counted(len(run['values']), one)}{more})"
 
 
 def _verdict(outcome: dict[str, Any]) -> str:

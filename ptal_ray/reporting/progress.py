@@ -17,6 +17,7 @@ from rich.text import Text
 
 from ptal_ray.reporting.remaining import influential, seconds_left, work
 from ptal_ray.space.space import Scalar
+from ptal_ray.study.captions import with_trial
 from ptal_ray.study.conclusion import MEASURE
 from ptal_ray.study.event_types import Event, FinalReport, TrialEnd
 from ptal_ray.study.study import Study
@@ -173,7 +174,7 @@ class Progress:
             return _trial_line(self.growing.trials[event.trial])
         if isinstance(event, FinalReport):
             run = self.view.runs(event.role, event.arm)
-            return _final_line(next(r for r in run if r.seed == event.seed))
+            return _final_line(self.view, next(r for r in run if r.seed == event.seed))
         return ""
 
 
@@ -220,18 +221,16 @@ def _objective(trial: TrialView) -> str:
     return "val points score" if f"val/{ByPoints.name}" in metrics else "val mAP"
 
 
-def _final_line(run: FinalRun) -> str:
+def _final_line(view: StudyView, run: FinalRun) -> str:
+    named = f"{run.role:<9} {with_trial(run.arm, view, run.arm):<16} seed {run.real_seed}"
     if run.role == "deploy" and not run.message:
-        return f"{run.role:<9} {run.arm:<11} seed {run.real_seed}  trained on all videos"
+        return f"{named}  trained on all videos"
     split = "test" if run.role == "test" else "val"
     message = f"  ({run.message})" if run.message else ""
     figure = main_figure(run.metrics, split)
     number = run.metrics.get(f"{split}/num_videos")
     of = "" if number is None else f" of {number:.0f} videos"
-    return (
-        f"{run.role:<9} {run.arm:<11} seed {run.real_seed}  "
-        f"{split} {called(figure)} {_number(run.metrics.get(figure))}{of}{message}"
-    )
+    return f"{named}  {split} {called(figure)} {_number(run.metrics.get(figure))}{of}{message}"
 
 
 def _short(value: Scalar | None) -> str:

@@ -23,13 +23,13 @@ from ptal_ray.policy.importance import MIN_TRIALS, param_importance
 from ptal_ray.reporting import plots
 from ptal_ray.reporting.benchmark import read_benchmark
 from ptal_ray.reporting.cross_validated import cross_validated_section
+from ptal_ray.reporting.early_stopping import early_stopping
 from ptal_ray.reporting.ensemble import best_head, ensemble_row, ensemble_section, with_members
 from ptal_ray.reporting.html.report import report_html
-from ptal_ray.reporting.outcome import recommendation, train_command
+from ptal_ray.reporting.outcome import recommendation, test_figures, train_command
 from ptal_ray.reporting.point_selection import point_selection
 from ptal_ray.reporting.study_store import store_of
 from ptal_ray.reporting.text import (
-    ARMS,
     by_threshold,
     data_label,
     finished,
@@ -38,6 +38,7 @@ from ptal_ray.reporting.text import (
 )
 from ptal_ray.storage.ownership import Kind, read_object
 from ptal_ray.storage.place import inside, plain_name
+from ptal_ray.study.captions import arm_label, num_test_videos
 from ptal_ray.study.choices import PAPER_COMPAT
 from ptal_ray.study.paper_compat import on_test
 from ptal_ray.study.view import StudyView, TrialView, dumps, resolved_space, summarise
@@ -157,16 +158,19 @@ def result(view: StudyView, shares: Mapping[str, float]) -> dict[str, Any]:
         "counts": view.counts,
         **recommendation(view),
         "best": {"train": best[0], "decode": best[1]} if best else None,
+        "test": test_figures(view),
+        "test_videos": num_test_videos(view),
         **{
             role: {
                 arm: {k: asdict(s) for k, s in summarise(finished(view, role, arm)).items()}
                 for arm in view.arms(role)
             }
-            for role in ("test", "reselect", "fold", "deploy")
-            if role in ("test", "reselect") or view.arms(role)
+            for role in ("reselect", "fold", "deploy")
+            if role == "reselect" or view.arms(role)
         },
         "runs": [asdict(run) for run in view.finals],
         "importance": dict(shares),
+        "early_stopping": early_stopping(view),
         "trials": [asdict(trial) for trial in view.trials],
     }
 
@@ -198,7 +202,7 @@ def _pictures(
     shown, missing, made = {}, {}, {}
     made["optimisation_history"] = plots.optimisation_history(view, label)
     shown["optimisation_history"] = f"The last report of every trial{label}."
-    arms = {ARMS.get(arm, arm): by_threshold(view, arm) for arm in view.arms("test")}
+    arms = {arm_label(view, arm): by_threshold(view, arm) for arm in view.arms("test")}
     if any(arms.values()):
         made["per_threshold"] = plots.per_threshold({k: v for k, v in arms.items() if v}, label)
         shown["per_threshold"] = f"Bars are one standard deviation over seeds{label}."
@@ -247,7 +251,7 @@ def _timeline(view: StudyView, study_dir: Path, label: str) -> tuple[Any, str]:
     video = ranked[len(ranked) // 2]
     rows = {"ground truth": truth[video]}
     for arm, path in first.items():
-        name = ARMS.get(arm, arm)
+        name = arm_label(view, arm)
         found = inside(study_dir, path)
         rows[name] = _detections(found, video, store.info.classes, len(truth[video]))
     caption = (

@@ -16,6 +16,7 @@ from ptal_ray.errors import DataError
 from ptal_ray.ops.metrics import Matches, match_detections
 from ptal_ray.reporting.study_store import store_of
 from ptal_ray.storage.place import inside
+from ptal_ray.study.captions import arm_label
 from ptal_ray.study.view import StudyView
 from ptal_ray.training.selection import ground_truth
 
@@ -28,6 +29,7 @@ class Tested:
 
     Args:
         classes: class names.
+        names: what tables call each arm.
         truth: instances by video.
         durations: seconds by video.
         found: detections by (arm, seed) and video.
@@ -38,6 +40,7 @@ class Tested:
     """
 
     classes: tuple[str, ...]
+    names: dict[str, str]
     truth: dict[str, Segments]
     durations: dict[str, float]
     found: dict[Key, dict[str, Segments]]
@@ -73,6 +76,7 @@ def read_tested(view: StudyView, study_dir: Path) -> Tested:
     first = next(iter(judged.averages.values()))
     return Tested(
         classes=classes,
+        names={arm: arm_label(view, arm) for arm in view.arms("test")},
         truth=truth,
         durations={id: store.duration_s(id) for id in truth},
         found=found,

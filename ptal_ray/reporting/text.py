@@ -9,16 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ptal_ray.process.words import counted
+from ptal_ray.reporting.early_stopping import early_stopping_text
 from ptal_ray.space.domain import Domain
+from ptal_ray.study.captions import arm_label, of_videos
 from ptal_ray.study.conclusion import conclusion, test_reads
 from ptal_ray.study.cross_validation import NOT_SEALED
 from ptal_ray.study.event_types import Restart, StudyEnd, StudyStart
-from ptal_ray.study.paper_compat import VALIDATED, habit, on_test, remark
+from ptal_ray.study.paper_compat import habit, on_test, remark
 from ptal_ray.study.view import FinalRun, StudyView, Summary, summarise
 from ptal_ray.training.selection import called, main_figure
 
 MOST_SEEDS = 6  # of the trials that are listed
-ARMS = {"best": "best found", VALIDATED: "chosen by validation", "default": "defaults"}
 PICTURES = {
     "per_threshold": "mAP by threshold",
     "optimisation_history": "optimisation history",
@@ -155,16 +156,16 @@ def _outcome(view: StudyView, picture: str, bounds: str) -> str:
     rows = {arm: _named(summarise(finished(view, "test", arm))) for arm in arms}
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     body = [
-        [ARMS.get(arm, arm), _seeds(view, arm), *(_percent(row.get(c)) for c in columns)]
+        [arm_label(view, arm), _seeds(view, arm), *(_percent(row.get(c)) for c in columns)]
         for arm, row in rows.items()
     ]
     each = [
-        [ARMS.get(run.arm, run.arm), str(run.real_seed), *_cells(run, columns)]
+        [arm_label(view, arm), str(run.real_seed), *_cells(run, columns)]
         for arm in arms
         for run in view.runs("test", arm)
     ]
     by_points = run_figure(view, "test").endswith("hit_mAP")
-    unit = f"test {called(run_figure(view, 'test'))} in %{_videos(view)}{data_label(view)}"
+    unit = f"test {called(run_figure(view, 'test'))} in %{of_videos(view)}{data_label(view)}"
     parts = [
         title,
         _ONLY_POINTS if by_points else "",
@@ -177,13 +178,6 @@ def _outcome(view: StudyView, picture: str, bounds: str) -> str:
         _reselection(view),
     ]
     return "\n\n".join(part for part in parts if part)
-
-
-def _videos(view: StudyView) -> str:
-    """On how many videos the final runs were tested; nothing where the log does not say."""
-    runs = [run for arm in view.arms("test") for run in view.runs("test", arm)]
-    found = {run.metrics["test/num_videos"] for run in runs if "test/num_videos" in run.metrics}
-    return f" of {min(found):.0f} videos" if len(found) == 1 else ""
 
 
 def _headline(view: StudyView, bounds: str) -> str:
@@ -251,7 +245,7 @@ def _configuration(view: StudyView) -> str:
             "## Configuration",
             f"Parameters that were searched or differ from their default{data_label(view)}; "
             "`best.yaml` holds all:",
-            table(["parameter", "best found", "default", "searched"], body),
+            table(["parameter", arm_label(view, "best"), "default", "searched"], body),
         ]
     )
 
@@ -262,6 +256,7 @@ def _search(view: StudyView, shares: Mapping[str, float], pictures: Mapping[str,
     parts = [
         f"## Search{data_label(view)}",
         table(["trials", "number"], [*counts, ["all", str(len(view.trials))]]),
+        early_stopping_text(view),
         pictures["optimisation_history"],
         pictures["importance"],
     ]
@@ -335,10 +330,10 @@ def seeds_of(view: StudyView) -> str:
 def leaderboard_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows of `leaderboard.leaderboard` as a table."""
     names = ("dataset", "features", "average", "method", "labels", "study", "trials", "seeds")
-    head = [*names, "test reads", "test mAP, %", "defaults, %"]
+    head = [*names, "test videos", "test reads", "test mAP, %", "defaults, %"]
     body = [
-        [*(str(r[n]) for n in names), str(r["test_reads"]), _judged(r, "mAP", "sd"),
-         _judged(r, "default_mAP", "default_sd")]
+        [*(str(r[n]) for n in names), "" if r["test_videos"] is None else str(r["test_videos"]),
+         str(r["test_reads"]), _judged(r, "mAP", "sd"), _judged(r, "default_mAP", "default_sd")]
         for r in rows
     ]  # fmt: skip
     said = [f"{r['study']}: {r['habit']}" for r in rows if r["habit"]]

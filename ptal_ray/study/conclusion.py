@@ -15,6 +15,7 @@ from ptal_ray.study.view import FinalRun, StudyView
 
 CONFIDENCE = 0.95
 MEASURE = "test/mAP_avg"
+NUM_VIDEOS = "test/num_videos"
 VERDICTS = {
     "better": "better than the defaults",
     "tie": "not distinguishable from the defaults, which are kept",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from ptal_ray.study.captions import trial_of, with_trial
 from ptal_ray.study.event_types import Report
 from ptal_ray.study.view import FinalRun, StudyView, TrialView
 
@@ -37,13 +38,21 @@ def cell(trial: TrialView) -> dict[str, int]:
 
 
 def arm_name(run: FinalRun, view: StudyView) -> str:
-    """Name of an arm: "test best", "deploy best", or "trial 001 re-trained" for a candidate that
-    was a trial."""
+    """Name of an arm: "test best (trial 1)", "deploy default", or "trial 001 re-trained" for a
+    candidate that was a trial."""
     if run.role != "reselect":
-        return f"{run.role} {run.arm}"
+        return with_trial(f"{run.role} {run.arm}", view, run.arm)
+    number = arm_trial(run, view)
+    return f"{run.arm} re-trained" if number is None else f"trial {number:03d} re-trained"
+
+
+def arm_trial(run: FinalRun, view: StudyView) -> int | None:
+    """Number of the trial whose configuration a final run trains again; None for the defaults, or
+    where it is not known."""
+    if run.role != "reselect":
+        return trial_of(view, run.arm)
     tried = (t for t in view.trials if t.params and t.params.items() <= run.train.items())
-    trial = next(tried, None)
-    return f"trial {trial.number:03d} re-trained" if trial else f"{run.arm} re-trained"
+    return next((t.number for t in tried), None)
 
 
 def chosen(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from ptal_ray.study.captions import arm_label, of_videos
 from ptal_ray.study.conclusion import MEASURE, Interval, conclusion, interval
 from ptal_ray.study.cross_validation import NOT_SEALED, CrossValidated, cross_validated
-from ptal_ray.study.paper_compat import VALIDATED, habit
+from ptal_ray.study.paper_compat import habit
 from ptal_ray.study.view import StudyView, summarise
-
-ARMS = {"best": "best found", VALIDATED: "chosen by validation", "default": "defaults"}
 
 
 def note(view: StudyView) -> str:
@@ -21,7 +20,8 @@ def note(view: StudyView) -> str:
         return "\n\n".join([f"**{conclusion(view).text}**", _of_folds(folds), NOT_SEALED, said])
     if not rows:
         return said
-    head = "| configuration | seeds | test mAP, % | sd | 95 % interval over seeds |"
+    what = f"test mAP{of_videos(view)}, %"
+    head = f"| configuration | seeds | {what} | sd | 95 % interval over seeds |"
     table = "\n".join([head, "|---|---|---|---|---|", *rows])
     return "\n\n".join([f"**{conclusion(view).text}**", table, said])
 
@@ -42,7 +42,7 @@ def _row(view: StudyView, arm: str) -> str:
         return ""
     sd = "" if found.sd is None else f"{100 * found.sd:.2f}"
     bounds = _bounds(interval(found.values)) if found.sd is not None else ""
-    name, seeds = ARMS.get(arm, arm), len(found.values)
+    name, seeds = arm_label(view, arm), len(found.values)
     return f"| {name} | {seeds} | {100 * found.mean:.2f} | {sd} | {bounds} |"
 
 

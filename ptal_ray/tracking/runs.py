@@ -40,6 +40,7 @@ from ptal_ray.study.paper_compat import habit
 from ptal_ray.study.view import FinalRun, GrowingView, StudyView, TrialView, best_yaml, summarise
 from ptal_ray.tracking.naming import (
     arm_name,
+    arm_trial,
     cell,
     chosen,
     of_report,
@@ -226,6 +227,9 @@ class Round:
         final = next(f for f in after.runs(event.role, event.arm) if f.seed == event.seed)
         known = before.runs(final.role, final.arm)
         arm, title = f"{final.role}/{final.arm}", arm_name(final, after)
+        tags = {"role": final.role, "arm": final.arm}
+        if (number := arm_trial(final, after)) is not None:
+            tags["trial"] = str(number)
         parent = self._run(arm, "study", title, "arm", final.time)
         if before.end:
             parent.reopen()
@@ -233,7 +237,7 @@ class Round:
             parent.add_params(final.train, "train.")
             if final.role != "reselect":  # frozen; a reselect run tunes its own
                 parent.add_params(final.decode, "decode.")
-            parent.tags |= {"role": final.role, "arm": final.arm, "state": "running"}
+            parent.tags |= tags | {"state": "running"}
         if final.seed in [f.seed for f in known]:
             return
         name = f"seed {final.real_seed} of {title}"
@@ -242,10 +246,8 @@ class Round:
         run.add_params(final.decode, "decode.")
         run.add_metrics(chosen(final.metrics), final.step, final.time)
         failed = bool(final.message) and not final.metrics
-        run.tags |= {
-            "role": final.role, "arm": final.arm, "message": _cut(final.message),
-            "state": "failed" if failed else "complete",
-        }  # fmt: skip
+        state = "failed" if failed else "complete"
+        run.tags |= tags | {"message": _cut(final.message), "state": state}
         run.end("FAILED" if failed else "FINISHED", final.time)
         if final.detections:
             path = str(self.study_dir / final.detections)

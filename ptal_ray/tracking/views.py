@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ptal_ray.study.conclusion import MEASURE
+from ptal_ray.study.conclusion import MEASURE, NUM_VIDEOS
 from ptal_ray.study.event_types import StudyStart
 
 TRIED = (3, 17)  # major and minor version of MLflow
@@ -77,7 +77,7 @@ def leaderboard() -> View:
             *(_column("tags", name) for name in ("method", "dataset")),
             *(_column("metrics", MEASURE + end) for end in ("", "_low", "_high")),
             _column("tags", "verdict"),
-            *(_column("metrics", name) for name in (f"{MEASURE}_sd", "seeds")),
+            *(_column("metrics", name) for name in (f"{MEASURE}_sd", "seeds", NUM_VIDEOS)),
             *(_column("tags", name) for name in ("arm", "study")),
         ),
     )

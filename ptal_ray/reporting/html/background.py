@@ -10,6 +10,7 @@ from ptal_ray.reporting.html.outcome import note
 from ptal_ray.reporting.html.page import Section, paragraph, table
 from ptal_ray.reporting.html.page import shown as text
 from ptal_ray.reporting.text import seeds_of
+from ptal_ray.study.captions import arm_label
 from ptal_ray.study.view import StudyView
 
 
@@ -29,7 +30,7 @@ def configuration(view: StudyView) -> Section:
                 said = _domain(domain) if isinstance(domain, dict) else "fixed"
                 same = "" if value == default else "differs"
                 rows.append([f"{section}.{name}", text(value), text(default), same, said])
-    head = ["parameter", "best found", "default", "", "searched"]
+    head = ["parameter", arm_label(view, "best"), "default", "", "searched"]
     said = "Parameters that were searched or differ from their default; best.yaml holds all."
     parts = [table(head, rows), note(said)]
     return Section(key="configuration", title="Configuration", parts=parts)

@@ -25,7 +25,6 @@ from ptal_ray.reporting.html.page import (
     table,
 )
 from ptal_ray.reporting.tested import Tested
-from ptal_ray.reporting.text import ARMS
 
 KIND_COLOURS = (GREEN, YELLOW, PURPLE, BLUE, ORANGE, GREY)
 GRID = 400  # points of a score over time
@@ -54,11 +53,11 @@ def classes(tested: Tested) -> Section:
     ]
     data = [
         {"type": "bar", "x": [tested.classes[k] for k in order], "marker": {"color": _colour(arm)},
-         "y": [float(100 * own[k]) for k in order], "name": ARMS.get(arm, arm)}
+         "y": [float(100 * own[k]) for k in order], "name": tested.names[arm]}
         for arm, own in found.items()
     ]  # fmt: skip
     axes = {"yaxis": {"title": {"text": "AP, %"}}, "xaxis": {"automargin": True}}
-    head = ["class", "instances", *(f"AP, %, {ARMS.get(arm, arm)}" for arm in found)]
+    head = ["class", "instances", *(f"AP, %, {tested.names[arm]}" for arm in found)]
     listed = table(head, rows, sortable=True)
     parts: list[str | Figure] = [Figure(data=data, layout=axes, height=380), listed]
     return Section(key="classes", title="Classes", parts=parts)
@@ -74,7 +73,7 @@ def diagnoses(tested: Tested) -> dict[str, Diagnosis]:
     }
 
 
-def errors(found: dict[str, Diagnosis]) -> Section:
+def errors(tested: Tested, found: dict[str, Diagnosis]) -> Section:
     """Kinds of detections, the strongest first."""
     parts: list[str | Figure] = []
     for arm, own in found.items():
@@ -87,7 +86,7 @@ def errors(found: dict[str, Diagnosis]) -> Section:
                 "xaxis": {"title": {"text": "detections, in multiples of instances"}},
                 "legend": {"orientation": "h", "y": -0.25, "x": 0},
                 "margin": {"l": 56, "r": 16, "t": 12, "b": 120}}  # fmt: skip
-        parts += [paragraph(ARMS.get(arm, arm)), Figure(data=data, layout=axes, height=400)]
+        parts += [paragraph(tested.names[arm]), Figure(data=data, layout=axes, height=400)]
     said = (
         f"First seed, tIoU {RIGHT:g}. 1G are the strongest detections of each class, as many as it "
         "has instances. Double: of an instance that a stronger detection has. Localisation and "
@@ -96,7 +95,7 @@ def errors(found: dict[str, Diagnosis]) -> Section:
     return Section(key="errors", title="Errors", parts=[*parts, note(said)])
 
 
-def sensitivity(found: dict[str, Diagnosis]) -> Section:
+def sensitivity(tested: Tested, found: dict[str, Diagnosis]) -> Section:
     """Which instances are found."""
     parts: list[str | Figure] = []
     names = {
@@ -109,7 +108,7 @@ def sensitivity(found: dict[str, Diagnosis]) -> Section:
             {"type": "bar", "x": list(BINS[name]), "marker": {"color": _colour(arm)},
              "y": [None if v is None else 100 * v for v in own.found[name]],
              "text": [f"{n} instances" for n in own.counts[name]], "textposition": "none",
-             "name": ARMS.get(arm, arm)}
+             "name": tested.names[arm]}
             for arm, own in found.items()
         ]  # fmt: skip
         axes = {"xaxis": {"title": {"text": title}, "type": "category", "automargin": True},
@@ -135,7 +134,7 @@ def videos(tested: Tested, arm: str) -> Section:
         said = f"{name.capitalize()}: {video}, mAP {100 * value[video]:.1f} % at tIoU {RIGHT:g}"
         parts += [paragraph(said), _timeline(tested, video, own.get(video))]
     remark = (
-        f"{ARMS.get(key[0], key[0])}, first seed. Dark bars are instances, light bars the "
+        f"{tested.names[key[0]]}, first seed. Dark bars are instances, light bars the "
         "strongest detections, as many as instances. The curve is the score of the "
         "strongest detection at each time, as a share of the highest score of the video."
     )

@@ -46,11 +46,12 @@ def is_leaderboard_page(path: Path) -> bool:
 
 def _tables(found: Mapping[Place, Sequence[Entry]], views: Sequence[StudyView]) -> Section:
     parts: list[str | Figure] = []
-    head = ["method", "studies", "seeds", "test mAP, %", "sd", "95 % over seeds",
+    head = ["method", "studies", "seeds", "test videos", "test mAP, %", "sd", "95 % over seeds",
             "steps of the search", "test reads"]  # fmt: skip
     for place, group in found.items():
         rows = [
-            [e.method, len(e.studies), len(e.values), f"{100 * e.interval.mean:.2f}",
+            [e.method, len(e.studies), len(e.values), ", ".join(map(str, sorted(e.videos))),
+             f"{100 * e.interval.mean:.2f}",
              f"{100 * np.std(e.values, ddof=1):.2f}" if len(e.values) > 1 else "",
              _bounds(e), int(np.mean(e.budgets)), e.reads]
             for e in group

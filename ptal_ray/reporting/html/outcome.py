@@ -7,7 +7,8 @@ from typing import Any
 from ptal_ray.process.words import counted
 from ptal_ray.reporting.benchmark import Benchmark, sureness
 from ptal_ray.reporting.html.page import COLOURS, GREY, Figure, Section, paragraph, table
-from ptal_ray.reporting.text import ARMS, by_threshold, data_label, finished
+from ptal_ray.reporting.text import by_threshold, data_label, finished
+from ptal_ray.study.captions import arm_label, of_videos
 from ptal_ray.study.conclusion import MEASURE, Interval, conclusion, interval, test_reads
 from ptal_ray.study.cross_validation import NOT_SEALED
 from ptal_ray.study.paper_compat import habit, on_test
@@ -66,13 +67,13 @@ def test_table(view: StudyView, benchmark: Benchmark) -> Section:
         by_seed = interval(found.values)
         both = resampled.interval(arm) if resampled and arm in resampled.maps else None
         rows.append([
-            ARMS.get(arm, arm), len(runs), f"{100 * found.mean:.2f}",
+            arm_label(view, arm), len(runs), f"{100 * found.mean:.2f}",
             "" if found.sd is None else f"{100 * found.sd:.2f}",
             _bounds(by_seed.low, by_seed.high), _bounds(both.low, both.high) if both else "",
         ])  # fmt: skip
     if not rows:
         return Section(key="test", title="Test", parts=[note("No final run has finished.")])
-    head = ["configuration", "seeds", "test mAP, %", "sd", "95 % over seeds",
+    head = ["configuration", "seeds", f"test mAP{of_videos(view)}, %", "sd", "95 % over seeds",
             "95 % over seeds and videos"]  # fmt: skip
     parts: list[str | Figure] = [table(head, rows)]
     if gain := benchmark.difference:
@@ -100,11 +101,11 @@ def _thresholds(view: StudyView) -> Figure:
         data.append({
             "x": list(values), "y": [100 * s.mean for s in values.values()],
             "error_y": {"array": [100 * (s.sd or 0) for s in values.values()]},
-            "name": ARMS.get(arm, arm), "marker": {"color": COLOURS.get(arm, GREY)},
+            "name": arm_label(view, arm), "marker": {"color": COLOURS.get(arm, GREY)},
         })  # fmt: skip
     axes = {
         "xaxis": {"title": {"text": "tIoU threshold"}},
-        "yaxis": {"title": {"text": "test mAP, %"}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": f"test mAP{of_videos(view)}, %"}, "rangemode": "tozero"},
     }
     return Figure(data=data, layout=axes)
 

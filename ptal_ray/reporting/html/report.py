@@ -27,9 +27,7 @@ def report_html(view: StudyView, benchmark: Benchmark, commands: Sequence[str]) 
     computed = shares(view)
     sections = [
         outcome.verdict(view),
-        outcome.test_table(view, benchmark)
-        if view.has_test
-        else cross_validation_table(view),
+        outcome.test_table(view, benchmark) if view.has_test else cross_validation_table(view),
         search.history(view),
         importance(computed),
         search.parameters(view, list(next(iter(computed.values())))),
@@ -57,7 +55,7 @@ def _of_detections(view: StudyView, tested: Tested | None, missing: str) -> list
     found = detections.diagnoses(tested)
     return [
         detections.classes(tested),
-        detections.errors(found),
-        detections.sensitivity(found),
+        detections.errors(tested, found),
+        detections.sensitivity(tested, found),
         detections.videos(tested, conclusion(view).arm),
     ]

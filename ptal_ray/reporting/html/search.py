@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ptal_ray.reporting.early_stopping import early_stopping_text
 from ptal_ray.reporting.html.outcome import note
 from ptal_ray.reporting.html.page import (
     BLUE,
@@ -52,6 +53,7 @@ def history(view: StudyView) -> Section:
     counts = [[state, number] for state, number in view.counts.items()]
     figure = Figure(data=data, layout=axes, height=400)
     parts: list[str | Figure] = [figure, note(said), table(["trials", ""], counts)]
+    parts += [note(found)] if (found := early_stopping_text(view)) else []
     return Section(key="search", title="Search history", parts=parts)
 
 
