@@ -250,7 +250,7 @@ class Method(Generic[TrainT, DecodeT]):
         stage: the training before this one, or None.
         labels: (known, hp) -> Pseudo of every row of the split, made once before training from
             annotations or from the result of the stage. None for a method without such labels.
-        bank: (known, hp) -> tensors of any shape, made once before training and given to every
+        memory: (known, hp) -> tensors of any shape, made once before training and given to every
             step. None for none.
         check: (store, hp) -> None, or a ConfigError or DataError if the method cannot train on that
             dataset with these parameters. Reads descriptions and files in parameters, never
@@ -278,7 +278,7 @@ class Method(Generic[TrainT, DecodeT]):
     label_segments: Callable[[Pseudo, Any], list[NDArray[Any]]] | None = None
     stage: Stage[TrainT] | None = None
     labels: Callable[[Known, TrainT], Pseudo] | None = None
-    bank: Callable[[Known, TrainT], Pseudo] | None = None
+    memory: Callable[[Known, TrainT], Pseudo] | None = None
     check: Callable[[FeatureStore, TrainT], None] | None = None
     groups: Callable[[Pseudo, TrainT], list[NDArray[Any]]] | None = None
     network: Callable[[Any, Tensor, Tensor, TrainT], dict[str, Tensor]] | None = None

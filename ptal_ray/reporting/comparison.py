@@ -19,7 +19,7 @@ from ptal_ray.reporting.resampling import holm, resample
 from ptal_ray.reporting.tested import Tested, read_tested
 from ptal_ray.reporting.text import finished
 from ptal_ray.study.conclusion import MEASURE, Interval, conclusion, interval, test_reads
-from ptal_ray.study.paper_compat import habit
+from ptal_ray.study.paper_compat import selection_gain
 from ptal_ray.study.view import StudyView
 
 LEVEL = 0.05  # of a corrected p-value that shows a difference
@@ -147,7 +147,7 @@ def entries(studies: Mapping[Path, StudyView]) -> dict[Place, list[Entry]]:
         entry.values += [run.metrics[MEASURE] for run in runs]
         entry.budgets.append(sum(t.reports[-1].step for t in view.trials if t.reports))
         entry.reads += test_reads(view)
-        if gained := habit(view):
+        if gained := selection_gain(view):
             entry.habits.append(f"{study.study}: {gained.text}")
         _add_detections(entry, view, directory, arm)
     return {

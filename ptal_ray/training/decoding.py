@@ -36,8 +36,8 @@ class DecodeResult(Generic[DecodeT]):
         table: every setting and its objective on all videos, in order; the start first.
         cross_fitted: whether each video was scored with parameters tuned on the other half.
         ms_per_setting: milliseconds of decoding and scoring all videos once.
-        on_test: the metrics that `peek.with_test` adds, by full name; empty if the test split is
-            sealed.
+        on_test: the metrics that `select_on_test.with_test` adds, by full name; empty if the test
+            split is sealed.
     """
 
     params: DecodeT

@@ -69,7 +69,7 @@ def run_study(
         KeyboardInterrupt: it was interrupted; everything is stopped and logged, and can be resumed.
     """
     with (
-        _alone(study.directory),
+        _locked(study.directory),
         ThreadPoolExecutor(1) as beside,  # reading takes as long as the start of Ray
     ):
         write_study(study)  # with the settings that a resume may change
@@ -329,7 +329,7 @@ def last_reason(text: str) -> str:
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def _locked(directory: Path) -> Iterator[None]:
     """Prevent a second process from running the study; the lock ends with this process.
 
     Raises:
