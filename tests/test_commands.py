@@ -22,7 +22,12 @@ COMMANDS = sorted(
 )
 DATA = ("import", "validate", "points", "info", "simulate")
 HELPS = [[f"ptal_ray.{name}"] for name in COMMANDS]
-HELPS += [["ptal_ray"], ["ptal_ray.data"], *(["ptal_ray.data", name] for name in DATA)]
+HELPS += [
+    ["ptal_ray"],
+    ["ptal_ray.benchmarks"],
+    ["ptal_ray.data"],
+    *(["ptal_ray.data", name] for name in DATA),
+]
 SLOW = ("torch", "ray", "mlflow", "optuna", "numba", "pyarrow", "matplotlib")
 MOST_S = 0.5
 MOST_LINES = 150
@@ -70,7 +75,7 @@ def test_a_command_is_short(command):
 
 
 def test_ptal_runs_every_command(monkeypatch, capsys):
-    assert sorted(WORDS) == sorted([*COMMANDS, "data"])
+    assert sorted(WORDS) == sorted([*COMMANDS, "data", "benchmarks"])
     for word in WORDS:
         with pytest.raises(SystemExit) as leaving:
             main([word, "--help"])

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ptal_ray.benchmarks.flags import add_points, add_record, add_replay
 from ptal_ray.errors import ConfigError, NoTrialFinished, PtalError
-from ptal_ray.process.console import run_main
+from ptal_ray.process.console import program, run_main
 
 
 @interruptible
@@ -119,7 +119,7 @@ def _progress(done: int, total: int) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m ptal_ray.benchmarks", description=__doc__,
+        prog=program("benchmarks"), description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
