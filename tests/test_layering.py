@@ -97,6 +97,16 @@ def test_imports_go_leftwards(path):
             assert level(words[1]) <= own, f"{place} imports {name}"
 
 
+def test_private_names_of_ray_are_imported_in_one_place():
+    for path in FILES:
+        for line, name in imports(path):
+            words = name.split(".")
+            private = any(word.startswith("_") for word in words) or "execution" in words
+            if words[0] == "ray" and private:
+                inside = path.relative_to(PACKAGE).as_posix()
+                assert inside == "backends/ray/private.py", f"{inside}:{line} imports {name}"
+
+
 def test_methods_do_not_import_each_other():
     for path in FILES:
         folder = path.relative_to(PACKAGE).parts
