@@ -5,7 +5,7 @@
     python -m ptal_ray.benchmarks points apn_watch lacp_watch --out reports/points
     python -m ptal_ray.benchmarks gpu --out reports/gpu
 
-`gpu` needs torch, numpy and pyarrow alone.
+`gpu` needs only torch, numpy, pyarrow, numba and filelock.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _add_gpu(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
-        "gpu", help="measure step time, precision, memory and packing of each method on a GPU"
+        "gpu",
+        help="measure step time, precision, memory and packing of each method on a GPU, at the "
+        "sizes of its paper; needs only torch, numpy, pyarrow, numba and filelock",
     )
     parser.add_argument("--device", default="cuda", help="cuda, cuda:k or cpu")
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="default: all")

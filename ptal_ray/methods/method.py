@@ -264,6 +264,8 @@ class Method(Generic[TrainT, DecodeT]):
         rules: rules that compute values of a search space from the user's own data.
         groups: (labels, hp) -> rows of the split, one array per kind of video; every batch has
             `batch_size` of each kind, and the last one counts for epochs. None for all rows.
+        paper_sizes: train parameters that the time of a step depends on, where the paper has other
+            values on THUMOS14 than the defaults; for timings.
     """
 
     name: str
@@ -284,6 +286,7 @@ class Method(Generic[TrainT, DecodeT]):
     network: Callable[[Any, Tensor, Tensor, TrainT], dict[str, Tensor]] | None = None
     network_lengths: Callable[[TrainT], tuple[int, int]] | None = None
     rules: tuple[Rule, ...] = ()
+    paper_sizes: Mapping[str, Any] = field(default_factory=dict)
 
 
 AnyMethod: TypeAlias = Method[TrainParams, DecodeParams]  # for code that is the same for all

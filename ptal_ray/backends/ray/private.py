@@ -13,7 +13,7 @@ from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 
 def local_options(folder: Path) -> dict[str, Any]:
-    """Arguments of `ray.init` for a Ray on this machine.
+    """Arguments with which Ray starts on this machine.
 
     `_temp_dir`: sockets need a short path. `_node_ip_address`: Ray listens only on loopback.
     `_system_config`: no idle Python process for each CPU.
