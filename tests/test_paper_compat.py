@@ -183,7 +183,7 @@ def test_data_without_a_test_split_have_nothing_to_choose_on(tmp_path):
     space = small_space("selection=test")
     study = create_study(space, store, tmp_path / "studies", protocol="paper-compat")
     (found,) = problems(study, store)
-    assert "has no test split to choose on; leave out --protocol paper-compat" in str(found)
+    assert "has no test split to select on; leave out --protocol paper-compat" in str(found)
 
 
 def test_an_unknown_protocol_is_named(tmp_path):

@@ -123,7 +123,7 @@ class TrainParams:
     )
     ema: float = param(
         0.0,
-        doc="decay of the moving average of weights that is judged; 0 judges the weights",
+        doc="decay of the averaged weights used for scoring; 0: score the weights themselves",
         source="PROPOSED",
         allowed=(0.0, 0.99999),
     )

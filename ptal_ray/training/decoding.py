@@ -160,7 +160,7 @@ def read_scores(path: Path) -> list[Scores]:
                     arrays[int(index)][name] = file[key]
     except (BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
         raise DataError(
-            f"{path}: damaged scores; delete the file to have them made anew"
+            f"{path}: damaged scores; delete the file to have them made again"
         ) from error
     return [Scores(id=i, arrays=a) for i, a in zip(ids, arrays, strict=True)]
 
