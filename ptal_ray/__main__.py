@@ -15,6 +15,7 @@ commands:
   report     writes reports of studies, and a table that compares them
   profile    measures the speed of a method on this machine
   data       imports, validates, shows and simulates datasets
+  benchmarks records searches, replays policies on them, and measures a GPU
 `ptal COMMAND --help` shows the flags of a command.
 """
 
@@ -44,6 +45,7 @@ COMMANDS = {
     "report": "ptal_ray.report",
     "profile": "ptal_ray.profile",
     "data": "ptal_ray.data.__main__",
+    "benchmarks": "ptal_ray.benchmarks.__main__",
 }
 
 

@@ -34,8 +34,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("space", help="name or file of a search space")
-    parser.add_argument("--variant", action="append", required=True, metavar="'NAME: SETTINGS'")
-    parser.add_argument("--dataset", help="use this dataset instead of the one in the space")
+    parser.add_argument("--variant", action="append", required=True, metavar="'NAME: SETTINGS'",
+                        help="a name and the values that it overrides, "
+                        "section.key=value ...; none for the space itself")  # fmt: skip
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="use this dataset instead of the one in the space"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
                         help="override a value of the space, in all variants")  # fmt: skip
     parser.add_argument(

@@ -9,9 +9,8 @@ MODEL is a study (the first final run of its best configuration), the folder of 
 the best.yaml beside one, or models:/NAME/VERSION of the MLflow registry. --features holds one
 <id>.npy of shape (T, D) per video, with the features of the training, or a recording of sensors,
 .npy or .csv. Files are transposed, thinned, cut into windows and normalized as in the import of the
-training. --videos extracts features with the settings of
-`python -m ptal_ray.extract` that made those of the training. Repeat an interrupted command to
-continue. Videos that cannot be used are listed at the end.
+training. --videos extracts features with the same settings as the training features. Repeat an
+interrupted command to continue. Videos that cannot be used are listed at the end.
 """
 
 from __future__ import annotations

@@ -36,10 +36,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "space", help="name or file of a search space, or the best.yaml of a report"
     )
-    parser.add_argument("--dataset", help="use this dataset in place of the one in the space")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="use this dataset instead of the one in the space"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
+                        help="override a value of the space")  # fmt: skip
     parser.add_argument("--points", metavar="KIND[:NAME=VALUE,..]", help=POINTS)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0,
+                        help="of weights, order, crops and losses (default: 0)")  # fmt: skip
     whole = parser.add_mutually_exclusive_group()
     whole.add_argument(
         "--test",
@@ -63,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also print the mAP of the pseudo-labels against the training annotations",
     )
-    parser.add_argument("--device", help="cpu, cuda or cuda:K (default: cuda where there is one)")
+    parser.add_argument("--device", help="cpu, cuda or cuda:K (default: cuda if available)")
     parser.add_argument("--threads", type=int, default=usable_cpus(), help="CPU threads")
     parser.add_argument(
         "--out",

@@ -1,4 +1,4 @@
-"""Shared by the tests: golden values beside the repository, a small store, an address of S3."""
+"""Shared by the tests: golden values, a small store, an address of S3."""
 
 from __future__ import annotations
 
@@ -49,16 +49,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
+def material(path: str) -> Path:
+    """Where a file of reference material lies: in the repository, or else beside it (../shared)."""
+    own = Path(__file__).parent / path
+    return own if path.startswith("golden/") and own.is_file() else SHARED / path
+
+
 def shared(path: str) -> Path:
-    """A file or folder of reference material beside the repository; skips the test without it."""
-    if not (SHARED / path).exists():
+    """A file or folder of reference material; skips the test where it is absent."""
+    if not material(path).exists():
         pytest.skip(f"reference material {path} is not beside the repository (../shared)")
-    return SHARED / path
+    return material(path)
 
 
 def golden_names(path: str, key: str = "cases") -> list[Any]:
     """The names of the cases in a file of golden values; one that skips where it is absent."""
-    file = SHARED / "golden" / path
+    file = material(f"golden/{path}")
     if not file.exists():
         reason = f"reference material golden/{path} is not beside the repository (../shared)"
         return [pytest.param("absent", marks=pytest.mark.skip(reason=reason))]

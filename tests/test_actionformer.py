@@ -218,7 +218,7 @@ def close(found: Any, a: dict[str, torch.Tensor], name: str) -> None:
 
 @pytest.mark.parametrize("number", golden_names("actionformer/truncate_feats.json"))
 def test_crops_keep_instances_that_lie_in_them_by_half(number: str) -> None:
-    cases = json.loads((shared("golden/actionformer") / "truncate_feats.json").read_text())
+    cases = json.loads(shared("golden/actionformer/truncate_feats.json").read_text())
     case = next(c for k, c in enumerate(cases["cases"]) if str(c.get("name", k)) == number)
     edges = torch.tensor(case["segments"])
     pseudo = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import ptal_ray
 from ptal_ray.__main__ import COMMANDS as WORDS
 from ptal_ray.__main__ import main
 from ptal_ray.data.datasets import DATASETS
+from ptal_ray.space.space import load_space
 
 ROOT = Path(ptal_ray.__file__).parent
 COMMANDS = sorted(
@@ -22,7 +24,12 @@ COMMANDS = sorted(
 )
 DATA = ("import", "validate", "points", "info", "simulate")
 HELPS = [[f"ptal_ray.{name}"] for name in COMMANDS]
-HELPS += [["ptal_ray"], ["ptal_ray.data"], *(["ptal_ray.data", name] for name in DATA)]
+HELPS += [
+    ["ptal_ray"],
+    ["ptal_ray.benchmarks"],
+    ["ptal_ray.data"],
+    *(["ptal_ray.data", name] for name in DATA),
+]
 SLOW = ("torch", "ray", "mlflow", "optuna", "numba", "pyarrow", "matplotlib")
 MOST_S = 0.5
 MOST_LINES = 150
@@ -70,7 +77,7 @@ def test_a_command_is_short(command):
 
 
 def test_ptal_runs_every_command(monkeypatch, capsys):
-    assert sorted(WORDS) == sorted([*COMMANDS, "data"])
+    assert sorted(WORDS) == sorted([*COMMANDS, "data", "benchmarks"])
     for word in WORDS:
         with pytest.raises(SystemExit) as leaving:
             main([word, "--help"])
@@ -136,7 +143,9 @@ def test_what_is_here(place, capsys):
     text = capsys.readouterr().out
     assert "  present           watch thumos14 mine\n" in text
     assert f"Next\n  {found['next']}\n" in text
-    assert "apn_watch" in text
+    # those present first, then by name
+    assert re.search(r"^  apn: +thumos watch anet .* any$", text, re.MULTILINE)
+    assert re.search(r"^  apl\.apl_bmn: +anet thumos any$", text, re.MULTILINE)
     assert {m["name"] for m in found["methods"]} == {s["method"] for s in found["spaces"]}
     assert all(m["title"] for m in found["methods"])
     assert "\n  lacp              LACP: learning action completeness" in text
@@ -148,6 +157,9 @@ STARTED = {"event": "trial_start", "trial": 0, "params": {}}
 def test_the_next_command(place, capsys):
     spaces = listed(capsys)["spaces"]
     on_watch = [s["name"] for s in spaces if s["dataset"] == "watch"]
+    budgets = {name: load_space(name).budget for name in on_watch}
+    on_watch.sort(key=lambda name: budgets[name].max_steps * budgets[name].trials)
+    assert on_watch[0] == "apn_watch"  # the first command of README.md
     assert listed(capsys)["next"] == f"python -m ptal_ray.search {on_watch[0]}"
     study(place, "a-1", on_watch[0], STARTED, {"event": "study_end", "state": "done"})
     assert listed(capsys)["next"] == f"python -m ptal_ray.search {on_watch[1]}"

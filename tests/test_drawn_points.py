@@ -116,9 +116,9 @@ def test_videos_without_a_drawn_point_are_left_out(store: Path) -> None:
 
 def test_a_configuration_says_them_and_old_ones_stay_as_they_were(store: Path) -> None:
     plain = config(store, "lacp")
-    assert {"points", "peek"}.isdisjoint(json.loads(plain.to_json()))
-    peeks = replace(plain, peek=True)
-    assert TrialConfig.from_json(peeks.to_json()) == peeks
+    assert {"points", "select_on_test"}.isdisjoint(json.loads(plain.to_json()))
+    on_test = replace(plain, select_on_test=True)
+    assert TrialConfig.from_json(on_test.to_json()) == on_test
     drawn = replace(plain, points="human:seed=0", stages="stages")
     assert TrialConfig.from_json(drawn.to_json()) == drawn
     names = {entry((replace(drawn, points=p), "hash", ())) for p in ("", "human:seed=0")}

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ from ptal_ray.benchmarks.workload import Sizes, workload
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.text import class_embeddings
 from ptal_ray.errors import DivergedError, NoTrialFinished
-from ptal_ray.methods.method import load, names
+from ptal_ray.methods.method import load, names, with_values
+from ptal_ray.process.cpus import usable_cpus
+from ptal_ray.space.catalog import catalog
+from ptal_ray.space.space import load_space
 from ptal_ray.training.stages import start
 
 ALONE = """
@@ -73,14 +76,35 @@ def test_a_method_on_a_cpu_without_ray(tmp_path: Path) -> None:
 def test_every_method_has_a_workload_that_needs_no_other_package(name: str, tmp_path: Path) -> None:
     sizes = Sizes(dim=8, classes=3, points=3)
     config = workload(tmp_path, name, sizes)
-    hp = load(name).train_params()
+    hp = with_values(load(name).train_params, config.train)
     store = FeatureStore.open(config.store)
     longest = hp.resample_to or min(hp.max_snippets, 2304)
     assert {store.length(id) for id in store.ids("train")} == {longest}
     assert len(store.ids("train")) == max(hp.batch_size, 4)
-    assert config.train["lr"] == hp.lr
+    assert config.train["lr"] == load(name).train_params().lr
     if encoder := hp.texts():
         assert class_embeddings(store, encoder).shape == (3, 256)
+
+
+SIZED = {"batch_size", "max_snippets", "resample_to", "embed_dim", "width", "window", "levels",
+         "longest"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_sizes_of_a_paper_are_those_of_its_search_space(name: str) -> None:
+    spaces = [s.name for s in catalog() if s.method == name and "_thumos" in s.name]
+    space = load_space(max(spaces))  # NAME_thumos_paper if the released code has other settings
+    plain, stated = asdict(load(name).train_params()), space.train_defaults()
+    other = {k: v for k, v in stated.items() if k in SIZED and v != plain[k]}
+    assert dict(load(name).paper_sizes) == other
+
+
+def test_the_benchmark_times_the_sizes_of_the_paper(tmp_path: Path) -> None:
+    sizes = gpu.plan_of(["lacp"], "cpu", quick=False, repeats=1, minutes=1).sizes
+    assert sizes.paper and sizes.dim == 2048
+    small = replace(sizes, dim=8, classes=3, points=3, snippets=32)
+    assert workload(tmp_path, "apn", small).train["embed_dim"] == 2048
+    assert workload(tmp_path, "apn", replace(small, paper=False)).train["embed_dim"] == 512
 
 
 def test_what_fails_is_in_the_table_and_the_rest_is_measured(
@@ -99,6 +123,7 @@ def test_what_fails_is_in_the_table_and_the_rest_is_measured(
     table = (tmp_path / "GPU.md").read_text()
     assert "| lacp | 1 x 2 x 3 | 1.50 |  | 1 |  |  |  |  |  | 1.25 |" in table
     assert "- lacp, bf16: DivergedError: train/loss_total: nan\n" in table
+    assert json.loads((tmp_path / "gpu.json").read_text())["machine"]["threads"] == usable_cpus()
     assert "1 parts were not measured" in capsys.readouterr().err
     assert main([*words, "--minutes", "0"]) == 4
     assert (tmp_path / "GPU.md").read_text().count("out of time; raise --minutes") == 3

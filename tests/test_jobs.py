@@ -160,7 +160,7 @@ def test_stop_is_clean_and_says_how_to_go_on(cluster: Cluster, stopped: dict[str
     assert stopped["asked"] == {"stopped": True}
     assert stopped["first"]["status"] == "STOPPED"
     assert stopped["took_s"] < STOP_WAIT_S / 2
-    assert "stopping; once more stops at once" in stopped["first"]["log"]
+    assert "stopping; a second signal stops immediately" in stopped["first"]["log"]
     assert isinstance(stopped["interrupted"][-1], StudyEnd)
     assert stopped["interrupted"][-1].state == "interrupted"
     assert stopped["command"][3:] == ["--resume", str(stopped["directory"])]

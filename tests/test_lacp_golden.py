@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED, shared
+from conftest import material, shared
 from torch import Tensor
 
 from ptal_ray.data.batching import label_pairs
@@ -39,7 +39,7 @@ COMPATIBLE = LacpDecode(nms_plus_one_second=True)
 
 
 def cases(folder: str, file: str = "cases") -> list[Any]:
-    path = SHARED / "golden" / folder / f"{file}.json"
+    path = material(f"golden/{folder}/{file}.json")
     found: list[Any] = json.loads(path.read_text())["cases"] if path.exists() else []
     return found
 

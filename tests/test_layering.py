@@ -97,6 +97,57 @@ def test_imports_go_leftwards(path):
             assert level(words[1]) <= own, f"{place} imports {name}"
 
 
+def module(path: Path) -> str:
+    """The dotted name of a file."""
+    words = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(words[:-1] if words[-1] == "__init__" else words)
+
+
+def cycle(graph: dict[str, set[str]]) -> list[str]:
+    """The names of one cycle of a graph, the first also last; empty if there is none."""
+    done: set[str] = set()
+
+    def found_from(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name not in done:
+            for other in sorted(graph.get(name, ())):
+                if found := found_from(other, [*path, name]):
+                    return found
+            done.add(name)
+        return []
+
+    return next(filter(None, (found_from(name, []) for name in graph)), [])
+
+
+def test_a_cycle_is_found():
+    assert cycle({"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"b"}}) == ["b", "d", "b"]
+    assert cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_modules_import_each_other():
+    """Also not in functions: what two modules need lies in a third."""
+    modules = {module(path) for path in FILES}
+    graph = {
+        module(path): {
+            name if name in modules else name.rpartition(".")[0] for _, name in imports(path)
+        }
+        for path in FILES
+    }
+    assert graph["ptal_ray.video.extractor"] > {"ptal_ray.video.encoders.make"}
+    assert cycle(graph) == []
+
+
+def test_private_names_of_ray_are_imported_in_one_place():
+    for path in FILES:
+        for line, name in imports(path):
+            words = name.split(".")
+            private = any(word.startswith("_") for word in words) or "execution" in words
+            if words[0] == "ray" and private:
+                inside = path.relative_to(PACKAGE).as_posix()
+                assert inside == "backends/ray/private.py", f"{inside}:{line} imports {name}"
+
+
 def test_methods_do_not_import_each_other():
     for path in FILES:
         folder = path.relative_to(PACKAGE).parts

@@ -173,7 +173,7 @@ def test_draws_have_one_shape_on_every_worker(trial: Trial) -> None:
     split.pair_t[fewest, 1:] = -1  # one video of the batch has a single point left
     batches = Batches(
         trial.task, Worker(rank=1, world_size=2), split=split, plan=trial.batches.plan,
-        labels=trial.batches.labels, bank=trial.batches.bank,
+        labels=trial.batches.labels, memory=trial.batches.memory,
     )  # fmt: skip
     part = batches.training(trial.step, np.array([most, fewest]))
     assert part.ids == (split.ids[fewest],)

@@ -23,7 +23,7 @@ from ptal_ray.reporting.text import leaderboard_text
 from ptal_ray.study.conclusion import test_reads as reads_of
 from ptal_ray.study.event_types import TrialEnd
 from ptal_ray.study.feasibility import problems
-from ptal_ray.study.paper_compat import habit, validated
+from ptal_ray.study.paper_compat import selection_gain, validated
 from ptal_ray.study.study import create_study, read_study
 from ptal_ray.study.view import StudyView, read_events
 from ptal_ray.tracking.runs import Round
@@ -77,7 +77,7 @@ def test_the_test_split_chooses_and_validation_is_tested_beside_it(peeked):
     assert peeked.best.objective == max(objectives.values())
     assert not peeked.arms("reselect")
     assert set(peeked.arms("test")) >= {"best", "validated"}
-    own = habit(peeked)
+    own = selection_gain(peeked)
     assert own.validated == validated(peeked).number
     honest = peeked.trials[own.validated].reports[-1].metrics
     assert honest["val/mAP_avg"] == max(t.reports[-1].metrics["val/mAP_avg"] for t in peeked.trials)
@@ -98,7 +98,7 @@ def test_what_validation_chose_is_tested_with_its_own_decode_parameters(peeked):
 def test_a_sealed_study_says_how_often_it_read_and_nothing_else(studies, sealed, tmp_path):
     text = write_report(studies[0].directory, tmp_path).joinpath("REPORT.md").read_text()
     assert f"was read {reads_of(sealed)} times, after the search" in text
-    assert SAID not in text and habit(sealed) is None
+    assert SAID not in text and selection_gain(sealed) is None
     (row,) = leaderboard([sealed])
     assert (
         row["test_reads"] == reads_of(sealed) and row["habit"] == "" and SAID not in row["labels"]
@@ -106,7 +106,7 @@ def test_a_sealed_study_says_how_often_it_read_and_nothing_else(studies, sealed,
 
 
 def test_every_table_says_so(studies, peeked, tmp_path):
-    gains = habit(peeked).text
+    gains = selection_gain(peeked).text
     folder = write_report(studies[1].directory, tmp_path)
     lines = (folder / "REPORT.md").read_text().splitlines()
     assert f"was read {reads_of(peeked)} times.** {gains}" in "\n".join(lines)
@@ -129,7 +129,7 @@ def test_every_table_says_so(studies, peeked, tmp_path):
 
 def test_the_terminal_says_so(studies, peeked, capsys, tmp_path):
     shown = show_summary(summary(studies[1], tmp_path, ()))
-    assert shown.startswith(f"warning {habit(peeked).text}\n")
+    assert shown.startswith(f"warning {selection_gain(peeked).text}\n")
     assert "test mAP, by validation" in shown
     with make_progress(studies[1], quiet=False, stderr=False) as progress:
         progress.console.print(progress.render())
@@ -142,8 +142,8 @@ def test_mlflow_says_so(studies, peeked):
     events = read_events(studies[1].events)
     run = Round(StudyView(), events, studies[1].directory).updates["study"]
     assert run.tags["ptal.test_reads"] == str(reads_of(peeked))
-    assert run.tags["ptal.selected_on_test"] == habit(peeked).text
-    assert habit(peeked).text in run.tags["mlflow.note.content"]
+    assert run.tags["ptal.selected_on_test"] == selection_gain(peeked).text
+    assert selection_gain(peeked).text in run.tags["mlflow.note.content"]
     assert events[0].protocol == "paper-compat"  # a tag of every run
 
 
@@ -183,7 +183,7 @@ def test_data_without_a_test_split_have_nothing_to_choose_on(tmp_path):
     space = small_space("selection=test")
     study = create_study(space, store, tmp_path / "studies", protocol="paper-compat")
     (found,) = problems(study, store)
-    assert "has no test split to choose on; leave out --protocol paper-compat" in str(found)
+    assert "has no test split to select on; leave out --protocol paper-compat" in str(found)
 
 
 def test_an_unknown_protocol_is_named(tmp_path):

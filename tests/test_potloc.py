@@ -99,7 +99,7 @@ def test_labels_of_all_of_thumos(split: str) -> None:
 
 
 def test_labels_of_small_cases() -> None:
-    cases = json.loads((shared("golden/potloc_pl") / "small_cases.json").read_text())["cases"]
+    cases = json.loads(shared("golden/potloc_pl/small_cases.json").read_text())["cases"]
     for case in cases:
         if "pseudo_labels" in case:
             check_labels(case["points"], case["proposals"], case["pseudo_labels"], "midpoint")
@@ -328,7 +328,7 @@ def test_crops() -> None:
 
 
 def test_learning_rate() -> None:
-    case = json.loads((shared("golden/actionformer") / "lr_schedule.json").read_text())
+    case = json.loads(shared("golden/actionformer/lr_schedule.json").read_text())
     steps = case["max_steps"]
     hp = SimpleNamespace(lr=case["base_lr"], warmup=case["warmup_steps"] / steps, cosine=True)
     made = [learning_rate(hp, step, steps) for step in range(len(case["lr_used_at_step"]))]

@@ -281,7 +281,7 @@ def test_damaged_foreign_and_newer_files_are_refused(
         "is unknown": content | {"method": "../x"},
         "train.": content | {"train": content["train"] | {"later": 1}},
         "weights of another version": content | {"weights": {}},
-        "is a parameter in one": content | {"method": other},
+        "have different parameters": content | {"method": other},
     }
     path = tmp_path / "model.pt"
     for message, file in files.items():

@@ -252,7 +252,7 @@ def test_ctrl_c_leaves_a_clean_screen(tmp_path, flags):
         process.stdout.close()
     os.close(ours)
     text = shown.decode()
-    assert "running" in text and "stopping; once more stops at once" in text
+    assert "running" in text and "stopping; a second signal stops immediately" in text
     screen = Screen(text)
     (study,) = (tmp_path / "studies").iterdir()
     assert screen.cursor

@@ -231,7 +231,7 @@ def test_another_machine_finds_the_data_of_a_study(
     assert FeatureStore.open(present(*known)).info == began.info  # the copy made in time
     monkeypatch.setenv("PTAL_CACHE", str(tmp_path / "third"))
     host = re.escape(socket.gethostname())
-    with pytest.raises(DataError, match=f"^on {host}: {shelf}/tiny: its content is .*start anew$"):
+    with pytest.raises(DataError, match=f"^on {host}: {shelf}/tiny: its content is .*start again$"):
         present(*known)
     monkeypatch.setenv("PTAL_DATA", str(tmp_path))  # a name is looked up where this machine has it
     assert present("/gone/tiny", "tiny", began.info.content_hash) == tmp_path / "tiny"

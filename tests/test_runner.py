@@ -111,7 +111,7 @@ def test_it_warns_of_trials_that_do_not_start_and_again_after_twice_as_long(
 
 def test_one_process_runs_a_study(study: Study) -> None:
     with (
-        runner._alone(study.directory),
+        runner._locked(study.directory),
         pytest.raises(ConfigError, match="another process runs this study"),
     ):
         run_study(study)

@@ -226,7 +226,7 @@ def test_signals_ask_once_and_are_given_back(capfd: pytest.CaptureFixture[str]) 
         time.sleep(0.01)
         assert signals.asked
     assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
-    assert "once more stops at once" in capfd.readouterr().err
+    assert "a second signal stops immediately" in capfd.readouterr().err
 
 
 def test_the_second_signal_ends_the_process() -> None:

@@ -16,8 +16,10 @@ from ptal_ray.methods import method as methods
 from ptal_ray.methods.method import DecodeParams, Method, TrainParams, param
 from ptal_ray.policy.optuna_searcher import JOURNAL, OptunaSearcher, grid, open_journal
 from ptal_ray.policy.policies import make_policy
+from ptal_ray.policy.samplers import sampler
 from ptal_ray.space.domain import Domain
 from ptal_ray.space.space import parse_space
+from ptal_ray.study.choices import SEARCHERS
 from ptal_ray.study.event_types import Report
 from ptal_ray.study.study import Study, create_study
 from ptal_ray.study.view import TrialView
@@ -108,6 +110,14 @@ def views(study, found, state="complete"):
         )
         for n, p in enumerate(found)
     )  # fmt: skip
+
+
+def test_every_searcher_has_a_sampler_and_an_unknown_name_is_an_error():
+    for past in (None, []):
+        kinds = {name: type(sampler(name, [0, 1], past)) for name in SEARCHERS}
+        assert len(set(kinds.values())) == len(SEARCHERS) - 1  # a grid draws the rest at random
+        with pytest.raises(ConfigError, match="--searcher tep: .*; allowed are tpe, random"):
+            sampler("tep", [0, 1], past)
 
 
 @pytest.mark.parametrize("name", ["tpe", "random", "gp", "cmaes"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED, make_store
+from conftest import make_store, material
 from test_trial import config
 
 from ptal_ray.data.batching import PackedSplit
@@ -19,7 +19,7 @@ from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 from ptal_ray.training.worker import Worker
 
-GOLDEN = SHARED / "golden" / "lacp_sampling" / "cases.json"
+GOLDEN = material("golden/lacp_sampling/cases.json")
 CASES = json.loads(GOLDEN.read_text())["cases"] if GOLDEN.exists() else []
 SAMPLED = [case for case in CASES if case["num_segments"] > 0]  # -1 is `resample_to: 0`
 

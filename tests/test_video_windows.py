@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ptal_ray.errors import ConfigError
-from ptal_ray.video.encoders.encoder import FileEncoder, make_encoder
+from ptal_ray.video.encoders.encoder import FileEncoder
+from ptal_ray.video.encoders.make import make_encoder
 from ptal_ray.video.windows import Span, Windows, batched, means, spread
 
 CPU = torch.device("cpu")

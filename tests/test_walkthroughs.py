@@ -86,6 +86,36 @@ def test_a_layout_is_one_reader_and_one_entry(copy):
     assert facts["subsets"]["train"]["instances"] == 8
 
 
+TRIED = """
+import optuna
+from ptal_ray.policy.samplers import sampler
+for past in (None, []):
+    study = optuna.create_study(sampler=sampler("qmc", [0, 1], past))
+    print(type(study.sampler).__name__, 0 <= study.ask().suggest_float("x", 0, 1) <= 1)
+"""
+
+
+def test_a_searcher_is_a_name_and_a_sampler(copy):
+    text = section("A searcher")
+    assert "`ptal_ray/study/choices.py`" in text
+    assert "`sampler` of `ptal_ray/policy/samplers.py`" in text
+    for path, before, after in (
+        ("study/choices.py", 'SEARCHERS = ("tpe", ', 'SEARCHERS = ("tpe", "qmc", '),
+        (
+            "policy/samplers.py",
+            '        if name == "tpe":\n',
+            '        if name == "qmc":\n            from optuna.samplers import QMCSampler\n\n'
+            '            return QMCSampler(seed=draw)\n        if name == "tpe":\n',
+        ),
+    ):
+        file = copy / "ptal_ray" / path
+        assert before in file.read_text()
+        file.write_text(file.read_text().replace(before, after))
+    assert "{tpe,qmc," in run(copy, "ptal_ray.search", "--help")
+    (copy / "tried.py").write_text(TRIED)
+    assert run(copy, "tried") == "QMCSampler True\n" * 2
+
+
 def test_the_order_of_imports_is_the_one_that_is_tested():
     from test_layering import LEVELS
 

@@ -46,13 +46,13 @@ def test_a_job_goes_back_and_forth() -> None:
         await asyncio.sleep(0)
         await box.report(1, reported(10))
         assert await asked == reported(10)
-        assert await box.verdict(1) == WAIT  # the driver thinks
+        assert await box.decision(1) == WAIT  # the driver thinks
         asked = asyncio.create_task(box.next())
         await asyncio.sleep(0)
-        assert await box.verdict(1) == GO
+        assert await box.decision(1) == GO
         await box.report(1, reported(30, done=True))
         assert await asked == reported(30, done=True)
-        assert await box.verdict(1) == LEAVE
+        assert await box.decision(1) == LEAVE
         assert await box.take(1) is None
         await box.post(STOP)
         assert await box.take(1) == (2, STOP)
@@ -67,7 +67,7 @@ def test_a_stopped_job_is_left_and_its_late_reports_are_ignored() -> None:
         number, _ = await box.take(0) or (0, "")
         await box.report(number, reported(10))
         assert await box.next() == reported(10)
-        waiting = asyncio.create_task(box.verdict(number))
+        waiting = asyncio.create_task(box.decision(number))
         await asyncio.sleep(0)
         await box.post("job 2")
         assert await waiting == LEAVE

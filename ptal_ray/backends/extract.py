@@ -14,7 +14,7 @@ import torch
 
 from ptal_ray.errors import ConfigError, DataError, StorageError
 from ptal_ray.process.cpus import usable_cpus
-from ptal_ray.video.encoders.encoder import make_encoder
+from ptal_ray.video.encoders.make import make_encoder
 from ptal_ray.video.extractor import Extractor, Outcome
 from ptal_ray.video.files import find_videos
 from ptal_ray.video.manifest import Manifest

@@ -53,7 +53,7 @@ class Signals:
             os._exit(INTERRUPTED)  # the processes of Ray end with their driver
         self.asked = True
         if not self.silent:
-            os.write(2, b"\nstopping; once more stops at once\n")
+            os.write(2, b"\nstopping; a second signal stops immediately\n")
 
 
 def run_session(

@@ -5,7 +5,7 @@
     python -m ptal_ray.benchmarks points apn_watch lacp_watch --out reports/points
     python -m ptal_ray.benchmarks gpu --out reports/gpu
 
-`gpu` needs torch, numpy and pyarrow alone.
+`gpu` needs only torch, numpy, pyarrow, numba and filelock.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ptal_ray.benchmarks.flags import add_points, add_record, add_replay
 from ptal_ray.errors import ConfigError, NoTrialFinished, PtalError
-from ptal_ray.process.console import run_main
+from ptal_ray.process.console import program, run_main
 
 
 @interruptible
@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _add_gpu(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
-        "gpu", help="measure step time, precision, memory and packing of each method on a GPU"
+        "gpu",
+        help="measure step time, precision, memory and packing of each method on a GPU, at the "
+        "sizes of its paper; needs only torch, numpy, pyarrow, numba and filelock",
     )
     parser.add_argument("--device", default="cuda", help="cuda, cuda:k or cpu")
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="default: all")
@@ -119,7 +121,7 @@ def _progress(done: int, total: int) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m ptal_ray.benchmarks", description=__doc__,
+        prog=program("benchmarks"), description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -14,6 +14,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from ptal_ray.backends.ray.private import loopback
 from ptal_ray.backends.ray.scratch import socket_folder
 from ptal_ray.study.event_types import FinalReport
 from ptal_ray.study.results import Reported, StandBy
@@ -90,8 +91,6 @@ def dummy_process() -> Any:
 def many_cpus(number: int, num_gpus: int = 0) -> Iterator[str]:
     """A node on this machine that declares `number` CPUs and some GPUs; yields its address."""
     from ray.cluster_utils import Cluster  # from Ray's own tests
-
-    from ptal_ray.backends.ray.cluster import loopback  # it imports PyTorch, which trials must not
 
     short = socket_folder("/r12345678")  # the name used in the next line
     with loopback(), tempfile.TemporaryDirectory(prefix="r", dir=short) as folder:

@@ -1,6 +1,7 @@
 """Measures every method on a device: time of a step and of its parts, memory, two trials at once.
 
-Needs only torch, numpy, pyarrow and numba. Features are random, for timing only.
+Needs only torch, numpy, pyarrow, numba and filelock. Each method has the sizes of its paper on
+THUMOS14 (`Method.paper_sizes`, D 2048). Features are random, for timing only.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def plan_of(
     return Plan(
         methods=tuple(methods),
         device=device,
-        sizes=QUICK if quick else Sizes(),
+        sizes=QUICK if quick else Sizes(paper=True),
         repeats=2 if quick else repeats,
         packed_steps=2 if quick else PACKED_STEPS,
         until=time.monotonic() + 60 * minutes,
@@ -90,6 +91,7 @@ def plan_of(
 
 def measure(plan: Plan) -> dict[str, Any]:
     """Measure each method in turn; a part that fails or has no time left has an error."""
+    torch.set_num_threads(usable_cpus())
     found: dict[str, Any] = {"machine": machine(plan.device), "sizes": asdict(plan.sizes)}
     with tempfile.TemporaryDirectory() as folder, pair(plan.device) as two:
         found["methods"] = {name: _method(plan, Path(folder), name, two) for name in plan.methods}

@@ -17,8 +17,8 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.benchmarks.desk import Desk
 from ptal_ray.benchmarks.driver import UPLOAD_S, driven_study
+from ptal_ray.benchmarks.without_ray import ConductorRun
 from ptal_ray.errors import TrackingError
 from ptal_ray.tracking.tracker import MlflowTracker
 
@@ -93,8 +93,8 @@ def one_study(trials: int, concurrent: int, policy: str, logged: bool) -> dict[s
         if logged:
             tracker.start()
         connected = time.perf_counter()
-        desk = Desk(study, concurrent)
-        desk.run(pause_s=TRIAL_S / REPORTS)
+        run = ConductorRun(study, concurrent)
+        run.run(pause_s=TRIAL_S / REPORTS)
         missing = tracker.close(UPLOAD_S) if logged else ()
         if missing:
             raise TrackingError(missing[0])
@@ -102,7 +102,7 @@ def one_study(trials: int, concurrent: int, policy: str, logged: bool) -> dict[s
             "cpu_s": time.process_time() - cpu,
             "wall_s": time.perf_counter() - connected,
             "connect_s": connected - began,
-            "reports": desk.reports,
+            "reports": run.reports,
         }
 
 

@@ -16,6 +16,7 @@ import torch
 
 from ptal_ray.benchmarks.step_times import wait, warm
 from ptal_ray.errors import NoTrialFinished, PtalError
+from ptal_ray.process.cpus import usable_cpus
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
@@ -60,7 +61,7 @@ def pair(device: str) -> Iterator[Pair]:
     spawn = multiprocessing.get_context("spawn")
     pipes = [spawn.Pipe() for _ in range(2)]
     processes = [
-        spawn.Process(target=_train, args=(there, device, torch.get_num_threads()), daemon=True)
+        spawn.Process(target=_train, args=(there, device, usable_cpus()), daemon=True)
         for _, there in pipes
     ]
     try:

@@ -47,9 +47,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         return profile_logging(args.trials, args.concurrent, args.policy, args.repeats)
     if args.target == "driver":
         if args.without_ray:
-            from ptal_ray.benchmarks.desk import profile_desk
+            from ptal_ray.benchmarks.without_ray import profile_conductor
 
-            return profile_desk(args.trials, args.concurrent, args.policy)
+            return profile_conductor(args.trials, args.concurrent, args.policy)
         from ptal_ray.benchmarks.driver import profile_driver  # only this one starts Ray
 
         return profile_driver(args.trials, args.concurrent, args.policy)

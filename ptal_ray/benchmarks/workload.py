@@ -27,6 +27,7 @@ class Sizes:
         points: instances and points per video.
         snippets: T of every video; 0 for the longest in training of the method.
         batch: videos per batch; 0 for the method's own.
+        paper: whether the method has the sizes of its paper, see `Method.paper_sizes`.
     """
 
     dim: int = 2048
@@ -34,6 +35,7 @@ class Sizes:
     points: int = 10
     snippets: int = 0
     batch: int = 0
+    paper: bool = False
 
 
 def workload(
@@ -55,6 +57,8 @@ def workload(
     """
     method = load(name)
     values: dict[str, Scalar] = asdict(method.train_params()) | {"refresh_every": 100_000}
+    if sizes.paper:
+        values |= method.paper_sizes
     if sizes.batch:
         values["batch_size"] = sizes.batch
     if method.stage is not None:

@@ -82,12 +82,12 @@ def _copy(source: Folder, path: Path, content_hash: str) -> None:
         if store.info.content_hash != content_hash:
             raise DataError(
                 f"{source}: its content is {store.info.content_hash[:12]}, not "
-                f"{content_hash[:12]}; it was replaced since; start anew"
+                f"{content_hash[:12]}; it was replaced since; start again"
             )
         try:
             store.verify()
         except DataError as error:
             raise DataError(
                 f"{source}: the local copy is corrupt and was deleted; try again, or import the "
-                "store anew"
+                "store again"
             ) from error

@@ -123,7 +123,7 @@ class TrainParams:
     )
     ema: float = param(
         0.0,
-        doc="decay of the moving average of weights that is judged; 0 judges the weights",
+        doc="decay of the averaged weights used for scoring; 0: score the weights themselves",
         source="PROPOSED",
         allowed=(0.0, 0.99999),
     )
@@ -250,7 +250,7 @@ class Method(Generic[TrainT, DecodeT]):
         stage: the training before this one, or None.
         labels: (known, hp) -> Pseudo of every row of the split, made once before training from
             annotations or from the result of the stage. None for a method without such labels.
-        bank: (known, hp) -> tensors of any shape, made once before training and given to every
+        memory: (known, hp) -> tensors of any shape, made once before training and given to every
             step. None for none.
         check: (store, hp) -> None, or a ConfigError or DataError if the method cannot train on that
             dataset with these parameters. Reads descriptions and files in parameters, never
@@ -264,6 +264,8 @@ class Method(Generic[TrainT, DecodeT]):
         rules: rules that compute values of a search space from the user's own data.
         groups: (labels, hp) -> rows of the split, one array per kind of video; every batch has
             `batch_size` of each kind, and the last one counts for epochs. None for all rows.
+        paper_sizes: train parameters that the time of a step depends on, where the paper has other
+            values on THUMOS14 than the defaults; for timings.
     """
 
     name: str
@@ -278,12 +280,13 @@ class Method(Generic[TrainT, DecodeT]):
     label_segments: Callable[[Pseudo, Any], list[NDArray[Any]]] | None = None
     stage: Stage[TrainT] | None = None
     labels: Callable[[Known, TrainT], Pseudo] | None = None
-    bank: Callable[[Known, TrainT], Pseudo] | None = None
+    memory: Callable[[Known, TrainT], Pseudo] | None = None
     check: Callable[[FeatureStore, TrainT], None] | None = None
     groups: Callable[[Pseudo, TrainT], list[NDArray[Any]]] | None = None
     network: Callable[[Any, Tensor, Tensor, TrainT], dict[str, Tensor]] | None = None
     network_lengths: Callable[[TrainT], tuple[int, int]] | None = None
     rules: tuple[Rule, ...] = ()
+    paper_sizes: Mapping[str, Any] = field(default_factory=dict)
 
 
 AnyMethod: TypeAlias = Method[TrainParams, DecodeParams]  # for code that is the same for all

@@ -65,14 +65,14 @@ class Step:
             batch.
         split_pseudo: the newest pseudo-labels of the whole training split, each tensor (V, ...);
             rows not refreshed yet are zero. None if the method has no labels.
-        bank: the result of `Method.bank`, or None.
+        memory: the result of `Method.memory`, or None.
     """
 
     index: int
     epoch: float
     generator: torch.Generator
     split_pseudo: Pseudo | None = None
-    bank: Pseudo | None = None
+    memory: Pseudo | None = None
     rank: int = 0
     world_size: int = 1
 

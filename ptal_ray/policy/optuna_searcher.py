@@ -24,12 +24,13 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.pruners import NopPruner
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ptal_ray.errors import ConfigError, DataError
+from ptal_ray.policy.samplers import sampler
 from ptal_ray.space.domain import Domain
 from ptal_ray.space.space import Scalar
 from ptal_ray.space.untried import Point, number_of_points, point, untried
@@ -166,7 +167,7 @@ class OptunaSearcher:
 
     def _sampler(self, number: int) -> BaseSampler:
         """The sampler of trial `number`."""
-        inner = _sampler(self.study.searcher, self.study.seed, number)
+        inner = sampler(self.study.searcher, [self.study.seed, number])
         domains = self.study.space.train
         if number_of_points(domains) is None:
             return inner
@@ -292,7 +293,7 @@ def open_journal(path: Path) -> JournalStorage:
         return JournalStorage(_Journal(path))
     except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
         raise DataError(
-            f"{path}: no journal of Optuna ({error}); delete it: it is made anew from events.jsonl"
+            f"{path}: no journal of Optuna ({error}); delete it: it is made again from events.jsonl"
         ) from error
 
 
@@ -359,16 +360,3 @@ def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Scalar:
     assert isinstance(distribution, FloatDistribution)
     step, log = distribution.step, distribution.log
     return trial.suggest_float(name, distribution.low, distribution.high, step=step, log=log)
-
-
-def _sampler(name: str, seed: int, number: int) -> BaseSampler:
-    draw = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-    if name in ("random", "grid"):
-        return RandomSampler(seed=draw)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if name == "gp":
-            return GPSampler(seed=draw)
-        if name == "cmaes":
-            return CmaEsSampler(seed=draw, warn_independent_sampling=False)
-        return TPESampler(seed=draw, multivariate=True, group=True, constant_liar=True)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ptal_ray.policy.optuna_searcher import GOOD, MOST_LEARNT, complete, distribution, grid
+from ptal_ray.policy.samplers import sampler
 from ptal_ray.space.domain import Scalar
 from ptal_ray.space.untried import number_of_points, point, untried
 from ptal_ray.study.study import Study
@@ -98,11 +97,11 @@ class Suggester:
     def _drawn(
         self, arm: int, known: Sequence[dict[str, Scalar]], believed: Floats
     ) -> dict[str, Scalar]:
-        draw = int(np.random.SeedSequence([self._study.seed, arm]).generate_state(1)[0])
         study = self._taught(known, believed)
         past = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         learns = len(past) >= FIRST_RANDOM and bool(np.isfinite(believed).any())
-        study.sampler = _sampler(self._study.searcher if learns else "random", draw, past)
+        name = self._study.searcher if learns else "random"
+        study.sampler = sampler(name, [self._study.seed, arm], past)
         trial = study.ask()
         found = complete(trial, self._distributions, self._domains)
         study.tell(trial, state=TrialState.FAIL)  # its outcome is added later as a new trial
@@ -152,18 +151,3 @@ def _kept(believed: Floats) -> list[int]:
     order = np.argsort(-np.nan_to_num(believed, nan=-np.inf), kind="stable")
     others = np.sort(order[GOOD:])[-(MOST_LEARNT - GOOD) :]
     return sorted([*order[:GOOD].tolist(), *others.tolist()])
-
-
-def _sampler(kind: str, seed: int, past: Sequence[FrozenTrial]) -> BaseSampler:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if kind == "tpe":
-            return TPESampler(seed=seed, multivariate=True, n_startup_trials=0)
-        if kind == "gp":
-            return GPSampler(seed=seed, n_startup_trials=0)
-        if kind == "cmaes":
-            return CmaEsSampler(
-                seed=seed, source_trials=list(past), warn_independent_sampling=False
-            )
-        assert kind == "random", kind
-        return RandomSampler(seed=seed)

@@ -208,7 +208,7 @@ def _params(path: Path, section: str, kind: type[Params], values: Mapping[str, A
     known = {field.name for field in fields(kind)}
     if other := known ^ set(values):
         raise DataError(
-            f"{path}: {section}.{min(other)} is a parameter in one of this file and the installed "
-            "ptal_ray; install the version that wrote it, or train anew"
+            f"{path}: the file and the installed ptal_ray have different parameters "
+            f"({section}.{min(other)}); install the version that wrote it, or train again"
         )
     return with_values(kind, values)

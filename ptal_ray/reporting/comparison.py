@@ -20,7 +20,7 @@ from ptal_ray.reporting.tested import Tested, read_tested
 from ptal_ray.reporting.text import finished
 from ptal_ray.study.captions import num_test_videos
 from ptal_ray.study.conclusion import MEASURE, Interval, conclusion, interval, test_reads
-from ptal_ray.study.paper_compat import habit
+from ptal_ray.study.paper_compat import selection_gain
 from ptal_ray.study.view import StudyView
 
 LEVEL = 0.05  # of a corrected p-value that shows a difference
@@ -153,7 +153,7 @@ def entries(studies: Mapping[Path, StudyView]) -> dict[Place, list[Entry]]:
         if (number := num_test_videos(view)) is not None:
             entry.videos.add(number)
         entry.reads += test_reads(view)
-        if gained := habit(view):
+        if gained := selection_gain(view):
             entry.habits.append(f"{study.study}: {gained.text}")
         _add_detections(entry, view, directory, arm)
     return {

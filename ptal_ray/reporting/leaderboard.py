@@ -13,7 +13,7 @@ from ptal_ray.storage.whole import write_whole
 from ptal_ray.study.captions import num_test_videos
 from ptal_ray.study.conclusion import test_reads
 from ptal_ray.study.cross_validation import cross_validated
-from ptal_ray.study.paper_compat import habit, remark
+from ptal_ray.study.paper_compat import remark, selection_gain
 from ptal_ray.study.view import StudyView, Summary, dumps, summarise
 from ptal_ray.training.selection import called
 
@@ -61,7 +61,7 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
                 "metric": _UNTESTED if folds else called(name),
                 "test_videos": num_test_videos(view),
                 "test_reads": test_reads(view),
-                "habit": gained.text if (gained := habit(view)) else "",
+                "habit": gained.text if (gained := selection_gain(view)) else "",
             }
         )  # fmt: skip
 

@@ -19,7 +19,7 @@ from ptal_ray.study.conclusion import (
     test_reads,
 )
 from ptal_ray.study.cross_validation import NOT_SEALED, cross_validated
-from ptal_ray.study.paper_compat import VALIDATED, habit, on_test
+from ptal_ray.study.paper_compat import VALIDATED, on_test, selection_gain
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView, loads, summarise
 from ptal_ray.tracking.server import tracking_uri
@@ -53,7 +53,7 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
         "deployable": any(run.metrics for run in view.deployable()),
         "note": view.study.note,
         "test_reads": test_reads(view),
-        "habit": gained.text if (gained := habit(view)) else "",
+        "habit": gained.text if (gained := selection_gain(view)) else "",
         "report": str(report),
         "mlflow": tracking_uri(),
         "views": view_links(study.directory),

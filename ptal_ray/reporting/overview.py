@@ -33,7 +33,10 @@ def overview(storage: Path) -> dict[str, Any]:
     methods = dict.fromkeys(space.method for space in spaces)
     return {
         "methods": [{"name": name, "title": title(name)} for name in methods],
-        "spaces": [asdict(space) for space in spaces],
+        "spaces": [
+            {"name": space.name, "method": space.method, "dataset": space.dataset}
+            for space in spaces
+        ],
         "data": str(os.environ.get("PTAL_DATA") or data_root()),
         "datasets_present": present,
         "datasets_missing": [name for name in DATASETS if name not in present],
@@ -46,11 +49,8 @@ def show(found: dict[str, Any]) -> str:
     """`found` as text."""
     lines = ["Methods"]
     lines += [f"  {method['name']:<18}{method['title']}" for method in found["methods"]]
-    lines += ["", "Search spaces (method: names)"]
-    by_method: dict[str, list[str]] = defaultdict(list)
-    for space in found["spaces"]:
-        by_method[space["method"]].append(space["name"])
-    lines += [f"  {method:<18}{' '.join(names)}" for method, names in by_method.items()]
+    lines += ["", "Search spaces (apn: watch is apn_watch; any: for --dataset NAME)"]
+    lines += _spaces(found["spaces"], found["datasets_present"])
     lines += ["", f"Datasets in {found['data']}"]
     lines.append(f"  present           {' '.join(found['datasets_present']) or 'none'}")
     lines.append(f"  missing           {' '.join(found['datasets_missing']) or 'none'}")
@@ -58,6 +58,16 @@ def show(found: dict[str, Any]) -> str:
     lines += [f"  {study['state']:<18}{study['directory']}" for study in found["studies"]]
     lines += [] if found["studies"] else ["  none"]
     return "\n".join([*lines, "", "Next", f"  {found['next']}"])
+
+
+def _spaces(spaces: Sequence[dict[str, str]], present: Sequence[str]) -> list[str]:
+    """A line for each method with its datasets, those present first."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for space in sorted(spaces, key=lambda s: (not s["dataset"], s["dataset"] not in present)):
+        start = space["method"].rpartition(".")[2]
+        name = "any" if space["name"] == start else space["name"].removeprefix(f"{start}_")
+        found[space["method"]].append(name)
+    return [f"  {f'{name}:':<18}{' '.join(found[name])}" for name in sorted(found)]
 
 
 def _present() -> list[str]:
@@ -75,7 +85,8 @@ def _next(
         return f"python -m ptal_ray.search --resume {shlex.quote(str(studies[0].directory))}"
     searched = {study.space for study in studies}
     left = [s for s in spaces if s.dataset in present and s.name not in searched]
-    left.sort(key=lambda space: space.dataset not in embedded())  # needs no import
+    # first those that need no import, then the quickest
+    left.sort(key=lambda space: (space.dataset not in embedded(), space.steps))
     if left:
         return f"python -m ptal_ray.search {left[0].name}"
     missing = next((name for name in DATASETS if name not in present), "NAME")

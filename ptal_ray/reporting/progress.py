@@ -25,7 +25,7 @@ from ptal_ray.study.view import FinalRun, GrowingView, StudyView, TrialView, rea
 from ptal_ray.training.selection import ByPoints, called, main_figure
 
 REFRESHES_PER_S = 4
-STOPPING = "stopping; once more stops at once"
+STOPPING = "stopping; a second signal stops immediately"
 MOST_ROWS, MOST_PARAMS = 16, 5
 _PARAM_WIDTH, _OTHER_WIDTH = 12, 44  # columns of the terminal: of a parameter, of all the others
 _FOLD_WIDTH = 7

@@ -15,7 +15,7 @@ from ptal_ray.study.captions import arm_label, of_videos
 from ptal_ray.study.conclusion import conclusion, test_reads
 from ptal_ray.study.cross_validation import NOT_SEALED
 from ptal_ray.study.event_types import Restart, StudyEnd, StudyStart
-from ptal_ray.study.paper_compat import habit, on_test, remark
+from ptal_ray.study.paper_compat import on_test, remark, selection_gain
 from ptal_ray.study.view import FinalRun, StudyView, Summary, summarise
 from ptal_ray.training.selection import called, main_figure
 
@@ -132,7 +132,7 @@ def _selected(view: StudyView) -> str:
     """On what configurations were selected, and how often the test split was read."""
     reads = test_reads(view)
     if on_test(view):
-        own = habit(view)
+        own = selection_gain(view)
         said = f"**Configurations were selected on the test split, which was read {reads} times.**"
         return f"{said} {own.text}" if own else said
     by_points = study_metric(view) == "points"

@@ -4,6 +4,7 @@ each method."""
 from __future__ import annotations
 
 import ast
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +24,13 @@ class SpaceFile:
     Args:
         name, method: of the space.
         dataset: its data; "" if `--dataset` selects it.
+        steps: of all its trials, if none stops early; infinite if they depend on the data.
     """
 
     name: str
     method: str
     dataset: str
+    steps: float
 
 
 def space_folders() -> tuple[Path, ...]:
@@ -66,7 +69,13 @@ def _space_file(path: Path) -> SpaceFile:
     try:
         # The safe loader in C, which is ten times faster than the one in Python.
         plain = yaml.CSafeLoader(path.read_text("utf-8")).get_single_data()
-        return SpaceFile(name=path.stem, method=plain["method"], dataset=plain.get("dataset", ""))
+        budget = plain.get("budget") or {}
+        return SpaceFile(
+            name=path.stem,
+            method=plain["method"],
+            dataset=plain.get("dataset", ""),
+            steps=budget.get("max_steps", math.inf) * budget.get("trials", 1),
+        )
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         line = str(error).splitlines()[0]
         raise ConfigError(f"{path}: not a search space with a method ({line})") from error

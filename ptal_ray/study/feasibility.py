@@ -52,7 +52,7 @@ def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[
     has_test = bool(store.ids("test"))
     if space.selection.metric == "test" and not has_test:
         advice = f"leave out --protocol {PAPER_COMPAT}, and give --set selection.metric=map"
-        return [DataError(f"{store.path}: has no test split to choose on; {advice}")]
+        return [DataError(f"{store.path}: has no test split to select on; {advice}")]
     score_on = "test" if has_test else "none"
     final = replace(trial, fit_on="train", score_on=score_on, report_steps=trial.report_steps[-1:])
     found = [*_data_problems(trial, store), *run_problems(final, store, workers)]

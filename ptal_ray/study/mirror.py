@@ -50,7 +50,7 @@ def check_out(remote: Folder) -> Path:
         return directory
     if not there.startswith(here):
         raise ConfigError(
-            f"{remote}: its events and those in {directory} both have new events; "
+            f"{remote}: the study was continued both there and in {directory}; "
             f"remove {directory} to continue with those at the address"
         )
     if not (remote / "study.json").pull(directory / "study.json"):

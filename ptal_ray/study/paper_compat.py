@@ -23,7 +23,7 @@ VALIDATED = "validated"  # arm of the test runs of the configuration that valida
 
 
 @dataclass(frozen=True, kw_only=True)
-class Habit:
+class SelectionGain:
     """The gain from selecting on the test split; fractions of test mAP.
 
     Args:
@@ -96,14 +96,14 @@ def validated_decode(space: SearchSpace, trial: TrialView) -> dict[str, Scalar]:
     return dict(vars(tried[int(trial.reports[-1].metrics[DECODE_SETTING])]))
 
 
-def habit(view: StudyView) -> Habit | None:
+def selection_gain(view: StudyView) -> SelectionGain | None:
     """The gain in a study; None with a sealed test split, or without enough results."""
     honest = validated(view) if on_test(view) else None
     if honest is None:
         return None
     done = [t for t in view.trials if t.state == "complete" and t.finite]
     best = max(done, key=lambda t: (t.reports[-1].objective, -t.number))
-    return Habit(
+    return SelectionGain(
         chosen=best.number,
         validated=honest.number,
         read=best.reports[-1].objective,

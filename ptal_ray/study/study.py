@@ -283,7 +283,7 @@ def trial_config(
         precision=space.resources.precision,
         stages=_stages(study),
         metric="map" if space.selection.metric == "test" else space.selection.metric,
-        peek=space.selection.metric == "test",
+        select_on_test=space.selection.metric == "test",
         points=study.points,
     )
 
@@ -323,7 +323,7 @@ def final_configs(study: Study, view: StudyView, role: str) -> tuple[FinalConfig
         best = view.recommended
         assert best is not None, "test runs before a recommendation"
         store = FeatureStore.open(study.store)
-        sealed: dict[str, Any] = {"decode_domains": {}, "score_on": "test", "peek": False}
+        sealed: dict[str, Any] = {"decode_domains": {}, "score_on": "test", "select_on_test": False}
         default = replace(on_whole_split(trial_config(study, {}), store), **sealed)
         tuned = space.decode_defaults() | best.decode
         found = on_whole_split(trial_config(study, best.params), store)

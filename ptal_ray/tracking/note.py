@@ -5,7 +5,7 @@ from __future__ import annotations
 from ptal_ray.study.captions import arm_label, of_videos
 from ptal_ray.study.conclusion import MEASURE, Interval, conclusion, interval
 from ptal_ray.study.cross_validation import NOT_SEALED, CrossValidated, cross_validated
-from ptal_ray.study.paper_compat import habit
+from ptal_ray.study.paper_compat import selection_gain
 from ptal_ray.study.view import StudyView, summarise
 
 
@@ -13,7 +13,7 @@ def note(view: StudyView) -> str:
     """Markdown: the features, and the verdict with its table once there are test runs."""
     study = view.study
     said = f"Features: {study.features}. {study.note}".strip()
-    if gained := habit(view):
+    if gained := selection_gain(view):
         said = f"**{gained.text}**\n\n{said}"
     rows = [row for arm in view.arms("test") if (row := _row(view, arm))]
     if folds := cross_validated(view):

@@ -36,7 +36,7 @@ from ptal_ray.study.event_types import (
     TrialStart,
 )
 from ptal_ray.study.events import dumps
-from ptal_ray.study.paper_compat import habit
+from ptal_ray.study.paper_compat import selection_gain
 from ptal_ray.study.view import FinalRun, GrowingView, StudyView, TrialView, best_yaml, summarise
 from ptal_ray.tracking.naming import (
     arm_name,
@@ -262,7 +262,7 @@ class Round:
         said = {"best_trial": event.best_trial, "verdict": conclusion(after).verdict or None}
         run.tags |= {name: str(value) for name, value in said.items() if value is not None}
         run.tags |= {NOTE: note(after), "ptal.test_reads": str(test_reads(after))}
-        if gained := habit(after):
+        if gained := selection_gain(after):
             run.tags["ptal.selected_on_test"] = _cut(gained.text)
         for trial in after.trials:
             if trial.state == "running":

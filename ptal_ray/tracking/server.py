@@ -340,13 +340,13 @@ def _client(uri: str) -> Any:
     quiet_mlflow()
     from mlflow import MlflowClient
 
-    with _alone(uri):
+    with _locked(uri):
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client
 
 
-def _alone(uri: str) -> AbstractContextManager[object]:
+def _locked(uri: str) -> AbstractContextManager[object]:
     """Keeps other processes away while MLflow makes its tables: of several, all but one fail."""
     if is_file(uri):
         path = sqlite_path(uri)

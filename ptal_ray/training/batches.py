@@ -49,7 +49,7 @@ class Batches:
         split: the training videos.
         plan: the rows and crops of each step.
         labels: their pseudo-labels.
-        bank: the result of `Method.bank`; empty without one.
+        memory: the result of `Method.memory`; empty without one.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class Batches:
         split: PackedSplit,
         plan: BatchPlan,
         labels: LabelTable,
-        bank: Pseudo,
+        memory: Pseudo,
     ) -> None:
         self.hp, self.worker = task.hp, worker
-        self.split, self.plan, self.labels, self.bank = split, plan, labels, bank
+        self.split, self.plan, self.labels, self.memory = split, plan, labels, memory
         self.device = split.device
         columns = (split.point_t, split.point_label, split.pair_t, split.pair_class)
         self.point_t, self.point_label, self.pair_t, self.pair_class = (
@@ -142,14 +142,14 @@ def batches_of(task: Task, worker: Worker, before: StageResult | None) -> Batche
     plan = batch_plan(task, worker, [np.arange(len(task.ids))])
     labels = LabelTable(len(task.ids), hp.refresh_every, worker.device)
     known = Known(split=split, stage=before, truth=task.truth, labelled=task.labelled)
-    bank = method.bank(known, hp) if method.bank else {}
+    memory = method.memory(known, hp) if method.memory else {}
     if method.labels is not None:
         made = method.labels(known, hp)
         labels.fill(made)
         if method.groups is not None:
             plan = batch_plan(task, worker, method.groups(made, hp))
-    on_device = {name: value.to(worker.device) for name, value in bank.items()}
-    return Batches(task, worker, split=split, plan=plan, labels=labels, bank=on_device)
+    on_device = {name: value.to(worker.device) for name, value in memory.items()}
+    return Batches(task, worker, split=split, plan=plan, labels=labels, memory=on_device)
 
 
 def batch_plan(task: Task, worker: Worker, groups: list[NDArray[Any]]) -> BatchPlan:

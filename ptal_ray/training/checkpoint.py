@@ -43,7 +43,7 @@ def read_checkpoint(path: Path, config: str, device: torch.device) -> dict[str, 
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no checkpoint; start without --resume") from error
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise DataError(f"{path}: unreadable checkpoint; delete it and train anew") from error
+        raise DataError(f"{path}: unreadable checkpoint; delete it and train again") from error
     if not isinstance(state, dict) or state.get("config") != config:
         raise DataError(
             f"{path}: checkpoint of another configuration; repeat its flags, or delete it"

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field
 
 from ptal_ray.space.domain import Domain, Scalar
 
-DECODE_SETTING = "val/decode_setting"  # with `peek`: the setting chosen on the selection fold
-TEST_AS_VALIDATED = "test/mAP_avg_validated"  # with `peek`: its objective on the test split
+# With `select_on_test`: the setting that the selection fold chose, and its test objective.
+DECODE_SETTING = "val/decode_setting"
+TEST_AS_VALIDATED = "test/mAP_avg_validated"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,8 @@ class TrialConfig:
         num_folds, fold: the selection fold is part `fold` of `num_folds` disjoint ones, see
             `splits.kfold`; 0 for one by `val_fraction`.
         precision: "fp32" or "bf16" (autocast).
-        peek: also score the test split at each report, tune the decode parameters on it and report
-            its value as the objective; for --protocol paper-compat.
+        select_on_test: also score the test split at each report, tune the decode parameters on it
+            and report its value as the objective; for --protocol paper-compat.
         metric: "map", or "points" to evaluate with held-out points; test videos with annotated
             instances are always evaluated by mAP.
         points: how new points of training videos are drawn, see `data.drawn_points`; "" for those
@@ -60,7 +61,7 @@ class TrialConfig:
     num_folds: int = 0
     fold: int = 0
     metric: str = "map"
-    peek: bool = False
+    select_on_test: bool = False
     points: str = ""
 
     def to_json(self) -> str:
@@ -68,7 +69,7 @@ class TrialConfig:
         plain = asdict(self) | {
             "decode_domains": {k: d.as_dict() for k, d in self.decode_domains.items()}
         }
-        for name in ("peek", "points"):
+        for name in ("select_on_test", "points"):
             if not plain[name]:  # the form in earlier versions
                 del plain[name]
         return json.dumps(plain, sort_keys=True)

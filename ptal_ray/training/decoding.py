@@ -34,8 +34,8 @@ class DecodeResult(Generic[DecodeT]):
         detections: by video, made with `params`.
         table: every setting and its objective on all videos, in order; the start first.
         cross_fitted: whether each video was scored with parameters tuned on the other half.
-        on_test: the metrics that `peek.with_test` adds, by full name; empty if the test split is
-            sealed.
+        on_test: the metrics that `select_on_test.with_test` adds, by full name; empty if the test
+            split is sealed.
     """
 
     params: DecodeT
@@ -156,7 +156,7 @@ def read_scores(path: Path) -> list[Scores]:
                     arrays[int(index)][name] = file[key]
     except (BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
         raise DataError(
-            f"{path}: damaged scores; delete the file to have them made anew"
+            f"{path}: damaged scores; delete the file to have them made again"
         ) from error
     return [Scores(id=i, arrays=a) for i, a in zip(ids, arrays, strict=True)]
 

@@ -23,8 +23,8 @@ from ptal_ray.training.label_quality import label_length_s
 from ptal_ray.training.learner import Learner
 from ptal_ray.training.loss_sums import Curves, LossSums
 from ptal_ray.training.model_file import model_file, write_model
-from ptal_ray.training.peek import with_test
 from ptal_ray.training.scoring import best_decoding, scores_of
+from ptal_ray.training.select_on_test import with_test
 from ptal_ray.training.task import Task
 from ptal_ray.training.worker import Worker
 
@@ -137,7 +137,7 @@ class Trial:
             epoch=self.step / self.batches.plan.steps_per_epoch,
             generator=generator,
             split_pseudo=self.batches.labels.tables,
-            bank=self.batches.bank,
+            memory=self.batches.memory,
             rank=self.worker.rank,
             world_size=self.worker.world_size,
         )
@@ -186,7 +186,7 @@ class Trial:
     def _score(self) -> DecodeResult[DecodeParams] | None:
         """Score the selection videos and decode the scores, on rank 0."""
         self.scores = self.score(self.task.score_ids)
-        peeked = self.score(self.task.store.ids("test")) if self.task.config.peek else []
+        on_test = self.score(self.task.store.ids("test")) if self.task.config.select_on_test else []
         if self.worker.rank:
             return None
         label_length = partial(
@@ -194,7 +194,7 @@ class Trial:
         )
         result = best_decoding(self.task, self.scores, label_length)
         self.detections = result.detections
-        return with_test(self.task, result, peeked) if peeked else result
+        return with_test(self.task, result, on_test) if on_test else result
 
     def _report(self, losses: dict[str, float], decoded: DecodeResult[DecodeParams]) -> TrialReport:
         on = self.task.config.score_on

@@ -12,7 +12,7 @@ import torch
 
 from ptal_ray.errors import DataError, StorageError, full_storage_named
 from ptal_ray.video.decode import Image, images
-from ptal_ray.video.encoders.encoder import make_encoder
+from ptal_ray.video.encoders.make import make_encoder
 from ptal_ray.video.manifest import FREE_SPACE, Manifest, Record
 from ptal_ray.video.probe import probe
 from ptal_ray.video.settings import Settings

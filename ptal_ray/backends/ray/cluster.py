@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 import ray
 import torch
-from ray._private import ray_constants, services
 
 from ptal_ray.backends.ray.address import FORMS, host_and_port, source
+from ptal_ray.backends.ray.private import address_here, local_options, loopback
 from ptal_ray.backends.ray.process import prepare_process
 from ptal_ray.backends.ray.scratch import socket_folder
 from ptal_ray.backends.ray.token import HINT, check_token, keep_token, refused
@@ -25,7 +25,6 @@ from ptal_ray.study.study import Study
 
 OBJECT_STORE_BYTES = 200_000_000  # features are memory-mapped files, so little goes through it
 CONNECT_S = 5.0
-_SYSTEM = {"prestart_worker_first_driver": False}  # else one idle Python process for each CPU
 _ENVIRONMENT = {  # read by Ray in the driver, in trials and in the workers of a trial
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -103,16 +102,14 @@ def _start_here(with_train: bool, level: int, verbose: bool) -> None:
         with loopback():
             ray.init(
                 address="local",
-                _temp_dir=str(folder / "ray"),
                 num_cpus=usable_cpus(),
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=with_train,
                 dashboard_host="127.0.0.1",
-                _node_ip_address="127.0.0.1",
                 log_to_driver=verbose,
                 logging_level=level,
                 runtime_env={"worker_process_setup_hook": prepare_process},
-                _system_config=_SYSTEM,
+                **local_options(folder / "ray"),
             )
     except OSError as error:
         raise ConfigError(f"Ray cannot start in {folder} ({error}); set RAY_TMPDIR") from error
@@ -122,21 +119,9 @@ def _start_here(with_train: bool, level: int, verbose: bool) -> None:
         # Ray's own for processes that do not start within 30 s
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(
-            f"Ray did not start on this machine ({reason}) The machine may be overloaded: wait for "
-            "other programs to finish, then run the command again"
+            f"Ray did not start on this machine ({reason}). The machine may be overloaded: wait "
+            "for other programs to finish, then run the command again"
         ) from error
-
-
-@contextmanager
-def loopback() -> Iterator[None]:
-    """Let a node started in this block listen only on 127.0.0.1. Otherwise Ray on Linux would
-    listen on every interface."""
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _checked(address: str) -> str:
@@ -165,7 +150,7 @@ def _cluster_here() -> str:
         ConfigError: there is none.
     """
     try:
-        found = services.get_ray_address_from_environment("auto", None)
+        found = address_here()
     except ConnectionError as error:
         raise ConfigError(
             "--address auto: no Ray cluster runs on this machine; start one with `ray start "
@@ -177,7 +162,7 @@ def _cluster_here() -> str:
         raise ConfigError(
             f"--address auto: Ray's file contains {found!r}, which is not an address; {FORMS}"
         ) from error
-    return str(found)
+    return found
 
 
 def _speaks_http2(connection: socket.socket) -> bool:

@@ -16,7 +16,7 @@ PATIENCE_S = 20.0  # a worker asks again after this, so that no collective waits
 class Mailbox:
     """Stores one job at a time; an asynchronous actor between one trial actor and rank 0.
 
-    The trial actor calls `post` and `next`, rank 0 of the workers `take`, `report` and `verdict`,
+    The trial actor calls `post` and `next`, rank 0 of the workers `take`, `report` and `decision`,
     any worker `crashed`. Jobs are numbered from 1; messages about an earlier job are ignored.
     """
 
@@ -79,7 +79,7 @@ class Mailbox:
                     self._attempts = self._told = 1
                 await self._results.put(result)
 
-    async def verdict(self, number: int) -> str:
+    async def decision(self, number: int) -> str:
         """After a report: GO on, LEAVE the job, or WAIT and ask again."""
         async with self._changed:
             left = await self._until(lambda: number != self._number or self._closed or self._wanted)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune.execution import class_cache, experiment_state
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from ptal_ray.backends.ray.cluster import cluster, nodes, trials_at_once
 from ptal_ray.backends.ray.inspection import inspect_nodes
+from ptal_ray.backends.ray.private import pass_no_aws_keys, without_state_of_tune
 from ptal_ray.backends.ray.trainable import device, trial_process
 from ptal_ray.backends.ray.workers import standing_workers
 from ptal_ray.data.store import FeatureStore
@@ -69,7 +69,7 @@ def run_study(
         KeyboardInterrupt: it was interrupted; everything is stopped and logged, and can be resumed.
     """
     with (
-        _alone(study.directory),
+        _locked(study.directory),
         ThreadPoolExecutor(1) as beside,  # reading takes as long as the start of Ray
     ):
         write_study(study)  # with the settings that a resume may change
@@ -101,7 +101,7 @@ def _tune(
     bridge = _Bridge(conductor, interrupted)
     resources = study.space.resources
     scratch = str(study.directory / SCRATCH)
-    _hand_on_no_keys()
+    pass_no_aws_keys()
     if trainable is None:
         trainable = standing_workers() if resources.workers > 1 else trial_process(resources)
     tuner = tune.Tuner(
@@ -133,30 +133,10 @@ def _tune(
             verbose=0,
         ),
     )
-    with suppress(_Leave), _without_state_of_tune():
+    with suppress(_Leave), without_state_of_tune():
         tuner.fit()
     if bridge.error is not None:
         raise bridge.error
-
-
-def _hand_on_no_keys() -> None:
-    """Prevent Tune from passing AWS keys as settings of an actor, because Ray logs these. Processes
-    get the keys from the environment of their node."""
-    kept = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")}
-    class_cache.ENV_VARS_TO_PROPAGATE = kept
-
-
-@contextmanager
-def _without_state_of_tune() -> Iterator[None]:
-    """Prevent Tune from checking at every step where and when to write its state, which is not
-    used."""
-    manager = experiment_state._ExperimentCheckpointManager
-    before = manager.sync_up_experiment_state
-    manager.sync_up_experiment_state = lambda *arguments, **named: None  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        manager.sync_up_experiment_state = before  # type: ignore[method-assign]
 
 
 class _Leave(BaseException):
@@ -306,7 +286,7 @@ def last_reason(text: str) -> str:
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def _locked(directory: Path) -> Iterator[None]:
     """Prevent a second process from running the study; the lock ends with this process.
 
     Raises:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 
 import grpc
 import ray
-from ray._private.authentication.authentication_token_generator import (
-    generate_new_authentication_token,
-)
-from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from ptal_ray.backends.ray.address import source
+from ptal_ray.backends.ray.private import has_token, token_header
 from ptal_ray.errors import ConfigError
 from ptal_ray.storage.user_directories import home_is_writable
 
@@ -26,9 +24,8 @@ HINT = (
 def keep_token() -> None:
     """Create the token of a Ray that is started here, if Ray cannot: it would write a new one into
     the home directory."""
-    has = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
-    if not has and not home_is_writable():
-        os.environ["RAY_AUTH_TOKEN"] = generate_new_authentication_token()
+    if not has_token() and not home_is_writable():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def check_token(address: str) -> None:
@@ -38,7 +35,7 @@ def check_token(address: str) -> None:
         ConfigError: it requires a token, and there is none or another one here.
     """
     try:
-        header = AuthenticationTokenLoader.instance().get_token_for_http_header()
+        header = token_header()
     except ray.exceptions.AuthenticationError as error:
         raise refused(address, str(error)) from error
     with grpc.insecure_channel(address) as channel:

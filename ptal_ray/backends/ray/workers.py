@@ -28,7 +28,7 @@ from ptal_ray.study.job import STANDBY, Job, JobRun, stand_by
 from ptal_ray.study.results import Failed, Result
 
 DRIVER_MEMORY = 300 * 2**20  # a request that is not empty and takes no CPU from a worker
-FAREWELL_S = 3.0
+STOP_TIMEOUT_S = 3.0  # of waiting for the workers to end
 RELEASE_S = 10.0  # of waiting, after which another trial may use the workers' resources
 
 
@@ -45,7 +45,7 @@ class StandingWorkers(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Take the first job."""
         self._resources, self._scratch = Resources(**config["resources"]), config["scratch"]
-        self._crew: Crew | None = None
+        self._group: WorkerGroup | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -53,9 +53,9 @@ class StandingWorkers(tune.Trainable):
         self._since = time.monotonic()
         self._standby = new_config["job"] == STANDBY
         if not self._standby:
-            if self._crew is None or self._crew.ended:
-                self._crew = Crew(self._resources, self._scratch)
-            self._crew.post(new_config["job"])
+            if self._group is None or self._group.ended:
+                self._group = WorkerGroup(self._resources, self._scratch)
+            self._group.post(new_config["job"])
         return True
 
     def step(self) -> dict[str, Any]:
@@ -65,20 +65,20 @@ class StandingWorkers(tune.Trainable):
             RuntimeError: the workers have ended; a new actor must be made.
         """
         if not self._standby:
-            assert self._crew is not None
-            return self._crew.next().plain()
+            assert self._group is not None
+            return self._group.next().plain()
         if time.monotonic() - self._since > RELEASE_S:
             self.cleanup()
         return stand_by().plain()
 
     def cleanup(self) -> None:
         """Stop the workers."""
-        if self._crew:
-            self._crew.dismiss()
-            self._crew = None
+        if self._group:
+            self._group.stop()
+            self._group = None
 
 
-class Crew:
+class WorkerGroup:
     """The workers of one Ray Train run, and the mailbox between them and this process."""
 
     def __init__(self, resources: Resources, scratch: str) -> None:
@@ -88,7 +88,7 @@ class Crew:
         )
         self.ended = ""
         arguments = (resources, scratch)
-        self._thread = threading.Thread(target=self._employ, args=arguments, daemon=True)
+        self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)
         self._thread.start()
 
     def post(self, job: str) -> None:
@@ -106,12 +106,12 @@ class Crew:
             raise RuntimeError(self.ended)
         return result
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         """Stop the workers."""
         self._mailbox.post.remote(STOP)
-        self._thread.join(FAREWELL_S)
+        self._thread.join(STOP_TIMEOUT_S)
 
-    def _employ(self, resources: Resources, scratch: str) -> None:
+    def _run(self, resources: Resources, scratch: str) -> None:
         """Run the workers until they are stopped; called in its own thread."""
         try:
             _trainer(self._mailbox, resources, scratch).fit()
@@ -196,10 +196,10 @@ def _work(run: JobRun, mailbox: Any, number: int) -> None:
             ray.get(mailbox.report.remote(number, result))
         if isinstance(result, Failed):
             raise RuntimeError(result.message)
-        verdict = WAIT
-        while verdict == WAIT:
-            verdict = from_first(run.rank, partial(_ask, mailbox.verdict, number))
-        if verdict == LEAVE:
+        decision = WAIT
+        while decision == WAIT:
+            decision = from_first(run.rank, partial(_ask, mailbox.decision, number))
+        if decision == LEAVE:
             return
 
 

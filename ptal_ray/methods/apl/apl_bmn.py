@@ -1,6 +1,8 @@
 """APL on BMN."""
 
-from ptal_ray.methods.apl.bmn import DETECTOR
+from dataclasses import replace
+
+from ptal_ray.methods.apl.bmn import DETECTOR, PAPER_SIZES
 from ptal_ray.methods.apl.joint import joint
 
-METHOD = joint(DETECTOR, "apl.apl_bmn", "apl.bmn_supervised")
+METHOD = replace(joint(DETECTOR, "apl.apl_bmn", "apl.bmn_supervised"), paper_sizes=PAPER_SIZES)

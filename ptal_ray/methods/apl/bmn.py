@@ -47,6 +47,7 @@ def loss(model: Bmn, batch: Batch, hp: BmnTrain, step: Step) -> dict[str, Tensor
         return terms(model, output, batch, instances(batch), hp, step)
 
 
+PAPER_SIZES = {"resample_to": 0, "max_snippets": 128, "window": 128, "longest": 64}
 DETECTOR = Detector(
     train_params=AplBmnTrain,
     decode_params=BmnDecode,
@@ -77,4 +78,5 @@ METHOD = Method(
     network_lengths=network_lengths,
     labels=annotated,
     rules=(*BMN, steps(100, 300, 6000)),
+    paper_sizes=PAPER_SIZES,
 )

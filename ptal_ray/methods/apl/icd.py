@@ -61,7 +61,7 @@ def instance_vectors(split: PackedSplit, row: int, segments: Segments) -> Tensor
     return torch.stack(found) if found else features.new_zeros(0, features.shape[1])
 
 
-def bank(known: Known, hp: AplStages) -> Pseudo:
+def memory(known: Known, hp: AplStages) -> Pseudo:
     """The vectors of the M annotated instances for the discriminator, video by video.
 
     Returns:
@@ -76,10 +76,10 @@ def bank(known: Known, hp: AplStages) -> Pseudo:
 
 
 def places(label: Tensor) -> Tensor:
-    """(V, K) rows in the bank of the instances of a table of annotations, the last for padding.
+    """(V, K) rows in the memory of the instances of a table of annotations, the last for padding.
 
     Args:
-        label: (V, K) int64, -1 pads, in the order of the bank.
+        label: (V, K) int64, -1 pads, in the order of the memory.
     """
     real = label >= 0
     return torch.where(real, real.flatten().cumsum(0).view_as(label) - 1, real.sum())
@@ -116,13 +116,13 @@ def partners(anchor: Tensor, every: Tensor, draw: Tensor, number: int) -> Tensor
 
 
 def discriminator_loss(model: Discriminator, batch: Batch, hp: AplStages, step: Step) -> Tensor:
-    """Mean cross entropy over pairs of the batch's instances with partners from the whole bank.
+    """Mean cross entropy over pairs of the batch's instances with partners from the whole memory.
 
     Source: APL Eq. 8. Deviation: partners come from all labelled videos, because a batch of two
     videos rarely has two classes.
     """
-    assert batch.pseudo is not None and step.bank is not None
-    vectors, every = step.bank["vector"], step.bank["class"]
+    assert batch.pseudo is not None and step.memory is not None
+    vectors, every = step.memory["vector"], step.memory["class"]
     index = batch.pseudo["instance"]
     draw, used = step.rand(*index.shape, 2), used_columns(every[index] >= 0)
     anchor = index[:, :used].flatten()

@@ -14,7 +14,7 @@ from ptal_ray.methods.apl.apl_params import AplBmnTrain, AplStages, AplT, AplTra
 from ptal_ray.methods.apl.contrast import batch_contrast
 from ptal_ray.methods.apl.detector import Detector
 from ptal_ray.methods.apl.detector_params import PRETRAINING
-from ptal_ray.methods.apl.icd import Discriminator, bank, discriminator_loss, places
+from ptal_ray.methods.apl.icd import Discriminator, discriminator_loss, memory, places
 from ptal_ray.methods.apl.instances import annotated, instances
 from ptal_ray.methods.apl.pretrain import build
 from ptal_ray.methods.method import Batch, DecodeT, Known, Method, Pseudo, Stage, Step
@@ -53,7 +53,7 @@ def contrast_term(
 
 
 def labels(known: Known, hp: AplTrain | AplBmnTrain) -> Pseudo:
-    """The annotations, and the index of each in the bank of the discriminator."""
+    """The annotations, and the index of each in the memory of the discriminator."""
     made = annotated(known, hp)
     return made | {"instance": places(made["label"])}
 
@@ -71,7 +71,7 @@ def supervised(detector: Detector[AplT, DecodeT], name: str, before: str) -> Met
         scores=detector.scores,
         decode=detector.decode,
         labels=labels,
-        bank=bank,
+        memory=memory,
         stage=Stage(
             method=before,
             params=partial(early_params, stage=PRETRAINING),

@@ -21,4 +21,5 @@ METHOD = Method(
     refresh=refresh,
     label_segments=label_segments,
     rules=RULES,
+    paper_sizes={"embed_dim": 2048},
 )

@@ -28,4 +28,5 @@ METHOD = Method(
     labels=split_labels,
     check=check,
     rules=RULES,
+    paper_sizes={"max_snippets": 2304, "window": 19, "levels": 4, "batch_size": 3},
 )

@@ -92,7 +92,8 @@ class PotlocTrain(TrainParams):
         1.0, doc="greatest norm of a gradient; 0 for any", source="C", allowed=(0.0, 1000.0)
     )
     ema: float = param(
-        0.999, doc="decay of the moving average of weights that is judged; 0 judges the weights",
+        0.999,
+        doc="decay of the averaged weights used for scoring; 0: score the weights themselves",
         source="C", allowed=(0.0, 0.99999),
     )  # fmt: skip
     backbone: str = param(

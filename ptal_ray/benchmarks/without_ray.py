@@ -23,7 +23,7 @@ from ptal_ray.study.start_end import study_event
 from ptal_ray.study.study import Study
 
 
-class Desk:
+class ConductorRun:
     """A conductor, and trials that report at once.
 
     Args:
@@ -78,17 +78,17 @@ def _results(job: dict[str, Any]) -> Iterator[Reported]:
     return (made_report(plan, job["final"], step) for step in plan["report_steps"])
 
 
-def profile_desk(trials: int, concurrent: int, policy: str) -> dict[str, Any]:
+def profile_conductor(trials: int, concurrent: int, policy: str) -> dict[str, Any]:
     """CPU milliseconds per report of the driver without Ray and MLflow; arguments as for
     `profile_driver`."""
     from ptal_ray.benchmarks.driver import driven_study
 
     with tempfile.TemporaryDirectory() as folder:
-        desk = Desk(driven_study(Path(folder), trials, concurrent, policy), concurrent)
+        run = ConductorRun(driven_study(Path(folder), trials, concurrent, policy), concurrent)
         began = time.process_time()
-        desk.run()
+        run.run()
         spent = time.process_time() - began
         return {
-            "trials": len(desk.conductor.view.trials), "concurrent": concurrent,
-            "reports": desk.reports, "CPU ms a report": spent / desk.reports * 1e3,
+            "trials": len(run.conductor.view.trials), "concurrent": concurrent,
+            "reports": run.reports, "CPU ms a report": spent / run.reports * 1e3,
         }  # fmt: skip
