@@ -49,7 +49,7 @@ def show(found: dict[str, Any]) -> str:
     """`found` as text."""
     lines = ["Methods"]
     lines += [f"  {method['name']:<18}{method['title']}" for method in found["methods"]]
-    lines += ["", "Search spaces (apn: watch is apn_watch; any: for --dataset NAME)"]
+    lines += ["", "Search spaces, METHOD_DATASET (any: METHOD --dataset NAME)"]
     lines += _spaces(found["spaces"], found["datasets_present"])
     lines += ["", f"Datasets in {found['data']}"]
     lines.append(f"  present           {' '.join(found['datasets_present']) or 'none'}")
