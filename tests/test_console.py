@@ -20,7 +20,7 @@ from small_study import small_space
 from synthetic_study import SyntheticStudy
 
 import ptal_ray
-from ptal_ray.backends.ray import cluster
+from ptal_ray.backends.ray import cluster, private
 from ptal_ray.backends.ray.address import given_address
 from ptal_ray.backends.ray.scratch import LONGEST, socket_folder
 from ptal_ray.errors import ConfigError
@@ -281,7 +281,7 @@ def test_no_address(monkeypatch):
 @pytest.mark.parametrize("found", ["127.0.0.1:9", "[::1]:9", "a..b:9", "garbage", ""])
 def test_the_file_of_a_cluster_that_is_dead(monkeypatch, found):
     name = "get_ray_address_from_environment"
-    monkeypatch.setattr(cluster.services, name, lambda address, folder: found)
+    monkeypatch.setattr(private.services, name, lambda address, folder: found)
     began = time.monotonic()
     with pytest.raises(ConfigError, match="^--address auto"):
         cluster._checked("auto")
