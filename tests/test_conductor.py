@@ -157,11 +157,7 @@ def test_losses_between_which_a_trial_gets_on_do_not_end_it(study: Study) -> Non
 def test_a_final_run_that_cannot_keep_its_process_is_tried_when_the_study_goes_on(
     study: Study,
 ) -> None:
-    desk = Desk(study)
-    desk.take(*"abcd")
-    for id in "abcd":
-        desk.end(id)
-    names = desk.take("e")
+    desk, names = _in_final_run(study)
     for id, then in (("e", "f"), ("f", "g")):
         desk.conductor.ended(id, None, "its node was lost")
         assert desk.take(then) == names
@@ -172,11 +168,7 @@ def test_a_final_run_that_cannot_keep_its_process_is_tried_when_the_study_goes_o
 def test_a_final_run_whose_workers_die_again_and_again_is_tried_when_the_study_goes_on(
     study: Study,
 ) -> None:
-    desk = Desk(study)
-    desk.take(*"abcd")
-    for id in "abcd":
-        desk.end(id)
-    names = desk.take("e")
+    desk, names = _in_final_run(study)
     died = Failed(message="failed 3 times; last: a worker died", crashed=True)
     desk.conductor.reported("e", died)
     desk.conductor.ended("e", died)
@@ -189,6 +181,15 @@ def test_a_trial_whose_workers_die_again_and_again_fails(study: Study) -> None:
     desk.conductor.ended("a", Failed(message="failed 3 times", crashed=True))
     assert isinstance(end := desk.events[-1], TrialEnd)
     assert (end.state, end.message) == ("failed", "failed 3 times")
+
+
+def _in_final_run(study: Study) -> tuple[Desk, list[str]]:
+    """A study whose trials have ended, and the final run that process "e" has begun."""
+    desk = Desk(study)
+    desk.take(*"abcd")
+    for id in "abcd":
+        desk.end(id)
+    return desk, desk.take("e")
 
 
 def _given_up(desk: Desk, name: str, reason: str) -> None:

@@ -74,7 +74,7 @@ def test_a_page_that_cannot_be_written_is_said_before_the_work(
     monkeypatch.setattr("ptal_ray.reporting.decode_again.decode_again", lambda *_: pytest.fail())
     for out in ("file/decode.html", "mine.html"):
         assert main([str(study.directory), "--out", str(tmp_path / out)]) == 2
-        assert "error: --out" in capsys.readouterr().err
+        assert "error: --out " in capsys.readouterr().err
 
 
 def test_a_study_without_scores_or_data_is_exit_3(study, tmp_path, capsys):

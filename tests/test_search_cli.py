@@ -138,7 +138,7 @@ def test_a_dry_run_says_of_every_limit_and_of_points(
         (
             ["small.yaml", "--out", "small.yaml/x"],
             2,
-            r"--out: \S*/small.yaml cannot be written to \(Not a directory\)",
+            r"--out \S*small.yaml/x: \S*/small.yaml cannot be written \(Not a directory\)",
         ),
         (
             ["--resume", "studies/none"],

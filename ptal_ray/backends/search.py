@@ -60,7 +60,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         return plan
     room(study, args)
     make_results_root()
-    check_writable("--out", kept(args.out) / "x")
+    check_writable("--out", kept(args.out), folder=True)
     if study.events.exists():
         _check_report(study, kept(args.out))
     outcome = _run(study, args, store)

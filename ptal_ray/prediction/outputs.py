@@ -36,7 +36,7 @@ def output_format(out: Path, asked: str | None) -> str:
     if out.exists() and out.is_dir() != (kind in _SUBTITLES):
         needed = "a folder, with one file a video" if kind in _SUBTITLES else "a file"
         raise ConfigError(f"--out {out}: format {kind} is {needed}; give another path")
-    check_writable("--out", out / "x" if kind in _SUBTITLES else out)
+    check_writable("--out", out, folder=kind in _SUBTITLES)
     return kind
 
 

@@ -164,10 +164,12 @@ class Progress:
 
     def _used(self, view: StudyView, spent: float) -> str:
         """How much of its budget the search has used; after a race, its trials."""
-        budget, ended = self.study.num_trials, sum(t.state != "running" for t in view.trials)
+        budget = self.study.num_trials
         if self.study.space.policy != "race":
-            return f"trials {ended}/{budget}"
-        return f"{ended} trials" if view.finals else f"{spent:.1f} of {budget} full runs"
+            return f"trials {spent:.0f}/{budget}"
+        if not view.finals:
+            return f"{spent:.1f} of {budget} full runs"
+        return f"{sum(t.state != 'running' for t in view.trials)} trials"
 
     def _line(self, event: Event) -> str:
         if isinstance(event, TrialEnd):

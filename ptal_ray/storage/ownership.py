@@ -93,23 +93,26 @@ def check_files(flag: str, folder: Path, files: Mapping[str, Callable[[Path], bo
             )
 
 
-def check_writable(flag: str, path: Path) -> None:
-    """Check, before long work, that a file can be created at `path`; nothing is left behind.
+def check_writable(flag: str, path: Path, *, folder: bool = False) -> None:
+    """Check, before long work, that `path` can be written; nothing is left behind.
 
     Args:
         flag: the flag with the path.
-        path: the file to write; its folder may be missing.
+        path: the file to write, or the folder to write files in; folders may be missing.
+        folder: whether it is a folder.
 
     Raises:
-        ConfigError: its folder, or the one to create it in, cannot be written to.
+        ConfigError: the folder, or the one to create it in, cannot be written to.
     """
-    there = next(place for place in path.absolute().parents if place.exists())
+    whole = path.absolute()
+    places = (whole, *whole.parents) if folder else whole.parents
+    there = next(place for place in places if place.exists())
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise ConfigError(
-            f"{flag}: {there} cannot be written to ({error.strerror}); choose another folder"
+            f"{flag} {path}: {there} cannot be written ({error.strerror}); choose another folder"
         ) from error
 
 

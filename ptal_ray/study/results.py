@@ -65,8 +65,8 @@ class Failed:
         halt: a key of `HALTS` if other jobs would fail too: files cannot be stored, or the data has
             changed; "" for a fault of this job.
         note: as for `Reported`.
-        crashed: its processes died `MOST_ATTEMPTS` times, which says nothing about its
-            configuration.
+        crashed: its processes are gone, after `MOST_ATTEMPTS` attempts or with their Ray Train run;
+            this says nothing about its configuration.
     """
 
     message: str
