@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     args = _parser().parse_args(argv)
     from ptal_ray.data.choice import named_ids
-    from ptal_ray.data.evaluation import evaluate, parse_tiou, table
+    from ptal_ray.data.evaluation.evaluation import evaluate, parse_tiou, table
 
     def work() -> int:
         """Evaluate the predictions and print the result."""

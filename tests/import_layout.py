@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from ptal_ray.data.importer import import_dataset
-from ptal_ray.data.plan import Source
+from ptal_ray.data.importing.importer import import_dataset
+from ptal_ray.data.importing.plan import Source
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ptal_ray.data.detections import write_detections
+from ptal_ray.data.evaluation.detections import write_detections
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
 from ptal_ray.space.space import parse_space

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from conftest import shared
 
-from ptal_ray.data.agreement import Agreement, Placed, agreement
-from ptal_ray.data.annotations import AnnotatedVideo, read_annotations
+from ptal_ray.data.importing.agreement import Agreement, Placed, agreement
+from ptal_ray.data.importing.annotations import AnnotatedVideo, read_annotations
 from ptal_ray.data.points import PointRow, point_rows
 from ptal_ray.data.rates import Frames
 from ptal_ray.data.types import Segments

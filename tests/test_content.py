@@ -10,7 +10,7 @@ import pytest
 from test_importer import Layout, entry
 
 from ptal_ray.data.__main__ import main
-from ptal_ray.data.importer import examine, plan_import
+from ptal_ray.data.importing.importer import examine, plan_import
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.types import Grid, Points, Segments
 from ptal_ray.evaluate import main as evaluate

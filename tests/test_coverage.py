@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from conftest import shared
 
-from ptal_ray.data.annotations import read_annotations
-from ptal_ray.data.coverage import Covered, length_problem, length_remarks
-from ptal_ray.data.importer import plan_import
-from ptal_ray.data.plan import Source
+from ptal_ray.data.importing.annotations import read_annotations
+from ptal_ray.data.importing.coverage import Covered, length_problem, length_remarks
+from ptal_ray.data.importing.importer import plan_import
+from ptal_ray.data.importing.plan import Source
 from ptal_ray.data.rates import Frames
 
 

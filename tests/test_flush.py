@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import HANG_S, make_store
 
-from ptal_ray.data.survey import surveyed
+from ptal_ray.data.importing.survey import surveyed
 from ptal_ray.errors import DataError
 from ptal_ray.storage import flush as flushing
 from ptal_ray.storage.flush import early_writes

@@ -11,7 +11,7 @@ from test_splits import trial_config
 
 from ptal_ray.data.__main__ import main
 from ptal_ray.data.content import Content
-from ptal_ray.data.groups import PERSON, group_source, video_groups
+from ptal_ray.data.importing.groups import PERSON, group_source, video_groups
 from ptal_ray.data.readers import watch
 from ptal_ray.data.splits import kfold
 from ptal_ray.data.store import FeatureStore, StoreWriter

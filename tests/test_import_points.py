@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from import_layout import small_layout
 
-from ptal_ray.data.importer import plan_import
+from ptal_ray.data.importing.importer import plan_import
 
 
 @pytest.fixture

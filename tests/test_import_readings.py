@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from import_layout import small_layout
 
-from ptal_ray.data import half, importer, precision
-from ptal_ray.data.importer import import_dataset
-from ptal_ray.data.normalize import scale_sums
+from ptal_ray.data.features import half, precision
+from ptal_ray.data.features.normalize import scale_sums
+from ptal_ray.data.importing import importer
+from ptal_ray.data.importing.importer import import_dataset
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError
 

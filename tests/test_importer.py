@@ -8,8 +8,8 @@ import pytest
 from conftest import shared
 from import_layout import Layout, entry, small_layout
 
-from ptal_ray.data.importer import examine, import_dataset, plan_import
-from ptal_ray.data.page import review
+from ptal_ray.data.importing.importer import examine, import_dataset, plan_import
+from ptal_ray.data.importing.page import review
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError
 
@@ -322,7 +322,7 @@ def test_an_import_says_how_many_problems_and_validate_lists_them(layout):
 
 def test_activitynet_annotations_are_read_as_published():
     path = shared("data/annotations/ActivityNet1.3-BMN/anet13_gt_activitynet_format.json")
-    from ptal_ray.data.annotations import read_annotations
+    from ptal_ray.data.importing.annotations import read_annotations
 
     found = read_annotations(path, drop_invalid=True)
     subsets = [video.subset for video in found.videos]

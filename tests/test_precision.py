@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptal_ray.data import half, precision
+from ptal_ray.data.features import half, precision
+from ptal_ray.data.features.precision import BLOCK, LOSS, Channels, channel_sums
 from ptal_ray.data.findings import Remarks
+from ptal_ray.data.importing.survey import survey, surveyed
 from ptal_ray.data.points import no_points
-from ptal_ray.data.precision import BLOCK, LOSS, Channels, channel_sums
 from ptal_ray.data.store import FeatureStore, StoreWriter
-from ptal_ray.data.survey import survey, surveyed
 from ptal_ray.data.types import Grid, Segments
 from ptal_ray.errors import DataError
 

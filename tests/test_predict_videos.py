@@ -16,7 +16,7 @@ from test_predict import assert_same, predict, results, run_leaving_model
 from test_predict_inputs import METHOD
 
 from ptal_ray.backends import predict as backend
-from ptal_ray.data.preparation import UNKNOWN
+from ptal_ray.data.features.preparation import UNKNOWN
 from ptal_ray.extract import main as extract_main
 from ptal_ray.predict import main
 from ptal_ray.training.model_file import read_model, write_model

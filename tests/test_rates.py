@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ptal_ray.data.__main__ import main
-from ptal_ray.data.importer import import_dataset, plan_import
-from ptal_ray.data.plan import Source
+from ptal_ray.data.importing.importer import import_dataset, plan_import
+from ptal_ray.data.importing.plan import Source
 from ptal_ray.data.rates import (
     Frames,
     given_frames,

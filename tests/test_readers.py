@@ -23,8 +23,8 @@ from released_folder import (
 )
 
 from ptal_ray.data.__main__ import main
-from ptal_ray.data.feature_file import npy
-from ptal_ray.data.preparation import Preparation
+from ptal_ray.data.features.feature_file import npy
+from ptal_ray.data.features.preparation import Preparation
 
 
 @pytest.fixture(autouse=True)

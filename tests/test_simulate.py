@@ -12,7 +12,7 @@ import pytest
 from conftest import shared
 
 from ptal_ray.data import simulate as simulate_module
-from ptal_ray.data.annotations import AnnotatedVideo
+from ptal_ray.data.importing.annotations import AnnotatedVideo
 from ptal_ray.data.recipe import Recipe
 from ptal_ray.data.simulate import STRIDE_S, Published, choose, simulate
 from ptal_ray.data.store import FeatureStore

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptal_ray.data import windows
-from ptal_ray.data.normalize import Scale, scale_sums, training_scale
+from ptal_ray.data.features import windows
+from ptal_ray.data.features.normalize import Scale, scale_sums, training_scale
+from ptal_ray.data.features.windows import window_features, window_shape
 from ptal_ray.data.readers import watch
-from ptal_ray.data.windows import window_features, window_shape
 
 
 def noise(samples, channels, seed=0):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from ptal_ray.backends.extract import Place, extract_videos
-from ptal_ray.data.preparation import recorded_extraction
+from ptal_ray.data.features.preparation import recorded_extraction
 from ptal_ray.errors import ConfigError
 from ptal_ray.prediction.command import export, predict, request_of
 from ptal_ray.prediction.extraction import extraction_settings

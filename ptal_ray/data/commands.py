@@ -14,10 +14,10 @@ import numpy as np
 
 from ptal_ray.data.datasets import data_root, find, origin
 from ptal_ray.data.findings import remark_lines
-from ptal_ray.data.importer import examine, import_dataset
+from ptal_ray.data.importing.importer import examine, import_dataset
+from ptal_ray.data.importing.page import page, review, summary_line
+from ptal_ray.data.importing.plan import Plan
 from ptal_ray.data.names import check_name
-from ptal_ray.data.page import page, review, summary_line
-from ptal_ray.data.plan import Plan
 from ptal_ray.data.point_noise import disturbed, given_noise
 from ptal_ray.data.points import simulate_points, write_points_csv
 from ptal_ray.data.publication import published

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ptal_ray.data.agreement import Placed, agreement
-from ptal_ray.data.annotations import AnnotatedVideo, Annotations, read_annotations
-from ptal_ray.data.placing import before_video, place, written_twice
+from ptal_ray.data.importing.agreement import Placed, agreement
+from ptal_ray.data.importing.annotations import AnnotatedVideo, Annotations, read_annotations
+from ptal_ray.data.importing.placing import before_video, place, written_twice
 from ptal_ray.data.points import no_points, point_rows, simulate_points, sorted_points
 from ptal_ray.data.rates import RateSource, given_frames
 from ptal_ray.data.recipe import SIGMA, Floats, Recipe, video_features

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from ptal_ray.data.checks import SUBSETS, check_labels, width_problems
 from ptal_ray.data.content import Content
+from ptal_ray.data.features.precision import Channels
+from ptal_ray.data.features.preparation import UNKNOWN, Preparation
+from ptal_ray.data.features.prepared import Prepared, prepared
 from ptal_ray.data.points import ascending, no_points
-from ptal_ray.data.precision import Channels
-from ptal_ray.data.preparation import UNKNOWN, Preparation
-from ptal_ray.data.prepared import Prepared, prepared
 from ptal_ray.data.rates import own_grid
 from ptal_ray.data.staging import staged
 from ptal_ray.data.store_files import SCHEMA_VERSION, STORE, STORE_FILES, read_description

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ptal_ray.data.preparation import recorded_extraction
+from ptal_ray.data.features.preparation import recorded_extraction
 from ptal_ray.errors import DataError
 from ptal_ray.training.model_file import ModelFile
 from ptal_ray.video.settings import Settings, WeightFiles, settings_from

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from ptal_ray.data.checks import feature_problems, id_problems
-from ptal_ray.data.feature_file import FeatureFile
-from ptal_ray.data.preparation import UNKNOWN, Preparation
+from ptal_ray.data.features.feature_file import FeatureFile
+from ptal_ray.data.features.preparation import UNKNOWN, Preparation
+from ptal_ray.data.features.windows import channels_of
 from ptal_ray.data.readers.release import Given, open_file
 from ptal_ray.data.types import FloatArray, Grid, Video
-from ptal_ray.data.windows import channels_of
 from ptal_ray.errors import DataError
 from ptal_ray.prediction.times import Times, covered_s
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ptal_ray.data.detections import write_detections
+from ptal_ray.data.evaluation.detections import write_detections
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError
 from ptal_ray.prediction.formats import FORMATS

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ptal_ray.data.feature_file import FeatureFile
+from ptal_ray.data.features.feature_file import FeatureFile
 from ptal_ray.data.types import Segments, Video
 from ptal_ray.errors import DataError
 from ptal_ray.prediction.folder import another_width

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptal_ray.data.detections import write_detections
+from ptal_ray.data.evaluation.detections import write_detections
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Scores
 from ptal_ray.errors import ConfigError, DataError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.data.detections import write_detections
+from ptal_ray.data.evaluation.detections import write_detections
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
 from ptal_ray.study.event_types import FinalReport

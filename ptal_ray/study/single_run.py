@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from ptal_ray.data.datasets import find
-from ptal_ray.data.detections import write_detections
 from ptal_ray.data.drawn_points import drawn_points
+from ptal_ray.data.evaluation.detections import write_detections
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.space.space import SearchSpace, load_space

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from ptal_ray import __version__
-from ptal_ray.data.preparation import UNKNOWN, Preparation
+from ptal_ray.data.features.preparation import UNKNOWN, Preparation
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.text import class_embeddings
 from ptal_ray.data.types import DatasetInfo, Grid

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.data.feature_file import FeatureFile
+from ptal_ray.data.features.feature_file import FeatureFile
 from ptal_ray.data.rates import positive
 from ptal_ray.data.readers.release import Given, Release, feature_file, json_object
 from ptal_ray.data.user_files import read_csv

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from ptal_ray.data.groups import GroupSource, group_source
+from ptal_ray.data.importing.groups import GroupSource, group_source
 from ptal_ray.data.readers.layouts import LAYOUTS
 
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.data.feature_file import FeatureFile, npy, sliced
+from ptal_ray.data.features.feature_file import FeatureFile, npy, sliced
 from ptal_ray.data.readers.release import Given, Release, lines
 from ptal_ray.errors import ConfigError, DataError
 

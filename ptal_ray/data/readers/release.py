@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from ptal_ray.data.feature_file import FeatureFile, npy, npz, table, turned
-from ptal_ray.data.groups import GroupSource
+from ptal_ray.data.features.feature_file import FeatureFile, npy, npz, table, turned
+from ptal_ray.data.importing.groups import GroupSource
 from ptal_ray.data.rates import RateSource
 from ptal_ray.data.user_files import read_json, read_lines
 from ptal_ray.data.video_ids import spellings

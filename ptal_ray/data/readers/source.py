@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ptal_ray.data.choice import named_ids
-from ptal_ray.data.plan import Source
+from ptal_ray.data.importing.plan import Source
 from ptal_ray.data.point_noise import given_noise
 from ptal_ray.data.readers.layouts import LAYOUTS, read
 from ptal_ray.data.readers.release import Given

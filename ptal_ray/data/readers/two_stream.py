@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.data.feature_file import FeatureFile, side_by_side
+from ptal_ray.data.features.feature_file import FeatureFile, side_by_side
 from ptal_ray.data.rates import positive
 from ptal_ray.data.readers.release import Given, Release, database, feature_file, json_object
 from ptal_ray.errors import DataError

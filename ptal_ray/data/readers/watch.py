@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptal_ray.data.features.windows import window_features
 from ptal_ray.data.points import no_points, simulate_points
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.types import Grid, Segments
-from ptal_ray.data.windows import window_features
 from ptal_ray.errors import DataError
 
 NOTE = "real smartwatch signals, assembled timeline"

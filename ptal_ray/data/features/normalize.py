@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptal_ray.data.checks import feature_problems, width_problems
-from ptal_ray.data.precision import Channels, VideoSums, channel_sums
+from ptal_ray.data.features.precision import Channels, VideoSums, channel_sums
 from ptal_ray.data.types import FloatArray
 from ptal_ray.errors import DataError
 

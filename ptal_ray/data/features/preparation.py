@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ptal_ray.data.feature_file import FeatureFile, sliced, turned
-from ptal_ray.data.normalize import Scale
-from ptal_ray.data.readers.signals import windowed
+from ptal_ray.data.features.feature_file import FeatureFile, sliced, turned
+from ptal_ray.data.features.normalize import Scale
+from ptal_ray.data.features.windows import windowed
 from ptal_ray.video.manifest import Manifest
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ptal_ray.data.agreement import Placed, agreement
-from ptal_ray.data.annotations import Annotations
 from ptal_ray.data.findings import Problem, Remarks
-from ptal_ray.data.placing import before_video, place, written_twice
-from ptal_ray.data.plan import STRAY, Source
+from ptal_ray.data.importing.agreement import Placed, agreement
+from ptal_ray.data.importing.annotations import Annotations
+from ptal_ray.data.importing.placing import before_video, place, written_twice
+from ptal_ray.data.importing.plan import STRAY, Source
 from ptal_ray.data.point_noise import drawn_anew
 from ptal_ray.data.points import PointRow, point_rows, sorted_points
 from ptal_ray.data.rates import Frames, RateSource, given_frames

@@ -9,8 +9,8 @@ import numpy as np
 
 from ptal_ray.data.checks import array_problems, feature_problems
 from ptal_ray.data.choices import AUTO, DTYPES
+from ptal_ray.data.features.precision import LOSS, Channels, VideoSums, channel_sums, named
 from ptal_ray.data.findings import Problem, Remarks
-from ptal_ray.data.precision import LOSS, Channels, VideoSums, channel_sums, named
 from ptal_ray.data.types import FloatArray
 
 

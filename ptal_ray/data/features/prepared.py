@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ptal_ray.data.checks import feature_problems, id_problems
-from ptal_ray.data.half import rounded_to
-from ptal_ray.data.precision import VideoSums, channel_sums, rounded
+from ptal_ray.data.features.half import rounded_to
+from ptal_ray.data.features.precision import VideoSums, channel_sums, rounded
 from ptal_ray.data.types import FloatArray
 from ptal_ray.errors import DataError
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+
+from ptal_ray.data.features.feature_file import FeatureFile
+from ptal_ray.data.types import FloatArray
+from ptal_ray.errors import DataError
 
 BINS = 6  # lowest frequencies of a window, but for the mean
 _BLOCK = 4096  # windows at a time, which bounds the memory
@@ -42,6 +48,45 @@ def window_features(signal: Floats, window: int, stride: int) -> Floats:
     windows = sliding_window_view(signal, window, axis=0)[::stride]  # (T, C, window)
     blocks = [_statistics(windows[k : k + _BLOCK]) for k in range(0, len(windows), _BLOCK)]
     return np.concatenate(blocks)
+
+
+def windowed(signal: FeatureFile, window: int, stride: int) -> FeatureFile:
+    """The features of the windows of a recording.
+
+    Args:
+        signal: (samples, channels).
+        window: samples that a snippet sees.
+        stride: samples from snippet to snippet.
+    """
+
+    def shape() -> tuple[int, ...]:
+        """The shape of the features, from that of the signal."""
+        found = signal.shape()
+        if len(found) != 2 or not found[1]:
+            raise DataError(
+                f"{signal.file}: shape {found}; must be (samples, channels), one row per sample"
+            )
+        if found[0] < window:
+            raise DataError(
+                f"{signal.file}: {found[0]} samples are fewer than a window of {window}; choose a "
+                "smaller --window, or leave the recording out (--exclude)"
+            )
+        return window_shape(*found, window, stride)
+
+    def read() -> FloatArray:
+        """The features of all windows."""
+        shape()
+        samples = np.asarray(signal.read(), np.float64)
+        bad = np.argwhere(~np.isfinite(samples))
+        if len(bad):
+            raise DataError(
+                f"{signal.file}: sample {bad[0][0]} of channel {bad[0][1]} is {samples[*bad[0]]}, "
+                f"the first of {len(bad)}; samples must be finite: fill the gaps, or leave the "
+                "recording out (--exclude)"
+            )
+        return window_features(samples, window, stride).astype(np.float32)
+
+    return FeatureFile(file=Path(signal.file), shape=shape, read=read)
 
 
 def _statistics(windows: Floats) -> Floats:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptal_ray.data.detections import DetectionFile, GroundTruth
+from ptal_ray.data.evaluation.detections import DetectionFile, GroundTruth
 from ptal_ray.data.types import Segments
 from ptal_ray.ops.segments import official_tiou
 from ptal_ray.process.words import counted

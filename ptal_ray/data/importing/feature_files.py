@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from ptal_ray.data.feature_file import FeatureFile
+from ptal_ray.data.features.feature_file import FeatureFile
 from ptal_ray.data.findings import Problem
 from ptal_ray.data.user_files import nfc
 from ptal_ray.data.video_ids import spellings

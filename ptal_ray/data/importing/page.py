@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ptal_ray.data.findings import SHOWN, Remarks, by_kind, first_of
+from ptal_ray.data.importing.survey import survey, surveyed
 from ptal_ray.data.statistics import Labelled, judge, statistics, stored_videos, table
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.data.survey import survey, surveyed
 from ptal_ray.process.words import counted
 
 

@@ -10,8 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ptal_ray.data.detection_notes import Note, detection_notes, zero_cause
-from ptal_ray.data.detections import DetectionFile, GroundTruth, read_detections, read_ground_truth
+from ptal_ray.data.evaluation.detection_notes import Note, detection_notes, zero_cause
+from ptal_ray.data.evaluation.detections import (
+    DetectionFile,
+    GroundTruth,
+    read_detections,
+    read_ground_truth,
+)
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError
 from ptal_ray.ops.metrics import MapResult, detection_map

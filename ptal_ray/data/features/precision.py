@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ptal_ray.data.half import LARGE, rounded_to
+from ptal_ray.data.features.half import LARGE, rounded_to
 from ptal_ray.data.types import FloatArray
 from ptal_ray.errors import DataError
 
@@ -51,7 +51,7 @@ def channel_sums(features: FloatArray, dtypes: Sequence[str]) -> VideoSums:
     types = [name for name in dtypes if _rounds(features.dtype, name)]
     lost = {name: np.zeros_like(origin) for name in types}
     if features.dtype == np.float32 and features.size >= LARGE:
-        from ptal_ray.data.half_loops import add_sums  # slow to import
+        from ptal_ray.data.features.half_loops import add_sums  # slow to import
 
         error = lost.get("float16", np.zeros_like(origin))
         add_sums(np.ascontiguousarray(features), origin, total, squares, error)

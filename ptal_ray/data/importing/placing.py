@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
-from ptal_ray.data.agreement import Placed
+from ptal_ray.data.importing.agreement import Placed
 from ptal_ray.data.points import PointRow
 from ptal_ray.data.video_ids import same_id
 

@@ -14,7 +14,7 @@ def rounded_to(features: FloatArray, dtype: str) -> FloatArray:
     if features.size < LARGE or features.dtype != np.float32 or dtype != "float16":
         with np.errstate(over="ignore"):
             return np.ascontiguousarray(features, dtype=dtype)
-    from ptal_ray.data.half_loops import half_bits  # slow to import
+    from ptal_ray.data.features.half_loops import half_bits  # slow to import
 
     made = np.empty(features.shape, np.uint16)
     exact = np.ascontiguousarray(features)

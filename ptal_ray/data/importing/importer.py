@@ -9,27 +9,27 @@ from pathlib import Path
 
 import numpy as np
 
-from ptal_ray.data.annotations import DROPPED, AnnotatedVideo, read_annotations
 from ptal_ray.data.choices import AUTO
-from ptal_ray.data.coverage import Covered, length_problem, length_remarks
 from ptal_ray.data.datasets import note as dataset_note
-from ptal_ray.data.feature_file import FeatureFile, npy
-from ptal_ray.data.feature_files import FeatureFolder, file_problems, snippets_of
+from ptal_ray.data.features.feature_file import FeatureFile, npy
+from ptal_ray.data.features.normalize import Scale, scale_sums, training_scale
+from ptal_ray.data.features.precision import VideoSums
+from ptal_ray.data.features.preparation import Preparation, recorded_extraction
+from ptal_ray.data.features.prepared import Prepared, checked
 from ptal_ray.data.findings import Problem, Remarks
-from ptal_ray.data.groups import in_both_splits, video_groups
-from ptal_ray.data.normalize import Scale, scale_sums, training_scale
-from ptal_ray.data.plan import STRAY, Plan, PlannedVideo, Source
-from ptal_ray.data.point_import import given_rates, imported_points
+from ptal_ray.data.importing.annotations import DROPPED, AnnotatedVideo, read_annotations
+from ptal_ray.data.importing.coverage import Covered, length_problem, length_remarks
+from ptal_ray.data.importing.feature_files import FeatureFolder, file_problems, snippets_of
+from ptal_ray.data.importing.groups import in_both_splits, video_groups
+from ptal_ray.data.importing.plan import STRAY, Plan, PlannedVideo, Source
+from ptal_ray.data.importing.point_import import given_rates, imported_points
+from ptal_ray.data.importing.survey import Surveyed, survey, surveyed
 from ptal_ray.data.points import no_points
-from ptal_ray.data.precision import VideoSums
-from ptal_ray.data.preparation import Preparation, recorded_extraction
-from ptal_ray.data.prepared import Prepared, checked
 from ptal_ray.data.rates import Frames, snippet_frames
 from ptal_ray.data.staging import check_place
 from ptal_ray.data.statistics import judge
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.store_files import STORE
-from ptal_ray.data.survey import Surveyed, survey, surveyed
 from ptal_ray.data.types import FloatArray, Points
 from ptal_ray.errors import DataError
 from ptal_ray.process.threads import Made, in_order

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ptal_ray.data.choices import AUTO
-from ptal_ray.data.feature_file import FeatureFile
-from ptal_ray.data.groups import GroupSource
-from ptal_ray.data.normalize import Scale
+from ptal_ray.data.features.feature_file import FeatureFile
+from ptal_ray.data.features.normalize import Scale
+from ptal_ray.data.importing.groups import GroupSource
 from ptal_ray.data.point_noise import PointNoise
 from ptal_ray.data.rates import Frames, RateSource
 from ptal_ray.data.types import Grid, Points, Segments

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptal_ray.data.annotations import AnnotatedVideo
+from ptal_ray.data.importing.annotations import AnnotatedVideo
 from ptal_ray.data.points import PointRow
 from ptal_ray.data.rates import COMMON_FPS
 from ptal_ray.data.types import Segments
