@@ -64,11 +64,9 @@ class Desk:
 
     def end_final(self, id: str) -> None:
         job = self.jobs[id]
-        assert job.final
-        role, arm, seed = job.final
-        score = {"reselect": "val", "test": "test"}[role]
+        score = {"reselect": "val", "test": "test"}[job.role]
         event = FinalReport(
-            arm=arm, role=role, seed=seed, step=40, params=job.config.train,
+            arm=job.arm, role=job.role, seed=job.repeat, step=40, params=job.config.train,
             decode=job.config.decode, metrics={f"{score}/mAP_avg": 0.5},
         )  # fmt: skip
         result = reported(40, event=event)

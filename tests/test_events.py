@@ -92,7 +92,7 @@ def test_a_log_of_an_earlier_version_opens(tmp_path: Path) -> None:
     (trial,) = view.trials
     assert (trial.arm, trial.seed, trial.reports[0].settings) == (3, None, ())
     assert math.isnan(trial.reports[0].objective)
-    assert [(run.run_seed, run.detections) for run in view.finals] == [(None, "")]
+    assert [(run.run_seed, run.detections) for run in view.finals] == [(None, None)]
     assert view.best_config() == ({"lr": 2}, {})
     assert recommended(view) is None
 

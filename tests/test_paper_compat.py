@@ -87,7 +87,7 @@ def test_the_test_split_chooses_and_validation_is_tested_beside_it(peeked):
 
 def test_what_validation_chose_is_tested_with_its_own_decode_parameters(peeked):
     (run, _) = peeked.runs("test", "validated")
-    assert {k: run.train[k] for k in ("lr", "weight_decay")} == dict(validated(peeked).params)
+    assert {k: run.params[k] for k in ("lr", "weight_decay")} == dict(validated(peeked).params)
     settings = {t.reports[-1].metrics["val/decode_setting"] for t in peeked.trials}
     assert settings <= {0.0, 1.0}
     default = peeked.study.defaults["decode"]["nms_tiou"]

@@ -77,7 +77,7 @@ def test_a_race_runs_to_its_end_and_names_one_winner(study, tmp_path):
     winner = view.trials[best.trial]
     assert (winner.arm, winner.cell, winner.params) == (best.arm, 0, best.params)
     assert view.best == winner
-    assert {f.train["lr"] for f in view.runs("test", "best")} == {best.params["lr"]}
+    assert {f.params["lr"] for f in view.runs("test", "best")} == {best.params["lr"]}
     assert f"lr: {best.params['lr']}" in best_yaml(view)
     assert not view.runs("reselect", "candidate1")
     outcome = summary(study, tmp_path / "report", ())

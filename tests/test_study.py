@@ -17,10 +17,10 @@ from ptal_ray.methods.method import TrainParams
 from ptal_ray.policy.simple import SimplePolicy
 from ptal_ray.study.event_types import FinalReport, TrialEnd, TrialStart
 from ptal_ray.study.events import EventLog
+from ptal_ray.study.finals import final_jobs
 from ptal_ray.study.provenance import provenance
 from ptal_ray.study.study import (
     create_study,
-    final_configs,
     latest_study,
     read_study,
     trial_config,
@@ -126,8 +126,8 @@ def test_a_trial_gets_every_parameter(study):
 
 def test_the_best_different_configurations_are_trained_again(study):
     view = fill(study, [0.1, 0.5, 0.5, 0.4], lr=lambda n: [0.01, 0.02, 0.02, 0.03][n])
-    runs = final_configs(study, view, "reselect")
-    assert [(r.arm, r.seed) for r in runs] == [
+    runs = final_jobs(study, view, "reselect")
+    assert [(r.arm, r.repeat) for r in runs] == [
         ("candidate1", 0), ("candidate1", 1), ("candidate2", 0), ("candidate2", 1),
     ]  # fmt: skip
     assert [r.config.train["lr"] for r in runs] == [0.02, 0.02, 0.03, 0.03]
@@ -138,10 +138,10 @@ def test_the_best_different_configurations_are_trained_again(study):
 
 
 def test_without_a_choice_nothing_is_reselected(study):
-    assert final_configs(study, fill(study, [0.3]), "reselect") == ()
+    assert final_jobs(study, fill(study, [0.3]), "reselect") == ()
     one = replace(study, space=space("final.top=1"))
     view = fill(study, [0.1, 0.5])
-    assert final_configs(one, view, "reselect") == ()
+    assert final_jobs(one, view, "reselect") == ()
     assert recommend(one, view).trial == 1
 
 
@@ -167,8 +167,8 @@ def test_the_winner_is_best_over_seeds_and_its_decoding_is_frozen(study):
                             ("candidate2", 0): 0.6, ("candidate2", 1): 0.6})  # fmt: skip
     assert recommend(study, view).trial == 2
     view = StudyView.read(study.directory)
-    runs = final_configs(study, view, "test")
-    assert [(r.arm, r.seed) for r in runs] == [
+    runs = final_jobs(study, view, "test")
+    assert [(r.arm, r.repeat) for r in runs] == [
         ("best", 0), ("best", 1), ("default", 0), ("default", 1),
     ]  # fmt: skip
     best, default = runs[0].config, runs[2].config
@@ -192,7 +192,7 @@ def test_without_a_complete_trial_there_is_no_final_run(study):
     EventLog(study.events).append(TrialStart(trial=0, params={}, from_step=0))
     view = StudyView.read(study.directory)
     with pytest.raises(NoTrialFinished, match="none of 1 trials reached step 8"):
-        final_configs(study, view, "reselect")
+        final_jobs(study, view, "reselect")
     assert SimplePolicy(study).recommend(view) is None
 
 
@@ -205,7 +205,7 @@ def test_the_reason_of_failed_trials_is_the_last_line(study):
         state = "failed" if message else "pruned"
         log.append(TrialEnd(trial=number, state=state, message=message))
     with pytest.raises(NoTrialFinished) as error:
-        final_configs(study, StudyView.read(study.directory), "reselect")
+        final_jobs(study, StudyView.read(study.directory), "reselect")
     assert str(error.value).endswith("step 8; 2 of 3 failed: loss nan by step 17; lower lr")
     assert "allow more time" not in str(error.value)
 

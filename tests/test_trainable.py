@@ -15,8 +15,7 @@ from ptal_ray.data.types import Scores
 from ptal_ray.errors import DataError, DivergedError
 from ptal_ray.study import job as jobs
 from ptal_ray.study.event_types import FinalReport
-from ptal_ray.study.finals import diverged_event
-from ptal_ray.study.job import STANDBY, Job, JobRun
+from ptal_ray.study.job import STANDBY, Job, JobRun, diverged_event
 from ptal_ray.study.results import Failed, Reported
 from ptal_ray.study.run_folder import CHECKPOINT, MODEL, REPORT
 from ptal_ray.training.config import TrialConfig, TrialReport
@@ -86,9 +85,9 @@ def job(tmp_path: Path) -> Job:
 
 def test_a_job_survives_json(job: Job) -> None:
     assert Job.from_json(job.to_json()) == job
-    final = Job(**vars(job) | {"final": ("test", "best", 1)})
+    final = Job(**vars(job) | {"role": "test", "arm": "best", "repeat": 1})
     assert Job.from_json(final.to_json()) == final
-    assert (final.run.role, final.run.arm, final.run.seed) == ("test", "best", 1)
+    assert final.deployable and not job.deployable
 
 
 def test_reports_come_one_by_one_and_are_saved(job: Job) -> None:
@@ -155,18 +154,19 @@ def test_errors_that_would_repeat_end_the_job(job: Job, fake: type[FakeTrial]) -
 def test_a_final_run_brings_its_event(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def event(directory: Path, run: Any, report: TrialReport, detections: Any) -> FinalReport:
-        seen.append((directory, run.arm))
+    def event(run: Job, report: TrialReport, detections: Any) -> FinalReport:
+        seen.append(run.arm)
         return diverged_event(run, f"step {report.step}")
 
     monkeypatch.setattr(jobs, "final_event", event)
-    final = Job(**vars(job) | {"final": ("test", "best", 1), "folder": "final/best_seed1"})
+    best = {"role": "test", "arm": "best", "repeat": 1, "folder": "final/best_seed1"}
+    final = Job(**vars(job) | best)
     run = JobRun(final, "cpu")
     run.advance()
     last = run.advance()
     assert isinstance(last, Reported) and last.event and last.event.message == "step 30"
     assert final.files.report() == last
-    assert seen == [(Path(job.directory), "best")] * 2
+    assert seen == ["best"] * 2
     assert {p.name for p in final.path.iterdir()} == {CHECKPOINT, MODEL, REPORT}
 
 

@@ -45,31 +45,31 @@ class DummyTrial(tune.Trainable):
         time.sleep(SLEEP_S if self._job else 0.2)
         if not self._job:
             return StandBy().plain()
-        return made_report(self._plan, self._job["final"], next(self._steps)).plain()
+        return made_report(self._job, self._plan, next(self._steps)).plain()
 
 
-def made_report(plan: dict[str, Any], final: Any, step: int) -> Reported:
+def made_report(job: dict[str, Any], plan: dict[str, Any], step: int) -> Reported:
     """The report of a trial at a report step.
 
     Args:
+        job: a JSON `Job`.
         plan: its configuration.
-        final: (role, arm, seed) of a run after the search; None for a search trial.
         step: the step.
     """
     found = made_up(plan["train"], step)
     return Reported(
         step=step, **found, settings=(found["objective"],), decode={}, seconds=SLEEP_S,
         to_first_step_s=0.01, done=step == plan["report_steps"][-1],
-        event=_final(plan, final, step) if final else None,
+        event=_final(job, plan, step) if job["role"] else None,
     )  # fmt: skip
 
 
-def _final(plan: dict[str, Any], final: Any, step: int) -> FinalReport:
-    role, arm, seed = final
+def _final(job: dict[str, Any], plan: dict[str, Any], step: int) -> FinalReport:
     value = made_up(plan["train"], step)["objective"]
-    split = "test" if role == "test" else "val"
+    split = "test" if job["role"] == "test" else "val"
     return FinalReport(
-        role=role, arm=arm, seed=seed, step=step, params=plan["train"], decode=plan["decode"],
+        role=job["role"], arm=job["arm"], seed=job["repeat"], step=step, params=plan["train"],
+        decode=plan["decode"],
         metrics={f"{split}/mAP_avg": value},
     )  # fmt: skip
 

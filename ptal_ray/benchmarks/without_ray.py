@@ -75,7 +75,7 @@ def _results(job: dict[str, Any]) -> Iterator[Reported]:
     from ptal_ray.benchmarks.dummy import made_report  # Ray is slow to import
 
     plan = json.loads(job["config"])
-    return (made_report(plan, job["final"], step) for step in plan["report_steps"])
+    return (made_report(job, plan, step) for step in plan["report_steps"])
 
 
 def profile_conductor(trials: int, concurrent: int, policy: str) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from ptal_ray.policy.halving import Halving
 from ptal_ray.policy.optuna_searcher import OptunaSearcher
 from ptal_ray.space.domain import Scalar
 from ptal_ray.study.event_types import Recommendation
+from ptal_ray.study.finals import candidates
 from ptal_ray.study.policy import Suggestion
-from ptal_ray.study.study import Study, candidates
+from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView, TrialView, summarise
 from ptal_ray.training.selection import objective_name
 

@@ -10,9 +10,10 @@ from ptal_ray.space.space import load_space
 from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.place import inside, kept
 from ptal_ray.study.ensemble_file import ENSEMBLE_FILE
+from ptal_ray.study.event_types import FinalReport
 from ptal_ray.study.mirror import check_out
 from ptal_ray.study.run_folder import CHECKPOINT, MODEL
-from ptal_ray.study.view import FinalRun, StudyView
+from ptal_ray.study.view import StudyView
 from ptal_ray.training.model_file import read_model
 
 RETRAIN = (
@@ -86,7 +87,7 @@ def _best_run(directory: Path, given: str) -> str:
     return _folder(done[0])
 
 
-def _folder(run: FinalRun) -> str:
+def _folder(run: FinalReport) -> str:
     return f"final/{run.arm}_seed{run.seed}"
 
 

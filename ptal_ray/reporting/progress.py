@@ -21,7 +21,7 @@ from ptal_ray.study.captions import with_trial
 from ptal_ray.study.conclusion import MEASURE
 from ptal_ray.study.event_types import Event, FinalReport, TrialEnd
 from ptal_ray.study.study import Study
-from ptal_ray.study.view import FinalRun, GrowingView, StudyView, TrialView, read_events
+from ptal_ray.study.view import GrowingView, StudyView, TrialView, read_events
 from ptal_ray.training.selection import ByPoints, called, main_figure
 
 REFRESHES_PER_S = 4
@@ -223,7 +223,7 @@ def _objective(trial: TrialView) -> str:
     return "val points score" if f"val/{ByPoints.name}" in metrics else "val mAP"
 
 
-def _final_line(view: StudyView, run: FinalRun) -> str:
+def _final_line(view: StudyView, run: FinalReport) -> str:
     named = f"{run.role:<9} {with_trial(run.arm, view, run.arm):<16} seed {run.real_seed}"
     if run.role == "deploy" and not run.message:
         return f"{named}  trained on all videos"

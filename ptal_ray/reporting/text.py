@@ -14,9 +14,9 @@ from ptal_ray.space.domain import Domain
 from ptal_ray.study.captions import arm_label, of_videos
 from ptal_ray.study.conclusion import conclusion, test_reads
 from ptal_ray.study.cross_validation import NOT_SEALED
-from ptal_ray.study.event_types import Restart, StudyEnd, StudyStart
+from ptal_ray.study.event_types import FinalReport, Restart, StudyEnd, StudyStart
 from ptal_ray.study.paper_compat import on_test, remark, selection_gain
-from ptal_ray.study.view import FinalRun, StudyView, Summary, summarise
+from ptal_ray.study.view import StudyView, Summary, summarise
 from ptal_ray.training.selection import called, main_figure
 
 MOST_SEEDS = 6  # of the trials that are listed
@@ -34,7 +34,7 @@ _ONLY_POINTS = (
 _AVERAGE = re.compile(r"\w+/mAP_avg_(.+)$")
 
 
-def finished(view: StudyView, role: str, arm: str) -> tuple[FinalRun, ...]:
+def finished(view: StudyView, role: str, arm: str) -> tuple[FinalReport, ...]:
     """The final runs of an arm that did not diverge."""
     return tuple(run for run in view.runs(role, arm) if run.metrics)
 
@@ -201,7 +201,7 @@ def _named(found: Mapping[str, Summary]) -> dict[str, Summary]:
     return columns | {called(k): s for k, s in found.items() if k.endswith("/hit_mAP")}
 
 
-def _cells(run: FinalRun, columns: Sequence[str]) -> list[str]:
+def _cells(run: FinalReport, columns: Sequence[str]) -> list[str]:
     if not run.metrics:
         return [f"diverged: {_inline(run.message)}", *[""] * (len(columns) - 1)]
     named = _named(summarise([run]))

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.special import stdtrit
 
 from ptal_ray.study.cross_validation import cross_validated
-from ptal_ray.study.event_types import Recommendation
-from ptal_ray.study.view import FinalRun, StudyView
+from ptal_ray.study.event_types import FinalReport, Recommendation
+from ptal_ray.study.view import StudyView
 
 CONFIDENCE = 0.95
 MEASURE = "test/mAP_avg"
@@ -145,5 +145,5 @@ def test_reads(view: StudyView) -> int:
     )
 
 
-def _by_seed(runs: Sequence[FinalRun]) -> dict[int, float]:
+def _by_seed(runs: Sequence[FinalReport]) -> dict[int, float]:
     return {run.seed: run.metrics[MEASURE] for run in runs if MEASURE in run.metrics}

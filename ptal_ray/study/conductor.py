@@ -16,14 +16,14 @@ from typing import Any
 
 from ptal_ray.errors import NoTrialFinished, StorageError
 from ptal_ray.study.event_types import Event, Report, Restart, StudyStart, TrialEnd, TrialStart
-from ptal_ray.study.finals import FinalConfig, diverged_event
-from ptal_ray.study.job import STANDBY, Job
+from ptal_ray.study.finals import final_jobs, study_job, why_none_finished
+from ptal_ray.study.job import STANDBY, Job, diverged_event
 from ptal_ray.study.policy import Policy, Suggestion
 from ptal_ray.study.results import HALTS, MOST_ATTEMPTS, Failed, Reported, Result
 from ptal_ray.study.retention import Retention
 from ptal_ray.study.run_folder import DETECTIONS
-from ptal_ray.study.study import Study, final_configs, trial_config, why_none_finished
-from ptal_ray.study.untested import last_roles, untested_configs
+from ptal_ray.study.study import Study, trial_config
+from ptal_ray.study.untested import last_roles, untested_jobs
 from ptal_ray.study.view import EventLog, GrowingView, StudyView, TrialView, read_events
 
 RESELECT, RECOMMEND = "reselect", "recommend"
@@ -75,7 +75,7 @@ class Conductor:
             self._interrupted.clear()
         first = (RESELECT, RECOMMEND) if policy.reselects else (RECOMMEND,)
         self._roles = deque((*first, *last_roles(study)))
-        self._finals: deque[FinalConfig] = deque()
+        self._finals: deque[Job] = deque()
         self._live: dict[str, _Live] = {}
         self._again: deque[_Live] = deque()  # lost their process
         self._num_ended = 0
@@ -120,7 +120,9 @@ class Conductor:
                 self._recommend()
             else:
                 self._finals.extend(self._missing(role))
-        self._live[trial_id] = live = live or self._final(self._finals.popleft())
+        if live is None:
+            live = _Live(job=replace(self._finals.popleft(), asked_at=time.time()))
+        self._live[trial_id] = live
         return live.job.to_json()
 
     def expired(self, trial_id: str) -> bool:
@@ -191,7 +193,7 @@ class Conductor:
         if live.number is not None:
             self._end_trial(live, live.number, failed)
         elif failed:
-            self._write(diverged_event(live.job.run, failed))
+            self._write(diverged_event(live.job, failed))
         else:
             assert isinstance(result, Reported) and result.event is not None
             self._fetch(live.job)
@@ -255,7 +257,8 @@ class Conductor:
 
     def _trial_job(self, number: int, suggestion: Suggestion, asked_at: float, **more: Any) -> Job:
         params, fold, seed = suggestion.params, suggestion.fold, suggestion.seed
-        return self._job(
+        return study_job(
+            self.study,
             config=trial_config(self.study, params, fold=fold, seed=seed),
             folder=str(self.study.trial_directory(number).relative_to(self.study.directory)),
             asked_at=asked_at,
@@ -304,28 +307,12 @@ class Conductor:
     def _restart(self, live: _Live, reason: str, again: bool = True) -> None:
         self._write(Restart(run=live.job.folder, reason=reason, again=again))
 
-    def _missing(self, role: str) -> list[FinalConfig]:
+    def _missing(self, role: str) -> list[Job]:
         """The final runs of `role` that are not in the log."""
         done = {(f.role, f.arm, f.seed) for f in self.view.finals}
-        configs = final_configs if role in (RESELECT, "test") else untested_configs
-        runs = configs(self.study, self.view, role)
-        return [run for run in runs if (run.role, run.arm, run.seed) not in done]
-
-    def _final(self, run: FinalConfig) -> _Live:
-        job = self._job(
-            config=run.config,
-            folder=run.folder,
-            asked_at=time.time(),
-            final=(run.role, run.arm, run.seed),
-        )
-        return _Live(job=job)
-
-    def _job(self, **fields: Any) -> Job:
-        study = self.study
-        return Job(
-            directory=str(study.directory), remote=study.remote, source=study.source,
-            data_hash=study.data_hash, **fields,
-        )  # fmt: skip
+        jobs = final_jobs if role in (RESELECT, "test") else untested_jobs
+        found = jobs(self.study, self.view, role)
+        return [job for job in found if (job.role, job.arm, job.repeat) not in done]
 
     def _fetch(self, job: Job) -> None:
         """Copy the detections of a final run to this machine before its event is logged."""

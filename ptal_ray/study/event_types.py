@@ -199,7 +199,7 @@ class FinalReport(Event):
     """A run after the search ended.
 
     Args:
-        arm, role: as for `FinalConfig`.
+        arm, role: as for `Job`.
         seed: the repeat, from 0 on.
         run_seed: the seed of the run; None in logs of earlier versions.
         params, decode: every parameter.
@@ -220,6 +220,11 @@ class FinalReport(Event):
     metrics: dict[str, float]
     detections: str | None = ""
     message: str = field(default="", metadata=_SPARSE)
+
+    @property
+    def real_seed(self) -> int:
+        """The seed that the run was trained with; its repeat if the log does not say."""
+        return self.seed if self.run_seed is None else self.run_seed
 
 
 @dataclass(frozen=True, kw_only=True)

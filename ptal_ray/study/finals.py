@@ -1,82 +1,109 @@
-"""The runs after a search and their files."""
+"""The runs after a search."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import json
+import re
+from dataclasses import replace
 from typing import Any
 
-from ptal_ray.data.evaluation.detections import write_detections
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.data.types import Segments
-from ptal_ray.study.event_types import FinalReport
-from ptal_ray.training.config import TrialConfig, TrialReport
-
-FOLD, DEPLOY = "fold", "deploy"  # roles of data without a test split, see `untested.py`
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinalConfig:
-    """One training run after the search.
-
-    Args:
-        role: "reselect" or "test"; without a test split "fold" and "deploy", see `untested.py`.
-        arm: "candidate1", ... (best first) for reselect; else "best" and "default".
-        seed: the repeat: 0, 1, ..., of role "fold" the fold; the run itself is seeded with the
-            study's seed + 1 + this number, so that a configuration is not evaluated with the seed
-            that selected it.
-        config: what to train.
-    """
-
-    role: str
-    arm: str
-    seed: int
-    config: TrialConfig
-
-    @property
-    def folder(self) -> str:
-        """The folder of its files, relative to the study directory."""
-        repeat = "fold" if self.role == "fold" else "seed"
-        return f"final/{self.arm}_{repeat}{self.seed}"
-
-    @property
-    def deployable(self) -> bool:
-        """Whether it writes a model file: if it is trained on the whole training split."""
-        return self.role in ("test", "deploy")
+from ptal_ray.errors import NoTrialFinished
+from ptal_ray.study.job import FOLD, Job
+from ptal_ray.study.paper_compat import VALIDATED, validated, validated_decode
+from ptal_ray.study.study import Study, trial_config
+from ptal_ray.study.view import StudyView, TrialView
+from ptal_ray.training.config import TrialConfig
+from ptal_ray.training.whole_split import on_whole_split
 
 
-def final_event(
-    directory: Path, run: FinalConfig, report: TrialReport, detections: Mapping[str, Segments]
-) -> FinalReport:
-    """Writes the detections of a finished final run and returns its event.
-
-    Args:
-        directory: the study directory.
-        run: the run.
-        report: its last report.
-        detections: of the scored videos, by id; written in the ActivityNet layout.
-    """
-    classes = FeatureStore.open(run.config.store).info.classes
-    path = directory / run.folder / "detections.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_detections(path, detections, classes)
-    return FinalReport(
-        **_ran(run), decode=report.decode, step=report.step, metrics=report.metrics,
-        detections=f"{run.folder}/detections.json",
+def study_job(study: Study, **fields: Any) -> Job:
+    """A run of a study; `fields` are those of `Job` that the study does not determine."""
+    return Job(
+        directory=str(study.directory), remote=study.remote, source=study.source,
+        data_hash=study.data_hash, **fields,
     )  # fmt: skip
 
 
-def diverged_event(run: FinalConfig, message: str) -> FinalReport:
-    """The event of a run that diverged: the reason, and no metrics."""
-    return FinalReport(
-        **_ran(run), decode=run.config.decode, step=run.config.report_steps[-1], metrics={},
-        message=message,
-    )  # fmt: skip
+def final_job(study: Study, role: str, arm: str, repeat: int, config: TrialConfig) -> Job:
+    """A run after the search.
+
+    Args:
+        study: the study.
+        role, arm, repeat: as for `Job`.
+        config: what to train. Its seed is the study's seed + 1 + the repeat, so that a
+            configuration is not evaluated with the seed that selected it.
+    """
+    folder = f"final/{arm}_{'fold' if role == FOLD else 'seed'}{repeat}"
+    return study_job(study, config=config, folder=folder, role=role, arm=arm, repeat=repeat)
 
 
-def _ran(run: FinalConfig) -> dict[str, Any]:
-    return {
-        "arm": run.arm, "role": run.role, "seed": run.seed, "run_seed": run.config.seed,
-        "params": run.config.train,
-    }  # fmt: skip
+def final_jobs(study: Study, view: StudyView, role: str) -> tuple[Job, ...]:
+    """The runs after the search.
+
+    Args:
+        study: the study.
+        view: its events so far; for "test" with the recommendation in it.
+        role: "reselect": the best configurations trained on the fit fold again, with several seeds,
+            and scored on val to choose one; none if there is no choice.
+            "test": the recommended configuration and the defaults, trained on the whole training
+            split with several seeds and frozen decode parameters, and scored on the sealed test
+            split; only the defaults if they are recommended. If the test split selected, also the
+            configuration that the selection fold would have chosen.
+            `untested.py` has the other roles.
+
+    Raises:
+        NoTrialFinished: no trial reached its last report.
+    """
+    space, seeds = study.space, range(study.space.final.seeds)
+    last = (space.budget.max_steps,)
+    if role == "reselect":
+        top = candidates(study, view)
+        arms = {
+            f"candidate{k}": replace(trial_config(study, t.params), report_steps=last)
+            for k, t in enumerate(top if len(top) > 1 else (), 1)
+        }
+    else:
+        best = view.recommended
+        assert best is not None, "test runs before a recommendation"
+        store = FeatureStore.open(study.store)
+        sealed: dict[str, Any] = {"decode_domains": {}, "score_on": "test", "select_on_test": False}
+        default = replace(on_whole_split(trial_config(study, {}), store), **sealed)
+        tuned = space.decode_defaults() | best.decode
+        found = on_whole_split(trial_config(study, best.params), store)
+        found = replace(found, decode=tuned, **sealed)
+        arms = {"default": default} if found == default else {"best": found, "default": default}
+        if space.selection.metric == "test" and (honest := validated(view)):
+            config = on_whole_split(trial_config(study, honest.params), store)
+            arms[VALIDATED] = replace(config, decode=validated_decode(space, honest), **sealed)
+    return tuple(
+        final_job(study, role, arm, k, replace(config, seed=study.seed + 1 + k))
+        for arm, config in arms.items()
+        for k in seeds
+    )
+
+
+def candidates(study: Study, view: StudyView) -> list[TrialView]:
+    """The `final.top` best complete trials with different parameters, best first."""
+    done = [t for t in view.trials if t.state == "complete" and t.finite]
+    done.sort(key=lambda t: (-t.reports[-1].objective, t.number))
+    distinct: dict[str, TrialView] = {}
+    for trial in done:
+        distinct.setdefault(json.dumps(trial.params, sort_keys=True), trial)
+    if not distinct:
+        raise NoTrialFinished(why_none_finished(study, view))
+    return list(distinct.values())[: study.space.final.top]
+
+
+def why_none_finished(study: Study, view: StudyView) -> str:
+    """One line: the most frequent reason of failed trials, else that the time was too short."""
+    trials, last = len(view.trials), study.space.budget.max_steps
+    none = f"{study.name}: none of {trials} trials reached step {last}"
+    said: dict[str, list[str]] = {}
+    for trial in view.trials:
+        if trial.state == "failed":  # the same reason may have different numbers
+            said.setdefault(re.sub(r"[\d.]+", "0", trial.message), []).append(trial.message)
+    if not said:
+        return f"{none}; allow more time or lower budget.max_steps"
+    most = max(said.values(), key=len)
+    return f"{none}; {len(most)} of {trials} failed: {most[-1]}"

@@ -9,24 +9,30 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ptal_ray.data.datasets import present
+from ptal_ray.data.evaluation.detections import write_detections
+from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.types import Segments
 from ptal_ray.errors import DataError, PtalError, StorageError, full_storage_named
 from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.whole import write_whole
-from ptal_ray.study.finals import FinalConfig, final_event
+from ptal_ray.study.event_types import FinalReport
 from ptal_ray.study.results import Failed, Reported, Result, StandBy
 from ptal_ray.study.run_folder import CHECKPOINT, DETECTIONS, MODEL, REPORT, SCORES, RunFolder
 from ptal_ray.study.view import dumps
-from ptal_ray.training.config import TrialConfig
+from ptal_ray.training.config import TrialConfig, TrialReport
 from ptal_ray.training.decoding import write_scores
 from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 
 STANDBY = ""  # instead of a job: keep the process and its workers for a later job
 STANDBY_S = 0.2
+FOLD, DEPLOY = "fold", "deploy"  # roles of data without a test split, see `untested.py`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +45,11 @@ class Job:
         folder: of this run, relative to it.
         reported_step: the last step that the driver has a report of; 0 for none.
         asked_at: seconds since 1970.
-        final: (role, arm, seed) of a run after the search; None for a search trial.
+        role: of a run after the search: "reselect" or "test"; without a test split "fold" and
+            "deploy", see `untested.py`; "" for a search trial.
+        arm: of a run after the search: "candidate1", ... (best first) for reselect; else "best" and
+            "default".
+        repeat: of a run after the search: 0, 1, ..., of role "fold" the fold.
         remote: s3:// address of the study; "" if it has only `directory`.
         source: origin of the data for any machine, see `data.datasets.origin`.
         data_hash: content hash of the data; "" trusts the path in `config`.
@@ -48,9 +58,11 @@ class Job:
     config: TrialConfig
     directory: str
     folder: str
-    asked_at: float
+    asked_at: float = 0.0
     reported_step: int = 0
-    final: tuple[str, str, int] | None = None
+    role: str = ""
+    arm: str = ""
+    repeat: int = 0
     remote: str = ""
     source: str = ""
     data_hash: str = ""
@@ -75,11 +87,9 @@ class Job:
         return Folder.parse(self.remote or self.directory)
 
     @property
-    def run(self) -> FinalConfig:
-        """This job as a final run."""
-        assert self.final is not None
-        role, arm, seed = self.final
-        return FinalConfig(role=role, arm=arm, seed=seed, config=self.config)
+    def deployable(self) -> bool:
+        """Whether it writes a model file: if it is trained on the whole training split."""
+        return self.role in ("test", DEPLOY)
 
     def to_json(self) -> str:
         """One JSON object; `from_json` reads it back."""
@@ -90,8 +100,39 @@ class Job:
         """The job that `to_json` wrote."""
         plain = json.loads(text)
         plain["config"] = TrialConfig.from_json(plain["config"])
-        plain["final"] = tuple(plain["final"]) if plain["final"] else None
         return Job(**plain)
+
+
+def final_event(job: Job, report: TrialReport, detections: Mapping[str, Segments]) -> FinalReport:
+    """Writes the detections of a finished final run and returns its event.
+
+    Args:
+        job: the run.
+        report: its last report.
+        detections: of the scored videos, by id; written in the ActivityNet layout.
+    """
+    classes = FeatureStore.open(job.config.store).info.classes
+    job.path.mkdir(parents=True, exist_ok=True)
+    write_detections(job.path / DETECTIONS, detections, classes)
+    return FinalReport(
+        **_ran(job), decode=report.decode, step=report.step, metrics=report.metrics,
+        detections=f"{job.folder}/{DETECTIONS}",
+    )  # fmt: skip
+
+
+def diverged_event(job: Job, message: str) -> FinalReport:
+    """The event of a run that diverged: the reason, and no metrics."""
+    return FinalReport(
+        **_ran(job), decode=job.config.decode, step=job.config.report_steps[-1], metrics={},
+        message=message,
+    )  # fmt: skip
+
+
+def _ran(job: Job) -> dict[str, Any]:
+    return {
+        "arm": job.arm, "role": job.role, "seed": job.repeat, "run_seed": job.config.seed,
+        "params": job.config.train,
+    }  # fmt: skip
 
 
 def stand_by() -> StandBy:
@@ -173,11 +214,10 @@ class JobRun:
             done=trial.done,
         )
         if self.rank == 0:
-            if self.job.final:
-                directory = self.job.study_directory
-                if self.job.run.deployable:
+            if self.job.role:
+                if self.job.deployable:
                     trial.save_model(self.job.path / MODEL, report.decode)
-                event = final_event(directory, self.job.run, report, trial.detections)
+                event = final_event(self.job, report, trial.detections)
                 result = replace(result, event=event)
             self._save(trial, result)
         note, self._note = self._note, ""
@@ -186,7 +226,7 @@ class JobRun:
     def _save(self, trial: Trial, result: Reported) -> None:
         folder = self.job.path
         folder.mkdir(parents=True, exist_ok=True)
-        if not self.job.final:
+        if not self.job.role:
             write_scores(folder / SCORES, trial.scores)
         write_whole(folder / REPORT, dumps(result.plain()))
         trial.save(folder / CHECKPOINT)

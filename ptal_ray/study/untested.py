@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.space.space import SearchSpace
-from ptal_ray.study.finals import DEPLOY, FOLD, FinalConfig
+from ptal_ray.study.finals import final_job
+from ptal_ray.study.job import DEPLOY, FOLD, Job
 from ptal_ray.study.study import Study, num_folds, trial_config
 from ptal_ray.study.view import StudyView
 from ptal_ray.training.config import TrialConfig
@@ -45,7 +46,7 @@ def runs_after(space: SearchSpace, has_test: bool) -> tuple[int, int]:
     return (1 if space.policy == "race" else 2 * num_folds(space) + 1), 1
 
 
-def untested_configs(study: Study, view: StudyView, role: str) -> list[FinalConfig]:
+def untested_jobs(study: Study, view: StudyView, role: str) -> list[Job]:
     """The runs of role "fold" or "deploy".
 
     Args:
@@ -59,9 +60,9 @@ def untested_configs(study: Study, view: StudyView, role: str) -> list[FinalConf
         arm, config = next(_arms(study, view))
         whole = on_whole_split(config, FeatureStore.open(study.store))
         whole = replace(whole, score_on="none", seed=study.seed + 1)
-        return [FinalConfig(role=role, arm=arm, seed=0, config=whole)]
+        return [final_job(study, role, arm, 0, whole)]
     return [
-        FinalConfig(role=role, arm=arm, seed=k, config=config)
+        final_job(study, role, arm, k, config)
         for k in range(study.num_folds)
         for arm, config in _arms(study, view, k)
     ]

@@ -33,7 +33,6 @@ from ptal_ray.study.events import EventLog, dumps, loads, read_events
 
 __all__ = [
     "EventLog",
-    "FinalRun",
     "GrowingView",
     "Report",
     "StudyView",
@@ -99,32 +98,6 @@ class TrialView:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinalRun:
-    """One training run after the search: `arm` is a configuration, `role` is "reselect" (scored on
-    the selection fold), "test", "fold" (scored on fold `seed`) or "deploy" (trained on all videos
-    and not scored); `train` and `decode` have every parameter, `detections` is a path relative to
-    the study directory. `seed` is the repeat, from 0 on, `run_seed` the real seed (None in logs of
-    earlier versions). A run that diverged has no metrics and a message."""
-
-    role: str
-    arm: str
-    seed: int
-    train: dict[str, Scalar]
-    decode: dict[str, Scalar]
-    step: int
-    metrics: dict[str, float]
-    detections: str
-    time: float
-    message: str = ""
-    run_seed: int | None = None
-
-    @property
-    def real_seed(self) -> int:
-        """The seed that the run was trained with; its repeat if the log does not say."""
-        return self.seed if self.run_seed is None else self.run_seed
-
-
-@dataclass(frozen=True, kw_only=True)
 class Summary:
     """One metric over seeds; `sd` is the sample standard deviation, None for a single seed."""
 
@@ -152,7 +125,7 @@ class StudyView:
     end: StudyEnd | None = None
     recommended: Recommendation | None = None
     trials: tuple[TrialView, ...] = ()
-    finals: tuple[FinalRun, ...] = ()
+    finals: tuple[FinalReport, ...] = ()
     started: float | None = None
     updated: float | None = None
     num_events: int = 0
@@ -202,7 +175,7 @@ class StudyView:
         states = Counter(t.state for t in self.trials)
         return {state: states[state] for state in STATES}
 
-    def runs(self, role: str, arm: str) -> tuple[FinalRun, ...]:
+    def runs(self, role: str, arm: str) -> tuple[FinalReport, ...]:
         """The final runs of one arm, by seed."""
         return tuple(f for f in self.finals if (f.role, f.arm) == (role, arm))
 
@@ -211,7 +184,7 @@ class StudyView:
         """Whether the data has a test split; in earlier versions all data had one."""
         return self.start is None or self.start.test_videos != 0
 
-    def deployable(self) -> tuple[FinalRun, ...]:
+    def deployable(self) -> tuple[FinalReport, ...]:
         """The runs of the recommended configuration on the whole training split, which write
         models: those of arm "best", or if there are none, of "default"."""
         role = "test" if self.has_test else "deploy"
@@ -233,7 +206,7 @@ class StudyView:
         if self.recommended:
             found = self.recommended.params, self.recommended.decode
         elif tested := self.runs("test", "best"):
-            return tested[0].train, tested[0].decode
+            return tested[0].params, tested[0].decode
         elif self.end and self.end.best_params:
             found = self.end.best_params, self.end.best_decode or {}
         elif self.best:
@@ -292,8 +265,8 @@ class GrowingView:
             before = self.trials.get(event.trial, TrialView(number=event.trial, params={}))
             self.trials[event.trial] = _after(before, event)
         elif isinstance(event, FinalReport):
-            run = _final(event)
-            self.finals[run.role, run.arm, run.seed] = run
+            _check_detections(event)
+            self.finals[event.role, event.arm, event.seed] = event
         self._plain = replace(
             old,
             start=event if isinstance(event, StudyStart) else old.start,
@@ -305,7 +278,7 @@ class GrowingView:
         )
 
 
-def summarise(runs: Sequence[FinalRun]) -> dict[str, Summary]:
+def summarise(runs: Sequence[FinalReport]) -> dict[str, Summary]:
     """Mean and sample standard deviation over seeds of every metric that all `runs` have."""
     if not runs:
         return {}
@@ -378,23 +351,11 @@ def _after(trial: TrialView, event: TrialStart | Report | TrialEnd) -> TrialView
     )
 
 
-def _final(event: FinalReport) -> FinalRun:
-    detections = event.detections or ""
-    if PurePath(detections).is_absolute() or ".." in PurePath(detections).parts:
+def _check_detections(event: FinalReport) -> None:
+    """Raises DataError if its detections are outside the study directory."""
+    path = PurePath(event.detections or "")
+    if path.is_absolute() or ".." in path.parts:
         raise DataError(
-            f"events.jsonl: detections {detections[:80]!r} are outside the study directory; "
+            f"events.jsonl: detections {str(path)[:80]!r} are outside the study directory; "
             "restore the log"
         )
-    return FinalRun(
-        role=event.role,
-        arm=event.arm,
-        seed=event.seed,
-        train=event.params,
-        decode=event.decode,
-        step=event.step,
-        metrics=event.metrics,
-        detections=detections,
-        time=event.time,
-        message=event.message,
-        run_seed=event.run_seed,
-    )

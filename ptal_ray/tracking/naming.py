@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 
 from ptal_ray.study.captions import trial_of, with_trial
-from ptal_ray.study.event_types import Report
-from ptal_ray.study.view import FinalRun, StudyView, TrialView
+from ptal_ray.study.event_types import FinalReport, Report
+from ptal_ray.study.view import StudyView, TrialView
 
 MOST_METRICS = 25
 _AT_THRESHOLD = re.compile(r"\w+/mAP_\d\.\d+$")
@@ -37,7 +37,7 @@ def cell(trial: TrialView) -> dict[str, int]:
     return {"arm": trial.arm, "fold": trial.fold, "seed": trial.seed}
 
 
-def arm_name(run: FinalRun, view: StudyView) -> str:
+def arm_name(run: FinalReport, view: StudyView) -> str:
     """Name of an arm: "test best (trial 1)", "deploy default", or "trial 001 re-trained" for a
     candidate that was a trial."""
     if run.role != "reselect":
@@ -46,12 +46,12 @@ def arm_name(run: FinalRun, view: StudyView) -> str:
     return f"{run.arm} re-trained" if number is None else f"trial {number:03d} re-trained"
 
 
-def arm_trial(run: FinalRun, view: StudyView) -> int | None:
+def arm_trial(run: FinalReport, view: StudyView) -> int | None:
     """Number of the trial whose configuration a final run trains again; None for the defaults, or
     where it is not known."""
     if run.role != "reselect":
         return trial_of(view, run.arm)
-    tried = (t for t in view.trials if t.params and t.params.items() <= run.train.items())
+    tried = (t for t in view.trials if t.params and t.params.items() <= run.params.items())
     return next((t.number for t in tried), None)
 
 

@@ -37,7 +37,7 @@ from ptal_ray.study.event_types import (
 )
 from ptal_ray.study.events import dumps
 from ptal_ray.study.paper_compat import selection_gain
-from ptal_ray.study.view import FinalRun, GrowingView, StudyView, TrialView, best_yaml, summarise
+from ptal_ray.study.view import GrowingView, StudyView, TrialView, best_yaml, summarise
 from ptal_ray.tracking.naming import (
     arm_name,
     arm_trial,
@@ -234,7 +234,7 @@ class Round:
         if before.end:
             parent.reopen()
         if not known:
-            parent.add_params(final.train, "train.")
+            parent.add_params(final.params, "train.")
             if final.role != "reselect":  # frozen; a reselect run tunes its own
                 parent.add_params(final.decode, "decode.")
             parent.tags |= tags | {"state": "running"}
@@ -278,7 +278,7 @@ class Round:
             run.artifacts.append(Artifact(run="study", name="best.yaml", text=text))
 
     def _arm_end(
-        self, view: StudyView, runs: tuple[FinalRun, ...], status: str, time_s: float
+        self, view: StudyView, runs: tuple[FinalReport, ...], status: str, time_s: float
     ) -> None:
         """Mean, sd and interval over the seeds; also to the study, for what it recommends."""
         first, last = runs[0], max(r.time for r in runs)
@@ -315,7 +315,7 @@ def of_folds(view: StudyView) -> dict[str, float]:
     return values
 
 
-def over_seeds(runs: Iterable[FinalRun]) -> dict[str, float]:
+def over_seeds(runs: Iterable[FinalReport]) -> dict[str, float]:
     """Each metric's mean over seeds; of mAP also the standard deviation as `<name>_sd`, of its
     average the interval as `_low` and `_high` (for two seeds and more); the number of `seeds`."""
     runs = tuple(runs)
