@@ -15,12 +15,13 @@ from toy_study import space, toy_store, use_toy
 
 from ptal_ray.backends.local import run_local
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.errors import DivergedError, NoTrialFinished
+from ptal_ray.errors import ConfigError, DivergedError, NoTrialFinished
 from ptal_ray.policy.halving import Halving
 from ptal_ray.policy.policies import make_policy
 from ptal_ray.study import job as jobs
 from ptal_ray.study.event_types import StudyEnd, StudyStart, TrialStart
 from ptal_ray.study.events import read_events
+from ptal_ray.study.start_end import locked_study
 from ptal_ray.study.study import create_study, read_study
 from ptal_ray.study.view import StudyView
 from ptal_ray.training.stages import start
@@ -55,6 +56,15 @@ def run(study, factory=FakeTrial, scheduler="asha", **more):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "start", factory)
         return run_local(study, make_policy(study), **more)
+
+
+def test_only_one_process_runs_a_study(study):
+    with (
+        locked_study(study.directory),
+        pytest.raises(ConfigError, match="another process runs this study; wait for it"),
+    ):
+        run(study)
+    assert not study.events.exists()
 
 
 def test_a_study_runs_to_its_end(study):

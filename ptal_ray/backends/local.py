@@ -10,7 +10,7 @@ from ptal_ray.study.events import EventLog
 from ptal_ray.study.job import STANDBY, Job, JobRun
 from ptal_ray.study.policy import Policy
 from ptal_ray.study.results import Result
-from ptal_ray.study.start_end import recorded
+from ptal_ray.study.start_end import locked_study, recorded
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView
 
@@ -32,12 +32,14 @@ def run_local(
         listen: called with every new event after it is on disk.
 
     Raises:
+        ConfigError: another process runs this study.
         NoTrialFinished: no trial reached its last report.
         StorageError, DataError: its files do not fit, or its data changed; it can be resumed.
     """
-    log = EventLog(study.events)
-    with recorded(study, log, listen):
-        _run(Conductor(study, policy, log, listen), device)
+    with locked_study(study.directory):
+        log = EventLog(study.events)
+        with recorded(study, log, listen):
+            _run(Conductor(study, policy, log, listen), device)
     return StudyView.read(study.directory)
 
 

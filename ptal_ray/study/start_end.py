@@ -1,17 +1,34 @@
-"""The first and the last event of a study."""
+"""The start and the end of running a study: its lock, its first and its last event."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.errors import NoTrialFinished, StorageError
+from ptal_ray.errors import ConfigError, NoTrialFinished, StorageError
+from ptal_ray.storage.lock import locked
 from ptal_ray.study.event_types import Event, StudyEnd, StudyStart
 from ptal_ray.study.provenance import provenance
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import EventLog, StudyView
 from ptal_ray.training.supervision import annotated_ids, fold
+
+
+@contextmanager
+def locked_study(directory: Path) -> Iterator[None]:
+    """Prevent a second process from running the study; the lock ends with this process.
+
+    Raises:
+        ConfigError: another process runs this study.
+    """
+    with locked(directory / "lock", wait=False) as free:
+        if not free:
+            raise ConfigError(
+                f"{directory}: another process runs this study; wait for it or stop it"
+            )
+        yield
 
 
 @contextmanager

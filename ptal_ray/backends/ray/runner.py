@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,12 @@ from ptal_ray.backends.ray.private import pass_no_aws_keys, without_state_of_tun
 from ptal_ray.backends.ray.trainable import device, trial_process
 from ptal_ray.backends.ray.workers import standing_workers
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.errors import ConfigError, full_storage_named
+from ptal_ray.errors import full_storage_named
 from ptal_ray.policy.policies import make_policy
-from ptal_ray.storage.lock import locked
 from ptal_ray.study.conductor import Conductor
 from ptal_ray.study.event_types import Event
 from ptal_ray.study.results import result_of
-from ptal_ray.study.start_end import recorded
+from ptal_ray.study.start_end import locked_study, recorded
 from ptal_ray.study.study import Study, write_study
 from ptal_ray.study.view import EventLog, StudyView
 
@@ -69,7 +68,7 @@ def run_study(
         KeyboardInterrupt: it was interrupted; everything is stopped and logged, and can be resumed.
     """
     with (
-        _locked(study.directory),
+        locked_study(study.directory),
         ThreadPoolExecutor(1) as beside,  # reading takes as long as the start of Ray
     ):
         write_study(study)  # with the settings that a resume may change
@@ -283,18 +282,3 @@ def last_reason(text: str) -> str:
     else:
         below = lines[0] if lines else "its process died"
     return below.strip()
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Prevent a second process from running the study; the lock ends with this process.
-
-    Raises:
-        ConfigError: another process runs this study.
-    """
-    with locked(directory / "lock", wait=False) as free:
-        if not free:
-            raise ConfigError(
-                f"{directory}: another process runs this study; wait for it or stop it"
-            )
-        yield
