@@ -23,6 +23,7 @@ MARK = "PTAL_RAY_HEAD_TEST"
 PATIENT = {  # Ray's own limits of 30 s are too short for a machine that others use
     "RAY_raylet_start_wait_time_s": "180", "RAY_agent_register_timeout_ms": "180000",
     "RAY_worker_niceness": "0",  # 15 by default: trials wait while anything else runs
+    "RAY_prestart_worker_first_driver": "0",  # a job starts an idle process for each CPU
 }  # fmt: skip
 _PORTS = (
     "port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port",
