@@ -69,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     args = _parser().parse_args(argv)
-    from ptal_ray.data.choice import named_ids
-    from ptal_ray.data.evaluation.evaluation import evaluate, parse_tiou, table
+    from ptal_ray.data.evaluation.command import evaluate, parse_tiou, table
+    from ptal_ray.data.exclusions import named_ids
 
     def work() -> int:
         """Evaluate the predictions and print the result."""

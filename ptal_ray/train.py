@@ -89,10 +89,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     from ptal_ray.reporting.run_progress import following
     from ptal_ray.study.ensemble_run import run_ensemble
+    from ptal_ray.study.events import dumps
     from ptal_ray.study.footprint import size
     from ptal_ray.study.run_folder import CHECKPOINT, MODEL
     from ptal_ray.study.single_run import run
-    from ptal_ray.study.view import dumps
 
     def kept() -> str:
         """What the folder holds, for the last line."""

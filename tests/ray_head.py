@@ -20,7 +20,8 @@ import psutil
 from conftest import HANG_S
 
 MARK = "PTAL_RAY_HEAD_TEST"
-PATIENT = {  # Ray's own limits of 30 s are too short for a machine that others use
+RAY_SETTINGS = {
+    # Ray's own limits of 30 s are too short for a machine that others use.
     "RAY_raylet_start_wait_time_s": "180", "RAY_agent_register_timeout_ms": "180000",
     "RAY_worker_niceness": "0",  # 15 by default: trials wait while anything else runs
     "RAY_prestart_worker_first_driver": "0",  # a job starts an idle process for each CPU
@@ -72,7 +73,7 @@ class Head:
             "OMP_NUM_THREADS": "1", MARK: str(self.folder),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listens at loopback alone
             "PYTHONUNBUFFERED": "1",
-        } | PATIENT | more  # fmt: skip
+        } | RAY_SETTINGS | more  # fmt: skip
 
     def start(self):
         command = [

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 from conftest import HANG_S
-from ray_head import PATIENT, free_ports
+from ray_head import RAY_SETTINGS, free_ports
 
 import ptal_ray
 
@@ -93,7 +93,7 @@ class Nodes:
             "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1",
             "RAY_health_check_failure_threshold": "3", "RAY_health_check_period_ms": "1000",
             "PYTHONPATH": str(Path(ptal_ray.__file__).parents[1]),
-        } | PATIENT | (env or {})  # fmt: skip
+        } | RAY_SETTINGS | (env or {})  # fmt: skip
         for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
             self.env.pop(name, None)
         free, self.dashboard_port, self.client_port = free_ports(3)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ptal_ray.data.evaluation.evaluation import evaluate
+from ptal_ray.data.evaluation.command import evaluate
 
 RUN = {"segment": [0, 10], "label": "Run"}
 JUMP = {"segment": [20, 30], "label": "Jump"}

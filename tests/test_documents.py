@@ -17,7 +17,7 @@ ROOT = PACKAGE.parent
 MOST_LINES = 150
 FOLDERS = sorted(
     {p.parent for p in PACKAGE.rglob("*.py")}
-    - {PACKAGE, *(p.parent for p in PACKAGE.glob("methods/*/*.py"))}
+    - {PACKAGE}
     - {PACKAGE / "video" / "encoders"}  # its files are in the table of video/
 )
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -38,6 +38,13 @@ def anchors(document: Path) -> set[str]:
     """The names of its headings, as GitHub makes them."""
     heads = re.findall(r"^#+ (.+)$", document.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def test_every_test_that_a_document_names_exists():
+    for document in documents():
+        for file, name in re.findall(r"(test_\w+\.py)::(test_\w+)", document.read_text("utf-8")):
+            code = (ROOT / "tests" / file).read_text()
+            assert re.search(rf"^def {name}\(", code, re.MULTILINE), f"{document}: {file}::{name}"
 
 
 @pytest.mark.parametrize("document", documents(), ids=lambda p: str(p.relative_to(ROOT)))

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from conftest import golden_names, shared
 
-from ptal_ray.data.choice import PROTOCOLS, named_ids
+from ptal_ray.data.evaluation.command import parse_tiou
 from ptal_ray.data.evaluation.detections import read_detections, read_ground_truth, write_detections
-from ptal_ray.data.evaluation.evaluation import parse_tiou
+from ptal_ray.data.exclusions import PROTOCOLS, named_ids
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError
 from ptal_ray.evaluate import main

@@ -24,7 +24,7 @@ from released_folder import (
 )
 from test_readers import arrays_release, transcripts, two_streams
 
-from ptal_ray.data.choice import named_ids
+from ptal_ray.data.exclusions import named_ids
 from ptal_ray.data.readers.layouts import LAYOUTS
 
 Words = list[Any]

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from conftest import make_store
 
 from ptal_ray import ablate, search, train
@@ -23,6 +24,7 @@ from ptal_ray.study import duration
 from ptal_ray.study.continuing import check_space, overrides
 from ptal_ray.study.feasibility import problems
 from ptal_ray.study.study import Study, create_study, read_study
+from ptal_ray.training.trial import Trial
 
 SPACES = Path(__file__).parents[1] / "search_spaces"
 OWN = {name.rpartition(".")[2]: name for name in methods.names()}
@@ -222,6 +224,26 @@ def test_time_counts_stages_and_needs_no_names_of_classes(folder: Path, name: st
     assert 0 < fast.step <= slow.step and fast.report > 0
     assert fast.before <= slow.before
     assert (fast.before > 0) == (methods.load(study.space.method).stage is not None)
+
+
+def test_measured_steps_have_the_losses_that_begin_with_a_refresh(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duration, "LEARN_S", 0.0)
+    store = FeatureStore.open(folder / "mine")
+    study = create_study(load_space("lacp", dataset="mine"), store, folder / "studies")
+    taken: list[tuple[int, set[str]]] = []
+    train_step = Trial.train_step
+
+    def noted(trial: Trial) -> dict[str, torch.Tensor]:
+        taken.append((trial.step, set(train_step(trial))))
+        return {}
+
+    monkeypatch.setattr(Trial, "train_step", noted)
+    duration.measured(study, "cpu")
+    measured = taken[-duration.STEPS :]
+    assert all({"score", "feature"} <= terms for _, terms in measured)
+    assert measured[0][0] % duration.REFRESH == 0 and "score" not in taken[0][1]
 
 
 def made(folder: Path, *settings: str) -> Study:

@@ -22,10 +22,11 @@ from ptal_ray.reporting.report import write_report
 from ptal_ray.reporting.text import leaderboard_text
 from ptal_ray.study.conclusion import test_reads as reads_of
 from ptal_ray.study.event_types import TrialEnd
+from ptal_ray.study.events import read_events
 from ptal_ray.study.feasibility import problems
 from ptal_ray.study.paper_compat import selection_gain, validated
 from ptal_ray.study.study import create_study, read_study
-from ptal_ray.study.view import StudyView, read_events
+from ptal_ray.study.view import StudyView
 from ptal_ray.tracking.runs import Round
 
 pytestmark = pytest.mark.usefixtures("empty_plots")

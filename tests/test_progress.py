@@ -26,7 +26,8 @@ from ptal_ray.reporting.progress import Progress
 from ptal_ray.reporting.remaining import Work, influential, seconds_left, work
 from ptal_ray.reporting.run_progress import following
 from ptal_ray.study.event_types import FinalReport, Report, TrialEnd, TrialStart
-from ptal_ray.study.view import GrowingView, StudyView, read_events
+from ptal_ray.study.events import read_events
+from ptal_ray.study.view import IncrementalView, StudyView
 
 NAME = "apn_demo-20260801-120000"
 
@@ -48,7 +49,7 @@ def shown(study, view, width):
     """The lines of the live table of a study that is at `view`."""
     console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
     progress = Progress(study, console, live=False, quiet=True)
-    progress.growing = GrowingView(view)
+    progress.growing = IncrementalView(view)
     console.print(progress.render())
     return console.file.getvalue().splitlines()
 
@@ -275,7 +276,7 @@ def test_a_growing_view_is_the_view_of_the_whole_log(tmp_path):
     made = SyntheticStudy(tmp_path / NAME)
     made.whole()
     events = read_events(made.log.path)
-    growing = GrowingView(StudyView())
+    growing = IncrementalView(StudyView())
     for number, event in enumerate(events, 1):
         growing.take(event)
         if number % 7 == 0:

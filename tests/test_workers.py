@@ -21,9 +21,10 @@ from ptal_ray.backends.ray import mailbox as mailboxes
 from ptal_ray.backends.ray.mailbox import GO, LEAVE, STOP, WAIT, Mailbox
 from ptal_ray.backends.ray.runner import run_study
 from ptal_ray.study.event_types import Event, Report, TrialEnd
+from ptal_ray.study.events import read_events
 from ptal_ray.study.results import MOST_ATTEMPTS, Failed
 from ptal_ray.study.study import trial_config
-from ptal_ray.study.view import StudyView, read_events
+from ptal_ray.study.view import StudyView
 from ptal_ray.training.stages import start
 
 

@@ -69,8 +69,7 @@ def _final(job: dict[str, Any], plan: dict[str, Any], step: int) -> FinalReport:
     split = "test" if job["role"] == "test" else "val"
     return FinalReport(
         role=job["role"], arm=job["arm"], seed=job["repeat"], step=step, params=plan["train"],
-        decode=plan["decode"],
-        metrics={f"{split}/mAP_avg": value},
+        decode=plan["decode"], metrics={f"{split}/mAP_avg": value},
     )  # fmt: skip
 
 

@@ -10,13 +10,7 @@ from pathlib import Path
 from ptal_ray.data.checks import duration_problems
 from ptal_ray.data.features.preparation import recorded_extraction
 from ptal_ray.data.importing.annotations import number
-from ptal_ray.data.rates import (
-    Frames,
-    RateSource,
-    given_frames,
-    snippet_frames,
-    stated_frames,
-)
+from ptal_ray.data.rates import Frames, RateSource, given_frames, snippet_frames, stated_frames
 from ptal_ray.data.readers.release import database
 from ptal_ray.data.types import Grid
 from ptal_ray.data.user_files import read_csv

@@ -16,7 +16,7 @@ from ptal_ray.reporting.report import send, write_reports
 from ptal_ray.reporting.text import leaderboard_text
 from ptal_ray.storage.ownership import check_files, check_writable
 from ptal_ray.storage.whole import folder_made, whole
-from ptal_ray.study.view import dumps
+from ptal_ray.study.events import dumps
 
 
 def report(

@@ -13,8 +13,9 @@ from ptal_ray.storage.whole import write_whole
 from ptal_ray.study.captions import num_test_videos
 from ptal_ray.study.conclusion import test_reads
 from ptal_ray.study.cross_validation import cross_validated
+from ptal_ray.study.events import dumps
 from ptal_ray.study.paper_compat import remark, selection_gain
-from ptal_ray.study.view import StudyView, Summary, dumps, summarise
+from ptal_ray.study.view import StudyView, Summary, summarise
 from ptal_ray.training.selection import called
 
 _HEAD = "# Studies\n"  # of leaderboard.md

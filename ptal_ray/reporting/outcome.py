@@ -19,9 +19,10 @@ from ptal_ray.study.conclusion import (
     test_reads,
 )
 from ptal_ray.study.cross_validation import NOT_SEALED, cross_validated
+from ptal_ray.study.events import loads
 from ptal_ray.study.paper_compat import VALIDATED, on_test, selection_gain
 from ptal_ray.study.study import Study
-from ptal_ray.study.view import StudyView, loads, summarise
+from ptal_ray.study.view import StudyView, summarise
 from ptal_ray.tracking.server import tracking_uri
 from ptal_ray.tracking.tracker import view_links
 from ptal_ray.training.selection import called, main_figure

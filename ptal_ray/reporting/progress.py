@@ -20,8 +20,9 @@ from ptal_ray.space.space import Scalar
 from ptal_ray.study.captions import with_trial
 from ptal_ray.study.conclusion import MEASURE
 from ptal_ray.study.event_types import Event, FinalReport, TrialEnd
+from ptal_ray.study.events import read_events
 from ptal_ray.study.study import Study
-from ptal_ray.study.view import GrowingView, StudyView, TrialView, read_events
+from ptal_ray.study.view import IncrementalView, StudyView, TrialView
 from ptal_ray.training.selection import ByPoints, called, main_figure
 
 REFRESHES_PER_S = 4
@@ -55,7 +56,7 @@ class Progress:
         self.study, self.console, self._stopping = study, console, stopping
         self._quiet = quiet
         events = read_events(study.events) if study.events.exists() else []
-        self.growing = GrowingView(StudyView.from_events(events))
+        self.growing = IncrementalView(StudyView.from_events(events))
         self._steps_before = work(self.view, study.space, study.num_trials).done
         self._began = time.time()
         self._live: Live | None = None

@@ -40,8 +40,9 @@ from ptal_ray.storage.ownership import Kind, read_object
 from ptal_ray.storage.place import inside, plain_name
 from ptal_ray.study.captions import arm_label, num_test_videos
 from ptal_ray.study.choices import PAPER_COMPAT
+from ptal_ray.study.events import dumps
 from ptal_ray.study.paper_compat import on_test
-from ptal_ray.study.view import StudyView, TrialView, dumps, resolved_space, summarise
+from ptal_ray.study.view import StudyView, TrialView, resolved_space, summarise
 from ptal_ray.training.selection import ground_truth
 
 FLUSH_S = 600.0  # for --log: without progress, since a server may have to wake up

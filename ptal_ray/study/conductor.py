@@ -15,18 +15,28 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ptal_ray.errors import NoTrialFinished, StorageError
-from ptal_ray.study.event_types import Event, Report, Restart, StudyStart, TrialEnd, TrialStart
-from ptal_ray.study.finals import final_jobs, study_job, why_none_finished
-from ptal_ray.study.job import STANDBY, Job, diverged_event
+from ptal_ray.study.event_types import (
+    RESELECT,
+    TEST,
+    Event,
+    Report,
+    Restart,
+    StudyStart,
+    TrialEnd,
+    TrialStart,
+)
+from ptal_ray.study.events import EventLog, read_events
+from ptal_ray.study.finals import final_jobs, why_none_finished
+from ptal_ray.study.job import STANDBY, Job, diverged_event, study_job
 from ptal_ray.study.policy import Policy, Suggestion
 from ptal_ray.study.results import HALTS, MOST_ATTEMPTS, Failed, Reported, Result
 from ptal_ray.study.retention import Retention
 from ptal_ray.study.run_folder import DETECTIONS
 from ptal_ray.study.study import Study, trial_config
 from ptal_ray.study.untested import last_roles, untested_jobs
-from ptal_ray.study.view import EventLog, GrowingView, StudyView, TrialView, read_events
+from ptal_ray.study.view import IncrementalView, StudyView, TrialView
 
-RESELECT, RECOMMEND = "reselect", "recommend"
+RECOMMEND = "recommend"  # comes between two roles
 TIME_BUDGET = "time budget"
 
 
@@ -65,7 +75,7 @@ class Conductor:
         events = read_events(study.events)
         left = (study.time_budget_s or float("inf")) - searched_seconds(events)
         self._stop_at = time.time() + left
-        self._growing = GrowingView(StudyView.from_events(events))
+        self._growing = IncrementalView(StudyView.from_events(events))
         policy.restore(self.view)
         self._retention = Retention(study, self.view)
         self._interrupted = deque(t for t in self.view.trials if t.state == "running")
@@ -257,13 +267,9 @@ class Conductor:
 
     def _trial_job(self, number: int, suggestion: Suggestion, asked_at: float, **more: Any) -> Job:
         params, fold, seed = suggestion.params, suggestion.fold, suggestion.seed
-        return study_job(
-            self.study,
-            config=trial_config(self.study, params, fold=fold, seed=seed),
-            folder=str(self.study.trial_directory(number).relative_to(self.study.directory)),
-            asked_at=asked_at,
-            **more,
-        )
+        config = trial_config(self.study, params, fold=fold, seed=seed)
+        folder = str(self.study.trial_directory(number).relative_to(self.study.directory))
+        return replace(study_job(self.study, config, folder), asked_at=asked_at, **more)
 
     def _spent(self) -> float:
         """The fraction of the time, or of the GPU hours, of the search that is used."""
@@ -310,7 +316,7 @@ class Conductor:
     def _missing(self, role: str) -> list[Job]:
         """The final runs of `role` that are not in the log."""
         done = {(f.role, f.arm, f.seed) for f in self.view.finals}
-        jobs = final_jobs if role in (RESELECT, "test") else untested_jobs
+        jobs = final_jobs if role in (RESELECT, TEST) else untested_jobs
         found = jobs(self.study, self.view, role)
         return [job for job in found if (job.role, job.arm, job.repeat) not in done]
 

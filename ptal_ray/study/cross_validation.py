@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ptal_ray.study.job import FOLD
+from ptal_ray.study.event_types import FOLD
 from ptal_ray.study.view import StudyView, Summary, summary_of
 from ptal_ray.training.selection import objective_name
 

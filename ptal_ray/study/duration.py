@@ -29,8 +29,9 @@ from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 
 WHOLE_BATCH_S = 2.0  # a batch predicted to take longer is estimated from one video
-STEPS = 2  # measured steps, after as many warm-up steps
-LEARN_S = 3.0  # training before decoding: an untrained model gives too many detections
+STEPS = 3  # measured steps, after as many warm-up steps
+REFRESH = 2 * STEPS  # steps between refreshes of the labels, so that one measured step refreshes
+LEARN_S = 3.0  # training before measurements: an untrained model gives too many segments
 LEARN_STEPS = 200
 Range = tuple[float, float]  # the least and the most
 LEARN = {"lr": 3e-3, "warmup": 0.0, "cosine": False}
@@ -151,13 +152,24 @@ def measured(study: Study, device: str) -> tuple[Costs, Costs]:
 
 
 def _step(config: TrialConfig, workers: int, device: str) -> tuple[Range, Trial]:
-    """Seconds of a step of one worker (the workers share a batch), and a trial of one video."""
+    """Seconds of a step of one worker (the workers share a batch), with labels refreshed at every
+    step or at none, and the trial that was measured."""
     batch = max(int(config.train["batch_size"]) // workers, 1)
-    trial = _trial(config, 1, device)
-    one = _seconds(trial)
-    if batch == 1 or one[1] * batch > WHOLE_BATCH_S:
-        return (one[0] * batch, one[1] * batch), trial
-    return _seconds(_trial(config, batch, device)), trial
+    trial, videos = _trial(config, 1, device), batch
+    if batch > 1 and _seconds(trial)[1] * batch <= WHOLE_BATCH_S:
+        trial, videos = _trial(config, batch, device), 1
+    _learn(trial)
+    low, high = _seconds(trial)
+    return (low * videos, high * videos), trial
+
+
+def _learn(trial: Trial) -> None:
+    """Train for a while: some losses begin with the first refresh, and depend on its labels."""
+    began = time.perf_counter()
+    while time.perf_counter() - began < LEARN_S and trial.step < LEARN_STEPS:
+        trial.train_step()
+    while trial.step % REFRESH != STEPS:  # the first measured step refreshes
+        trial.train_step()
 
 
 def _trial(config: TrialConfig, batch: int, device: str) -> Trial:
@@ -165,6 +177,7 @@ def _trial(config: TrialConfig, batch: int, device: str) -> Trial:
     method = load(config.method)
     train = config.train | {"batch_size": batch}
     train |= LEARN | {name: 1 for name in _stage_steps(config.method) if name in train}
+    train |= {"refresh_every": REFRESH} if method.refresh else {}
     encoder = with_values(method.train_params, train).texts()
     if encoder:  # real text embeddings load slowly and do not change the speed of training
         keep_random_embeddings(FeatureStore.open(config.store), encoder)
@@ -198,10 +211,7 @@ def _seconds(trial: Trial) -> Range:
 
 
 def _video(trial: Trial, config: TrialConfig) -> float:
-    """Seconds to score a video and to decode it with every setting, with a trained model."""
-    began = time.perf_counter()
-    while time.perf_counter() - began < LEARN_S and trial.step < LEARN_STEPS:
-        trial.train_step()
+    """Seconds to score a video and to decode it with every setting."""
     task, ids = trial.task, trial.task.score_ids[:1]
     (scores,) = trial.score(ids)  # compiles what is compiled, as the first decoding does
     scoring = _timed(trial, lambda: trial.score(ids))

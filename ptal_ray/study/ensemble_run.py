@@ -17,6 +17,7 @@ from ptal_ray.space.space import SearchSpace, load_space
 from ptal_ray.storage.ownership import check_files, read_object
 from ptal_ray.storage.whole import write_whole
 from ptal_ray.study.ensemble_file import ENSEMBLE_FILE, MemberModel, write_ensemble
+from ptal_ray.study.events import dumps
 from ptal_ray.study.feasibility import demand, run_problems
 from ptal_ray.study.run_folder import CHECKPOINT, DETECTIONS, MODEL, REPORT
 from ptal_ray.study.single_run import (
@@ -29,7 +30,6 @@ from ptal_ray.study.single_run import (
     train,
     use_threads,
 )
-from ptal_ray.study.view import dumps
 from ptal_ray.training.averaging import averaged
 from ptal_ray.training.config import TrialConfig, TrialReport
 from ptal_ray.training.scoring import best_decoding

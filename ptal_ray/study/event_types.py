@@ -194,6 +194,10 @@ class Recommendation(Event):
         return {"arm": self.arm, "trial": self.trial, "params": self.params, "decode": self.decode}
 
 
+# Roles of runs after the search; the last two are of data without a test split, see `untested.py`.
+RESELECT, TEST, FOLD, DEPLOY = "reselect", "test", "fold", "deploy"
+
+
 @dataclass(frozen=True, kw_only=True)
 class FinalReport(Event):
     """A run after the search ended.

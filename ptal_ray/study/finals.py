@@ -9,20 +9,13 @@ from typing import Any
 
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import NoTrialFinished
-from ptal_ray.study.job import FOLD, Job
+from ptal_ray.study.event_types import FOLD, RESELECT
+from ptal_ray.study.job import Job, study_job
 from ptal_ray.study.paper_compat import VALIDATED, validated, validated_decode
 from ptal_ray.study.study import Study, trial_config
 from ptal_ray.study.view import StudyView, TrialView
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.whole_split import on_whole_split
-
-
-def study_job(study: Study, **fields: Any) -> Job:
-    """A run of a study; `fields` are those of `Job` that the study does not determine."""
-    return Job(
-        directory=str(study.directory), remote=study.remote, source=study.source,
-        data_hash=study.data_hash, **fields,
-    )  # fmt: skip
 
 
 def final_job(study: Study, role: str, arm: str, repeat: int, config: TrialConfig) -> Job:
@@ -35,7 +28,7 @@ def final_job(study: Study, role: str, arm: str, repeat: int, config: TrialConfi
             configuration is not evaluated with the seed that selected it.
     """
     folder = f"final/{arm}_{'fold' if role == FOLD else 'seed'}{repeat}"
-    return study_job(study, config=config, folder=folder, role=role, arm=arm, repeat=repeat)
+    return replace(study_job(study, config, folder), role=role, arm=arm, repeat=repeat)
 
 
 def final_jobs(study: Study, view: StudyView, role: str) -> tuple[Job, ...]:
@@ -57,7 +50,7 @@ def final_jobs(study: Study, view: StudyView, role: str) -> tuple[Job, ...]:
     """
     space, seeds = study.space, range(study.space.final.seeds)
     last = (space.budget.max_steps,)
-    if role == "reselect":
+    if role == RESELECT:
         top = candidates(study, view)
         arms = {
             f"candidate{k}": replace(trial_config(study, t.params), report_steps=last)

@@ -12,19 +12,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ptal_ray.data.datasets import present
 from ptal_ray.data.evaluation.detections import write_detections
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import DataError, PtalError, StorageError, full_storage_named
+from ptal_ray.space.domain import Scalar
 from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.whole import write_whole
-from ptal_ray.study.event_types import FinalReport
+from ptal_ray.study.event_types import DEPLOY, TEST, FinalReport
+from ptal_ray.study.events import dumps
 from ptal_ray.study.results import Failed, Reported, Result, StandBy
 from ptal_ray.study.run_folder import CHECKPOINT, DETECTIONS, MODEL, REPORT, SCORES, RunFolder
-from ptal_ray.study.view import dumps
+from ptal_ray.study.study import Study
 from ptal_ray.training.config import TrialConfig, TrialReport
 from ptal_ray.training.decoding import write_scores
 from ptal_ray.training.stages import start
@@ -32,23 +33,22 @@ from ptal_ray.training.trial import Trial
 
 STANDBY = ""  # instead of a job: keep the process and its workers for a later job
 STANDBY_S = 0.2
-FOLD, DEPLOY = "fold", "deploy"  # roles of data without a test split, see `untested.py`
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A configuration to train, the folder of its files, and the time of the request.
+    """One training run, a search trial or a run after the search, as a process needs it.
 
     Args:
         config: the configuration; `store` is a path on the driver's machine.
         directory: of the study, absolute, on all machines that share a file system.
         folder: of this run, relative to it.
         reported_step: the last step that the driver has a report of; 0 for none.
-        asked_at: seconds since 1970.
+        asked_at: seconds since 1970; 0 until it is assigned.
         role: of a run after the search: "reselect" or "test"; without a test split "fold" and
             "deploy", see `untested.py`; "" for a search trial.
-        arm: of a run after the search: "candidate1", ... (best first) for reselect; else "best" and
-            "default".
+        arm: of a run after the search: "candidate1", ... (best first) for reselect; else "best",
+            "default", and "validated" if the test split selected.
         repeat: of a run after the search: 0, 1, ..., of role "fold" the fold.
         remote: s3:// address of the study; "" if it has only `directory`.
         source: origin of the data for any machine, see `data.datasets.origin`.
@@ -89,7 +89,7 @@ class Job:
     @property
     def deployable(self) -> bool:
         """Whether it writes a model file: if it is trained on the whole training split."""
-        return self.role in ("test", DEPLOY)
+        return self.role in (TEST, DEPLOY)
 
     def to_json(self) -> str:
         """One JSON object; `from_json` reads it back."""
@@ -103,6 +103,20 @@ class Job:
         return Job(**plain)
 
 
+def study_job(study: Study, config: TrialConfig, folder: str) -> Job:
+    """The job of a search trial; for other runs, `role`, `arm` and `repeat` are to be added.
+
+    Args:
+        study: the study.
+        config: what to train.
+        folder: of its files, relative to the study directory.
+    """
+    return Job(
+        config=config, folder=folder, directory=str(study.directory), remote=study.remote,
+        source=study.source, data_hash=study.data_hash,
+    )  # fmt: skip
+
+
 def final_event(job: Job, report: TrialReport, detections: Mapping[str, Segments]) -> FinalReport:
     """Writes the detections of a finished final run and returns its event.
 
@@ -114,25 +128,25 @@ def final_event(job: Job, report: TrialReport, detections: Mapping[str, Segments
     classes = FeatureStore.open(job.config.store).info.classes
     job.path.mkdir(parents=True, exist_ok=True)
     write_detections(job.path / DETECTIONS, detections, classes)
-    return FinalReport(
-        **_ran(job), decode=report.decode, step=report.step, metrics=report.metrics,
-        detections=f"{job.folder}/{DETECTIONS}",
-    )  # fmt: skip
+    done = _final_report(job, decode=report.decode, step=report.step, metrics=report.metrics)
+    return replace(done, detections=f"{job.folder}/{DETECTIONS}")
 
 
 def diverged_event(job: Job, message: str) -> FinalReport:
     """The event of a run that diverged: the reason, and no metrics."""
+    last = job.config.report_steps[-1]
+    return replace(
+        _final_report(job, decode=job.config.decode, step=last, metrics={}), message=message
+    )
+
+
+def _final_report(
+    job: Job, *, decode: dict[str, Scalar], step: int, metrics: dict[str, float]
+) -> FinalReport:
     return FinalReport(
-        **_ran(job), decode=job.config.decode, step=job.config.report_steps[-1], metrics={},
-        message=message,
+        role=job.role, arm=job.arm, seed=job.repeat, run_seed=job.config.seed,
+        params=job.config.train, decode=decode, step=step, metrics=metrics,
     )  # fmt: skip
-
-
-def _ran(job: Job) -> dict[str, Any]:
-    return {
-        "arm": job.arm, "role": job.role, "seed": job.repeat, "run_seed": job.config.seed,
-        "params": job.config.train,
-    }  # fmt: skip
 
 
 def stand_by() -> StandBy:

@@ -20,10 +20,10 @@ from ptal_ray.space.space import SearchSpace, load_space
 from ptal_ray.storage.ownership import begins_with, check_files, read_object
 from ptal_ray.storage.whole import folder_made, write_whole
 from ptal_ray.study.ensemble_file import ENSEMBLE_FILE
+from ptal_ray.study.events import dumps
 from ptal_ray.study.feasibility import demand, run_problems
 from ptal_ray.study.run_folder import MODEL
 from ptal_ray.study.study import Study, trial_config
-from ptal_ray.study.view import dumps
 from ptal_ray.training.config import TrialConfig, TrialReport
 from ptal_ray.training.label_quality import label_quality
 from ptal_ray.training.stages import Watch, start, unwatched

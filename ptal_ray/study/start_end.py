@@ -10,9 +10,10 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, NoTrialFinished, StorageError
 from ptal_ray.storage.lock import locked
 from ptal_ray.study.event_types import Event, StudyEnd, StudyStart
+from ptal_ray.study.events import EventLog
 from ptal_ray.study.provenance import provenance
 from ptal_ray.study.study import Study
-from ptal_ray.study.view import EventLog, StudyView
+from ptal_ray.study.view import StudyView
 from ptal_ray.training.supervision import annotated_ids, fold
 
 

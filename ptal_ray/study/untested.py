@@ -11,8 +11,9 @@ from dataclasses import replace
 
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.space.space import SearchSpace
+from ptal_ray.study.event_types import DEPLOY, FOLD, TEST
 from ptal_ray.study.finals import final_job
-from ptal_ray.study.job import DEPLOY, FOLD, Job
+from ptal_ray.study.job import Job
 from ptal_ray.study.study import Study, num_folds, trial_config
 from ptal_ray.study.view import StudyView
 from ptal_ray.training.config import TrialConfig
@@ -26,7 +27,7 @@ def last_roles(study: Study) -> tuple[str, ...]:
     trials were scored on only one fold; the trials of a race are already cross-validated.
     """
     if FeatureStore.open(study.store).ids("test"):
-        return ("test",)
+        return (TEST,)
     return (DEPLOY,) if study.space.policy == "race" else (FOLD, DEPLOY)
 
 
@@ -46,7 +47,7 @@ def runs_after(space: SearchSpace, has_test: bool) -> tuple[int, int]:
     return (1 if space.policy == "race" else 2 * num_folds(space) + 1), 1
 
 
-def untested_jobs(study: Study, view: StudyView, role: str) -> list[Job]:
+def untested_jobs(study: Study, view: StudyView, role: str) -> tuple[Job, ...]:
     """The runs of role "fold" or "deploy".
 
     Args:
@@ -60,12 +61,12 @@ def untested_jobs(study: Study, view: StudyView, role: str) -> list[Job]:
         arm, config = next(_arms(study, view))
         whole = on_whole_split(config, FeatureStore.open(study.store))
         whole = replace(whole, score_on="none", seed=study.seed + 1)
-        return [final_job(study, role, arm, 0, whole)]
-    return [
+        return (final_job(study, role, arm, 0, whole),)
+    return tuple(
         final_job(study, role, arm, k, config)
         for k in range(study.num_folds)
         for arm, config in _arms(study, view, k)
-    ]
+    )
 
 
 def _arms(

@@ -29,23 +29,7 @@ from ptal_ray.study.event_types import (
     TrialEnd,
     TrialStart,
 )
-from ptal_ray.study.events import EventLog, dumps, loads, read_events
-
-__all__ = [
-    "EventLog",
-    "GrowingView",
-    "Report",
-    "StudyView",
-    "Summary",
-    "TrialView",
-    "best_yaml",
-    "dumps",
-    "loads",
-    "read_events",
-    "resolved_space",
-    "summarise",
-    "summary_of",
-]
+from ptal_ray.study.events import read_events
 
 STATES = ("running", "complete", "pruned", "failed")
 
@@ -144,7 +128,7 @@ class StudyView:
 
     def extend(self, events: Iterable[Event]) -> StudyView:
         """The view after `events`, oldest first."""
-        growing = GrowingView(self)
+        growing = IncrementalView(self)
         for event in events:
             growing.take(event)
         return growing.view
@@ -216,7 +200,7 @@ class StudyView:
         return defaults["train"] | found[0], defaults["decode"] | found[1]
 
 
-class GrowingView:
+class IncrementalView:
     """A view that takes events one by one; the time per event does not grow with their number.
     Thread-safe.
 

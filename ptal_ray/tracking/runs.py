@@ -37,7 +37,7 @@ from ptal_ray.study.event_types import (
 )
 from ptal_ray.study.events import dumps
 from ptal_ray.study.paper_compat import selection_gain
-from ptal_ray.study.view import GrowingView, StudyView, TrialView, best_yaml, summarise
+from ptal_ray.study.view import IncrementalView, StudyView, TrialView, best_yaml, summarise
 from ptal_ray.tracking.naming import (
     arm_name,
     arm_trial,
@@ -137,7 +137,7 @@ class Round:
     def __init__(self, before: StudyView, events: Iterable[Event], study_dir: Path) -> None:
         self.study_dir = study_dir
         self.updates: dict[str, RunUpdate] = {}
-        self._growing = GrowingView(before)
+        self._growing = IncrementalView(before)
         of_trial: dict[type[Event], Callable[[Any, TrialView | None, TrialView], None]] = {
             TrialStart: self._trial_start, Report: self._report, TrialEnd: self._trial_end,
         }  # fmt: skip

@@ -9,7 +9,7 @@ strides and no preparation.
     data                    name, classes, feature_dim, content_hash, ...
     grid                    stride_s and offset_s; if training videos differ, their medians
     strides                 least and greatest stride_s of the training videos
-    preparation             how files of a user become features, see `data/preparation.py`
+    preparation             how files of a user become features, see `data/features/preparation.py`
     dtype                   of the stored features; new ones are rounded in the same way
     texts                   embeddings of the classes by text encoder; empty without one
     weights                 of the network, or of its moving average if there is one

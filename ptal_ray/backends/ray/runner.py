@@ -26,10 +26,11 @@ from ptal_ray.errors import full_storage_named
 from ptal_ray.policy.policies import make_policy
 from ptal_ray.study.conductor import Conductor
 from ptal_ray.study.event_types import Event
+from ptal_ray.study.events import EventLog
 from ptal_ray.study.results import result_of
 from ptal_ray.study.start_end import locked_study, recorded
 from ptal_ray.study.study import Study, write_study
-from ptal_ray.study.view import EventLog, StudyView
+from ptal_ray.study.view import StudyView
 
 SCRATCH = ".ray"
 PATIENCE_S = 60.0  # without a report, until a check whether any trial runs; then twice as long

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ptal_ray.data.choice import without
+from ptal_ray.data.exclusions import without
 from ptal_ray.data.types import Segments
 from ptal_ray.data.user_files import read_json
 from ptal_ray.data.video_ids import same_id, spellings

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ptal_ray.data.checks import duration_problems, id_problems
-from ptal_ray.data.choice import without
 from ptal_ray.data.class_names import label_problem, read_classes
+from ptal_ray.data.exclusions import without
 from ptal_ray.data.findings import Problem
 from ptal_ray.data.rates import Frames, positive, stated_frames
 from ptal_ray.data.types import Segments

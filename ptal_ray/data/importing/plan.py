@@ -53,7 +53,8 @@ class Source:
         group: which videos belong together: a CSV, or a regular expression on the ids.
         of_recordings: whether `files` are features of windows of samples, which `stride` and
             `window` count.
-        transposed, every: what `files` do with the files as released, see `data/preparation.py`.
+        transposed, every: what `files` do with the files as released, see
+            `data/features/preparation.py`.
     """
 
     name: str

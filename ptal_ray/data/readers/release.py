@@ -103,8 +103,8 @@ class Release:
         files: video id -> features; None takes <id>.npy of the folder.
         of_recordings: whether `files` are window features of recordings; `stride` and `window` are
             then in samples.
-        transposed, every: what `files` do with the files as released, see `data/preparation.py`;
-            None: transposed as the flag says.
+        transposed, every: what `files` do with the files as released, see
+            `data/features/preparation.py`; None: transposed as the flag says.
         fps, stride, window, point_fps, points, point_columns, lists, group: as of `plan.Source`.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ptal_ray.data.choice import named_ids
+from ptal_ray.data.exclusions import named_ids
 from ptal_ray.data.importing.plan import Source
 from ptal_ray.data.point_noise import given_noise
 from ptal_ray.data.readers.layouts import LAYOUTS, read

@@ -11,7 +11,7 @@ from ptal_ray.reporting.html.outcome import note
 from ptal_ray.reporting.html.page import Figure, Section, page, paragraph, shown, table
 from ptal_ray.storage.ownership import check_files, check_writable
 from ptal_ray.storage.whole import folder_made, whole
-from ptal_ray.study.view import dumps
+from ptal_ray.study.events import dumps
 
 _TITLE = "Decoding again: "
 
