@@ -27,6 +27,7 @@ from ptal_ray.space.space import Resources
 from ptal_ray.study.event_types import Event, Report
 from ptal_ray.study.events import read_events
 from ptal_ray.study.run_folder import CHECKPOINT
+from ptal_ray.study.start_end import locked_study
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView
 
@@ -111,7 +112,7 @@ def test_it_warns_of_trials_that_do_not_start_and_again_after_twice_as_long(
 
 def test_one_process_runs_a_study(study: Study) -> None:
     with (
-        runner._locked(study.directory),
+        locked_study(study.directory),
         pytest.raises(ConfigError, match="another process runs this study"),
     ):
         run_study(study)
