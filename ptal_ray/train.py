@@ -68,7 +68,13 @@ def _parser() -> argparse.ArgumentParser:
         help="also print the mAP of the pseudo-labels against the training annotations",
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:K (default: cuda if available)")
-    parser.add_argument("--threads", type=int, default=usable_cpus(), help="CPU threads")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=usable_cpus(),
+        help="CPU threads (default: one per CPU); give commands that run at the same time one "
+        "thread each, because sharing the CPUs makes every step several times slower",
+    )
     parser.add_argument(
         "--out",
         type=Path,
