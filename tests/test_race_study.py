@@ -15,6 +15,7 @@ from ptal_ray.errors import DivergedError, NoTrialFinished
 from ptal_ray.policy.policies import make_policy
 from ptal_ray.reporting.early_stopping import early_stopping_text
 from ptal_ray.reporting.outcome import show_summary, summary
+from ptal_ray.reporting.outcome import test_figures as figures_of_tests
 from ptal_ray.reporting.report import write_report
 from ptal_ray.study import job as jobs
 from ptal_ray.study import start_end
@@ -107,6 +108,8 @@ def test_the_defaults_are_kept_where_nothing_beats_them(study, tmp_path):
     assert len(view.deployable()) == 2
     outcome = summary(study, tmp_path / "report", ())
     assert outcome["test"]["best"] == outcome["test"]["default"]
+    unfinished = replace(view, end=replace(view.end, state="interrupted"))
+    assert set(figures_of_tests(unfinished)) == {"default"}  # those of "best" may still follow
     said = show_summary(outcome)
     assert "the defaults are" in said and "recommended" not in said
     assert "lr: 0.02" in best_yaml(view)

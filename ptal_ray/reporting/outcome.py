@@ -64,15 +64,16 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
 
 def test_figures(view: StudyView) -> dict[str, Any] | None:
     """Every metric of the test runs by arm and name, JSON-able: mean, sd and values over the seeds
-    that did not diverge. Where the defaults are recommended, theirs are those of "best" too. None
-    without a test split."""
+    that did not diverge. Where the defaults are recommended, theirs are those of "best" too, once
+    all have ended. None without a test split."""
     if not view.has_test:
         return None
     tests = {
         arm: {name: asdict(s) for name, s in summarise(finished(view, "test", arm)).items()}
         for arm in view.arms("test")
     }
-    if "best" in tests or "default" not in tests:
+    ended = view.end is not None and view.end.state == "done"
+    if "best" in tests or "default" not in tests or not ended:
         return tests
     return {"best": tests["default"]} | tests
 
