@@ -75,12 +75,8 @@ def _parser() -> argparse.ArgumentParser:
         help="CPU threads (default: one per CPU); give commands that run at the same time one "
         "thread each, because sharing the CPUs makes every step several times slower",
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs/train"),
-        help="folder of the results (default: %(default)s)",
-    )
+    parser.add_argument("--out", type=Path, default=Path("runs/train"),
+                        help="folder of the results (default: %(default)s)")  # fmt: skip
     parser.add_argument(
         "--resume",
         action="store_true",

@@ -24,10 +24,11 @@ def final_job(study: Study, role: str, arm: str, repeat: int, config: TrialConfi
     Args:
         study: the study.
         role, arm, repeat: as for `Job`.
-        config: what to train. Its seed is the study's seed + 1 + the repeat, so that a
+        config: what to train; its seed becomes the study's seed + 1 + the repeat, so that a
             configuration is not evaluated with the seed that selected it.
     """
     folder = f"final/{arm}_{'fold' if role == FOLD else 'seed'}{repeat}"
+    config = replace(config, seed=study.seed + 1 + repeat)
     return replace(study_job(study, config, folder), role=role, arm=arm, repeat=repeat)
 
 
@@ -70,9 +71,7 @@ def final_jobs(study: Study, view: StudyView, role: str) -> tuple[Job, ...]:
             config = on_whole_split(trial_config(study, honest.params), store)
             arms[VALIDATED] = replace(config, decode=validated_decode(space, honest), **sealed)
     return tuple(
-        final_job(study, role, arm, k, replace(config, seed=study.seed + 1 + k))
-        for arm, config in arms.items()
-        for k in seeds
+        final_job(study, role, arm, k, config) for arm, config in arms.items() for k in seeds
     )
 
 

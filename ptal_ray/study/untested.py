@@ -60,7 +60,7 @@ def untested_jobs(study: Study, view: StudyView, role: str) -> tuple[Job, ...]:
     if role == DEPLOY:
         arm, config = next(_arms(study, view))
         whole = on_whole_split(config, FeatureStore.open(study.store))
-        whole = replace(whole, score_on="none", seed=study.seed + 1)
+        whole = replace(whole, score_on="none")
         return (final_job(study, role, arm, 0, whole),)
     return tuple(
         final_job(study, role, arm, k, config)
@@ -75,11 +75,10 @@ def _arms(
     """The recommended configuration, then the defaults if they differ; decode parameters frozen."""
     best = view.recommended
     assert best is not None, "runs after a search before a recommendation"
-    seed = study.seed + 1 + (fold or 0)
     last = (study.space.budget.max_steps,)
-    default = trial_config(study, {}, fold=fold, seed=seed)
+    default = trial_config(study, {}, fold=fold)
     default = replace(default, decode_domains={}, report_steps=last)
-    found = trial_config(study, best.params, fold=fold, seed=seed)
+    found = trial_config(study, best.params, fold=fold)
     decode = study.space.decode_defaults() | best.decode
     found = replace(found, decode=decode, decode_domains={}, report_steps=last)
     if found != default:
