@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, create_trial
 
 from ptal_ray.errors import ConfigError
 from ptal_ray.study.choices import SEARCHERS
@@ -41,9 +42,20 @@ def sampler(
         if name == "gp":
             return GPSampler(seed=draw, n_startup_trials=0) if race else GPSampler(seed=draw)
         if name == "cmaes":
-            source = list(past or []) or None
+            source = [_numbers(trial) for trial in past or ()] or None
             return CmaEsSampler(seed=draw, source_trials=source, warn_independent_sampling=False)
     raise ConfigError(
         f"--searcher {name}: has no sampler; allowed are {', '.join(SEARCHERS)}; a new one is "
         "added in ptal_ray/policy/samplers.py"
     )
+
+
+def _numbers(trial: FrozenTrial) -> FrozenTrial:
+    """The trial with the parameters that CMA-ES searches: it learns from no trial with others."""
+    kinds = {
+        name: kind
+        for name, kind in trial.distributions.items()
+        if isinstance(kind, FloatDistribution | IntDistribution) and not kind.single()
+    }
+    params = {name: trial.params[name] for name in kinds}
+    return create_trial(params=params, distributions=kinds, value=trial.value)

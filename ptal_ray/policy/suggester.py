@@ -47,8 +47,7 @@ class Suggester:
         self._grid = grid(study) if study.searcher == "grid" else None
         self._first = tried_first(study.warm_start, space)
         self._learnt: optuna.Study | None = None
-        self._learnt_arms = 0
-        self._learnt_from: Floats = np.zeros(0)
+        self._learnt_arms: list[int] = []
 
     def suggest(
         self, arm: int, known: Sequence[dict[str, Scalar]], believed: Floats
@@ -104,45 +103,52 @@ class Suggester:
         study.sampler = sampler(name, [self._study.seed, arm], past)
         trial = study.ask()
         found = complete(trial, self._distributions, self._domains)
-        study.tell(trial, state=TrialState.FAIL)  # its outcome is added later as a new trial
+        study.tell(trial, state=TrialState.FAIL)  # its outcome is learnt from another trial
         return found
 
     def _taught(self, known: Sequence[dict[str, Scalar]], believed: Floats) -> optuna.Study:
-        """An Optuna study with all earlier arms; the previous one if no posterior mean changed."""
+        """An Optuna study with the earlier studies' configurations, then the arms to learn from.
+
+        Only values change from one suggestion to the next, so they are replaced in the study of the
+        one before: adding a trial copies it, which takes longer than the rest of a suggestion.
+        """
         finite = believed[np.isfinite(believed)]
         lie = float(finite.min()) if len(finite) else 0.0  # value of running arms
-        before = self._learnt_from
-        same = np.array_equal(before, believed[: len(before)], equal_nan=True)
-        newer = np.isnan(believed[len(before) :]).all()
-        if self._learnt is None or not same or not newer or self._study.searcher == "cmaes":
-            optuna.logging.set_verbosity(optuna.logging.ERROR)
-            self._learnt = optuna.create_study(direction="maximize")
-            self._learnt_from, self._learnt_arms = believed, 0
-            self._learnt.add_trials(self._earlier(finite))
-        newest = range(self._learnt_arms, len(known))
-        for arm in newest if self._learnt_arms else _kept(believed):
-            value = float(believed[arm])
-            if all(self._domains[k].contains(v) for k, v in known[arm].items()):
-                self._learnt.add_trial(self._past(known[arm], lie if np.isnan(value) else value))
-        self._learnt_arms = len(known)
+        arms = [
+            arm
+            for arm in _kept(believed)
+            if all(self._domains[k].contains(v) for k, v in known[arm].items())
+        ]
+        rest = self._learnt_arms != arms[: len(self._learnt_arms)]
+        if self._learnt is None or rest or self._study.searcher == "cmaes":
+            self._learnt, self._learnt_arms = _empty_study(), []
+            self._learnt.add_trials([self._past(one.params) for one in self._study.warm_start])
+        self._learnt.add_trials([self._past(known[a]) for a in arms[len(self._learnt_arms) :]])
+        self._learnt_arms = arms
+        means = np.where(np.isnan(believed), lie, believed)[arms]
+        trials = self._learnt.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        for trial, value in zip(trials, [*self._earlier(finite), *means.tolist()], strict=True):
+            trial.value = value
         return self._learnt
 
-    def _earlier(self, finite: Floats) -> list[FrozenTrial]:
-        """The configurations of earlier studies, with values on the scale of posterior means."""
+    def _earlier(self, finite: Floats) -> list[float]:
+        """The values of configurations of earlier studies, on the scale of posterior means."""
         middle = float(finite.mean()) if len(finite) else 0.0
         spread = float(finite.std()) if len(finite) > 1 else 0.0
-        return [
-            self._past(one.params, middle + one.value * (spread or 1.0))
-            for one in self._study.warm_start
-        ]
+        return [middle + one.value * (spread or 1.0) for one in self._study.warm_start]
 
-    def _past(self, params: dict[str, Scalar], value: float) -> FrozenTrial:
+    def _past(self, params: dict[str, Scalar]) -> FrozenTrial:
         return create_trial(
             state=TrialState.COMPLETE,
             params=dict(params),
             distributions=self._distributions,
-            value=value,
+            value=0.0,  # see _taught
         )
+
+
+def _empty_study() -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna.create_study(direction="maximize")
 
 
 def _kept(believed: Floats) -> list[int]:
