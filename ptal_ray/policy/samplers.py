@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, create_trial
@@ -52,7 +52,7 @@ def sampler(
 
 def _numbers(trial: FrozenTrial) -> FrozenTrial:
     """The trial with the parameters that CMA-ES searches: it learns from no trial with others."""
-    kinds = {
+    kinds: dict[str, BaseDistribution] = {
         name: kind
         for name, kind in trial.distributions.items()
         if isinstance(kind, FloatDistribution | IntDistribution) and not kind.single()
