@@ -5,14 +5,12 @@ A cell is a configuration trained on all folds but one, with one seed, and score
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -32,37 +30,29 @@ class _Part:
     """The posterior for given variance ratios.
 
     Args:
-        likelihood: logarithm.
         prior: (A, A) covariance of the configurations.
         arm: (N,) row of `prior`.
-        lower: (N, N) Cholesky factor of the covariance of the scores.
-        half: (N,) the scores without their mean, divided by `lower`.
+        scores: (N, N) covariance of the scores.
         noise: variance of one cell.
     """
 
-    likelihood: float
     prior: Floats
     arm: Ints
-    lower: Floats
-    half: Floats
+    scores: Floats
     noise: float
 
-    @cached_property
-    def _gain(self) -> Floats:
-        """(N, A)"""
-        wide = self.prior[self.arm] + MEAN
-        found: Floats = solve_triangular(self.lower, wide, lower=True, check_finite=False)
-        return found
-
-    def mean(self, middle: float) -> Floats:
-        """(A,)"""
-        back = solve_triangular(self.lower, self.half, lower=True, trans="T", check_finite=False)
+    def mean(self, y: Floats) -> Floats:
+        """(A,) from the scores (N,)."""
+        middle = y.mean()
+        back = np.linalg.solve(self.scores, y - middle)
         found: Floats = middle + (self.prior[:, self.arm] + MEAN) @ back
         return found
 
     def covariance(self) -> Floats:
         """(A, A)"""
-        return self.noise * (self.prior + MEAN - self._gain.T @ self._gain)
+        wide = self.prior[self.arm] + MEAN
+        found: Floats = self.prior + MEAN - wide.T @ np.linalg.solve(self.scores, wide)
+        return self.noise * (found + found.T) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,21 +123,23 @@ def believe(
     same_cell = (cells[:, None] == cells).astype(float)
     same_run = (arms[:, None] == arms) & (folds[:, None] == folds)
     rest = INTERACTION * same_run + np.eye(len(y))
-    found = [
-        _posterior(y, arms, variance * kernel, between * same_cell + rest)
-        for variance, kernel, between in itertools.product(
-            CONFIGURATION, _kernels(coordinates), CELL
-        )
-    ]
-    best = max(part.likelihood for part in found)
-    found = [part for part in found if part.likelihood > best + np.log(LEAST_WEIGHT)]
-    weight = np.exp([part.likelihood - best for part in found])
+    priors = np.multiply.outer(CONFIGURATION, _kernels(coordinates))  # (variances, kernels, A, A)
+    own = priors[..., arms[:, None], arms][:, :, None]
+    shared = np.multiply.outer(CELL, same_cell) + rest + MEAN
+    covariance = (own + shared).reshape(-1, len(y), len(y))
+    noise, likelihood = _likelihood(y - y.mean(), covariance)
+    kept = np.flatnonzero(likelihood > likelihood.max() + np.log(LEAST_WEIGHT))
+    weight = np.exp(likelihood[kept] - likelihood.max())
     weight /= weight.sum()
-    means = [part.mean(float(y.mean())) for part in found]
-    noise = float(weight @ np.array([part.noise for part in found])) * (1 + INTERACTION)
+    priors = np.repeat(priors.reshape(-1, *priors.shape[2:]), len(CELL), axis=0)
+    found = [
+        _Part(prior=priors[k], arm=arms, scores=covariance[k], noise=float(noise[k]))
+        for k in kept
+    ]
+    means = [part.mean(y) for part in found]
     return Belief(
         mean=weight @ np.stack(means),
-        noise=noise,
+        noise=float(weight @ noise[kept]) * (1 + INTERACTION),
         parts=tuple(zip(weight.tolist(), means, found, strict=True)),
     )
 
@@ -157,25 +149,26 @@ def _without_failures(y: Floats) -> Floats:
     return np.clip(y, middle - 2 * (float(y.max()) - middle), None)
 
 
-def _kernels(coordinates: Floats) -> Iterator[Floats]:
-    """Correlations (A, A) of configurations: independent, and two that decrease with distance."""
+def _kernels(coordinates: Floats) -> Floats:
+    """(K, A, A) correlations of configurations: independent, and two that decrease with
+    distance."""
     own = np.eye(len(coordinates))
-    yield own
     apart = ((coordinates[:, None] - coordinates) ** 2).sum(-1) / max(coordinates.shape[1], 1)
-    for length in LENGTHS:
-        yield SMOOTH_SHARE * np.exp(-apart / (2 * length**2)) + (1 - SMOOTH_SHARE) * own
+    near = [np.exp(-apart / (2 * length**2)) for length in LENGTHS]
+    return np.stack([own, *(SMOOTH_SHARE * one + (1 - SMOOTH_SHARE) * own for one in near)])
 
 
-def _posterior(y: Floats, arm: Ints, prior: Floats, rest: Floats) -> _Part:
-    """The posterior for given variance ratios.
+def _likelihood(y: Floats, covariance: Floats) -> tuple[Floats, Floats]:
+    """The noise variance and the logarithm of the likelihood, (V,) each, for (V, N, N).
 
     The noise variance has a weak inverse gamma prior of one cell, at a hundredth of mAP.
     """
-    covariance = prior[np.ix_(arm, arm)] + rest + MEAN
-    lower = np.asarray(np.linalg.cholesky(covariance), np.float64)
-    half = solve_triangular(lower, y - y.mean(), lower=True, check_finite=False)
-    noise = float((half @ half + 1e-4) / (len(y) + 1))
-    likelihood = -0.5 * (len(y) + 1) * np.log(noise) - np.log(np.diag(lower)).sum()
-    return _Part(
-        likelihood=float(likelihood), prior=prior, arm=arm, lower=lower, half=half, noise=noise
-    )
+    lower = np.linalg.cholesky(covariance)
+    half = np.empty(lower.shape[:2])
+    for row, value in enumerate(y):  # y divided by all factors at once
+        known = np.einsum("vk,vk->v", lower[:, row, :row], half[:, :row])
+        half[:, row] = (value - known) / lower[:, row, row]
+    noise: Floats = ((half**2).sum(axis=1) + 1e-4) / (len(y) + 1)
+    logarithm = np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
+    found: Floats = -0.5 * (len(y) + 1) * np.log(noise) - logarithm
+    return noise, found
