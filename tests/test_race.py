@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -241,7 +243,12 @@ def test_a_failure_does_not_make_the_rest_look_alike():
 def test_the_default_setting_wins_unless_beaten_clearly():
     rng = np.random.default_rng(0)
     flat = [0.5 + 0.02 * rng.normal(size=(n, 5)) for n in (3, 2, 1, 1)]
-    assert sum(choose(flat, k) > 0 for k in range(4)) <= 2
+    for defaults in ([], [np.zeros((6, 5))]):  # ones that failed say nothing of the noise
+        chosen = [
+            choose([*defaults, *(0.5 + 0.02 * rng.normal(size=(2, 5)) for _ in range(10))], 5)
+            for _ in range(200)
+        ]
+        assert np.mean(np.array(chosen) > 0) < 0.25
     clear = [own + np.array([0, 0, 0.1, 0, 0]) for own in flat]
     assert [choose(clear, k) for k in range(4)] == [2] * 4
     assert choose([clear[2]], 0) == 0  # one cell alone says nothing
@@ -261,6 +268,18 @@ def test_an_arm_gets_its_own_setting_where_arms_differ_more_than_cells():
     assert choose([*others(0.05, 0.003), loses], 8) == 0
     assert choose([*others(0.05, 0.003), equal], 8) == 0
     assert choose([*others(0.0, 0.03), equal], 8) == 1
+
+
+def test_an_arm_alone_or_with_one_cell_of_another_follows_its_own_cells():
+    gains = np.array([[0.5, 0.6], [0.5, 0.61], [0.5, 0.59], [0.5, 0.6]])
+    assert choose([gains], 0) == choose([gains, np.array([[0.4, 0.4]])], 0) == 1
+
+
+@pytest.mark.parametrize("score", [0.0, 0.6, 0.7, 0.9])
+def test_the_setting_of_a_cell_does_not_depend_on_the_cell(score):
+    own = np.array([[0.5, score], [0.5, 0.53], [0.5, 0.54]])
+    for others in ([], [np.array([[0.5, 0.52], [0.5, 0.53]])]):
+        assert out_of_cell([own, *others], 0)[0] == score
 
 
 def test_a_cell_is_judged_at_the_setting_that_the_others_choose():
@@ -340,13 +359,25 @@ def test_a_cell_that_cannot_become_the_best_stops_though_halving_would_go_on():
     assert not early.take(6, 2, 0.95)
 
 
-def test_nothing_stops_early_where_early_objectives_do_not_tell():
+@pytest.mark.parametrize("full", [8, 20, 50])
+def test_few_stop_early_where_early_objectives_do_not_tell(full):
+    """However many runs there are: the chance to become the best of many is always small."""
+    stopped = []
+    for seed in range(60):
+        rng, early = np.random.default_rng(seed), EarlyStop((2, 8), 2)
+        for cell in range(full):
+            early.take(cell, 2, rng.random())
+            early.take(cell, 8, rng.random())
+        stopped.append(early.take(full, 2, rng.random()))
+    assert np.mean(stopped) < 0.25
+
+
+def test_a_run_without_finite_objectives_does_not_disable_early_stopping():
     early = EarlyStop((2, 8), 2)
-    rng = np.random.default_rng(1)
-    for cell in range(12):
-        early.take(cell, 2, rng.random())
-        early.take(cell, 8, rng.random())
-    assert not early.take(12, 2, 0.0)
+    for cell, value in enumerate((0.1, 0.9, 0.3, 0.5, 0.2)):
+        early.take(cell, 2, value if cell != 2 else math.nan)
+        early.take(cell, 8, value)
+    assert early.take(5, 2, 0.1)
 
 
 def test_of_many_arms_the_best_and_the_defaults_are_believed():

@@ -7,7 +7,8 @@ import pytest
 from conftest import make_store
 
 from ptal_ray.data.store import FeatureStore
-from ptal_ray.policy.suggester import FIRST_RANDOM, Suggester
+from ptal_ray.policy.optuna_searcher import GOOD, MOST_LEARNT
+from ptal_ray.policy.suggester import FIRST_RANDOM, Suggester, _kept
 from ptal_ray.space.space import parse_space
 from ptal_ray.study.study import create_study
 from ptal_ray.study.warm_start import Earlier
@@ -89,12 +90,26 @@ def test_a_suggestion_depends_on_the_posterior_and_not_on_earlier_suggestions(ma
         assert used.suggest(ARMS, known, now) == fresh.suggest(ARMS, known, now)
 
 
-def test_a_searcher_learns_from_the_posterior(make):
-    """TPE draws near the arms whose mean is high, whichever they are."""
-    suggester = make("tpe")
+@pytest.mark.parametrize("searcher", ["tpe", "cmaes"])
+@pytest.mark.parametrize("best", [3e-4, 3e-3])
+def test_a_searcher_learns_from_the_posterior(make, searcher, best):
+    """It draws near the arms whose mean is high, whichever they are."""
+    suggester = make(searcher)
     known = [suggester.defaults | {"lr": float(lr)} for lr in np.geomspace(1.1e-4, 0.9e-2, 40)]
     rates = np.array([arm["lr"] for arm in known])
-    for best in (3e-4, 3e-3):
-        now = -np.abs(np.log(rates / best))
-        drawn = [suggester._drawn(arm, known, now)["lr"] for arm in range(40, 60)]
-        assert abs(np.log(np.median(drawn) / best)) < np.log(2)
+    now = 0.5 - 0.1 * np.abs(np.log(rates / best))
+    now[0] = 0.0  # the defaults are the worst, so few suggestions are near them
+    drawn = [suggester.suggest(arm, known, now)["lr"] for arm in range(40, 80)]
+    assert abs(np.log(np.median(drawn) / best)) < np.log(2.5)
+
+
+def test_of_many_arms_a_searcher_learns_from_the_best_and_the_newest():
+    believed = np.random.default_rng(0).random(400)
+    kept = _kept(believed)
+    assert MOST_LEARNT - 32 < len(kept) <= MOST_LEARNT
+    assert set(np.argsort(-believed)[:GOOD].tolist()) <= set(kept)
+    assert set(range(400 - 190, 400)) <= set(kept)
+    assert _kept(believed[:100]) == list(range(100))
+    same = sum(_kept(believed[: n + 1])[: len(_kept(believed[:n]))] == _kept(believed[:n])
+               for n in range(300, 400))  # fmt: skip
+    assert same > 80

@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cho_solve, solve_triangular
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -32,27 +33,28 @@ class _Part:
     Args:
         prior: (A, A) covariance of the configurations.
         arm: (N,) row of `prior`.
-        scores: (N, N) covariance of the scores.
+        lower: (N, N) Cholesky factor of the covariance of the scores.
         noise: variance of one cell.
     """
 
     prior: Floats
     arm: Ints
-    scores: Floats
+    lower: Floats
     noise: float
 
     def mean(self, y: Floats) -> Floats:
         """(A,) from the scores (N,)."""
         middle = y.mean()
-        back = np.linalg.solve(self.scores, y - middle)
+        back = cho_solve((self.lower, True), y - middle, check_finite=False)
         found: Floats = middle + (self.prior[:, self.arm] + MEAN) @ back
         return found
 
     def covariance(self) -> Floats:
         """(A, A)"""
         wide = self.prior[self.arm] + MEAN
-        found: Floats = self.prior + MEAN - wide.T @ np.linalg.solve(self.scores, wide)
-        return self.noise * (found + found.T) / 2
+        gain = solve_triangular(self.lower, wide, lower=True, check_finite=False)
+        found: Floats = self.noise * (self.prior + MEAN - gain.T @ gain)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,16 +128,13 @@ def believe(
     priors = np.multiply.outer(CONFIGURATION, _kernels(coordinates))  # (variances, kernels, A, A)
     own = priors[..., arms[:, None], arms][:, :, None]
     shared = np.multiply.outer(CELL, same_cell) + rest + MEAN
-    covariance = (own + shared).reshape(-1, len(y), len(y))
-    noise, likelihood = _likelihood(y - y.mean(), covariance)
+    lower = np.linalg.cholesky((own + shared).reshape(-1, len(y), len(y)))
+    noise, likelihood = _likelihood(y - y.mean(), lower)
     kept = np.flatnonzero(likelihood > likelihood.max() + np.log(LEAST_WEIGHT))
     weight = np.exp(likelihood[kept] - likelihood.max())
     weight /= weight.sum()
     priors = np.repeat(priors.reshape(-1, *priors.shape[2:]), len(CELL), axis=0)
-    found = [
-        _Part(prior=priors[k], arm=arms, scores=covariance[k], noise=float(noise[k]))
-        for k in kept
-    ]
+    found = [_Part(prior=priors[k], arm=arms, lower=lower[k], noise=float(noise[k])) for k in kept]
     means = [part.mean(y) for part in found]
     return Belief(
         mean=weight @ np.stack(means),
@@ -158,12 +157,11 @@ def _kernels(coordinates: Floats) -> Floats:
     return np.stack([own, *(SMOOTH_SHARE * one + (1 - SMOOTH_SHARE) * own for one in near)])
 
 
-def _likelihood(y: Floats, covariance: Floats) -> tuple[Floats, Floats]:
-    """The noise variance and the logarithm of the likelihood, (V,) each, for (V, N, N).
+def _likelihood(y: Floats, lower: Floats) -> tuple[Floats, Floats]:
+    """The noise variance and the logarithm of the likelihood, (V,) each, for (V, N, N) factors.
 
     The noise variance has a weak inverse gamma prior of one cell, at a hundredth of mAP.
     """
-    lower = np.linalg.cholesky(covariance)
     half = np.empty(lower.shape[:2])
     for row, value in enumerate(y):  # y divided by all factors at once
         known = np.einsum("vk,vk->v", lower[:, row, :row], half[:, :row])

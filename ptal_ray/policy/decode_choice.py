@@ -64,13 +64,13 @@ class _Gains:
 
     Args:
         mean: (J,) over other arms.
-        within: (J,) variance between cells of an arm; infinite if unknown.
+        within: (J,) variance between cells of an arm; None if the other arms do not show it.
         weight: of the other arms, in cells.
     """
 
     mean: Floats
-    within: Floats
-    weight: float
+    within: Floats | None = None
+    weight: float = 1.0
 
 
 class _Others:
@@ -85,8 +85,8 @@ class _Others:
         self._gain = np.array([own.mean(axis=0) for own in effects])  # (A, J)
         self._rows = np.concatenate([np.zeros((0, self._settings)), *effects])  # (N, J)
         self._row = np.repeat(np.arange(len(known)), [len(own) for own in effects])
-        self._freedom = len(self._rows) - len(known)
-        self._squares = ((self._rows - self._gain[self._row]) ** 2).sum(axis=0)  # (J,) in arms
+        apart = self._rows - self._gain[self._row]
+        self._squares = np.bincount(self._row, (apart**2).sum(axis=1), len(known))  # (A,) in arms
 
     def gains(self, arm: int) -> _Gains:
         """The gains of the better half of the other arms.
@@ -94,25 +94,29 @@ class _Others:
         The variance of all their cells is divided into that between arms and that within an arm.
         The fraction within is the same for all settings; arms of several cells show it.
         """
-        unknown = np.full(self._settings, np.inf)
         other = self._arm != arm
         if not other.any():
-            noise = self._squares / self._freedom if self._freedom else unknown
-            return _Gains(mean=np.zeros(self._settings), within=noise, weight=1.0)
+            return _Gains(mean=np.zeros(self._settings))
         good = other & (self._level >= np.median(self._level[other]))
         rows = self._rows[good[self._row]]
         mean = self._gain[good].mean(axis=0)
         if len(rows) < 2:
-            return _Gains(mean=mean, within=unknown, weight=1.0)
+            return _Gains(mean=mean)
         every = np.maximum(rows.var(axis=0, ddof=1), SMALLEST)
-        inside = self._squares.sum() / every.sum()
-        share = min((inside + PRIOR / 2) / (self._freedom + PRIOR), MOST_WITHIN)
-        return _Gains(mean=mean, within=share * every, weight=share / (1 - share))
+        inside = self._squares[good].sum() / every.sum()
+        share = min((inside + PRIOR / 2) / (len(rows) - good.sum() + PRIOR), 1.0)
+        most = min(share, MOST_WITHIN)
+        return _Gains(mean=mean, within=share * every, weight=most / (1 - most))
 
 
 def _best(effects: Floats, known: _Gains) -> int:
     """The setting with the best posterior mean gain, if above its standard deviation."""
+    within = known.within
+    if within is None:
+        if len(effects) < 2:
+            return 0
+        within = effects.var(axis=0, ddof=1)
     weight = len(effects) + known.weight
     mean = (effects.sum(axis=0) + known.weight * known.mean) / weight
     best = int(mean.argmax())
-    return best if mean[best] > np.sqrt(known.within[best] / weight) else 0
+    return best if mean[best] > np.sqrt(within[best] / weight) else 0

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from ptal_ray.policy.halving import Halving
@@ -15,10 +16,12 @@ LEAST_CORRELATION = 0.3
 LEAST_CHANCE = 0.05  # of becoming the best
 SMALLEST = 1e-6  # squared deviation from the regression: a tenth of a point of mAP
 
+Floats = NDArray[np.float64]
+
 
 class EarlyStop:
-    """Stops cells that successive halving would stop, at report steps whose rank correlation with
-    the last one was measured, and cells that are unlikely to become the best.
+    """Stops cells at the report steps whose rank correlation with the last one was measured: those
+    that successive halving would stop, and those that are unlikely to become the best.
 
     Args:
         report_steps: of every cell; the last one ends it.
@@ -42,33 +45,32 @@ class EarlyStop:
             return False
         early, last = self._halving.at(step), self._halving.at(self._steps[-1])
         found = rank_correlation(early, last)
-        if found is None:
+        if found is None or found <= LEAST_CORRELATION:
             return False
-        return (low and found > LEAST_CORRELATION) or chance(early, last, value) < LEAST_CHANCE
+        return low or chance(early, last, value) < min(LEAST_CHANCE, 0.5 / (len(last) + 1))
 
 
 def chance(early: Mapping[int, float], last: Mapping[int, float], value: float) -> float:
-    """Probability that a cell with `value` at an early step ends above all others.
+    """Probability that a cell with `value` at an early step ends above all that reached the end.
 
-    By a linear regression of the last objectives on the early ones, over the cells that reached
-    both; its prediction has a t distribution.
+    By a linear regression of the last objectives on the early ones, whose prediction has a t
+    distribution. Without any relation each of n + 1 cells has a chance of 1 / (n + 1).
 
     Args:
         early, last: objectives at a report step and at the last one, by cell; three or more cells
             in both.
     """
-    both = sorted(early.keys() & last.keys())
-    x, y = np.array([early[k] for k in both]), np.array([last[k] for k in both])
+    x, y = _both(early, last)
     apart = x - x.mean()
     squares = float(apart @ apart)
     if not squares or not math.isfinite(value):
         return 1.0
     slope = float(apart @ y) / squares
     left = y - y.mean() - slope * apart
-    variance = (float(left @ left) + SMALLEST) / (len(both) - 2)
+    variance = (float(left @ left) + SMALLEST) / (len(x) - 2)
     off = value - x.mean()
-    spread = np.sqrt(variance * (1 + 1 / len(both) + off**2 / squares))
-    return float(stats.t.sf((y.max() - y.mean() - slope * off) / spread, len(both) - 2))
+    spread = np.sqrt(variance * (1 + 1 / len(x) + off**2 / squares))
+    return float(stats.t.sf((y.max() - y.mean() - slope * off) / spread, len(x) - 2))
 
 
 def rank_correlation(early: Mapping[int, float], last: Mapping[int, float]) -> float | None:
@@ -80,10 +82,17 @@ def rank_correlation(early: Mapping[int, float], last: Mapping[int, float]) -> f
     Returns:
         None for fewer than `FEWEST_FULL` cells.
     """
-    both = sorted(early.keys() & last.keys())
-    if len(both) < FEWEST_FULL:
+    x, y = _both(early, last)
+    if len(x) < FEWEST_FULL:
         return None
-    ranks = stats.rankdata([[early[k], last[k]] for k in both], axis=0)
-    ranks -= ranks.mean(axis=0)
-    norm = np.sqrt((ranks**2).sum(axis=0).prod())
-    return float(ranks.prod(axis=1).sum() / norm) if norm else 0.0
+    ranks = stats.rankdata([x, y], axis=1)
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    norm = np.sqrt((ranks**2).sum(axis=1).prod())
+    return float(ranks.prod(axis=0).sum() / norm) if norm else 0.0
+
+
+def _both(early: Mapping[int, float], last: Mapping[int, float]) -> tuple[Floats, Floats]:
+    """The objectives of the cells with finite ones in both."""
+    pairs = [(early[k], last[k]) for k in sorted(early.keys() & last.keys())]
+    kept = np.array([pair for pair in pairs if all(map(math.isfinite, pair))]).reshape(-1, 2)
+    return kept[:, 0], kept[:, 1]

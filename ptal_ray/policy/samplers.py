@@ -51,7 +51,7 @@ def sampler(
 
 
 def _numbers(trial: FrozenTrial) -> FrozenTrial:
-    """The trial with the parameters that CMA-ES searches: it learns from no trial with others."""
+    """The trial with the parameters that CMA-ES searches; it ignores trials that have others."""
     kinds: dict[str, BaseDistribution] = {
         name: kind
         for name, kind in trial.distributions.items()

@@ -109,8 +109,9 @@ class Suggester:
     def _taught(self, known: Sequence[dict[str, Scalar]], believed: Floats) -> optuna.Study:
         """An Optuna study with the earlier studies' configurations, then the arms to learn from.
 
-        Only values change from one suggestion to the next, so they are replaced in the study of the
-        one before: adding a trial copies it, which takes longer than the rest of a suggestion.
+        Only values change from one suggestion to the next. They are replaced in the trials that
+        Optuna's storage in memory keeps, because adding a trial copies it, which takes longer than
+        the rest of a suggestion. CMA-ES keeps its state in trials, so its study is always new.
         """
         finite = believed[np.isfinite(believed)]
         lie = float(finite.min()) if len(finite) else 0.0  # value of running arms
@@ -153,7 +154,10 @@ def _empty_study() -> optuna.Study:
 
 def _kept(believed: Floats) -> list[int]:
     """The arms that a searcher learns from, in their order: if there are too many, the best (all
-    that TPE counts as good) and the newest."""
+    that TPE counts as good) and the newest. The oldest are left out 32 at a time, so that the
+    others rarely change."""
     order = np.argsort(-np.nan_to_num(believed, nan=-np.inf), kind="stable")
-    others = np.sort(order[GOOD:])[-(MOST_LEARNT - GOOD) :]
-    return sorted([*order[:GOOD].tolist(), *others.tolist()])
+    others = np.sort(order[GOOD:])
+    most = MOST_LEARNT - GOOD
+    excess = -(-max(len(others) - most, 0) // 32) * 32
+    return sorted([*order[:GOOD].tolist(), *others[excess:].tolist()])
