@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
-from scipy import stats
 
 from ptal_ray.policy import evidence
 from ptal_ray.policy.belief import believe
-from ptal_ray.policy.decode_choice import choose, out_of_cell
-from ptal_ray.policy.early_stop import EarlyStop, chance, rank_correlation
 from ptal_ray.policy.gate import ERROR_RATE, accepted, compare
 from ptal_ray.policy.race import (
     EVERY_OUTCOME,
@@ -240,56 +235,6 @@ def test_a_failure_does_not_make_the_rest_look_alike():
     assert found.noise < 0.05
 
 
-def test_the_default_setting_wins_unless_beaten_clearly():
-    rng = np.random.default_rng(0)
-    flat = [0.5 + 0.02 * rng.normal(size=(n, 5)) for n in (3, 2, 1, 1)]
-    for defaults in ([], [np.zeros((6, 5))]):  # ones that failed say nothing of the noise
-        chosen = [
-            choose([*defaults, *(0.5 + 0.02 * rng.normal(size=(2, 5)) for _ in range(10))], 5)
-            for _ in range(200)
-        ]
-        assert np.mean(np.array(chosen) > 0) < 0.25
-    clear = [own + np.array([0, 0, 0.1, 0, 0]) for own in flat]
-    assert [choose(clear, k) for k in range(4)] == [2] * 4
-    assert choose([clear[2]], 0) == 0  # one cell alone says nothing
-
-
-def test_an_arm_gets_its_own_setting_where_arms_differ_more_than_cells():
-    """Others gain 0.05 by setting 1. An arm that loses in both its cells keeps the default if arms
-    differ, and an arm that gains nothing follows the others if only cells differ."""
-    rng = np.random.default_rng(0)
-
-    def others(between, within):
-        gains = 0.05 + between * rng.normal(size=(8, 1)) + within * rng.normal(size=(8, 3))
-        return [np.stack([np.full(3, 0.5), 0.5 + row], axis=1) for row in gains]
-
-    loses = np.array([[0.5, 0.47], [0.5, 0.47]])
-    equal = np.array([[0.5, 0.505], [0.5, 0.495]])
-    assert choose([*others(0.05, 0.003), loses], 8) == 0
-    assert choose([*others(0.05, 0.003), equal], 8) == 0
-    assert choose([*others(0.0, 0.03), equal], 8) == 1
-
-
-def test_an_arm_alone_or_with_one_cell_of_another_follows_its_own_cells():
-    gains = np.array([[0.5, 0.6], [0.5, 0.61], [0.5, 0.59], [0.5, 0.6]])
-    assert choose([gains], 0) == choose([gains, np.array([[0.4, 0.4]])], 0) == 1
-
-
-@pytest.mark.parametrize("score", [0.0, 0.6, 0.7, 0.9])
-def test_the_setting_of_a_cell_does_not_depend_on_the_cell(score):
-    own = np.array([[0.5, score], [0.5, 0.53], [0.5, 0.54]])
-    for others in ([], [np.array([[0.5, 0.52], [0.5, 0.53]])]):
-        assert out_of_cell([own, *others], 0)[0] == score
-
-
-def test_a_cell_is_judged_at_the_setting_that_the_others_choose():
-    own = np.array([[0.5, 0.9, 0.5], [0.5, 0.5, 0.8], [0.5, 0.5, 0.8], [0.5, 0.5, 0.8]])
-    others = [np.full((2, 3), 0.4) + np.array([0, 0, 0.2]) for _ in range(3)]
-    found = out_of_cell([own, *others], 0)
-    assert found[0] == 0.5  # its own luck at setting 1 is not counted
-    assert found[1:].tolist() == [0.8, 0.8, 0.8]
-
-
 def test_differences_by_hand():
     same = compare([0.02, 0.02, 0.02, 0.02], 0.0)
     assert (same.mean, same.low, same.p) == (pytest.approx(0.02), pytest.approx(0.02), 0.0)
@@ -318,66 +263,6 @@ def test_several_tests_share_the_error_rate():
     assert accepted([0.02, 0.025]) == [True, True]
     assert accepted([0.06, 0.02]) == [False, True]
     assert accepted([]) == []
-
-
-def test_nothing_stops_early_before_early_objectives_were_seen_to_tell():
-    early = EarlyStop((2, 4, 8), 2)
-    for cell, value in enumerate((0.4, 0.3, 0.2, 0.1)):
-        assert [early.take(cell, step, value) for step in (2, 4)] == [False, False]
-        early.take(cell, 8, value)
-    assert early.take(4, 2, 0.0)
-    assert not early.take(5, 2, 1.0)
-
-
-def test_the_rank_correlation_is_that_of_the_cells_with_both():
-    early, last = {0: 0.4, 1: 0.1, 2: 0.3, 3: 0.2, 9: 0.9}, {0: 0.8, 1: 0.5, 2: 0.6, 3: 0.7}
-    assert rank_correlation(early, last) == pytest.approx(0.8)  # 1 - 6 * 2 / (4 * 15)
-    assert rank_correlation(early, dict.fromkeys(last, 0.5)) == 0.0
-    assert rank_correlation(early, {0: 0.8, 1: 0.5, 2: 0.6}) is None
-
-
-def test_the_chance_of_ending_best_is_that_of_a_regression():
-    x, y = np.array([0.1, 0.2, 0.3, 0.4, 0.5]), np.array([0.2, 0.35, 0.5, 0.6, 0.8])
-    early, last = dict(enumerate(x)), dict(enumerate(y))
-    fit = stats.linregress(x, y)
-    left = y - fit.intercept - fit.slope * x
-    for value in (0.05, 0.3, 0.45, 0.6):
-        spread = np.sqrt(left @ left / 3 * (1.2 + (value - 0.3) ** 2 / 0.1))
-        expected = stats.t.sf((0.8 - fit.intercept - fit.slope * value) / spread, 3)
-        assert chance(early, last, value) == pytest.approx(expected, rel=0.01)
-    assert chance(early, last, 0.1) < 0.01 < 0.9 < chance(early, last, 0.6)
-    assert chance(dict.fromkeys(early, 0.3), last, 0.3) == 1.0  # says nothing
-
-
-def test_a_cell_that_cannot_become_the_best_stops_though_halving_would_go_on():
-    """Early objectives that predict the last ones exactly: only a candidate for the best runs."""
-    early = EarlyStop((2, 8), 2)
-    for cell, value in enumerate((0.1, 0.9, 0.3, 0.5, 0.2)):
-        early.take(cell, 2, value)
-        early.take(cell, 8, value)
-    assert early.take(5, 2, 0.8)
-    assert not early.take(6, 2, 0.95)
-
-
-@pytest.mark.parametrize("full", [8, 20, 50])
-def test_few_stop_early_where_early_objectives_do_not_tell(full):
-    """However many runs there are: the chance to become the best of many is always small."""
-    stopped = []
-    for seed in range(60):
-        rng, early = np.random.default_rng(seed), EarlyStop((2, 8), 2)
-        for cell in range(full):
-            early.take(cell, 2, rng.random())
-            early.take(cell, 8, rng.random())
-        stopped.append(early.take(full, 2, rng.random()))
-    assert np.mean(stopped) < 0.25
-
-
-def test_a_run_without_finite_objectives_does_not_disable_early_stopping():
-    early = EarlyStop((2, 8), 2)
-    for cell, value in enumerate((0.1, 0.9, 0.3, 0.5, 0.2)):
-        early.take(cell, 2, value if cell != 2 else math.nan)
-        early.take(cell, 8, value)
-    assert early.take(5, 2, 0.1)
 
 
 def test_of_many_arms_the_best_and_the_defaults_are_believed():

@@ -127,9 +127,9 @@ class Suggester:
         self._learnt.add_trials([self._past(known[a]) for a in arms[len(self._learnt_arms) :]])
         self._learnt_arms = arms
         means = np.where(np.isnan(believed), lie, believed)[arms]
-        trials = self._learnt.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        for trial, value in zip(trials, [*self._earlier(finite), *means.tolist()], strict=True):
-            trial.value = value
+        stored = self._learnt.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        for past, value in zip(stored, [*self._earlier(finite), *means.tolist()], strict=True):
+            past.value = value
         return self._learnt
 
     def _earlier(self, finite: Floats) -> list[float]:

@@ -1,0 +1,71 @@
+"""Which first cells of a race stop early."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ptal_ray.policy.early_stop import EarlyStop, chance, rank_correlation
+
+
+def test_nothing_stops_early_before_early_objectives_were_seen_to_tell():
+    early = EarlyStop((2, 4, 8), 2)
+    for cell, value in enumerate((0.4, 0.3, 0.2, 0.1)):
+        assert [early.take(cell, step, value) for step in (2, 4)] == [False, False]
+        early.take(cell, 8, value)
+    assert early.take(4, 2, 0.0)
+    assert not early.take(5, 2, 1.0)
+
+
+def test_the_rank_correlation_is_that_of_the_cells_with_both():
+    early, last = {0: 0.4, 1: 0.1, 2: 0.3, 3: 0.2, 9: 0.9}, {0: 0.8, 1: 0.5, 2: 0.6, 3: 0.7}
+    assert rank_correlation(early, last) == pytest.approx(0.8)  # 1 - 6 * 2 / (4 * 15)
+    assert rank_correlation(early, dict.fromkeys(last, 0.5)) == 0.0
+    assert rank_correlation(early, {0: 0.8, 1: 0.5, 2: 0.6}) is None
+
+
+def test_the_chance_of_ending_best_is_that_of_a_regression():
+    x, y = np.array([0.1, 0.2, 0.3, 0.4, 0.5]), np.array([0.2, 0.35, 0.5, 0.6, 0.8])
+    early, last = dict(enumerate(x)), dict(enumerate(y))
+    fit = stats.linregress(x, y)
+    left = y - fit.intercept - fit.slope * x
+    for value in (0.05, 0.3, 0.45, 0.6):
+        spread = np.sqrt(left @ left / 3 * (1.2 + (value - 0.3) ** 2 / 0.1))
+        expected = stats.t.sf((0.8 - fit.intercept - fit.slope * value) / spread, 3)
+        assert chance(early, last, value) == pytest.approx(expected, rel=0.01)
+    assert chance(early, last, 0.1) < 0.01 < 0.9 < chance(early, last, 0.6)
+    assert chance(dict.fromkeys(early, 0.3), last, 0.3) == 1.0  # says nothing
+
+
+def test_a_cell_that_cannot_become_the_best_stops_though_halving_would_go_on():
+    """Early objectives that predict the last ones exactly: only a candidate for the best runs."""
+    early = EarlyStop((2, 8), 2)
+    for cell, value in enumerate((0.1, 0.9, 0.3, 0.5, 0.2)):
+        early.take(cell, 2, value)
+        early.take(cell, 8, value)
+    assert early.take(5, 2, 0.8)
+    assert not early.take(6, 2, 0.95)
+
+
+@pytest.mark.parametrize("full", [8, 20, 50])
+def test_few_stop_early_where_early_objectives_do_not_tell(full):
+    """However many runs there are: the chance to become the best of many is always small."""
+    stopped = []
+    for seed in range(60):
+        rng, early = np.random.default_rng(seed), EarlyStop((2, 8), 2)
+        for cell in range(full):
+            early.take(cell, 2, rng.random())
+            early.take(cell, 8, rng.random())
+        stopped.append(early.take(full, 2, rng.random()))
+    assert np.mean(stopped) < 0.25
+
+
+def test_a_run_without_finite_objectives_does_not_disable_early_stopping():
+    early = EarlyStop((2, 8), 2)
+    for cell, value in enumerate((0.1, 0.9, 0.3, 0.5, 0.2)):
+        early.take(cell, 2, value if cell != 2 else math.nan)
+        early.take(cell, 8, value)
+    assert early.take(5, 2, 0.1)
