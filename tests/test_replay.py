@@ -109,7 +109,7 @@ def test_a_step_of_the_race_can_be_left_out(tmp_path, monkeypatch):
 
 def test_an_earlier_search_of_other_configurations_helps(tmp_path):
     table = read_table(made_table(tmp_path / "noisy", TRUTH, noise=0.03))
-    searches = [drawn(table, 12, seed) for seed in range(12)]
+    searches = [drawn(table, 12, seed) for seed in range(24)]
     gains = {
         name: np.mean([TRUTH[rows[POLICIES[name](s)[name].arm]] for s, rows in searches])
         for name in ("race", "race+warm")

@@ -32,7 +32,7 @@ class Suggester:
     near the defaults.
 
     A suggestion depends only on the seed, the number of the arm, the posterior and the earlier
-    studies. In a finite space no configuration is suggested twice.
+    studies. No configuration is suggested twice.
 
     Source: the prior around the defaults is that of PriorBand, Mallik et al. 2023, in a simpler
     form.
@@ -74,9 +74,11 @@ class Suggester:
             wanted = self._near_defaults(rng)
         else:
             wanted = self._drawn(arm, known, believed)
-        if number_of_points(self._domains) is None:
-            return wanted
-        return untried(self._domains, wanted, taken, rng)
+        if number_of_points(self._domains) is not None:
+            return untried(self._domains, wanted, taken, rng)
+        if point(self._domains, wanted) in taken:  # such as a corner that a searcher prefers
+            return {name: d.sample(float(rng.random())) for name, d in self._domains.items()}
+        return wanted
 
     def _below_defaults(self, believed: Floats) -> float:
         """Fraction of the other arms with a posterior mean below the defaults; 1/2 at the start."""
