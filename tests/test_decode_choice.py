@@ -11,6 +11,7 @@ from ptal_ray.policy.decode_choice import choose, out_of_cell
 def test_the_default_setting_wins_unless_beaten_clearly():
     rng = np.random.default_rng(0)
     flat = [0.5 + 0.02 * rng.normal(size=(n, 5)) for n in (3, 2, 1, 1)]
+    assert sum(choose(flat, k) for k in range(4)) <= 4
     for defaults in ([], [np.zeros((6, 5))]):  # ones that failed say nothing of the noise
         chosen = [
             choose([*defaults, *(0.5 + 0.02 * rng.normal(size=(2, 5)) for _ in range(10))], 5)

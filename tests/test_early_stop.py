@@ -63,6 +63,15 @@ def test_few_stop_early_where_early_objectives_do_not_tell(full):
     assert np.mean(stopped) < 0.25
 
 
+def test_nothing_stops_early_where_early_objectives_do_not_tell():
+    early = EarlyStop((2, 8), 2)
+    rng = np.random.default_rng(1)
+    for cell in range(12):
+        early.take(cell, 2, rng.random())
+        early.take(cell, 8, rng.random())
+    assert not early.take(12, 2, 0.0)
+
+
 def test_a_run_without_finite_objectives_does_not_disable_early_stopping():
     early = EarlyStop((2, 8), 2)
     for cell, value in enumerate((0.1, 0.9, 0.3, 0.5, 0.2)):

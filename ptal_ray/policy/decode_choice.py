@@ -22,8 +22,8 @@ def choose(arms: Sequence[Floats], arm: int) -> int:
     default, from its own cells and those of the other arms; the default if that is not better by
     a posterior standard deviation.
 
-    The gain by a setting = a mean over arms + a part of the arm + noise of a cell. The more the
-    gains of arms differ compared with the noise, the less the other arms count.
+    The gain by a setting = a mean over arms + a part of the arm + noise of a cell. If the gains of
+    arms differ much compared with the noise, the other arms count little.
 
     Args:
         arms: for each arm (cells, J) objectives; arms without cells have none.

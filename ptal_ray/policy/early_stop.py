@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from ptal_ray.ops import proxy
 from ptal_ray.policy.halving import Halving
 
 FEWEST_FULL = 4  # full runs before anything is stopped
@@ -85,10 +86,8 @@ def rank_correlation(early: Mapping[int, float], last: Mapping[int, float]) -> f
     x, y = _both(early, last)
     if len(x) < FEWEST_FULL:
         return None
-    ranks = stats.rankdata([x, y], axis=1)
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    norm = np.sqrt((ranks**2).sum(axis=1).prod())
-    return float(ranks.prod(axis=0).sum() / norm) if norm else 0.0
+    found = proxy.rank_correlation(x, y)
+    return 0.0 if math.isnan(found) else found
 
 
 def _both(early: Mapping[int, float], last: Mapping[int, float]) -> tuple[Floats, Floats]:

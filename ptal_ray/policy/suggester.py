@@ -122,8 +122,8 @@ class Suggester:
             for arm in _kept(believed)
             if all(self._domains[k].contains(v) for k, v in known[arm].items())
         ]
-        rest = self._learnt_arms != arms[: len(self._learnt_arms)]
-        if self._learnt is None or rest or self._study.searcher == "cmaes":
+        grown = arms[: len(self._learnt_arms)] == self._learnt_arms
+        if self._learnt is None or not grown or self._study.searcher == "cmaes":
             self._learnt, self._learnt_arms = _empty_study(), []
             self._learnt.add_trials([self._past(one.params) for one in self._study.warm_start])
         self._learnt.add_trials([self._past(known[a]) for a in arms[len(self._learnt_arms) :]])
