@@ -18,6 +18,7 @@ from torch import Tensor
 from ptal_ray.data.batching import label_pairs
 from ptal_ray.methods.fsptal.extension import extend, interpolate, positions
 from ptal_ray.methods.fsptal.loss import (
+    compared,
     loss,
     point_loss,
     score_loss,
@@ -222,11 +223,45 @@ def test_separation(pairs: str, seed: int, length: int) -> None:
     kind = rng.integers(0, 5, length)  # 0: background, 1 to 3: a class, 4: neither
     action = np.stack([kind == c for c in (1, 2, 3)], axis=1).astype(np.float32)[None]
     hp = FsptalTrain(psi_same=0.8, psi_diff=0.1, separation_pairs=pairs)
+    draw = torch.rand(1, length)
+    rest, is_rest = compared(torch.from_numpy(kind == 0)[None], draw, 256)
+    acted, is_acted = compared(torch.from_numpy(action.any(axis=2)), draw, 256)
     made = separation_loss(
-        torch.from_numpy(e), torch.from_numpy(kind == 0)[None], torch.from_numpy(action),
-        torch.rand(1, length), hp,
+        torch.from_numpy(e)[:, torch.cat([rest, acted], dim=1)[0]], is_rest, is_acted,
+        torch.from_numpy(action)[:, acted[0]], hp,
     )  # fmt: skip
     assert made.item() == pytest.approx(slow_separation(e[0], kind == 0, action[0], hp), abs=1e-6)
+
+
+def slow_attention(model: Fsptal, embedded: Tensor, segment: list[int]) -> Tensor:
+    """E (T, D_ebd) of one video, snippet by snippet."""
+    hidden = torch.relu(model.separate(embedded.T[None]))[0].T
+    made = []
+    for i, number in enumerate(segment):
+        keys = [j for j, other in enumerate(segment) if other == number >= 0 or j == i]
+        cosine = torch.stack([torch.cosine_similarity(hidden[i], hidden[j], dim=0) for j in keys])
+        attended = (cosine / 0.1).softmax(dim=0) @ hidden[keys]
+        made.append(model.project(hidden[i] + attended))
+    return torch.nn.functional.normalize(torch.stack(made), dim=1)
+
+
+def test_attention_at_chosen_snippets_is_that_of_every_snippet() -> None:
+    model = Fsptal(6, 2, FsptalTrain(embed_dim=16, separation_hidden=8, separation_dim=4))
+    torch.manual_seed(0)
+    embedded = torch.rand(1, 12, 16)
+    segment = [0, 0, 0, 1, 1, 2, 3, 3, 3, 3, -1, -1]
+    at = torch.tensor([[7, 0, 5, 11, 3]])
+    mask = torch.ones(1, 12, dtype=torch.bool)
+    made = model.separation(embedded, mask, torch.tensor([segment]), at)
+    assert torch.allclose(made[0], slow_attention(model, embedded[0], segment)[at[0]], atol=1e-5)
+
+
+def test_at_most_some_members_are_compared() -> None:
+    member = torch.arange(8)[None] % 2 == 0
+    draw = torch.tensor([[0.1, 0.9, 0.8, 0.9, 0.3, 0.9, 0.6, 0.9]])
+    index, exists = compared(member, draw, 3)
+    assert index.tolist() == [[2, 6, 4]] and exists.all()
+    assert compared(member, draw, 100)[1].sum() == 4
 
 
 def test_attention_stays_inside_segments() -> None:
@@ -236,10 +271,11 @@ def test_attention_stays_inside_segments() -> None:
     segment = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1, 1, 1, -1, -1]])
     mask = torch.ones(1, 12, dtype=torch.bool)
     embedded: Tensor = torch.rand(1, 12, 16)
-    made = model.separation(embedded, mask, segment)
+    at = torch.arange(12)[None]
+    made = model.separation(embedded, mask, segment, at)
     changed = embedded.clone()
     changed[0, 8] += 5
-    moved = (model.separation(changed, mask, segment) - made).abs().amax(dim=2)[0] > 1e-6
+    moved = (model.separation(changed, mask, segment, at) - made).abs().amax(dim=2)[0] > 1e-6
     assert moved[6:10].all()  # the whole segment
     assert not moved[:6].any() and not moved[10:].any()
 

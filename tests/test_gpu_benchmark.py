@@ -107,6 +107,25 @@ def test_the_benchmark_times_the_sizes_of_the_paper(tmp_path: Path) -> None:
     assert workload(tmp_path, "apn", replace(small, paper=False)).train["embed_dim"] == 512
 
 
+@pytest.mark.parametrize(
+    ("name", "terms"),
+    [("lacp", {"video", "point", "score", "feature"}),
+     ("fsptal", {"video", "point", "score", "separation"})],
+)  # fmt: skip
+def test_timed_steps_have_all_terms_and_compute_no_labels(
+    name: str, terms: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = Sizes(dim=8, classes=3, points=3, snippets=32, batch=4)
+    trial = start(workload(tmp_path, name, sizes, train={"embed_dim": 8}), "cpu")
+    warm(trial)
+
+    def refresh(rows: object, stale: object) -> None:
+        raise AssertionError("a timed step computes labels")
+
+    monkeypatch.setattr(trial, "refresh", refresh)
+    assert trial.train_step().keys() >= terms
+
+
 def test_what_fails_is_in_the_table_and_the_rest_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

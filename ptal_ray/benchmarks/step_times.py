@@ -9,8 +9,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
+from ptal_ray.benchmarks.workload import MANY_STEPS
 from ptal_ray.training.trial import Trial
 
 MATRIX_PRODUCTS = ("mm", "conv", "attention", "gemm", "linear")
@@ -39,9 +41,11 @@ def median_ms(call: Callable[[], object], repeats: int, device: torch.device) ->
 
 
 def warm(trial: Trial) -> None:
-    """Train until steps do the same work as all later ones and compute no labels."""
-    for _ in range(WARM_EPOCHS * trial.batches.plan.steps_per_epoch):
+    """Train until steps have all terms of the loss; no later step computes labels."""
+    labels = trial.batches.labels
+    for _ in range(max(WARM_EPOCHS * trial.batches.plan.steps_per_epoch, labels.refresh_every + 1)):
         trial.train_step()
+    labels.renew(np.arange(labels.num_videos), MANY_STEPS)
 
 
 def operators(trial: Trial) -> dict[str, Any]:

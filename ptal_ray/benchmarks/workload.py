@@ -46,7 +46,7 @@ def workload(
     precision: str = "fp32",
     train: Mapping[str, Scalar] | None = None,
 ) -> TrialConfig:
-    """A trial of a method that computes no labels after the first epoch.
+    """A trial of a method whose steps have all terms of the loss from the second on.
 
     Args:
         folder: for the store and the earlier stages.
@@ -56,7 +56,7 @@ def workload(
         train: parameters other than its defaults.
     """
     method = load(name)
-    values: dict[str, Scalar] = asdict(method.train_params()) | {"refresh_every": 100_000}
+    values: dict[str, Scalar] = asdict(method.train_params()) | {"refresh_every": 1}
     if sizes.paper:
         values |= method.paper_sizes
     if sizes.batch:

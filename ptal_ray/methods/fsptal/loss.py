@@ -45,10 +45,13 @@ def loss(model: Fsptal, batch: Batch, hp: FsptalTrain, step: Step) -> dict[str, 
             terms["score"] = score_loss(fused, runs, length, hp)
         if hp.separation_weight:
             number = segment_numbers(start, end, video.mask)
-            apart = model.separation(embedded, video.mask, number)
-            draw = step.rand(*video.mask.shape)
             acted = video.label if hp.separation_actions == "points" else action
-            terms["separation"] = separation_loss(apart, mined, acted, draw, hp)
+            draw = step.rand(*video.mask.shape)
+            rest, is_rest = compared(mined, draw, hp.separation_points)
+            at, is_acted = compared(acted.any(dim=2), draw, hp.separation_points)
+            apart = model.separation(embedded, video.mask, number, torch.cat([rest, at], dim=1))
+            label = acted.gather(1, at[..., None].expand(-1, -1, acted.shape[2]))
+            terms["separation"] = separation_loss(apart, is_rest, is_acted, label, hp)
     weight = {
         "video": hp.video_weight, "point": hp.point_weight, "score": hp.score_weight,
         "separation": hp.separation_weight,
@@ -128,29 +131,33 @@ def segment_numbers(start: Tensor, end: Tensor, mask: Tensor) -> Tensor:
     return torch.where(action > 0, action, stretch).masked_fill(~mask, -1)
 
 
+def compared(member: Tensor, draw: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """(B, K) snippets that the separation compares, and whether each is a member; K <= `most`.
+
+    Args:
+        member: (B, T) bool.
+        draw: (B, T) uniform; of many members, those with the highest values are compared.
+        most: per video.
+    """
+    best, index = torch.where(member, draw + 1, 0.0).topk(min(most, member.shape[1]), dim=1)
+    return index, best > 0
+
+
 def separation_loss(
-    apart: Tensor, mined: Tensor, action: Tensor, draw: Tensor, hp: FsptalTrain
+    apart: Tensor, is_rest: Tensor, is_acted: Tensor, label: Tensor, hp: FsptalTrain
 ) -> Tensor:
     """(B,) hinge losses: snippets are similar within background and within action, dissimilar
     across.
 
     Args:
-        apart: (B, T, D_ebd) of norm 1.
-        mined: (B, T) background snippets.
-        action: (B, T, C) classes of the action snippets that are compared.
-        draw: (B, T) uniform; if there are many snippets, those with the highest values are
-            compared.
+        apart: (B, 2 K, D_ebd) of norm 1: background, then action snippets.
+        is_rest, is_acted: (B, K) which of them exist.
+        label: (B, K, C) classes of the action snippets.
 
     Source: FS-PTAL Eq. 10 to 14.
     """
-    rows = torch.arange(len(apart), device=apart.device)[:, None]
-    most = min(hp.separation_points, apart.shape[1])
-    chosen = []
-    for member in (mined, action.any(dim=2)):
-        best, index = torch.where(member, draw + 1, 0.0).topk(most, dim=1)
-        chosen.append((index, best > 0))
-    (rest, is_rest), (acted, is_acted) = chosen
-    e_rest, e_acted, label = apart[rows, rest], apart[rows, acted], action[rows, acted]
+    e_rest, e_acted = apart.chunk(2, dim=1)
+    most = is_rest.shape[1]
     alike = is_acted[:, None].expand(-1, most, -1)
     if hp.separation_pairs == "class":
         alike = alike & (label @ label.mT > 0)

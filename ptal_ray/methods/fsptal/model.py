@@ -62,22 +62,26 @@ class Fsptal(nn.Module):
             return torch.where(several[:, None], single, soft)
         return soft if hp.foreground_output == "softmax" else single
 
-    def separation(self, embedded: Tensor, mask: Tensor, segment: Tensor) -> Tensor:
-        """E (B, T, D_ebd) of norm 1: snippets of one segment attend to each other.
+    def separation(self, embedded: Tensor, mask: Tensor, segment: Tensor, at: Tensor) -> Tensor:
+        """E (B, K, D_ebd) of norm 1 at some snippets, which attend to those of their segment.
 
         Args:
             embedded: F (B, T, H).
             mask: (B, T).
             segment: (B, T) int64 number of the segment of each snippet, -1 for none.
+            at: (B, K) int64 snippets.
         """
         hidden = F.relu(self.separate((embedded * mask[..., None]).mT)).mT * mask[..., None]
         direction = F.normalize(hidden, dim=-1)
-        same = (segment[:, :, None] == segment[:, None]) & (segment >= 0)[:, :, None]
-        same |= torch.eye(same.shape[1], dtype=torch.bool, device=same.device)
-        attended = F.scaled_dot_product_attention(
-            direction, direction, hidden, attn_mask=same, scale=1 / ATTENTION_TEMPERATURE
-        )
-        return F.normalize(self.project(hidden + attended).float(), dim=-1)
+        rows = torch.arange(len(at), device=at.device)[:, None]
+        own = segment[rows, at][..., None]
+        same = (own == segment[:, None]) & (own >= 0)
+        same |= at[..., None] == torch.arange(segment.shape[1], device=at.device)
+        similar = (direction[rows, at] / ATTENTION_TEMPERATURE) @ direction.mT  # (B, K, T)
+        attention = similar.masked_fill(~same, -torch.inf).softmax(dim=-1)
+        small = F.linear(hidden, self.project.weight)  # smaller than hidden, so summed instead
+        made = small[rows, at] + attention @ small + self.project.bias
+        return F.normalize(made.float(), dim=-1)
 
 
 def foreground_logits(
