@@ -34,6 +34,22 @@ def test_the_recommended_arm_is_the_best_one_that_was_tested(
     assert conclusion(StudyView.read(study.directory)).arm == recommended
 
 
+def test_what_was_not_compared_is_not_called_worse(tmp_path):
+    study = SyntheticStudy(tmp_path / "apn_demo-20260801-120000")
+    study.begin()
+    study.trials(2)
+    study.append(
+        "recommended", arm=0, trial=None, params={}, decode={}, verdict="tie",
+        difference={"mean": 0.0, "low": -1.0, "high": 1.0, "cells": 0},
+    )  # fmt: skip
+    found = conclusion(StudyView.read(study.directory))
+    assert found.found is None
+    assert found.text == (
+        "Recommended: the defaults; the search ended before the best found was compared with the "
+        "defaults."
+    )
+
+
 @pytest.mark.parametrize(
     ("trial", "name"),
     [(3, "the configuration of trial 3"), (None, "the defaults with tuned decoding")],

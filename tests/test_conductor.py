@@ -246,7 +246,7 @@ def test_a_resumed_study_hands_out_interrupted_trials_first(study: Study) -> Non
     before.take(*"abc")
     before.report("a", 10, 0.4)
     before.end("b", 40, 0.6)
-    before.report("c", 10, 0.3)
+    before.report("c", 10, 0.5)
     checkpoint = study.trial_directory(2) / CHECKPOINT
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_text("")
@@ -259,6 +259,17 @@ def test_a_resumed_study_hands_out_interrupted_trials_first(study: Study) -> Non
     assert after.jobs["y"].reported_step == 10
     starts = [e for e in after.events if isinstance(e, TrialStart)]
     assert [e.from_step for e in starts] == [0, 10, 0]  # trial 0 lost its checkpoint
+
+
+def test_a_trial_that_was_to_stop_does_not_start_again(study: Study) -> None:
+    before = Desk(study)
+    before.take(*"ab")
+    before.report("a", 10, 0.4)
+    before.report("b", 10, 0.3)
+    assert before.conductor.expired("b")
+    after = Desk(study)
+    assert after.take("x", "y") == ["trials/00000", "trials/00002"]
+    assert [t.state for t in after.conductor.view.trials] == ["running", "pruned", "running"]
 
 
 def test_unfinished_trials_leave_no_checkpoint(study: Study) -> None:
@@ -320,7 +331,7 @@ def test_halving_stops_trials_but_not_the_defaults(study: Study) -> None:
         desk.report(id, 10, value)
         stopped[id] = desk.conductor.expired(id)
     assert stopped == {"b": False, "c": True, "d": False, "a": False}
-    later = Desk(study)  # a resumed study knows what was reported
-    later.take(*"wxyz")
-    later.report("y", 10, 0.45)
-    assert later.conductor.expired("y")
+    later = Desk(dataclasses.replace(study, num_trials=5))  # a resumed study knows the reports
+    assert later.take(*"wxyz")[3] == "trials/00004"
+    later.report("z", 10, 0.42)
+    assert later.conductor.expired("z")

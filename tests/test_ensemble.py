@@ -88,6 +88,11 @@ def test_an_ensemble_passes_by_the_error_rate_of_the_gate():
     assert alone.lacks == "no other arm improves it"
 
 
+def test_two_cells_that_gain_the_same_prove_nothing():
+    found = find_ensemble(0, [0, 1], [0, 1], lambda members, cell: 0.5 + 0.02 * len(set(members)))
+    assert found.difference.cells == 2 and "within the noise" in found.lacks
+
+
 def test_an_arm_that_the_same_cells_chose_proves_nothing():
     found = find_ensemble(0, [0, 1], [0, 1, 2], lambda members, cell: 0.5 + 0.1 * np.mean(members))
     assert found.difference.p < 0.05 and "an arm alone is better" in found.lacks

@@ -14,6 +14,7 @@ from test_trial import SMALL
 from ptal_ray.benchmarks import points_regret
 from ptal_ray.benchmarks.__main__ import main
 from ptal_ray.benchmarks.points_regret import STAND_INS, measured, planned, proxies, report
+from ptal_ray.errors import NoTrialFinished
 from ptal_ray.space.space import load_space
 from ptal_ray.training.selection import points_score
 
@@ -53,6 +54,12 @@ def test_every_candidate_is_judged_twice(space: Path) -> None:
         assert found["points_score"] == pytest.approx(score)
         assert 0 <= found["mAP"] <= 1
     assert len({found["mAP"] for found in rows}) > 1
+
+
+def test_without_any_report_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(NoTrialFinished, match="no training reached a report"):
+        points_regret.write([], tmp_path / "out", "command")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_report_names_what_misses_the_goal() -> None:

@@ -301,6 +301,16 @@ def test_label_sampling() -> None:
         assert found.nonzero().tolist() == sorted(case["positives"])
 
 
+def test_a_point_in_the_last_snippet_keeps_its_label() -> None:
+    pseudo = {
+        "point_t": torch.tensor([[9.6, 10.2]]), "start_t": torch.tensor([[7.0, 7.0]]),
+        "end_t": torch.tensor([[10.0, 10.6]]), "label": torch.tensor([[0, 1]]),
+    }  # fmt: skip
+    found = cropped(pseudo, torch.tensor([0]), torch.tensor([10]))
+    assert found["label"].tolist() == [[0, -1]]
+    assert found["point_t"][0, 0] == 9
+
+
 def test_crops() -> None:
     cases, _ = arrays("")
     for case in cases["truncate_feats"]:

@@ -174,7 +174,10 @@ def test_time_that_is_up_ends_the_race_wherever_it_is():
             count += 1
             race.time_share = count / when
         assert count <= when + 1
-        assert race.verdict().verdict in ("better", "tie", "defaults")
+        found = race.verdict()
+        assert found.verdict in ("better", "tie", "defaults")
+        # What was not compared is not said to be worse.
+        assert found.verdict != "defaults" or not found.finalist
 
 
 def test_an_arm_that_fails_is_out_of_the_race():
@@ -233,6 +236,11 @@ def test_a_failure_does_not_make_the_rest_look_alike():
     found = believe(score, arm, [0] * 6, [0] * 6, place)
     assert np.argmax(found.mean) == 4
     assert found.noise < 0.05
+
+
+def test_low_defaults_stay_low_where_most_arms_score_the_same():
+    found = believe([0.2, 1, 1, 1], range(4), [0] * 4, [0] * 4, np.eye(4))
+    assert found.mean[0] < found.mean[1:].min()
 
 
 def test_differences_by_hand():

@@ -11,7 +11,7 @@ import toy_study
 from toy_study import space, toy_store, use_toy
 
 from ptal_ray.backends.local import run_local
-from ptal_ray.errors import DivergedError, NoTrialFinished
+from ptal_ray.errors import ConfigError, DivergedError, NoTrialFinished
 from ptal_ray.policy.policies import make_policy
 from ptal_ray.reporting.early_stopping import early_stopping_text
 from ptal_ray.reporting.outcome import show_summary, summary
@@ -19,8 +19,10 @@ from ptal_ray.reporting.outcome import test_figures as figures_of_tests
 from ptal_ray.reporting.report import write_report
 from ptal_ray.study import job as jobs
 from ptal_ray.study import start_end
+from ptal_ray.study.continuing import check_trials
 from ptal_ray.study.events import read_events
 from ptal_ray.study.provenance import provenance
+from ptal_ray.study.recent import recent_studies
 from ptal_ray.study.study import create_study, read_study
 from ptal_ray.study.view import StudyView, best_yaml
 from ptal_ray.training.stages import start
@@ -161,6 +163,85 @@ def test_an_interrupted_race_is_the_race_that_was_not(study, tmp_path, store):
     count = len(read_events(study.events))
     run(read_study(study.directory))
     assert [e.kind for e in read_events(study.events)[count:]] == ["study", "study_end"]
+
+
+def test_a_trial_that_was_to_stop_stops_after_a_kill_too(study, tmp_path, store):
+    expected = run(study)
+    log = study.events.read_text().splitlines()
+    stopped = {t.number: t.reports[-1].step for t in expected.trials if t.state == "pruned"}
+    cuts = [
+        number + 1
+        for number, line in enumerate(map(json.loads, log))
+        if line["event"] == "report" and stopped.get(line["trial"]) == line["step"]
+    ]
+    assert len(cuts) > 5
+    for cut in cuts[::3]:
+        other = create_study(study.space, store, tmp_path / f"cut{cut}", seed=5)
+        other.events.write_text("\n".join(log[:cut]) + "\n")
+        view = run(other)
+        assert cells(view) == cells(expected)
+        assert [t.state for t in view.trials] == [t.state for t in expected.trials]
+
+
+def test_a_finalist_that_diverges_in_the_gate_is_not_recommended(study, tmp_path, store):
+    first = run(study)
+    assert first.recommended.verdict == "better"
+    gate = {t.seed for t in first.trials if t.stage == "gate"}
+
+    class Fragile(FakeTrial):
+        def advance(self):
+            if self.config.seed in sorted(gate)[1:] and self.config.train["lr"] != 0.02:
+                raise DivergedError("train/loss_total: nan by step 2; lower lr")
+            return super().advance()
+
+    view = run(create_study(study.space, store, tmp_path / "again", seed=5), Fragile)
+    assert [t.state for t in view.trials if t.stage == "gate"].count("failed") == len(gate) - 1
+    assert view.recommended.verdict == "tie"
+
+
+@pytest.mark.parametrize(("crashed", "lost"), [(True, 1), (False, 0)])
+def test_a_lost_process_says_nothing_about_the_defaults(study, crashed, lost):
+    view = run(study)
+    failed = next(t for t in view.trials if t.stage == "gate" and t.arm == 0)
+    trials = [
+        replace(t, state="failed", crashed=crashed) if t == failed else t for t in view.trials
+    ]
+    policy = make_policy(study)
+    policy.restore(replace(view, trials=tuple(trials)))
+    found = policy.recommend(view).difference
+    assert found["cells"] == view.recommended.difference["cells"] - lost
+    assert (found["mean"] > view.recommended.difference["mean"] + 0.1) != crashed
+
+
+def test_a_resumed_race_takes_its_own_budget_again(study):
+    class Killed(FakeTrial):
+        left = 60
+
+        def advance(self):
+            type(self).left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+            return super().advance()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(study, Killed)
+    begun = len(StudyView.read(study.directory).trials)
+    assert begun > 16
+    check_trials(study, 24)  # whose full runs are fewer than the trials that have started
+    with pytest.raises(ConfigError, match=r"full runs of this study are used; must be at least"):
+        check_trials(study, 5)
+    run(study)
+    with pytest.raises(ConfigError, match="the search of this study has ended"):
+        check_trials(study, 48)
+
+
+def test_a_finished_race_of_many_arms_is_done(study):
+    view = run(study)
+    end = replace(view.end, arms=view.end.arms * 40)
+    lines = study.events.read_text().splitlines()
+    study.events.write_text("\n".join([*lines[:-1], json.dumps(end.line())]) + "\n")
+    assert len(json.dumps(end.line())) > 1 << 17
+    assert [one.state for one in recent_studies(study.directory.parent, 3)] == ["done"]
 
 
 def test_other_seeds_make_other_races(study, store, tmp_path):

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -241,6 +242,13 @@ def test_a_timeline_that_cannot_be_drawn_says_why(study_dir, tmp_path, store, ha
         (copy / "study.json").write_text(json.dumps(plain))
     text = (write_report(copy, tmp_path / "reports") / "REPORT.md").read_text()
     assert f"No timeline: {reason}." in text
+
+
+def test_importance_leaves_out_values_outside_their_domain(study_dir):
+    view = StudyView.read(study_dir)
+    shares = param_importance(view)
+    odd = replace(view.trials[0], number=99, params=view.trials[0].params | {"lr": 1e9})
+    assert param_importance(replace(view, trials=(*view.trials, odd))) == shares
 
 
 def test_importance_finds_the_parameter_that_matters(study_dir):

@@ -247,6 +247,28 @@ def test_half_written_lines_locks_and_trials_are_mended(make):
     assert len(journal(study).get_trials()) == 4
 
 
+def test_the_journal_of_a_race_is_rebuilt_with_the_values_that_ran(make):
+    study = make({"lr": ("loguniform", (1e-3, 1e-1))})
+    study = replace(study, space=replace(study.space, policy="race"))
+    searcher = OptunaSearcher(study)
+    searcher.record(0, {"lr": 0.5}, arm=0, cell=1, stage="race")  # defaults may lie outside
+    before = journal(study).get_trials()[0]
+    (study.directory / JOURNAL).unlink()
+    again = OptunaSearcher(study)
+    again.restore([TrialView(number=0, params={"lr": 0.5}, arm=0, cell=1, stage="race")])
+    after = journal(study).get_trials()[0]
+    assert after.params == before.params == {}
+    assert after.user_attrs == before.user_attrs == {"arm": 0, "cell": 1, "stage": "race"}
+
+
+def test_a_race_can_try_its_whole_grid(make):
+    study = make({"lr": ("uniform", (0.0, 1.0))}, searcher="grid", num_trials=9)
+    race = replace(study, space=replace(study.space, policy="race"))
+    assert (len(grid(study)), len(grid(race))) == (9, 4)
+    with pytest.raises(ConfigError, match="allow 4 trials"):
+        grid(replace(race, num_trials=3))
+
+
 def test_a_grid_is_covered_once(make):
     train = {"lr": ("uniform", (0.0, 1.0)), "width": ("choice", (8, 16, 32))}
     study = make(train, searcher="grid", num_trials=13)

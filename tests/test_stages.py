@@ -66,6 +66,17 @@ def test_who_watches_is_told_of_each_stage_that_trains(
     assert len(seen) == len({what for what, *_ in seen})
 
 
+@pytest.mark.parametrize("method", STAGED)
+def test_the_seconds_of_a_trial_include_its_earlier_stages(
+    store: Path, tmp_path: Path, method: str
+) -> None:
+    own, began = config(store, method, stages=str(tmp_path / "kept")), time.perf_counter()
+    first = start(own)
+    took = time.perf_counter() - began
+    assert took / 2 < first.seconds <= took
+    assert start(own).seconds < first.seconds  # read from the folder
+
+
 def test_it_is_made_once_and_read_back(store: Path, tmp_path: Path) -> None:
     calls = []
 

@@ -23,7 +23,7 @@ import torch
 
 from ptal_ray.data.batching import stored_grid
 from ptal_ray.data.datasets import find
-from ptal_ray.errors import ConfigError, DivergedError
+from ptal_ray.errors import ConfigError, DivergedError, NoTrialFinished
 from ptal_ray.methods.method import with_values
 from ptal_ray.ops.proxy import Proxy, judge_proxy
 from ptal_ray.process.pool import process_pool
@@ -212,7 +212,13 @@ def _compared(name: str, own: Sequence[Proxy]) -> list[str]:
 
 
 def write(rows: Sequence[Row], out: Path, command: str) -> None:
-    """Write rows.parquet, result.json and REPORT.md to folder `out`."""
+    """Write rows.parquet, result.json and REPORT.md to folder `out`.
+
+    Raises:
+        NoTrialFinished: there are no rows.
+    """
+    if not rows:
+        raise NoTrialFinished("points: no training reached a report; see the lines above")
     found = proxies(rows)
     plain = [
         {"dataset": dataset, "method": method, "stand_ins": {k: asdict(p) for k, p in own.items()}}
@@ -238,6 +244,7 @@ def run_points(flags: argparse.Namespace) -> None:
     Raises:
         ConfigError: a flag or a space is wrong, or the output folder has other files.
         DataError: a dataset is not imported, or cannot be evaluated in both ways.
+        NoTrialFinished: every training diverged before its first report.
     """
     for name in ("configurations", "workers"):
         if getattr(flags, name) < 1:

@@ -23,6 +23,7 @@ CELL = (0.25, 4.0)  # effect of fold and seed on all configurations
 INTERACTION = 0.25  # effect of a fold on one configuration
 SMOOTH_SHARE, LENGTHS = 0.8, (0.5, 1.5)  # of the variance, and length scales per sqrt(dimension)
 MEAN = 100.0  # variance of the common mean, which is not known beforehand
+LEAST_ABOVE = 0.02  # of the best score over the median, where most scores are equal
 LEAST_WEIGHT = 1e-9  # less likely variances are ignored
 
 
@@ -145,7 +146,8 @@ def believe(
 
 def _without_failures(y: Floats) -> Floats:
     middle = float(np.median(y))
-    return np.clip(y, middle - 2 * (float(y.max()) - middle), None)
+    above = max(float(y.max()) - middle, LEAST_ABOVE)
+    return np.clip(y, middle - 2 * above, None)
 
 
 def _kernels(coordinates: Floats) -> Floats:

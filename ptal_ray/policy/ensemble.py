@@ -15,6 +15,7 @@ import numpy as np
 from ptal_ray.policy.gate import ERROR_RATE, Difference, compare
 
 SIZE = 5  # members; one that is chosen twice counts twice
+LEAST_VARIANCE = 1e-4  # of the difference in a cell: few cells can be equal by chance
 Members = tuple[int, ...]  # arms, ascending
 Judge = Callable[[Members, int], float]
 
@@ -100,7 +101,7 @@ def find_ensemble(single: int, arms: Sequence[int], cells: Sequence[int], judge:
         leads=max(alone.values()) <= float(np.mean([kept((single,), cell) for cell in cells])),
         members=choose_members(single, arms, cells, kept),
         value=float(np.mean(found)),
-        difference=compare(apart, 0.0, fresh=False, level=ERROR_RATE),
+        difference=compare(apart, LEAST_VARIANCE, fresh=False, level=ERROR_RATE),
     )
 
 

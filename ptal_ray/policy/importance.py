@@ -38,7 +38,13 @@ def param_importance(view: StudyView) -> dict[str, float]:
         for name, value in view.study.space.get("train", {}).items()
         if isinstance(value, dict)
     }
-    reported = [t for t in view.trials if t.reports and math.isfinite(t.reports[0].objective)]
+    reported = [
+        trial
+        for trial in view.trials
+        if trial.reports
+        and math.isfinite(trial.reports[0].objective)
+        and all(domain.contains(trial.params[name]) for name, domain in domains.items())
+    ]
     if len(reported) < MIN_TRIALS or not _differ(reported, domains):
         return {}
     optuna.logging.set_verbosity(optuna.logging.WARNING)

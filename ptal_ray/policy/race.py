@@ -63,8 +63,8 @@ class Verdict:
     Args:
         arm: the recommended arm; 0 for the defaults.
         setting: its decode setting; 0 for the default one.
-        verdict: "better" than the defaults, "tie" (not distinguishable; the defaults are kept), or
-            "defaults" (no better arm was found).
+        verdict: "better" than the defaults, "tie" (not distinguishable, or not compared before the
+            time ended; the defaults are kept), or "defaults" (no better arm was found).
         difference: of the recommended arm, or if the defaults are kept of the best other arm, to
             the defaults with default decoding, on the cells of the gate.
         finalist, finalist_setting: the arm compared with the defaults in the gate; 0 for none.
@@ -127,7 +127,7 @@ class Race:
         return max((self._spent + self._under_way) / self.budget, self.time_share)
 
     def next(self) -> Cell | None:
-        """The next cell; None if none is left or (see `waiting`) outcomes must come first.
+        """The next cell; None if none is left or outcomes must come first.
 
         The caller trains it, then calls `tell` or `drop`.
         """
@@ -216,13 +216,13 @@ class Race:
         candidates = list(dict.fromkeys(c for c in candidates if c != (0, 0)))
         tests = [self._met(a, j) if a else self._decoding_alone() for a, j in candidates]
         passed = [k for k, good in enumerate(accepted([t.p for t in tests])) if good]
-        met = [k for k, test in enumerate(tests) if test.cells]
         if passed:
             best = max(passed, key=lambda k: (tests[k].mean, -k))
             arm, setting = candidates[best]
             kind, difference = "better", tests[best]
-        elif met:
-            arm, setting, kind, difference = 0, 0, "tie", tests[met[0]]
+        elif tests:
+            difference = next((test for test in tests if test.cells), tests[0])
+            arm, setting, kind = 0, 0, "tie"
         else:
             arm, setting, kind, difference = 0, 0, "defaults", NO_DIFFERENCE
         return Verdict(

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from ptal_ray.policy.coordinates import coordinates
 from ptal_ray.policy.early_stop import EarlyStop
 from ptal_ray.policy.optuna_searcher import OptunaSearcher
-from ptal_ray.policy.race import SCREEN, Cell, Race
+from ptal_ray.policy.race import GATE, SCREEN, Cell, Race
 from ptal_ray.policy.suggester import Suggester
 from ptal_ray.space.domain import Scalar
 from ptal_ray.study.event_types import Recommendation
 from ptal_ray.study.policy import Suggestion, spent
 from ptal_ray.study.study import Study
-from ptal_ray.study.view import StudyView, TrialView
+from ptal_ray.study.view import StudyView, TrialView, in_order
 from ptal_ray.training.decoding import decode_settings
 
 SEED_STEP = 1000  # step between seeds of the cells of an arm; test runs use the seeds in between
@@ -48,8 +48,8 @@ class RacePolicy:
             propose=self._propose,
         )
 
-    def restore(self, view: StudyView) -> None:
-        """Take the trials of an interrupted run in their order."""
+    def restore(self, view: StudyView) -> set[int]:
+        """Take the trials of an interrupted run; see `Policy`."""
         self._journal.restore(view.trials)
         for trial in view.trials:
             if trial.arm == len(self._params):
@@ -58,11 +58,13 @@ class RacePolicy:
             cell = Cell(arm=trial.arm, index=trial.cell, stage=trial.stage)
             self._cells[trial.number] = cell
             self._race.begin(cell)
-        for trial in view.trials:
-            for report in trial.reports:
-                self._stops(trial.number, report.step, report.objective)
-            if trial.state != "running":
-                self._finish(trial.number, trial.state, *_last(trial))
+        stop = {}
+        for trial, report in in_order(view.trials):
+            if report:
+                stop[trial.number] = self._stops(trial.number, report.step, report.objective)
+            else:
+                self._finish(trial.number, trial.state, *_last(trial), trial.crashed)
+        return {t.number for t in view.trials if t.state == "running" and stop.get(t.number)}
 
     def spend(self, share: float) -> None:
         """Take the used fraction of the time."""
@@ -85,20 +87,22 @@ class RacePolicy:
             stage=cell.stage,
         )
 
-    @property
-    def waiting(self) -> bool:
-        """Whether running cells may lead to more."""
-        return self._race.waiting
-
     def report(self, number: int, step: int, objective: float) -> bool:
         """Whether the cell stops early."""
         self._journal.report(number, step, objective)
         return self._stops(number, step, objective)
 
-    def finish(self, number: int, state: str, settings: tuple[float, ...], step: int) -> None:
+    def finish(
+        self,
+        number: int,
+        state: str,
+        settings: tuple[float, ...] = (),
+        step: int = 0,
+        crashed: bool = False,
+    ) -> None:
         """Take the end of a cell."""
         self._journal.finish(number, state)
-        self._finish(number, state, settings, step)
+        self._finish(number, state, settings, step, crashed)
 
     def annotate(self, number: int, **attributes: Scalar) -> None:
         """Record facts in the journal."""
@@ -143,11 +147,14 @@ class RacePolicy:
             return False
         return self._early.take(number, step, objective)
 
-    def _finish(self, number: int, state: str, settings: tuple[float, ...], step: int) -> None:
+    def _finish(
+        self, number: int, state: str, settings: tuple[float, ...], step: int, crashed: bool
+    ) -> None:
         cell = self._cells[number]
         if state == "complete" and np.isfinite(settings).all() and settings:
             self._race.tell(cell, np.array(settings))
-        elif state == "failed" and cell.arm == 0:  # scores of 0: the defaults stay
+        elif state == "failed" and not crashed and (cell.arm == 0 or cell.stage == GATE):
+            # It diverged and scores 0: the defaults stay, and the gate counts all its runs.
             self._race.tell(cell, np.zeros(len(self._settings())))
         else:
             self._race.drop(cell, spent(state, step, self._study.space.budget.max_steps))

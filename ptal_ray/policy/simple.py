@@ -9,7 +9,7 @@ from ptal_ray.study.event_types import Recommendation
 from ptal_ray.study.finals import candidates
 from ptal_ray.study.policy import Suggestion
 from ptal_ray.study.study import Study
-from ptal_ray.study.view import StudyView, TrialView, summarise
+from ptal_ray.study.view import StudyView, TrialView, in_order, summarise
 from ptal_ray.training.selection import objective_name
 
 
@@ -28,13 +28,14 @@ class SimplePolicy:
         self.reselects = study.space.selection.metric != "test"  # nothing left to check
         self._halving = Halving(study.space.budget.eta) if study.scheduler == "asha" else None
 
-    def restore(self, view: StudyView) -> None:
-        """Take the trials of an interrupted run."""
+    def restore(self, view: StudyView) -> set[int]:
+        """Take the trials of an interrupted run; see `Policy`."""
         self._searcher.restore(view.trials)
-        for trial in view.trials:
-            for report in trial.reports:
-                if self._halving:
-                    self._halving.take(trial.number, report.step, report.objective)
+        stop = {}
+        for trial, report in in_order(view.trials):
+            if report:
+                stop[trial.number] = self._stops(trial.number, report.step, report.objective)
+        return {t.number for t in view.trials if t.state == "running" and stop.get(t.number)}
 
     def spend(self, share: float) -> None:
         """Does nothing: the budget is the number of trials."""
@@ -48,20 +49,25 @@ class SimplePolicy:
             return None
         return Suggestion(params=params, arm=number, seed=self._study.seed)
 
-    @property
-    def waiting(self) -> bool:
-        """False: the number of trials is known."""
-        return False
-
     def report(self, number: int, step: int, objective: float) -> bool:
         """Whether successive halving stops the trial."""
         self._searcher.report(number, step, objective)
+        return self._stops(number, step, objective)
+
+    def _stops(self, number: int, step: int, objective: float) -> bool:
         if self._halving is None or step >= self._study.space.budget.max_steps:
             return False
         low = self._halving.take(number, step, objective)
         return low and (number > 0 or self._study.searcher == "grid")
 
-    def finish(self, number: int, state: str, settings: tuple[float, ...], step: int) -> None:
+    def finish(
+        self,
+        number: int,
+        state: str,
+        settings: tuple[float, ...] = (),
+        step: int = 0,
+        crashed: bool = False,
+    ) -> None:
         """Take the end of a trial."""
         self._searcher.finish(number, state)
 

@@ -14,6 +14,7 @@ from ptal_ray.reporting.ensemble import ensemble_lines
 from ptal_ray.reporting.text import finished, study_metric
 from ptal_ray.study.captions import num_test_videos
 from ptal_ray.study.conclusion import (
+    NOT_COMPARED,
     better_name,
     cross_validated_difference,
     test_reads,
@@ -205,6 +206,8 @@ def _verdict(outcome: dict[str, Any]) -> str:
     if kind == "better":
         verb = "are" if best["trial"] is None else "is"
         return f"{better_name(best['trial'])} {verb} better than the defaults by {said}"
+    if kind == "tie" and not difference.get("cells", 1):
+        return f"{NOT_COMPARED}, which are kept"
     if kind == "tie":
         return (
             f"the best found is not distinguishable from the defaults: {said}; the defaults are "

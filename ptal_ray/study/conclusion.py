@@ -21,6 +21,7 @@ VERDICTS = {
     "tie": "not distinguishable from the defaults, which are kept",
     "defaults": "the defaults are the best found",
 }
+NOT_COMPARED = "the search ended before the best found was compared with the defaults"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class Conclusion:
 
     Args:
         verdict: a key of `VERDICTS`; "" if the search has none.
+        compared: whether the search compared the best found with the defaults.
         arm: arm of the final runs of the recommended configuration, "best" or "default".
         found: best found minus defaults in mAP: from the search if it has a verdict; else on the
             test split, paired by seed; without a test split on folds of the training split, paired
@@ -57,12 +59,15 @@ class Conclusion:
     found: Interval | None
     on_test: bool
     name: str = ""
+    compared: bool = True
 
     @property
     def text(self) -> str:
         """One sentence."""
         if self.verdict == "better":
             return f"Recommended: {self.name}, {VERDICTS['better']} by {self.found} mAP."
+        if self.verdict == "tie" and not self.compared:
+            return f"Recommended: the defaults; {NOT_COMPARED}."
         if self.verdict:
             said = f" (best found minus defaults {self.found} mAP)" if self.found else ""
             return f"Recommended: the defaults. Verdict: {VERDICTS[self.verdict]}{said}."
@@ -93,8 +98,11 @@ def conclusion(view: StudyView) -> Conclusion:
         bounds = (best.difference.get("low"), best.difference.get("high"))
         low, high = (math.nan if b is None else float(b) for b in bounds)
         found = Interval(mean=float(best.difference["mean"]), low=low, high=high)
-        name = better_name(best.trial)
-        return Conclusion(verdict=verdict, arm=arm, found=found, on_test=False, name=name)
+        compared = best.difference.get("cells", 1) > 0
+        return Conclusion(
+            verdict=verdict, arm=arm, found=found if compared else None, on_test=False,
+            name=better_name(best.trial), compared=compared,
+        )  # fmt: skip
     verdict = verdict if verdict in VERDICTS and verdict != "better" else ""
     paired = tested_difference(view) if view.has_test else cross_validated_difference(view)
     return Conclusion(verdict=verdict, arm=arm, found=paired, on_test=view.has_test)

@@ -76,7 +76,7 @@ class Conductor:
         left = (study.time_budget_s or float("inf")) - searched_seconds(events)
         self._stop_at = time.time() + left
         self._growing = IncrementalView(StudyView.from_events(events))
-        policy.restore(self.view)
+        self._stopped = policy.restore(self.view)
         self._retention = Retention(study, self.view)
         self._interrupted = deque(t for t in self.view.trials if t.state == "running")
         self._next_number = 1 + max((t.number for t in self.view.trials), default=-1)
@@ -201,7 +201,7 @@ class Conductor:
         if crashed and live.number is None:  # nothing is known of it; --resume tries again
             return self._restart(live, failed, again=False)
         if live.number is not None:
-            self._end_trial(live, live.number, failed)
+            self._end_trial(live, live.number, failed, crashed)
         elif failed:
             self._write(diverged_event(live.job, failed))
         else:
@@ -209,7 +209,7 @@ class Conductor:
             self._fetch(live.job)
             self._write(replace(result.event, time=time.time()))
 
-    def _end_trial(self, live: _Live, number: int, failed: str) -> None:
+    def _end_trial(self, live: _Live, number: int, failed: str, crashed: bool) -> None:
         state, message = "failed", failed
         if not failed:
             whole = live.step >= self.study.space.budget.max_steps
@@ -217,24 +217,25 @@ class Conductor:
             late = not whole and not live.stopped and time.time() > self._stop_at
             message = TIME_BUDGET if late else ""
         kept = state == "complete" and math.isfinite(live.objective)
-        self._close_trial(live, number, state, message, live.objective if kept else None)
+        end = TrialEnd(trial=number, state=state, message=message, crashed=crashed)
+        self._close_trial(live, end, live.objective if kept else None)
 
-    def _close_trial(
-        self, live: _Live, number: int, state: str, message: str, objective: float | None = None
-    ) -> None:
+    def _close_trial(self, live: _Live, end: TrialEnd, objective: float | None = None) -> None:
         """Record the end of a trial; a trial without an objective keeps no checkpoint."""
-        self._write(TrialEnd(trial=number, state=state, message=message))
-        self._policy.finish(number, state, live.settings, live.step)
-        self._retention.ended(number, objective)
+        self._write(end)
+        self._policy.finish(end.trial, end.state, live.settings, live.step, end.crashed)
+        self._retention.ended(end.trial, objective)
 
     def _next_trial(self, trial_id: str) -> _Live | None:
         """An interrupted trial, or a new one from the policy; None for neither now."""
         while self._interrupted:
             live = self._continued(self._interrupted.popleft())
             assert live.number is not None
-            if time.time() <= self._stop_at:
+            stopped = live.number in self._stopped
+            if time.time() <= self._stop_at and not stopped:
                 return self._begin(trial_id, live)
-            self._close_trial(live, live.number, "pruned", TIME_BUDGET)
+            message = "" if stopped else TIME_BUDGET
+            self._close_trial(live, TrialEnd(trial=live.number, state="pruned", message=message))
         self._policy.spend(self._spent())
         if time.time() > self._stop_at:
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from ptal_ray.errors import ConfigError
 from ptal_ray.space.space import SearchSpace, find_space, load_space
 from ptal_ray.storage.folder import Folder
 from ptal_ray.study.choices import DEFAULT_STORAGE
+from ptal_ray.study.policy import spent
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView
 
@@ -61,20 +63,24 @@ def check_trials(study: Study, asked: int | None) -> None:
         asked: --num-trials; None if not given.
 
     Raises:
-        ConfigError: its best trials are already chosen, or more trials have started.
+        ConfigError: its search has ended, or it has used more.
     """
     if asked is None or not study.events.exists():
         return
     view = StudyView.read(study.directory)
-    if view.finals:
-        raise ConfigError(
-            "--num-trials: the final runs of this study have started; start a new study"
+    if view.finals or view.recommended:
+        raise ConfigError("--num-trials: the search of this study has ended; start a new study")
+    if study.space.policy == "race":
+        most = study.space.budget.max_steps
+        full = sum(
+            spent(t.state, t.reports[-1].step if t.reports else 0, most) for t in view.trials
         )
-    if asked < (begun := trials_begun(study)):
-        raise ConfigError(
-            f"--num-trials {asked}: {begun} trials of this study have already started; must be at "
-            f"least {begun}"
-        )
+        least, used = math.ceil(full - 1e-9), f"{full:.3g} full runs of this study are used"
+    else:
+        least = trials_begun(study)
+        used = f"{least} trials of this study have already started"
+    if asked < least:
+        raise ConfigError(f"--num-trials {asked}: {used}; must be at least {least}")
 
 
 def trials_begun(study: Study) -> int:

@@ -136,13 +136,20 @@ class Report(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialEnd(Event):
-    """A trial ended; `state` is "complete", "pruned" or "failed"; `message` is the reason of a
-    failure."""
+    """A trial ended.
+
+    Args:
+        trial: its number.
+        state: "complete", "pruned" or "failed".
+        message: the reason of a failure.
+        crashed: whether it failed because its processes were lost, as for `results.Failed`.
+    """
 
     kind = "trial_end"
     trial: int
     state: str
     message: str = ""
+    crashed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

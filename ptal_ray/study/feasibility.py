@@ -27,6 +27,7 @@ from ptal_ray.training.selection import check_instances, check_selection
 from ptal_ray.training.stage_cache import check_folder
 from ptal_ray.training.supervision import split_ids, visible_ids
 
+FEWEST_RACED = 8  # full runs that a race needs to try configurations and to test one
 DRAWN = 200  # random configurations that are checked, besides the ends of the domains
 
 
@@ -87,6 +88,12 @@ def remarks(study: Study, asked: int) -> list[str]:
             f"{what} has {counted(trials, 'different configuration')} and "
             f"{counted(asked, 'trial')} were requested; no configuration is run twice, so the "
             f"search ends after {trials}"
+        )
+    if space.policy == "race" and trials < FEWEST_RACED:
+        found.append(
+            f"a race of {counted(trials, 'full run')} compares few configurations, or only trains "
+            f"the defaults, and its last comparison can add up to 3 runs; {FEWEST_RACED} or more "
+            "are recommended"
         )
     if space.policy == "simple" and space.final.top > trials:
         found.append(

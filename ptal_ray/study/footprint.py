@@ -19,6 +19,7 @@ from ptal_ray.study.untested import runs_after, runs_again
 from ptal_ray.training.scoring import score_videos, whole_videos
 from ptal_ray.training.supervision import fold
 
+STOPPED_EARLY = 2  # trials of a race for each full run of its budget, in the recorded searches
 PER_TENSOR_BYTES = 310  # overhead of torch.save per tensor: names, alignment, a directory entry
 PER_CHECKPOINT_BYTES = 3000  # the configuration and torch's own records
 PER_ARRAY_BYTES = 256  # overhead of np.savez per array
@@ -34,7 +35,8 @@ class Footprint:
         scores: of the cached scores of one trial, estimated from one video.
         checkpoints: the largest number at one time: those kept, two for every concurrent trial (a
             new one is complete before the old one is removed), and those of the final runs.
-        trials: number of trials whose scores are kept.
+        trials: number of trials whose scores are kept; in a race that stops trials early, an
+            estimate.
         model: bytes of one model file.
         models: number of model files, one per run on the whole training split.
     """
@@ -77,11 +79,12 @@ def footprint(study: Study, store: FeatureStore, concurrent: int) -> Footprint:
     again = runs_again(space, study.num_trials)
     runs, models = runs_after(space, bool(store.ids("test")))
     keep = study.keep_checkpoints or space.final.top
+    stops = space.policy == "race" and study.scheduler == "asha"
     return Footprint(
         checkpoint=_checkpoint_bytes(model, hp) + _label_bytes(method, model, hp, store, fit),
         scores=_score_bytes(method, model, hp, store, val),
         checkpoints=keep + 2 * concurrent + again + runs,
-        trials=study.num_trials,
+        trials=study.num_trials * (STOPPED_EARLY if stops else 1),
         model=_model_bytes(model),
         models=models,
     )

@@ -48,23 +48,30 @@ class Policy(Protocol):
 
     reselects: bool  # whether the best trials are trained again before one is recommended
 
-    def restore(self, view: StudyView) -> None:
-        """Take the trials of an interrupted run; called once, before all other methods."""
+    def restore(self, view: StudyView) -> set[int]:
+        """Take the trials of an interrupted run; called once, before all other methods.
+
+        Returns:
+            The running trials that their last report stops.
+        """
 
     def spend(self, share: float) -> None:
         """Take the fraction of the time, or of the GPU hours, of the search that is used."""
 
     def suggest(self, number: int) -> Suggestion | None:
-        """The next trial; None if there is none, or (see `waiting`) not yet."""
-
-    @property
-    def waiting(self) -> bool:
-        """Whether more trials may follow once running ones have ended."""
+        """The next trial; None if there is none, or none before others have ended."""
 
     def report(self, number: int, step: int, objective: float) -> bool:
         """Take the objective of a trial at a report step; returns whether to stop it."""
 
-    def finish(self, number: int, state: str, settings: tuple[float, ...], step: int) -> None:
+    def finish(
+        self,
+        number: int,
+        state: str,
+        settings: tuple[float, ...] = (),
+        step: int = 0,
+        crashed: bool = False,
+    ) -> None:
         """Take the end of a trial.
 
         Args:
@@ -72,6 +79,8 @@ class Policy(Protocol):
             state: "complete", "pruned" or "failed".
             settings: objectives of all decode settings at its last report, the default first.
             step: of its last report; 0 for none.
+            crashed: whether it failed because its processes were lost, which says nothing about
+                its configuration.
         """
 
     def annotate(self, number: int, **attributes: Scalar) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ptal_ray.errors import DataError
 from ptal_ray.study.event_types import StudyEnd, event_of
 
-_TAIL = 1 << 16  # bytes at the end of a log, where its last event is
+_TAIL = 1 << 16  # bytes at the end of a log, where its last event usually is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +65,19 @@ def _state(log: Path) -> str:
     """The state in the last event of a log."""
     if not log.exists():
         return "not started"
-    with log.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
-        lines = file.read().splitlines()
     try:
-        last = event_of(json.loads(lines[-1]), str(log))
-    except (IndexError, ValueError, AttributeError, DataError):
+        last = event_of(json.loads(_last_line(log)), str(log))
+    except (ValueError, AttributeError, DataError):
         return "unfinished"
     return last.state if isinstance(last, StudyEnd) else "unfinished"
+
+
+def _last_line(log: Path) -> bytes:
+    with log.open("rb") as file:
+        size, tail = os.fstat(file.fileno()).st_size, _TAIL
+        while True:
+            file.seek(max(0, size - tail))
+            end = file.read().rstrip(b"\n")
+            if b"\n" in end or tail >= size:
+                return end.rpartition(b"\n")[2]
+            tail *= 4

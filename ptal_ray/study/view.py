@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TypeGuard
@@ -49,6 +49,7 @@ class TrialView:
         state: running, complete, pruned or failed; a killed trial stays running.
         started, ended: seconds since 1970.
         message: the reason of a failure.
+        crashed: whether it failed because its processes were lost.
         reports: by ascending step; for each step the last report.
     """
 
@@ -63,6 +64,7 @@ class TrialView:
     started: float = math.nan
     ended: float | None = None
     message: str = ""
+    crashed: bool = False
     reports: tuple[Report, ...] = ()
 
     @property
@@ -79,6 +81,17 @@ class TrialView:
         """This trial with one more report, which replaces an earlier one of the same step."""
         by_step = {r.step: r for r in self.reports} | {report.step: report}
         return replace(self, reports=tuple(by_step[s] for s in sorted(by_step)))
+
+
+def in_order(trials: Iterable[TrialView]) -> Iterator[tuple[TrialView, Report | None]]:
+    """The reports of trials, and None for their ends, in the order of time."""
+    found: list[tuple[float, TrialView, Report | None]] = []
+    for trial in trials:
+        found += [(report.time, trial, report) for report in trial.reports]
+        if trial.ended is not None:
+            found.append((trial.ended, trial, None))
+    for _, trial, report in sorted(found, key=lambda one: one[0]):
+        yield trial, report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,7 +332,9 @@ def _after(trial: TrialView, event: TrialStart | Report | TrialEnd) -> TrialView
     if isinstance(event, Report):
         return trial.with_report(event)
     if isinstance(event, TrialEnd):
-        return replace(trial, state=event.state, ended=event.time, message=event.message)
+        return replace(
+            trial, state=event.state, ended=event.time, message=event.message, crashed=event.crashed
+        )
     return replace(
         trial,
         params=event.params,

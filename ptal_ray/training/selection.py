@@ -288,8 +288,3 @@ def main_figure(metrics: Iterable[str], split: str) -> str:
 def called(name: str) -> str:
     """The name in texts for a metric returned by `main_figure`."""
     return CALLED[name.rpartition("/")[2]]
-
-
-def objective(metrics: dict[str, float]) -> float:
-    """The objective of a search: the first average of mAP in the protocol, a fraction."""
-    return metrics["mAP_avg"]

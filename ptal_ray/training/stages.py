@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
@@ -62,8 +63,9 @@ def _start(config: TrialConfig, worker: Worker, watch: Watch) -> Trial:
     batch_plan(task, worker, [np.arange(len(task.ids))])  # before stages are trained for long
     if task.method.check is not None:
         task.method.check(task.store, task.hp)
-    stage = task.method.stage
-    return Trial(task, worker, _left_by(stage, task, worker, watch) if stage else None)
+    stage, began = task.method.stage, time.perf_counter()
+    before = _left_by(stage, task, worker, watch) if stage else None
+    return Trial(task, worker, before, time.perf_counter() - began)
 
 
 def _left_by(

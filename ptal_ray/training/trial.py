@@ -36,24 +36,29 @@ class Trial:
         task: the task.
         worker: this worker of the trial.
         before: the result of the earlier stage; None if there is none, or it has no steps.
+        seconds: that the earlier stage has taken.
 
     Other code may read its parts but not change them: `learner` (network, optimiser), `batches`
         (order, crops and labels of the training videos), `step`, `seconds` (training and scoring so
-        far), `first_step_at` (time.time()), and, of the last report, `scores` and `detections` of
-        the videos to score, on rank 0.
+        far, with earlier stages), `first_step_at` (time.time()), and, of the last report, `scores`
+        and `detections` of the videos to score, on rank 0.
 
     Raises:
         ConfigError: the batch cannot be divided among the workers.
     """
 
     def __init__(
-        self, task: Task, worker: Worker | None = None, before: StageResult | None = None
+        self,
+        task: Task,
+        worker: Worker | None = None,
+        before: StageResult | None = None,
+        seconds: float = 0.0,
     ) -> None:
         self.task, self.worker = task, worker or Worker()
         self.learner = Learner(task, self.worker, before)
         self.batches = batches_of(task, self.worker, before)
         self.step = 0
-        self.seconds = 0.0
+        self.seconds = seconds
         self.first_step_at: float | None = None
         self.losses: Curves = {}  # since the previous report
         self.scores: list[Scores] = []

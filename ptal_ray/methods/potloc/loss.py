@@ -41,14 +41,13 @@ def cropped(pseudo: Pseudo, crop_t: Tensor, length: Tensor) -> Pseudo:
     """
     first, last = crop_t[:, None], (length - 1)[:, None]
     point = pseudo["point_t"] - first
-    inside = (pseudo["label"] >= 0) & (point >= 0) & (point <= last)
+    inside = (pseudo["label"] >= 0) & (point >= 0) & (point < length[:, None])
     edges = {
         name: torch.minimum((pseudo[name] - first).round().clamp(min=0), last)
         for name in ("start_t", "end_t")
     }
-    return {
-        "point_t": point.round(), **edges, "label": pseudo["label"].masked_fill(~inside, -1)
-    }  # fmt: skip
+    label = pseudo["label"].masked_fill(~inside, -1)
+    return {"point_t": torch.minimum(point.round(), last), **edges, "label": label}
 
 
 def level_losses(
