@@ -192,6 +192,16 @@ def test_a_study_without_a_finished_test_run_is_named(studies):
     assert "Without a finished test run, not compared: not_tested." in page
 
 
+def test_studies_that_were_tested_on_points_are_named(studies):
+    views = list(studies.values())
+    tested = [f for f in views[0].finals if f.role == "test"]
+    hits = tuple(replace(f, metrics={"test/hit_mAP": 0.4}, arm="default") for f in tested)
+    points = replace(views[0], finals=hits, start=replace(views[0].study, study="by_points"))
+    page = leaderboard_html([*views, points], compared(studies))
+    assert "Tested on points (pure-hit mAP)" in page and "compared here: by_points." in page
+    assert "Without a finished test run" not in page
+
+
 def test_mean_ranks_over_other_data_sets_are_said(studies):
     own = compared(studies)
     (place,) = [place for place, group in own.methods.items() if len(group) > 1]

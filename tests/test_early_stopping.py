@@ -53,7 +53,8 @@ def test_too_few_full_runs_are_said(view: StudyView) -> None:
     assert found is not None and found["full_runs"] == 2
     assert [row["correlation"] for row in found["correlations"]] == [None, None]
     assert early_stopping_text(few) == (
-        "Early stopping: it needs 4 full runs and had 2; none was stopped."
+        "Early stopping: it needs 4 full runs of other configurations than the defaults and had 2; "
+        "none was stopped."
     )
 
 

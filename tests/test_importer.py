@@ -141,7 +141,7 @@ def test_instances_that_end_before_they_start(layout):
 
 def test_a_missing_feature_file(layout):
     (layout.path / "features" / "b.npy").unlink()
-    layout.refused(r"b\.npy: feature file is missing; extract it.*\(video b, train split\)")
+    layout.refused(r"b\.npy: feature file is missing; add it.*\(video b, train split\)")
 
 
 def test_short_and_long_features(layout):
@@ -238,7 +238,7 @@ def test_an_empty_training_split(layout):
     for id in "ab":
         del layout.database[id]
     layout.lines = layout.lines[:1]
-    layout.refused("gt.json: the train split is empty")
+    layout.refused("points.csv: holds no point; every training video needs at least one")
 
 
 def test_a_test_split_that_is_asked_for_and_empty(layout):

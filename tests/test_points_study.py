@@ -109,7 +109,7 @@ def test_a_study_without_any_segment_ends_with_a_result(
     assert "by its points, without annotated segments" in text
     assert "The test split has no annotated segment. Its figures are pure-hit mAP" in text
     assert "| configuration | seeds | pure-hit mAP |" in text
-    assert re.search(r"no annotated instance in the \d videos of split 'val'", text)
+    assert re.search(r"no annotated segment in the \d videos of split 'val'\.", text)
     assert "test mAP" not in text
     shown = show_summary(summary(study, report, ()))
     assert "test pure-hit mAP, defaults" in shown
@@ -214,7 +214,7 @@ def test_what_points_need(annotated: Path, bare: Path, tmp_path: Path) -> None:
     no_test = copied(bare, tmp_path / "no_test", pointless=test)
     assert "no annotated instance and no point in the 3 videos of split 'test'" in said(no_test)
     assert "split 'test'; mAP needs some" in said(bare, "selection.metric=map")
-    assert "split 'val'; mAP needs some" in said(bare, "selection.metric=map")
+    assert "select by their points (--set selection=points)" in said(bare, "selection.metric=map")
     nothing = copied(bare, tmp_path / "nothing", pointless=train)
     assert "no point in the 3 videos of split 'val'; selection.metric: points" in said(nothing)
     with pytest.raises(ConfigError, match="may not read the annotations of test video"):

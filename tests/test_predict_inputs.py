@@ -146,8 +146,8 @@ def test_recordings_as_csv_and_wrong_ones(
     refused = json.loads(capsys.readouterr().out)["refused"]
     assert set(refused) == {"gap", "short", "wide"}
     assert "4 channels a sample; the model was trained on (samples, 3)" in refused["wide"]
-    assert refused["short"].startswith("19 samples are fewer than a window of 20")
-    assert refused["gap"].startswith("sample 0 of channel 0 is nan")
+    assert "19 samples are fewer than a window of 20" in refused["short"]
+    assert refused["gap"].startswith("sample 1, channel 1 (counted from 1) is nan")
     assert_same(results(out), detections(sensors))
     np.save(new / "video8.npy", np.ones((100, 3)))
     assert predict(sensors / "run", new, out) == 3

@@ -22,6 +22,8 @@ from released_folder import (
 
 from ptal_ray.data.__main__ import main
 from ptal_ray.data.datasets import find
+from ptal_ray.data.features.feature_file import table
+from ptal_ray.errors import DataError
 
 
 @pytest.fixture(autouse=True)
@@ -101,17 +103,70 @@ def test_a_number_that_spoils_the_scale_is_found_in_its_video(signals, capsys):
     samples[30, 1] = np.inf
     save(signals / "signals" / "b.npy", samples)
     message = refused(capsys, "--layout", "signals", signals, *WINDOWS)
-    assert "b.npy: sample 30 of channel 1 is inf, the first of 1; samples must be fin" in message
+    assert "b.npy: sample 31, channel 2 (counted from 1) is inf, the first of 1; samples" in message
     words = ["--layout", "plain", signals, "--annotations", signals / "annotations.json",
              "--features", signals / "signals", "--fps", 20, "--stride", 1]  # fmt: skip
     message = refused(capsys, *words, "--normalize", "train")
     assert "video b: features[30, 1] is inf" in message
 
 
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("y,x", "b.csv: columns y, x; the other recordings have x, y; give all the same columns"),
+        ("Time,x", "b.csv: column 'Time' counts time or samples and is no signal; remove it"),
+    ],
+)
+def test_columns_of_recordings_have_the_same_names(signals, header, message, capsys):
+    for path in sorted((signals / "signals").glob("*.npy")):
+        own = header if path.stem == "b" else "x,y"
+        lines = [",".join(map(str, row)) for row in np.load(path).tolist()]
+        path.with_suffix(".csv").write_text("\n".join([own, *lines]))
+        path.unlink()
+    assert message in refused(capsys, "--layout", "signals", signals, *WINDOWS)
+    text = (signals / "signals" / "b.csv").read_text()
+    (signals / "signals" / "b.csv").write_text(text.replace(header, "x,y"))
+    store = imported("--layout", "signals", signals, *WINDOWS)
+    assert store.preparation.channels == ("x", "y")
+    named = store.preparation.opened(table(signals / "signals" / "a.csv"))
+    assert named.shape() == (19, 25)
+    (signals / "signals" / "a.csv").write_text(text.replace(header, "p,q"))
+    with pytest.raises(DataError, match="columns p, q; the other recordings have x, y"):
+        named.shape()
+
+
+def test_a_channel_that_counts_time_is_no_signal(signals, capsys):
+    samples = np.load(signals / "signals" / "b.npy")
+    samples[:, 1] = np.arange(200) / 20 + RNG.uniform(0, 0.01, 200)
+    save(signals / "signals" / "b.npy", samples)
+    message = refused(capsys, "--layout", "signals", signals, *WINDOWS)
+    assert "b.npy: channel 2 (counted from 1) rises at every sample, from 0" in message
+    samples[:, 1] = np.arange(200) // 2  # a count of steps
+    save(signals / "signals" / "b.npy", samples)
+    imported("--layout", "signals", signals, *WINDOWS)
+
+
+def test_recordings_of_other_widths_turned_or_unused_are_named(signals, capsys):
+    right = np.load(signals / "signals" / "b.npy")
+    save(signals / "signals" / "b.npy", np.hstack([right, right]))
+    message = refused(capsys, "--layout", "signals", signals, *WINDOWS)
+    assert "b.npy: 4 channels; most other recordings have 2" in message
+    save(signals / "signals" / "b.npy", right.T)
+    message = refused(capsys, "--layout", "signals", signals, *WINDOWS)
+    assert "shape (2, 200); 2 samples are fewer than a window of 20; transpose it" in message
+    save(signals / "signals" / "b.npy", right)
+    save(signals / "signals" / "extra.npy", right)
+    imported("--layout", "signals", signals, *WINDOWS)
+    said = capsys.readouterr()
+    assert "recordings in the folder that no annotated recording takes: 1" in said.out + said.err
+
+
 def test_signals_need_rate_window_and_stride(signals, capsys):
     words = ["--layout", "signals", signals]
     assert "pass --rate" in refused(capsys, *words, code=2)
-    assert "--window 0" in refused(capsys, *words, "--rate", 20, "--stride", 10, code=2)
+    assert "pass --window: a number of samples" in refused(
+        capsys, *words, "--rate", 20, "--stride", 10, code=2
+    )
     assert "--stride 2.5" in refused(capsys, *words, *WINDOWS, "--stride", 2.5, code=2)
 
 

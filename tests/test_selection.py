@@ -42,5 +42,5 @@ def test_the_test_split_is_sealed(tmp_path):
 def test_videos_without_any_instance_cannot_select(tmp_path, monkeypatch):
     store = FeatureStore.open(make_store(tmp_path / "tiny"))
     monkeypatch.setattr(FeatureStore, "annotations", lambda self, video: Segments.empty())
-    with pytest.raises(DataError, match="no annotated instance in the 6 videos of split 'val'"):
+    with pytest.raises(DataError, match="no annotated segment in the 6 videos of split 'val'"):
         ground_truth(store, store.ids("train"), "val")

@@ -68,7 +68,7 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
     space, info = study.space, FeatureStore.open(study.store).info
     here, files = room(study, args)
     return {
-        "space": space.as_dict(),
+        "space": replace(space, budget=replace(space.budget, trials=study.num_trials)).as_dict(),
         "num_trials": study.num_trials,
         "plan": _plan(study),
         "time_budget_s": study.time_budget_s,
@@ -112,7 +112,8 @@ def _plan(study: Study) -> str:
     cells = gate_cells(study.num_trials)
     return (
         f"race over {study.num_folds} folds: many configurations on one fold, the better ones on "
-        f"more; the best one and the defaults are compared on {cells} new folds and seeds; {last}"
+        f"more; the best one and the defaults are compared in {cells} new runs each, with other "
+        f"seeds; {last}"
     )
 
 

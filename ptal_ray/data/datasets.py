@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
@@ -286,7 +287,10 @@ def _assemble(name: str, path: Path) -> None:
 
 
 def _not_imported(name: str, place: str) -> DataError:
+    stored = [path.parent.name for path in data_root().glob("*/store.json")]
+    close = get_close_matches(name, stored, 1)
+    meant = f"; did you mean {close[0]!r}?" if close else ""
     return DataError(
-        f"dataset {name!r} is not imported ({place} is missing); {import_hint(name)}; "
+        f"dataset {name!r} is not imported ({place} is missing){meant}; {import_hint(name)}; "
         f"or try a search space at once: python -m ptal_ray.search SPACE --dataset {embedded()[0]}"
     )

@@ -100,14 +100,14 @@ def _source_flags(command: argparse.ArgumentParser) -> None:
         type=_positive,
         default=0.0,
         metavar="FRAMES",
-        help="frames between snippets, unless --fps gives it",
+        help="frames, or samples of recordings, between snippets, unless --fps gives it",
     )
     add(
         "--window",
         type=_positive,
         default=0.0,
         metavar="FRAMES",
-        help="frames per snippet (default: the stride)",
+        help="frames, or samples of recordings, per snippet (default for videos: the stride)",
     )
     add("--allow-length", action="store_true",
         help="accept features that are shorter or longer than their video")  # fmt: skip
@@ -194,22 +194,27 @@ def _check(command: argparse.ArgumentParser, needs_source: bool, flags: argparse
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text}: must be a positive number")
     return value
 
 
 def _seed(text: str) -> int:
-    if (value := int(text)) < 0:
-        raise argparse.ArgumentTypeError(f"{text}: must be an integer of 0 or more")
-    return value
+    return _integer(text, least=0)
 
 
 def _positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be an integer of 1 or more")
+    return _integer(text, least=1)
+
+
+def _integer(text: str, least: int) -> int:
+    value = int(text) if text.removeprefix("+").isdecimal() else least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text}: must be an integer of {least} or more")
     return value
 
 

@@ -195,8 +195,9 @@ def _lines(path: Path, names: Sequence[str]) -> Iterator[tuple[int, dict[str, st
     unit = "time_s" if "time_s" in columns else "point"
     if missing := {"class", "video_id", unit} - set(columns):
         raise DataError(
-            f"{path}: no column {', '.join(sorted(missing))} in the first line; required are "
-            "class, video_id, and point (a frame number) or time_s"
+            f"{path}: no column {', '.join(sorted(missing))} in the first line, which has "
+            f"{', '.join(columns)}; required are class, video_id, and point (a frame number) or "
+            "time_s (seconds)"
         )
     for line, row in rows:
         plain = {name: row[name] for name in ("class", "video_id")}

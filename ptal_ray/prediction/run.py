@@ -17,6 +17,7 @@ from ptal_ray.prediction.partial import Partial
 from ptal_ray.prediction.trained import TrainedModel
 from ptal_ray.training.scoring import SCORE_SNIPPETS, by_length
 
+MOST_NAMED = 3  # broken files in an error
 Progress = Callable[[int, int], None]
 Files = Sequence[ScorableFile]
 
@@ -94,7 +95,7 @@ def predict_folder(
         progress: called with the number of finished videos.
 
     Raises:
-        DataError: no video has detections; with the problem of the first one.
+        DataError: no video has detections; with the problems of the first ones.
     """
     broken, batches = dict(broken), _batches(model, files)
     left = [batch for batch in batches if not all(map(partial.holds, batch))]
@@ -108,8 +109,9 @@ def predict_folder(
         progress(done, len(files))
     good = sorted((file for file in files if file.id not in broken), key=lambda file: file.id)
     if not good:
-        first = min(broken)
-        raise DataError(f"none of {len(broken)} videos could be scored; {first}: {broken[first]}")
+        each = "; ".join(f"{id}: {broken[id]}" for id in sorted(broken)[:MOST_NAMED])
+        more = f"; and {len(broken) - MOST_NAMED} more" if len(broken) > MOST_NAMED else ""
+        raise DataError(f"none of {len(broken)} videos could be scored; {each}{more}")
     return Found(
         detections={file.id: partial.found[file.id] for file in good},
         durations={file.id: file.duration_s for file in good},

@@ -44,7 +44,10 @@ def early_stopping_text(view: StudyView) -> str:
         return ""
     full, stopped = found["full_runs"], found["stopped"]
     if full < FEWEST_FULL:
-        return f"Early stopping: it needs {FEWEST_FULL} full runs and had {full}; none was stopped."
+        return (
+            f"Early stopping: it needs {FEWEST_FULL} full runs of other configurations than the "
+            f"defaults and had {full}; none was stopped."
+        )
     each = " and ".join(
         f"{row['correlation']:.2f} at step {row['step']}" for row in found["correlations"]
     )

@@ -123,8 +123,11 @@ def _setting(view: StudyView) -> str:
     if view.end is None or view.end.state != "done":
         state = view.end.state if view.end else "running, or killed"
         lines.append(f"**The study is not finished: {state}.**")
+    elif view.end.message:
+        lines.insert(0, f"**The search has no result: {view.end.message}.**")
     elif (found := conclusion(view)).verdict:
-        lines.insert(0, f"**{found.text}** The difference was measured on held-out folds.")
+        measured = " The difference was measured on held-out folds." if found.found else ""
+        lines.insert(0, f"**{found.text}**{measured}")
     return "\n\n".join(line for line in lines if line)
 
 
@@ -140,6 +143,8 @@ def _selected(view: StudyView) -> str:
     read = (
         f"the sealed test split was read {counted(reads, 'time')}, after the search, once by each "
         "run in the first table"
+        if reads
+        else "the sealed test split was not read"
     )
     where = "folds" if view.study.space.get("policy") == "race" else "a fold"
     return (

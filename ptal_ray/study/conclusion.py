@@ -51,6 +51,7 @@ class Conclusion:
             test split, paired by seed; without a test split on folds of the training split, paired
             by fold. None if one of them has no runs.
         on_test: whether `found` was measured on the test split.
+        unit: of `found`: "mAP" or "points score".
         name: of what is recommended where the verdict is "better".
     """
 
@@ -60,21 +61,22 @@ class Conclusion:
     on_test: bool
     name: str = ""
     compared: bool = True
+    unit: str = "mAP"
 
     @property
     def text(self) -> str:
         """One sentence."""
         if self.verdict == "better":
-            return f"Recommended: {self.name}, {VERDICTS['better']} by {self.found} mAP."
+            return f"Recommended: {self.name}, {VERDICTS['better']} by {self.found} {self.unit}."
         if self.verdict == "tie" and not self.compared:
             return f"Recommended: the defaults; {NOT_COMPARED}."
         if self.verdict:
-            said = f" (best found minus defaults {self.found} mAP)" if self.found else ""
+            said = f" (best found minus defaults {self.found} {self.unit})" if self.found else ""
             return f"Recommended: the defaults. Verdict: {VERDICTS[self.verdict]}{said}."
         if self.found is None:
             return "No verdict: the best found and the defaults have not both been tested."
         where = "the test split" if self.on_test else "folds of the training split"
-        return f"Best found minus defaults on {where}: {self.found} mAP."
+        return f"Best found minus defaults on {where}: {self.found} {self.unit}."
 
 
 def interval(values: Sequence[float]) -> Interval:
@@ -94,6 +96,8 @@ def conclusion(view: StudyView) -> Conclusion:
     role = "test" if view.has_test else "deploy"
     default = verdict in ("tie", "defaults") or not view.runs(role, "best")
     arm = "default" if default and view.runs(role, "default") else "best"
+    by_points = view.study.space.get("selection", {}).get("metric") == "points"
+    unit = "points score" if by_points else "mAP"
     if best and verdict in VERDICTS and best.difference:
         bounds = (best.difference.get("low"), best.difference.get("high"))
         low, high = (math.nan if b is None else float(b) for b in bounds)
@@ -101,11 +105,12 @@ def conclusion(view: StudyView) -> Conclusion:
         compared = best.difference.get("cells", 1) > 0
         return Conclusion(
             verdict=verdict, arm=arm, found=found if compared else None, on_test=False,
-            name=better_name(best.trial), compared=compared,
+            name=better_name(best.trial), compared=compared, unit=unit,
         )  # fmt: skip
     verdict = verdict if verdict in VERDICTS and verdict != "better" else ""
     paired = tested_difference(view) if view.has_test else cross_validated_difference(view)
-    return Conclusion(verdict=verdict, arm=arm, found=paired, on_test=view.has_test)
+    unit = "mAP" if view.has_test else unit
+    return Conclusion(verdict=verdict, arm=arm, found=paired, on_test=view.has_test, unit=unit)
 
 
 def better_name(trial: int | None) -> str:

@@ -96,6 +96,6 @@ def why_none_finished(study: Study, view: StudyView) -> str:
         if trial.state == "failed":  # the same reason may have different numbers
             said.setdefault(re.sub(r"[\d.]+", "0", trial.message), []).append(trial.message)
     if not said:
-        return f"{none}; allow more time or lower budget.max_steps"
+        return f"{none}; start a new study with more time or trials, or a lower budget.max_steps"
     most = max(said.values(), key=len)
     return f"{none}; {len(most)} of {trials} failed: {most[-1]}"

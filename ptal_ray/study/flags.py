@@ -15,7 +15,7 @@ from ptal_ray.study.choices import DEFAULT_STORAGE, PROTOCOLS, SCHEDULERS, SEARC
 
 
 def seconds(text: str) -> float:
-    """Seconds of "90", "300s", "10m" or "1.5h".
+    """Seconds of "90", "300s", "10m" or "1.5h"; a number alone is one of seconds.
 
     Raises:
         argparse.ArgumentTypeError: anything else, or no time at all.
@@ -23,7 +23,9 @@ def seconds(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
     value = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
     if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 300s, 10m or 1.5h")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a time above 0 such as 300s, 10m or 1.5h"
+        )
     return value
 
 

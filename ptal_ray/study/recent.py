@@ -23,7 +23,8 @@ class RecentStudy:
         space: name of its search space.
         method: the searched method.
         dataset: its dataset.
-        state: "done", "interrupted", "unfinished" (running, or killed), or "not started".
+        state: "done", "failed" (no trial finished), "interrupted", "unfinished" (running, or
+            killed), or "not started".
     """
 
     name: str
@@ -69,7 +70,9 @@ def _state(log: Path) -> str:
         last = event_of(json.loads(_last_line(log)), str(log))
     except (ValueError, AttributeError, DataError):
         return "unfinished"
-    return last.state if isinstance(last, StudyEnd) else "unfinished"
+    if not isinstance(last, StudyEnd):
+        return "unfinished"
+    return "failed" if last.state == "done" and last.message else last.state
 
 
 def _last_line(log: Path) -> bytes:

@@ -36,7 +36,8 @@ def ground_truth(store: FeatureStore, ids: Sequence[str], score_on: str) -> dict
         DataError: no video has an annotated instance.
     """
     _check_seal(store, ids, score_on)
-    check_instances(store, ids, score_on)
+    if not _annotated(store, ids):
+        raise DataError(f"no annotated segment in the {len(ids)} videos of split {score_on!r}")
     return {i: store.annotations(i) for i in ids}
 
 
@@ -79,6 +80,12 @@ def check_instances(store: FeatureStore, ids: Sequence[str], split: str) -> None
         return
     needs = "mAP needs" if split in ("val", "test") else "training needs"
     needs += " some: import annotations"
+    if split == "val" and not _annotated(store, store.ids("train")):
+        raise DataError(
+            f"{store.path}: no annotated instance in the {len(ids)} videos of split 'val', nor in "
+            "any other training video; select by their points (--set selection=points), or import "
+            "annotations"
+        )
     raise DataError(_nothing(store, len(ids), split, "annotated instance", needs))
 
 

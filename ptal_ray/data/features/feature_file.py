@@ -25,11 +25,13 @@ class FeatureFile:
         file: what messages name.
         shape: of the features, from headers alone where a file has one; raises DataError.
         read: the features, (T, D); raises DataError.
+        columns: the names of the D columns in a header; () without one.
     """
 
     file: Path
     shape: Callable[[], tuple[int, ...]]
     read: Callable[[], FloatArray]
+    columns: Callable[[], tuple[str, ...]] = tuple
 
 
 def npy(file: Path, *, transposed: bool = False) -> FeatureFile:
@@ -94,7 +96,18 @@ def table(file: Path) -> FeatureFile:
         )  # fmt: skip
         return numbers(file, found)
 
-    return FeatureFile(file=file, shape=_guarded(file, shape), read=_guarded(file, read))
+    def columns() -> tuple[str, ...]:
+        """The names in the header."""
+        if not file.exists():
+            return ()
+        with file.open(encoding="utf-8-sig", errors="replace") as lines:
+            first = lines.readline().strip()
+        names = first.split(_separator(first)) if first and _is_header(first) else []
+        return tuple(name.strip().strip('"') for name in names)
+
+    return FeatureFile(
+        file=file, shape=_guarded(file, shape), read=_guarded(file, read), columns=columns
+    )
 
 
 def sliced(whole: FeatureFile, step: int) -> FeatureFile:
@@ -105,7 +118,9 @@ def sliced(whole: FeatureFile, step: int) -> FeatureFile:
         length, *rest = whole.shape()
         return (-(-length // step), *rest)
 
-    return FeatureFile(file=whole.file, shape=shape, read=lambda: whole.read()[::step])
+    return FeatureFile(
+        file=whole.file, shape=shape, read=lambda: whole.read()[::step], columns=whole.columns
+    )
 
 
 def side_by_side(parts: Sequence[FeatureFile]) -> FeatureFile:
@@ -156,7 +171,7 @@ def _mapped(file: Path) -> FloatArray:
 def _exists(file: Path) -> None:
     if not file.exists():
         raise DataError(
-            f"{file}: feature file is missing; extract it or leave the video out (--exclude)"
+            f"{file}: feature file is missing; add it or leave the video out (--exclude)"
         )
 
 
@@ -170,7 +185,7 @@ def _guarded(file: Path, act: Callable[[], T]) -> Callable[[], T]:
             return act()
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(
-                f"{file}: not whole, or not numbers ({error}); extract it again"
+                f"{file}: not whole, or not numbers ({error}); correct it or make it again"
             ) from error
 
     return guarded

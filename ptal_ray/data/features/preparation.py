@@ -26,6 +26,7 @@ class Preparation:
         every: N takes every N-th snippet, from the first on.
         window, stride: of window features of recordings, in samples; 0 if the files contain
             features.
+        channels: the names of the columns of recordings; () if unknown.
         scale: mean and standard deviation of the z-scores.
     """
 
@@ -34,6 +35,7 @@ class Preparation:
     every: int = 1
     window: int = 0
     stride: int = 0
+    channels: tuple[str, ...] = ()
     scale: Scale = Scale()
 
     @property
@@ -45,7 +47,8 @@ class Preparation:
         """The features (T, D), ready for a model, of a file as users have it."""
         made = turned(file) if self.transposed else file
         made = sliced(made, self.every) if self.every > 1 else made
-        made = windowed(made, self.window, self.stride) if self.of_recordings else made
+        if self.of_recordings:
+            made = windowed(made, self.window, self.stride, self.channels)
         return FeatureFile(
             file=made.file, shape=made.shape, read=lambda: self.scale(np.asarray(made.read()))
         )
@@ -59,6 +62,7 @@ class Preparation:
             "every": self.every if self.every > 1 else 0,
             "window": self.window,
             "stride": self.stride,
+            "channels": list(self.channels),
             "mean": [] if mean is None else mean.tolist(),
             "spread": [] if spread is None else spread.tolist(),
         }
@@ -82,6 +86,7 @@ class Preparation:
             every=int(plain.get("every", 1)),
             window=int(plain.get("window", 0)),
             stride=int(plain.get("stride", 0)),
+            channels=tuple(plain.get("channels", ())),
             scale=Scale(mean=mean, spread=spread),
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,9 @@ from ptal_ray.data.types import FloatArray
 from ptal_ray.errors import DataError
 
 BINS = 6  # lowest frequencies of a window, but for the mean
+CLOCKS = {"time", "time_s", "timestamp", "timestamps", "seconds", "elapsed", "sample", "index"}
+LEAST_CLOCK = 50  # samples
+MOST_RISE = 3.0  # of a clock, in medians
 _BLOCK = 4096  # windows at a time, which bounds the memory
 
 Floats = NDArray[np.float64]
@@ -50,13 +55,22 @@ def window_features(signal: Floats, window: int, stride: int) -> Floats:
     return np.concatenate(blocks)
 
 
-def windowed(signal: FeatureFile, window: int, stride: int) -> FeatureFile:
+def channel_names(signals: Iterable[FeatureFile]) -> tuple[str, ...]:
+    """The header that most recordings have; () without any."""
+    known = Counter(names for signal in signals if (names := signal.columns()))
+    return known.most_common(1)[0][0] if known else ()
+
+
+def windowed(
+    signal: FeatureFile, window: int, stride: int, channels: tuple[str, ...] = ()
+) -> FeatureFile:
     """The features of the windows of a recording.
 
     Args:
         signal: (samples, channels).
         window: samples that a snippet sees.
         stride: samples from snippet to snippet.
+        channels: the names that a header must have; () if none are known.
     """
 
     def shape() -> tuple[int, ...]:
@@ -67,10 +81,17 @@ def windowed(signal: FeatureFile, window: int, stride: int) -> FeatureFile:
                 f"{signal.file}: shape {found}; must be (samples, channels), one row per sample"
             )
         if found[0] < window:
-            raise DataError(
-                f"{signal.file}: {found[0]} samples are fewer than a window of {window}; choose a "
-                "smaller --window, or leave the recording out (--exclude)"
+            turned = found[0] < found[1]
+            advice = (
+                "transpose it if it holds (channels, samples), with --transpose in an import"
+                if turned
+                else "leave the recording out, or import all with shorter windows"
             )
+            raise DataError(
+                f"{signal.file}: shape {found}; {found[0]} samples are fewer than a window of "
+                f"{window}; {advice}"
+            )
+        _check_names(signal, channels)
         return window_shape(*found, window, stride)
 
     def read() -> FloatArray:
@@ -79,14 +100,45 @@ def windowed(signal: FeatureFile, window: int, stride: int) -> FeatureFile:
         samples = np.asarray(signal.read(), np.float64)
         bad = np.argwhere(~np.isfinite(samples))
         if len(bad):
+            sample, channel = bad[0]
             raise DataError(
-                f"{signal.file}: sample {bad[0][0]} of channel {bad[0][1]} is {samples[*bad[0]]}, "
-                f"the first of {len(bad)}; samples must be finite: fill the gaps, or leave the "
-                "recording out (--exclude)"
+                f"{signal.file}: sample {sample + 1}, channel {channel + 1} (counted from 1) is "
+                f"{samples[sample, channel]}, the first of {len(bad)}; samples must be finite: "
+                "fill the gaps, or leave the recording out"
             )
+        _check_no_clock(signal, samples)
         return window_features(samples, window, stride).astype(np.float32)
 
     return FeatureFile(file=Path(signal.file), shape=shape, read=read)
+
+
+def _check_names(signal: FeatureFile, channels: tuple[str, ...]) -> None:
+    own = signal.columns()
+    if clock := next((name for name in own if name.lower() in CLOCKS), None):
+        raise DataError(
+            f"{signal.file}: column {clock!r} counts time or samples and is no signal; remove it "
+            "from all recordings"
+        )
+    if own and channels and own != channels:
+        raise DataError(
+            f"{signal.file}: columns {', '.join(own)}; the other recordings have "
+            f"{', '.join(channels)}; give all the same columns in the same order"
+        )
+
+
+def _check_no_clock(signal: FeatureFile, samples: Floats) -> None:
+    """Check that no channel rises from each sample to the next, by about the same amount."""
+    if len(samples) < LEAST_CLOCK:
+        return
+    rises = np.diff(samples, axis=0)
+    even = rises.max(axis=0) <= MOST_RISE * np.median(rises, axis=0)
+    found = np.flatnonzero((rises.min(axis=0) > 0) & even)
+    if len(found):
+        raise DataError(
+            f"{signal.file}: channel {found[0] + 1} (counted from 1) rises at every sample, from "
+            f"{samples[0, found[0]]:g} to {samples[-1, found[0]]:g}: it counts time or samples and "
+            "is no signal; remove it from all recordings"
+        )
 
 
 def _statistics(windows: Floats) -> Floats:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ptal_ray.data.features.feature_file import FeatureFile
+from ptal_ray.data.features.windows import channels_of
 from ptal_ray.data.findings import Problem
 from ptal_ray.data.user_files import nfc
 from ptal_ray.data.video_ids import spellings
@@ -94,6 +95,7 @@ def snippets_of(
     expected: Mapping[str, float],
     transpose: bool,
     problems: list[str],
+    window: int = 0,
 ) -> dict[str, int]:
     """T of every video whose feature file has a sound header.
 
@@ -102,6 +104,7 @@ def snippets_of(
         expected: about how many snippets the duration of each video gives.
         transpose: whether --transpose was passed.
         problems: takes in a line on each file that is wrong.
+        window: samples of a window of recordings; 0 for files of features.
     """
     shapes: dict[str, Shape] = {}
     for id, video in videos.items():
@@ -122,16 +125,20 @@ def snippets_of(
             )
         )
         return {}
-    return _sound(videos, shapes, problems)
+    return _sound(videos, shapes, problems, window)
 
 
 def _sound(
-    videos: Mapping[str, Served], shapes: Mapping[str, Shape], problems: list[str]
+    videos: Mapping[str, Served], shapes: Mapping[str, Shape], problems: list[str], window: int
 ) -> dict[str, int]:
     known = Counter(s[1] for s in shapes.values() if len(s) == 2 and 0 not in s)
     dim = known.most_common(1)[0][0] if known else "D"
     for id, shape in shapes.items():
-        if len(shape) != 2 or 0 in shape or shape[1] != dim:
+        if window and isinstance(dim, int) and len(shape) == 2 and shape[1] != dim:
+            own, others = (channels_of(number, window) for number in (shape[1], dim))
+            text = f"{videos[id].file}: {own} channels; most other recordings have {others}"
+            problems.append(Problem(text, "recordings with other channels"))
+        elif len(shape) != 2 or 0 in shape or shape[1] != dim:
             like = " (this one looks transposed)" if len(shape) == 2 and shape[0] == dim else ""
             problems.append(
                 Problem(

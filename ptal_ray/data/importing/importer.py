@@ -31,6 +31,7 @@ from ptal_ray.data.statistics import judge
 from ptal_ray.data.store import StoreWriter
 from ptal_ray.data.store_files import STORE
 from ptal_ray.data.types import FloatArray, Points
+from ptal_ray.data.user_files import read_csv
 from ptal_ray.errors import DataError
 from ptal_ray.process.threads import Made, in_order
 
@@ -259,6 +260,7 @@ def plan_import(source: Source) -> Plan:
     for group in in_both_splits((video.subset, video.group) for video in kept):
         remarks.note("groups with videos in the training and in the test split", group)
     problems += file_problems(kept)
+    remarks["recordings in the folder that no annotated recording takes"] += _unused(source)
     lengths = _check_features(source, kept, problems, remarks)
     remarks["points after the last snippet, which training moves to it"] += sum(
         int((v.points.time_s >= v.grid.seconds(lengths[v.id])).sum())
@@ -282,6 +284,9 @@ def plan_import(source: Source) -> Plan:
 def _empty_splits(source: Source, videos: Sequence[PlannedVideo]) -> list[Problem]:
     """Splits that need a video and have none: without lists the training split alone."""
     needed = ("train", "test") if source.lists else ("train",)
+    if source.points is not None and not read_csv(source.points, source.point_columns)[1]:
+        text = f"{source.points}: holds no point; every training video needs at least one"
+        return [Problem(text, "points of no video")]
     return [
         Problem(
             f"{source.annotations}: the {subset} split is empty; check the subsets, the points, or "
@@ -291,6 +296,15 @@ def _empty_splits(source: Source, videos: Sequence[PlannedVideo]) -> list[Proble
         for subset in needed
         if not any(video.subset == subset for video in videos)
     ]
+
+
+def _unused(source: Source) -> int:
+    """Recordings in the folder of features that belong to no id, or to one with another file."""
+    if not source.of_recordings or source.files is None or not source.features.is_dir():
+        return 0
+    taken = {one.file for one in source.files.values()}
+    there = [file for file in source.features.iterdir() if file.suffix in (".npy", ".csv")]
+    return sum(file not in taken and not file.name.startswith("points") for file in there)
 
 
 def _features(source: Source, videos: Iterable[AnnotatedVideo]) -> Mapping[str, FeatureFile]:
@@ -343,7 +357,8 @@ def _check_features(
     """T of every video whose feature file has a sound header."""
     known = {video.id: video for video in videos}
     expected = {id: video.feature_s / video.grid.stride_s for id, video in known.items()}
-    lengths = snippets_of(known, expected, source.transpose, problems)
+    window = int(source.window) if source.of_recordings else 0
+    lengths = snippets_of(known, expected, source.transpose, problems, window)
     covered = [
         Covered(
             file=known[id].file, snippets=length, frames=known[id].frames,
@@ -369,6 +384,7 @@ def _preparation(plan: Plan) -> Preparation:
         every=source.every,
         window=int(source.window) if source.of_recordings else 0,
         stride=int(source.stride) if source.of_recordings else 0,
+        channels=source.channels,
         scale=plan.scale,
     )
 

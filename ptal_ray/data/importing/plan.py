@@ -53,6 +53,7 @@ class Source:
         group: which videos belong together: a CSV, or a regular expression on the ids.
         of_recordings: whether `files` are features of windows of samples, which `stride` and
             `window` count.
+        channels: of recordings: the names of their columns; () if no header gives them.
         transposed, every: what `files` do with the files as released, see
             `data/features/preparation.py`.
     """
@@ -82,6 +83,7 @@ class Source:
     normalize: bool = False
     group: GroupSource | None = None
     of_recordings: bool = False
+    channels: tuple[str, ...] = ()
     transposed: bool = False
     every: int = 1
 

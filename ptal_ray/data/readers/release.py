@@ -83,7 +83,8 @@ class Given:
         if self.root is None:
             raise ConfigError(f"{flag} or the folder after --layout is needed: the {what}")
         if not self.root.is_dir():
-            raise DataError(f"{self.root}: no such folder; give the released folder")
+            what = "not a folder" if self.root.exists() else "no such folder"
+            raise DataError(f"{self.root}: {what}; give the folder that holds the files")
         found = self.inside(*names, fits=fits)
         if found is None:
             raise DataError(
@@ -103,6 +104,7 @@ class Release:
         files: video id -> features; None takes <id>.npy of the folder.
         of_recordings: whether `files` are window features of recordings; `stride` and `window` are
             then in samples.
+        channels: of recordings: the names of their columns; () if no header gives them.
         transposed, every: what `files` do with the files as released, see
             `data/features/preparation.py`; None: transposed as the flag says.
         fps, stride, window, point_fps, points, point_columns, lists, group: as of `plan.Source`.
@@ -121,6 +123,7 @@ class Release:
     lists: dict[str, Path] | None = None
     group: GroupSource | None = None
     of_recordings: bool = False
+    channels: tuple[str, ...] = ()
     transposed: bool | None = None
     every: int = 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ptal_ray.data.features.windows import windowed
+from ptal_ray.data.features.windows import channel_names, windowed
 from ptal_ray.data.importing.groups import PERSON
 from ptal_ray.data.readers.release import Given, Release, database, feature_file
 from ptal_ray.errors import ConfigError
@@ -23,21 +23,26 @@ def read(given: Given) -> Release:
     folder = given.folder("signals", "features", ".")
     annotations = given.file("annotations.json", "gt.json")
     content, videos = database(annotations)
+    signals = {id: feature_file([folder], id, given) for id in videos}
+    names = channel_names(signals.values())
     return Release(
         annotations=annotations,
         folder=folder,
         content=content,
-        files={id: windowed(feature_file([folder], id, given), window, stride) for id in videos},
+        files={id: windowed(own, window, stride, names) for id, own in signals.items()},
         fps=given.fps,
         stride=stride,
         window=window,
         points=given.points or given.inside("points*.csv"),
         of_recordings=True,
+        channels=names,
         group=PERSON if all(PERSON.search(id) for id in videos) else None,
     )
 
 
 def _samples(name: str, value: float) -> int:
-    if not value or value != int(value):
+    if not value:
+        raise ConfigError(f"pass --{name}: a number of samples, as 50 for one second at 50 Hz")
+    if value != int(value):
         raise ConfigError(f"--{name} {value:g}: must be a whole number of samples")
     return int(value)

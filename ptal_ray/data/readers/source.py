@@ -61,6 +61,7 @@ def source(flags: argparse.Namespace) -> Source:
         exclude=frozenset().union(*map(named_ids, flags.exclude)),
         drop_labels=frozenset(map(nfc, flags.drop_label)),
         group=flags.group or release.group, of_recordings=release.of_recordings,
+        channels=release.channels,
         transposed=flags.transpose if release.transposed is None else release.transposed,
         every=release.every,
         normalize=(flags.normalize or _default(layout)) == "train",

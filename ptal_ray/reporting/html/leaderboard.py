@@ -13,6 +13,7 @@ from ptal_ray.reporting.comparison import Comparison, Entry, Place, ranks, unequ
 from ptal_ray.reporting.html.outcome import note
 from ptal_ray.reporting.html.page import BLUE, Figure, Section, page, paragraph, table
 from ptal_ray.reporting.papers import Compared, compare, numbers_file, read_numbers
+from ptal_ray.reporting.text import finished
 from ptal_ray.study.view import StudyView
 
 _TITLE = "Methods compared by ptal_ray"
@@ -60,12 +61,15 @@ def _tables(found: Mapping[Place, Sequence[Entry]], views: Sequence[StudyView]) 
         parts += [paragraph(said) for e in group for said in e.habits]
         if unequal(group):
             parts.append(note("Unequal budgets: steps of the searches differ by over a tenth."))
-    parts = parts or [note("No study has a finished test run.")]
+    parts = parts or [note("No study has a test mAP.")]
     if untested := [view.study.study for view in views if not view.has_test]:
         parts.append(note(f"Without a test split, not compared here: {', '.join(untested)}."))
     tested = {name for group in found.values() for entry in group for name in entry.studies}
-    left = [v.study.study for v in views if v.has_test and v.study.study not in tested]
-    if left:
+    without = [v for v in views if v.has_test and v.study.study not in tested]
+    if by_points := [v.study.study for v in without if finished(v, "test", "default")]:
+        said = "Tested on points (pure-hit mAP), because the test videos have no segments, and not"
+        parts.append(note(f"{said} compared here: {', '.join(by_points)}."))
+    if left := [v.study.study for v in without if v.study.study not in by_points]:
         parts.append(note(f"Without a finished test run, not compared: {', '.join(left)}."))
     return Section(key="methods", title="Methods", parts=parts)
 

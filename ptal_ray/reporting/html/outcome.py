@@ -72,7 +72,10 @@ def test_table(view: StudyView, benchmark: Benchmark) -> Section:
             _bounds(by_seed.low, by_seed.high), _bounds(both.low, both.high) if both else "",
         ])  # fmt: skip
     if not rows:
-        return Section(key="test", title="Test", parts=[note("No final run has finished.")])
+        why = "No final run has finished."
+        if any(finished(view, "test", arm) for arm in view.arms("test")):
+            why = "The test videos have no segments; REPORT.md has the results on their points."
+        return Section(key="test", title="Test", parts=[note(why)])
     head = ["configuration", "seeds", f"test mAP{of_videos(view)}, %", "sd", "95 % over seeds",
             "95 % over seeds and videos"]  # fmt: skip
     parts: list[str | Figure] = [table(head, rows)]
