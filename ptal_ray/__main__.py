@@ -21,7 +21,7 @@ commands:
 
 from __future__ import annotations
 
-from ptal_ray.process.console import exit_code, run_main
+from ptal_ray.process.console import Parser, exit_code, run_main
 
 # isort: split
 import argparse
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ptal", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(

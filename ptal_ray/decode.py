@@ -10,7 +10,7 @@ not read.
 
 from __future__ import annotations
 
-from ptal_ray.process.console import exit_code, program, run_main
+from ptal_ray.process.console import Parser, exit_code, program, run_main
 
 # isort: split
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program("decode"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -17,7 +17,7 @@ at the end, and the others are extracted. Exit codes: 0 done, also with some unr
 
 from __future__ import annotations
 
-from ptal_ray.process.console import exit_code, program, run_main
+from ptal_ray.process.console import Parser, exit_code, program, run_main
 
 # isort: split
 import argparse
@@ -29,7 +29,7 @@ from ptal_ray.video.flags import add_flags
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program("extract"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

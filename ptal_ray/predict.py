@@ -15,7 +15,7 @@ interrupted command to continue. Videos that cannot be used are listed at the en
 
 from __future__ import annotations
 
-from ptal_ray.process.console import exit_code, program, run_main
+from ptal_ray.process.console import Parser, exit_code, program, run_main
 
 # isort: split
 import argparse
@@ -32,7 +32,7 @@ from ptal_ray.video.flags import count
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program("predict"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -10,7 +10,7 @@ python -m ptal_ray.profile logging --trials 100 --concurrent 8 --repeats 5
 
 from __future__ import annotations
 
-from ptal_ray.process.console import exit_code, program, run_main
+from ptal_ray.process.console import Parser, exit_code, program, run_main
 
 # isort: split
 import argparse
@@ -22,7 +22,7 @@ from ptal_ray.space.catalog import POLICIES
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program("profile"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -12,7 +12,7 @@ reads) and pictures; for several studies also reports/leaderboard.md and leaderb
 
 from __future__ import annotations
 
-from ptal_ray.process.console import exit_code, program, run_main
+from ptal_ray.process.console import Parser, exit_code, program, run_main
 
 # isort: split
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program("report"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

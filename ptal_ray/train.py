@@ -13,7 +13,7 @@ split at the end. With --ensemble it trains each member that the best.yaml of a 
 
 from __future__ import annotations
 
-from ptal_ray.process.console import exit_code, program, run_main
+from ptal_ray.process.console import Parser, exit_code, program, run_main
 
 # isort: split
 import argparse
@@ -28,7 +28,7 @@ from ptal_ray.process.cpus import usable_cpus
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program("train"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

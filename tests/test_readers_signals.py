@@ -110,6 +110,45 @@ def test_a_number_that_spoils_the_scale_is_found_in_its_video(signals, capsys):
     assert "video b: features[30, 1] is inf" in message
 
 
+TABLE = """video,class,start_s,end_s
+c,open,1.5,4
+c,close,5,8.25
+"""
+
+
+def with_table(signals, text=TABLE):
+    (signals / "annotations.json").unlink(missing_ok=True)
+    write(signals / "segments.csv", text)
+    return ["--layout", "signals", signals, *WINDOWS]
+
+
+def test_segments_may_be_a_table(signals, capsys):
+    store = imported(*with_table(signals))
+    assert (store.ids("train"), store.ids("test")) == (("a", "b"), ("c",))
+    assert store.info.classes == ("close", "open")
+    assert [store.duration_s(id) for id in "abc"] == [10.0] * 3
+    found = store.annotations("c")
+    assert (found.start_s.tolist(), found.end_s.tolist()) == ([1.5, 5.0], [4.0, 8.25])
+    assert [store.info.classes[k] for k in found.label] == ["open", "close"]
+    assert not len(store.annotations("a")) and len(store.points("a")) == 2
+    more = TABLE.replace("end_s", "end_s,subset") + "a,open,1,3,train\na,close,6,8,train\n"
+    store = imported(*with_table(signals, more), "--replace")
+    assert (store.ids("train"), len(store.annotations("a"))) == (("a", "b"), 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("start_s", "start", "no column start_s in the first line, which has video, class, start"),
+        ("c,open", "d,open", "segments.csv:2: recording 'd' has no file; name one of the files"),
+        ("1.5,4", "1.5,x", "segments.csv:2: end_s 'x'; must be a number of seconds"),
+        ("1.5,4", "1.5,4,dev", "segments.csv:2: 5 values for 4 columns"),
+    ],
+)
+def test_wrong_tables_are_refused(signals, old, new, message, capsys):
+    assert message in refused(capsys, *with_table(signals, TABLE.replace(old, new)))
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [

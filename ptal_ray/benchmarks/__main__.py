@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ptal_ray.benchmarks.flags import add_points, add_record, add_replay
 from ptal_ray.errors import ConfigError, NoTrialFinished, PtalError
-from ptal_ray.process.console import program, run_main
+from ptal_ray.process.console import Parser, program, run_main
 
 
 @interruptible
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _add_gpu(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_gpu(commands: argparse._SubParsersAction[Parser]) -> None:
     parser = commands.add_parser(
         "gpu",
         help="measure step time, precision, memory and packing of each method on a GPU, at the "
@@ -120,7 +120,7 @@ def _progress(done: int, total: int) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program("benchmarks"), description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ptal_ray.data.choices import AUTO, DTYPES, KINDS
 from ptal_ray.data.readers.flags import add_flags
-from ptal_ray.process.console import program
+from ptal_ray.process.console import Parser, program
 from ptal_ray.process.cpus import usable_cpus
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program("data"),
         description="Imports, validates, shows and simulates datasets.",
     )

@@ -11,6 +11,7 @@ if __name__ == "__main__":
 
 from __future__ import annotations
 
+import argparse
 import os
 import select
 import sys
@@ -22,6 +23,14 @@ from ptal_ray.process.interruption import INTERRUPTED, SCRIPT, interruptible
 from ptal_ray.storage.user_directories import ensure_home
 
 CLOSED_PIPE = 141  # a shell's exit code for a program whose reader has closed the pipe
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end with exit code 2."""
+        self.exit(ConfigError.exit_code, f"error: {message}; all flags: {self.prog} --help\n")
 
 
 def program(command: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ptal_ray.data.choices import POINTS
-from ptal_ray.process.console import program
+from ptal_ray.process.console import Parser, program
 from ptal_ray.space.catalog import POLICIES
 from ptal_ray.study.choices import DEFAULT_STORAGE, PROTOCOLS, SCHEDULERS, SEARCHERS
 
@@ -31,7 +31,7 @@ def seconds(text: str) -> float:
 
 def parse(argv: Sequence[str] | None, description: str = "") -> argparse.Namespace:
     """The parsed flags; `description` is shown by --help."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program("search"),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,

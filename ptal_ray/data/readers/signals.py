@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+from pathlib import Path
+
 from ptal_ray.data.features.windows import channel_names, windowed
 from ptal_ray.data.importing.groups import PERSON
 from ptal_ray.data.readers.release import Given, Release, database, feature_file
+from ptal_ray.data.readers.segment_table import annotated_by, number
 from ptal_ray.errors import ConfigError
 
 
@@ -21,9 +25,15 @@ def read(given: Given) -> Release:
     if window < 2:
         raise ConfigError(f"--window {window}: must be at least 2 samples")
     folder = given.folder("signals", "features", ".")
-    annotations = given.file("annotations.json", "gt.json")
-    content, videos = database(annotations)
-    signals = {id: feature_file([folder], id, given) for id in videos}
+    annotations = given.file("annotations.json", "gt.json", "segments.csv")
+    points = given.points or given.inside("points*.csv", "clicks.csv")
+    if annotations.suffix == ".csv":
+        tables = {annotations, points}
+        signals = {id: feature_file([folder], id, given) for id in _ids(folder, given, tables)}
+        content = annotated_by(annotations, points, signals, number(given.fps))
+    else:
+        content, videos = database(annotations)
+        signals = {id: feature_file([folder], id, given) for id in videos}
     names = channel_names(signals.values())
     return Release(
         annotations=annotations,
@@ -33,11 +43,23 @@ def read(given: Given) -> Release:
         fps=given.fps,
         stride=stride,
         window=window,
-        points=given.points or given.inside("points*.csv"),
+        points=points,
         of_recordings=True,
         channels=names,
-        group=PERSON if all(PERSON.search(id) for id in videos) else None,
+        group=PERSON if all(PERSON.search(id) for id in signals) else None,
     )
+
+
+def _ids(folder: Path, given: Given, tables: Container[Path | None]) -> list[str]:
+    """The recordings of a folder, which may hold other tables too."""
+    suffixes = (given.suffix,) if given.suffix else (".npy", ".csv")
+    names = [
+        file.name
+        for file in folder.iterdir()
+        if file not in tables and file.name.startswith(given.prefix) and file.name[0] != "."
+    ]
+    ends = ((name, end) for name in names for end in suffixes if name.endswith(end))
+    return sorted({name.removeprefix(given.prefix).removesuffix(end) for name, end in ends})
 
 
 def _samples(name: str, value: float) -> int:
