@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -128,6 +129,16 @@ def test_recordings_give_the_detections_of_their_window_features(
     assert "snippets of 0.5 s, and these features have 0.1 s" in capsys.readouterr().err
     assert predict(model, sensors / "new", out, "--rate", "20", "--stride", "5") == 2
     assert "--stride 5: the model takes recordings with --stride 10" in capsys.readouterr().err
+
+
+def test_what_a_least_score_leaves_out_is_said(
+    sensors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(sensors / "run", sensors / "new", tmp_path / "a.json", "--min-score", "9") == 0
+    said = re.search(
+        r"^0 detections, of (\d+) in \d+ videos \(highest score", capsys.readouterr().out
+    )
+    assert said and int(said[1]) == sum(map(len, detections(sensors).values()))
 
 
 def test_recordings_as_csv_and_wrong_ones(

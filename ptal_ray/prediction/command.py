@@ -142,7 +142,7 @@ def predict(
         "detections": sum(map(len, shown.detections.values())),
         "refused": shown.broken,
     }
-    return facts | {"lines": _lines(request.out, shown)}
+    return facts | {"lines": _lines(request.out, shown, found)}
 
 
 def export(model_path: Path, out: Path) -> dict[str, object]:
@@ -164,14 +164,18 @@ def export(model_path: Path, out: Path) -> dict[str, object]:
     return facts | {"difference": difference, "lines": line}
 
 
-def _lines(out: Path, found: Found) -> str:
-    number = sum(map(len, found.detections.values()))
-    lines = [f"{number} detections in {len(found.detections)} videos: {out}"]
-    if found.broken:
-        lines.append(f"{len(found.broken)} videos could not be used:")
-        lines += [f"  {id}: {reason}" for id, reason in list(found.broken.items())[:SHOWN]]
-    if len(found.broken) > SHOWN:
-        lines.append(f"  and {len(found.broken) - SHOWN} more; --json lists all")
+def _lines(out: Path, shown: Found, every: Found) -> str:
+    """What was written, what was left out, and the highest score, which depends on the method."""
+    number, total = (sum(map(len, one.detections.values())) for one in (shown, every))
+    highest = max((own.score.max() for own in every.detections.values() if len(own)), default=0.0)
+    left = f", of {total}" if number < total else ""
+    scores = f" (highest score {highest:.2f})" if total else ""
+    lines = [f"{number} detections{left} in {len(shown.detections)} videos{scores}: {out}"]
+    if shown.broken:
+        lines.append(f"{len(shown.broken)} videos could not be used:")
+        lines += [f"  {id}: {reason}" for id, reason in list(shown.broken.items())[:SHOWN]]
+    if len(shown.broken) > SHOWN:
+        lines.append(f"  and {len(shown.broken) - SHOWN} more; --json lists all")
     return "\n".join(lines)
 
 
