@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -160,6 +161,8 @@ def test_the_next_command(place, capsys):
     budgets = {name: load_space(name).budget for name in on_watch}
     on_watch.sort(key=lambda name: budgets[name].max_steps * budgets[name].trials)
     assert on_watch[0] == "apn_watch"  # the first command of README.md
+    assert listed(capsys)["next"] == "python -m ptal_ray.search lacp --dataset mine"
+    shutil.rmtree(place / "data" / "mine")
     assert listed(capsys)["next"] == f"python -m ptal_ray.search {on_watch[0]}"
     study(place, "a-1", on_watch[0], STARTED, {"event": "study_end", "state": "done"})
     assert listed(capsys)["next"] == f"python -m ptal_ray.search {on_watch[1]}"

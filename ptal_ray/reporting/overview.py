@@ -80,9 +80,13 @@ def _present() -> list[str]:
 def _next(
     spaces: Sequence[SpaceFile], present: Sequence[str], studies: Sequence[RecentStudy]
 ) -> str:
-    """The command to go on with: resume the newest study, search what was not, or import."""
+    """The command to go on with: resume the newest study, search the user's own data, then what was
+    not searched, or import."""
     if studies and studies[0].state in _OPEN:
         return f"python -m ptal_ray.search --resume {shlex.quote(str(studies[0].directory))}"
+    known = {study.dataset for study in studies} | set(DATASETS)
+    if own := [name for name in present if name not in known]:
+        return f"python -m ptal_ray.search lacp --dataset {shlex.quote(own[0])}"
     searched = {study.space for study in studies}
     left = [s for s in spaces if s.dataset in present and s.name not in searched]
     # first those that need no import, then the quickest
