@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     from ptal_ray.data.evaluation.command import evaluate, parse_tiou, table
     from ptal_ray.data.exclusions import named_ids
+    from ptal_ray.data.user_files import nfc
 
     def work() -> int:
         """Evaluate the predictions and print the result."""
@@ -81,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.subset,
             drop_degenerate=args.drop_degenerate,
             exclude=frozenset[str]().union(*map(named_ids, args.exclude)),
-            drop_labels=frozenset(args.drop_label),
+            drop_labels=frozenset(map(nfc, args.drop_label)),
             normalized=args.normalized,
         )
         print(json.dumps(result) if args.json else table(result))

@@ -21,7 +21,12 @@ from ptal_ray.methods.apn.loss import (
     _with_instances,
 )
 from ptal_ray.methods.apn.params import ApnDecode, ApnTrain
-from ptal_ray.methods.apn.proposals import Candidates, pair_candidates, sample_features
+from ptal_ray.methods.apn.proposals import (
+    Candidates,
+    pair_candidates,
+    sample_features,
+    with_whole_videos,
+)
 from ptal_ray.methods.method import Batch, Step
 
 
@@ -126,6 +131,30 @@ def test_padding_and_duration_limits_bound_the_pairs() -> None:
     )  # fmt: skip
     number = int(alone.valid.sum())
     assert torch.equal(alone.start_t[0][:number], found.start_t[1][:number])
+
+
+def test_a_video_without_a_pair_is_a_proposal_itself() -> None:
+    score = torch.rand(2, 2, 9, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(2, 9, dtype=torch.bool)
+    mask[1, 6:] = False
+    found = pair_candidates(score[0], score[1], mask, min_duration_t=1, max_duration_t=0.5, top=4)
+    assert not found.valid.any()
+    whole = with_whole_videos(found, score[0], score[1], mask)
+    assert whole.valid.tolist() == [[True, False, False, False]] * 2
+    assert whole.start_t[:, 0].tolist() == [0, 0] and whole.end_t[:, 0].tolist() == [8, 5]
+    assert whole.end_score[1, 0] == score[1, 1, 5]
+    some = pair_candidates(score[0], score[1], mask, min_duration_t=1, max_duration_t=9, top=4)
+    assert torch.equal(with_whole_videos(some, score[0], score[1], mask).start_t, some.start_t)
+
+
+def test_peaks_are_candidates_at_the_highest_threshold() -> None:
+    score = torch.tensor([[0.2, 0.9, 0.1, 0.8, 0.3]])
+    mask = torch.ones(1, 5, dtype=torch.bool)
+    found = pair_candidates(
+        score, score, mask, min_duration_t=1, max_duration_t=9, top=20, threshold=1.0
+    )
+    pairs = found.start_t[found.valid].tolist(), found.end_t[found.valid].tolist()
+    assert sorted(zip(*pairs, strict=True)) == [(0, 1), (0, 3), (0, 4), (1, 3), (1, 4), (3, 4)]
 
 
 def test_sampling_a_linear_signal_is_exact_inside_and_zero_outside() -> None:

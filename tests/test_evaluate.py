@@ -30,6 +30,11 @@ def detection(start: Any, end: Any, label: str = "Run", score: Any = 0.5) -> dic
     return {"segment": [start, end], "label": label, "score": score}
 
 
+def test_a_long_list_of_videos_to_leave_out_is_no_file() -> None:
+    names = [f"video_test_{k:07d}" for k in range(40)]
+    assert named_ids(",".join(names)) == frozenset(names)
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[str, str]:
     results = {

@@ -18,6 +18,7 @@ from ptal_ray.data.__main__ import main as data_main
 from ptal_ray.extract import main
 from ptal_ray.video import manifest
 from ptal_ray.video.extractor import Extractor
+from ptal_ray.video.manifest import Manifest
 
 pytest.importorskip("av", reason="PyAV (extra `video`) is not installed")
 
@@ -136,6 +137,14 @@ def test_other_settings_are_refused_unless_all_is_replaced(tmp_path, flags, chan
     assert main([*flags, *changed, "--replace"]) == 0
     assert (tmp_path / "out/slow.npy").read_bytes() != before
     assert main([*flags, *changed]) == 0
+
+
+def test_replacing_begins_without_the_old_features(tmp_path, flags):
+    assert main(flags) == 0
+    with Manifest(tmp_path / "out").begun({"encoder": "other"}, replace=True):
+        pass  # killed before the first video
+    assert not list((tmp_path / "out").glob("*.npy"))
+    assert not (tmp_path / "out/videos.csv").exists()
 
 
 def test_another_network_in_the_same_file_is_other_settings(tmp_path, flags, capsys):

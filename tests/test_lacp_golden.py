@@ -251,6 +251,21 @@ def draws(runs: mil.Runs, log: list[list[int]]) -> Tensor:
     return made
 
 
+@pytest.mark.parametrize("tau", [0.005, 0.01, 0.1])
+def test_the_contrast_of_features_is_finite_at_low_temperatures(tau: float) -> None:
+    vector = torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0))
+    vector = torch.nn.functional.normalize(vector, dim=2).requires_grad_()
+    start = torch.tensor([[0, 2, 4, 6]])
+    runs = mil.Runs(
+        start=start, end=start + 1, label=torch.zeros_like(start),
+        action=torch.tensor([[True, False, True, False]]),
+    )  # fmt: skip
+    found = mil.feature_contrast(vector, runs, tau, 1)
+    found.sum().backward()
+    assert found.isfinite().all() and found.item() > 0
+    assert vector.grad is not None and vector.grad.isfinite().all()
+
+
 @named("lacp_loss")
 def test_losses_and_their_gradients(case: Any) -> None:
     given = arrays("lacp_loss", case)

@@ -108,10 +108,12 @@ def test_pseudo_labels_do_not_change_with_padding(trial: Trial) -> None:
         torch.testing.assert_close(value, other[name], msg=name)
 
 
-def test_detections_are_sorted_and_inside_the_video(trial: Trial) -> None:
+@pytest.mark.parametrize("offset_s", [None, -0.45])  # windows that are shorter than the stride
+def test_detections_are_sorted_and_inside_the_video(trial: Trial, offset_s: float | None) -> None:
     for found in trial.score(trial.task.score_ids):
         duration_s = trial.task.store.duration_s(found.id)
         grid = trial.task.store.info.grid
+        grid = grid if offset_s is None else Grid(stride_s=grid.stride_s, offset_s=offset_s)
         made = trial.task.method.decode(found, grid, duration_s, trial.task.method.decode_params())
         assert len(made)
         assert (np.diff(made.score) <= 0).all()

@@ -9,6 +9,7 @@ import torch
 from conftest import make_store
 from test_trial import config
 
+from ptal_ray.training.optim import move_average
 from ptal_ray.training.stages import start
 
 
@@ -45,6 +46,16 @@ def test_gradients_are_clipped(store: Path) -> None:
         [p.grad.norm() for p in trial.learner.model.parameters() if p.grad is not None]
     )
     assert norm.norm() <= 1.001e-3
+
+
+def test_buffers_are_copied_into_the_average() -> None:
+    model, average = torch.nn.BatchNorm1d(1), torch.nn.BatchNorm1d(1)
+    average.running_mean.fill_(torch.inf)  # as the longest duration of APN before the first labels
+    model.running_mean.fill_(3.0)
+    model.weight.data.fill_(2.0)
+    move_average(average, model, 0.9, 100)
+    assert average.running_mean.item() == 3.0
+    assert 1.0 < average.weight.item() < 1.2
 
 
 def test_the_average_follows_the_weights_and_is_what_counts(store: Path) -> None:

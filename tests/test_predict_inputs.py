@@ -6,8 +6,10 @@ import json
 import re
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -17,11 +19,15 @@ from release_of_store import imported, of_the_test_split, write_release
 from test_predict import as_results, assert_same, predict, results, run_leaving_model
 
 from ptal_ray.data.__main__ import main as data_main
+from ptal_ray.data.rates import Frames
 from ptal_ray.data.store import FeatureStore
+from ptal_ray.data.types import Grid
 from ptal_ray.errors import DataError
 from ptal_ray.predict import main
+from ptal_ray.prediction.outputs import _srt
 from ptal_ray.prediction.pyfunc import Detector
-from ptal_ray.prediction.times import TimeFlags, read_times
+from ptal_ray.prediction.target import check_output
+from ptal_ray.prediction.times import TimeFlags, Times, read_times
 from ptal_ray.training.model_file import read_model
 from ptal_ray.training.trial import Trial
 
@@ -129,6 +135,26 @@ def test_recordings_give_the_detections_of_their_window_features(
     assert "snippets of 0.5 s, and these features have 0.1 s" in capsys.readouterr().err
     assert predict(model, sensors / "new", out, "--rate", "20", "--stride", "5") == 2
     assert "--stride 5: the model takes recordings with --stride 10" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("start", "score"), [(0.0, 0.5), (0.0, -0.05), (-0.4, 12.3)])
+def test_subtitles_of_any_score_are_replaced(tmp_path: Path, start: float, score: float) -> None:
+    (tmp_path / "v.srt").write_bytes(_srt([(start, 1.0, "wave", score)]).encode())
+    check_output(tmp_path, "srt", ["v"])
+
+
+def test_names_in_another_unicode_form_have_their_times() -> None:
+    name = normalize("NFC", "café")
+    frames = {name: Frames(fps=2, stride=1)}
+    times = Times(trained=Grid(stride_s=1.0), durations={name: 9.0}, frames=frames)
+    assert times.of(normalize("NFD", name), 9)[1] == 9.0
+
+
+def test_a_video_whose_duration_is_not_stated_is_as_long_as_its_snippets() -> None:
+    times = Times(trained=Grid(stride_s=2.0), shared=True, durations={"a": 9.0}, some=True)
+    assert times.of("b", 4)[1] == 8.0
+    with pytest.raises(DataError, match="no row"):
+        replace(times, some=False).of("b", 4)
 
 
 def test_what_a_least_score_leaves_out_is_said(

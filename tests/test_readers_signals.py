@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -134,6 +135,34 @@ def test_segments_may_be_a_table(signals, capsys):
     more = TABLE.replace("end_s", "end_s,subset") + "a,open,1,3,train\na,close,6,8,train\n"
     store = imported(*with_table(signals, more), "--replace")
     assert (store.ids("train"), len(store.annotations("a"))) == (("a", "b"), 2)
+
+
+def test_tables_beside_recordings_are_no_recordings(signals, capsys, monkeypatch):
+    for path in (signals / "signals").iterdir():
+        path.rename(signals / path.name)
+    (signals / "signals").rmdir()
+    words = with_table(signals)
+    monkeypatch.chdir(signals.parent)
+    words[2] = signals.name  # relative, and the points absolute
+    store = imported(*words, "--points", signals / "points.csv")
+    assert set(store.ids("train") + store.ids("test")) == {"a", "b", "c"}
+    said = capsys.readouterr()
+    assert "no annotated recording" not in said.out + said.err
+
+
+def test_names_may_have_any_unicode_form(signals):
+    (signals / "signals" / "c.npy").rename(signals / "signals" / f"{normalize('NFD', 'é')}.npy")
+    store = imported(*with_table(signals, TABLE.replace("c,", normalize("NFC", "é,"))))
+    assert store.ids("test") == (normalize("NFC", "é"),)
+
+
+def test_a_row_with_an_empty_value_is_no_header(tmp_path):
+    (tmp_path / "a.csv").write_text(",2,3\n4,5,6\n7,8,9\n")
+    with pytest.raises(DataError, match="not numbers"):
+        table(tmp_path / "a.csv").read()
+    (tmp_path / "b.csv").write_text(",x,y\n4,5,6\n7,8,9\n")
+    assert table(tmp_path / "b.csv").columns() == ("", "x", "y")
+    assert table(tmp_path / "b.csv").shape() == table(tmp_path / "b.csv").read().shape == (2, 3)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from synthetic_study import SyntheticStudy
 
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Segments
-from ptal_ray.ops.metrics import detection_map
+from ptal_ray.ops.metrics import detection_map, match_detections
 from ptal_ray.reporting.benchmark import read_benchmark
 from ptal_ray.reporting.diagnosis import KINDS, diagnose
 from ptal_ray.reporting.html.page import page, paragraph, table
@@ -24,7 +24,7 @@ from ptal_ray.reporting.html.report import report_html
 from ptal_ray.reporting.html.search import _slice, compared_report
 from ptal_ray.reporting.outcome import _tested
 from ptal_ray.reporting.report import write_report
-from ptal_ray.reporting.resampling import holm, resample, weighted_map
+from ptal_ray.reporting.resampling import Resampled, holm, resample, weighted_map
 from ptal_ray.reporting.tested import read_tested
 from ptal_ray.study.view import StudyView
 
@@ -179,6 +179,20 @@ def test_intervals_hold_the_mean_and_a_run_equals_itself(tested):
     assert difference.mean == pytest.approx(found.plain["best"] - found.plain["default"])
     same, p_same = found.difference("best", "again")
     assert same.low < 0 < same.high and p_same > 0.5 and p <= 1
+
+
+def test_one_video_and_one_seed_prove_nothing(tested):
+    good, video = tested.runs("best")[:1], next(iter(tested.truth))
+    own = next(iter(tested.found.values())).get(video, Segments.empty())
+    truth = {video: tested.truth[video]}
+    one = [match_detections(truth, {video: own}, len(tested.classes), tested.tiou)]
+    found = Resampled(
+        maps={"a": np.ones(9), "b": np.zeros(9)}, plain={"a": 1, "b": 0}, varied=False
+    )
+    difference, p = found.difference("a", "b")
+    assert difference.mean == 1 and np.isnan(difference.low) and p == 1
+    assert resample({"a": good}, tested.averaged).varied  # several videos
+    assert not resample({"a": one}, tested.averaged).varied
 
 
 def test_holm():

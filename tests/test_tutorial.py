@@ -127,15 +127,22 @@ def test_from_videos_and_clicks_to_detections(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_from_recordings_to_detections(tmp_path: Path) -> None:
     release, page = shared("data/hapt"), blocks("Recordings of sensors", "Reference")
-    (tmp_path / "hapt" / "signals").mkdir(parents=True)
+    own = tmp_path / "recordings"
+    (own / "signals").mkdir(parents=True)
     content = json.loads((release / "annotations.json").read_text())
     kept = {id: v for id, v in content["database"].items() if id[-2:] in PEOPLE}
-    (tmp_path / "hapt" / "annotations.json").write_text(json.dumps({"database": kept}))
+    segments = [
+        f"{id},{item['label']},{item['segment'][0]},{item['segment'][1]}"
+        for id, video in kept.items()
+        if video["subset"] == "test"
+        for item in video["annotations"]
+    ]
+    (own / "segments.csv").write_text("\n".join(["video,class,start_s,end_s", *segments]))
     head, *lines = (release / "points_gaussian.csv").read_text().splitlines()
     rows = [line for line in lines if line.split(",")[1] in kept]
-    (tmp_path / "hapt" / "points_gaussian.csv").write_text("\n".join([head, *rows]))
+    (own / "clicks.csv").write_text("\n".join([head, *rows]))
     for id in kept:
-        shutil.copy(release / "signals" / f"{id}.npy", tmp_path / "hapt" / "signals")
+        shutil.copy(release / "signals" / f"{id}.npy", own / "signals")
     (tmp_path / "new_recordings").mkdir()
     shutil.copy(release / "signals" / "exp01_user01.npy", tmp_path / "new_recordings" / "new.npy")
     said = "".join(run(block, tmp_path) for block in page)

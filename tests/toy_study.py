@@ -90,6 +90,7 @@ def use_toy(monkeypatch):
     monkeypatch.setattr(methods, "names", lambda: ("toy",))
     for module in ("task", "whole_split"):
         monkeypatch.setattr(f"ptal_ray.training.{module}.load", lambda name: TOY)
+    monkeypatch.setattr("ptal_ray.reporting.tested.load", lambda name: TOY)
     monkeypatch.setattr(start_end, "provenance", lambda: {"git_commit": "", "versions": {}})
 
 

@@ -10,16 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ptal_ray.data.datasets import data_root, find, origin
 from ptal_ray.data.findings import remark_lines
 from ptal_ray.data.importing.importer import examine, import_dataset
 from ptal_ray.data.importing.page import page, review, summary_line
 from ptal_ray.data.importing.plan import Plan
 from ptal_ray.data.names import check_name
-from ptal_ray.data.point_noise import disturbed, given_noise
-from ptal_ray.data.points import simulate_points, write_points_csv
+from ptal_ray.data.point_noise import drawn_anew, given_noise
+from ptal_ray.data.points import write_points_csv
 from ptal_ray.data.publication import published
 from ptal_ray.data.readers.source import source
 from ptal_ray.data.staging import check_place
@@ -73,11 +71,10 @@ def run_points(flags: argparse.Namespace) -> int:
     """Writes the points of a store, or simulated ones, as CSV."""
     noise = given_noise(flags, bool(flags.kind), "--kind")
     store = find(flags.name)
-    rng = np.random.default_rng(flags.seed)
     classes = len(store.info.classes)
     points = {
-        id: disturbed(simulate_points(store.annotations(id), rng, flags.kind), noise, rng,
-                      store.duration_s(id), classes)
+        id: drawn_anew(id, store.annotations(id), store.duration_s(id), kind=flags.kind,
+                       noise=noise, seed=flags.seed, classes=classes)
         if flags.kind
         else store.points(id)
         for id in store.ids("train")

@@ -76,12 +76,19 @@ def named_ids(text: str) -> frozenset[str]:
             f"--exclude {text}: there is no such protocol; choose one of {', '.join(PROTOCOLS)}"
         )
     path = Path(text)
-    if not path.is_file() and (path.suffix in _SUFFIXES or "/" in text):
+    if not _is_file(path) and (path.suffix in _SUFFIXES or "/" in text):
         raise DataError(f"--exclude {text}: there is no such file; correct it, or list ids")
-    if not path.is_file():
+    if not _is_file(path):
         return frozenset(nfc(name.strip()) for name in text.split(",") if name.strip())
     words = (re.split(r"[\s,;]+", line.strip(",; "))[0] for _, line in read_lines(path))
     return frozenset(word.strip('"') for word in words if word)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a list longer than a file name may be
+        return False
 
 
 def _check_labels(database: Mapping[str, Any], wanted: Set[str], place: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -105,11 +105,16 @@ def statistics(videos: Iterable[Labelled], classes: Sequence[str]) -> dict[str, 
     found = {}
     for subset in ("train", "test"):
         own = [v for v in every if v.subset == subset]
+        total_s = sum(v.duration_s for v in own)
+        having = defaultdict[int, list[Labelled]](list)
+        for video in own:
+            for label in {*video.instances.label.tolist(), *video.points.label.tolist()}:
+                having[label].append(video)
         found[subset] = Split(
             videos=len(own),
-            hours=sum(v.duration_s for v in own) / 3600,
-            all=_row(own, None),
-            classes={name: _row(own, label) for label, name in enumerate(classes)},
+            hours=total_s / 3600,
+            all=_row(own, None, total_s),
+            classes={n: _row(having[label], label, total_s) for label, n in enumerate(classes)},
         )
     return found
 
@@ -218,11 +223,11 @@ def _line(subset: str, name: str, row: Row, width: int) -> str:
     )
 
 
-def _row(videos: Sequence[Labelled], label: int | None) -> Row:
+def _row(videos: Sequence[Labelled], label: int | None, total_s: float) -> Row:
+    """Of all classes, or of one in the videos that have it; `total_s` is that of the split."""
     chosen = [v.instances.take(_of(v.instances.label, label)) for v in videos]
     points = [int(_of(v.points.label, label).sum()) for v in videos]
     lengths = np.concatenate([np.zeros(0), *(s.end_s - s.start_s for s in chosen)])
-    total_s = sum(v.duration_s for v in videos)
     covered_s = sum(covered(s, v.duration_s) for s, v in zip(chosen, videos, strict=True))
     present = sum(bool(len(s) or n) for s, n in zip(chosen, points, strict=True))
     low, middle, high = np.quantile(lengths, [0, 0.5, 1]).tolist() if len(lengths) else (0, 0, 0)

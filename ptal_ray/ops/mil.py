@@ -232,14 +232,18 @@ def feature_contrast(vector: Tensor, runs: Runs, tau: float, num_classes: int) -
 
     Source: LACP code; golden lacp_loss.
     """
-    similar = torch.exp((vector @ vector.mT).float() / tau)
+    similar = (vector @ vector.mT).float() / tau
     same = (runs.label[:, :, None] == runs.label[:, None]) & runs.valid[:, None]
     same &= ~torch.eye(same.shape[1], dtype=torch.bool, device=same.device)
-    every = (similar * same).sum(dim=2)
-    actions = (similar * (same & runs.action[:, None])).sum(dim=2)
-    several = runs.action & (same & runs.action[:, None]).any(dim=2)
-    ratio = torch.where(several, actions, 1.0) / torch.where(several, every, 1.0)
-    terms = -torch.log(ratio) * several
+    acted = same & runs.action[:, None]
+    several = runs.action & acted.any(dim=2)
+
+    def log_sum(partners: Tensor) -> Tensor:
+        """(B, R) over the partners of each run; finite, and of no account, without `several`."""
+        left_out = several[..., None] & ~partners
+        return similar.masked_fill(left_out, -torch.inf).logsumexp(dim=2)
+
+    terms = (log_sum(same) - log_sum(acted)) * several
     shape = (len(vector), num_classes)
     total = torch.zeros(shape, device=vector.device).scatter_add(1, runs.label, terms)
     number = torch.zeros_like(total).scatter_add(1, runs.label, several.float())

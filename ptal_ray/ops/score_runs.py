@@ -183,7 +183,7 @@ def detections(
         score = upsample(found.arrays["score"][:, label].astype(np.float64), hp.scale)
         start, end, contrast = score_runs(score, action, low, high, hp.outer_ratio, clipped)
         segments = Segments(
-            start_s=grid.seconds(start / hp.scale),
+            start_s=np.maximum(grid.seconds(start / hp.scale), 0.0),
             end_s=np.minimum(grid.seconds((end + 1) / hp.scale), duration_s),
             label=np.full(len(start), label, np.int64),
             score=contrast + hp.video_weight * float(video[label]),

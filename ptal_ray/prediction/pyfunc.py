@@ -70,6 +70,11 @@ def _video(id: str, features: Any, model: TrainedModel) -> Video:
     length, dim = made.shape()
     if dim != expected.dim:
         raise DataError(f"video {id}: {another_width(array.shape, expected)}")
+    if model.file.data.grid is None:
+        raise DataError(
+            "the model was trained on videos of different strides, so that of a new one is not "
+            "known here; use python -m ptal_ray.predict with --fps or --durations"
+        )
     grid = model.file.grid
     return Video(
         id=id,

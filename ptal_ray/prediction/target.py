@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ptal_ray.storage.ownership import begins_with, check_files, read_object
 
-_CUE = re.compile(rb"1\n[\d:,]+ --> [\d:,]+\n[^\n]* \d\.\d{3}\n")  # start of our SRT files
+_CUE = re.compile(rb"1\n-?[\d:,]+ --> [\d:,]+\n[^\n]* -?\d+\.\d{3}\n")  # start of our SRT files
 
 
 def check_output(out: Path, kind: str, ids: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ from ptal_ray.data.importing.annotations import number
 from ptal_ray.data.rates import Frames, RateSource, given_frames, snippet_frames, stated_frames
 from ptal_ray.data.readers.release import database
 from ptal_ray.data.types import Grid
-from ptal_ray.data.user_files import read_csv
+from ptal_ray.data.user_files import nfc, read_csv
 from ptal_ray.data.video_ids import same_id
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.training.model_file import ModelFile
@@ -65,6 +65,7 @@ class Times:
         stride, window: for frames without their own; 0 if not given.
         rates: the file that gave the frames, for messages.
         durations: seconds by id; None for the time that the snippets cover.
+        some: whether this is also the duration of a video that `durations` lacks.
     """
 
     trained: Grid
@@ -74,6 +75,7 @@ class Times:
     window: float = 0.0
     rates: Path = field(default_factory=Path)
     durations: Mapping[str, float] | None = None
+    some: bool = False
 
     def of(self, id: str, length: int) -> tuple[Grid, float]:
         """(grid, seconds) of a video of `length` snippets.
@@ -83,8 +85,8 @@ class Times:
         """
         duration_s = None
         if self.durations is not None:
-            duration_s = self.durations.get(same_id(id, self.durations) or id)
-            if duration_s is None:
+            duration_s = self.durations.get(same_id(nfc(id), self.durations) or id)
+            if duration_s is None and not (self.some and (self.frames or self.shared)):
                 raise DataError("the durations have no row for it; add one")
         if self.frames is not None:
             grid = self._counted(id, self.frames)
@@ -96,7 +98,7 @@ class Times:
         return grid, covered_s(length, grid) if duration_s is None else duration_s
 
     def _counted(self, id: str, frames: Mapping[str, Frames]) -> Grid:
-        known = same_id(id, frames) or id
+        known = same_id(nfc(id), frames) or nfc(id)
         found, lines = snippet_frames(frames, self.stride, self.window, self.rates, [known])
         for line in lines:
             raise DataError(line)
@@ -149,6 +151,7 @@ def read_times(flags: TimeFlags, model: ModelFile, folder: Path, ids: Sequence[s
         window=window,
         rates=rates if isinstance(rates, Path) else flags.annotations or folder,
         durations=durations,
+        some=not flags.durations and flags.annotations is not None,
     )
 
 
@@ -173,7 +176,7 @@ def _counts(flags: TimeFlags, model: ModelFile) -> tuple[float, float]:
 
 
 def _frames(rates: RateSource, annotations: Path | None, ids: Sequence[str]) -> dict[str, Frames]:
-    stated: dict[str, Frames | None] = dict.fromkeys(ids)
+    stated: dict[str, Frames | None] = dict.fromkeys(map(nfc, ids))
     if rates == "json":
         assert annotations is not None  # `TimeFlags.check` makes sure
         videos = database(annotations)[1]
@@ -211,8 +214,9 @@ def read_durations(path: Path) -> dict[str, float]:
 
 
 def _stated_durations(path: Path) -> dict[str, float]:
-    """Seconds by video id of a JSON in the ActivityNet layout."""
-    found = {id: entry.get("duration") for id, entry in database(path)[1].items()}
+    """Seconds by video id of a JSON in the ActivityNet layout, of the videos that state them."""
+    stated = {id: entry.get("duration") for id, entry in database(path)[1].items()}
+    found = {id: value for id, value in stated.items() if value is not None}
     for id, value in found.items():
         for problem in duration_problems(id, number(value), repr(value)):
             raise DataError(f"{path}: {problem}")

@@ -28,8 +28,10 @@ def explanation(view: StudyView, found: CrossValidated) -> str:
         lines.append(
             f"Recommended minus defaults: {paired} points (95 %, paired by fold and seed)."
         )
-    else:
+    elif found.recommended == found.defaults:
         lines.append("The defaults are recommended.")
+    else:
+        lines.append("Recommended and defaults have no run in common; see the runs that diverged.")
     if not found.fresh and found.differences:
         lines.append(
             "The search selected on some of these videos, which favours the recommendation."

@@ -100,7 +100,7 @@ class _Scores:
         self.arms, shared = common_cells(cells, self.single, MOST_ARMS)
         self.cells = shared[:MOST_CELLS]
         if len(self.cells) < 2 or len(self.arms) < 2:
-            raise DataError("no two arms with scores in two cells or more are left")
+            raise DataError("no two arms have scores in two cells or more on this machine")
         self._study_dir, self._store = study_dir, store_of(view, study_dir)
         self._space, self._best = resolved_space(view), best.params
         self._method = load(self._space.method)

@@ -11,7 +11,7 @@ from ptal_ray.reporting.text import finished, leaderboard_text, run_figure
 from ptal_ray.storage.ownership import begins_with
 from ptal_ray.storage.whole import write_whole
 from ptal_ray.study.captions import num_test_videos
-from ptal_ray.study.conclusion import test_reads
+from ptal_ray.study.conclusion import objective_unit, test_reads
 from ptal_ray.study.cross_validation import cross_validated
 from ptal_ray.study.events import dumps
 from ptal_ray.study.paper_compat import remark, selection_gain
@@ -20,6 +20,12 @@ from ptal_ray.training.selection import called
 
 _HEAD = "# Studies\n"  # of leaderboard.md
 _UNTESTED = "cross-validated"
+
+
+def _validated(view: StudyView) -> str:
+    """What stands beside a result without a test split; a points score is no mAP."""
+    unit = objective_unit(view)
+    return _UNTESTED if unit == "mAP" else f"{_UNTESTED} {unit}"
 
 
 def labels(view: StudyView) -> str:
@@ -59,7 +65,7 @@ def leaderboard(views: Sequence[StudyView]) -> list[dict[str, Any]]:
                 "mAP": found.mean if found else None, "sd": found.sd if found else None,
                 "default_mAP": default.mean if default else None,
                 "default_sd": default.sd if default else None,
-                "metric": _UNTESTED if folds else called(name),
+                "metric": _validated(view) if folds else called(name),
                 "test_videos": num_test_videos(view),
                 "test_reads": test_reads(view),
                 "habit": gained.text if (gained := selection_gain(view)) else "",

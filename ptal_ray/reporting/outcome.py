@@ -11,12 +11,13 @@ from typing import Any
 from ptal_ray.process.words import counted
 from ptal_ray.reporting.benchmark import sureness
 from ptal_ray.reporting.ensemble import ensemble_lines
-from ptal_ray.reporting.text import finished, study_metric
+from ptal_ray.reporting.text import finished
 from ptal_ray.study.captions import num_test_videos
 from ptal_ray.study.conclusion import (
     NOT_COMPARED,
     better_name,
     cross_validated_difference,
+    objective_unit,
     test_reads,
 )
 from ptal_ray.study.cross_validation import NOT_SEALED, cross_validated
@@ -46,7 +47,7 @@ def summary(study: Study, report: Path, unlogged: Sequence[str]) -> dict[str, An
         "state": view.end and view.end.state,
         "trials": view.counts,
         **recommendation(view),
-        "objective": "points score" if study_metric(view) == "points" else "mAP",
+        "objective": objective_unit(view),
         "test": test_figures(view),
         "test_videos": num_test_videos(view),
         "test_difference": _of_report(report, "test_difference"),

@@ -11,7 +11,7 @@ import numpy as np
 
 from ptal_ray.data.types import Segments
 from ptal_ray.errors import ConfigError, DataError
-from ptal_ray.reporting.text import study_metric
+from ptal_ray.reporting.text import objective_axis
 from ptal_ray.storage.user_directories import writable_cache
 from ptal_ray.storage.whole import whole
 from ptal_ray.study.view import StudyView, Summary
@@ -58,10 +58,7 @@ def optimisation_history(view: StudyView, subtitle: str) -> Figure:
         if done:
             best = np.maximum.accumulate([100 * (t.objective or 0) for t in done])
             axes.step([t.number for t in done], best, where="post", c=GREEN, label="best so far")
-        what = "points score" if study_metric(view) == "points" else "mAP"
-        _label(
-            axes, "trial", f"{what} on the selection fold, %", f"Optimisation history\n{subtitle}"
-        )
+        _label(axes, "trial", objective_axis(view), f"Optimisation history\n{subtitle}")
         axes.legend(frameon=False, fontsize=8)
         return figure
 

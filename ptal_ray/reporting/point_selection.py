@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ptal_ray.data.batching import stored_grid
 from ptal_ray.data.datasets import protocol
 from ptal_ray.data.store import FeatureStore
@@ -20,6 +22,7 @@ from ptal_ray.study.view import StudyView, TrialView, resolved_space
 from ptal_ray.training.decoding import decode_settings, read_scores
 from ptal_ray.training.selection import ByMap, ground_truth
 
+MOST_TRIALS = 40
 _TITLE = "## Selection by points"
 
 
@@ -47,7 +50,10 @@ def point_selection(view: StudyView, study_dir: Path) -> tuple[str, ...]:
 
 
 def candidates(view: StudyView, study_dir: Path) -> Iterator[Candidate]:
-    """Every trial whose cached scores are there, with every decode setting.
+    """Trials whose cached scores are there, with every decode setting.
+
+    Of more than MOST_TRIALS, those are a random sample with the best one by points, because each
+    is decoded again at every setting.
 
     Raises:
         DataError: the selection videos have no annotated instance, or the store is not what it
@@ -61,10 +67,18 @@ def candidates(view: StudyView, study_dir: Path) -> Iterator[Candidate]:
     }
     kept = {number: path for number, path in kept.items() if path.exists()}
     if not kept:
-        raise DataError("no scores of a trial are left")
-    for trial in view.trials:
-        if trial.number in kept:
-            yield from _candidates(trial, read_scores(kept[trial.number]), space, store)
+        raise DataError("no scores of a trial are on this machine")
+    for trial in _sample([trial for trial in view.trials if trial.number in kept]):
+        yield from _candidates(trial, read_scores(kept[trial.number]), space, store)
+
+
+def _sample(trials: list[TrialView]) -> list[TrialView]:
+    if len(trials) <= MOST_TRIALS:
+        return trials
+    best = max(trials, key=lambda trial: (trial.objective or 0.0) if trial.finite else -1.0)
+    others = [trial for trial in trials if trial is not best]
+    drawn = np.random.default_rng(0).choice(len(others), MOST_TRIALS - 1, replace=False)
+    return sorted([best, *(others[k] for k in drawn)], key=lambda trial: trial.number)
 
 
 def _candidates(
@@ -105,10 +119,12 @@ def _text(found: Sequence[Candidate]) -> str:
          f"{100 * proxy.best:.1f}", f"{100 * proxy.chosen:.1f}", estimate(proxy.regret, 100, 1)]
         for videos, proxy in judged(found).items()
     ]  # fmt: skip
+    trials = len({c.trial for c in found})
+    chosen = f"Of the trials, {trials} are" if trials == MOST_TRIALS else "Every trial is"
     return (
-        "The selection videos have annotated segments, which the search did not read. Every trial "
-        "with every decode setting is a candidate; the one selected by points is compared with the "
-        "best by mAP on the same videos. Intervals: 95 %, bootstrap over trials.\n\n"
+        "The selection videos have annotated segments, which the search did not read. "
+        f"{chosen} a candidate with every decode setting; the one selected by points is compared "
+        "with the best by mAP on the same videos. Intervals: 95 %, bootstrap over trials.\n\n"
         + table(
             ["videos", "candidates", "rank correlation", "best mAP, %", "chosen by points, %",
              "lost"],

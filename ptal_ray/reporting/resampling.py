@@ -28,14 +28,16 @@ class Resampled:
     Args:
         maps: (B,) by name of configuration, the mean over seeds that were drawn too.
         plain: mean over the seeds on the videos as they are.
+        varied: whether there are several videos or seeds to draw from; otherwise bounds are NaN.
     """
 
     maps: dict[str, Floats]
     plain: dict[str, float]
+    varied: bool = True
 
     def interval(self, name: str) -> Interval:
         """Of the mean mAP of a configuration."""
-        return _interval(self.plain[name], self.maps[name])
+        return self._interval(self.plain[name], self.maps[name])
 
     def difference(self, one: str, other: str) -> tuple[Interval, float]:
         """One minus other on the same videos, and the two-sided p-value that they are equal.
@@ -44,12 +46,21 @@ class Resampled:
         is then that of a normal distribution with their standard deviation, where that is smaller.
         """
         values = self.maps[one] - self.maps[other]
-        found = _interval(self.plain[one] - self.plain[other], values)
+        found = self._interval(self.plain[one] - self.plain[other], values)
+        if not self.varied:
+            return found, 1.0
         beyond = min(np.sum(values <= 0), np.sum(values >= 0))
         p = 2 * float(beyond + 1) / (len(values) + 1)
         if beyond == 0 and (spread := float(values.std(ddof=1))) > 1e-9:
             p = min(p, 2 * float(ndtr(-abs(found.mean) / spread)))
         return found, min(1.0, p)
+
+    def _interval(self, mean: float, values: Floats) -> Interval:
+        if not self.varied:
+            return Interval(mean=mean, low=np.nan, high=np.nan)
+        tail = 50 * (1 - CONFIDENCE)
+        low, high = np.percentile(values, [tail, 100 - tail])
+        return Interval(mean=mean, low=float(low), high=float(high))
 
 
 def resample(
@@ -75,7 +86,8 @@ def resample(
         each = np.stack([weighted_map(run, weights, averaged) for run in seeds])  # (S, B)
         maps[name] = each[drawn, np.arange(count)[:, None]].mean(axis=1)
         plain[name] = float(np.mean([weighted_map(run, whole, averaged)[0] for run in seeds]))
-    return Resampled(maps=maps, plain=plain)
+    varied = videos > 1 or any(len(seeds) > 1 for seeds in runs.values())
+    return Resampled(maps=maps, plain=plain, varied=varied)
 
 
 def weighted_map(run: Matches, weights: Floats, averaged: Sequence[int]) -> Floats:
@@ -123,9 +135,3 @@ def _area(weight: Floats, rank: Floats) -> Floats:
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     area: Floats = (envelope * weight).sum(axis=1)
     return area
-
-
-def _interval(mean: float, values: Floats) -> Interval:
-    tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(values, [tail, 100 - tail])
-    return Interval(mean=mean, low=float(low), high=float(high))

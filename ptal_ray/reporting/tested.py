@@ -12,7 +12,8 @@ import numpy as np
 
 from ptal_ray.data.datasets import protocol
 from ptal_ray.data.types import Segments
-from ptal_ray.errors import DataError
+from ptal_ray.errors import ConfigError, DataError
+from ptal_ray.methods.method import load
 from ptal_ray.ops.metrics import Matches, match_detections
 from ptal_ray.reporting.study_store import store_of
 from ptal_ray.storage.place import inside
@@ -72,7 +73,7 @@ def read_tested(view: StudyView, study_dir: Path) -> Tested:
     store = store_of(view, study_dir)
     truth, classes = ground_truth(store, store.ids("test"), "test"), store.info.classes
     found = {k: read_found(inside(study_dir, path), classes) for k, path in runs.items()}
-    judged = protocol(view.study.dataset)
+    judged = protocol(view.study.dataset, _supervision(view))
     first = next(iter(judged.averages.values()))
     return Tested(
         classes=classes,
@@ -112,3 +113,11 @@ def _segments(items: Sequence[Mapping[str, Any]], index: Mapping[str, int]) -> S
         label=np.array([index[i["label"]] for i in items], np.int64),
         score=np.array([i["score"] for i in items], float),
     )
+
+
+def _supervision(view: StudyView) -> str:
+    """Of the method, which determines the thresholds of some datasets."""
+    try:
+        return load(view.study.method).supervision
+    except ConfigError as error:
+        raise DataError(f"this version does not have the method: {error}") from error

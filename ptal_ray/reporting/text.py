@@ -12,7 +12,7 @@ from ptal_ray.process.words import counted
 from ptal_ray.reporting.early_stopping import early_stopping_text
 from ptal_ray.space.domain import Domain
 from ptal_ray.study.captions import arm_label, of_videos
-from ptal_ray.study.conclusion import conclusion, test_reads
+from ptal_ray.study.conclusion import conclusion, objective_unit, test_reads, tested_difference
 from ptal_ray.study.cross_validation import NOT_SEALED
 from ptal_ray.study.event_types import FinalReport, Restart, StudyEnd, StudyStart
 from ptal_ray.study.paper_compat import on_test, remark, selection_gain
@@ -161,7 +161,7 @@ def _outcome(view: StudyView, picture: str, bounds: str) -> str:
     rows = {arm: _named(summarise(finished(view, "test", arm))) for arm in arms}
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     body = [
-        [arm_label(view, arm), _seeds(view, arm), *(_percent(row.get(c)) for c in columns)]
+        [arm_label(view, arm), seed_count(view, arm), *(_percent(row.get(c)) for c in columns)]
         for arm, row in rows.items()
     ]
     each = [
@@ -192,11 +192,16 @@ def _headline(view: StudyView, bounds: str) -> str:
     best, default = (summarise(finished(view, "test", arm)).get(name) for arm in arms)
     if best is None or default is None:
         return ""
-    gain, said = 100 * (best.mean - default.mean), f" {bounds}" if bounds else ""
-    return (
+    said = f" {bounds}" if bounds else ""
+    start = (
         f"The best configuration found reaches {_percent(best)} % {called(name)}, the defaults "
-        f"{_percent(default)} %: {gain:+.2f} points{said}{data_label(view)}."
+        f"{_percent(default)} %"
     )
+    paired = tested_difference(view)
+    if paired and not math.isclose(paired.mean, best.mean - default.mean, abs_tol=1e-9):
+        return f"{start}; paired by seed {100 * paired.mean:+.2f} points{said}{data_label(view)}."
+    gain = 100 * (best.mean - default.mean)
+    return f"{start}: {gain:+.2f} points{said}{data_label(view)}."
 
 
 def _named(found: Mapping[str, Summary]) -> dict[str, Summary]:
@@ -213,7 +218,8 @@ def _cells(run: FinalReport, columns: Sequence[str]) -> list[str]:
     return [_percent(named.get(c)) for c in columns]
 
 
-def _seeds(view: StudyView, arm: str) -> str:
+def seed_count(view: StudyView, arm: str) -> str:
+    """How many test runs of an arm finished, and of how many if some diverged."""
     all_runs, good = view.runs("test", arm), finished(view, "test", arm)
     return f"{len(good)}" if len(good) == len(all_runs) else f"{len(good)} of {len(all_runs)}"
 
@@ -349,6 +355,12 @@ def study_metric(view: StudyView) -> str:
     """By what the trials of a study were judged: "map" or "points"."""
     selection = view.study.space.get("selection", {})
     return "points" if selection.get("metric") == "points" else "map"
+
+
+def objective_axis(view: StudyView) -> str:
+    """The title of an axis of objectives of trials, in percent."""
+    where = "the test split" if on_test(view) else "held-out videos"
+    return f"{objective_unit(view)} on {where}, %"
 
 
 def _judged(row: Mapping[str, Any], mean: str, sd: str) -> str:

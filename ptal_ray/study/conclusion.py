@@ -96,8 +96,7 @@ def conclusion(view: StudyView) -> Conclusion:
     role = "test" if view.has_test else "deploy"
     default = verdict in ("tie", "defaults") or not view.runs(role, "best")
     arm = "default" if default and view.runs(role, "default") else "best"
-    by_points = view.study.space.get("selection", {}).get("metric") == "points"
-    unit = "points score" if by_points else "mAP"
+    unit = objective_unit(view)
     if best and verdict in VERDICTS and best.difference:
         bounds = (best.difference.get("low"), best.difference.get("high"))
         low, high = (math.nan if b is None else float(b) for b in bounds)
@@ -111,6 +110,12 @@ def conclusion(view: StudyView) -> Conclusion:
     paired = tested_difference(view) if view.has_test else cross_validated_difference(view)
     unit = "mAP" if view.has_test else unit
     return Conclusion(verdict=verdict, arm=arm, found=paired, on_test=view.has_test, unit=unit)
+
+
+def objective_unit(view: StudyView) -> str:
+    """What the trials of a study maximise: "mAP" or "points score"."""
+    by_points = view.study.space.get("selection", {}).get("metric") == "points"
+    return "points score" if by_points else "mAP"
 
 
 def better_name(trial: int | None) -> str:

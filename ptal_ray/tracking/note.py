@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ptal_ray.study.captions import arm_label, of_videos
-from ptal_ray.study.conclusion import MEASURE, Interval, conclusion, interval
+from ptal_ray.study.conclusion import MEASURE, Interval, conclusion, interval, objective_unit
 from ptal_ray.study.cross_validation import NOT_SEALED, CrossValidated, cross_validated
 from ptal_ray.study.paper_compat import selection_gain
 from ptal_ray.study.view import StudyView, summarise
@@ -17,7 +17,9 @@ def note(view: StudyView) -> str:
         said = f"**{gained.text}**\n\n{said}"
     rows = [row for arm in view.arms("test") if (row := _row(view, arm))]
     if folds := cross_validated(view):
-        return "\n\n".join([f"**{conclusion(view).text}**", _of_folds(folds), NOT_SEALED, said])
+        return "\n\n".join(
+            [f"**{conclusion(view).text}**", _of_folds(view, folds), NOT_SEALED, said]
+        )
     if not rows:
         return said
     what = f"test mAP{of_videos(view)}, %"
@@ -26,13 +28,14 @@ def note(view: StudyView) -> str:
     return "\n\n".join([f"**{conclusion(view).text}**", table, said])
 
 
-def _of_folds(found: CrossValidated) -> str:
+def _of_folds(view: StudyView, found: CrossValidated) -> str:
     rows = [
         f"| {arm} | {len(own.values)} | {100 * own.mean:.2f} | "
         f"{'' if own.sd is None else f'{100 * own.sd:.2f}'} |"
         for arm, own in found.arms.items()
     ]
-    head = "| configuration | folds and seeds | cross-validated, % | sd |"
+    unit = objective_unit(view)
+    head = f"| configuration | folds and seeds | cross-validated {unit}, % | sd |"
     return "\n".join([head, "|---|---|---|---|", *rows])
 
 

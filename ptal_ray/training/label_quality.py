@@ -52,7 +52,7 @@ def label_quality(
     if not found:
         return {}
     truth = ground_truth(split.store, [id for id in split.ids if id in found], "val")
-    rules = protocol(split.store.info.name)
+    rules = protocol(split.store.info.name, method.supervision)
     result = detection_map(truth, found, split.store.info.num_classes, rules.tiou)
     return map_metrics(result.per_tiou, rules) | label_accuracy(truth, found)
 

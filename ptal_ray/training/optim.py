@@ -68,7 +68,7 @@ def averaged(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def move_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Update the moving average with the model, in place.
+    """Update the moving average of the parameters with the model, in place; buffers are copied.
 
     Deviation: the decay is at most (1 + step) / (10 + step), so that a short training is not
     evaluated with weights close to the initial ones; released code has a constant decay and trains
@@ -79,8 +79,7 @@ def move_average(average: nn.Module, model: nn.Module, decay: float, step: int) 
         step: optimiser steps done before the one just made.
     """
     share = 1 - min(decay, (1 + step) / (10 + step))
-    own, new = average.state_dict(), model.state_dict()
-    real = [name for name, value in own.items() if value.is_floating_point()]
-    torch._foreach_lerp_([own[n] for n in real], [new[n] for n in real], share)
-    for name in own.keys() - set(real):
-        own[name].copy_(new[name])
+    pairs = list(zip(average.parameters(), model.parameters(), strict=True))
+    torch._foreach_lerp_([own for own, _ in pairs], [new for _, new in pairs], share)
+    for own, new in zip(average.buffers(), model.buffers(), strict=True):
+        own.copy_(new)

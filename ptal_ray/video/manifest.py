@@ -72,8 +72,11 @@ class Manifest:
                 raise ConfigError(
                     f"--out {self.out}: another process is writing to it; wait for it or stop it"
                 )
-            for record in self._videos.glob("*.json") if replace else ():
-                record.unlink()
+            if replace:  # first the table, last the record of each video
+                (self.out / "videos.csv").unlink(missing_ok=True)
+                for record in self._videos.glob("*.json"):
+                    (self.out / f"{record.stem}.npy").unlink(missing_ok=True)
+                    record.unlink()
             write_whole(self._folder / "settings.json", json.dumps(settings, indent=1))
             yield
 

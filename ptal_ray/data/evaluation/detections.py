@@ -79,10 +79,11 @@ def read_ground_truth(
     Raises:
         DataError: unreadable, of another layout, several subsets and none chosen, or no instance.
     """
-    whole_file = {"database": _mapping(read_json(path), "database", path)}
+    videos = _mapping(read_json(path), "database", path)
+    whole_file = {"database": {id: _entry(video, id, path) for id, video in videos.items()}}
     content, left_out = without(whole_file, exclude, drop_labels, path)
     database = content["database"]
-    found = Counter(str(_entry(v, i, path).get("subset", "")).lower() for i, v in database.items())
+    found = Counter(str(video.get("subset", "")).lower() for video in database.values())
     if subset is None and len(found) > 1:
         names = ", ".join(f"{name or '(none)'} ({n} videos)" for name, n in sorted(found.items()))
         raise DataError(f"{path}: subsets {names}; choose one with --subset")

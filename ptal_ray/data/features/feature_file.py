@@ -92,7 +92,7 @@ def table(file: Path) -> FeatureFile:
         first = lines[0] if lines else ""
         found = np.loadtxt(
             lines, np.float32, delimiter=_separator(first), ndmin=2,
-            skiprows=int(_is_header(first)),
+            skiprows=int(_is_header(first)), comments=None,
         )  # fmt: skip
         return numbers(file, found)
 
@@ -206,8 +206,13 @@ def _separator(line: str) -> str | None:
 
 
 def _is_header(line: str) -> bool:
+    """Whether no value of a line is a number."""
+    return not any(_is_number(value) for value in line.split(_separator(line)))
+
+
+def _is_number(text: str) -> bool:
     try:
-        [float(value) for value in line.split(_separator(line))]
+        float(text)
     except ValueError:
-        return True
-    return not line.strip()
+        return False
+    return True

@@ -302,9 +302,10 @@ def _unused(source: Source) -> int:
     """Recordings in the folder of features that belong to no id, or to one with another file."""
     if not source.of_recordings or source.files is None or not source.features.is_dir():
         return 0
-    taken = {one.file for one in source.files.values()}
+    tables = (path for path in (source.annotations, source.points) if path)
+    known = {path.resolve() for path in (*tables, *(one.file for one in source.files.values()))}
     there = [file for file in source.features.iterdir() if file.suffix in (".npy", ".csv")]
-    return sum(file not in taken and not file.name.startswith("points") for file in there)
+    return sum(file.resolve() not in known for file in there)
 
 
 def _features(source: Source, videos: Iterable[AnnotatedVideo]) -> Mapping[str, FeatureFile]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ptal_ray.data.features.feature_file import FeatureFile, npy, sliced
-from ptal_ray.data.readers.release import Given, Release, lines
+from ptal_ray.data.readers.release import Given, Release, lines, spelled
 from ptal_ray.errors import ConfigError, DataError
 
 BACKGROUND = ("background", "SIL", "action_start", "action_end")  # GTEA; Breakfast; 50 Salads
@@ -40,10 +40,10 @@ def read(given: Given) -> Release:
     files, database = {}, {}
     for subset, ids in bundles.items():
         for id in ids:
-            frames = lines(truth / f"{id}.txt")
+            frames = lines(spelled(truth / f"{id}.txt"))
             _check(truth / f"{id}.txt", frames, names, mapping)
             database[id] = _video(frames, subset, given.fps, background)
-            files[id] = _features(folder / f"{id}{given.suffix or '.npy'}", given)
+            files[id] = _features(spelled(folder / f"{id}{given.suffix or '.npy'}"), given)
     return Release(
         annotations=mapping,
         folder=folder,

@@ -172,8 +172,13 @@ def feature_file(folders: Sequence[Path], id: str, given: Given) -> FeatureFile:
     suffixes = (given.suffix,) if given.suffix else (".npy", ".npz", ".csv")
     names = [f"{given.prefix}{i}{suffix}" for i in spellings(id) for suffix in suffixes]
     files = [folder / name for folder in folders for name in names]
-    spelled = (other for file in files for other in _forms(file))
-    return open_file(next((f for f in spelled if f.is_file()), folders[-1] / names[0]), given)
+    found = next((f for f in map(spelled, files) if f.is_file()), folders[-1] / names[0])
+    return open_file(found, given)
+
+
+def spelled(file: Path) -> Path:
+    """`file` in the Unicode form that its name has in its folder; as it is if it is not there."""
+    return next((form for form in _forms(file) if form.is_file()), file)
 
 
 def _forms(file: Path) -> Sequence[Path]:

@@ -9,6 +9,7 @@ from ptal_ray.data.features.windows import channel_names, windowed
 from ptal_ray.data.importing.groups import PERSON
 from ptal_ray.data.readers.release import Given, Release, database, feature_file
 from ptal_ray.data.readers.segment_table import annotated_by, number
+from ptal_ray.data.user_files import nfc
 from ptal_ray.errors import ConfigError
 
 
@@ -28,7 +29,7 @@ def read(given: Given) -> Release:
     annotations = given.file("annotations.json", "gt.json", "segments.csv")
     points = given.points or given.inside("points*.csv", "clicks.csv")
     if annotations.suffix == ".csv":
-        tables = {annotations, points}
+        tables = {path.resolve() for path in (annotations, points) if path}
         signals = {id: feature_file([folder], id, given) for id in _ids(folder, given, tables)}
         content = annotated_by(annotations, points, signals, number(given.fps))
     else:
@@ -50,13 +51,15 @@ def read(given: Given) -> Release:
     )
 
 
-def _ids(folder: Path, given: Given, tables: Container[Path | None]) -> list[str]:
+def _ids(folder: Path, given: Given, tables: Container[Path]) -> list[str]:
     """The recordings of a folder, which may hold other tables too."""
     suffixes = (given.suffix,) if given.suffix else (".npy", ".csv")
     names = [
-        file.name
+        nfc(file.name)
         for file in folder.iterdir()
-        if file not in tables and file.name.startswith(given.prefix) and file.name[0] != "."
+        if file.resolve() not in tables
+        and file.name.startswith(given.prefix)
+        and file.name[0] != "."
     ]
     ends = ((name, end) for name in names for end in suffixes if name.endswith(end))
     return sorted({name.removeprefix(given.prefix).removesuffix(end) for name, end in ends})

@@ -98,11 +98,14 @@ def discriminator(known: Known, hp: AplStages) -> Discriminator:
 def _likeness(
     known: Known, predictions: dict[str, Segments], hp: AplStages
 ) -> list[NDArray[np.float64]]:
-    """Similarity of each video's predictions to the annotated instances of their classes."""
+    """Similarity of each video's predictions to the annotated instances of their classes; NaN with
+    one class, from which the discriminator learns nothing."""
     split, truth = known.split, known.truth()
     rows = {id: row for row, id in enumerate(split.ids)}
     own = [instance_vectors(split, rows[id], truth[id]) for id in known.labelled]
     classes = np.concatenate([truth[id].label for id in known.labelled])
+    if len(np.unique(classes)) < 2:
+        return [np.full(len(found), np.nan) for found in predictions.values()]
     model = discriminator(known, hp)
     with torch.no_grad():
         other = model.other_side(torch.cat(own))

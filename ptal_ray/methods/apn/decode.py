@@ -12,7 +12,7 @@ from torch import Tensor
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.methods.apn.model import Apn
 from ptal_ray.methods.apn.params import ApnDecode, ApnTrain
-from ptal_ray.methods.apn.proposals import pair_candidates
+from ptal_ray.methods.apn.proposals import pair_candidates, with_whole_videos
 from ptal_ray.methods.method import Batch
 from ptal_ray.ops.nms import hard_nms, soft_nms
 
@@ -33,6 +33,7 @@ def scores(model: Apn, batch: Batch, hp: ApnTrain, grids: list[Grid]) -> list[Sc
         probability[:, 0], probability[:, 1], batch.mask, min_duration_t=hp.min_duration_t,
         max_duration_t=model.longest_t, top=hp.score_candidates,
     )  # fmt: skip
+    found = with_whole_videos(found, probability[:, 0], probability[:, 1], batch.mask)
     step = max(1, CHUNK // len(x))
     parts = []
     for first in range(0, found.start_t.shape[1], step):
@@ -71,7 +72,8 @@ def decode(found: Scores, grid: Grid, duration_s: float, hp: ApnDecode) -> Segme
     Source: APN section 3.4; exponents PROPOSED.
     """
     arrays = found.arrays
-    chosen = np.flatnonzero(arrays["height"] > hp.peak_threshold)[: hp.max_candidates]
+    peak = (arrays["height"] >= 1) | (arrays["height"] > hp.peak_threshold)
+    chosen = np.flatnonzero(peak)[: hp.max_candidates]
     boundary = arrays["start_score"][chosen].astype(np.float64) * arrays["end_score"][chosen]
     score = (
         boundary[:, None] ** hp.boundary_exponent

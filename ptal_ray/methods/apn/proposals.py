@@ -93,10 +93,36 @@ def pair_candidates(
     )
 
 
+def with_whole_videos(
+    found: Candidates, start_score: Tensor, end_score: Tensor, mask: Tensor
+) -> Candidates:
+    """The candidates, where a video without any has itself.
+
+    Args:
+        found: of B videos.
+        start_score, end_score: (B, T) p_s and p_e.
+        mask: (B, T).
+    """
+    empty = ~found.valid.any(dim=1)
+    first = torch.zeros_like(found.start_t)
+    first[:, 0] = 1
+    put = empty[:, None] & (first > 0)
+    last = mask.sum(dim=1, keepdim=True) - 1
+    return Candidates(
+        start_t=torch.where(put, 0, found.start_t),
+        end_t=torch.where(put, last, found.end_t),
+        start_score=torch.where(put, start_score[:, :1], found.start_score),
+        end_score=torch.where(put, end_score.gather(1, last), found.end_score),
+        start_height=torch.where(put, 1.0, found.start_height),
+        end_height=torch.where(put, 1.0, found.end_height),
+        valid=found.valid | put,
+    )
+
+
 def _best(score: Tensor, mask: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Snippet, score, height and validity of the best candidates, each (B, M), by snippet."""
     height = candidate_height(score, mask)
-    ranked = torch.where(height > threshold, score, -1.0)
+    ranked = torch.where((height >= 1) | (height > threshold), score, -1.0)
     value, snippet = ranked.topk(min(MOST_BOUNDARIES, score.shape[1]), dim=1)
     snippet, order = snippet.sort(dim=1)  # then earlier snippets win ties of a product
     value = value.gather(1, order)

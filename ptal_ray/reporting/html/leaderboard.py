@@ -149,7 +149,7 @@ def _papers(compared: Sequence[Compared]) -> Section:
         f"<tbody>{rows}</tbody></table></div>"
     )
     said = note(
-        "Reproduced: our result is within one point of the number, or its interval contains it. "
+        "Reproduced: our result is at least the number, less one point or half of our interval. "
         "Not comparable: simulated or other features, or another average."
     )
     return Section(key="papers", title="The papers' numbers", parts=[body, said])

@@ -7,7 +7,7 @@ from typing import Any
 from ptal_ray.process.words import counted
 from ptal_ray.reporting.benchmark import Benchmark, sureness
 from ptal_ray.reporting.html.page import COLOURS, GREY, Figure, Section, paragraph, table
-from ptal_ray.reporting.text import by_threshold, data_label, finished
+from ptal_ray.reporting.text import by_threshold, data_label, finished, seed_count
 from ptal_ray.study.captions import arm_label, of_videos
 from ptal_ray.study.conclusion import MEASURE, Interval, conclusion, interval, test_reads
 from ptal_ray.study.cross_validation import NOT_SEALED
@@ -27,10 +27,10 @@ def verdict(view: StudyView) -> Section:
     state = "" if view.end and view.end.state == "done" else "The study is not finished."
     pairs = "seed" if view.has_test else "fold"
     basis = (
-        f"The interval is of the difference in mAP points, 95 %, paired by {pairs}."
+        f"The interval is of the difference in {found.unit} points, 95 %, paired by {pairs}."
         if found.on_test or not found.verdict
-        else "The difference is what the search measured on fresh folds and seeds, in mAP points, "
-        "with the interval of its gate."
+        else "The difference is what the search measured on fresh folds and seeds, in "
+        f"{found.unit} points, with the interval of its gate."
     )
     parts = [paragraph(found.text, f"verdict {found.verdict}".strip())]
     gained = selection_gain(view)
@@ -67,7 +67,7 @@ def test_table(view: StudyView, benchmark: Benchmark) -> Section:
         by_seed = interval(found.values)
         both = resampled.interval(arm) if resampled and arm in resampled.maps else None
         rows.append([
-            arm_label(view, arm), len(runs), f"{100 * found.mean:.2f}",
+            arm_label(view, arm), seed_count(view, arm), f"{100 * found.mean:.2f}",
             "" if found.sd is None else f"{100 * found.sd:.2f}",
             _bounds(by_seed.low, by_seed.high), _bounds(both.low, both.high) if both else "",
         ])  # fmt: skip
@@ -79,6 +79,9 @@ def test_table(view: StudyView, benchmark: Benchmark) -> Section:
     head = ["configuration", "seeds", f"test mAP{of_videos(view)}, %", "sd", "95 % over seeds",
             "95 % over seeds and videos"]  # fmt: skip
     parts: list[str | Figure] = [table(head, rows)]
+    lost = [run for arm in view.arms("test") for run in view.runs("test", arm) if not run.metrics]
+    if lost:
+        parts.append(note(f"{counted(len(lost), 'test run')} diverged and is not in the means."))
     if gain := benchmark.difference:
         difference = Interval(mean=gain["mean"], low=gain["low"], high=gain["high"])
         parts.append(paragraph(

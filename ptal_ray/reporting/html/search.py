@@ -22,7 +22,8 @@ from ptal_ray.reporting.html.page import (
     table,
 )
 from ptal_ray.reporting.html.parallel import axis, parallel
-from ptal_ray.study.conclusion import recommended
+from ptal_ray.reporting.text import objective_axis
+from ptal_ray.study.conclusion import objective_unit, recommended
 from ptal_ray.study.view import StudyView, TrialView
 
 STATES = {"complete": BLUE, "pruned": GREY, "failed": ORANGE, "running": GREEN}
@@ -49,7 +50,7 @@ def history(view: StudyView) -> Section:
         "which overestimates the configuration; this search has no posterior."
     )
     axes = {"xaxis": {"title": {"text": "trial"}},
-            "yaxis": {"title": {"text": "mAP on held-out videos, %"}}}  # fmt: skip
+            "yaxis": {"title": {"text": objective_axis(view)}}}  # fmt: skip
     counts = [[state, number] for state, number in view.counts.items()]
     figure = Figure(data=data, layout=axes, height=400)
     parts: list[str | Figure] = [figure, note(said), table(["trials", ""], counts)]
@@ -186,7 +187,7 @@ def _slice(
     elif choices := domain.get("choice"):
         order = [_axis_value(choice) for choice in choices]
         axis |= {"type": "category", "categoryorder": "array", "categoryarray": order}
-    axes = {"xaxis": axis, "yaxis": {"title": {"text": f"mAP {when}, %"}}}
+    axes = {"xaxis": axis, "yaxis": {"title": {"text": f"{objective_unit(view)} {when}, %"}}}
     return Figure(data=data, layout=axes, height=240)
 
 
@@ -273,7 +274,7 @@ def trials(view: StudyView) -> Section:
          *(value_of(t, name) for name in names), t.message]
         for t in view.trials
     ]  # fmt: skip
-    head = ["trial", *places, "state", "step", "mAP, %", "seconds",
+    head = ["trial", *places, "state", "step", f"{objective_unit(view)}, %", "seconds",
             *(name.partition(".")[2] for name in names), "message"]  # fmt: skip
     parts = [table(head, rows, sortable=True), note("Click a heading to sort.")]
     return Section(key="trials", title="Trials", parts=parts)
