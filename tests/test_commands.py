@@ -161,7 +161,7 @@ def test_the_next_command(place, capsys):
     budgets = {name: load_space(name).budget for name in on_watch}
     on_watch.sort(key=lambda name: budgets[name].max_steps * budgets[name].trials)
     assert on_watch[0] == "apn_watch"  # the first command of README.md
-    assert listed(capsys)["next"] == "python -m ptal_ray.search lacp --dataset mine"
+    assert listed(capsys)["next"] == "python -m ptal_ray.search METHOD --dataset mine"
     shutil.rmtree(place / "data" / "mine")
     assert listed(capsys)["next"] == f"python -m ptal_ray.search {on_watch[0]}"
     study(place, "a-1", on_watch[0], STARTED, {"event": "study_end", "state": "done"})

@@ -86,7 +86,7 @@ def _next(
         return f"python -m ptal_ray.search --resume {shlex.quote(str(studies[0].directory))}"
     known = {study.dataset for study in studies} | set(DATASETS)
     if own := [name for name in present if name not in known]:
-        return f"python -m ptal_ray.search lacp --dataset {shlex.quote(own[0])}"
+        return f"python -m ptal_ray.search METHOD --dataset {shlex.quote(own[0])}"
     searched = {study.space for study in studies}
     left = [s for s in spaces if s.dataset in present and s.name not in searched]
     # first those that need no import, then the quickest
