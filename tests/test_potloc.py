@@ -307,8 +307,7 @@ def test_a_point_in_the_last_snippet_keeps_its_label() -> None:
         "end_t": torch.tensor([[10.0, 10.6]]), "label": torch.tensor([[0, 1]]),
     }  # fmt: skip
     found = cropped(pseudo, torch.tensor([0]), torch.tensor([10]))
-    assert found["label"].tolist() == [[0, -1]]
-    assert found["point_t"][0, 0] == 9
+    assert (found["label"].tolist(), found["point_t"][0, 0]) == ([[0, -1]], 9)
 
 
 def test_crops() -> None:

@@ -147,7 +147,7 @@ def test_tables_beside_recordings_are_no_recordings(signals, capsys, monkeypatch
     store = imported(*words, "--points", signals / "points.csv")
     assert set(store.ids("train") + store.ids("test")) == {"a", "b", "c"}
     said = capsys.readouterr()
-    assert "no annotated recording" not in said.out + said.err
+    assert "without an annotation" not in said.out + said.err
 
 
 def test_names_may_have_any_unicode_form(signals):
@@ -226,7 +226,7 @@ def test_recordings_of_other_widths_turned_or_unused_are_named(signals, capsys):
     save(signals / "signals" / "extra.npy", right)
     imported("--layout", "signals", signals, *WINDOWS)
     said = capsys.readouterr()
-    assert "recordings in the folder that no annotated recording takes: 1" in said.out + said.err
+    assert "recordings without an annotation: 1" in said.out + said.err
 
 
 def test_signals_need_rate_window_and_stride(signals, capsys):

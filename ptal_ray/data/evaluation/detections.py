@@ -79,9 +79,7 @@ def read_ground_truth(
     Raises:
         DataError: unreadable, of another layout, several subsets and none chosen, or no instance.
     """
-    videos = _mapping(read_json(path), "database", path)
-    whole_file = {"database": {id: _entry(video, id, path) for id, video in videos.items()}}
-    content, left_out = without(whole_file, exclude, drop_labels, path)
+    content, left_out = without(_database(path), exclude, drop_labels, path)
     database = content["database"]
     found = Counter(str(video.get("subset", "")).lower() for video in database.values())
     if subset is None and len(found) > 1:
@@ -285,6 +283,11 @@ def _mapping(content: Any, key: str, path: Path) -> dict[str, Any]:
         raise DataError(f'{path}: no object "{key}" at the top; the ActivityNet layout is needed')
     found: dict[str, Any] = content[key]
     return found
+
+
+def _database(path: Path) -> dict[str, dict[str, Any]]:
+    videos = _mapping(read_json(path), "database", path)
+    return {"database": {id: _entry(video, id, path) for id, video in videos.items()}}
 
 
 def _entry(value: Any, video: str, path: Path) -> dict[str, Any]:

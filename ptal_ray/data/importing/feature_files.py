@@ -90,6 +90,13 @@ def file_problems(videos: Iterable[Served]) -> Iterator[str]:
             )
 
 
+def unused_recordings(folder: Path, known: Iterable[Path | None]) -> int:
+    """Number of .npy and .csv files in a folder, which may not exist, that are not `known`."""
+    taken = {path.resolve() for path in known if path}
+    there = folder.iterdir() if folder.is_dir() else ()
+    return sum(file.suffix in (".npy", ".csv") and file.resolve() not in taken for file in there)
+
+
 def snippets_of(
     videos: Mapping[str, Served],
     expected: Mapping[str, float],

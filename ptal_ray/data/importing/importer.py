@@ -19,7 +19,12 @@ from ptal_ray.data.features.prepared import Prepared, checked
 from ptal_ray.data.findings import Problem, Remarks
 from ptal_ray.data.importing.annotations import DROPPED, AnnotatedVideo, read_annotations
 from ptal_ray.data.importing.coverage import Covered, length_problem, length_remarks
-from ptal_ray.data.importing.feature_files import FeatureFolder, file_problems, snippets_of
+from ptal_ray.data.importing.feature_files import (
+    FeatureFolder,
+    file_problems,
+    snippets_of,
+    unused_recordings,
+)
 from ptal_ray.data.importing.groups import in_both_splits, video_groups
 from ptal_ray.data.importing.plan import STRAY, Plan, PlannedVideo, Source
 from ptal_ray.data.importing.point_import import given_rates, imported_points
@@ -260,7 +265,9 @@ def plan_import(source: Source) -> Plan:
     for group in in_both_splits((video.subset, video.group) for video in kept):
         remarks.note("groups with videos in the training and in the test split", group)
     problems += file_problems(kept)
-    remarks["recordings in the folder that no annotated recording takes"] += _unused(source)
+    if source.of_recordings and source.files is not None:
+        known = (*(one.file for one in source.files.values()), source.annotations, source.points)
+        remarks["recordings without an annotation"] += unused_recordings(source.features, known)
     lengths = _check_features(source, kept, problems, remarks)
     remarks["points after the last snippet, which training moves to it"] += sum(
         int((v.points.time_s >= v.grid.seconds(lengths[v.id])).sum())
@@ -296,16 +303,6 @@ def _empty_splits(source: Source, videos: Sequence[PlannedVideo]) -> list[Proble
         for subset in needed
         if not any(video.subset == subset for video in videos)
     ]
-
-
-def _unused(source: Source) -> int:
-    """Recordings in the folder of features that belong to no id, or to one with another file."""
-    if not source.of_recordings or source.files is None or not source.features.is_dir():
-        return 0
-    tables = (path for path in (source.annotations, source.points) if path)
-    known = {path.resolve() for path in (*tables, *(one.file for one in source.files.values()))}
-    there = [file for file in source.features.iterdir() if file.suffix in (".npy", ".csv")]
-    return sum(file.resolve() not in known for file in there)
 
 
 def _features(source: Source, videos: Iterable[AnnotatedVideo]) -> Mapping[str, FeatureFile]:
