@@ -120,10 +120,12 @@ def _text(found: Sequence[Candidate]) -> str:
         for videos, proxy in judged(found).items()
     ]  # fmt: skip
     trials = len({c.trial for c in found})
-    chosen = f"Of the trials, {trials} are" if trials == MOST_TRIALS else "Every trial is"
+    chosen = f"{trials} trials are candidates, drawn at random with the best one by points,"
+    if trials < MOST_TRIALS:
+        chosen = "Every trial is a candidate"
     return (
         "The selection videos have annotated segments, which the search did not read. "
-        f"{chosen} a candidate with every decode setting; the one selected by points is compared "
+        f"{chosen} with every decode setting; the one selected by points is compared "
         "with the best by mAP on the same videos. Intervals: 95 %, bootstrap over trials.\n\n"
         + table(
             ["videos", "candidates", "rank correlation", "best mAP, %", "chosen by points, %",

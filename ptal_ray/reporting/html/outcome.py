@@ -81,7 +81,7 @@ def test_table(view: StudyView, benchmark: Benchmark) -> Section:
     parts: list[str | Figure] = [table(head, rows)]
     lost = [run for arm in view.arms("test") for run in view.runs("test", arm) if not run.metrics]
     if lost:
-        parts.append(note(f"{counted(len(lost), 'test run')} diverged and is not in the means."))
+        parts.append(note(f"Not in the means, because of divergence: {counted(len(lost), 'run')}."))
     if gain := benchmark.difference:
         difference = Interval(mean=gain["mean"], low=gain["low"], high=gain["high"])
         parts.append(paragraph(
