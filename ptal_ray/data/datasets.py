@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ptal_ray.data.names import check_name
 from ptal_ray.data.publication import published
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError, StorageError
+from ptal_ray.process.words import did_you_mean
 from ptal_ray.storage.folder import Folder, cache_root
 
 
@@ -288,8 +288,7 @@ def _assemble(name: str, path: Path) -> None:
 
 def _not_imported(name: str, place: str) -> DataError:
     stored = [path.parent.name for path in data_root().glob("*/store.json")]
-    close = get_close_matches(name, stored, 1)
-    meant = f"; did you mean {close[0]!r}?" if close else ""
+    meant = did_you_mean(name, stored)
     return DataError(
         f"dataset {name!r} is not imported ({place} is missing){meant}; {import_hint(name)}; "
         f"or try a search space at once: python -m ptal_ray.search SPACE --dataset {embedded()[0]}"

@@ -12,6 +12,7 @@ from ptal_ray.data.choices import AUTO, DTYPES, KINDS
 from ptal_ray.data.readers.flags import add_flags
 from ptal_ray.process.console import Parser, program
 from ptal_ray.process.cpus import usable_cpus
+from ptal_ray.video.flags import count, positive
 
 if TYPE_CHECKING:
     from ptal_ray.data.rates import RateSource
@@ -66,14 +67,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--annotations", type=Path, required=True, metavar="GT.json")
     command.add_argument("--points", type=Path, metavar="CSV", help="default: simulated")
     _point_flags(command, "json, else derived from stop_frame of --points")
-    command.add_argument("--dim", type=_positive_int, default=128)
+    command.add_argument("--dim", type=count, default=128)
     command.add_argument("--difficulty", choices=("easy", "standard", "hard"), default="standard")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument(
-        "--limit", type=_positive_int, metavar="VIDEOS", help="approximate number of videos"
+        "--limit", type=count, metavar="VIDEOS", help="approximate number of videos"
     )
-    command.add_argument("--stride-s", type=_positive, help="default: that of the dataset")
-    command.add_argument("--workers", type=_positive_int, default=usable_cpus())
+    command.add_argument("--stride-s", type=positive, help="default: that of the dataset")
+    command.add_argument("--workers", type=count, default=usable_cpus())
     _list_flags(command)
     _out_flags(command)
     command.set_defaults(check=partial(_check, command, False))
@@ -97,14 +98,14 @@ def _source_flags(command: argparse.ArgumentParser) -> None:
         "columns video,fps and, if they differ, stride,window; NUMBER: one for all")  # fmt: skip
     add(
         "--stride",
-        type=_positive,
+        type=positive,
         default=0.0,
         metavar="FRAMES",
         help="frames, or samples of recordings, between snippets, unless --fps gives it",
     )
     add(
         "--window",
-        type=_positive,
+        type=positive,
         default=0.0,
         metavar="FRAMES",
         help="frames, or samples of recordings, per snippet (default for videos: the stride)",
@@ -130,7 +131,7 @@ def _source_flags(command: argparse.ArgumentParser) -> None:
         "or (T, D) with --layout mstcn")  # fmt: skip
     add("--dtype", choices=DTYPES, default=AUTO, help="dtype of stored features; auto: float16, or "
         "float32 if its rounding error is too large")  # fmt: skip
-    add("--workers", type=_positive_int, default=usable_cpus(), metavar="N",
+    add("--workers", type=count, default=usable_cpus(), metavar="N",
         help="threads that read features; the store is the same for any N (default: all CPUs)"
         )  # fmt: skip
     add("--note", default="", help="one line on the data, shown with every result")
@@ -193,29 +194,10 @@ def _check(command: argparse.ArgumentParser, needs_source: bool, flags: argparse
         command.error("--points CSV and --simulate-points KIND cannot be given together")
 
 
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: must be a positive number")
-    return value
-
-
 def _seed(text: str) -> int:
-    return _integer(text, least=0)
-
-
-def _positive_int(text: str) -> int:
-    return _integer(text, least=1)
-
-
-def _integer(text: str, least: int) -> int:
-    value = int(text) if text.removeprefix("+").isdecimal() else least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{text}: must be an integer of {least} or more")
-    return value
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: must be an integer of 0 or more")
+    return int(text)
 
 
 def rates(text: str) -> RateSource:

@@ -13,7 +13,7 @@ from ptal_ray.policy.optuna_searcher import OptunaSearcher
 from ptal_ray.policy.race import GATE, SCREEN, Cell, Race
 from ptal_ray.policy.suggester import Suggester
 from ptal_ray.space.domain import Scalar
-from ptal_ray.study.event_types import Recommendation
+from ptal_ray.study.event_types import Recommendation, TrialEnd
 from ptal_ray.study.policy import Suggestion, spent
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView, TrialView, in_order
@@ -92,17 +92,10 @@ class RacePolicy:
         self._journal.report(number, step, objective)
         return self._stops(number, step, objective)
 
-    def finish(
-        self,
-        number: int,
-        state: str,
-        settings: tuple[float, ...] = (),
-        step: int = 0,
-        crashed: bool = False,
-    ) -> None:
+    def finish(self, end: TrialEnd, settings: tuple[float, ...], step: int) -> None:
         """Take the end of a cell."""
-        self._journal.finish(number, state)
-        self._finish(number, state, settings, step, crashed)
+        self._journal.finish(end.trial, end.state)
+        self._finish(end.trial, end.state, settings, step, end.crashed)
 
     def annotate(self, number: int, **attributes: Scalar) -> None:
         """Record facts in the journal."""

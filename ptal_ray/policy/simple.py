@@ -5,7 +5,7 @@ from __future__ import annotations
 from ptal_ray.policy.halving import Halving
 from ptal_ray.policy.optuna_searcher import OptunaSearcher
 from ptal_ray.space.domain import Scalar
-from ptal_ray.study.event_types import Recommendation
+from ptal_ray.study.event_types import Recommendation, TrialEnd
 from ptal_ray.study.finals import candidates
 from ptal_ray.study.policy import Suggestion
 from ptal_ray.study.study import Study
@@ -60,16 +60,9 @@ class SimplePolicy:
         low = self._halving.take(number, step, objective)
         return low and (number > 0 or self._study.searcher == "grid")
 
-    def finish(
-        self,
-        number: int,
-        state: str,
-        settings: tuple[float, ...] = (),
-        step: int = 0,
-        crashed: bool = False,
-    ) -> None:
+    def finish(self, end: TrialEnd, settings: tuple[float, ...], step: int) -> None:
         """Take the end of a trial."""
-        self._searcher.finish(number, state)
+        self._searcher.finish(end.trial, end.state)
 
     def annotate(self, number: int, **attributes: Scalar) -> None:
         """Record facts in the journal."""

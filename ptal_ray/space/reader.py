@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, replace
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn, get_type_hints
 import yaml
 
 from ptal_ray.errors import ConfigError
+from ptal_ray.process.words import did_you_mean
 from ptal_ray.space.domain import DEFAULT, KINDS, Domain, Scalar
 
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -282,12 +282,6 @@ def reject_key(
         _join(section, key),
         f"{key!r} is not a key{where}{did_you_mean(key, known)}; allowed are {', '.join(known)}",
     )
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """The text "; did you mean ...?" with the closest of `known`, or none."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _is_null(node: yaml.Node) -> bool:

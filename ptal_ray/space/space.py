@@ -15,6 +15,7 @@ from ptal_ray.data.user_files import decoded
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods import method as methods
 from ptal_ray.methods.method import param
+from ptal_ray.process.words import did_you_mean
 from ptal_ray.space.adapt import Derived
 from ptal_ray.space.catalog import POLICIES, space_folders
 from ptal_ray.space.domain import Domain as Domain
@@ -27,7 +28,6 @@ from ptal_ray.space.reader import (
     children_of,
     coerce,
     compose,
-    did_you_mean,
     fail,
     mapping_of,
     override_node,

@@ -223,7 +223,7 @@ class Conductor:
     def _close_trial(self, live: _Live, end: TrialEnd, objective: float | None = None) -> None:
         """Record the end of a trial; a trial without an objective keeps no checkpoint."""
         self._write(end)
-        self._policy.finish(end.trial, end.state, live.settings, live.step, end.crashed)
+        self._policy.finish(end, live.settings, live.step)
         self._retention.ended(end.trial, objective)
 
     def _next_trial(self, trial_id: str) -> _Live | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ptal_ray.space.domain import Scalar
-from ptal_ray.study.event_types import Recommendation
+from ptal_ray.study.event_types import Recommendation, TrialEnd
 from ptal_ray.study.view import StudyView
 
 
@@ -64,23 +64,13 @@ class Policy(Protocol):
     def report(self, number: int, step: int, objective: float) -> bool:
         """Take the objective of a trial at a report step; returns whether to stop it."""
 
-    def finish(
-        self,
-        number: int,
-        state: str,
-        settings: tuple[float, ...] = (),
-        step: int = 0,
-        crashed: bool = False,
-    ) -> None:
+    def finish(self, end: TrialEnd, settings: tuple[float, ...], step: int) -> None:
         """Take the end of a trial.
 
         Args:
-            number: number of the trial.
-            state: "complete", "pruned" or "failed".
+            end: its event; a crash says nothing about its configuration.
             settings: objectives of all decode settings at its last report, the default first.
             step: of its last report; 0 for none.
-            crashed: whether it failed because its processes were lost, which says nothing about
-                its configuration.
         """
 
     def annotate(self, number: int, **attributes: Scalar) -> None:

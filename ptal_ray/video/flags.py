@@ -20,7 +20,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the features")
     add("--encoder", default="efficientnet-lite0", metavar="NAME|FILE", help="default: %(default)s")
-    add("--fps", type=_positive, help="frame rate at which videos are sampled (default: that of "
+    add("--fps", type=positive, help="frame rate at which videos are sampled (default: that of "
         "each video)")  # fmt: skip
     add("--stride", metavar="FRAMES|SECONDSs", help="distance between windows, e.g. 16 or 0.5s "
         "(default: 16; for clips: the window)")  # fmt: skip
@@ -47,7 +47,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--device", choices=("cpu", "cuda"), help="default: cuda if available")
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
+    """The type of a positive number.
+
+    Raises:
+        ArgumentTypeError: it is not.
+    """
     value = _number(float, text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text}: must be a positive number")

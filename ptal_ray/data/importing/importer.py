@@ -291,7 +291,8 @@ def plan_import(source: Source) -> Plan:
 def _empty_splits(source: Source, videos: Sequence[PlannedVideo]) -> list[Problem]:
     """Splits that need a video and have none: without lists the training split alone."""
     needed = ("train", "test") if source.lists else ("train",)
-    if source.points is not None and not read_csv(source.points, source.point_columns)[1]:
+    empty = [subset for subset in needed if not any(v.subset == subset for v in videos)]
+    if empty and source.points and not read_csv(source.points, source.point_columns)[1]:
         text = f"{source.points}: holds no point; every training video needs at least one"
         return [Problem(text, "points of no video")]
     return [
@@ -300,8 +301,7 @@ def _empty_splits(source: Source, videos: Sequence[PlannedVideo]) -> list[Proble
             "pass --train-list and --test-list",
             "splits without a video",
         )
-        for subset in needed
-        if not any(video.subset == subset for video in videos)
+        for subset in empty
     ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ptal_ray.data.features.feature_file import FeatureFile
+from ptal_ray.data.importing.annotations import number
 from ptal_ray.data.user_files import read_csv
 from ptal_ray.errors import ConfigError, DataError
 
@@ -62,7 +63,7 @@ def annotated_by(
     return {"classes": sorted(classes), "database": videos}
 
 
-def number(rate: Any) -> float:
+def one_rate(rate: Any) -> float:
     """The one rate of all recordings.
 
     Raises:
@@ -80,10 +81,6 @@ def _classes(points: Path | None) -> set[str]:
 
 
 def _seconds(place: str, name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    if not math.isfinite(value := number(text)):
         raise DataError(f"{place}: {name} {text!r}; must be a number of seconds")
     return value

@@ -8,7 +8,7 @@ from pathlib import Path
 from ptal_ray.data.features.windows import channel_names, windowed
 from ptal_ray.data.importing.groups import PERSON
 from ptal_ray.data.readers.release import Given, Release, database, feature_file
-from ptal_ray.data.readers.segment_table import annotated_by, number
+from ptal_ray.data.readers.segment_table import annotated_by, one_rate
 from ptal_ray.data.user_files import nfc
 from ptal_ray.errors import ConfigError
 
@@ -31,7 +31,7 @@ def read(given: Given) -> Release:
     if annotations.suffix == ".csv":
         tables = {path.resolve() for path in (annotations, points) if path}
         signals = {id: feature_file([folder], id, given) for id in _ids(folder, given, tables)}
-        content = annotated_by(annotations, points, signals, number(given.fps))
+        content = annotated_by(annotations, points, signals, one_rate(given.fps))
     else:
         content, videos = database(annotations)
         signals = {id: feature_file([folder], id, given) for id in videos}
