@@ -108,6 +108,15 @@ def test_screening_lasts_longer_where_the_defaults_are_far_behind():
         assert screened == [24 - 2 * gate_cells(24) - 2, 12]
 
 
+def test_bad_defaults_take_no_cells_from_the_race_of_better_arms():
+    def defaults_raced(quantile):
+        races = [raced(World(seed, 0.1, 0.01, defaults=quantile))[1] for seed in range(5)]
+        return sum(any(c.arm == 0 and c.stage == RACE for c in cells) for cells in races)
+
+    assert defaults_raced(0.0) <= 1  # of five, where the lead is below three standard deviations
+    assert defaults_raced(1.0) == 5
+
+
 def test_decoding_alone_can_be_what_is_better():
     world = World(3, 0.0, 0.01)
     world.truth[1:] -= 0.2

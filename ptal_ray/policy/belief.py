@@ -93,6 +93,12 @@ class Belief:
         """(A,) scores drawn from the posterior."""
         return self.mean + self._factor @ rng.standard_normal(len(self.mean))
 
+    def lead(self, arm: int, other: int) -> float:
+        """How many posterior standard deviations of their difference an arm is above another."""
+        known = self.covariance
+        variance = known[arm, arm] + known[other, other] - 2 * known[arm, other]
+        return float((self.mean[arm] - self.mean[other]) / np.sqrt(max(variance, 1e-12)))
+
     @property
     def sd(self) -> Floats:
         """(A,) posterior standard deviations."""

@@ -22,6 +22,7 @@ SCREEN, RACE, GATE = EVERY = "screen", "race", "gate"
 SCREENED, RACED = 0.5, 0.75  # fractions of the budget at which screening and racing end
 FAR = 1.5  # standard deviations of the difference of two cells: a lead that prolongs screening
 LEAST_RACED = 2  # full runs of racing after prolonged screening
+SURE = 3.0  # posterior standard deviations above the defaults: an arm races without them
 FEWEST_GATE_CELLS, MOST_GATE_CELLS = 2, 8
 MOST_BELIEVED = 128  # arms of a posterior, those that scored best: its cost grows with their cube
 EVERY_OUTCOME = 32  # later, a posterior is recomputed after a fraction of new outcomes
@@ -324,7 +325,8 @@ class Race:
         return max(SCREENED, 1 - (2 * self.gate_cells + LEAST_RACED) / self.budget)
 
     def _raced(self) -> Cell | None:
-        """Another cell of an arm that may be the best, or of the defaults if they lack it.
+        """Another cell of an arm that may be the best, or of the defaults if they lack it and the
+        arm is not surely better.
 
         Source: Thompson sampling; an arm is drawn with the probability that it is the best.
         """
@@ -337,16 +339,18 @@ class Race:
         known, belief = found
         rng = np.random.default_rng([self.seed, self._begun])
         for _ in range(8):
-            if cell := self._one_more(known[int(belief.draw(rng).argmax())]):
+            row = int(belief.draw(rng).argmax())
+            sure = 0 in known and belief.lead(row, known.index(0)) > SURE
+            if cell := self._one_more(known[row], alone=sure):
                 return cell
         return None
 
-    def _one_more(self, arm: int) -> Cell | None:
+    def _one_more(self, arm: int, alone: bool) -> Cell | None:
         if not self._runs(arm):
             return None  # stopped after the evidence for this draw
         most = self._most_cells - self.gate_cells
         index = self._free_index(arm)
-        if arm and self._free_index(0) <= index:
+        if arm and not alone and self._free_index(0) <= index:
             arm, index = 0, self._free_index(0)
         return Cell(arm=arm, index=index, stage=RACE) if index < most else None
 
@@ -374,12 +378,8 @@ class Race:
 
     def _gate_pairs(self, arm: int) -> list[int]:
         """The cells of the gate that both an arm and the defaults have finished."""
-        own, plain = self.arms[arm], self.arms[0]
-        return [
-            k
-            for k, stage in sorted(plain.stages.items())
-            if stage == GATE and k in plain.cells and k in own.cells
-        ]
+        own, plain = self.arms[arm].cells, self.arms[0]
+        return sorted(k for k in own if k in plain.cells and plain.stages[k] == GATE)
 
     def _free_index(self, arm: int) -> int:
         return max(self.arms[arm].stages, default=-1) + 1
