@@ -126,6 +126,9 @@ def test_features_do_not_depend_on_order_or_limit_or_lists(
     assert listed.ids("train") == ("v04", "v07") and listed.ids("test") == ("v01",)
     np.testing.assert_array_equal(listed.video("v01").features, whole[1].video("v01").features)
     assert len(listed.points("v04")) and not len(listed.points("v01"))
+    fewer = run(whole[0], tmp_path / "fewer", exclude=frozenset({"v01", "v_v04", "other"}))
+    assert set(ids(whole[1])) - set(ids(fewer)) == {"v01", "v04"}
+    assert_same_videos(fewer, whole[1])
 
 
 def test_the_seed_changes_everything_and_is_recorded(

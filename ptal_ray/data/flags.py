@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptal_ray.data.choices import AUTO, DTYPES, KINDS
-from ptal_ray.data.readers.flags import add_flags
+from ptal_ray.data.readers.flags import add_exclude, add_flags
 from ptal_ray.process.console import Parser, program
 from ptal_ray.process.cpus import usable_cpus
 from ptal_ray.video.flags import count, positive
@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--stride-s", type=positive, help="default: that of the dataset")
     command.add_argument("--workers", type=count, default=usable_cpus())
+    add_exclude(command)
     _list_flags(command)
     _out_flags(command)
     command.set_defaults(check=partial(_check, command, False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import chain
@@ -70,6 +70,7 @@ def simulate(
     train_list: Path | None = None,
     test_list: Path | None = None,
     stride_s: float | None = None,
+    exclude: Set[str] = frozenset(),
     progress: Callable[[int, int], None] = lambda done, total: None,
     published: Published = Published(),
 ) -> Path:
@@ -84,15 +85,14 @@ def simulate(
             their start or whose start is negative are left out.
         points_csv: published points of the training videos; an instance without one gets a
             gaussian one. None: all are gaussian.
-        dim: D.
-        difficulty: "easy", "standard" or "hard".
+        dim, difficulty: D; "easy", "standard" or "hard".
         seed: of features, simulated points and the choice of videos.
         out: directory of the store.
         limit: approximate number of videos to take, stratified by subset and class.
-        workers: processes.
-        replace: whether to replace an existing store.
+        workers, replace: processes; whether to replace an existing store.
         train_list, test_list: files with one video id per line, in place of the subsets.
         stride_s: seconds a snippet covers; None takes that of `name` in STRIDE_S.
+        exclude: ids of videos to leave out.
         progress: called with videos done and videos in all.
         published: how `points_csv` is read.
 
@@ -102,7 +102,7 @@ def simulate(
     Raises:
         ConfigError, DataError: an argument, an input file or `out` is wrong.
     """
-    truth = _truth(annotations, train_list, test_list)
+    truth = _truth(annotations, train_list, test_list, exclude)
     recipe = Recipe(
         num_classes=len(truth.classes), dim=dim, difficulty=difficulty, seed=seed,
         stride_s=_stride(name) if stride_s is None else stride_s,
@@ -175,11 +175,13 @@ def _rank_in_class(videos: Sequence[AnnotatedVideo], rng: np.random.Generator) -
     return rank
 
 
-def _truth(path: Path, train_list: Path | None, test_list: Path | None) -> Annotations:
+def _truth(
+    path: Path, train_list: Path | None, test_list: Path | None, exclude: Set[str]
+) -> Annotations:
     if (train_list is None) != (test_list is None):
         raise ConfigError("simulate: pass both --train-list and --test-list, or neither")
     lists = {"train": train_list, "test": test_list} if train_list and test_list else None
-    truth = read_annotations(path, lists=lists, drop_invalid=True)
+    truth = read_annotations(path, lists=lists, drop_invalid=True, exclude=exclude)
     if truth.problems:
         raise DataError(f"{truth.problems[0]} (of {len(truth.problems)} such lines)")
     if not truth.videos or not truth.classes:

@@ -25,9 +25,7 @@ def add_flags(command: argparse.ArgumentParser) -> None:
     add("--task", choices=("verb", "noun"), default="", help="for epic; default: verb")
     add("--background", default="", metavar="NAME,..",
         help="for mstcn: frame labels that are background")  # fmt: skip
-    add("--exclude", action="append", default=[], metavar="NAME|FILE|ID,..",
-        help="videos to leave out: those of a protocol (thumos14-210: the three THUMOS14 videos "
-        "that most papers leave out), ids, or a file with one id per line")  # fmt: skip
+    add_exclude(command)
     add("--drop-label", action="append", default=[], metavar="NAME",
         help="a class to leave out, with its instances and points, e.g. Ambiguous")  # fmt: skip
     add("--group", type=_group, metavar="FILE.csv|REGEX", help="groups of videos, e.g. all videos "
@@ -39,6 +37,14 @@ def add_flags(command: argparse.ArgumentParser) -> None:
         help="train: z-scores by mean and standard "
         "deviation of the training split; default: none, but train for --layout signals",
     )
+
+
+def add_exclude(command: argparse.ArgumentParser) -> None:
+    """Adds --exclude."""
+    command.add_argument(
+        "--exclude", action="append", default=[], metavar="NAME|FILE|ID,..",
+        help="videos to leave out: those of a protocol (thumos14-210: the three THUMOS14 videos "
+        "that most papers leave out), ids, or a file with one id per line")  # fmt: skip
 
 
 def _group(text: str) -> GroupSource:
