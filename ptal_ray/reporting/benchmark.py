@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ptal_ray.errors import DataError
-from ptal_ray.reporting.resampling import Resampled, resample
+from ptal_ray.reporting.resampling import Resampled, p_text, resample
 from ptal_ray.reporting.tested import Tested, read_tested
 from ptal_ray.reporting.text import finished
 from ptal_ray.study.conclusion import tested_difference
@@ -67,8 +67,8 @@ def read_benchmark(view: StudyView, study_dir: Path) -> Benchmark:
 
 def sureness(difference: Mapping[str, Any]) -> str:
     """What the interval of a `Benchmark.difference` is."""
-    p = "" if difference["p"] is None else f", p = {difference['p']:.3f}"
-    return f"95 %, over {difference['over']}{p}"
+    p = difference["p"]
+    return f"95 %, over {difference['over']}" + ("" if p is None else f", {p_text(p)}")
 
 
 def _difference(view: StudyView, resampled: Resampled | None) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from ptal_ray.errors import DataError
 from ptal_ray.ops.metrics import Matches
 from ptal_ray.process.words import counted
 from ptal_ray.reporting.leaderboard import labels
-from ptal_ray.reporting.resampling import holm, resample
+from ptal_ray.reporting.resampling import holm, p_text, resample
 from ptal_ray.reporting.tested import Tested, read_tested
 from ptal_ray.reporting.text import finished
 from ptal_ray.study.captions import num_test_videos
@@ -84,8 +84,7 @@ class Difference:
         shown = self.p < LEVEL and self.found.low * self.found.high > 0
         better = self.one if self.found.mean > 0 else self.other
         end = f"{better} is better" if shown else "no difference shown"
-        p = f"p = {self.p:.3f}" if self.p >= 0.0005 else "p < 0.001"
-        return f"{self.one} - {self.other}: {self.found}, {p}: {end}"
+        return f"{self.one} - {self.other}: {self.found}, {p_text(self.p)}: {end}"
 
     def plain(self) -> dict[str, Any]:
         """JSON values; mAP as a fraction."""

@@ -135,3 +135,8 @@ def _area(weight: Floats, rank: Floats) -> Floats:
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     area: Floats = (envelope * weight).sum(axis=1)
     return area
+
+
+def p_text(p: float) -> str:
+    """A p-value as shown."""
+    return f"p = {p:.3f}" if p >= 0.0005 else "p < 0.001"
