@@ -351,6 +351,8 @@ def test_everything_of_it_lies_at_the_address(moved: dict[str, Any]) -> None:
         if isinstance(event, FinalReport):
             assert event.detections in names
             assert (Path(outcome["directory"]) / event.detections).exists()
+    for number in (0, 1):  # for the report; the first was trained on the machine that is gone
+        assert (Path(outcome["directory"]) / f"trials/{number:05d}" / SCORES).exists()
 
 
 @pytest.mark.cluster

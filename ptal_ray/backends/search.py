@@ -22,6 +22,7 @@ from ptal_ray.storage.place import kept, make_results_root
 from ptal_ray.study.asked import planned, resume_command, resumed, storage
 from ptal_ray.study.continuing import check_space
 from ptal_ray.study.feasibility import demand, problems
+from ptal_ray.study.mirror import bring_scores
 from ptal_ray.study.study import Study, create_study
 
 _SETTINGS = (
@@ -91,7 +92,7 @@ def _run(study: Study, args: argparse.Namespace, store: FeatureStore | None) -> 
                 signals=signals,
                 listen=progress.event,
                 say=progress.say,
-                report=lambda: _write_report(study, kept(args.out)),
+                report=lambda: _write_report(study, kept(args.out), progress.say),
             )
             return summary(study, report, unlogged)
     except (KeyboardInterrupt, BrokenPipeError) as error:  # the second: its output is closed
@@ -103,9 +104,13 @@ def _run(study: Study, args: argparse.Namespace, store: FeatureStore | None) -> 
         raise DataError(f"{error}; restore the original data, then run: {then}") from error
 
 
-def _write_report(study: Study, reports: Path) -> Path:
+def _write_report(study: Study, reports: Path, say: Callable[[str], None]) -> Path:
     from ptal_ray.reporting.report import write_report  # plotting is slow to import
 
+    try:
+        bring_scores(study)
+    except StorageError as error:
+        say(f"the report is written without what decodes scores again: {error}")
     return write_report(study.directory, reports)
 
 

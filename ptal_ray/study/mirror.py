@@ -21,7 +21,9 @@ import psutil
 
 from ptal_ray.errors import ConfigError, StorageError
 from ptal_ray.storage.folder import Folder
+from ptal_ray.study.run_folder import SCORES
 from ptal_ray.study.study import Study
+from ptal_ray.study.view import StudyView
 
 LOG = "events.jsonl"
 BESIDE = ("study.json", "optuna.journal", "mlflow_state.json")
@@ -29,6 +31,7 @@ DRIVER = "driver.json"
 PAUSE_S = 1.0  # between checks of the files
 BEAT_S = 10.0  # between heartbeats
 SILENCE_S = 25.0  # a driver on another machine without a heartbeat for so long is dead
+SCORED = 64  # trials
 _FINAL = re.compile(r"final/\w+/detections\.json")
 
 
@@ -60,6 +63,20 @@ def check_out(remote: Folder) -> Path:
             (directory / name).unlink(missing_ok=True)
     (remote / LOG).pull(log)  # last, because it marks the directory as complete
     return directory
+
+
+def bring_scores(study: Study) -> None:
+    """Downloads the scores that the report of a study decodes again: those of complete trials, at
+    most of the `SCORED` best. If a study has a storage, runs leave none on their machine.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    done = [t for t in StudyView.read(study.directory).trials if t.state == "complete"]
+    for trial in sorted(done, key=lambda t: -(t.objective or 0.0))[:SCORED]:
+        folder = study.run_folder(trial.number).place
+        if not (folder.here / SCORES).exists():
+            folder.bring(SCORES)
 
 
 class Mirror:
