@@ -109,8 +109,8 @@ def _write_report(study: Study, reports: Path, say: Callable[[str], None]) -> Pa
 
     try:
         bring_scores(study)
-    except StorageError as error:
-        say(f"the report is written without what decodes scores again: {error}")
+    except (StorageError, OSError) as error:
+        say(f"scores could not be downloaded, so the report judges no ensemble: {error}")
     return write_report(study.directory, reports)
 
 

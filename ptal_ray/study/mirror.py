@@ -66,14 +66,19 @@ def check_out(remote: Folder) -> Path:
 
 
 def bring_scores(study: Study) -> None:
-    """Downloads the scores that the report of a study decodes again: those of complete trials, at
-    most of the `SCORED` best. If a study has a storage, runs leave none on their machine.
+    """Downloads the scores that the report of a study decodes again: those of at most `SCORED`
+    complete trials, of the recommended arm and the best others first. If a study has a storage,
+    runs leave none on their machine.
 
     Raises:
-        StorageError: it cannot be read.
+        StorageError, OSError: the storage cannot be read, or the disk not be written.
     """
-    done = [t for t in StudyView.read(study.directory).trials if t.state == "complete"]
-    for trial in sorted(done, key=lambda t: -(t.objective or 0.0))[:SCORED]:
+    view = StudyView.read(study.directory)
+    said, top = view.recommended, view.best
+    best = [said.arm, *(int(row["arm"]) for row in said.arms)] if said else []
+    done = [t for t in view.trials if t.state == "complete"]
+    done.sort(key=lambda t: (t is not top, best.index(t.arm) if t.arm in best else len(best)))
+    for trial in done[:SCORED]:
         folder = study.run_folder(trial.number).place
         if not (folder.here / SCORES).exists():
             folder.bring(SCORES)
