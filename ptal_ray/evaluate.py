@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     args = _parser().parse_args(argv)
     from ptal_ray.data.evaluation.command import evaluate, parse_tiou, table
-    from ptal_ray.data.exclusions import named_ids
+    from ptal_ray.data.exclusions import excluded_ids
     from ptal_ray.data.user_files import nfc
 
     def work() -> int:
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parse_tiou(args.tiou),
             args.subset,
             drop_degenerate=args.drop_degenerate,
-            exclude=frozenset[str]().union(*map(named_ids, args.exclude)),
+            exclude=excluded_ids(args.exclude),
             drop_labels=frozenset(map(nfc, args.drop_label)),
             normalized=args.normalized,
         )

@@ -49,9 +49,6 @@ def test_the_trial_of_the_defaults_is_the_published_one() -> None:
     assert first["lr"] == 1e-3
 
 
-near = partial(pytest.approx, rel=0.01)
-
-
 @pytest.mark.parametrize("name", sorted(TABLE["epochs"]))
 def test_a_full_trial_has_the_stated_epochs_of_the_real_batch(name: str) -> None:
     path = HERE.parent / "search_spaces" / f"{name}.yaml"
@@ -61,17 +58,14 @@ def test_a_full_trial_has_the_stated_epochs_of_the_real_batch(name: str) -> None
     fit = videos - round(space.selection.val_fraction * videos)
     trained = fit - round(fit * train.get("labelled_fraction", 1.0)) or fit
     wanted = stated.get("ours", stated["stated"][0])
-    windows = stated.get("windows", 1)
+    windows, near = stated.get("windows", 1), partial(pytest.approx, rel=0.01)
 
     def passes(steps: int, batch_size: int, videos: int) -> float:
         return steps * batch_size / (videos * windows)
 
     assert passes(space.budget.max_steps, train["batch_size"], trained) == near(wanted)
-    if "pretrain" in stated:
-        before = passes(train["pretrain_steps"], train["batch_size"], fit)
-        assert before == near(stated["pretrain"][0])
-    if "base" in stated:
-        before = passes(train["base_steps"], train["base_batch_size"], fit)
-        assert before == near(stated["base"][0])
+    for stage, size in (("pretrain", "batch_size"), ("base", "base_batch_size")):
+        if stage in stated:
+            assert passes(train[f"{stage}_steps"], train[size], fit) == near(stated[stage][0])
     said = re.findall(r"trial passes (\d+) times", path.read_text("utf-8").replace("\n# ", " "))
     assert said in ([], [str(wanted)])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ptal_ray.data.datasets import data_root, find, origin
-from ptal_ray.data.exclusions import named_ids
+from ptal_ray.data.exclusions import excluded_ids
 from ptal_ray.data.findings import remark_lines
 from ptal_ray.data.importing.importer import examine, import_dataset
 from ptal_ray.data.importing.page import page, review, summary_line
@@ -108,7 +108,7 @@ def run_simulate(flags: argparse.Namespace) -> int:
             difficulty=flags.difficulty, seed=flags.seed, out=out, limit=flags.limit,
             workers=flags.workers, replace=flags.replace, train_list=flags.train_list,
             test_list=flags.test_list, stride_s=flags.stride_s, progress=_progress,
-            exclude=frozenset[str]().union(*map(named_ids, flags.exclude)),
+            exclude=excluded_ids(flags.exclude),
             published=Published(
                 fps=flags.point_fps, allow_points=flags.allow_points, remark=print
             ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,11 @@ def without(
     if isinstance(names := content.get("classes"), list):
         chosen["classes"] = [name for name in names if not _is_one(name, drop_labels)]
     return chosen, {what: number for what, number in counts.items() if number}
+
+
+def excluded_ids(texts: Iterable[str]) -> frozenset[str]:
+    """The ids of all uses of --exclude, see `named_ids`."""
+    return frozenset[str]().union(*map(named_ids, texts))
 
 
 def named_ids(text: str) -> frozenset[str]:

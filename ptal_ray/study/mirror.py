@@ -73,6 +73,8 @@ def bring_scores(study: Study) -> None:
     Raises:
         StorageError, OSError: the storage cannot be read, or the disk not be written.
     """
+    if not study.remote:
+        return
     view = StudyView.read(study.directory)
     said, top = view.recommended, view.best
     best = [said.arm, *(int(row["arm"]) for row in said.arms)] if said else []

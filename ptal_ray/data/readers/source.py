@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ptal_ray.data.exclusions import named_ids
+from ptal_ray.data.exclusions import excluded_ids
 from ptal_ray.data.importing.plan import Source
 from ptal_ray.data.point_noise import given_noise
 from ptal_ray.data.readers.layouts import LAYOUTS, read
@@ -58,7 +58,7 @@ def source(flags: argparse.Namespace) -> Source:
         allow_points=flags.allow_points, drop_invalid=flags.drop_invalid,
         transpose=flags.transpose, note=flags.note,
         content=release.content, files=release.files, point_columns=release.point_columns,
-        exclude=frozenset().union(*map(named_ids, flags.exclude)),
+        exclude=excluded_ids(flags.exclude),
         drop_labels=frozenset(map(nfc, flags.drop_label)),
         group=flags.group or release.group, of_recordings=release.of_recordings,
         channels=release.channels,
