@@ -74,8 +74,8 @@ def _parser() -> argparse.ArgumentParser:
         "command", nargs="?", choices=["list", *COMMANDS], default="list", metavar="COMMAND"
     )
     parser.add_argument("--storage", type=Path, default=Path(DEFAULT_STORAGE), metavar="DIR",
-                        help="of list: where studies lie (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="of list: print one JSON object")
+                        help="for list: folder of the studies (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="for list: print one JSON object")
     return parser
 
 

@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tiou", default="0.1:0.7:0.1", help="start:stop:step or a comma-separated list"
     )
-    parser.add_argument("--subset", help="which subset of the ground truth, e.g. test")
+    parser.add_argument("--subset", help="subset of the ground truth to evaluate, e.g. test")
     parser.add_argument(
         "--normalized",
         action="store_true",

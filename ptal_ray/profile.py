@@ -34,8 +34,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--snippets", type=int, default=100, help="snippets per video (default: 100)"
     )
-    parser.add_argument("--dim", type=int, default=2048, help="D")
-    parser.add_argument("--classes", type=int, default=20, help="C")
+    parser.add_argument("--dim", type=int, default=2048, help="channels D (default: 2048)")
+    parser.add_argument("--classes", type=int, default=20, help="classes C (default: 20)")
     parser.add_argument("--points", type=int, default=10, help="points per video")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
@@ -64,10 +64,10 @@ def _parser() -> argparse.ArgumentParser:
         "--policy",
         choices=POLICIES,
         default="race",
-        help="driver, logging: of the study (default: race)",
+        help="driver, logging: policy of the study (default: race)",
     )
     parser.add_argument(
-        "--without-ray", action="store_true", help="driver: all of it but Ray, Tune and MLflow"
+        "--without-ray", action="store_true", help="driver: measure it without Ray, Tune and MLflow"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser

@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
                         help="override a value of the space")  # fmt: skip
     parser.add_argument("--points", metavar="KIND[:NAME=VALUE,..]", help=POINTS)
     parser.add_argument("--seed", type=int, default=0,
-                        help="of weights, order, crops and losses (default: 0)")  # fmt: skip
+                        help="seed of weights, order, crops and losses (default: 0)")  # fmt: skip
     whole = parser.add_mutually_exclusive_group()
     whole.add_argument(
         "--test",
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="continue from checkpoint.pt in --out, or of the members",
+        help="continue from checkpoint.pt in --out; with --ensemble, from that of each member",
     )
     parser.add_argument("--json", action="store_true", help="print the last report as JSON")
     return parser

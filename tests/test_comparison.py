@@ -207,7 +207,7 @@ def test_mean_ranks_over_other_data_sets_are_said(studies):
     (place,) = [place for place, group in own.methods.items() if len(group) > 1]
     second = ("second", *place[1:])
     both = replace(own, methods=dict(own.methods) | {second: own.methods[place]})
-    said = "their mean ranks do not compare"
+    said = "their mean ranks are not comparable"
     assert said not in leaderboard_html([], both)
     third = ("third", *place[1:])
     other = [replace(entry, method=f"{entry.method}2") for entry in own.methods[place]]

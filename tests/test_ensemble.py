@@ -42,9 +42,9 @@ def test_scores_are_averaged_video_by_video():
     [
         (scores(1, 2, 3), "a of two models differ in shape"),
         ([Scores(id="v", arrays={"a": np.zeros(2)})], "a of two models differ in shape or type"),
-        ([Scores(id="w", arrays={"a": np.zeros(2, np.float32)})], "score other videos"),
+        ([Scores(id="w", arrays={"a": np.zeros(2, np.float32)})], "scores of different videos"),
         ([Scores(id="v", arrays={})], "a of two models differ"),
-        (scores(1, 2, b=np.zeros(1)), "by other arrays"),
+        (scores(1, 2, b=np.zeros(1)), "or different arrays"),
     ],
 )
 def test_scores_of_another_structure_have_no_average(other, said):
@@ -55,7 +55,7 @@ def test_scores_of_another_structure_have_no_average(other, said):
 def test_whole_numbers_must_be_equal():
     one, same = (scores(1, 2, b=np.array([3])) for _ in range(2))
     assert averaged([one, same])[0].arrays["b"].tolist() == [3]
-    with pytest.raises(ValueError, match="b are no numbers that can be averaged"):
+    with pytest.raises(ValueError, match="b are not numbers that can be averaged"):
         averaged([one, scores(1, 2, b=np.array([4]))])
 
 
@@ -145,7 +145,7 @@ def test_the_report_has_a_row_that_is_not_recommended(study, tmp_path):
     assert row["validation"] - row["single"] == pytest.approx(row["difference"]["mean"])
     assert all(view.trials[m["trial"]].arm == m["arm"] for m in row["members"])
     assert (
-        "members that the others chose. Test mAP: not read on test."
+        "each with members chosen on the others. Test mAP: not read on test."
         in (ensemble_section(row, "train")[0])
     )
     report = write_report(study.directory, tmp_path / "reports")

@@ -115,7 +115,7 @@ def test_a_study_that_cannot_fit_does_not_start(
     assert search.main([*words, "--set", "resources.workers=1"]) == 0
     plan = json.loads(capsys.readouterr().out)["storage"]
     assert plan["free_bytes"] == shutil.disk_usage(small_disk).free
-    assert f"{size(plan['most_bytes'])} at once at most" in plan["text"]
+    assert f"at most {size(plan['most_bytes'])} at once" in plan["text"]
     assert search.main([*words, "--num-trials", "10000"]) == 2
     error = capsys.readouterr().err
     assert "disk: 5.24 MB are free, but the study needs" in error

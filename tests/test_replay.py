@@ -331,7 +331,10 @@ DAMAGE = {
     "settings": (edited(settings=[{}]), "3 decode settings, 1 expected"),
     "unfinished": (lambda f: (f / "cells.parquet").unlink(), "the recording is not finished"),
     "no test": (lambda f: (f / "test.parquet").unlink(), "test.parquet: no such file"),
-    "no Parquet": (lambda f: (f / "cells.parquet").write_text("x" * 50), "no Parquet file"),
+    "no Parquet": (
+        lambda f: (f / "cells.parquet").write_text("x" * 50),
+        "not a readable Parquet file",
+    ),
     "column": (without_a_column, "no column fold"),
     "row": (without_a_row, "899 rows of 899 trainings and steps, 900 expected (25 x 4 x 3 x 3)"),
     "twice": (with_a_row_twice, "900 rows of 899 trainings"),

@@ -91,7 +91,7 @@ def test_a_dry_run_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]
     text = capsys.readouterr().out
     assert "\n  lr: {loguniform: [0.001, 0.01]}\n" in text
     assert re.search(r"\ntime        \d+ .* at a time, at .* s a step", text)
-    assert re.search(r"\nroom        \d.* at once at most: .* are free", text)
+    assert re.search(r"\nroom        at most \d.* at once: .* are free", text)
     assert "\nreports     at steps 10, 20 and 40 of a trial\n" in text
     assert "\ntrials      3 full ones, " in text and ", at most 0:10:00 for the search\n" in text
     assert "\nprotocol    sealed\n" in text and "warm start" not in text

@@ -136,12 +136,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_replay(command)
     command.set_defaults(run=_replay)
-    command = commands.add_parser("show", help="what recorded searches are like: spread and noise")
-    command.add_argument("tables", nargs="+", type=Path, metavar="DIR", help="as of replay")
+    command = commands.add_parser("show", help="show the spread and the noise of recorded searches")
+    command.add_argument(
+        "tables", nargs="+", type=Path, metavar="DIR", help="folders written by `record`"
+    )
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.set_defaults(run=_show)
     command = commands.add_parser(
-        "points", help="what is lost by selecting by held-out points alone"
+        "points", help="measure the regret of selecting by held-out points alone"
     )
     add_points(command)
     command.set_defaults(run=_points)

@@ -94,7 +94,7 @@ def columns(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
             f"{path}: no such file; the recording is not finished: run the command record again"
         ) from error
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: no Parquet file that can be read; record it again") from error
+        raise DataError(f"{path}: not a readable Parquet file; record it again") from error
     wanted = (*keys, "objective", "cross_fitted", "seconds")
     if missing := [name for name in wanted if name not in table.column_names]:
         raise DataError(f"{path}: no column {', '.join(missing)}; record the table again")

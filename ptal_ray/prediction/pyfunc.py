@@ -72,8 +72,8 @@ def _video(id: str, features: Any, model: TrainedModel) -> Video:
         raise DataError(f"video {id}: {another_width(array.shape, expected)}")
     if model.file.data.grid is None:
         raise DataError(
-            "the model was trained on videos of different strides, so that of a new one is not "
-            "known here; use python -m ptal_ray.predict with --fps or --durations"
+            "the model was trained on videos of different strides, so the stride of a new video "
+            "is not known; use python -m ptal_ray.predict with --fps or --durations"
         )
     grid = model.file.grid
     return Video(

@@ -164,7 +164,7 @@ def _counts(flags: TimeFlags, model: ModelFile) -> tuple[float, float]:
     prepared = model.preparation
     if not prepared.of_recordings:
         if isinstance(flags.fps, float) and flags.stride is None:
-            raise ConfigError("--fps: give --fps and --stride, which say what it counts")
+            raise ConfigError("--fps: also pass --stride, the frames between snippets")
         return flags.stride or 0.0, flags.window or 0.0
     for name, own in (("stride", prepared.stride), ("window", prepared.window)):
         if getattr(flags, name) not in (None, own):

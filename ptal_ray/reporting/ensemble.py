@@ -184,7 +184,7 @@ def ensemble_section(row: dict[str, Any] | None, train: str) -> tuple[str, ...]:
     said = (
         f"## Ensemble\n\nScores averaged before decoding: {_members(row)}. Validation mAP "
         f"{100 * row['validation']:.1f}, what is recommended {100 * row['single']:.1f}; difference "
-        f"{_difference(row)}, each with members that the others chose. Test mAP: {NOT_READ}. "
+        f"{_difference(row)}, each with members chosen on the others. Test mAP: {NOT_READ}. "
     )
     if not row["offered"]:
         return (f"{said}It is not offered: {row['lacks']}.",)

@@ -120,7 +120,7 @@ def _text(found: Sequence[Candidate]) -> str:
         for videos, proxy in judged(found).items()
     ]  # fmt: skip
     trials = len({c.trial for c in found})
-    chosen = f"{trials} trials are candidates, drawn at random with the best one by points,"
+    chosen = f"The candidates are the best trial by points and {trials - 1} random ones, each"
     if trials < MOST_TRIALS:
         chosen = "Every trial is a candidate"
     return (

@@ -64,7 +64,7 @@ def _add_what(add: Callable[..., Any]) -> None:
         metavar="TIME",
         help="time limit of the search, without final runs: 300s, 10m, 2h",
     )
-    add("--gpu-hours", type=float, metavar="H", help="limit of the search, summed over all GPUs")
+    add("--gpu-hours", type=float, metavar="H", help="limit of the search in GPU hours")
     add(
         "--policy",
         choices=POLICIES,
@@ -101,8 +101,8 @@ def _add_how(add: Callable[..., Any]) -> None:
     )
     add("--autoscale", action="store_true", default=None, help="let the cluster start nodes until "
         "--max-concurrent trials fit")  # fmt: skip
-    add("--seed", type=int, help="seed from which those of the searcher and of all runs are "
-        "derived (default: 0)")  # fmt: skip
+    add("--seed", type=int, help="seed from which the seeds of the searcher and of all runs "
+        "are derived (default: 0)")  # fmt: skip
     add("--warm-start", action="extend", nargs="+", default=[], metavar="STUDY", help="earlier "
         "studies of the method, on any data: their best configurations are tried first, and the "
         "searcher learns from all of them")  # fmt: skip

@@ -56,7 +56,7 @@ class Footprint:
 
     def __str__(self) -> str:
         return (
-            f"{size(self.most)} at once at most: {self.checkpoints} checkpoints of "
+            f"at most {size(self.most)} at once: {self.checkpoints} checkpoints of "
             f"{size(self.checkpoint)}, scores of {self.trials} trials of {size(self.scores)}, "
             f"{self.models} models of {size(self.model)}"
         )

@@ -54,7 +54,7 @@ def check_out(remote: Folder) -> Path:
     if not there.startswith(here):
         raise ConfigError(
             f"{remote}: the study was continued both there and in {directory}; "
-            f"remove {directory} to continue with those at the address"
+            f"remove {directory} to continue the study at the address"
         )
     if not (remote / "study.json").pull(directory / "study.json"):
         raise ConfigError(f"{remote}: there is no study (study.json is missing)")

@@ -33,7 +33,7 @@ def _mean(videos: Sequence[Scores]) -> Scores:
         elif (stacked == own).all():
             arrays[name] = own
         else:
-            raise ValueError(f"the scores {name} are no numbers that can be averaged")
+            raise ValueError(f"the scores {name} are not numbers that can be averaged")
     if any(video.id != first.id or video.arrays.keys() != first.arrays.keys() for video in videos):
-        raise ValueError("two models score other videos, or by other arrays")
+        raise ValueError("two models have scores of different videos, or different arrays")
     return Scores(id=first.id, arrays=arrays)

@@ -71,7 +71,7 @@ def length_problem(found: Sequence[Covered], rates: RateSource) -> str:
     more = f"; and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
     return (
         f"the features of {len(wrong)} of {len(found)} videos do not cover the duration (or the "
-        f"feature_seconds) of the video, but for one snippet and {100 * SHARE:g} %: {worst}{more}; "
+        f"feature_seconds) of the video within one snippet and {100 * SHARE:g} %: {worst}{more}; "
         f"{_cause(found, rates)}check --fps, --stride and --window, extract the features again, "
         "or pass --allow-length to go on"
     )

@@ -88,9 +88,9 @@ def errors(tested: Tested, found: dict[str, Diagnosis]) -> Section:
                 "margin": {"l": 56, "r": 16, "t": 12, "b": 120}}  # fmt: skip
         parts += [paragraph(tested.names[arm]), Figure(data=data, layout=axes, height=400)]
     said = (
-        f"First seed, tIoU {RIGHT:g}. 1G are the strongest detections of each class, as many as it "
-        "has instances. Double: of an instance that a stronger detection has. Localisation and "
-        "confusion: tIoU 0.1 to 0.5 with an instance of the class, and of another class."
+        f"First seed, tIoU {RIGHT:g}. 1G: for each class with G instances, its G detections with "
+        "the highest scores; 2G: the next G. Double: its instance has a detection of higher score. "
+        "Localisation, confusion: tIoU 0.1 to 0.5 with an instance of the class, of another class."
     )
     return Section(key="errors", title="Errors", parts=[*parts, note(said)])
 
@@ -115,8 +115,8 @@ def sensitivity(tested: Tested, found: dict[str, Diagnosis]) -> Section:
                 "yaxis": {"title": {"text": "found, %"}, "range": [0, 100]}}  # fmt: skip
         parts.append(Figure(data=data, layout=axes, height=280))
     said = (
-        f"Share of the instances that one of the 1G strongest detections of their class matches at "
-        f"tIoU {RIGHT:g}; first seed."
+        f"Share of the instances matched at tIoU {RIGHT:g} by one of the 1G detections of their "
+        "class, those with the highest scores (see Errors); first seed."
     )
     return Section(key="sensitivity", title="Sensitivity", parts=[*parts, note(said)])
 
@@ -134,9 +134,9 @@ def videos(tested: Tested, arm: str) -> Section:
         said = f"{name.capitalize()}: {video}, mAP {100 * value[video]:.1f} % at tIoU {RIGHT:g}"
         parts += [paragraph(said), _timeline(tested, video, own.get(video))]
     remark = (
-        f"{tested.names[key[0]]}, first seed. Dark bars are instances, light bars the "
-        "strongest detections, as many as instances. The curve is the score of the "
-        "strongest detection at each time, as a share of the highest score of the video."
+        f"{tested.names[key[0]]}, first seed. Dark bars are instances. Light bars are "
+        "the detections with the highest scores, as many as instances. The curve is the highest "
+        "score of a detection at each time, as a share of the highest score of the video."
     )
     return Section(key="videos", title="Videos", parts=[*parts, note(remark)])
 

@@ -55,8 +55,8 @@ def importance(computed: Mapping[str, Shares]) -> Section:
                 "xaxis": {"title": {"text": "share of the variance, %"}}}  # fmt: skip
         parts = [
             Figure(data=data, layout=axes, height=160 + 34 * len(data[0]["y"])),
-            note("fANOVA; lines reach from the 10th to the 90th percentile over trees that each "
-                 "saw a bootstrap sample of the trials."),
+            note("fANOVA; lines span the 10th to the 90th percentile over trees, each fitted to a "
+                 "bootstrap sample of the trials."),
         ]  # fmt: skip
     if absent:
         parts.append(note(f"Not {' nor '.join(absent)}: {MIN_TRIALS} trials with different "

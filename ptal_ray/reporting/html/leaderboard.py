@@ -126,7 +126,7 @@ def _ranks(found: Mapping[Place, Sequence[Entry]]) -> Section:
     head = ["method", *(_said(place) for place in places), "mean rank"]
     parts = [table(head, rows, sortable=True)]
     if any(len(own) < len(places) for own in by_method.values()):
-        parts.append(note("Some methods lack data sets; their mean ranks do not compare."))
+        parts.append(note("Some methods lack data sets; their mean ranks are not comparable."))
     return Section(key="ranks", title="Ranks", parts=parts)
 
 
@@ -149,7 +149,7 @@ def _papers(compared: Sequence[Compared]) -> Section:
         f"<tbody>{rows}</tbody></table></div>"
     )
     said = note(
-        "Reproduced: our result is at least the number, less one point or half of our interval. "
+        "Reproduced: our result is at least the paper's, minus one point or half of our interval. "
         "Not comparable: simulated or other features, or another average."
     )
     return Section(key="papers", title="The papers' numbers", parts=[body, said])

@@ -254,7 +254,7 @@ def workers(view: StudyView) -> Section:
     busy = sum((t.ended or 0) - t.started for t in ended)
     share = busy / max(1e-9, len(free) * (max(free) - began))
     said = (
-        f"{len(free)} trials at a time at most; their places were busy {100 * share:.0f} % of it."
+        f"At most {len(free)} trials ran at once; these places were busy {100 * share:.0f} % of it."
     )
     height = 180 + 22 * len(free)
     return Section(key="workers", title="Workers",

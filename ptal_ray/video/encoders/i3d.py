@@ -187,7 +187,7 @@ def _stream(flag: str, path: Path | None, channels: int, device: torch.device) -
     for names, what in ((missing, "lacks"), (unexpected, "has the unknown")):
         if names:
             raise ConfigError(
-                f"{flag} {path}: no I3D of the names Conv3d_1a_7x7.conv3d.weight, "
+                f"{flag} {path}: not an I3D with the names Conv3d_1a_7x7.conv3d.weight, "
                 f"Mixed_3b.b0...: {what} {names[0]}, the first of {len(names)}; rename its keys"
             )
     for name in sorted(kept):
