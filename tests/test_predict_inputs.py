@@ -306,7 +306,7 @@ def test_rates_that_are_missing_or_wrong(
 
     assert "different strides (0.4 to 0.5 s)" in said(2)
     assert "give the JSON with the rates by --annotations" in said(2, "--fps", "json")
-    assert "--fps: give --fps and --stride" in said(2, "--fps", "10")
+    assert "--fps: also pass --stride" in said(2, "--fps", "10")
     table.write_text("video,rate\nvideo8,10\n")
     assert "no column fps" in said(3, "--fps", str(table))
     table.write_text("video,fps\nvideo8,ten\n")
