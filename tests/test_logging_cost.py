@@ -20,4 +20,5 @@ def test_a_logged_study_costs_time_and_leaves_no_file(
     assert min(with_mlflow["reports"], without["reports"]) >= 2 * logging_cost.REPORTS
     assert with_mlflow["cpu_s"] > without["cpu_s"] > 0
     assert with_mlflow["wall_s"] > 0.4 > without["connect_s"]
+    assert with_mlflow["cpu_s"] > with_mlflow["connect_cpu_s"] > without["connect_cpu_s"]
     assert list(tmp_path.iterdir()) == []

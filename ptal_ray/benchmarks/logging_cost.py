@@ -81,7 +81,7 @@ def one_study(trials: int, concurrent: int, policy: str, logged: bool) -> dict[s
 
     Returns:
         Processor seconds of this process from before connecting until MLflow has all, wall seconds
-        without connecting, seconds to connect, and the number of reports.
+        without connecting, wall and processor seconds to connect, and the number of reports.
 
     Raises:
         TrackingError: MLflow lacks a part of it.
@@ -92,7 +92,7 @@ def one_study(trials: int, concurrent: int, policy: str, logged: bool) -> dict[s
         cpu, began = time.process_time(), time.perf_counter()
         if logged:
             tracker.start()
-        connected = time.perf_counter()
+        connected, connect_cpu = time.perf_counter(), time.process_time() - cpu
         run = ConductorRun(study, concurrent)
         run.run(pause_s=TRIAL_S / REPORTS)
         missing = tracker.close(UPLOAD_S) if logged else ()
@@ -102,6 +102,7 @@ def one_study(trials: int, concurrent: int, policy: str, logged: bool) -> dict[s
             "cpu_s": time.process_time() - cpu,
             "wall_s": time.perf_counter() - connected,
             "connect_s": connected - began,
+            "connect_cpu_s": connect_cpu,
             "reports": run.reports,
         }
 
