@@ -45,8 +45,8 @@ def test_what_was_not_compared_is_not_called_worse(tmp_path):
     found = conclusion(StudyView.read(study.directory))
     assert found.found is None
     assert found.text == (
-        "Recommended: the defaults; the search ended before the best found was compared with the "
-        "defaults."
+        "Recommended: the defaults; the search ended before another configuration was compared "
+        "with the defaults."
     )
 
 

@@ -7,16 +7,9 @@ import pytest
 
 from ptal_ray.policy import evidence
 from ptal_ray.policy.belief import believe
+from ptal_ray.policy.cells import GATE, RACE, SCREEN
 from ptal_ray.policy.gate import ERROR_RATE, accepted, compare
-from ptal_ray.policy.race import (
-    EVERY_OUTCOME,
-    GATE,
-    MOST_BELIEVED,
-    RACE,
-    SCREEN,
-    Race,
-    gate_cells,
-)
+from ptal_ray.policy.race import EVERY_OUTCOME, MOST_BELIEVED, Race, gate_cells
 
 ARMS, SETTINGS, FOLDS, CELLS = 40, 6, 4, 40
 
@@ -205,6 +198,19 @@ def test_an_arm_that_fails_is_out_of_the_race():
     assert race.verdict().finalist not in failed
 
 
+@pytest.mark.parametrize("run", [0.02, 0.05, 0.08, 0.1])
+def test_a_race_that_time_ends_leaves_time_for_a_gate(run):
+    """Runs that take this fraction of the time each, one after the other."""
+    rng = np.random.default_rng(3)
+    race = Race(budget=100, num_folds=4, seed=0, propose=lambda arm, _: np.array([arm / 50]))
+    while (cell := race.next()) is not None:
+        race.tell(cell, np.array([0.5 + 0.1 * (cell.arm > 0) + 0.01 * rng.normal()]))
+        race.time_share += run
+    found = race.verdict()
+    assert found.difference.cells >= 2
+    assert race.time_share < 1 + run
+
+
 def test_beliefs_shrink_what_one_cell_says_more_than_what_four_say():
     place = np.eye(8)
     rng = np.random.default_rng(0)
@@ -221,7 +227,7 @@ def test_beliefs_shrink_what_one_cell_says_more_than_what_four_say():
     assert found.mean.max() < max(raw)
 
 
-def test_beliefs_cover_the_truth():
+def test_beliefs_cover_the_differences_of_configurations():
     """About as often as they say, over many searches."""
     z = []
     for seed in range(40):
@@ -233,9 +239,23 @@ def test_beliefs_cover_the_truth():
         shift = rng.normal(0, 0.03, 2)
         score = 0.5 + truth[arm] + shift[cell] + 0.03 * rng.normal(size=24)
         found = believe(score.tolist(), arm.tolist(), cell.tolist(), cell.tolist(), place)
-        centred = found.mean - found.mean.mean()
-        z += ((centred - (truth - truth.mean())) / found.sd).tolist()
+        centre = np.eye(12) - 1 / 12  # what all configurations share does not order them
+        sd = np.sqrt(np.diag(centre @ found.covariance @ centre))
+        z += (centre @ (found.mean - truth) / sd).tolist()
     assert 0.7 < np.std(z) < 1.3
+
+
+def test_noise_leaves_out_what_all_share_in_a_cell():
+    """However much more folds and seeds change all scores than one score differs."""
+    for shift in (0.02, 0.1, 0.3):
+        found = []
+        for seed in range(10):
+            rng = np.random.default_rng(seed)
+            arm, cell = np.repeat(np.arange(8), 3), np.tile([0, 1, 2], 8)
+            score = 0.5 + shift * rng.normal(size=3)[cell] + 0.02 * rng.normal(size=24)
+            known = believe(score.tolist(), arm.tolist(), cell.tolist(), cell.tolist(), np.eye(8))
+            found.append(known.noise)
+        assert 0.015 < np.sqrt(np.mean(found)) < 0.03
 
 
 def test_a_failure_does_not_make_the_rest_look_alike():

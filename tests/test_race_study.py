@@ -273,7 +273,55 @@ def test_a_race_in_which_all_diverge_says_so(study):
 def test_a_race_of_one_trial_keeps_the_defaults(study):
     view = run(replace(study, num_trials=1))
     assert len(view.trials) == 1
-    assert view.recommended.verdict == "defaults"
+    found = view.recommended
+    assert (found.verdict, found.trial, found.difference["cells"]) == ("tie", None, 0)
+
+
+def test_a_space_of_decode_parameters_alone_tests_decoding(store, tmp_path):
+    class Decoded(FakeTrial):
+        def advance(self):
+            found = super().advance()
+            plain = found.settings[0]
+            return replace(found, settings=(plain, *[plain + 0.1] * (len(found.settings) - 1)))
+
+    plan = replace(space("budget.trials=12", "train.lr=0.02"), policy="race")
+    view = run(create_study(plan, store, tmp_path / "studies"), Decoded)
+    found = view.recommended
+    assert (found.verdict, found.trial, found.params) == ("better", None, {})
+    assert found.difference["mean"] == pytest.approx(0.1)
+    assert {t.arm for t in view.trials} == {0} and 4 <= len(view.trials) <= 12
+
+
+@pytest.mark.parametrize("kind", ["crash", "nan"])
+def test_defaults_that_cannot_be_trained_are_not_recommended(study, kind):
+    class Broken(FakeTrial):
+        def advance(self):
+            if kind == "crash" and self.config.train["lr"] == 0.02:
+                raise RuntimeError("CUDA out of memory")
+            return super().advance()
+
+        def value(self):
+            return float("nan") if self.config.train["lr"] == 0.02 else super().value()
+
+    view = run(study, Broken)
+    found = view.recommended
+    assert found.verdict == "better" and found.params["lr"] != 0.02
+    assert found.difference["low"] > 0.5  # they count as 0
+    assert view.trials[found.trial].arm == found.arm
+
+
+def test_one_lost_process_of_the_defaults_counts_for_nothing(study):
+    class Lost(FakeTrial):
+        best = 0.02
+
+        def advance(self):
+            if self.config.train["lr"] == 0.02 and self.config.seed == 5:
+                raise RuntimeError("lost")
+            return super().advance()
+
+    view = run(study, Lost)
+    assert view.trials[0].state == "failed"
+    assert view.recommended.verdict in ("tie", "defaults")
 
 
 def test_gpu_hours_end_a_race(study):

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from ptal_ray.benchmarks.table import Floats, Table
 from ptal_ray.policy.belief import believe
+from ptal_ray.policy.cells import SCREEN, Cell, Verdict
 from ptal_ray.policy.early_stop import EarlyStop
 from ptal_ray.policy.halving import Halving
-from ptal_ray.policy.race import SCREEN, Cell, Race, Verdict
+from ptal_ray.policy.race import Race
 from ptal_ray.study.warm_start import FIRST
 
 SCREENING = 0.5  # fraction of the budget, for the policy `one_cell`

@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 # Variances as multiples of that of the noise of one cell. The posterior averages over all of them,
 # weighted by how likely they make the scores.
 CONFIGURATION = (0.04, 0.25, 1.0, 4.0, 16.0, 64.0)
-CELL = (0.25, 4.0)  # effect of fold and seed on all configurations
+CELL = (0.25, 4.0, 64.0)  # effect of fold and seed on all configurations
 INTERACTION = 0.25  # effect of a fold on one configuration
 SMOOTH_SHARE, LENGTHS = 0.8, (0.5, 1.5)  # of the variance, and length scales per sqrt(dimension)
 MEAN = 100.0  # variance of the common mean, which is not known beforehand

@@ -7,18 +7,17 @@ so it also runs on recorded searches. The defaults are arm 0, from the first cel
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptal_ray.policy.belief import Belief
+from ptal_ray.policy.cells import EVERY, GATE, RACE, SCREEN, Arm, Cell, Verdict
 from ptal_ray.policy.decode_choice import choose, out_of_cell
 from ptal_ray.policy.evidence import Evidence
 from ptal_ray.policy.gate import NO_DIFFERENCE, Difference, accepted, compare
 
 Floats = NDArray[np.float64]
-SCREEN, RACE, GATE = EVERY = "screen", "race", "gate"
 SCREENED, RACED = 0.5, 0.75  # fractions of the budget at which screening and racing end
 FAR = 1.5  # standard deviations of the difference of two cells: a lead that prolongs screening
 LEAST_RACED = 2  # full runs of racing after prolonged screening
@@ -26,57 +25,6 @@ SURE = 3.0  # posterior standard deviations above the defaults: an arm races wit
 FEWEST_GATE_CELLS, MOST_GATE_CELLS = 2, 8
 MOST_BELIEVED = 128  # arms of a posterior, those that scored best: its cost grows with their cube
 EVERY_OUTCOME = 32  # later, a posterior is recomputed after a fraction of new outcomes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One training run: an arm, the number of its cell (which determines fold and seed), and its
-    stage.
-
-    Cell k has the same fold and seed for every arm, so that arms are compared on the same cells.
-    """
-
-    arm: int
-    index: int
-    stage: str
-
-
-@dataclass(kw_only=True)
-class Arm:
-    """A configuration: its coordinates, and the objectives at all decode settings by cell."""
-
-    coordinates: Floats
-    cells: dict[int, Floats] = field(default_factory=dict)
-    stages: dict[int, str] = field(default_factory=dict)  # of all started cells
-    pending: set[int] = field(default_factory=set)
-    stopped: bool = False  # failed, or ended early: out of the race
-
-    def scores(self, stages: Sequence[str] = (SCREEN, RACE)) -> Floats:
-        """(cells, J) objectives of the finished cells of some stages, by number."""
-        kept = [self.cells[k] for k in sorted(self.cells) if self.stages[k] in stages]
-        return np.stack(kept) if kept else np.zeros((0, 1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """The recommendation of a race.
-
-    Args:
-        arm: the recommended arm; 0 for the defaults.
-        setting: its decode setting; 0 for the default one.
-        verdict: "better" than the defaults, "tie" (not distinguishable, or not compared before the
-            time ended; the defaults are kept), or "defaults" (no better arm was found).
-        difference: of the recommended arm, or if the defaults are kept of the best other arm, to
-            the defaults with default decoding, on the cells of the gate.
-        finalist, finalist_setting: the arm compared with the defaults in the gate; 0 for none.
-    """
-
-    arm: int
-    setting: int
-    verdict: str
-    difference: Difference
-    finalist: int
-    finalist_setting: int
 
 
 def gate_cells(budget: float) -> int:
@@ -225,11 +173,20 @@ class Race:
             difference = next((test for test in tests if test.cells), tests[0])
             arm, setting, kind = 0, 0, "tie"
         else:
-            arm, setting, kind, difference = 0, 0, "defaults", NO_DIFFERENCE
+            arm, setting = 0, 0
+            kind, difference = (
+                ("defaults", NO_DIFFERENCE) if self._tried else ("tie", compare([], 0))
+            )
         return Verdict(
             arm=arm, setting=setting, verdict=kind, difference=difference,
             finalist=finalist, finalist_setting=own,
         )  # fmt: skip
+
+    @property
+    def _tried(self) -> bool:
+        """Whether another configuration has scores, or there is no other one."""
+        others = any(len(arm.scores()) for arm in self.arms[1:])
+        return others or (self._exhausted and len(self.arms) == 1)
 
     def _met(self, arm: int, setting: int) -> Difference:
         """Difference of an arm at a decode setting to the defaults, on the cells of the gate."""
@@ -330,11 +287,11 @@ class Race:
 
         Source: Thompson sampling; an arm is drawn with the probability that it is the best.
         """
-        if self._gate_begun or self._screening or len(self.arms) < 2:
+        if self._gate_begun or self._screening or not self._choices:
             return None
         if (self._spent + self._under_way + 2 * self.gate_cells + 1) > self.budget + 1e-9:
             return None
-        if self.time_share > RACED or (found := self.belief()) is None:
+        if self.time_share > self._raced_share or (found := self.belief()) is None:
             return None
         known, belief = found
         rng = np.random.default_rng([self.seed, self._begun])
@@ -344,6 +301,12 @@ class Race:
             if cell := self._one_more(known[row], alone=sure):
                 return cell
         return None
+
+    @property
+    def _raced_share(self) -> float:
+        """Fraction of the time at which racing ends: the smallest gate has time for its runs."""
+        run = self.time_share / max(self._spent, 1.0)
+        return min(RACED, 1 - 2 * FEWEST_GATE_CELLS * run)
 
     def _one_more(self, arm: int, alone: bool) -> Cell | None:
         if not self._runs(arm):
@@ -356,7 +319,7 @@ class Race:
 
     def _gated(self) -> Cell | None:
         """A cell of the gate, in which finalist and defaults have the same new cells."""
-        if self._screening or len(self.arms) < 2 or (self.waiting and not self._gate_begun):
+        if self._screening or not self._choices or (self.waiting and not self._gate_begun):
             return None
         if self.time_share >= 1:
             return None
@@ -383,6 +346,11 @@ class Race:
 
     def _free_index(self, arm: int) -> int:
         return max(self.arms[arm].stages, default=-1) + 1
+
+    @property
+    def _choices(self) -> bool:
+        """Whether there is more than one configuration or decode setting."""
+        return len(self.arms) > 1 or (self._exhausted and self.arms[0].scores().shape[1] > 1)
 
     @property
     def _screening(self) -> bool:

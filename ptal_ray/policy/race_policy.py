@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptal_ray.policy.cells import GATE, SCREEN, Cell
 from ptal_ray.policy.coordinates import coordinates
 from ptal_ray.policy.early_stop import EarlyStop
 from ptal_ray.policy.optuna_searcher import OptunaSearcher
-from ptal_ray.policy.race import GATE, SCREEN, Cell, Race
+from ptal_ray.policy.race import Race
 from ptal_ray.policy.suggester import Suggester
 from ptal_ray.space.domain import Scalar
 from ptal_ray.study.event_types import Recommendation, TrialEnd
@@ -37,6 +38,7 @@ class RacePolicy:
         self._suggester = Suggester(study)
         self._params: list[dict[str, Scalar]] = []  # by arm
         self._cells: dict[int, Cell] = {}  # by trial
+        self._trained = False  # whether the defaults have scores
         budget = space.budget
         self._early = (
             EarlyStop(budget.report_steps, budget.eta) if study.scheduler == "asha" else None
@@ -145,12 +147,22 @@ class RacePolicy:
     ) -> None:
         cell = self._cells[number]
         if state == "complete" and np.isfinite(settings).all() and settings:
+            self._trained |= cell.arm == 0
             self._race.tell(cell, np.array(settings))
-        elif state == "failed" and not crashed and (cell.arm == 0 or cell.stage == GATE):
-            # It diverged and scores 0: the defaults stay, and the gate counts all its runs.
+        elif self._counts(cell, state, crashed):
             self._race.tell(cell, np.zeros(len(self._settings())))
         else:
             self._race.drop(cell, spent(state, step, self._study.space.budget.max_steps))
+
+    def _counts(self, cell: Cell, state: str, crashed: bool) -> bool:
+        """Whether a run without scores counts as 0: it diverged and is of the defaults, which stay,
+        or of the gate, which counts all its runs. A process that was lost counts for nothing, but
+        if the defaults lose another one and have no scores, they cannot be trained."""
+        if cell.arm and cell.stage != GATE:
+            return False
+        if not crashed:
+            return state in ("failed", "complete")
+        return cell.arm == 0 and not self._trained and self._race.arms[0].stopped
 
     def _settings(self) -> list[dict[str, Any]]:
         """All decode parameters of every decode setting, the default first."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from ptal_ray.policy.cells import SCREEN
 from ptal_ray.policy.early_stop import FEWEST_FULL, rank_correlation
-from ptal_ray.policy.race import SCREEN
 from ptal_ray.process.words import counted
 from ptal_ray.study.view import StudyView, resolved_space
 

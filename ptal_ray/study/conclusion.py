@@ -21,7 +21,7 @@ VERDICTS = {
     "tie": "not distinguishable from the defaults, which are kept",
     "defaults": "the defaults are the best found",
 }
-NOT_COMPARED = "the search ended before the best found was compared with the defaults"
+NOT_COMPARED = "the search ended before another configuration was compared with the defaults"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -178,8 +178,8 @@ class Recommendation(Event):
         params: its searched train parameters; empty for the defaults.
         decode: all its decode parameters.
         setting: number of that decode setting in the reports of trials; 0 for the default one.
-        verdict: "better", "tie" or "defaults", see `policy.race.Verdict`; "" if the policy does not
-            compare with the defaults.
+        verdict: "better", "tie" or "defaults", see `policy.cells.Verdict`; "" if the policy does
+            not compare with the defaults.
         difference: {"mean", "low", "high", "cells"} to the defaults, fractions of mAP; empty if not
             compared.
         arms: posterior of each arm, best first: {"arm", "trial", "params", "cells", "mean",
