@@ -70,7 +70,7 @@ def test_large_convolutions_take_it_in_training_and_inference() -> None:
 def test_joined_levels_give_what_each_gives_alone() -> None:
     """Also where a level has no padding: the gap behind it is an edge to each layer."""
     torch.manual_seed(0)
-    stack = ConvStack(6, 6, number=3)
+    stack = ConvStack(6, 6)
     for norm in stack.norms:
         torch.nn.init.normal_(norm.bias)  # so that layers are not zero on padding
     masks = [torch.ones(2, 8, dtype=torch.bool), torch.ones(2, 4, dtype=torch.bool)]

@@ -11,7 +11,7 @@ from ptal_ray.data.types import Grid, Points, Segments
 
 
 def random_store(
-    path: Path, *, videos: int, snippets: int, dim: int, classes: int, points: int, seed: int = 0
+    path: Path, *, videos: int, snippets: int, dim: int, classes: int, points: int
 ) -> Path:
     """A store of Gaussian features with evenly spread instances, for timing only.
 
@@ -22,9 +22,8 @@ def random_store(
         dim: D.
         classes: C.
         points: instances and points of every video.
-        seed: for features and classes.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     names = tuple(f"Class{c}" for c in range(classes))
     note = "random features, for timing only"
     with StoreWriter(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 COVERED = 0.95  # of an interval
+DRAWS = 1000  # of the bootstrap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +42,7 @@ class Proxy:
     candidates: int
 
 
-def judge_proxy(
-    truth: Any, stand_in: Any, group: Any, *, draws: int = 1000, seed: int = 0
-) -> Proxy:
+def judge_proxy(truth: Any, stand_in: Any, group: Any) -> Proxy:
     """Compare a proxy with the truth.
 
     Intervals are those of a bootstrap over groups, whose candidates are not independent.
@@ -52,15 +51,13 @@ def judge_proxy(
         truth, stand_in: (N,) true and proxy values of the candidates, higher is better; of equal
             proxy values the first is chosen.
         group: (N,) integers, such as the configuration of a candidate.
-        draws: of the bootstrap.
-        seed: of the bootstrap.
     """
     real, proxy = np.asarray(truth, np.float64), np.asarray(stand_in, np.float64)
     groups = np.asarray(group)
     rows = [np.flatnonzero(groups == own) for own in np.unique(groups)]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     drawn = []
-    for _ in range(draws):
+    for _ in range(DRAWS):
         chosen = np.concatenate([rows[k] for k in rng.integers(0, len(rows), len(rows))])
         drawn.append((rank_correlation(real[chosen], proxy[chosen]),
                       _regret(real[chosen], proxy[chosen])))  # fmt: skip

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from ptal_ray.ops.winograd import winograd, worthwhile
 
 LAYER_SCALE = 1e-4  # of a branch at the start
+PRIOR = 0.01  # class score at the start
 POSITIONS_AT_ONCE = 4096  # per call of a block with `recompute`; limits memory
 
 
@@ -102,11 +103,11 @@ def convolved(conv: nn.Conv1d, value: Tensor) -> Tensor:
 
 
 class MaskedConv(nn.Module):
-    """A convolution over time whose output is zero on padding, (B, T, I) -> (B, T, O)."""
+    """A convolution of width 3 whose output is zero on padding, (B, T, I) -> (B, T, O)."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, bias: bool = False) -> None:
+    def __init__(self, inputs: int, outputs: int, bias: bool = False) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+        self.conv = nn.Conv1d(inputs, outputs, 3, padding=1, bias=bias)
         if bias:
             nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
 
@@ -116,13 +117,12 @@ class MaskedConv(nn.Module):
 
 
 class ConvStack(nn.Module):
-    """Masked convolutions, each followed by a norm over channels and a ReLU."""
+    """Two masked convolutions, each followed by a norm over channels and a ReLU."""
 
-    def __init__(self, inputs: int, width: int, number: int = 2) -> None:
+    def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        sizes = [inputs] + [width] * (number - 1)
-        self.convs = nn.ModuleList([MaskedConv(size, width) for size in sizes])
-        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in sizes])
+        self.convs = nn.ModuleList([MaskedConv(inputs, width), MaskedConv(width, width)])
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in self.convs])
 
     def forward(self, value: Tensor, mask: Tensor, gaps: Tensor | None = None) -> Tensor:
         """(B, T, I) -> (B, T, H), zero in the `gaps`, like outside a tensor."""
@@ -329,11 +329,11 @@ class Pyramid(nn.Module):
 class LevelHead(nn.Module):
     """A head shared by all levels: convolutions, then scores in [0, 1] of K classes."""
 
-    def __init__(self, width: int, outputs: int, prior: float = 0.01) -> None:
+    def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
         self.layers = ConvStack(width, width)
         self.scores = MaskedConv(width, outputs, bias=True)
-        bias = torch.tensor(prior / (1 - prior)).log().item()
+        bias = torch.tensor(PRIOR / (1 - PRIOR)).log().item()
         nn.init.constant_(self.scores.conv.bias, bias)  # type: ignore[arg-type]
 
     def forward(self, value: Tensor, mask: Tensor, gaps: Tensor) -> Tensor:

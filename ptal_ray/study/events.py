@@ -128,18 +128,17 @@ def read_events(path: str | Path) -> list[Event]:
     return parse_events(lines, path)
 
 
-def parse_events(lines: Iterable[bytes], path: Path, first: int = 1) -> list[Event]:
+def parse_events(lines: Iterable[bytes], path: Path) -> list[Event]:
     """The events of complete lines of a log.
 
     Args:
         lines: without their ends.
         path: of the log, for errors.
-        first: number of the first of these lines.
 
     Raises:
         DataError: a line is damaged, or has an event that this version does not know.
     """
-    return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, first)]
+    return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from ptal_ray.errors import DataError
 
 LOSS = 0.01  # allowed rounding error (root of the mean square), in deviations of its channel
 BLOCK = 1 << 16  # values worked on at once
+NAMED = 5  # channels in a message
 RESOLVED = 16.0  # steps of the source's type; a smaller deviation is noise of rounding
 
 Floats = NDArray[np.float64]
@@ -208,10 +209,10 @@ def rounded(id: str, features: FloatArray, dtype: str) -> FloatArray:
     return rounded_to(features, dtype)
 
 
-def named(channels: Sequence[int] | NDArray[np.intp], most: int = 5) -> str:
+def named(channels: Sequence[int] | NDArray[np.intp]) -> str:
     """The first of some channels, and how many more there are."""
-    more = f" and {len(channels) - most} more" if len(channels) > most else ""
-    return ", ".join(str(c) for c in channels[:most]) + more
+    more = f" and {len(channels) - NAMED} more" if len(channels) > NAMED else ""
+    return ", ".join(str(c) for c in channels[:NAMED]) + more
 
 
 def _or_float32(dtype: str) -> str:

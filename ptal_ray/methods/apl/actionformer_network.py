@@ -15,6 +15,7 @@ from ptal_ray.errors import ConfigError
 from ptal_ray.methods.apl import external
 from ptal_ray.methods.apl.actionformer_params import ActionFormerTrain
 from ptal_ray.ops.pyramid import (
+    PRIOR,
     ConvStack,
     MaskedConv,
     Pyramid,
@@ -25,7 +26,6 @@ from ptal_ray.ops.pyramid import (
     separated,
 )
 
-PRIOR = 0.01  # class score at the start
 # predictions of each head, with the initial logit
 QUALITY_BIAS = {"tiou": [1.0], "diou": [1.0], "both": [1.0, -3.0]}
 
