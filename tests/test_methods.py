@@ -94,7 +94,7 @@ def test_pseudo_labels_do_not_change_with_padding(trial: Trial) -> None:
     rows = trial.batches.plan.rows(0)
     trial.learner.model.eval()
     with torch.no_grad():
-        batch = trial.batches.training(trial.step, rows, crop=False)
+        batch = trial.batches.whole(rows)
         one = trial.task.method.refresh(trial.learner.model, batch, trial.task.hp)
         padded = dataclasses.replace(
             batch,

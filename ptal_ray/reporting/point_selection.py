@@ -31,7 +31,6 @@ class Candidate:
     """A trial with one of its decode settings, judged on the same videos twice; fractions."""
 
     trial: int
-    setting: int
     videos: tuple[str, ...]
     map: float
     points: float
@@ -95,10 +94,10 @@ def _candidates(
         space.selection.decode_settings,
         space.selection.fold_seed,
     )
-    for index, (hp, points) in enumerate(zip(settings, trial.reports[-1].settings, strict=True)):
+    for hp, points in zip(settings, trial.reports[-1].settings, strict=True):
         found = {s.id: method.decode(s, grid, duration_s, hp) for s, grid, duration_s in videos}
         value = by_map.metrics(found)[ByMap.name]
-        yield Candidate(trial=trial.number, setting=index, videos=ids, map=value, points=points)
+        yield Candidate(trial=trial.number, videos=ids, map=value, points=points)
 
 
 def judged(found: Sequence[Candidate]) -> dict[tuple[str, ...], Proxy]:

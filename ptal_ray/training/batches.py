@@ -70,12 +70,12 @@ class Batches:
             torch.from_numpy(column).to(self.device) for column in columns
         )
 
-    def training(self, step: int, rows: NDArray[np.int64], crop: bool = True) -> Batch:
+    def training(self, step: int, rows: NDArray[np.int64]) -> Batch:
         """This worker's part of the global batch of `rows` at `step`."""
         mine = self.worker.mine(np.arange(len(rows)))
         kept = self.split.lengths[rows]
         start = np.zeros_like(kept)
-        if crop and (kept.max() > self.hp.max_snippets or self.hp.crop_shortest < 1):
+        if kept.max() > self.hp.max_snippets or self.hp.crop_shortest < 1:
             start, kept = self.plan.crops(
                 step, kept, self.split.point_t[rows], self.hp.max_snippets,
                 self.hp.crop_shortest, self.hp.crop_points,

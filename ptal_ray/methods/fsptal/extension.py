@@ -20,8 +20,7 @@ class Extended:
         position: (B, T') position of each new snippet on the old axis, where snippet j is at j.
         mask: (B, T'), True on real snippets.
         features: (B, T', D), zero on padding.
-        first_t, last_t: (B, P) first and last new snippet with the label of each point; -1 for
-            none.
+        first_t: (B, P) first new snippet with the label of each point; -1 for none.
         label: (B, T', C) float32 multi-hot.
     """
 
@@ -29,7 +28,6 @@ class Extended:
     mask: Tensor
     features: Tensor
     first_t: Tensor
-    last_t: Tensor
     label: Tensor
 
 
@@ -56,9 +54,7 @@ def extend(batch: Batch, *, tau1: float, tau2: float, reach: float) -> Extended:
     t = torch.arange(size, device=mask.device)
     inside = (t >= first[..., None]) & (t <= last[..., None]) & (batch.point_t >= 0)[..., None]
     label = (inside.float().mT @ batch.point_label > 0).float()
-    return Extended(
-        position=position, mask=mask, features=features, first_t=first, last_t=last, label=label
-    )
+    return Extended(position=position, mask=mask, features=features, first_t=first, label=label)
 
 
 def positions(weight: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
