@@ -16,26 +16,26 @@ from ptal_ray.space import adapt
 from ptal_ray.space import space as spaces
 from ptal_ray.space.reader import specs_of
 
-# videos, D, snippets (median, nine of ten, most), actions a video, snippets of the longest
+# videos, D, snippets (median, nine of ten), actions a video, snippets of the longest
 SHAPES = {
-    "one": (1, 3, 9, 9, 9, 1.0, 4.0),
-    "two": (2, 16, 50, 60, 60, 2.0, 5.0),
-    "watch": (14, 87, 273, 293, 301, 12.0, 19.6),
-    "gtea_scores": (16, 33, 181, 253, 272, 17.5, 45.6),
-    "salads50_scores": (40, 112, 335, 419, 548, 15.0, 113.0),
-    "hapt": (42, 87, 749, 844, 1282, 20.2, 81.3),
-    "beoid": (46, 2048, 80, 150, 400, 12.5, 60.0),
-    "thumos14": (200, 2048, 280, 600, 2600, 15.0, 180.0),
-    "epic_verb": (495, 2304, 1500, 4500, 8000, 135.0, 500.0),
-    "anet13 resampled": (10024, 2048, 100, 100, 100, 1.5, 100.0),
-    "anet13": (10024, 2048, 190, 330, 1200, 1.5, 330.0),
-    "no points": (30, 512, 200, 300, 400, 0.0, 0.0),
-    "long": (5, 4096, 40_000, 90_000, 200_000, 400.0, 9000.0),
+    "one": (1, 3, 9, 9, 1.0, 4.0),
+    "two": (2, 16, 50, 60, 2.0, 5.0),
+    "watch": (14, 87, 273, 293, 12.0, 19.6),
+    "gtea_scores": (16, 33, 181, 253, 17.5, 45.6),
+    "salads50_scores": (40, 112, 335, 419, 15.0, 113.0),
+    "hapt": (42, 87, 749, 844, 20.2, 81.3),
+    "beoid": (46, 2048, 80, 150, 12.5, 60.0),
+    "thumos14": (200, 2048, 280, 600, 15.0, 180.0),
+    "epic_verb": (495, 2304, 1500, 4500, 135.0, 500.0),
+    "anet13 resampled": (10024, 2048, 100, 100, 1.5, 100.0),
+    "anet13": (10024, 2048, 190, 330, 1.5, 330.0),
+    "no points": (30, 512, 200, 300, 0.0, 0.0),
+    "long": (5, 4096, 40_000, 90_000, 400.0, 9000.0),
 }
 
 
 def shape(name: str, gpu: bool = False) -> Facts:
-    keys = ("videos", "dim", "median_t", "long_t", "longest_t", "points_a_video")
+    keys = ("videos", "dim", "median_t", "long_t", "points_a_video")
     *values, longest = SHAPES[name]
     return Facts(**dict(zip(keys, values, strict=True)), longest_action_t=longest, gpu=gpu)
 
@@ -133,7 +133,7 @@ def test_more_videos_never_mean_a_smaller_batch_fewer_that_select_or_fewer_steps
 def test_longer_videos_never_mean_a_larger_batch(name: str) -> None:
     start = shape("thumos14", gpu=True)
     found = [
-        derived(name, replace(start, videos=5000, median_t=t, long_t=t, longest_t=t))
+        derived(name, replace(start, videos=5000, median_t=t, long_t=t))
         for t in (16, 100, 500, 2000, 8000, 40_000, 100_000)
     ]
     sizes = [v["train.batch_size"] for v in found]
@@ -173,7 +173,7 @@ def test_facts_are_those_of_the_training_videos(tmp_path: Path) -> None:
     ids = store.ids("train")
     known = facts(store, (), gpu=False)
     lengths = sorted(store.length(id) for id in ids)
-    assert (known.videos, known.dim, known.longest_t) == (6, 16, lengths[-1])
+    assert (known.videos, known.dim, known.long_t) == (6, 16, lengths[-1])
     assert lengths[2] <= known.median_t <= lengths[3]
     assert known.points_a_video == sum(len(store.points(id)) for id in ids) / 6
     assert known.longest_action_t == 0

@@ -17,8 +17,8 @@ class Facts:
     Args:
         videos: training videos, 1 or more.
         dim: D, numbers of a snippet.
-        median_t, long_t, longest_t: snippets of a video: the median, what nine of ten videos do
-            not exceed, the most.
+        median_t, long_t: snippets of a video: the median, and what nine of ten videos do not
+            exceed.
         points_a_video: point labels of a video, the mean; of the annotated videos instances, where
             videos are annotated for the method.
         longest_action_t: snippets of the longest annotated instance; 0 where no annotation is read.
@@ -29,7 +29,6 @@ class Facts:
     dim: int
     median_t: int
     long_t: int
-    longest_t: int
     points_a_video: float
     longest_action_t: float = 0.0
     gpu: bool = False
@@ -49,18 +48,15 @@ def facts(store: FeatureStore, annotated: Sequence[str], gpu: bool) -> Facts:
     labels = [len(store.annotations(id)) for id in annotated] or [
         len(store.points(id)) for id in ids
     ]
-    found = {name: _quantile(lengths, q) for name, q in _QUANTILES.items()}
     return Facts(
         videos=max(len(ids), 1),
         dim=store.info.feature_dim,
+        median_t=_quantile(lengths, 0.5),
+        long_t=_quantile(lengths, 0.9),
         points_a_video=float(np.mean(labels or [0])),
         longest_action_t=max((_longest_t(store, id) for id in annotated), default=0.0),
         gpu=gpu,
-        **found,
     )
-
-
-_QUANTILES = {"median_t": 0.5, "long_t": 0.9, "longest_t": 1.0}
 
 
 def _quantile(lengths: np.ndarray, q: float) -> int:
