@@ -15,6 +15,7 @@ from ptal_ray.reporting.text import finished
 from ptal_ray.study.captions import num_test_videos
 from ptal_ray.study.conclusion import (
     NOT_COMPARED,
+    Interval,
     better_name,
     cross_validated_difference,
     objective_unit,
@@ -176,7 +177,7 @@ def _tested(outcome: dict[str, Any]) -> list[str]:
             videos = "" if on is None else f", {counted(on, 'video')}"
             lines.append(f"test {called(figure)}, {name:<12} {_spread(run, 'seed', videos)}")
     if (found := outcome["test_difference"]) and not same:
-        lines.append(f"test mAP, difference   {_interval(found)}  ({sureness(found)})")
+        lines.append(f"test mAP, difference   {Interval.of(found)}  ({sureness(found)})")
     return lines
 
 
@@ -187,7 +188,7 @@ def _cross_validated(outcome: dict[str, Any]) -> list[str]:
     arms = ("recommended", "defaults") if paired else ("defaults",)
     lines = [f"{what}, {arm:<12} {_spread(found[arm], 'run')}" for arm in arms if arm in found]
     if paired:
-        lines.append(f"{what}, {'difference':<12} {_interval(paired)}  (paired by fold and seed)")
+        lines.append(f"{what}, {'difference':<12} {Interval.of(paired)}  (paired by fold and seed)")
     return [*lines, NOT_SEALED]
 
 
@@ -203,7 +204,7 @@ def _verdict(outcome: dict[str, Any]) -> str:
     kind = outcome["verdict"]
     if not kind or not best or not difference:
         return ""
-    said = f"{_interval(difference)} {outcome['objective']} on held-out folds"
+    said = f"{Interval.of(difference)} {outcome['objective']} on held-out folds"
     if kind == "better":
         verb = "are" if best["trial"] is None else "is"
         return f"{better_name(best['trial'])} {verb} better than the defaults by {said}"
@@ -215,9 +216,3 @@ def _verdict(outcome: dict[str, Any]) -> str:
             "kept"
         )
     return "the defaults are the best found"
-
-
-def _interval(found: Mapping[str, float]) -> str:
-    low, high = (100 * found[k] for k in ("low", "high"))
-    said = f"{100 * found['mean']:+.1f}"
-    return said if low != low else f"{said} [{low:.1f}, {high:.1f}]"

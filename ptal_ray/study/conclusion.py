@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
@@ -32,11 +33,18 @@ class Interval:
     low: float
     high: float
 
+    @staticmethod
+    def of(plain: Mapping[str, Any]) -> Interval:
+        """The interval with the "mean", "low" and "high" of a mapping."""
+        return Interval(mean=plain["mean"], low=plain["low"], high=plain["high"])
+
+    @property
+    def bounds(self) -> str:
+        """ "[low, high]" in %; "" without bounds."""
+        return "" if math.isnan(self.low) else f"[{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
     def __str__(self) -> str:
-        said = f"{100 * self.mean:+.1f}"
-        if math.isnan(self.low):
-            return said
-        return f"{said} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+        return f"{100 * self.mean:+.1f} {self.bounds}".rstrip()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ptal_ray.study.captions import arm_label, of_videos
-from ptal_ray.study.conclusion import MEASURE, Interval, conclusion, interval, objective_unit
+from ptal_ray.study.conclusion import MEASURE, conclusion, interval, objective_unit
 from ptal_ray.study.cross_validation import NOT_SEALED, CrossValidated, cross_validated
 from ptal_ray.study.paper_compat import selection_gain
 from ptal_ray.study.view import StudyView, summarise
@@ -44,10 +44,6 @@ def _row(view: StudyView, arm: str) -> str:
     if found is None:
         return ""
     sd = "" if found.sd is None else f"{100 * found.sd:.2f}"
-    bounds = _bounds(interval(found.values)) if found.sd is not None else ""
     name, seeds = arm_label(view, arm), len(found.values)
+    bounds = interval(found.values).bounds
     return f"| {name} | {seeds} | {100 * found.mean:.2f} | {sd} | {bounds} |"
-
-
-def _bounds(found: Interval) -> str:
-    return f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"

@@ -54,7 +54,7 @@ def _tables(found: Mapping[Place, Sequence[Entry]], views: Sequence[StudyView]) 
             [e.method, len(e.studies), len(e.values), ", ".join(map(str, sorted(e.videos))),
              f"{100 * e.interval.mean:.2f}",
              f"{100 * np.std(e.values, ddof=1):.2f}" if len(e.values) > 1 else "",
-             _bounds(e), int(np.mean(e.budgets)), e.reads]
+             e.interval.bounds, int(np.mean(e.budgets)), e.reads]
             for e in group
         ]  # fmt: skip
         parts += [paragraph(_said(place)), table(head, rows), _forest(group)]
@@ -86,11 +86,6 @@ def _forest(group: Sequence[Entry]) -> Figure:
             "yaxis": {"automargin": True, "type": "category"},
             "margin": {"l": 80, "r": 16, "t": 8, "b": 48}}  # fmt: skip
     return Figure(data=[trace], layout=axes, height=90 + 30 * len(group))
-
-
-def _bounds(entry: Entry) -> str:
-    own = entry.interval
-    return "" if own.low != own.low else f"[{100 * own.low:.1f}, {100 * own.high:.1f}]"
 
 
 def _said(place: Place) -> str:

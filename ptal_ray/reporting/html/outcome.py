@@ -64,12 +64,11 @@ def test_table(view: StudyView, benchmark: Benchmark) -> Section:
         found = summarise(runs).get(MEASURE)
         if found is None:
             continue
-        by_seed = interval(found.values)
         both = resampled.interval(arm) if resampled and arm in resampled.maps else None
         rows.append([
             arm_label(view, arm), seed_count(view, arm), f"{100 * found.mean:.2f}",
             "" if found.sd is None else f"{100 * found.sd:.2f}",
-            _bounds(by_seed.low, by_seed.high), _bounds(both.low, both.high) if both else "",
+            interval(found.values).bounds, both.bounds if both else "",
         ])  # fmt: skip
     if not rows:
         why = "No final run has finished."
@@ -83,10 +82,8 @@ def test_table(view: StudyView, benchmark: Benchmark) -> Section:
     if lost:
         parts.append(note(f"Not in the means, because of divergence: {counted(len(lost), 'run')}."))
     if gain := benchmark.difference:
-        difference = Interval(mean=gain["mean"], low=gain["low"], high=gain["high"])
-        parts.append(paragraph(
-            f"Best found minus defaults: {difference} mAP points ({sureness(gain)})."
-        ))  # fmt: skip
+        said = f"{Interval.of(gain)} mAP points ({sureness(gain)})"
+        parts.append(paragraph(f"Best found minus defaults: {said}."))
     if benchmark.missing:
         parts.append(note(f"No interval over videos: {benchmark.missing}."))
     parts += [
@@ -114,7 +111,3 @@ def _thresholds(view: StudyView) -> Figure:
         "yaxis": {"title": {"text": f"test mAP{of_videos(view)}, %"}, "rangemode": "tozero"},
     }
     return Figure(data=data, layout=axes)
-
-
-def _bounds(low: float, high: float) -> str:
-    return "" if low != low else f"[{100 * low:.1f}, {100 * high:.1f}]"
