@@ -105,7 +105,7 @@ class RacePolicy:
 
     def recommend(self, view: StudyView) -> Recommendation | None:
         """The configuration that passed the gate, else the defaults."""
-        if not any(t.state == "complete" and t.finite for t in view.trials):
+        if not view.complete:
             return None
         found = self._race.verdict()
         params = self._params[found.arm] if found.arm else {}
@@ -198,4 +198,4 @@ class RacePolicy:
 
 
 def _last(trial: TrialView) -> tuple[tuple[float, ...], int]:
-    return (trial.reports[-1].settings, trial.reports[-1].step) if trial.reports else ((), 0)
+    return trial.reports[-1].settings if trial.reports else (), trial.step

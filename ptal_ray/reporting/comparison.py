@@ -148,7 +148,7 @@ def entries(studies: Mapping[Path, StudyView]) -> dict[Place, list[Entry]]:
         entry = found[place].setdefault(method, Entry(method=method))
         entry.studies.append(study.study)
         entry.values += [run.metrics[MEASURE] for run in runs]
-        entry.budgets.append(sum(t.reports[-1].step for t in view.trials if t.reports))
+        entry.budgets.append(sum(t.step for t in view.trials))
         if (number := num_test_videos(view)) is not None:
             entry.videos.add(number)
         entry.reads += test_reads(view)

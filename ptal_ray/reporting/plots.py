@@ -54,8 +54,7 @@ def optimisation_history(view: StudyView, subtitle: str) -> Figure:
                 [t.number for t in shown], [100 * (t.objective or 0) for t in shown],
                 c=colour, marker=marker, s=24, label=f"{state} ({view.counts[state]})",
             )  # fmt: skip
-        done = [t for t in view.trials if t.state == "complete" and t.finite]
-        if done:
+        if done := view.complete:
             best = np.maximum.accumulate([100 * (t.objective or 0) for t in done])
             axes.step([t.number for t in done], best, where="post", c=GREEN, label="best so far")
         _label(axes, "trial", objective_axis(view), f"Optimisation history\n{subtitle}")

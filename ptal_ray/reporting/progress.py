@@ -117,13 +117,12 @@ class Progress:
         for name in names:
             table.add_column(name, no_wrap=True, max_width=_PARAM_WIDTH - 3, overflow="ellipsis")
         for trial in _rows(view):
-            step = trial.reports[-1].step if trial.reports else 0
             table.add_row(
                 "★" if best and trial.number == best.number else "",
                 str(trial.number),
                 *([_number(trial.fold)] if fold else []),
                 Text(trial.state, style=_COLOURS[trial.state]),
-                f"{step}/{last}",
+                f"{trial.step}/{last}",
                 f"{100 * trial.objective:.1f}" if trial.objective is not None else "",
                 *(_short(trial.params.get(name)) for name in names),
             )
@@ -206,12 +205,11 @@ def _rows(view: StudyView) -> list[TrialView]:
 
 
 def _trial_line(trial: TrialView) -> str:
-    step = trial.reports[-1].step if trial.reports else 0
     params = " ".join(f"{name}={_number(value)}" for name, value in trial.params.items())
     message = f"  ({trial.message})" if trial.message else ""
     cell = "" if trial.fold is None else f"{trial.stage:<6} fold {trial.fold} seed {trial.seed}  "
     return (
-        f"trial {trial.number:4d}  {cell}{trial.state:<9} step {step:6d}  "
+        f"trial {trial.number:4d}  {cell}{trial.state:<9} step {trial.step:6d}  "
         f"{_objective(trial)} {_number(trial.objective)}  {params}{message}"
     )
 

@@ -49,13 +49,13 @@ def work(view: StudyView, space: SearchSpace, num_trials: int) -> Work:
         num_trials: budget of the search: full runs in a race, else trials.
     """
     last = space.budget.max_steps
-    steps = [_steps(trial) for trial in view.trials]
+    steps = [trial.step for trial in view.trials]
     ended = [own for own, t in zip(steps, view.trials, strict=True) if t.state != "running"]
     each = sum(ended) / len(ended) if len(ended) >= SOME else last
     used = float(len(ended))
     if space.policy == "race":
         each = last
-        used = sum(spent(t.state, _steps(t), last) for t in view.trials if t.state != "running")
+        used = sum(spent(t.state, t.step, last) for t in view.trials if t.state != "running")
     left = 0 if view.finals or view.end else max(0, num_trials - used)
     search = sum(steps) if not left else round(sum(ended) + left * each)
     finals = runs_again(space, num_trials) + runs_after(space, view.has_test)[0]
@@ -106,10 +106,6 @@ def influential(trials: Sequence[TrialView], names: Sequence[str]) -> list[str]:
         ])  # fmt: skip
         found[name] = abs(sum(a * b for a, b in zip(own, value, strict=True)))
     return sorted(names, key=lambda name: -found[name])
-
-
-def _steps(trial: TrialView) -> int:
-    return trial.reports[-1].step if trial.reports else 0
 
 
 def _ranks(values: Sequence[float]) -> list[float]:

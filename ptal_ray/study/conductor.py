@@ -259,9 +259,8 @@ class Conductor:
             params=trial.params, arm=trial.arm, cell=trial.cell, fold=trial.fold, stage=trial.stage,
             seed=self.study.seed if trial.seed is None else trial.seed,
         )  # fmt: skip
-        step = trial.reports[-1].step if trial.reports else 0
-        job = self._trial_job(trial.number, suggestion, time.time(), reported_step=step)
-        live = _Live(job=job, number=trial.number, suggestion=suggestion, step=step)
+        job = self._trial_job(trial.number, suggestion, time.time(), reported_step=trial.step)
+        live = _Live(job=job, number=trial.number, suggestion=suggestion, step=trial.step)
         if trial.reports:
             live.objective, live.settings = trial.reports[-1].objective, trial.reports[-1].settings
         return live

@@ -72,9 +72,7 @@ def check_trials(study: Study, asked: int | None) -> None:
         raise ConfigError("--num-trials: the search of this study has ended; start a new study")
     if study.space.policy == "race":
         most = study.space.budget.max_steps
-        full = sum(
-            spent(t.state, t.reports[-1].step if t.reports else 0, most) for t in view.trials
-        )
+        full = sum(spent(t.state, t.step, most) for t in view.trials)
         least, used = math.ceil(full - 1e-9), f"{full:.3g} full runs of this study are used"
     else:
         least = trials_begun(study)

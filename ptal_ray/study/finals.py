@@ -77,10 +77,8 @@ def final_jobs(study: Study, view: StudyView, role: str) -> tuple[Job, ...]:
 
 def candidates(study: Study, view: StudyView) -> list[TrialView]:
     """The `final.top` best complete trials with different parameters, best first."""
-    done = [t for t in view.trials if t.state == "complete" and t.finite]
-    done.sort(key=lambda t: (-t.reports[-1].objective, t.number))
     distinct: dict[str, TrialView] = {}
-    for trial in done:
+    for trial in sorted(view.complete, key=lambda t: (-t.reports[-1].objective, t.number)):
         distinct.setdefault(json.dumps(trial.params, sort_keys=True), trial)
     if not distinct:
         raise NoTrialFinished(why_none_finished(study, view))

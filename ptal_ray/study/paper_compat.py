@@ -84,7 +84,7 @@ def on_test(view: StudyView) -> bool:
 
 def validated(view: StudyView) -> TrialView | None:
     """The complete trial that is best on the selection fold; None before there is one."""
-    done = [t for t in view.trials if t.state == "complete" and t.finite]
+    done = view.complete
     return max(done, key=lambda t: (t.reports[-1].metrics["val/mAP_avg"], -t.number), default=None)
 
 
@@ -101,8 +101,7 @@ def selection_gain(view: StudyView) -> SelectionGain | None:
     honest = validated(view) if on_test(view) else None
     if honest is None:
         return None
-    done = [t for t in view.trials if t.state == "complete" and t.finite]
-    best = max(done, key=lambda t: (t.reports[-1].objective, -t.number))
+    best = max(view.complete, key=lambda t: (t.reports[-1].objective, -t.number))
     return SelectionGain(
         chosen=best.number,
         validated=honest.number,

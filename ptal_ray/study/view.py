@@ -68,6 +68,11 @@ class TrialView:
     reports: tuple[Report, ...] = ()
 
     @property
+    def step(self) -> int:
+        """The step of the last report; 0 without one."""
+        return self.reports[-1].step if self.reports else 0
+
+    @property
     def objective(self) -> float | None:
         """The objective of the last report."""
         return self.reports[-1].objective if self.reports else None
@@ -157,14 +162,18 @@ class StudyView:
         return StudyView.from_events(read_events(Path(study_dir) / "events.jsonl"))
 
     @property
+    def complete(self) -> tuple[TrialView, ...]:
+        """The trials that reached their last report, with a finite objective."""
+        return tuple(t for t in self.trials if t.state == "complete" and t.finite)
+
+    @property
     def best(self) -> TrialView | None:
         """The trial of the recommended configuration; before one is recommended, the complete trial
         with the highest last objective, the first of equal ones. None if the defaults are."""
         if self.recommended:
             number = self.recommended.trial
             return next((t for t in self.trials if t.number == number), None)
-        done = [t for t in self.trials if t.state == "complete" and t.finite]
-        return max(done, key=lambda t: (t.objective, -t.number), default=None)
+        return max(self.complete, key=lambda t: (t.objective, -t.number), default=None)
 
     @property
     def counts(self) -> dict[str, int]:

@@ -135,10 +135,9 @@ def _reported(view: StudyView) -> list[tuple[Mapping[str, Scalar], float]]:
     """The mean of the complete trials of each configuration."""
     found: dict[int, list[float]] = {}
     params: dict[int, Mapping[str, Scalar]] = {}
-    for trial in view.trials:
-        if trial.state == "complete" and trial.objective is not None and trial.finite:
-            found.setdefault(trial.arm, []).append(trial.objective)
-            params[trial.arm] = trial.params
+    for trial in view.complete:
+        found.setdefault(trial.arm, []).append(trial.reports[-1].objective)
+        params[trial.arm] = trial.params
     return [(params[arm], float(np.mean(values))) for arm, values in found.items()]
 
 

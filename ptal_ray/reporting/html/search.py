@@ -88,7 +88,7 @@ def _has_mean(arm: Mapping[str, Any]) -> bool:
 
 
 def _observed(view: StudyView) -> list[dict[str, Any]]:
-    done = [t for t in view.trials if t.state == "complete" and t.finite]
+    done = view.complete
     if not done:
         return []
     best = np.maximum.accumulate([100 * (t.objective or 0) for t in done])
