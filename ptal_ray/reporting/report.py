@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,14 +20,14 @@ from ptal_ray.data.types import Segments
 from ptal_ray.errors import DataError, PtalError, full_storage_named
 from ptal_ray.policy.importance import MIN_TRIALS, param_importance
 from ptal_ray.reporting import plots
-from ptal_ray.reporting.benchmark import read_benchmark
+from ptal_ray.reporting.benchmark import Benchmark, read_benchmark
 from ptal_ray.reporting.cross_validated import cross_validated_section
 from ptal_ray.reporting.early_stopping import early_stopping
 from ptal_ray.reporting.ensemble import best_head, ensemble_row, ensemble_section, with_members
 from ptal_ray.reporting.html.report import report_html
 from ptal_ray.reporting.outcome import recommendation, test_figures, train_command
 from ptal_ray.reporting.point_selection import point_selection
-from ptal_ray.reporting.study_store import store_of
+from ptal_ray.reporting.tested import Tested
 from ptal_ray.reporting.text import (
     by_threshold,
     data_label,
@@ -43,7 +42,6 @@ from ptal_ray.study.choices import PAPER_COMPAT
 from ptal_ray.study.events import dumps
 from ptal_ray.study.paper_compat import on_test
 from ptal_ray.study.view import StudyView, TrialView, resolved_space, summarise
-from ptal_ray.training.selection import ground_truth
 
 FLUSH_S = 600.0  # for --log: without progress, since a server may have to wake up
 _PICTURES = ("optimisation_history", "per_threshold", "importance", "timeline")
@@ -106,7 +104,7 @@ def report_name(view: StudyView) -> str:
 
 def _write(view: StudyView, study_dir: Path, folder: Path, name: str) -> None:
     shares, benchmark = param_importance(view), read_benchmark(view, study_dir)
-    shown, missing = _pictures(view, study_dir, folder, shares)
+    shown, missing = _pictures(view, benchmark, folder, shares)
     commands = _commands(view, study_dir, name)
     row = ensemble_row(view, study_dir)
     more = (*point_selection(view, study_dir), *ensemble_section(row, commands[-1]))
@@ -196,7 +194,7 @@ def _rows(trial: TrialView) -> list[dict[str, Any]]:
 
 
 def _pictures(
-    view: StudyView, study_dir: Path, folder: Path, shares: Mapping[str, float]
+    view: StudyView, benchmark: Benchmark, folder: Path, shares: Mapping[str, float]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Draws what can be drawn; captions by name, and why the others were left out."""
     label = data_label(view)
@@ -225,57 +223,30 @@ def _pictures(
         missing["importance"] = (
             f"{reported} trials reported; {MIN_TRIALS} with different objectives are required"
         )
-    try:
-        made["timeline"], shown["timeline"] = _timeline(view, study_dir, label)
-    except DataError as error:
-        missing["timeline"] = str(error)
+    if benchmark.tested:
+        made["timeline"], shown["timeline"] = _timeline(benchmark.tested, label)
+    else:
+        missing["timeline"] = benchmark.missing
     for name, figure in made.items():
         plots.save(figure, folder, name)
     return shown, missing
 
 
-def _timeline(view: StudyView, study_dir: Path, label: str) -> tuple[Any, str]:
-    """A typical test video: the one whose number of instances is the median.
-
-    Raises:
-        DataError: why it cannot be drawn.
-    """
-    runs = {arm: finished(view, "test", arm) for arm in view.arms("test")}
-    first = {arm: r[0].detections for arm, r in runs.items() if r and r[0].detections}
-    if not view.has_test:
-        raise DataError("there is no test split")
-    if not first:
-        raise DataError("no final run has finished")
-    store = store_of(view, study_dir)
-    truth = ground_truth(store, store.ids("test"), "test")
-    ranked = sorted(truth, key=lambda v: (len(truth[v]), v))
+def _timeline(tested: Tested, label: str) -> tuple[Any, str]:
+    """A typical test video: the one whose number of instances is the median."""
+    ranked = sorted(tested.truth, key=lambda v: (len(tested.truth[v]), v))
     video = ranked[len(ranked) // 2]
-    rows = {"ground truth": truth[video]}
-    for arm, path in first.items():
-        name = arm_label(view, arm)
-        found = inside(study_dir, path)
-        rows[name] = _detections(found, video, store.info.classes, len(truth[video]))
+    most = len(tested.truth[video])
+    rows = {"ground truth": tested.truth[video]}
+    for arm, name in tested.names.items():
+        if key := tested.first(arm):
+            rows[name] = tested.found[key].get(video, Segments.empty()).take(slice(most))
     caption = (
         f"Test video {video} (the median by number of instances), first seed; of each "
-        f"configuration the {len(truth[video])} detections with the highest scores, as many as "
+        f"configuration the {most} detections with the highest scores, as many as "
         f"there are instances{label}."
     )
-    return plots.timeline(rows, store.info.classes, video, store.duration_s(video), label), caption
-
-
-def _detections(path: Path, video: str, classes: Sequence[str], most: int) -> Segments:
-    """The `most` best detections in a video."""
-    try:
-        items = json.loads(path.read_text("utf-8"))["results"].get(video, [])
-        items = sorted(items, key=lambda item: -item["score"])[:most]
-        return Segments(
-            start_s=np.array([i["segment"][0] for i in items], float),
-            end_s=np.array([i["segment"][1] for i in items], float),
-            label=np.array([classes.index(i["label"]) for i in items], np.int64),
-            score=np.array([i["score"] for i in items], float),
-        )
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise DataError(f"{path.name} of the final run cannot be read") from error
+    return plots.timeline(rows, tested.classes, video, tested.durations[video], label), caption
 
 
 def _settings(study_dir: Path) -> dict[str, Any]:

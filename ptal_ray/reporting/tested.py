@@ -72,7 +72,7 @@ def read_tested(view: StudyView, study_dir: Path) -> Tested:
         raise DataError("no final run has finished")
     store = store_of(view, study_dir)
     truth, classes = ground_truth(store, store.ids("test"), "test"), store.info.classes
-    found = {k: read_found(inside(study_dir, path), classes) for k, path in runs.items()}
+    found = {k: _read_found(inside(study_dir, path), classes) for k, path in runs.items()}
     judged = protocol(view.study.dataset, _supervision(view))
     first = next(iter(judged.averages.values()))
     return Tested(
@@ -91,7 +91,7 @@ def read_tested(view: StudyView, study_dir: Path) -> Tested:
     )
 
 
-def read_found(path: Path, classes: Sequence[str]) -> dict[str, Segments]:
+def _read_found(path: Path, classes: Sequence[str]) -> dict[str, Segments]:
     """The detections that a final run wrote, by video, the strongest first.
 
     Raises:
