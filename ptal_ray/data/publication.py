@@ -8,7 +8,6 @@ conditional writes. Each uploads a complete store; the last one to write store.j
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import shutil
@@ -22,7 +21,7 @@ from ptal_ray.data.store_files import DESCRIPTION, STORE, STORE_FILES, describes
 from ptal_ray.errors import DataError, StorageError
 from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.lock import locked
-from ptal_ray.storage.ownership import EXISTS
+from ptal_ray.storage.ownership import EXISTS, parsed_object
 
 _WORK, _LOCK = ".upload-", ".lock"
 _TABLE = re.compile(rf"[0-9a-f]{{16}}/({'|'.join(map(re.escape, STORE_FILES))})")
@@ -109,11 +108,7 @@ def _check(target: Folder, replace: bool) -> list[str]:
 
 def _described(target: Folder) -> dict[str, Any]:
     """store.json at `target`; {} where there is none, or none of a store."""
-    try:
-        found = json.loads((target / DESCRIPTION).read() or b"")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return parsed_object((target / DESCRIPTION).read() or b"")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import sys
@@ -126,7 +125,7 @@ def _write(view: StudyView, study_dir: Path, folder: Path, name: str) -> None:
 
 def _commands(view: StudyView, study_dir: Path, name: str) -> list[str]:
     """What repeats the search, and the first test run of what it found."""
-    study, settings = view.study, _settings(study_dir)
+    study, settings = view.study, read_object(study_dir / "study.json")
     words = [
         f"python -m ptal_ray.search reports/{name}/space.yaml --seed {study.seed}",
         f"--searcher {study.searcher} --scheduler {study.scheduler}",
@@ -247,13 +246,6 @@ def _timeline(tested: Tested, label: str) -> tuple[Any, str]:
         f"there are instances{label}."
     )
     return plots.timeline(rows, tested.classes, video, tested.durations[video], label), caption
-
-
-def _settings(study_dir: Path) -> dict[str, Any]:
-    """study.json; empty where it is missing."""
-    path = study_dir / "study.json"
-    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    return found
 
 
 def send(study_dir: Path, folder: Path) -> tuple[str, ...]:

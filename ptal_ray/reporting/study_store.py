@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError
+from ptal_ray.storage.ownership import read_object
 from ptal_ray.study.view import StudyView
 
 
@@ -16,9 +16,7 @@ def store_of(view: StudyView, study_dir: Path) -> FeatureStore:
     Raises:
         DataError: it is not here, or not what it was.
     """
-    path = study_dir / "study.json"
-    plain = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    place = Path(plain.get("store", ""))
+    place = Path(read_object(study_dir / "study.json").get("store", ""))
     if not (place / "store.json").exists():
         raise DataError("the feature store is not on this machine")
     store = FeatureStore.open(place)

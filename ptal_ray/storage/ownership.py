@@ -146,8 +146,16 @@ def _is_plain(path: Path, known: Callable[[Path], bool]) -> bool:
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file; {} if the file is missing or has no object."""
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return parsed_object(path.read_bytes())
+    except OSError:
+        return {}
+
+
+def parsed_object(content: bytes) -> dict[str, Any]:
+    """The JSON object in the content of a file; {} if it is not one."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

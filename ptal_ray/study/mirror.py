@@ -21,6 +21,7 @@ import psutil
 
 from ptal_ray.errors import ConfigError, StorageError
 from ptal_ray.storage.folder import Folder
+from ptal_ray.storage.ownership import parsed_object
 from ptal_ray.study.run_folder import SCORES
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView
@@ -201,13 +202,13 @@ class Mirror:
         (self._place / DRIVER).write(json.dumps(self._me | {"beat": self._beats}).encode())
 
     def _mine(self, text: bytes) -> bool:
-        found = _parsed(text)
+        found = parsed_object(text)
         return all(found.get(key) == value for key, value in self._me.items())
 
     def _lives(self, text: bytes) -> bool:
         """Whether the driver that wrote `text` still runs; waits for a heartbeat if it is
         elsewhere."""
-        found = _parsed(text)
+        found = parsed_object(text)
         if found.get("host") == self._me["host"]:
             return _runs(int(found.get("pid", 0)), found.get("started"))
         until = time.monotonic() + SILENCE_S
@@ -226,17 +227,8 @@ def _runs(pid: int, started: Any) -> bool:
 
 
 def _who(text: bytes) -> str:
-    found = _parsed(text)
+    found = parsed_object(text)
     return f"process {found.get('pid')} on {found.get('host')}"
-
-
-def _parsed(text: bytes) -> dict[str, Any]:
-    """The content that a driver wrote; empty for a damaged file."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _whole_lines(data: bytes) -> bytes:
