@@ -22,6 +22,7 @@ from ptal_ray.prediction.times import TimeFlags, read_times
 from ptal_ray.prediction.trained import load_model
 from ptal_ray.process.cpus import usable_cpus
 from ptal_ray.study.ensemble_file import first_model, is_ensemble
+from ptal_ray.training.device import run_device
 from ptal_ray.training.model_file import read_model
 
 SHOWN = 20  # number of failed videos that are listed
@@ -119,7 +120,7 @@ def predict(
     ids = tuple(id for id in ids if request.only is None or id in request.only)
     check_output(request.out, kind, ids)
     here = score is score_here
-    device = checked_device(request.device) if here else torch.device("cpu")
+    device = torch.device(run_device(request.device)) if here else torch.device("cpu")
     model = load_model(model_path, device, ids)
     expected = replace(model.expected, any_stride=request.any_stride)
     times = read_times(request.times, file, request.features, ids)
@@ -177,18 +178,3 @@ def _lines(out: Path, shown: Found, every: Found) -> str:
     if len(shown.broken) > SHOWN:
         lines.append(f"  and {len(shown.broken) - SHOWN} more; --json lists all")
     return "\n".join(lines)
-
-
-def checked_device(name: str | None) -> torch.device:
-    """The device with a name; without a name a GPU if there is one.
-
-    Raises:
-        ConfigError: it cannot be used here.
-    """
-    chosen = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"--device {chosen}: not usable here ({reason}); try cpu") from error
-    return torch.device(chosen)

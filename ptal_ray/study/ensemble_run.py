@@ -26,12 +26,12 @@ from ptal_ray.study.single_run import (
     configured,
     map_line,
     out_folder,
-    run_device,
     train,
     use_threads,
 )
 from ptal_ray.training.averaging import averaged
 from ptal_ray.training.config import TrialConfig, TrialReport
+from ptal_ray.training.device import run_device
 from ptal_ray.training.scoring import best_decoding
 from ptal_ray.training.stages import Watch, start, unwatched
 from ptal_ray.training.task import Task

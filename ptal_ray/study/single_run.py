@@ -25,6 +25,7 @@ from ptal_ray.study.feasibility import demand, run_problems
 from ptal_ray.study.run_folder import MODEL
 from ptal_ray.study.study import Study, trial_config
 from ptal_ray.training.config import TrialConfig, TrialReport
+from ptal_ray.training.device import run_device
 from ptal_ray.training.label_quality import label_quality
 from ptal_ray.training.stages import Watch, start, unwatched
 from ptal_ray.training.trial import Trial
@@ -201,17 +202,3 @@ def map_line(metrics: Mapping[str, float], prefix: str) -> str:
     number = metrics.get(f"{prefix}num_videos")
     of = "" if number is None else f"  of {number:.0f} videos"
     return f"{prefix.rstrip('/')} mAP {metrics[f'{prefix}mAP_avg']:.4f}  {thresholds}{of}".lstrip()
-
-
-def run_device(name: str | None) -> str:
-    """The device in --device, else a GPU if there is one.
-
-    Raises:
-        ConfigError: it cannot be used.
-    """
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {name}: not usable here ({error}); try cpu") from error
-    return name
