@@ -206,11 +206,10 @@ def small(hp: BmnTrain = SMALL) -> Bmn:
 def test_scores_of_a_video_do_not_depend_on_the_batch(window: int) -> None:
     hp, model = replace(SMALL, window=window, longest=6), small(replace(SMALL, longest=6))
     given = [torch.randn(n, 8) for n in (21, 7, 8, 3)]
-    grids = [Grid(stride_s=1.0)] * len(given)
     with torch.no_grad():
-        together = scores(model, batch(given), hp, grids)
+        together = scores(model, batch(given), hp)
         for one, found in zip(given, together, strict=True):
-            alone = scores(model, batch([one]), hp, grids[:1])[0]
+            alone = scores(model, batch([one]), hp)[0]
             for name, value in alone.arrays.items():
                 np.testing.assert_allclose(found.arrays[name], value, atol=1e-6)
             assert (found.arrays["end_t"] < len(one)).all()
@@ -222,10 +221,9 @@ def test_windows_are_scored_as_videos_of_their_own() -> None:
     assert window_starts(13, 8) == [0, 4, 5]
     assert window_starts(8, 8) == window_starts(3, 8) == [0]
     hp, model, video = replace(SMALL, window=8), small(), torch.randn(12, 8)
-    grid = [Grid(stride_s=1.0)] * 2
     with torch.no_grad():
-        found = scores(model, batch([video]), hp, grid)[0].arrays
-        parts = scores(model, batch([video[:8], video[4:]]), hp, grid)
+        found = scores(model, batch([video]), hp)[0].arrays
+        parts = scores(model, batch([video[:8], video[4:]]), hp)
     for name, shift in (("start_t", 4), ("end_t", 4), ("score", 0)):
         own = [part.arrays[name] for part in parts]
         want = np.concatenate([own[0], own[1] + shift])

@@ -80,8 +80,7 @@ def test_padding_does_not_change_scores(trial: Trial) -> None:
             mask=torch.nn.functional.pad(batch.mask, (0, 37)),
         )
         with torch.no_grad():
-            judged, grids = trial.learner.judged, [split.grids[row]]
-            alone = method.scores(judged, longer, trial.task.hp, grids)[0]
+            alone = method.scores(trial.learner.judged, longer, trial.task.hp)[0]
         assert alone.id == found.id
         for name, array in found.arrays.items():
             assert array.shape == alone.arrays[name].shape, name

@@ -236,8 +236,8 @@ class Method(Generic[TrainT, DecodeT]):
         build: (store, hp) -> module. Reads `store.info` and class embeddings, never annotations.
             Called under a seeded generator.
         loss: (model, batch, hp, step) -> weighted 0-d terms by name; the trial sums and logs each.
-        scores: (model, batch, hp, grids) -> one Scores per video; no gradient, padding removed;
-            `grids[i]` is the grid of video i. Batches at evaluation are never cropped.
+        scores: (model, batch, hp) -> one Scores per video; no gradient, padding removed. Batches at
+            evaluation are never cropped.
         decode: (scores, grid, duration_s, decode_hp) -> Segments, sorted by score descending,
             inside [0, duration_s]. Has no access to the model and train parameters.
         refresh: (model, batch, hp) -> Pseudo, or None for a method without pseudo-labels. The
@@ -274,7 +274,7 @@ class Method(Generic[TrainT, DecodeT]):
     decode_params: type[DecodeT]
     build: Callable[[FeatureStore, TrainT], nn.Module]
     loss: Callable[[Any, Batch, TrainT, Step], dict[str, Tensor]]
-    scores: Callable[[Any, Batch, TrainT, list[Grid]], list[Scores]]
+    scores: Callable[[Any, Batch, TrainT], list[Scores]]
     decode: Callable[[Scores, Grid, float, DecodeT], Segments]
     refresh: Callable[[Any, Batch, TrainT], Pseudo] | None = None
     label_segments: Callable[[Pseudo, Any], list[NDArray[Any]]] | None = None

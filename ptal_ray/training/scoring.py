@@ -35,8 +35,7 @@ def score_videos(
     bf16 = precision == "bf16"
     with torch.no_grad(), torch.autocast(split.device.type, torch.bfloat16, enabled=bf16):
         for rows in by_length(split.lengths, SCORE_SNIPPETS):
-            grids = [split.grids[r] for r in rows]
-            scored = method.scores(model, whole_videos(split, rows), hp, grids)
+            scored = method.scores(model, whole_videos(split, rows), hp)
             found |= {int(row): score for row, score in zip(rows, scored, strict=True)}
     return [found[row] for row in range(len(split.ids))]
 

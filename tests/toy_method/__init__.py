@@ -29,7 +29,7 @@ def toy_loss(model, batch, hp, step):
     return {"point": each[real].mean()}
 
 
-def toy_scores(model, batch, hp, grids):
+def toy_scores(model, batch, hp):
     probability = model(batch.features.transpose(1, 2)).sigmoid().transpose(1, 2)
     return [
         Scores(id=i, arrays={"probability": p[m].numpy()})

@@ -36,9 +36,7 @@ def network_lengths(hp: ActionFormerTrain) -> tuple[int, int]:
     return traced_lengths(hp.window, hp.levels)
 
 
-def scores(
-    model: ActionFormer, batch: Batch, hp: ActionFormerTrain, grids: list[Grid]
-) -> list[Scores]:
+def scores(model: ActionFormer, batch: Batch, hp: ActionFormerTrain) -> list[Scores]:
     """For each level l "score<l>" (T_l, C) and "edges<l>" (T_l, 2), distances in snippets.
 
     With external scores, the class scores are those of the video times the best of the detector.

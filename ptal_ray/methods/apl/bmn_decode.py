@@ -19,7 +19,7 @@ from ptal_ray.ops.nms import gated_soft_nms
 CHUNK = 16  # windows scored at once; limits memory
 
 
-def scores(model: Bmn, batch: Batch, hp: BmnTrain, grids: list[Grid]) -> list[Scores]:
+def scores(model: Bmn, batch: Batch, hp: BmnTrain) -> list[Scores]:
     """For each video the proposals of all its windows, and its classes.
 
     Arrays by name: "start_t", "end_t" (M,) int32 edges in snippets of the video, "score" (M,),

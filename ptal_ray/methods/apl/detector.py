@@ -55,7 +55,7 @@ class Detector(Generic[AplT, DecodeT]):
     levels: Callable[[Any], list[Tensor]]
     represent: Callable[[Any, Batch, Step], list[Tensor]]
     terms: Callable[[Any, Any, Batch, Pseudo, AplT, Step, Unlabelled | None], dict[str, Tensor]]
-    scores: Callable[[Any, Batch, AplT, list[Grid]], list[Scores]]
+    scores: Callable[[Any, Batch, AplT], list[Scores]]
     decode: Callable[[Scores, Grid, float, DecodeT], Segments]
     label_rules: Callable[[AplT], DecodeT]
     network: Callable[[Any, Tensor, Tensor, AplT], dict[str, Tensor]] | None = None

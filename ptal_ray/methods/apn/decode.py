@@ -20,7 +20,7 @@ CHUNK = 2048  # proposals evaluated at once; limits memory
 KEPT_CLASSES = 8  # classes per proposal, by class probability times confidence
 
 
-def scores(model: Apn, batch: Batch, hp: ApnTrain, grids: list[Grid]) -> list[Scores]:
+def scores(model: Apn, batch: Batch, hp: ApnTrain) -> list[Scores]:
     """The best proposals of each video with all inputs of decoding; see `decode`.
 
     Arrays by name, K proposals by p_s * p_e descending and the best classes of each:

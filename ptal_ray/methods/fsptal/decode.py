@@ -23,7 +23,7 @@ def network(model: Fsptal, features: Tensor, mask: Tensor, hp: FsptalTrain) -> d
     }
 
 
-def scores(model: Fsptal, batch: Batch, hp: FsptalTrain, grids: list[Grid]) -> list[Scores]:
+def scores(model: Fsptal, batch: Batch, hp: FsptalTrain) -> list[Scores]:
     """Fused snippet scores and video scores of the original videos, see `score_arrays`."""
     made = network(model, batch.features, batch.mask, hp)
     found = score_arrays(made["score"], made["video"], batch.mask.sum(dim=1).tolist())

@@ -23,7 +23,7 @@ def network(model: Lacp, features: Tensor, mask: Tensor, hp: LacpTrain) -> dict[
     }
 
 
-def scores(model: Lacp, batch: Batch, hp: LacpTrain, grids: list[Grid]) -> list[Scores]:
+def scores(model: Lacp, batch: Batch, hp: LacpTrain) -> list[Scores]:
     """Fused snippet scores and video scores, see `score_arrays`."""
     made = network(model, batch.features, batch.mask, hp)
     found = score_arrays(made["score"], made["video"], batch.mask.sum(dim=1).tolist())

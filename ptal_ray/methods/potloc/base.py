@@ -70,7 +70,7 @@ def loss(model: Base, batch: Batch, hp: BaseTrain, step: Step) -> dict[str, Tens
     return {name: weight[name] * value.mean() for name, value in terms.items()}
 
 
-def scores(model: Base, batch: Batch, hp: BaseTrain, grids: list[Grid]) -> list[Scores]:
+def scores(model: Base, batch: Batch, hp: BaseTrain) -> list[Scores]:
     """Fused snippet scores and video scores, see `score_arrays`."""
     score = model(batch.features)
     video = mil.video_scores(score[..., :-1], batch.mask, hp.r_act)

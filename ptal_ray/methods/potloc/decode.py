@@ -33,7 +33,7 @@ def network_lengths(hp: PotlocTrain) -> tuple[int, int]:
     return traced_lengths(hp.window, hp.levels)
 
 
-def scores(model: Potloc, batch: Batch, hp: PotlocTrain, grids: list[Grid]) -> list[Scores]:
+def scores(model: Potloc, batch: Batch, hp: PotlocTrain) -> list[Scores]:
     """For each level l "video<l>" (C,), "score<l>" (T_l, C) and "action<l>" (T_l,), fused."""
     made = network(model, batch.features, batch.mask, hp)
     arrays: list[dict[str, Any]] = [{} for _ in batch.ids]
