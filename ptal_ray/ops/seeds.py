@@ -88,16 +88,22 @@ def extend_points(
     """
     annotated = annotated_snippets(mask, point_t)
     stops = (background > threshold) | mined | annotated | ~mask
-    length = mask.shape[1]
-    t = torch.arange(length, device=mask.device).expand_as(mask)
-    before = F.pad(torch.where(stops, t, -1).cummax(dim=1).values, (1, 0), value=-1)
-    after = torch.where(stops, t, length).flip(1).cummin(dim=1).values.flip(1)
-    after = F.pad(after, (0, 1), value=length)
+    before, after = nearest(stops)
+    before, after = F.pad(before, (1, 0), value=-1), F.pad(after, (0, 1), value=mask.shape[1])
     at = point_t.clamp(min=0)
     missing = point_t < 0
     first = before.gather(1, at) + 1
     last = after.gather(1, at + 1) - 1
     return first.masked_fill(missing, -1), last.masked_fill(missing, -1)
+
+
+def nearest(marked: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, T) nearest marked snippet at or before each one, or -1, and at or after it, or T."""
+    length = marked.shape[1]
+    t = torch.arange(length, device=marked.device).expand_as(marked)
+    before = torch.where(marked, t, -1).cummax(dim=1).values
+    after = torch.where(marked, t, length).flip(1).cummin(dim=1).values.flip(1)
+    return before, after
 
 
 def annotated_snippets(mask: Tensor, point_t: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ptal_ray.ops.seeds import gap_background
+from ptal_ray.ops.seeds import gap_background, nearest
 
 
 def mine(
@@ -41,19 +41,10 @@ def mine(
     mined = (t >= first) & (t <= last) & mask & ~annotated & some
     free = (background <= action_below) & mask & ~annotated & ~mined
     best = F.one_hot(fused[..., :-1].argmax(dim=2), label.shape[2]).to(label.dtype)
-    left, right = _nearest(annotated)
+    left, right = nearest(annotated)
     agreed = torch.zeros_like(annotated)
     for neighbour, open_ in ((left, t < first), (right, t > last)):
         rows = torch.arange(len(label), device=label.device)[:, None]
         shared = (best * label[rows, neighbour.clamp(0, len(t) - 1)]).any(dim=2)
         agreed |= shared & open_ & (neighbour >= 0) & (neighbour < len(t))
     return mined, label + best * (agreed & free)[..., None]
-
-
-def _nearest(annotated: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, T) nearest annotated snippet on the left, or -1, and on the right, or T."""
-    length = annotated.shape[1]
-    t = torch.arange(length, device=annotated.device).expand_as(annotated)
-    left = torch.where(annotated, t, -1).cummax(dim=1).values
-    right = torch.where(annotated, t, length).flip(1).cummin(dim=1).values.flip(1)
-    return left, right
