@@ -10,7 +10,7 @@ from typing import Any
 
 from ptal_ray.process.words import counted
 from ptal_ray.reporting.early_stopping import early_stopping_text
-from ptal_ray.space.domain import Domain
+from ptal_ray.reporting.origin import as_text, changed, origin, seconds_of, seeds_of
 from ptal_ray.study.captions import arm_label, of_videos
 from ptal_ray.study.conclusion import conclusion, objective_unit, test_reads, tested_difference
 from ptal_ray.study.cross_validation import NOT_SEALED
@@ -19,7 +19,6 @@ from ptal_ray.study.paper_compat import on_test, remark, selection_gain
 from ptal_ray.study.view import StudyView, Summary, summarise
 from ptal_ray.training.selection import called, main_figure
 
-MOST_SEEDS = 6  # of the trials that are listed
 PICTURES = {
     "per_threshold": "mAP by threshold",
     "optimisation_history": "optimisation history",
@@ -240,17 +239,10 @@ def _reselection(view: StudyView) -> str:
 
 
 def _configuration(view: StudyView) -> str:
-    best = view.best_config()
-    if best is None:
+    if view.best_config() is None:
         return ""
-    body, defaults = [], view.study.defaults
-    for section, found in (("train", best[0]), ("decode", best[1])):
-        searched = view.study.space.get(section, {})
-        for name, value in found.items():
-            default, domain = defaults[section].get(name), searched.get(name)
-            if isinstance(domain, dict) or value != default:
-                text = _domain(domain) if isinstance(domain, dict) else "fixed"
-                body.append([f"`{section}.{name}`", _value(value), _value(default), text])
+    body = [[f"`{name}`", as_text(value), as_text(default), domain]
+            for name, value, default, domain in changed(view)]  # fmt: skip
     return "\n\n".join(
         [
             "## Configuration",
@@ -306,36 +298,14 @@ def _clock(time_s: float) -> str:
 
 def _provenance(view: StudyView) -> str:
     study = view.study
-    machine = study.hardware
-    seconds = view.updated - view.started if view.started and view.updated else 0.0
     lines = [
-        f"machine: {machine['cpus']} CPUs ({machine['cpu']}), {machine['memory_gib']} GiB, "
-        f"GPUs: {', '.join(machine['gpus']) or 'none'}",
-        f"versions: {', '.join(f'{k} {v}' for k, v in study.versions.items() if v)}",
-        f"commit: {study.git_commit or 'not from a checkout'}",
+        *(f"{name}: {value}" for name, value in origin(view).items()),
         f"data: {study.dataset}, {study.features}, content {study.data_hash[:16]}",
         f"seeds: {seeds_of(view)}",
-        f"from the first to the last event: {seconds:.0f} s; all results are in `result.json`, "
-        "with one row per report in `trials.parquet`",
+        f"from the first to the last event: {seconds_of(view)}; all results are in "
+        "`result.json`, with one row per report in `trials.parquet`",
     ]
     return "## Provenance\n\n" + "\n".join(f"- {line}" for line in lines)
-
-
-def seeds_of(view: StudyView) -> str:
-    """Of the search, of its trials where they have others, and of the runs after it."""
-    first = view.study.seed
-    trials = sorted({t.seed for t in view.trials if t.seed is not None} or {first})
-    said = f"{first} for the search"
-    if trials != [first]:
-        shown = [str(seed) for seed in trials]
-        if len(trials) > MOST_SEEDS:
-            shown[MOST_SEEDS - 1 : -1] = ["..."]
-        said = f"{first} for the choices of the search, {', '.join(shown)} for its trials"
-    after = [first + 1 + r.seed if r.run_seed is None else r.run_seed for r in view.finals]
-    if not after:
-        return said
-    last = f" to {max(after)}" if max(after) > min(after) else ""
-    return f"{said}, {min(after)}{last} for the runs after it"
 
 
 def leaderboard_text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -383,16 +353,6 @@ def _spread(mean: float | None, sd: float | None) -> str:
     if mean is None:
         return ""
     return f"{100 * mean:.2f}" + (f" ± {100 * sd:.2f}" if sd is not None else "")
-
-
-def _domain(domain: Mapping[str, Any]) -> str:
-    """Its values; the default stands in a column of its own."""
-    found = Domain.from_dict(domain)
-    return f"{found.kind} [{', '.join(_value(a) for a in found.args)}]"
-
-
-def _value(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) and math.isfinite(value) else str(value)
 
 
 def _inline(text: str) -> str:
