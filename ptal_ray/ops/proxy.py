@@ -74,16 +74,17 @@ def judge_proxy(truth: Any, stand_in: Any, group: Any) -> Proxy:
 
 def rank_correlation(a: Floats, b: Floats) -> float:
     """Spearman's rank correlation; equal values share their mean rank; NaN for a constant."""
-    ranks = [_ranks(values) - (len(values) - 1) / 2 for values in (a, b)]
-    scale = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
-    return float((ranks[0] * ranks[1]).sum() / scale) if scale > 0 else float("nan")
+    places = [ranks(values) - (len(values) - 1) / 2 for values in (a, b)]
+    scale = np.sqrt((places[0] ** 2).sum() * (places[1] ** 2).sum())
+    return float((places[0] * places[1]).sum() / scale) if scale > 0 else float("nan")
 
 
-def _ranks(values: Floats) -> Floats:
+def ranks(values: Floats) -> Floats:
+    """Ranks from 0 on; equal values share their mean rank."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
     middle = np.cumsum(count) - (count + 1) / 2
-    ranks: Floats = middle[place]
-    return ranks
+    found: Floats = middle[place]
+    return found
 
 
 def _regret(truth: Floats, stand_in: Floats) -> float:

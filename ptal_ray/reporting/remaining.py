@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from ptal_ray.ops.proxy import ranks
 from ptal_ray.space.space import SearchSpace
 from ptal_ray.study.policy import spent
 from ptal_ray.study.untested import runs_after, runs_again
@@ -95,23 +98,13 @@ def influential(trials: Sequence[TrialView], names: Sequence[str]) -> list[str]:
     seen = [t for t in trials if t.reports and t.finite]
     if len(seen) < 2 * SOME:
         return list(names)
-    value = _ranks([t.reports[0].objective for t in seen])
+    value = ranks(np.array([t.reports[0].objective for t in seen]))
+    value = value - value.mean()
     found = {}
     for name in names:
         column = [t.params.get(name) for t in seen]
         numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in column)
         places = list(dict.fromkeys(map(str, column)))
-        own = _ranks([
-            float(v) if numeric and v is not None else places.index(str(v)) for v in column
-        ])  # fmt: skip
-        found[name] = abs(sum(a * b for a, b in zip(own, value, strict=True)))
+        own = [float(v) if numeric and v is not None else places.index(str(v)) for v in column]
+        found[name] = abs(float(ranks(np.array(own, float)) @ value))
     return sorted(names, key=lambda name: -found[name])
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    """Ranks around zero; equal values share theirs."""
-    order = sorted(values)
-    first = {value: k for k, value in reversed(list(enumerate(order)))}
-    last = {value: k for k, value in enumerate(order)}
-    middle = (len(values) - 1) / 2
-    return [(first[v] + last[v]) / 2 - middle for v in values]
