@@ -111,6 +111,12 @@ def make_store(
 
 
 @pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small store with eight training videos."""
+    return make_store(tmp_path_factory.mktemp("data") / "tiny", train=8)
+
+
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     with object_store(tmp_path_factory.mktemp("server")) as running:
         yield running

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_store
 from test_trial import SMALL, config
 
 from ptal_ray import train
@@ -19,11 +18,6 @@ from ptal_ray.training.label_quality import label_length_s, label_quality
 from ptal_ray.training.stages import start
 
 WITH_LABELS = sorted(n for n in names() if load(n).label_segments is not None)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("data") / "tiny", train=8)
 
 
 def test_true_labels_are_perfect_and_half_of_them_half(store: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import HANG_S, make_store
+from conftest import HANG_S
 from test_trial import SMALL, config
 
 from ptal_ray.data.types import Grid, Segments
@@ -25,11 +25,6 @@ from ptal_ray.training.trial import Trial
 from ptal_ray.training.worker import Worker
 
 METHODS = sorted(names())
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("data") / "tiny", train=8)
 
 
 @pytest.fixture(params=METHODS)

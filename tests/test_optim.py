@@ -6,16 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_store
 from test_trial import config
 
 from ptal_ray.training.optim import move_average
 from ptal_ray.training.stages import start
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("data") / "tiny", train=8)
 
 
 def test_adamw_spares_vectors(store: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_store
 from small_study import METHOD, small_study
 from test_trial import SMALL, config
 
@@ -31,11 +30,6 @@ from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 
 Results = dict[str, list[dict[str, Any]]]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("data") / "tiny", train=8)
 
 
 def export_features(store: FeatureStore, folder: Path) -> Path:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_store
 from test_trial import config
 
 from ptal_ray.data.types import Scores
@@ -29,11 +28,6 @@ from ptal_ray.training.trial import Trial
 from ptal_ray.training.worker import Worker
 
 STAGED = sorted(n for n in names() if load(n).stage is not None)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("data") / "tiny", train=8)
 
 
 def key(store: Path, stages: Path | str) -> tuple[TrialConfig, str, tuple[str, ...]]:

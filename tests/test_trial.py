@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import HANG_S, make_store
+from conftest import HANG_S
 
 from ptal_ray.data import datasets
 from ptal_ray.data.store import FeatureStore, StoreWriter
@@ -79,11 +79,6 @@ def config(store: Path, method: str, **changes: Any) -> TrialConfig:
         val_fraction=0.34,
     )
     return dataclasses.replace(made, **changes)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("data") / "tiny", train=8)
 
 
 @pytest.fixture(params=sorted(set(names()) & set(SMALL)))
