@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import HANG_S
-from test_trial import SMALL, config
+from test_trial import config
 
 from ptal_ray.data.types import Grid, Segments
-from ptal_ray.methods.method import Batch, Method, load, names
+from ptal_ray.methods.method import Method, load, names
 from ptal_ray.training.batches import Batches
 from ptal_ray.training.scoring import whole_videos
 from ptal_ray.training.stages import start
@@ -154,11 +154,6 @@ def test_every_parameter_is_documented_and_its_default_allowed(name: str) -> Non
                 assert field.default in allowed, field.name
             else:
                 assert allowed[0] <= field.default <= allowed[1], field.name
-
-
-def test_the_batch_of_a_point_method_holds_no_instances() -> None:
-    assert "instances" not in {f.name for f in dataclasses.fields(Batch)}
-    assert SMALL
 
 
 def test_draws_have_one_shape_on_every_worker(trial: Trial) -> None:
