@@ -220,6 +220,6 @@ def test_an_ablation_compares_kinds_as_rows(store: Path, tmp_path: Path) -> None
     assert list(rows) == ["base, uniform:seed=0", "base, human:jitter=0.5,seed=0"]
     report = (out / "REPORT.md").read_text()
     assert "| base, human:jitter=0.5,seed=0 | 1 |" in report
-    run = ["--points", "centre", "--out", str(tmp_path / "run")]
+    run = ["--points", "centre", "--out", str(tmp_path / "run"), "--threads", "1"]
     assert train.main([str(space), *run]) == 0
     assert train.main([str(space), "--points", "x", "--out", str(tmp_path / "run")]) == 2

@@ -65,7 +65,8 @@ def features(store, folder):
 
 
 def predict(model, features, out, *flags):
-    return predict_main([str(model), "--features", str(features), "--out", str(out), *flags])
+    words = [str(model), "--features", str(features), "--out", str(out), "--threads", "1"]
+    return predict_main([*words, *flags])
 
 
 def decoded_by_hand(store, out):

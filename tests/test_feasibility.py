@@ -102,7 +102,8 @@ def test_a_test_split_without_instances(store: Path, capsys: pytest.CaptureFixtu
     all_say(path, 3, message, capsys, rest=False)
     assert train.main([str(path), "--test", "--out", "runs"]) == 3
     assert re.search(message, capsys.readouterr().err)
-    assert train.main([str(path), "--out", "runs"]) == 0  # which does not test
+    one = ["--threads", "1", "--out", "runs"]
+    assert train.main([str(path), *one]) == 0  # which does not test
 
 
 def test_a_selection_fold_without_instances(

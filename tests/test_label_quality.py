@@ -86,7 +86,8 @@ def test_train_prints_and_keeps_it(
         f"budget: {{trials: 1, min_steps: 4, max_steps: 8}}\ntrain:\n{fixed}"
     )
     monkeypatch.setenv("PTAL_DATA", str(store.parent))
-    arguments = [str(space), "--label-quality", "--reports", "4", "--out", str(tmp_path / "out")]
+    arguments = [str(space), "--label-quality", "--reports", "4", "--threads", "1"]
+    arguments += ["--out", str(tmp_path / "out")]
     assert train.main(arguments) == 0
     lines = (tmp_path / "out" / "label_quality.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 2, 4, 6, 8]

@@ -60,7 +60,7 @@ def test_a_leaderboard_of_others_stays(name, study, tmp_path, capsys):
 
 
 FAST = ["--set", "budget.max_steps=2", "--set", "budget.min_steps=1",
-        "--set", "selection.decode_settings=1"]  # fmt: skip
+        "--set", "selection.decode_settings=1", "--threads", "1"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["checkpoint.pt", "detections.json", "report.json",

@@ -280,7 +280,8 @@ def test_other_commands_run_without_a_segment(
         f"budget: {{trials: 1, min_steps: 4, max_steps: 8}}\ntrain:\n{fixed}"
     )
     for more, split in ((), "val"), (("--test",), "test"):
-        assert train.main([str(path), "--out", str(tmp_path / split), *more]) == 0
+        words = [str(path), "--out", str(tmp_path / split), "--threads", "1", *more]
+        assert train.main(words) == 0
         assert f"  {split} pure-hit mAP " in capsys.readouterr().out
     flags = ["--variant", "a:", "--variant", "b: train.lr=0.01", "--seeds", "1", "--jobs", "1"]
     assert ablate.main([str(path), *flags, "--out", str(tmp_path / "ablation")]) == 0

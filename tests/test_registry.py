@@ -76,7 +76,8 @@ def test_the_recommended_model_of_a_study_is_registered_once_and_finds_actions(
     loaded = mlflow.pyfunc.load_model("models:/ptal-apn-demo/1")
     new = {path.stem: np.load(path) for path in features.glob("*.npy")}
     out = tmp_path / "own.json"
-    assert main(["models:/ptal-apn-demo/1", "--features", str(features), "--out", str(out)]) == 0
+    words = ["models:/ptal-apn-demo/1", "--features", str(features), "--out", str(out)]
+    assert main([*words, "--threads", "1"]) == 0
     assert_same(loaded.predict(new), results(out))
     first = next(iter(new))
     assert_same({first: loaded.predict(new[first])["video"]}, {first: results(out)[first]})

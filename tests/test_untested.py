@@ -105,7 +105,8 @@ def test_the_model_detects_in_new_videos(done: Study, tmp_path: Path, untested: 
     features.mkdir()
     np.save(features / "new.npy", store.video("video0").features)
     out = tmp_path / "detections.json"
-    assert predict.main([str(done.directory), "--features", str(features), "--out", str(out)]) == 0
+    words = [str(done.directory), "--features", str(features), "--out", str(out)]
+    assert predict.main([*words, "--threads", "1"]) == 0
     assert json.loads(out.read_text())["results"]["new"]
 
 
@@ -262,7 +263,7 @@ def test_one_run(untested: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert train.main([str(space), "--test", "--out", str(out)]) == DataError.exit_code
     told = capsys.readouterr().err
     assert "split 'test' is empty" in told and "--whole" in told
-    assert train.main([str(space), "--whole", "--out", str(out)]) == 0
+    assert train.main([str(space), "--whole", "--out", str(out), "--threads", "1"]) == 0
     assert "mAP" not in capsys.readouterr().out
     assert read_model(out / "model.pt").method == small_space().method
     assert math.isnan(float(json.loads((out / "report.json").read_text())["objective"]))
