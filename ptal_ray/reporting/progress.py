@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ptal_ray.process.words import clock
 from ptal_ray.reporting.remaining import influential, seconds_left, work
 from ptal_ray.space.space import Scalar
 from ptal_ray.study.captions import with_trial
@@ -148,7 +149,7 @@ class Progress:
             return STOPPING
         elapsed = time.time() - self._began
         own = work(view, self.study.space, self.study.num_trials)
-        words = [self._used(view, own.spent), _time(elapsed)]
+        words = [self._used(view, own.spent), clock(elapsed)]
         if view.best:
             words.insert(0, f"best {_number(view.best.objective)} (trial {view.best.number})")
         if view.finals:
@@ -159,7 +160,7 @@ class Progress:
         if view.end:
             words.append("writing the report")
         else:
-            words.append("starting" if rest is None else f"about {_time(rest)} left")
+            words.append("starting" if rest is None else f"about {clock(rest)} left")
         return " · ".join(words)
 
     def _used(self, view: StudyView, spent: float) -> str:
@@ -243,9 +244,3 @@ def _number(value: Scalar | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
+from ptal_ray.process.words import clock
+
 EVERY_S = 10.0
 LIVE_S = 1.0  # on a terminal, where a line takes the place of the one before
 
@@ -63,14 +65,9 @@ def _follow(
 
 
 def _line(step: int, first: int, last: int, elapsed_s: float) -> str:
-    words = f"step {step} of {last}, {_time(elapsed_s)} so far"
+    words = f"step {step} of {last}, {clock(elapsed_s)} so far"
     if step >= last:
         return f"{words}, scoring"
     if step > first:
-        return f"{words}, about {_time(elapsed_s * (last - step) / (step - first))} left"
+        return f"{words}, about {clock(elapsed_s * (last - step) / (step - first))} left"
     return f"{words}, preparing"
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
