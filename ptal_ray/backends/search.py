@@ -12,7 +12,6 @@ from typing import Any
 from ptal_ray.backends.preview import distinct, dry_run, places, room
 from ptal_ray.backends.ray.address import given_address
 from ptal_ray.backends.session import Signals, run_session
-from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import DataError, StorageError
 from ptal_ray.reporting.outcome import show_summary, summary
 from ptal_ray.reporting.plan import plan_text
@@ -23,13 +22,7 @@ from ptal_ray.study.asked import planned, resume_command, resumed, storage
 from ptal_ray.study.continuing import check_space
 from ptal_ray.study.feasibility import demand, problems
 from ptal_ray.study.mirror import bring_scores
-from ptal_ray.study.study import Study, create_study
-
-_SETTINGS = (
-    "num_trials", "time_budget_s", "gpu_hours", "searcher", "scheduler", "max_concurrent",
-    "autoscale", "seed",
-    "keep_checkpoints", "source", "protocol", "overrides", "warm_start", "points",
-)  # fmt: skip
+from ptal_ray.study.study import Study, create_directory
 
 
 def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
@@ -41,7 +34,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
             that continues.
     """
     args.address = given_address(args.address)
-    store, notes = None, []
+    notes: list[str] = []
     if args.resume is not None:
         study = resumed(args)
         if args.space is not None:
@@ -64,13 +57,13 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
     check_writable("--out", kept(args.out), folder=True)
     if study.events.exists():
         _check_report(study, kept(args.out))
-    outcome = _run(study, args, store)
+    outcome = _run(study, args)
     say(show_summary(outcome))
     return outcome
 
 
-def _run(study: Study, args: argparse.Namespace, store: FeatureStore | None) -> dict[str, Any]:
-    """Create a study on `store`, or take the one to resume, and run it to its end.
+def _run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
+    """Create a study, or take the one to resume, and run it to its end.
 
     Returns:
         Its summary. Errors have the command that continues it.
@@ -78,9 +71,8 @@ def _run(study: Study, args: argparse.Namespace, store: FeatureStore | None) -> 
     try:
         with ExitStack() as stack:
             signals = stack.enter_context(Signals())
-            if store is not None:
-                settings = {name: getattr(study, name) for name in _SETTINGS}
-                study = create_study(study.space, store, storage(args), **settings)
+            if args.resume is None:
+                study = create_directory(study, storage(args))
             progress = make_progress(study, args.quiet, args.json, lambda: signals.asked)
             signals.silent = progress.live
             stack.enter_context(progress)

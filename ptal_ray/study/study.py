@@ -13,7 +13,8 @@ from typing import Any
 from ptal_ray.data.datasets import present
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, StorageError
-from ptal_ray.space.space import Scalar, SearchSpace, parse_space
+from ptal_ray.space.domain import Scalar
+from ptal_ray.space.space import SearchSpace, parse_space
 from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.place import check_links, plain_name
 from ptal_ray.storage.whole import write_whole
@@ -155,9 +156,19 @@ def create_study(
         store=store.path.resolve(),
         data_hash=store.info.content_hash,
     )
+    return create_directory(study, storage)
+
+
+def create_directory(study: Study, storage: Path | Folder) -> Study:
+    """Create the directory of a study, named by its space and the time, with its study.json.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
     stamp = time.time()
     while True:
-        name = f"{plain_name(space.name)}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(stamp))}"
+        moment = time.strftime("%Y%m%d-%H%M%S", time.localtime(stamp))
+        name = f"{plain_name(study.space.name)}-{moment}"
         directory, remote = study_place(storage, name)
         try:
             if remote and remote.names():
