@@ -10,7 +10,7 @@ import pytest
 from ptal_ray.data.datasets import protocol
 from ptal_ray.data.types import Grid, Points, Scores, Segments
 from ptal_ray.ops.metrics import detection_map
-from ptal_ray.space.space import Domain
+from ptal_ray.space.domain import Domain
 from ptal_ray.training import decoding
 from ptal_ray.training.decoding import decode_settings, read_scores, search_decode, write_scores
 from ptal_ray.training.selection import ByMap, ByPoints

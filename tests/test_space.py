@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods import method as methods
 from ptal_ray.methods.method import DecodeParams, Method, TrainParams, param
-from ptal_ray.space.space import Domain, SearchSpace, load_space, parse_space
+from ptal_ray.space.domain import Domain
+from ptal_ray.space.space import SearchSpace, load_space, parse_space
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,8 @@ from ptal_ray.ops.proxy import Proxy, judge_proxy
 from ptal_ray.process.pool import process_pool
 from ptal_ray.reporting.point_selection import estimate
 from ptal_ray.reporting.text import table
-from ptal_ray.space.space import Scalar, SearchSpace, load_space
+from ptal_ray.space.domain import Scalar
+from ptal_ray.space.space import SearchSpace, load_space
 from ptal_ray.storage.ownership import begins_with, check_files, read_object
 from ptal_ray.storage.whole import folder_made, whole
 from ptal_ray.training.config import TrialConfig

@@ -30,7 +30,8 @@ from ptal_ray.data.datasets import find
 from ptal_ray.errors import ConfigError, DataError, DivergedError
 from ptal_ray.methods.method import load
 from ptal_ray.process.pool import process_pool
-from ptal_ray.space.space import Scalar, SearchSpace
+from ptal_ray.space.domain import Scalar
+from ptal_ray.space.space import SearchSpace
 from ptal_ray.space.untried import number_of_points, point, untried
 from ptal_ray.storage.whole import whole
 from ptal_ray.study.provenance import provenance

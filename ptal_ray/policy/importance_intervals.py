@@ -12,8 +12,7 @@ from optuna.trial import TrialState, create_trial
 
 from ptal_ray.policy.importance import LEAST_SPREAD, MIN_TRIALS
 from ptal_ray.policy.optuna_searcher import distribution
-from ptal_ray.space.domain import Domain
-from ptal_ray.space.space import Scalar
+from ptal_ray.space.domain import Domain, Scalar
 
 TREES, MOST_TRIALS = 24, 300
 Shares = dict[str, tuple[float, float, float]]

@@ -31,8 +31,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.policy.samplers import sampler
-from ptal_ray.space.domain import Domain
-from ptal_ray.space.space import Scalar
+from ptal_ray.space.domain import Domain, Scalar
 from ptal_ray.space.untried import Point, number_of_points, point, untried
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import TrialView

@@ -17,8 +17,7 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.methods.method import DecodeParams, load
-from ptal_ray.space.domain import Domain
-from ptal_ray.space.space import Scalar
+from ptal_ray.space.domain import Domain, Scalar
 from ptal_ray.study.conclusion import recommended
 from ptal_ray.study.run_folder import SCORES
 from ptal_ray.study.view import StudyView, TrialView, resolved_space

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from ptal_ray.process.words import clock
 from ptal_ray.reporting.remaining import influential, seconds_left, work
-from ptal_ray.space.space import Scalar
+from ptal_ray.space.domain import Scalar
 from ptal_ray.study.captions import with_trial
 from ptal_ray.study.conclusion import MEASURE
 from ptal_ray.study.event_types import Event, FinalReport, TrialEnd

@@ -18,8 +18,7 @@ from ptal_ray.methods.method import param
 from ptal_ray.process.words import did_you_mean
 from ptal_ray.space.adapt import Derived
 from ptal_ray.space.catalog import POLICIES, space_folders
-from ptal_ray.space.domain import Domain as Domain
-from ptal_ray.space.domain import Scalar as Scalar
+from ptal_ray.space.domain import Domain, Scalar
 from ptal_ray.space.fill import derived_values, with_value
 from ptal_ray.space.members import ENSEMBLE, Member, read_members
 from ptal_ray.space.points import POINTS, read_points

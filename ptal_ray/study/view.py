@@ -16,8 +16,8 @@ from typing import TypeGuard
 import numpy as np
 
 from ptal_ray.errors import DataError
-from ptal_ray.space.domain import Domain
-from ptal_ray.space.space import Budget, Final, Resources, Scalar, SearchSpace, Selection
+from ptal_ray.space.domain import Domain, Scalar
+from ptal_ray.space.space import Budget, Final, Resources, SearchSpace, Selection
 from ptal_ray.study.event_types import (
     Event,
     FinalReport,
