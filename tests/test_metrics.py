@@ -11,8 +11,8 @@ from conftest import shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ptal_ray.benchmarks import random_predictions
 from ptal_ray.data.types import Segments
-from ptal_ray.ops import workloads
 from ptal_ray.ops.metrics import detection_map
 from ptal_ray.ops.segments import paired_tiou
 
@@ -170,7 +170,7 @@ def test_degenerate_segments(truth: list[Row], found: list[Row], expected: float
 
 def test_proper_segments_have_one_overlap() -> None:
     """Stores and methods have no others, so a study has the same values with either overlap."""
-    truth, found, classes, tiou = workloads.thumos_like(1)
+    truth, found, classes, tiou = random_predictions.thumos_like(1)
     for side in (truth, found):
         assert all((s.start_s < s.end_s).all() for s in side.values())
     official = detection_map(truth, found, classes, tiou).per_class
@@ -179,7 +179,7 @@ def test_proper_segments_have_one_overlap() -> None:
 
 
 def test_large_groups_are_matched_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    truth, found, classes, tiou = workloads.thumos_like(3)
+    truth, found, classes, tiou = random_predictions.thumos_like(3)
     some = {v: found[v] for v in list(found)[:20]}
     few = {v: truth[v] for v in list(truth)[:20]}
     whole = detection_map(few, some, classes, tiou)

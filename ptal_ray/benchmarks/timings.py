@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from ptal_ray.benchmarks import random_predictions
 from ptal_ray.benchmarks.flags import OTHERS
 from ptal_ray.benchmarks.step_times import median_ms, operators, warm
 from ptal_ray.benchmarks.workload import Sizes, workload
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.method import names
-from ptal_ray.ops import workloads
 from ptal_ray.ops.metrics import detection_map
 from ptal_ray.ops.nms import batched_nms
 from ptal_ray.space.domain import Scalar
@@ -122,7 +122,10 @@ def _time_trial(trial: Trial, repeats: int) -> dict[str, Any]:
 
 def profile_evaluation(repeats: int) -> dict[str, Any]:
     """Time detection mAP at the sizes of ActivityNet 1.3 and THUMOS14, on one thread."""
-    cases = {"anet-like": workloads.anet_like(0), "thumos-like": workloads.thumos_like(0)}
+    cases = {
+        "anet-like": random_predictions.anet_like(0),
+        "thumos-like": random_predictions.thumos_like(0),
+    }
     cpu = torch.device("cpu")
     return {
         "ms": {
@@ -134,7 +137,7 @@ def profile_evaluation(repeats: int) -> dict[str, Any]:
 
 def profile_suppression(repeats: int) -> dict[str, Any]:
     """Time soft suppression of 2,000 segments in each of 20 classes, on one thread."""
-    segments = workloads.crowded(0)
+    segments = random_predictions.crowded(0)
     kept = partial(
         batched_nms, segments, tiou=0.1, sigma=0.5, min_score=1e-3, soft=True, multiclass=True,
         voting_tiou=0.0,
