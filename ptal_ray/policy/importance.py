@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import optuna
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import TrialState, create_trial
 
 from ptal_ray.policy.optuna_searcher import distribution
-from ptal_ray.space.domain import Domain
+from ptal_ray.space.domain import Domain, Scalar
 from ptal_ray.study.view import StudyView, TrialView
 
 MIN_TRIALS = 8
@@ -47,28 +47,42 @@ def param_importance(view: StudyView) -> dict[str, float]:
     ]
     if len(reported) < MIN_TRIALS or not _differ(reported, domains):
         return {}
+    points = [{name: trial.params[name] for name in domains} for trial in reported]
+    values = [trial.reports[0].objective for trial in reported]
+    found = explained(domains, points, values, FanovaImportanceEvaluator(seed=0))
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def explained(
+    domains: Mapping[str, Domain],
+    points: Sequence[Mapping[str, Scalar]],
+    values: Sequence[float],
+    evaluator: FanovaImportanceEvaluator,
+) -> dict[str, float]:
+    """Fraction of the variance that each parameter explains; empty if there is nothing to explain.
+
+    Args:
+        domains: of the parameters.
+        points: parameters of each trial, inside the domains.
+        values: objective of each trial.
+        evaluator: the trees.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
     distributions = {name: distribution(domain) for name, domain in domains.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        for trial in reported:
-            study.add_trial(
-                create_trial(
-                    state=TrialState.COMPLETE,
-                    value=trial.reports[0].objective,
-                    params={name: trial.params[name] for name in domains},
-                    distributions=distributions,
-                )
-            )
+        study.add_trials([
+            create_trial(state=TrialState.COMPLETE, value=value, params=dict(point),
+                         distributions=distributions)
+            for point, value in zip(points, values, strict=True)
+        ])  # fmt: skip
         try:
-            found = FanovaImportanceEvaluator(seed=0).evaluate(study)
-        except RuntimeError:  # no tree finds a difference to explain
+            found = evaluator.evaluate(study)
+        except RuntimeError:  # no tree has a split
             return {}
     total = sum(found.values())
-    if not total > 0:
-        return {}
-    return {k: v / total for k, v in sorted(found.items(), key=lambda item: -item[1])}
+    return {name: value / total for name, value in found.items()} if total > 0 else {}
 
 
 def _differ(trials: list[TrialView], domains: Mapping[str, Domain]) -> bool:
