@@ -136,8 +136,22 @@ def test_the_last_lines_and_the_report_hold_the_same_values(study, tmp_path, mon
     assert whole["early_stopping"]["stopped"] == view.counts["pruned"] > 0
     assert early_stopping_text(view) in (report / "REPORT.md").read_text()
     if best == 0.05:
+        _check_evidence(view, last, (report / "REPORT.md").read_text())
         assert last["evidence"]["trial"] == view.recommended.trial
         assert last["evidence"]["first"] == view.best.objective
+
+
+def _check_evidence(view, last, text):
+    """The posterior counts the runs before the gate; those of the gate stand beside it."""
+    best, own = view.recommended, last["evidence"]
+    runs = [t for t in view.trials if t.arm == best.arm and t.state == "complete"]
+    new = [t.reports[-1].settings[best.setting] for t in runs if t.stage == "gate"]
+    assert len(new) > 1 and own["new_runs"] == len(new) == best.difference["cells"]
+    assert own["cells"] == len(runs) - len(new)
+    assert own["new"] == pytest.approx(np.mean(new))
+    said = f"{100 * np.mean(new):.1f} in {len(new)} new runs of the comparison with the defaults"
+    assert f"from {own['cells']} run" in show_summary(last) and said in show_summary(last)
+    assert said in text and f"{100 * own['mean']:.1f} ± {100 * own['sd']:.1f} from" in text
 
 
 def test_an_interrupted_race_is_the_race_that_was_not(study, tmp_path, store):

@@ -185,7 +185,7 @@ class RacePolicy:
                 "arm": arm,
                 "trial": self._first_trial(arm),
                 "params": params,
-                "cells": len(state.cells),
+                "cells": len(state.scores()),  # of which the posterior is
                 "mean": None,
                 "sd": None,
                 "state": "stopped" if state.stopped else "finalist" if arm == finalist else "raced",

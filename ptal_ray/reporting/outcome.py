@@ -11,6 +11,7 @@ from typing import Any
 from ptal_ray.process.words import counted
 from ptal_ray.reporting.benchmark import sureness
 from ptal_ray.reporting.ensemble import ensemble_lines
+from ptal_ray.reporting.evidence import evidence, evidence_text
 from ptal_ray.reporting.text import finished
 from ptal_ray.study.captions import num_test_videos
 from ptal_ray.study.conclusion import (
@@ -95,7 +96,7 @@ def of_folds(view: StudyView) -> dict[str, Any] | None:
 def recommendation(view: StudyView) -> dict[str, Any]:
     """What the study recommends, JSON-able: "recommended", "verdict", "difference" (fractions of
     mAP, on folds of the training videos), "cross_validated" of data without a test split (see
-    `of_folds`), "best_trial" and its "evidence" (see `_evidence`); a null for what is not known."""
+    `of_folds`), "best_trial" and its "evidence" (see `evidence`); a null for what is not known."""
     best = view.recommended
     return {
         "recommended": best.short() if best else None,
@@ -103,7 +104,7 @@ def recommendation(view: StudyView) -> dict[str, Any]:
         "difference": (best and best.difference) or None,
         "cross_validated": of_folds(view),
         "best_trial": view.best.number if view.best else None,
-        "evidence": _evidence(view),
+        "evidence": evidence(view),
     }
 
 
@@ -123,29 +124,12 @@ def _of_report(report: Path, key: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _evidence(view: StudyView) -> dict[str, Any] | None:
-    """What the recommended trial scored ("trial", "first"), and what is believed of its
-    configuration ("mean", "sd", over "cells" runs); None for the defaults, or where the policy has
-    no beliefs."""
-    best = view.recommended
-    if best is None or view.best is None:
-        return None
-    row = next((row for row in best.arms if row["arm"] == best.arm), None)
-    if row is None or row["mean"] is None:
-        return None
-    kept = {key: row[key] for key in ("mean", "sd", "cells")}
-    return {"trial": view.best.number, "first": view.best.objective} | kept
-
-
 def show_summary(outcome: dict[str, Any]) -> str:
     """The lines a person reads at the end."""
     lines = [f"warning {outcome['habit']}"] if outcome["habit"] else []
     lines += [f"verdict {text}"] if (text := _verdict(outcome)) else []
     if runs := outcome["evidence"]:
-        lines.append(
-            f"        trial {runs['trial']}: {100 * runs['first']:.1f} in its own run, "
-            f"{100 * runs['mean']:.1f} ± {100 * runs['sd']:.1f} over {runs['cells']} runs"
-        )
+        lines.append(f"        {evidence_text(runs)}")
     lines += _cross_validated(outcome) if outcome["test"] is None else _tested(outcome)
     lines += ensemble_lines(outcome["ensemble"], outcome["train"])
     uri = outcome["mlflow"]

@@ -8,14 +8,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ptal_ray.process.words import counted
 from ptal_ray.reporting.early_stopping import early_stopping_text
 from ptal_ray.reporting.origin import as_text, changed, origin, seconds_of, seeds_of
+from ptal_ray.reporting.setting import setting
 from ptal_ray.study.captions import arm_label, of_videos
-from ptal_ray.study.conclusion import conclusion, objective_unit, test_reads, tested_difference
-from ptal_ray.study.cross_validation import NOT_SEALED
+from ptal_ray.study.conclusion import objective_unit, tested_difference
 from ptal_ray.study.event_types import FinalReport, Restart, StudyEnd, StudyStart
-from ptal_ray.study.paper_compat import on_test, remark, selection_gain
+from ptal_ray.study.paper_compat import on_test, remark
 from ptal_ray.study.view import StudyView, Summary, summarise
 from ptal_ray.training.selection import called, main_figure
 
@@ -90,7 +89,7 @@ def markdown(
     pictures = {name: _picture(name, shown, missing) for name in PICTURES}
     parts = [
         f"# {view.study.study}",
-        _setting(view),
+        setting(view),
         untested or _outcome(view, pictures["per_threshold"], bounds),
         _configuration(view),
         _search(view, shares, pictures),
@@ -107,49 +106,6 @@ def _picture(name: str, shown: Mapping[str, str], missing: Mapping[str, str]) ->
     if name in shown:
         return f"![{PICTURES[name]}]({name}.png)\n\n{shown[name]}"
     return f"No {PICTURES[name]}: {missing[name]}."
-
-
-def _setting(view: StudyView) -> str:
-    study = view.study
-    lines = [
-        f"Method **{study.method}** on **{study.dataset}**, features: {study.features}.",
-        study.note,
-        f"Searcher {study.searcher}, scheduler {study.scheduler}, seed {study.seed}. "
-        f"{_selected(view)}",
-    ]
-    if earlier := study.warm_start:
-        lines.append(f"Configurations of earlier studies were used: {', '.join(earlier)}.")
-    if view.end is None or view.end.state != "done":
-        state = view.end.state if view.end else "running, or killed"
-        lines.append(f"**The study is not finished: {state}.**")
-    elif view.end.message:
-        lines.insert(0, f"**The search has no result: {view.end.message}.**")
-    elif (found := conclusion(view)).verdict:
-        measured = " The difference was measured on held-out folds." if found.found else ""
-        lines.insert(0, f"**{found.text}**{measured}")
-    return "\n\n".join(line for line in lines if line)
-
-
-def _selected(view: StudyView) -> str:
-    """On what configurations were selected, and how often the test split was read."""
-    reads = test_reads(view)
-    if on_test(view):
-        own = selection_gain(view)
-        said = f"**Configurations were selected on the test split, which was read {reads} times.**"
-        return f"{said} {own.text}" if own else said
-    by_points = study_metric(view) == "points"
-    how = " by its points, without annotated segments" if by_points else ""
-    read = (
-        f"the sealed test split was read {counted(reads, 'time')}, after the search, once by each "
-        "run in the first table"
-        if reads
-        else "the sealed test split was not read"
-    )
-    where = "folds" if view.study.space.get("policy") == "race" else "a fold"
-    return (
-        f"Configurations were selected on {where} of the training split{how}; "
-        f"{read if view.has_test else NOT_SEALED}."
-    )
 
 
 def _outcome(view: StudyView, picture: str, bounds: str) -> str:
