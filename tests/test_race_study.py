@@ -359,3 +359,12 @@ def test_every_searcher_suggests_for_a_race(study, name):
     arms = {t.arm: t.params["lr"] for t in view.trials}
     assert len(set(arms.values())) == len(arms) > 6
     assert all(study.space.train["lr"].contains(lr) for lr in arms.values())
+
+
+@pytest.mark.parametrize("policy", ["simple", "race"])
+def test_no_trial_starts_once_the_gpu_hours_are_used(store, tmp_path, policy):
+    """Each trial says that it took a tenth of a second, at whatever step it stopped."""
+    plan = replace(space("budget.trials=24", "resources.gpus_per_worker=1"), policy=policy)
+    view = run(create_study(plan, store, tmp_path, seed=1, gpu_hours=0.45 / 3600))
+    assert len(view.trials) == 5 if policy == "simple" else len(view.trials) <= 5
+    assert view.recommended is not None and view.runs("test", "default")

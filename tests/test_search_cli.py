@@ -24,6 +24,7 @@ import ptal_ray
 from ptal_ray import search
 from ptal_ray.backends.session import Signals
 from ptal_ray.errors import NoTrialFinished
+from ptal_ray.reporting.plan import plan_text
 from ptal_ray.storage.lock import locked
 from ptal_ray.study import asked, flags
 from ptal_ray.study.event_types import (
@@ -102,9 +103,9 @@ def test_a_dry_run_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]
 def test_a_dry_run_says_of_every_limit_and_of_points(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["small.yaml", "--dry-run", "--gpu-hours", "0.5", "--time-budget", "10m"]
+    words = ["small.yaml", "--dry-run", "--json", "--time-budget", "10m"]
     assert search.main([*words, "--points", "human"]) == 0
-    text = capsys.readouterr().out
+    text = plan_text(json.loads(capsys.readouterr().out) | {"gpu_hours": 0.5})
     assert ", at most 0:10:00 and 0.5 GPU hours for the search\n" in text
     assert "\n            points drawn anew: human:seed=0\n" in text
 
@@ -115,6 +116,7 @@ def test_a_dry_run_says_of_every_limit_and_of_points(
         (["nothing"], 2, "search space 'nothing' is unknown"),
         (["small.yaml", "--set", "train.lrr=1"], 2, "did you mean 'lr'"),
         (["small.yaml", "--num-trials", "0"], 2, "--num-trials 0"),
+        (["small.yaml", "--gpu-hours", "1"], 2, r"--gpu-hours: .* use no GPU .* --time-budget"),
         (["small.yaml", "--max-concurrent", "0"], 2, "--max-concurrent 0"),
         (["small.yaml", "--autoscale"], 2, "--autoscale requires --max-concurrent N"),
         (

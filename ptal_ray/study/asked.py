@@ -12,7 +12,7 @@ from ptal_ray.data.datasets import find, origin
 from ptal_ray.data.drawn_points import drawn_points
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, StorageError
-from ptal_ray.space.space import load_space
+from ptal_ray.space.space import SearchSpace, load_space
 from ptal_ray.storage.folder import Folder
 from ptal_ray.storage.place import kept, plain_name, results_root
 from ptal_ray.study.choices import PAPER_COMPAT, PROTOCOLS, SCHEDULERS, SEARCHERS
@@ -35,6 +35,7 @@ def planned(args: argparse.Namespace) -> tuple[Study, FeatureStore, list[str]]:
         space = replace(space, policy=args.policy)
     elif args.protocol == PAPER_COMPAT:
         space = replace(space, policy="simple")
+    _check_gpu_hours(args, space)
     if args.warm_start and args.searcher == "grid":
         raise ConfigError(
             "--warm-start cannot be combined with --searcher grid; remove one of them"
@@ -83,6 +84,7 @@ def resumed(args: argparse.Namespace) -> Study:
     """
     check_flags(args)
     study = _found(args)
+    _check_gpu_hours(args, study.space)
     check_storage(study, args.storage, storage(args))
     check_trials(study, args.num_trials)
     changes = {
@@ -96,6 +98,19 @@ def resumed(args: argparse.Namespace) -> Study:
     study = replace(study, **{k: v for k, v in changes.items() if v is not None})
     demand(problems(study, FeatureStore.open(study.store), values=False))
     return study
+
+
+def _check_gpu_hours(args: argparse.Namespace, space: SearchSpace) -> None:
+    """Check that the trials that --gpu-hours limits use a GPU.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if args.gpu_hours is not None and not space.resources.gpus_per_worker:
+        raise ConfigError(
+            "--gpu-hours: trials of this space use no GPU (resources.gpus_per_worker is 0); use "
+            "--time-budget"
+        )
 
 
 def _found(args: argparse.Namespace) -> Study:

@@ -236,8 +236,9 @@ class Conductor:
                 return self._begin(trial_id, live)
             message = "" if stopped else TIME_BUDGET
             self._close_trial(live, TrialEnd(trial=live.number, state="pruned", message=message))
-        self._policy.spend(self._spent())
-        if time.time() > self._stop_at:
+        share = self._spent()
+        self._policy.spend(share)
+        if share >= 1:
             return None
         asked_at = time.time()
         suggestion = self._policy.suggest(self._next_number)

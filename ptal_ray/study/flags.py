@@ -64,7 +64,8 @@ def _add_what(add: Callable[..., Any]) -> None:
         metavar="TIME",
         help="time limit of the search, without final runs: 300s, 10m, 2h",
     )
-    add("--gpu-hours", type=float, metavar="H", help="limit of the search in GPU hours")
+    add("--gpu-hours", type=float, metavar="H", help="limit of the search in GPU hours, without "
+        "final runs: once they are used, no trial starts")  # fmt: skip
     add(
         "--policy",
         choices=POLICIES,

@@ -41,7 +41,7 @@ class Study:
         num_trials: number of full trials; in a race the sum of their fractions, as a trial that
             ends early counts in part.
         time_budget_s: no trial starts later than this, and running ones stop at their next report.
-        gpu_hours: the search ends when its runs have used so many GPU hours.
+        gpu_hours: no trial starts once the trials have used so many GPU hours.
         searcher: one of SEARCHERS; it suggests configurations.
         scheduler: "asha" or "none".
         max_concurrent: trials at a time; None for as many as the resources allow.
