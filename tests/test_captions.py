@@ -102,7 +102,7 @@ def test_the_number_of_test_videos_stands_beside_every_result(
     best, default = [line for line in show_summary(outcome).splitlines() if "test mAP, " in line][
         :2
     ]
-    assert best == "test mAP, recommended   44.4 ± 0.6  (2 seeds, 210 videos)"
+    assert best == "test mAP, recommended   44.4 ± 0.6  (trial 2, 2 seeds, 210 videos)"
     assert default == "test mAP, defaults      32.4 ± 0.6  (2 seeds, 210 videos)"
     page = report_html(view, read_benchmark(view, study.directory), [])
     assert "<th>test mAP of 210 videos, %</th>" in page

@@ -18,6 +18,7 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DivergedError, NoTrialFinished
 from ptal_ray.policy.halving import Halving
 from ptal_ray.policy.policies import make_policy
+from ptal_ray.reporting.outcome import show_summary, summary
 from ptal_ray.study import job as jobs
 from ptal_ray.study.event_types import StudyEnd, StudyStart, TrialStart
 from ptal_ray.study.events import read_events
@@ -259,3 +260,22 @@ def test_successive_halving_keeps_the_best_share():
     # first; below 0.5; best; above the median 0.5; below; best
     assert stopped == [False, True, False, False, True, False]
     assert halving.take(6, 2, float("nan"))
+
+
+@pytest.mark.parametrize("best", [0.02, 0.05])  # 0.02 is the default
+def test_a_simple_search_names_a_trial_only_where_it_is_not_the_defaults(study, tmp_path, best):
+    class Peaked(FakeTrial):
+        def value(self):
+            return 0.9 - abs(float(self.config.train["lr"]) - best)
+
+    view = run(study, Peaked, scheduler="none")
+    won = min(view.trials, key=lambda t: abs(t.params["lr"] - best))
+    assert (won.params["lr"] == 0.02) == (best == 0.02)
+    outcome = summary(study, tmp_path / "report", ())
+    number = None if best == 0.02 else won.number
+    assert outcome["recommended"]["trial"] == outcome["best_trial"] == number
+    assert outcome["recommended"]["params"] == won.params
+    assert (outcome["verdict"], outcome["difference"]) == (None, None)
+    lines = [one for one in show_summary(outcome).splitlines() if one.startswith("test mAP, ")]
+    assert ["trial" in one for one in lines] == ([False] if number is None else [True, False])
+    assert number is None or f"(trial {number}, 2 seeds" in lines[0]

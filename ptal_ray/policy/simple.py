@@ -74,8 +74,10 @@ class SimplePolicy:
             return None
         best = _winner(self._study, view)
         decode = best.reports[-1].decode
+        resolve = self._study.space.resolve_train
+        trial = None if resolve(best.params) == resolve({}) else best.number
         return Recommendation(
-            arm=best.arm, trial=best.number, params=best.params, decode=decode, difference={}
+            arm=best.arm, trial=trial, params=best.params, decode=decode, difference={}
         )
 
 

@@ -157,9 +157,11 @@ def _tested(outcome: dict[str, Any]) -> list[str]:
         metrics = tests.get(arm, {})
         figure = main_figure(metrics, "test")
         if run := metrics.get(figure):
-            on = outcome["test_videos"]
+            on, trial = outcome["test_videos"], outcome["best_trial"] if arm == "best" else None
             videos = "" if on is None else f", {counted(on, 'video')}"
-            lines.append(f"test {called(figure)}, {name:<12} {_spread(run, 'seed', videos)}")
+            first = "" if trial is None else f"trial {trial}, "
+            spread = _spread(run, "seed", videos, first)
+            lines.append(f"test {called(figure)}, {name:<12} {spread}")
     if (found := outcome["test_difference"]) and not same:
         lines.append(f"test mAP, difference   {Interval.of(found)}  ({sureness(found)})")
     return lines
@@ -176,10 +178,10 @@ def _cross_validated(outcome: dict[str, Any]) -> list[str]:
     return [*lines, NOT_SEALED]
 
 
-def _spread(run: Mapping[str, Any], one: str, more: str = "") -> str:
-    """Mean, standard deviation, number of seeds or runs, and `more`."""
+def _spread(run: Mapping[str, Any], one: str, more: str = "", first: str = "") -> str:
+    """Mean, standard deviation, and in brackets `first`, number of seeds or runs, and `more`."""
     spread = f" ± {100 * run['sd']:.1f}" if run["sd"] is not None else ""
-    return f"{100 * run['mean']:5.1f}{spread}  ({counted(len(run['values']), one)}{more})"
+    return f"{100 * run['mean']:5.1f}{spread}  ({first}{counted(len(run['values']), one)}{more})"
 
 
 def _verdict(outcome: dict[str, Any]) -> str:
