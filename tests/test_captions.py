@@ -56,7 +56,7 @@ def test_the_reports_name_the_trial_that_was_trained_again(
     text = (folder / "REPORT.md").read_text()
     assert "| best found (trial 2) | 2 |" in text and "| best found (trial 2) | 1 |" in text
     assert "| defaults | 2 |" in text
-    assert "| parameter | best found (trial 2) | default | searched |" in text
+    assert "| parameter | recommended (trial 2) | default | searched |" in text
     page = (folder / "report.html").read_text()
     assert "best found (trial 2)</td>" in page and "AP, %, best found (trial 2)</th>" in page
 

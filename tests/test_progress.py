@@ -25,7 +25,7 @@ from ptal_ray.reporting import progress
 from ptal_ray.reporting.progress import Progress
 from ptal_ray.reporting.remaining import Work, influential, seconds_left, work
 from ptal_ray.reporting.run_progress import following
-from ptal_ray.study.event_types import FinalReport, Report, TrialEnd, TrialStart
+from ptal_ray.study.event_types import FinalReport, Recommendation, Report, TrialEnd, TrialStart
 from ptal_ray.study.events import read_events
 from ptal_ray.study.view import IncrementalView, StudyView
 
@@ -82,7 +82,14 @@ def test_trials_of_a_race_name_their_fold(tmp_path):
     assert not any("fold" in line for line in shown(study, view, 80))
     cells = [replace(t, fold=t.number + 4, seed=3000, stage="race") for t in view.trials]
     folded = replace(view, trials=cells)
+    assert any(line.startswith("best 0.") for line in shown(study, view, 80))
     lines = shown(study, folded, 80)
+    best = view.best.number
+    said = rf"★ best single run 0\.\d+ \(trial {best}\); runs differ in fold and seed"
+    assert re.match(said, lines[-2]) and not lines[-1].startswith("best")
+    found = Recommendation(arm=best, trial=best, params={}, decode={}, verdict="better")
+    after = shown(study, replace(folded, recommended=found), 80)
+    assert after[-2].startswith(f"★ recommended: trial {best}, 0.")
     assert max(map(len, lines)) <= 80
     assert any(re.search(r"│ +2 │ +6 │ (complete|pruned) +│", line) for line in lines)
     line = progress._trial_line(folded.trials[2])

@@ -197,7 +197,10 @@ def test_a_trial_that_was_to_stop_stops_after_a_kill_too(study, tmp_path, store)
         assert [t.state for t in view.trials] == [t.state for t in expected.trials]
 
 
-def test_a_finalist_that_diverges_in_the_gate_is_not_recommended(study, tmp_path, store):
+def test_a_finalist_that_diverges_in_the_gate_is_not_recommended(
+    study, tmp_path, store, monkeypatch
+):
+    monkeypatch.setattr(start_end, "provenance", provenance)  # a report names hardware
     first = run(study)
     assert first.recommended.verdict == "better"
     gate = {t.seed for t in first.trials if t.stage == "gate"}
@@ -211,6 +214,41 @@ def test_a_finalist_that_diverges_in_the_gate_is_not_recommended(study, tmp_path
     view = run(create_study(study.space, store, tmp_path / "again", seed=5), Fragile)
     assert [t.state for t in view.trials if t.stage == "gate"].count("failed") == len(gate) - 1
     assert view.recommended.verdict == "tie"
+    met = {t.arm for t in view.trials if t.stage == "gate"} - {0}
+    first = min(t.number for t in view.trials if t.arm in met)
+    _check_tie(view, f"trial {first} is", tmp_path)
+
+
+def test_a_tie_of_the_decoding_alone_names_it(store, tmp_path, monkeypatch):
+    """All other configurations are worse, and one decode setting is better in some runs."""
+    monkeypatch.setattr(start_end, "provenance", provenance)  # a report names hardware
+
+    class Decoded(FakeTrial):
+        def advance(self):
+            told = super().advance()
+            rng = np.random.default_rng([self.config.seed, self.config.fold])
+            base = 0.5 if self.config.train["lr"] == 0.02 else 0.2
+            gain = 0.03 + 0.05 * rng.normal()
+            return replace(told, settings=(base, base + gain, 0.1, 0.1)[: len(told.settings)])
+
+    plan = replace(space("budget.trials=16"), policy="race")
+    view = run(create_study(plan, store, tmp_path / "alone", seed=1), Decoded)
+    assert view.recommended.verdict == "tie"
+    assert {t.arm for t in view.trials if t.stage == "gate"} == {0}
+    _check_tie(view, "the defaults with tuned decoding are", tmp_path)
+
+
+def _check_tie(view, named, folder):
+    """The terminal, REPORT.md and result.json name what was compared with the defaults."""
+    study = read_study(next(folder.glob(f"*/{view.study.study}")))
+    report = write_report(study.directory, folder / "reports")
+    shown = show_summary(summary(study, report, ()))
+    assert f"verdict {named} not distinguishable from the defaults: " in shown
+    text = (report / "REPORT.md").read_text()
+    assert f"Verdict: {named} not distinguishable from the defaults, which are kept" in text
+    assert "| parameter | recommended | default |" in text
+    compared = json.loads((report / "result.json").read_text())["compared"]
+    assert named.startswith(compared)
 
 
 @pytest.mark.parametrize(("crashed", "lost"), [(True, 1), (False, 0)])

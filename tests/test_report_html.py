@@ -135,7 +135,7 @@ def test_beliefs_are_drawn_where_the_search_has_them(study_dir, tmp_path):
     said = {"verdict": "tie", "difference": {"mean": 0.01, "low": -0.02, "high": 0.04}}
     study.append("study_end", state="done", arms=arms, recommended={"arm": 0}, **said)
     text = whole_page(study.directory, [])
-    verdict = "Verdict: not distinguishable from the defaults, which are kept"
+    verdict = "Verdict: the best found is not distinguishable from the defaults, which are kept"
     assert verdict in text
     other = (write_report(study.directory, tmp_path / "reports") / "REPORT.md").read_text()
     assert verdict in other.splitlines()[2]  # first, too

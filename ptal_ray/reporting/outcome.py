@@ -18,9 +18,11 @@ from ptal_ray.study.conclusion import (
     NOT_COMPARED,
     Interval,
     better_name,
+    compared_name,
     cross_validated_difference,
     objective_unit,
     test_reads,
+    tie_text,
 )
 from ptal_ray.study.cross_validation import NOT_SEALED, cross_validated
 from ptal_ray.study.events import loads
@@ -95,13 +97,16 @@ def of_folds(view: StudyView) -> dict[str, Any] | None:
 
 def recommendation(view: StudyView) -> dict[str, Any]:
     """What the study recommends, JSON-able: "recommended", "verdict", "difference" (fractions of
-    mAP, on folds of the training videos), "cross_validated" of data without a test split (see
-    `of_folds`), "best_trial" and its "evidence" (see `evidence`); a null for what is not known."""
+    mAP, on folds of the training videos), "compared" (what it is of, in a tie), "cross_validated"
+    of data without a test split (see `of_folds`), "best_trial" and its "evidence" (see `evidence`);
+    a null for what is not known."""
     best = view.recommended
+    tie = best is not None and best.verdict == "tie"
     return {
         "recommended": best.short() if best else None,
         "verdict": (best and best.verdict) or None,
         "difference": (best and best.difference) or None,
+        "compared": compared_name(view) if tie else None,
         "cross_validated": of_folds(view),
         "best_trial": view.best.number if view.best else None,
         "evidence": evidence(view),
@@ -197,8 +202,5 @@ def _verdict(outcome: dict[str, Any]) -> str:
     if kind == "tie" and not difference.get("cells", 1):
         return f"{NOT_COMPARED}, which are kept"
     if kind == "tie":
-        return (
-            f"the best found is not distinguishable from the defaults: {said}; the defaults are "
-            "kept"
-        )
+        return f"{tie_text(outcome['compared'])}: {said}; the defaults are kept"
     return "the defaults are the best found"

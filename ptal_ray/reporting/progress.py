@@ -129,7 +129,8 @@ class Progress:
             )
         share = work(view, self.study.space, self.study.num_trials).share
         bar = Padding(ProgressBar(total=1.0, completed=share), 0)  # on a line of its own
-        return Group(table, bar, Text(self._status(view)))
+        lines = filter(None, (self._star(view), self._status(view)))
+        return Group(table, bar, Text("\n".join(lines)))
 
     @property
     def _folds(self) -> bool:
@@ -150,8 +151,8 @@ class Progress:
         elapsed = time.time() - self._began
         own = work(view, self.study.space, self.study.num_trials)
         words = [self._used(view, own.spent), clock(elapsed)]
-        if view.best:
-            words.insert(0, f"best {_number(view.best.objective)} (trial {view.best.number})")
+        if view.best and not self._folds:
+            words.insert(0, f"best {_best(view.best)}")
         if view.finals:
             words.append(f"final runs {len(view.finals)}")
         budget = self.study.time_budget_s
@@ -162,6 +163,14 @@ class Progress:
         else:
             words.append("starting" if rest is None else f"about {clock(rest)} left")
         return " · ".join(words)
+
+    def _star(self, view: StudyView) -> str:
+        """What the marked trial of a race is; "" for other studies, and without one."""
+        if not view.best or not self._folds:
+            return ""
+        if view.recommended:
+            return f"★ recommended: trial {view.best.number}, {_number(view.best.objective)} alone"
+        return f"★ best single run {_best(view.best)}; runs differ in fold and seed"
 
     def _used(self, view: StudyView, spent: float) -> str:
         """How much of its budget the search has used; after a race, its trials."""
@@ -233,6 +242,10 @@ def _final_line(view: StudyView, run: FinalReport) -> str:
     number = run.metrics.get(f"{split}/num_videos")
     of = "" if number is None else f" of {number:.0f} videos"
     return f"{named}  {split} {called(figure)} {_number(run.metrics.get(figure))}{of}{message}"
+
+
+def _best(trial: TrialView) -> str:
+    return f"{_number(trial.objective)} (trial {trial.number})"
 
 
 def _short(value: Scalar | None) -> str:

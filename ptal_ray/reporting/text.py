@@ -11,7 +11,7 @@ from typing import Any
 from ptal_ray.reporting.early_stopping import early_stopping_text
 from ptal_ray.reporting.origin import as_text, changed, origin, seconds_of, seeds_of
 from ptal_ray.reporting.setting import setting
-from ptal_ray.study.captions import arm_label, of_videos
+from ptal_ray.study.captions import arm_label, of_videos, with_trial
 from ptal_ray.study.conclusion import objective_unit, tested_difference
 from ptal_ray.study.event_types import FinalReport, Restart, StudyEnd, StudyStart
 from ptal_ray.study.paper_compat import on_test, remark
@@ -197,6 +197,7 @@ def _reselection(view: StudyView) -> str:
 def _configuration(view: StudyView) -> str:
     if view.best_config() is None:
         return ""
+    chosen = with_trial("recommended", view, "best")
     body = [[f"`{name}`", as_text(value), as_text(default), domain]
             for name, value, default, domain in changed(view)]  # fmt: skip
     return "\n\n".join(
@@ -204,7 +205,7 @@ def _configuration(view: StudyView) -> str:
             "## Configuration",
             f"Parameters that were searched or differ from their default{data_label(view)}; "
             "`best.yaml` holds all:",
-            table(["parameter", arm_label(view, "best"), "default", "searched"], body),
+            table(["parameter", chosen, "default", "searched"], body),
         ]
     )
 

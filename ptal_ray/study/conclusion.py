@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from ptal_ray.study.cross_validation import cross_validated
+from ptal_ray.study.cross_validation import GATE, cross_validated
 from ptal_ray.study.event_types import FinalReport, Recommendation
 from ptal_ray.study.view import StudyView
 
@@ -60,7 +60,8 @@ class Conclusion:
             by fold. None if one of them has no runs.
         on_test: whether `found` was measured on the test split.
         unit: of `found`: "mAP" or "points score".
-        name: of what is recommended where the verdict is "better".
+        name: of what is recommended where the verdict is "better", and of what was compared with
+            the defaults where it is "tie".
     """
 
     verdict: str
@@ -78,9 +79,12 @@ class Conclusion:
             return f"Recommended: {self.name}, {VERDICTS['better']} by {self.found} {self.unit}."
         if self.verdict == "tie" and not self.compared:
             return f"Recommended: the defaults; {NOT_COMPARED}."
+        if self.verdict == "tie":
+            said = f" (difference {self.found} {self.unit})" if self.found else ""
+            verdict = f"{tie_text(self.name)}, which are kept{said}"
+            return f"Recommended: the defaults. Verdict: {verdict}."
         if self.verdict:
-            said = f" (best found minus defaults {self.found} {self.unit})" if self.found else ""
-            return f"Recommended: the defaults. Verdict: {VERDICTS[self.verdict]}{said}."
+            return f"Recommended: the defaults. Verdict: {VERDICTS[self.verdict]}."
         if self.found is None:
             return "No verdict: the best found and the defaults have not both been tested."
         where = "the test split" if self.on_test else "folds of the training split"
@@ -112,7 +116,8 @@ def conclusion(view: StudyView) -> Conclusion:
         compared = best.difference.get("cells", 1) > 0
         return Conclusion(
             verdict=verdict, arm=arm, found=found if compared else None, on_test=False,
-            name=better_name(best.trial), compared=compared, unit=unit,
+            name=compared_name(view) if verdict == "tie" else better_name(best.trial),
+            compared=compared, unit=unit,
         )  # fmt: skip
     verdict = verdict if verdict in VERDICTS and verdict != "better" else ""
     paired = tested_difference(view) if view.has_test else cross_validated_difference(view)
@@ -134,6 +139,27 @@ def better_name(trial: int | None) -> str:
     """
     tuned = "the defaults with tuned decoding"
     return tuned if trial is None else f"the configuration of trial {trial}"
+
+
+def compared_name(view: StudyView) -> str:
+    """What a race that keeps the defaults calls the configuration of its `difference`: the trial of
+    the finalist, or without a pair of runs of it and the defaults, their tuned decoding. "the
+    best found" in logs of earlier versions."""
+    ended = [t for t in view.trials if t.stage == GATE and t.state != "running" and not t.crashed]
+    plain = {t.cell for t in ended if t.arm == 0}
+    arms = {t.arm for t in ended if t.arm and t.cell in plain}
+    if arms:
+        return f"trial {min(t.number for t in view.trials if t.arm == min(arms))}"
+    found = recommended(view)
+    tuned = found and found.arms and found.difference.get("cells")
+    return better_name(None) if tuned else "the best found"
+
+
+def tie_text(name: str) -> str:
+    """That the configuration `name`, see `compared_name`, is not distinguishable from the defaults;
+    without a full stop."""
+    verb = "are" if name == better_name(None) else "is"
+    return f"{name} {verb} not distinguishable from the defaults"
 
 
 def recommended(view: StudyView) -> Recommendation | None:

@@ -9,12 +9,12 @@ from ptal_ray.reporting.html.outcome import note
 from ptal_ray.reporting.html.page import Section, paragraph, table
 from ptal_ray.reporting.html.page import shown as text
 from ptal_ray.reporting.origin import changed, origin, seconds_of, seeds_of
-from ptal_ray.study.captions import arm_label
+from ptal_ray.study.captions import with_trial
 from ptal_ray.study.view import StudyView
 
 
 def configuration(view: StudyView) -> Section:
-    """What differs between the best found and the defaults, or was searched."""
+    """What differs between the recommended configuration and the defaults, or was searched."""
     if view.best_config() is None:
         parts = [note("No trial is complete.")]
         return Section(key="configuration", title="Configuration", parts=parts)
@@ -22,7 +22,7 @@ def configuration(view: StudyView) -> Section:
         [name, text(value), text(default), "" if value == default else "differs", domain]
         for name, value, default, domain in changed(view)
     ]
-    head = ["parameter", arm_label(view, "best"), "default", "", "searched"]
+    head = ["parameter", with_trial("recommended", view, "best"), "default", "", "searched"]
     said = "Parameters that were searched or differ from their default; best.yaml holds all."
     parts = [table(head, rows), note(said)]
     return Section(key="configuration", title="Configuration", parts=parts)
