@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from ptal_ray.methods.apl.external import video_scores
 from ptal_ray.methods.method import load
 from ptal_ray.space.space import load_space
 from ptal_ray.study.start_end import study_event
-from ptal_ray.study.study import create_study
+from ptal_ray.study.study import create_study, trial_config
 from ptal_ray.training.stages import start
-from ptal_ray.training.supervision import annotated_ids, fold, visible_ids
+from ptal_ray.training.supervision import annotated_ids, fold, split_ids, visible_ids
 from ptal_ray.training.trial import Trial
 
 
@@ -196,10 +197,17 @@ def test_external_scores_are_refused_where_they_leak_and_else_used(
 def test_a_study_records_which_videos_are_labelled(store: Path, tmp_path: Path) -> None:
     space = load_space("apl_watch", ["train.labelled_fraction=0.5"])
     source = FeatureStore.open(store)
-    study = create_study(space, source, tmp_path)
-    known = study_event(study).annotated
-    assert known["final"] == list(labelled(source, 0.5, 0))
-    assert len(known["search"]) < len(known["final"]) == 5
+    for policy in ("simple", "race"):
+        study = create_study(replace(space, policy=policy), source, tmp_path)
+        known = study_event(study).annotated
+        assert known["final"] == list(labelled(source, 0.5, 0))
+        folds = range(study.num_folds) if policy == "race" else (None,)
+        read: set[str] = set()
+        for number in folds:
+            config = trial_config(study, {}, fold=number)
+            read |= set(split_ids(source, config, space.train_params())[0]) & set(known["final"])
+        assert set(known["search"]) == read
+    assert len(known["final"]) == 5
     points = load_space("apn_watch", [])
     assert study_event(create_study(points, source, tmp_path)).annotated == {}
 

@@ -96,9 +96,14 @@ def study_event(study: Study) -> StudyStart:
 
 
 def _annotated(study: Study, store: FeatureStore) -> dict[str, list[str]]:
-    """Ids whose annotations the search and the final runs may read; empty for point supervision."""
+    """Ids whose annotations the search and the final runs may read; empty for point supervision.
+
+    The trials of a race have different folds, and together they read all of them.
+    """
     hp, selection = study.space.train_params(), study.space.selection
     known = annotated_ids(store, hp)
+    if known and study.space.policy == "race":
+        return {"search": list(known), "final": list(known)}
     fit, _ = fold(store, hp, selection.val_fraction, selection.fold_seed)
     return {"search": [i for i in fit if i in known], "final": list(known)} if known else {}
 
