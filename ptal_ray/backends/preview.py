@@ -11,11 +11,12 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.policy.optuna_searcher import grid
 from ptal_ray.policy.race import gate_cells
+from ptal_ray.process.words import counted
 from ptal_ray.space.untried import number_of_points
 from ptal_ray.storage.place import kept
 from ptal_ray.study.continuing import trials_begun
 from ptal_ray.study.cross_validation import NOT_SEALED
-from ptal_ray.study.duration import explained
+from ptal_ray.study.duration import explained, spoken
 from ptal_ray.study.feasibility import remarks
 from ptal_ray.study.footprint import check_room, footprint, size
 from ptal_ray.study.study import Study
@@ -93,6 +94,19 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
         "mlflow": tracking_uri(),
         "reports": str(kept(args.out)),
     } | explained(study, here or study.max_concurrent or 1)
+
+
+def announced(study: Study) -> str:
+    """What a search is going to do, one line: its budget, its trials and its final runs."""
+    budget, most = study.num_trials, ""
+    if study.space.policy == "race":
+        most = f"about {counted(budget, 'trial')}"
+        most += ", more if some stop early; " if study.scheduler == "asha" else "; "
+    limits = "".join([
+        f", at most {spoken(study.time_budget_s)} for the trials" if study.time_budget_s else "",
+        f", at most {study.gpu_hours:g} GPU hours for the trials" if study.gpu_hours else "",
+    ])  # fmt: skip
+    return f"plan    {counted(budget, 'full run')}{limits}: {most}{_plan(study)}"
 
 
 def _plan(study: Study) -> str:

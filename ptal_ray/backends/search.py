@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.backends.preview import distinct, dry_run, places, room
+from ptal_ray.backends.preview import announced, distinct, dry_run, places, room
 from ptal_ray.backends.ray.address import given_address
 from ptal_ray.backends.session import Signals, run_session
 from ptal_ray.errors import DataError, StorageError
@@ -76,6 +76,8 @@ def _run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
             progress = make_progress(study, args.quiet, args.json, lambda: signals.asked)
             signals.silent = progress.live
             stack.enter_context(progress)
+            if store is not None and not (args.quiet or args.json):
+                progress.say(announced(study))
             report, unlogged = run_session(
                 study,
                 created=args.resume is None,
