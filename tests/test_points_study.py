@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
@@ -27,6 +28,7 @@ from ptal_ray.reporting.outcome import show_summary, summary
 from ptal_ray.reporting.point_selection import candidates, judged
 from ptal_ray.reporting.report import write_report
 from ptal_ray.space.space import SearchSpace, parse_space
+from ptal_ray.study.events import EventLog
 from ptal_ray.study.feasibility import problems
 from ptal_ray.study.study import Study, create_study
 from ptal_ray.study.view import StudyView, summarise
@@ -116,6 +118,23 @@ def test_a_study_without_any_segment_ends_with_a_result(
     assert "test pure-hit mAP, defaults" in shown
     value = view.runs("test", "default")[0].metrics["test/hit_mAP"]
     assert f"{100 * value:.1f}" in shown
+    _check_difference(study, view, tmp_path)
+
+
+def _check_difference(study: Study, view: StudyView, folder: Path) -> None:
+    """Two configurations with test runs have a paired difference of what the runs measured."""
+    log, runs = EventLog(study.events), view.runs("test", "default")
+    for run in runs:
+        higher = run.metrics | {"test/hit_mAP": run.metrics["test/hit_mAP"] + 0.1}
+        log.append(replace(run, arm="best", metrics=higher, detections=""))
+    assert view.end is not None
+    log.append(view.end)
+    report = write_report(study.directory, folder / "reports")
+    found = json.loads((report / "result.json").read_text())["test_difference"]
+    assert found["mean"] == pytest.approx(0.1) and found["over"] == "seeds"
+    shown = show_summary(summary(study, report, ()))
+    assert "test pure-hit mAP, difference   +10.0" in shown and "test mAP" not in shown
+    assert "+10.00 points" in (report / "REPORT.md").read_text()
 
 
 def re_map(name: str) -> bool:

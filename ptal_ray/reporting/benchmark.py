@@ -25,9 +25,11 @@ class Benchmark:
         tested: their detections and the instances; None where their videos are not here.
         missing: why not.
         resampled: their mAP on resamples of seeds and videos, by arm.
-        difference: recommended minus defaults in fractions of mAP, JSON-able: "mean", "low" and
+        difference: recommended minus defaults in fractions of mAP, or of pure-hit mAP if the test
+            videos have no annotated segment, JSON-able: "mean", "low" and
             "high" (95 %), "p" (null over seeds alone) and "over", what varied: "seeds and videos",
-            or "seeds" where the videos are not here; None where not both were tested.
+            or "seeds" where the videos are not here or have no segments; None where not both were
+            tested.
     """
 
     tested: Tested | None

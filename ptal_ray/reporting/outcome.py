@@ -168,7 +168,8 @@ def _tested(outcome: dict[str, Any]) -> list[str]:
             spread = _spread(run, "seed", videos, first)
             lines.append(f"test {called(figure)}, {name:<12} {spread}")
     if (found := outcome["test_difference"]) and not same:
-        lines.append(f"test mAP, difference   {Interval.of(found)}  ({sureness(found)})")
+        what = called(main_figure(tests["default"], "test"))
+        lines.append(f"test {what}, {'difference':<12} {Interval.of(found)}  ({sureness(found)})")
     return lines
 
 

@@ -13,6 +13,7 @@ from scipy.special import stdtrit
 from ptal_ray.study.cross_validation import GATE, cross_validated
 from ptal_ray.study.event_types import FinalReport, Recommendation
 from ptal_ray.study.view import StudyView
+from ptal_ray.training.selection import called, main_figure
 
 CONFIDENCE = 0.95
 MEASURE = "test/mAP_avg"
@@ -59,7 +60,7 @@ class Conclusion:
             test split, paired by seed; without a test split on folds of the training split, paired
             by fold. None if one of them has no runs.
         on_test: whether `found` was measured on the test split.
-        unit: of `found`: "mAP" or "points score".
+        unit: of `found`: "mAP", "pure-hit mAP" or "points score".
         name: of what is recommended where the verdict is "better", and of what was compared with
             the defaults where it is "tie".
     """
@@ -121,7 +122,7 @@ def conclusion(view: StudyView) -> Conclusion:
         )  # fmt: skip
     verdict = verdict if verdict in VERDICTS and verdict != "better" else ""
     paired = tested_difference(view) if view.has_test else cross_validated_difference(view)
-    unit = "mAP" if view.has_test else unit
+    unit = called(test_figure(view)) if view.has_test else unit
     return Conclusion(verdict=verdict, arm=arm, found=paired, on_test=view.has_test, unit=unit)
 
 
@@ -175,8 +176,10 @@ def tested_difference(view: StudyView) -> Interval | None:
 
 
 def difference(view: StudyView, one: str, other: str) -> Interval | None:
-    """One arm minus another on the test split, paired by seed; None without such a pair."""
-    ours, theirs = (_by_seed(view.runs("test", arm)) for arm in (one, other))
+    """One arm minus another on the test split in its main figure, paired by seed; None without such
+    a pair."""
+    name = test_figure(view)
+    ours, theirs = (_by_seed(view.runs("test", arm), name) for arm in (one, other))
     both = sorted(ours.keys() & theirs.keys())
     return interval([ours[s] - theirs[s] for s in both]) if both else None
 
@@ -197,5 +200,12 @@ def test_reads(view: StudyView) -> int:
     )
 
 
-def _by_seed(runs: Sequence[FinalReport]) -> dict[int, float]:
-    return {run.seed: run.metrics[MEASURE] for run in runs if MEASURE in run.metrics}
+def test_figure(view: StudyView) -> str:
+    """Name of the metric that stands for the test runs of a study, see `main_figure`: pure-hit mAP
+    if the test videos have no annotated segment."""
+    names = [name for run in view.finals if run.role == "test" for name in run.metrics]
+    return main_figure(names, "test")
+
+
+def _by_seed(runs: Sequence[FinalReport], name: str) -> dict[int, float]:
+    return {run.seed: run.metrics[name] for run in runs if name in run.metrics}
