@@ -76,7 +76,7 @@ def _run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
             progress = make_progress(study, args.quiet, args.json, lambda: signals.asked)
             signals.silent = progress.live
             stack.enter_context(progress)
-            if store is not None and not (args.quiet or args.json):
+            if args.resume is None and not (args.quiet or args.json):
                 progress.say(announced(study))
             report, unlogged = run_session(
                 study,
