@@ -201,25 +201,6 @@ def test_no_finished_trial_is_exit_4(
     assert "none of 4 trials" in capsys.readouterr().err
 
 
-def test_a_search_says_before_its_first_trial_what_it_will_run(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    told: list[str] = []
-
-    def begins(*args: Any, **settings: Any) -> None:
-        told.append(capsys.readouterr().out)
-        raise NoTrialFinished("none of 4 trials reached step 40")
-
-    monkeypatch.setattr("ptal_ray.backends.search.run_session", begins)
-    words = ["small.yaml", "--num-trials", "20", "--policy", "race", "--time-budget", "10m"]
-    for more in ([], ["--quiet"], ["--json"]):
-        assert search.main([*words, *more]) == 4
-    assert told[1:] == ["", ""]
-    (line,) = told[0].splitlines()
-    assert line.startswith("plan    20 full runs, at most 10 min for the trials: about 20 trials, ")
-    assert re.search(r"compared in \d new runs each.*; then \d to \d test runs", line)
-
-
 def test_what_a_resume_may_change(folder: Path) -> None:
     study = small_study(folder / "more", time_budget_s=9.0)
     name = ["--resume", study.name, "--storage", str(folder / "more" / "studies")]

@@ -1,0 +1,35 @@
+"""What a search says before it runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_store
+from test_search_cli import lay_out
+
+from ptal_ray import search
+from ptal_ray.errors import NoTrialFinished
+
+
+def test_a_search_says_before_its_first_trial_what_it_will_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lay_out(tmp_path, make_store(tmp_path / "tiny", train=9))
+    monkeypatch.chdir(tmp_path)
+    told: list[str] = []
+
+    def begins(*args: Any, **settings: Any) -> None:
+        told.append(capsys.readouterr().out)
+        raise NoTrialFinished("none of 4 trials reached step 40")
+
+    monkeypatch.setattr("ptal_ray.backends.search.run_session", begins)
+    words = ["small.yaml", "--num-trials", "20", "--policy", "race", "--time-budget", "10m"]
+    for more in ([], ["--quiet"], ["--json"]):
+        assert search.main([*words, *more]) == 4
+    assert told[1:] == ["", ""]
+    (line,) = told[0].splitlines()
+    assert line.startswith("plan    20 full runs, at most 10 min for the trials: about 20 trials, ")
+    assert re.search(r"compared in \d new runs each.*; then \d to \d test runs", line)
