@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from ptal_ray.data.splits import fold, kfold, labelled
 from ptal_ray.data.store import FeatureStore, StoreWriter
 from ptal_ray.data.types import Points, Segments
 from ptal_ray.errors import ConfigError, DataError
-from ptal_ray.space.space import parse_space
-from ptal_ray.study.feasibility import demand, problems
+from ptal_ray.space.space import load_space, parse_space
+from ptal_ray.study.feasibility import demand, group_note, problems, remarks
+from ptal_ray.study.start_end import study_event
 from ptal_ray.study.study import create_study
 
 
@@ -26,6 +28,7 @@ def copied(
     path: Path,
     unannotated: Collection[str] = (),
     pointless: Collection[str] = (),
+    groups: Mapping[str, str] | None = None,
 ) -> Path:
     """A copy of a store without the annotations of some videos and the points of others."""
     store = FeatureStore.open(source)
@@ -43,6 +46,7 @@ def copied(
                     annotations=Segments.empty() if id in unannotated else truth,
                     points=Points(time_s=points.time_s[:0], label=none)
                     if id in pointless else points,
+                    group=(groups or {}).get(id, ""),
                 )  # fmt: skip
     return path
 
@@ -126,6 +130,39 @@ def test_each_fold_of_a_race_is_looked_at(store: Path, capsys: pytest.CaptureFix
         assert re.search(message, told) and told.count("\n") == 1
         assert "raise selection.val_fraction for fewer folds" in told
     assert search.main([str(path), "--policy", "simple", "--dry-run"]) == 0
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_data_of_few_groups_can_be_raced(store: Path, number: int) -> None:
+    ids = FeatureStore.open(store).ids("train")
+    groups = {id: f"p{k % number}" for k, id in enumerate(ids)}
+    grouped = FeatureStore.open(copied(store, store.parent / "grouped", groups=groups))
+    space = load_space("lacp", dataset=str(grouped.path))
+    study = create_study(space, grouped, store.parent / "studies")
+    assert problems(study, grouped) == []
+    alone = load_space("lacp", dataset=str(store)).selection.val_fraction
+    wanted = round(1 / alone)
+    assert study.num_folds == (min(wanted, number) if number > 1 else wanted)
+    why = next(one.why for one in space.derived if one.key == "selection.val_fraction")
+    assert (f"split none of the {number} groups" in why) == (1 < number < wanted)
+    said = "one group (p0); the folds divide its recordings"
+    assert any(said in note for note in remarks(study, study.num_trials)) == (number == 1)
+    assert (said in study_event(study).note) == (number == 1)
+    simple = replace(study, space=replace(space, policy="simple"))
+    assert not group_note(simple, grouped)  # its test videos are of no group here
+
+
+def test_more_folds_than_groups_are_refused_with_what_helps(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    groups = {id: f"p{id[-1] in '02468'}" for id in FeatureStore.open(store).ids("train")}
+    path = space_file(copied(store, store.parent / "grouped", groups=groups), "lacp")
+    assert search.main([str(path), "--dry-run"]) == 3
+    told = capsys.readouterr().err
+    assert "3 folds of 12 training videos in 2 groups; allowed are 2 folds" in told
+    assert "raise selection.val_fraction for fewer folds (0.5 gives 2), or pass --policy" in told
+    for fix in (["--set", "selection.val_fraction=0.5"], ["--policy", "simple"]):
+        assert search.main([str(path), "--dry-run", *fix]) == 0
 
 
 def test_each_fold_of_an_ablation_is_looked_at(

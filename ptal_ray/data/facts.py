@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ptal_ray.data.splits import most_folds
 from ptal_ray.data.store import FeatureStore
 
 
@@ -23,6 +24,8 @@ class Facts:
             videos are annotated for the method.
         longest_action_t: snippets of the longest annotated instance; 0 where no annotation is read.
         gpu: whether trials train on a GPU.
+        groups: of training videos, which folds do not split; 0 if folds may split the videos in any
+            way.
     """
 
     videos: int
@@ -32,6 +35,7 @@ class Facts:
     points_a_video: float
     longest_action_t: float = 0.0
     gpu: bool = False
+    groups: int = 0
 
 
 def facts(store: FeatureStore, annotated: Sequence[str], gpu: bool) -> Facts:
@@ -48,6 +52,7 @@ def facts(store: FeatureStore, annotated: Sequence[str], gpu: bool) -> Facts:
     labels = [len(store.annotations(id)) for id in annotated] or [
         len(store.points(id)) for id in ids
     ]
+    groups = most_folds(store)
     return Facts(
         videos=max(len(ids), 1),
         dim=store.info.feature_dim,
@@ -56,6 +61,7 @@ def facts(store: FeatureStore, annotated: Sequence[str], gpu: bool) -> Facts:
         points_a_video=float(np.mean(labels or [0])),
         longest_action_t=max((_longest_t(store, id) for id in annotated), default=0.0),
         gpu=gpu,
+        groups=groups if groups < len(ids) else 0,
     )
 
 

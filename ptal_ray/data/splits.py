@@ -67,7 +67,7 @@ def kfold(
         seed: which partition.
         labelled: ids of the videos whose annotations are read; assigned like a class.
         groups: group by video id; a group is never split; a video without a group is its own
-            group.
+            group. If all training videos are of one group, its videos are divided.
 
     Returns:
         K tuples of ids, each in stored order and not empty.
@@ -76,23 +76,39 @@ def kfold(
         DataError: there are fewer groups than parts, or `num_folds` is below 2.
     """
     ids = store.ids("train")
-    names = [("group", groups[i]) if groups and i in groups else ("video", i) for i in ids]
-    rows = {name: row for row, name in enumerate(dict.fromkeys(names))}
-    unit = np.array([rows[name] for name in names], np.int64)
-    if not 2 <= num_folds <= len(rows):
+    unit = _units(ids, groups or {})
+    number = len(set(unit.tolist()))
+    if not 2 <= num_folds <= number:
+        allowed = f"2 to {number}" if number > 2 else "2"
         raise DataError(
-            f"{store.path}: {num_folds} folds of {len(ids)} training videos in {len(rows)} groups; "
-            f"allowed are 2 to {len(rows)} folds, because a group is never split"
+            f"{store.path}: {num_folds} folds of {len(ids)} training videos in {number} groups; "
+            f"allowed are {allowed} folds, because a group is never split"
         )
     known = np.array([[i in labelled] for i in ids])
     seen = np.hstack([_seen(store, ids), known, np.ones_like(known)])  # last: that it is a video
-    count = np.zeros((len(rows), seen.shape[1]), np.int64)
+    count = np.zeros((number, seen.shape[1]), np.int64)
     np.add.at(count, unit, seen)
     part = _dealt(count, num_folds, np.random.default_rng([seed, 0xCF01D]))
     part = _spread(count, part, num_folds)[unit]
     return tuple(
         tuple(i for i, own in zip(ids, part, strict=True) if own == k) for k in range(num_folds)
     )
+
+
+def most_folds(store: FeatureStore) -> int:
+    """The largest number of folds of the training videos that `kfold` can make.
+
+    It is the number of groups, counting a video without a group as one; the number of videos if all
+    are of one group.
+    """
+    return len(set(_units(store.ids("train"), store.groups()).tolist()))
+
+
+def only_group(store: FeatureStore) -> str:
+    """The group of all training videos, if there are two or more of them; else ""."""
+    ids, groups = store.ids("train"), store.groups()
+    found = {groups.get(id, "") for id in ids}
+    return found.pop() if len(found) == 1 and len(ids) > 1 else ""
 
 
 def labelled(store: FeatureStore, fraction: float, seed: int) -> tuple[str, ...]:
@@ -130,6 +146,18 @@ def centres(ids: Sequence[str], truth: Mapping[str, Segments]) -> list[Points]:
         order = np.argsort(middle, kind="stable")
         found.append(Points(time_s=middle[order], label=own.label[order]))
     return found
+
+
+def _units(ids: Sequence[str], groups: Mapping[str, str]) -> NDArray[np.int64]:
+    """(V,) for each video the number of its unit, which folds do not split: its group or itself.
+
+    If all videos are of one group, each video is a unit.
+    """
+    names = [("group", groups[i]) if i in groups else ("video", i) for i in ids]
+    if len(set(names)) == 1:
+        return np.arange(len(ids))
+    rows = {name: row for row, name in enumerate(dict.fromkeys(names))}
+    return np.array([rows[name] for name in names], np.int64)
 
 
 def _seen(store: FeatureStore, ids: Sequence[str]) -> NDArray[np.bool_]:

@@ -39,13 +39,17 @@ def val_fraction(facts: Facts, values: Values) -> Found:
     """Number of selection videos: 0.6 V^0.8, so 5 of 14, 41 of 200, a thousand of ten thousand.
 
     The error of their mAP falls with the root of their number, and more training videos help less
-    the more there are. So the fraction falls and the number rises with V.
+    the more there are. So the fraction falls and the number rises with V. There are at most as many
+    folds as groups.
     """
     number = selected(facts.videos, 0.6 * facts.videos**-0.2)
     share = bounded(round(number / facts.videos, 4), 0.01, 0.5)
     folds = max(2, round(1 / share))
     why = f"0.6 V^0.8 = {number} of V = {facts.videos} training videos for selection, {folds} folds"
-    return Found(share, why)
+    if not facts.groups or folds <= facts.groups:
+        return Found(share, why)
+    why += f"; only {facts.groups} here, because folds split none of the {facts.groups} groups"
+    return Found(round(1 / facts.groups, 4), why)
 
 
 def cross_fit(facts: Facts, values: Values) -> Found:

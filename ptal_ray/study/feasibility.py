@@ -13,6 +13,7 @@ import numpy as np
 
 from ptal_ray.data.drawn_points import redrawn
 from ptal_ray.data.sampling import BatchPlan
+from ptal_ray.data.splits import only_group
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError, PtalError
 from ptal_ray.methods.method import AnyMethod, TrainParams, load, with_values
@@ -68,10 +69,26 @@ def problems(study: Study, store: FeatureStore, *, values: bool = True) -> list[
 def _fold_problems(study: Study, store: FeatureStore) -> Iterator[PtalError]:
     """Problems of the folds on which the trials of a race are scored, and on which all results are
     based if there is no test split."""
-    advice = "raise selection.val_fraction for fewer folds"
+    fixes = ["raise selection.val_fraction for fewer folds (0.5 gives 2)"] * (study.num_folds > 2)
+    fixes += ["pass --policy simple"] * bool(store.ids("test"))
+    advice = "; " * bool(fixes) + ", or ".join(fixes)
     for fold in range(study.num_folds):
         for error in _data_problems(trial_config(study, {}, fold=fold), store):
-            yield type(error)(f"fold {fold} of {study.num_folds}: {error}; {advice}")
+            yield type(error)(f"fold {fold} of {study.num_folds}: {error}{advice}")
+
+
+def group_note(study: Study, store: FeatureStore) -> str:
+    """What the folds of a study do not show if all training videos are of one group.
+
+    "" if they are of several groups or of none, or if no result is based on folds.
+    """
+    group = only_group(store)
+    if not group or (study.space.policy != "race" and store.ids("test")):
+        return ""
+    return (
+        f"all {len(store.ids('train'))} training videos are of one group ({group}); the folds "
+        "divide its recordings, so their scores say nothing about other groups, such as new people"
+    )
 
 
 def remarks(study: Study, asked: int) -> list[str]:
@@ -105,6 +122,8 @@ def remarks(study: Study, asked: int) -> list[str]:
             "selection.decode_settings: 1 means only the defaults, so the domains of decode: are "
             "not searched"
         )
+    if note := group_note(study, FeatureStore.open(study.store)):
+        found.append(note)
     return found
 
 

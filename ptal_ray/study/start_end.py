@@ -11,6 +11,7 @@ from ptal_ray.errors import ConfigError, NoTrialFinished, StorageError
 from ptal_ray.storage.lock import locked
 from ptal_ray.study.event_types import Event, StudyEnd, StudyStart
 from ptal_ray.study.events import EventLog
+from ptal_ray.study.feasibility import group_note
 from ptal_ray.study.provenance import provenance
 from ptal_ray.study.study import Study
 from ptal_ray.study.view import StudyView
@@ -77,7 +78,7 @@ def study_event(study: Study) -> StudyStart:
         method=space.method,
         dataset=info.name,
         features=info.features,
-        note="; ".join(filter(None, [info.note, external, drawn])),
+        note="; ".join(filter(None, [info.note, external, drawn, group_note(study, store)])),
         external=external,
         points=study.points,
         space=space.as_dict(),
