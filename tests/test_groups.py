@@ -13,7 +13,7 @@ from ptal_ray.data.__main__ import main
 from ptal_ray.data.content import Content
 from ptal_ray.data.importing.groups import PERSON, group_source, video_groups
 from ptal_ray.data.readers import watch
-from ptal_ray.data.splits import kfold
+from ptal_ray.data.splits import fold, kfold
 from ptal_ray.data.store import FeatureStore, StoreWriter
 from ptal_ray.data.types import DatasetInfo, Grid, Points, Segments
 from ptal_ray.errors import DataError
@@ -74,6 +74,17 @@ def test_the_folds_of_a_trial_keep_the_groups(tmp_path):
     fit, val = split_ids(store, config, load("lacp").train_params())
     subjects = [{id.split("_")[0] for id in ids} for ids in (fit, val)]
     assert all(subjects) and not subjects[0] & subjects[1]
+
+
+def test_the_fold_of_a_single_run_takes_no_notice_of_groups(tmp_path):
+    """Results of earlier versions by `train`, `ablate` and the simple policy stay comparable."""
+    watch.assemble(tmp_path / "watch")
+    store = FeatureStore.open(tmp_path / "watch")
+    apart = [fold(store, 0.35, seed) for seed in range(4)]
+    split = [{i[:9] for i in fit} & {i[:9] for i in val} for fit, val in apart]
+    assert any(split)
+    store.groups = dict  # a store without groups
+    assert [fold(store, 0.35, seed) for seed in range(4)] == apart
 
 
 def test_watch_groups_by_subject(tmp_path):

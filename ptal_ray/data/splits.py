@@ -19,7 +19,8 @@ def fold(
 
     The rarest class is assigned first, then videos are swapped, so that a class of two or more
     videos is on both sides if the fold is large enough. Uses only the points of the training
-    videos, or their annotations if the dataset has no points.
+    videos, or their annotations if the dataset has no points. Videos of one group may be on both
+    sides, unlike in `kfold`.
 
     Args:
         store: the dataset.

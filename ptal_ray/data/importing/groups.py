@@ -1,4 +1,4 @@
-"""Which videos belong together, as those of one person; the folds of a search do not part them."""
+"""Which videos belong together, as those of one person; the folds of a race do not part them."""
 
 from __future__ import annotations
 

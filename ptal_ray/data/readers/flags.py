@@ -30,7 +30,7 @@ def add_flags(command: argparse.ArgumentParser) -> None:
         help="a class to leave out, with its instances and points, e.g. Ambiguous")  # fmt: skip
     add("--group", type=_group, metavar="FILE.csv|REGEX", help="groups of videos, e.g. all videos "
         "of one person: a CSV with columns video,group, or a regular expression on the ids with "
-        "one capture group; a search puts the videos of a group in the same fold")  # fmt: skip
+        "one capture group; the race puts the videos of a group in the same fold")  # fmt: skip
     add(
         "--normalize",
         choices=("none", "train"),
