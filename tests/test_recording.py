@@ -77,6 +77,14 @@ def test_a_table_holds_every_training(space, tmp_path, threads):
     assert found["tables"]["out"].keys() == {"simple", "random"}
 
 
+def test_a_quick_recording_of_one_seed_is_replayed_once(space, tmp_path, threads, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(space.to_yaml())
+    words = ["--configurations", "2", "--folds", "2", "--seeds", "1", "--workers", "1"]
+    assert main(["record", "small.yaml", *words, "--out", "out"]) == 0
+    assert main(["replay", "out", "--searches", "1", "--workers", "1", "--json"]) == 0
+
+
 def test_the_trainings_are_those_of_a_search(space):
     cells, about = plan(space, **SIZES)
     assert about["configurations"][0] == {} and about["configurations"] == drawn(space, 3)
@@ -236,7 +244,8 @@ def test_what_cannot_be_recorded(space, tmp_path, monkeypatch, capsys, words, co
 
 
 @pytest.mark.parametrize(
-    ("flag", "message"), [("--seeds=1", "1: must be a whole number of at least 2"),
+    ("flag", "message"), [("--seeds=0", "0: must be a whole number of at least 1"),
+                          ("--folds=1", "1: must be a whole number of at least 2"),
                           ("--configurations=-3", "-3: must be a whole number of at least 2")]
 )  # fmt: skip
 def test_flags_of_record(flag, message, capsys):

@@ -19,7 +19,7 @@ def add_record(command: argparse.ArgumentParser) -> None:
         help="number 0 is the defaults, the others are random (default: 48)")  # fmt: skip
     add("--folds", type=AtLeast(2), default=4, metavar="K", help="folds of the training videos "
         "(default: 4)")  # fmt: skip
-    add("--seeds", type=AtLeast(2), default=3, metavar="N", help="seeds of each configuration "
+    add("--seeds", type=AtLeast(1), default=3, metavar="N", help="seeds of each configuration "
         "on each fold, and on the whole training split (default: 3)")  # fmt: skip
     add("--dataset", metavar="NAME", help="use this dataset instead of the one in the space")
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
@@ -34,8 +34,9 @@ def add_replay(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("tables", nargs="+", type=Path, metavar="DIR", help="folders written by `record`")
     add("--policies", type=_policies, default="all", metavar="all|NAME,..",
-        help="race, simple, random, ... (default: all)")  # fmt: skip
-    add("--searches", type=AtLeast(10), default=300, metavar="N", help="searches of each "
+        help="race, which also gives the row race_without_gate, simple, random, ... "
+        "(default: all)")  # fmt: skip
+    add("--searches", type=AtLeast(1), default=300, metavar="N", help="searches of each "
         "policy on each table (default: 300)")  # fmt: skip
     add("--budget", type=AtLeast(4), default=20, metavar="N", help="budget of a search, "
         "in full runs (default: 20)")  # fmt: skip
@@ -60,14 +61,15 @@ def add_points(command: argparse.ArgumentParser) -> None:
 
 
 def _policies(text: str) -> list[str]:
-    from ptal_ray.benchmarks.policies import POLICIES  # slow to import
+    from ptal_ray.benchmarks.policies import POLICIES, ROWS  # slow to import
 
-    names = list(POLICIES) if text == "all" else list(dict.fromkeys(text.split(",")))
-    if unknown := [name for name in names if name not in POLICIES]:
+    names = list(POLICIES) if text == "all" else text.split(",")
+    if unknown := [name for name in names if name not in POLICIES and name not in ROWS]:
+        known = ", ".join((*POLICIES, *ROWS))
         raise argparse.ArgumentTypeError(
-            f"{unknown[0]!r} is not a policy; give all, or names of {', '.join(POLICIES)}"
+            f"{unknown[0]!r} is not a policy; give all, or names of {known}"
         )
-    return names
+    return list(dict.fromkeys(ROWS.get(name, name) for name in names))
 
 
 class AtLeast:

@@ -276,3 +276,4 @@ POLICIES: dict[str, Policy] = {
     "race_without_early_stop": race_without_early_stop,
     "race_without_decoding": race_without_decoding,
 }  # fmt: skip
+ROWS = {"race_without_gate": "race"}  # rows of a replay that another policy gives

@@ -136,22 +136,24 @@ def all_defaults(table: Table, seed: int) -> Table:
 
     A cell is the mean of the defaults on its fold plus the deviation of one of their cells, at all
     steps and settings, from the mean of its fold. Deviations are scaled, because the mean includes
-    the cell itself.
+    the cell itself. In a table of one seed, the mean of all folds takes the place of that of the
+    fold, so differences between folds count as noise.
 
     Args:
-        table: the recorded search, of two seeds or more.
+        table: the recorded search.
         seed: for the assignment of deviations to cells.
     """
     rng = np.random.default_rng([seed, 0xAA])
     configurations, folds, seeds = table.objective.shape[:3]
     chosen = rng.integers(0, folds * seeds, (configurations, folds, seeds))
-    level = table.objective[0, :, :, :, 0].mean(axis=1)[:, None]  # (F, 1, R)
+    axis, repeats = (1, seeds) if seeds > 1 else (0, folds)
+    level = table.objective[0, :, :, :, 0].mean(axis=axis, keepdims=True)  # (F or 1, 1, R)
     made = {}
     for name in ("objective", "cross_fitted"):
         own = getattr(table, name)[0]
-        apart = (own - own.mean(axis=1, keepdims=True)) * np.sqrt(seeds / (seeds - 1))
+        apart = (own - own.mean(axis=axis, keepdims=True)) * np.sqrt(repeats / (repeats - 1))
         apart = apart.reshape(folds * seeds, *own.shape[2:])[chosen]
-        made[name] = apart + level.reshape(folds, 1, -1, *[1] * (own.ndim - 3))
+        made[name] = apart + level.reshape(*level.shape, *[1] * (own.ndim - 3))
     return replace(table, **made)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ptal_ray.process.words import counted
+
 _COLUMNS = {  # name of a measure -> head of its column, factor
     "p_worse": ("P(worse) %", 100.0),
     "gain": ("gain", 100.0),
@@ -18,9 +20,10 @@ _WIDTH = 23
 
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
     """The lines for a result of `replay`."""
+    searches = counted(found["searches"], "search", "searches")
     yield (
-        f"{found['searches']} searches of {found['budget']:g} full runs each; in mAP points on "
-        "the test split; [95 % interval]"
+        f"{searches} of {found['budget']:g} full runs each; in mAP points on the test split; "
+        "[95 % interval]"
     )
     for table, policies in found["tables"].items():
         yield ""
