@@ -209,35 +209,6 @@ def test_in_the_null_table_nothing_is_better_than_the_defaults(tmp_path):
     assert np.ptp(table.objective[:, 0, 0, -1, 0]) > 0.1  # of the table as it is
 
 
-def test_the_null_table_of_one_seed_has_the_noise_of_the_folds(tmp_path):
-    table = read_table(made_table(tmp_path / "once", TRUTH, noise=0.05, seeds=1))
-    many = np.stack([all_defaults(table, seed).objective for seed in range(200)])
-    own = table.objective[0, :, 0, -1, 0]
-    means = many[..., -1, 0].mean(axis=(0, 3))
-    np.testing.assert_allclose(means, np.full_like(means, own.mean()), atol=0.02)
-    assert many[..., -1, 0].std() == pytest.approx(own.std(ddof=1), rel=0.05)
-
-
-@pytest.mark.parametrize("folds", [2, 4])
-def test_one_search_of_every_policy_on_a_table_of_one_seed(tmp_path, folds, capsys):
-    folder = made_table(tmp_path / "once", TRUTH[:4], noise=0.02, folds=folds, seeds=1)
-    assert main(["replay", str(folder), "--searches", "1", "--workers", "1", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["tables"]["once"].keys() == POLICIES.keys() | {"race_without_gate"}
-    for values in (*found["tables"]["once"].values(), *found["aa"]["once"].values()):
-        intervals = values.pop("intervals")
-        assert intervals == {name: [value] * 2 for name, value in values.items()}
-    assert found["aa"]["once"].keys() == found["tables"]["once"].keys()
-
-
-def test_a_row_of_the_race_names_the_race(certain, capsys):
-    words = ["replay", str(certain), "--searches", "2", "--workers", "1", "--json"]
-    for names in ("race_without_gate", "race,race_without_gate"):
-        assert main([*words, "--policies", names]) == 0
-        found = json.loads(capsys.readouterr().out)["tables"]["certain"]
-        assert list(found) == ["race", "race_without_gate"]
-
-
 def test_the_gate_of_the_race_stays_shut_in_the_null_table(tmp_path):
     folder = made_table(tmp_path / "noisy", TRUTH, noise=0.03)
     found = replaying._all_played(None, read_table(folder), ["race"], 12, 20, null=True)
