@@ -186,16 +186,22 @@ def trained(config: TrialConfig) -> list[dict[str, Any]]:
 def _begun(out: Path, description: dict[str, Any]) -> bool:
     """Create the folder of a new table; returns False if the table is already complete.
 
+    table.json is written first: a folder without it has only what a killed process left of it.
+
     Raises:
         ConfigError: the folder has other files, or a table with other settings.
     """
     plain = json.loads(json.dumps(description))
     there = out / DESCRIPTION
     if not there.exists():
-        if out.exists() and any(out.iterdir()):
+        left = list(out.glob(f".{DESCRIPTION}.*"))
+        if out.exists() and set(out.iterdir()) - {*left}:
             raise ConfigError(f"{out}: holds other files; choose a new folder for --out")
-        (out / WORK).mkdir(parents=True)
+        for file in left:
+            file.unlink()
+        out.mkdir(parents=True, exist_ok=True)
         _keep(there, plain)
+        (out / WORK).mkdir()
         return True
     before = described(out)
     recorded = (out / TEST).exists()
