@@ -206,6 +206,66 @@ def test_a_training_that_diverges_has_no_value_from_there_on(space, tmp_path, th
     assert (read_table(tmp_path / "out").objective[:, 1, :, -1] == 0).all()
 
 
+def test_a_configuration_that_cannot_be_trained_counts_as_diverged(
+    space, tmp_path, threads, monkeypatch
+):
+    def interrupt(done, total):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    def refused(config, *more):
+        if config.train["lr"] == worst:
+            raise ConfigError("train.lr: is not good")
+        return start(config, *more)
+
+    worst, start = plan(space, **SIZES)[0][1].config.train["lr"], recording.start
+    monkeypatch.setattr(recording, "start", refused)
+    with pytest.raises(KeyboardInterrupt):
+        record(space, tmp_path / "out", workers=1, progress=interrupt, **SIZES)
+    notes = []
+    record(space, tmp_path / "out", workers=1, note=notes.append, **SIZES)
+    assert notes == ["configuration 1 counts as diverged: train.lr: is not good"]
+    found = read_table(tmp_path / "out").objective
+    assert not found[1].any() and found[[0, 2]].any(axis=-1).all()
+    worst = space.train_defaults()["lr"]
+    with pytest.raises(ConfigError, match=r"train.lr: is not good"):
+        record(space, tmp_path / "none", workers=1, **SIZES)
+
+
+BEGINS = """
+import os, sys
+from pathlib import Path
+from ptal_ray.benchmarks.recording import _begun
+
+def hook(event, given):
+    global due
+    if event in ("open", "os.mkdir", "os.rename") and str(folder) in str(given[0]):
+        due -= 1
+        if due < 0:
+            os._exit(9)  # as a kill: nothing is tidied up
+
+for number in range(20):
+    folder, due = Path(sys.argv[1], str(number)), number
+    child = os.fork()
+    if not child:
+        sys.addaudithook(hook)
+        os._exit(0 if _begun(folder, {"version": 1}) else 1)
+    killed = os.waitpid(child, 0)[1] != 0
+    assert _begun(folder, {"version": 1}), "the same command goes on"
+    print(killed, *sorted(path.name for path in folder.iterdir()))
+    if not killed:
+        break
+"""
+
+
+def test_a_recording_that_is_killed_as_it_begins_can_be_repeated(tmp_path):
+    done = subprocess.run([sys.executable, "-c", BEGINS, str(tmp_path)], capture_output=True,
+                          text=True, check=True)  # fmt: skip
+    *killed, last = done.stdout.splitlines()
+    assert len(killed) >= 4 and set(killed) == {"True .cells table.json"}
+    assert last == "False .cells table.json"
+
+
 def test_a_killed_recording_goes_on(space, tmp_path, threads, monkeypatch):
     """Killed from outside, with its processes; then finished, the same as if nothing happened."""
     (tmp_path / "small.yaml").write_text(space.to_yaml())

@@ -83,7 +83,7 @@ def _record(flags: argparse.Namespace) -> None:
     record(
         load_space(flags.space, flags.set, flags.dataset), flags.out, folds=flags.folds,
         configurations=flags.configurations, seeds=flags.seeds, workers=flags.workers,
-        progress=_progress,
+        progress=_progress, note=lambda line: print(f"note: {line}", file=sys.stderr, flush=True),
     )  # fmt: skip
     print(f"{flags.out}: recorded")
 

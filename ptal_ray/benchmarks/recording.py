@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 import torch
 
 from ptal_ray.data.datasets import find
-from ptal_ray.errors import ConfigError, DataError, DivergedError
+from ptal_ray.errors import ConfigError, DataError, DivergedError, PtalError, StorageError
 from ptal_ray.methods.method import load
 from ptal_ray.process.pool import process_pool
 from ptal_ray.space.domain import Scalar
@@ -71,6 +71,7 @@ def record(
     seeds: int,
     workers: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Record a table, or continue an interrupted recording.
 
@@ -83,10 +84,12 @@ def record(
         seeds: number of trainings of each configuration on each fold.
         workers: processes.
         progress: called with the number of finished and of all trainings.
+        note: called with a line about the first failed training of each configuration.
 
     Raises:
         ConfigError: `out` has another table, or other files.
         DataError: the data set has too few videos for the folds.
+        PtalError: the defaults cannot be trained, or the storage is full.
     """
     cells, description = plan(space, configurations=configurations, folds=folds, seeds=seeds)
     description |= {"folds": folds, "seeds": seeds, "provenance": provenance()}
@@ -96,11 +99,22 @@ def record(
     cells = [replace(c, config=replace(c.config, stages=str(work / "stages"))) for c in cells]
     due = [cell for cell in cells if not (work / f"{cell.name}.json").exists()]
     progress(len(cells) - len(due), len(cells))
+    failed: list[Cell] = []  # written at the end: if interrupted, they are tried again
     with process_pool(workers) as pool:
         running = {pool.submit(trained, cell.config): cell for cell in due}
         for number, done in enumerate(as_completed(running), len(cells) - len(due) + 1):
-            _keep(work / f"{running[done].name}.json", {"rows": done.result()})
+            cell = running[done]
+            try:
+                _keep(work / f"{cell.name}.json", {"rows": done.result()})
+            except PtalError as error:
+                if cell.configuration == 0 or isinstance(error, StorageError):
+                    raise
+                if cell.configuration not in [one.configuration for one in failed]:
+                    note(f"configuration {cell.configuration} counts as diverged: {error}")
+                failed.append(cell)
             progress(number, len(cells))
+    for cell in failed:
+        _keep(work / f"{cell.name}.json", {"rows": []})
     _write(out, cells, description)
 
 
@@ -169,7 +183,11 @@ def drawn(space: SearchSpace, number: int) -> list[dict[str, Scalar]]:
 
 
 def trained(config: TrialConfig) -> list[dict[str, Any]]:
-    """Train one cell; returns a row per report step, without a value after it diverged."""
+    """Train one cell; returns a row per report step, without a value after it diverged.
+
+    Raises:
+        PtalError: it cannot be trained.
+    """
     torch.set_num_threads(1)
     began, rows = time.perf_counter(), list[dict[str, Any]]()
     with suppress(DivergedError):  # missing steps mark the divergence
