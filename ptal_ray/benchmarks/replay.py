@@ -17,6 +17,7 @@ from ptal_ray.benchmarks.scorer import sealed_values
 from ptal_ray.benchmarks.table import Floats, Table, read_table
 from ptal_ray.errors import ConfigError
 from ptal_ray.process.pool import process_pool
+from ptal_ray.process.words import counted
 
 RANDOM_RUNS = 64  # `cost_ratio` is the cost to reach the gain of the best of them
 BUDGETS = (5.0, 8.0, 12.0, 16.0, 21.0, 32.0)  # full runs; the cost curve is linear between them
@@ -81,7 +82,8 @@ def replay(
     aa: dict[str, Any] = {}
     with process_pool(workers) if workers > 1 else nullcontext() as pool:
         for table, folder in found:
-            progress(f"{table.name}: {searches} searches of {', '.join(policies)}")
+            number = counted(searches, "search", "searches")
+            progress(f"{table.name}: {number} of {', '.join(policies)}")
             run = partial(_all_played, pool, table, policies)
             test = sealed_values(folder, table)
             every = _scored(table, test, run(budget, searches))
