@@ -11,7 +11,7 @@ import toy_study
 from toy_study import space, toy_store, use_toy
 
 from ptal_ray.backends.local import run_local
-from ptal_ray.errors import ConfigError, DivergedError, NoTrialFinished
+from ptal_ray.errors import ConfigError, DivergedError
 from ptal_ray.policy.policies import make_policy
 from ptal_ray.reporting.early_stopping import early_stopping_text
 from ptal_ray.reporting.outcome import show_summary, summary
@@ -251,20 +251,6 @@ def _check_tie(view, named, folder):
     assert named.startswith(compared)
 
 
-@pytest.mark.parametrize(("crashed", "lost"), [(True, 1), (False, 0)])
-def test_a_lost_process_says_nothing_about_the_defaults(study, crashed, lost):
-    view = run(study)
-    failed = next(t for t in view.trials if t.stage == "gate" and t.arm == 0)
-    trials = [
-        replace(t, state="failed", crashed=crashed) if t == failed else t for t in view.trials
-    ]
-    policy = make_policy(study)
-    policy.restore(replace(view, trials=tuple(trials)))
-    found = policy.recommend(view).difference
-    assert found["cells"] == view.recommended.difference["cells"] - lost
-    assert (found["mean"] > view.recommended.difference["mean"] + 0.1) != crashed
-
-
 def test_a_resumed_race_takes_its_own_budget_again(study):
     class Killed(FakeTrial):
         left = 60
@@ -301,27 +287,6 @@ def test_other_seeds_make_other_races(study, store, tmp_path):
     assert cells(run(study)) != cells(run(other))
 
 
-def test_defaults_that_diverge_are_left(study):
-    class Diverging(FakeTrial):
-        def advance(self):
-            if self.config.train["lr"] == 0.02 and self.config.score_on == "val":
-                raise DivergedError("train/loss_total: nan by step 2; lower lr")
-            return super().advance()
-
-    view = run(study, Diverging)
-    assert view.recommended.verdict == "better"
-    assert view.recommended.difference["mean"] > 0.5
-
-
-def test_a_race_in_which_all_diverge_says_so(study):
-    class Hopeless(FakeTrial):
-        def advance(self):
-            raise DivergedError("train/loss_total: nan by step 2; lower lr")
-
-    with pytest.raises(NoTrialFinished, match="reached step 8"):
-        run(study, Hopeless)
-
-
 def test_a_race_of_one_trial_keeps_the_defaults(study):
     view = run(replace(study, num_trials=1))
     assert len(view.trials) == 1
@@ -342,38 +307,6 @@ def test_a_space_of_decode_parameters_alone_tests_decoding(store, tmp_path):
     assert (found.verdict, found.trial, found.params) == ("better", None, {})
     assert found.difference["mean"] == pytest.approx(0.1)
     assert {t.arm for t in view.trials} == {0} and 4 <= len(view.trials) <= 12
-
-
-@pytest.mark.parametrize("kind", ["crash", "nan"])
-def test_defaults_that_cannot_be_trained_are_not_recommended(study, kind):
-    class Broken(FakeTrial):
-        def advance(self):
-            if kind == "crash" and self.config.train["lr"] == 0.02:
-                raise RuntimeError("CUDA out of memory")
-            return super().advance()
-
-        def value(self):
-            return float("nan") if self.config.train["lr"] == 0.02 else super().value()
-
-    view = run(study, Broken)
-    found = view.recommended
-    assert found.verdict == "better" and found.params["lr"] != 0.02
-    assert found.difference["low"] > 0.5  # they count as 0
-    assert view.trials[found.trial].arm == found.arm
-
-
-def test_one_lost_process_of_the_defaults_counts_for_nothing(study):
-    class Lost(FakeTrial):
-        best = 0.02
-
-        def advance(self):
-            if self.config.train["lr"] == 0.02 and self.config.seed == 5:
-                raise RuntimeError("lost")
-            return super().advance()
-
-    view = run(study, Lost)
-    assert view.trials[0].state == "failed"
-    assert view.recommended.verdict in ("tie", "defaults")
 
 
 def test_gpu_hours_end_a_race(study):

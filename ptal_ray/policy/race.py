@@ -249,8 +249,14 @@ class Race:
         if not found or 0 not in found[0]:
             return 0
         known, belief = found
-        plain = float(np.mean([s[0] for s in self.arms[0].scores()]))
-        return known[int(belief.mean.argmax())] if belief.mean.max() > plain else 0
+        return known[int(belief.mean.argmax())] if belief.mean.max() > self._plain(found) else 0
+
+    def _plain(self, found: tuple[list[int], Belief]) -> float:
+        """The posterior mean of the defaults, less what their tuned decoding gains."""
+        known, belief = found
+        scores = [self.arms[k].scores() for k in known]
+        gain = out_of_cell(scores, known.index(0)) - scores[known.index(0)][:, 0]
+        return float(belief.mean[known.index(0)] - gain.mean())
 
     def _screened(self) -> Cell | None:
         """The first cell of a new arm, while there is budget for screening."""
@@ -276,8 +282,7 @@ class Race:
         found = self.belief()
         if self.time_share > SCREENED or not found or 0 not in found[0]:
             return SCREENED
-        plain = float(np.mean([s[0] for s in self.arms[0].scores()]))
-        if found[1].mean.max() - plain <= FAR * np.sqrt(2 * found[1].noise):
+        if found[1].mean.max() - self._plain(found) <= FAR * np.sqrt(2 * found[1].noise):
             return SCREENED
         return max(SCREENED, 1 - (2 * self.gate_cells + LEAST_RACED) / self.budget)
 

@@ -17,8 +17,9 @@ def evidence(view: StudyView) -> dict[str, Any] | None:
     Returns:
         "trial" and "first" (what that trial scored), "mean" and "sd" of the posterior, from "cells"
         runs, and "new" and "new_runs": mean score and number of the runs of the comparison with
-        the defaults, which the posterior does not use ("new" is None without any). None for the
-        defaults, or where the policy has no posterior.
+        the defaults, which the posterior does not use ("new" is None without any), and
+        "defaults_failed": whether no run of the defaults has a score, so that they count as 0. None
+        for the defaults, or where the policy has no posterior.
     """
     best = view.recommended
     if best is None or view.best is None:
@@ -30,7 +31,9 @@ def evidence(view: StudyView) -> dict[str, Any] | None:
     new = [value for t in own if (value := _score(t, best.setting)) is not None]
     found = {"trial": view.best.number, "first": view.best.objective}
     found |= {key: row[key] for key in ("mean", "sd", "cells")}
-    return found | {"new": sum(new) / len(new) if new else None, "new_runs": len(new)}
+    found |= {"new": sum(new) / len(new) if new else None, "new_runs": len(new)}
+    scored = any(t.arm == 0 and t.state == "complete" and t.finite for t in view.trials)
+    return found | {"defaults_failed": not scored}
 
 
 def evidence_text(found: Mapping[str, Any]) -> str:
@@ -39,19 +42,21 @@ def evidence_text(found: Mapping[str, Any]) -> str:
         f"trial {found['trial']}: {100 * found['first']:.1f} in its own run; posterior mean "
         f"{100 * found['mean']:.1f} ± {100 * found['sd']:.1f} from {counted(found['cells'], 'run')}"
     )
-    if found["new"] is None:
-        return said
-    runs = counted(found["new_runs"], "new run")
-    return f"{said}; {100 * found['new']:.1f} in {runs} of the comparison with the defaults"
+    if found["new"] is not None:
+        runs = counted(found["new_runs"], "new run")
+        said += f"; {100 * found['new']:.1f} in {runs} of the comparison with the defaults"
+    if found["defaults_failed"]:
+        said += "; the defaults could not be trained and count as 0"
+    return said
 
 
 def _score(trial: TrialView, setting: int) -> float | None:
-    """The score of a run at a decode setting as the comparison counts it: 0 if it diverged, None if
-    it has not ended or its process was lost."""
+    """The score of a run at a decode setting as the comparison counts it: 0 if it diverged or has
+    none, None if it has not ended or its process was lost."""
     if trial.state == "failed" and not trial.crashed:
         return 0.0
     if trial.state != "complete" or not trial.reports:
         return None
     settings = trial.reports[-1].settings
     value = settings[setting] if setting < len(settings) else math.nan
-    return value if math.isfinite(value) else None
+    return value if math.isfinite(value) else 0.0
