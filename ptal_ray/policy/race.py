@@ -253,10 +253,8 @@ class Race:
 
     def _plain(self, found: tuple[list[int], Belief]) -> float:
         """The posterior mean of the defaults, less what their tuned decoding gains."""
-        known, belief = found
-        scores = [self.arms[k].scores() for k in known]
-        gain = out_of_cell(scores, known.index(0)) - scores[known.index(0)][:, 0]
-        return float(belief.mean[known.index(0)] - gain.mean())
+        assert self._evidence is not None  # of which `found` is
+        return float(found[1].mean[found[0].index(0)]) - self._evidence.gain(0)
 
     def _screened(self) -> Cell | None:
         """The first cell of a new arm, while there is budget for screening."""

@@ -32,8 +32,7 @@ def evidence(view: StudyView) -> dict[str, Any] | None:
     found = {"trial": view.best.number, "first": view.best.objective}
     found |= {key: row[key] for key in ("mean", "sd", "cells")}
     found |= {"new": sum(new) / len(new) if new else None, "new_runs": len(new)}
-    scored = any(t.arm == 0 and t.state == "complete" and t.finite for t in view.trials)
-    return found | {"defaults_failed": not scored}
+    return found | {"defaults_failed": not any(t.arm == 0 for t in view.complete)}
 
 
 def evidence_text(found: Mapping[str, Any]) -> str:
