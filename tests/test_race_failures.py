@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
-import toy_study
+from toy_race import FakeTrial, run
 from toy_study import space, toy_store, use_toy
 
-from ptal_ray.backends.local import run_local
 from ptal_ray.errors import DivergedError, NoTrialFinished
 from ptal_ray.policy.policies import make_policy
 from ptal_ray.reporting.evidence import evidence, evidence_text
-from ptal_ray.study import job as jobs
 from ptal_ray.study.study import create_study
 
 
@@ -31,24 +28,6 @@ def store(tmp_path):
 def study(store, tmp_path):
     plan = replace(space("budget.trials=24"), policy="race")
     return create_study(plan, store, tmp_path / "studies", seed=5)
-
-
-class FakeTrial(toy_study.FakeTrial):
-    """Its objective is how near the learning rate is to 0.05, with noise by fold and seed."""
-
-    best, noise = 0.05, 0.003
-
-    def value(self):
-        config = self.config
-        rng = np.random.default_rng([config.seed, config.fold, int(config.train["lr"] * 1e9)])
-        off = abs(np.log(config.train["lr"] / self.best))
-        return 0.8 - 0.1 * off + self.noise * rng.normal() - 0.1 / self.step
-
-
-def run(study, factory=FakeTrial):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "start", factory)
-        return run_local(study, make_policy(study))
 
 
 def test_defaults_that_diverge_are_left(study):
