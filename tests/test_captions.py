@@ -54,11 +54,11 @@ def test_the_reports_name_the_trial_that_was_trained_again(
 ) -> None:
     folder = write_report(study.directory, tmp_path / "reports")
     text = (folder / "REPORT.md").read_text()
-    assert "| best found (trial 2) | 2 |" in text and "| best found (trial 2) | 1 |" in text
+    assert "| recommended (trial 2) | 2 |" in text and "| recommended (trial 2) | 1 |" in text
     assert "| defaults | 2 |" in text
     assert "| parameter | recommended (trial 2) | default | searched |" in text
     page = (folder / "report.html").read_text()
-    assert "best found (trial 2)</td>" in page and "AP, %, best found (trial 2)</th>" in page
+    assert "recommended (trial 2)</td>" in page and "AP, %, recommended (trial 2)</th>" in page
 
 
 def test_mlflow_names_the_trial_that_was_trained_again(study: SyntheticStudy) -> None:
@@ -70,7 +70,7 @@ def test_mlflow_names_the_trial_that_was_trained_again(study: SyntheticStudy) ->
     assert runs["test/best"].tags["trial"] == runs["test/best/seed1"].tags["trial"] == "2"
     assert runs["test/default"].name == "test default"
     assert "trial" not in runs["test/default"].tags | runs["test/default/seed0"].tags
-    assert "| best found (trial 2) | 2 |" in runs["study"].tags["mlflow.note.content"]
+    assert "| recommended (trial 2) | 2 |" in runs["study"].tags["mlflow.note.content"]
     rest = [event for event in events if event.kind == "final_report"][1:]
     later = Round(StudyView.from_events(events[: events.index(rest[0])]), rest, study.directory)
     assert later.updates["test/best"].name == "test best (trial 2)"
@@ -129,5 +129,5 @@ def test_only_what_has_a_trial_is_named_by_it(study: SyntheticStudy) -> None:
     assert trial_of(view, "best") == 2 and trial_of(view, "default") is None
     assert view.recommended is not None
     tuned = replace(view, recommended=replace(view.recommended, arm=0, trial=None))
-    assert arm_label(tuned, "best") == arm_label(StudyView(), "best") == "best found"
+    assert arm_label(tuned, "best") == arm_label(StudyView(), "best") == "recommended"
     assert arm_label(view, "validated") == "chosen by validation"

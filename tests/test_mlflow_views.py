@@ -132,8 +132,8 @@ def test_only_the_full_budget_is_called_objective(client):
 def test_the_note_of_a_study_has_its_conclusion(client):
     (run,) = search(client, f"tags.kind = 'study' and tags.study = '{STUDIES[0]}'")
     note = run.data.tags["mlflow.note.content"]
-    assert "**Best found minus defaults on the test split: +12.0 [12.0, 12.0] mAP.**" in note
-    assert "| best found | 3 | 44.80 | 0.80 |" in note
+    assert "**Recommended minus defaults on the test split: +12.0 [12.0, 12.0] mAP.**" in note
+    assert "| recommended | 3 | 44.80 | 0.80 |" in note
     assert "Features: real. Made up for a test." in note
 
 

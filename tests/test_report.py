@@ -73,10 +73,10 @@ def test_the_numbers_of_the_tables(report):
     columns = "| @0.1 | @0.2 | @0.3 | @0.4 | @0.5 | @0.6 | @0.7 | 0.10-0.70 |"
     assert f"| configuration | seeds {columns}" in text
     best = [f"{100 * 0.56 * (1.2 - k / 10):.2f} ± {1.2 - k / 10:.2f}" for k in range(1, 8)]
-    assert f"| best found | 3 | {' | '.join(best)} | 44.80 ± 0.80 |" in text
+    assert f"| recommended | 3 | {' | '.join(best)} | 44.80 ± 0.80 |" in text
     assert "44.80 ± 0.80 % mAP, the defaults 32.80 ± 0.80 %: +12.00 points" in text
     for seed, value in enumerate(("44.00", "44.80", "45.60")):
-        assert re.search(rf"\| best found \| {seed} \|.* {value} \|", text)
+        assert re.search(rf"\| recommended \| {seed} \|.* {value} \|", text)
     assert "| candidate1 | 3 of 3 | 48.80 ± 0.80 |" in text
     assert "| `train.lr` | 0.01 | 0.0001 | loguniform [0.0001, 0.1] |" in text
     assert "| complete | 7 |" in text and "| pruned | 8 |" in text and "| failed | 1 |" in text
@@ -219,7 +219,7 @@ def test_diverged_seeds_are_named_and_left_out_of_the_mean(tmp_path):
     )  # fmt: skip
     study.end()
     text = (write_report(study.directory, tmp_path / "reports") / "REPORT.md").read_text()
-    assert "| best found | 1 of 2 | 55.00 |" in text
+    assert "| recommended | 1 of 2 | 55.00 |" in text
     assert "diverged: train/loss_total: nan \\| lower lr" in text
 
 

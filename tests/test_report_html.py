@@ -62,7 +62,7 @@ def tested(study_dir):
 def test_it_has_every_section_and_the_verdict_first(text):
     assert re.findall(r'<h2 id="(\w+)"', text) == list(SECTIONS)
     first = re.search(r"<section>(.*?)</section>", text, re.DOTALL)
-    assert "Best found minus defaults on the test split: +12.0" in first[1]
+    assert "Recommended minus defaults on the test split: +12.0" in first[1]
     assert "python -m ptal_ray.search x.yaml" in text
 
 
@@ -131,6 +131,7 @@ def test_beliefs_are_drawn_where_the_search_has_them(study_dir, tmp_path):
     study = SyntheticStudy(tmp_path / NAME)
     study.begin()
     study.trials(2)
+    study.final("test", "default", 0, 0.4)
     arms = [{"arm": k, "mean": 0.3 + 0.1 * k, "sd": 0.02} for k in range(2)]
     said = {"verdict": "tie", "difference": {"mean": 0.01, "low": -0.02, "high": 0.04}}
     study.append("study_end", state="done", arms=arms, recommended={"arm": 0}, **said)
@@ -141,6 +142,7 @@ def test_beliefs_are_drawn_where_the_search_has_them(study_dir, tmp_path):
     assert verdict in other.splitlines()[2]  # first, too
     assert "+1.0 [-2.0, 4.0] mAP" in text
     assert "best posterior mean" in text
+    assert "2 trials, 1 test run of the recommended configuration." in text
 
 
 def test_500_trials_take_under_20_s(tmp_path):

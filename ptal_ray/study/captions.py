@@ -6,11 +6,11 @@ from ptal_ray.study.conclusion import NUM_VIDEOS, recommended
 from ptal_ray.study.paper_compat import VALIDATED
 from ptal_ray.study.view import StudyView
 
-_NAMES = {"best": "best found", VALIDATED: "chosen by validation", "default": "defaults"}
+_NAMES = {"best": "recommended", VALIDATED: "chosen by validation", "default": "defaults"}
 
 
 def arm_label(view: StudyView, arm: str) -> str:
-    """What tables call an arm of the final runs, such as "best found (trial 4)"."""
+    """What tables call an arm of the final runs, such as "recommended (trial 4)"."""
     return with_trial(_NAMES.get(arm, arm), view, arm)
 
 

@@ -56,7 +56,7 @@ class Conclusion:
         verdict: a key of `VERDICTS`; "" if the search has none.
         compared: whether the search compared the best found with the defaults.
         arm: arm of the final runs of the recommended configuration, "best" or "default".
-        found: best found minus defaults in mAP: from the search if it has a verdict; else on the
+        found: recommended minus defaults in mAP: from the search if it has a verdict; else on the
             test split, paired by seed; without a test split on folds of the training split, paired
             by fold. None if one of them has no runs.
         on_test: whether `found` was measured on the test split.
@@ -87,9 +87,12 @@ class Conclusion:
         if self.verdict:
             return f"Recommended: the defaults. Verdict: {VERDICTS[self.verdict]}."
         if self.found is None:
-            return "No verdict: the best found and the defaults have not both been tested."
+            return (
+                "No verdict: the recommended configuration and the defaults have not both been "
+                "tested."
+            )
         where = "the test split" if self.on_test else "folds of the training split"
-        return f"Best found minus defaults on {where}: {self.found} {self.unit}."
+        return f"Recommended minus defaults on {where}: {self.found} {self.unit}."
 
 
 def interval(values: Sequence[float]) -> Interval:
@@ -171,7 +174,7 @@ def recommended(view: StudyView) -> Recommendation | None:
 
 
 def tested_difference(view: StudyView) -> Interval | None:
-    """Best found minus defaults on the test split, paired by seed; None without such a pair."""
+    """Recommended minus defaults on the test split, paired by seed; None without such a pair."""
     return difference(view, "best", "default")
 
 

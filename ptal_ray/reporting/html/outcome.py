@@ -21,7 +21,7 @@ def verdict(view: StudyView) -> Section:
     study = view.study
     said = (
         f"Method {study.method} on {study.dataset}, features: {study.features}. "
-        f"{len(view.trials)} trials, {_last_runs(view)}. "
+        f"{len(view.trials)} trials, {_last_runs(view, found.arm)}. "
         f"{study.note}"
     )
     state = "" if view.end and view.end.state == "done" else "The study is not finished."
@@ -39,10 +39,10 @@ def verdict(view: StudyView) -> Section:
     return Section(key="verdict", title="", parts=[*parts, paragraph(said), note(basis)])
 
 
-def _last_runs(view: StudyView) -> str:
+def _last_runs(view: StudyView, arm: str) -> str:
     if not view.has_test:
         return NOT_SEALED
-    return f"{len(view.runs('test', 'best'))} test runs of the best found"
+    return f"{counted(len(view.runs('test', arm)), 'test run')} of the recommended configuration"
 
 
 def note(text: str) -> str:
@@ -83,7 +83,7 @@ def test_table(view: StudyView, benchmark: Benchmark) -> Section:
         parts.append(note(f"Not in the means, because of divergence: {counted(len(lost), 'run')}."))
     if gain := benchmark.difference:
         said = f"{Interval.of(gain)} mAP points ({sureness(gain)})"
-        parts.append(paragraph(f"Best found minus defaults: {said}."))
+        parts.append(paragraph(f"Recommended minus defaults: {said}."))
     if benchmark.missing:
         parts.append(note(f"No interval over videos: {benchmark.missing}."))
     parts += [
