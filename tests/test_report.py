@@ -227,8 +227,8 @@ def test_diverged_seeds_are_named_and_left_out_of_the_mean(tmp_path):
     "harm, reason",
     [
         ("detections", "detections.json of the final run cannot be read"),
-        ("store", "the feature store is not on this machine"),
-        ("hash", "the feature store has changed since"),
+        ("store", "the feature store [^ ]*none is not on this machine"),
+        ("hash", "the feature store [^ ]*other has changed since the study"),
     ],
 )
 def test_a_timeline_that_cannot_be_drawn_says_why(study_dir, tmp_path, store, harm, reason):
@@ -241,7 +241,7 @@ def test_a_timeline_that_cannot_be_drawn_says_why(study_dir, tmp_path, store, ha
         plain = json.loads((copy / "study.json").read_text()) | {"store": str(other)}
         (copy / "study.json").write_text(json.dumps(plain))
     text = (write_report(copy, tmp_path / "reports") / "REPORT.md").read_text()
-    assert f"No timeline: {reason}." in text
+    assert re.search(rf"No timeline: {reason}\.", text)
 
 
 def test_importance_leaves_out_values_outside_their_domain(study_dir):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.methods.method import DecodeParams, load
+from ptal_ray.reporting.study_store import store_of
 from ptal_ray.space.domain import Domain, Scalar
 from ptal_ray.study.conclusion import recommended
 from ptal_ray.study.run_folder import SCORES
@@ -143,7 +143,7 @@ def decode_again(study_dir: Path, trial: int | None, settings: int) -> Again:
     domains = resolved_space(view).decode
     if not domains:
         raise ConfigError(f"{study_dir}: its space searches no decode parameter; nothing to tune")
-    store = _store(view, study_dir)
+    store = store_of(view, study_dir)
     chosen = _trials(view, study_dir, trial)
     decoder = _Decoder(view, store, [_cell(study_dir, own, view, store) for own in chosen])
     found = decoder.search(decoder.start, domains, settings, cross_fit=True)
@@ -167,17 +167,6 @@ def decode_again(study_dir: Path, trial: int | None, settings: int) -> Again:
         searched=tuple(order),
         landscape=_landscape(decoder, tried[best], order, domains),
     )
-
-
-def _store(view: StudyView, study_dir: Path) -> FeatureStore:
-    path = study_dir / "study.json"
-    place = Path(json.loads(path.read_text("utf-8"))["store"]) if path.exists() else Path()
-    if not (place / "store.json").exists():
-        raise DataError(f"{study_dir}: its feature store {place} is not on this machine")
-    store = FeatureStore.open(place)
-    if store.info.content_hash != view.study.data_hash:
-        raise DataError(f"{place}: the feature store has changed since the study")
-    return store
 
 
 def _trials(view: StudyView, study_dir: Path, number: int | None) -> list[TrialView]:

@@ -18,8 +18,8 @@ def store_of(view: StudyView, study_dir: Path) -> FeatureStore:
     """
     place = Path(read_object(study_dir / "study.json").get("store", ""))
     if not (place / "store.json").exists():
-        raise DataError("the feature store is not on this machine")
+        raise DataError(f"the feature store {place} is not on this machine")
     store = FeatureStore.open(place)
     if store.info.content_hash != view.study.data_hash:
-        raise DataError("the feature store has changed since")
+        raise DataError(f"the feature store {place} has changed since the study")
     return store
