@@ -23,9 +23,9 @@ from ptal_ray.policy.policies import make_policy
 from ptal_ray.reporting.leaderboard import labels
 from ptal_ray.reporting.report import write_report
 from ptal_ray.space.space import load_space, parse_space
-from ptal_ray.study.asked import planned
 from ptal_ray.study.feasibility import problems
 from ptal_ray.study.flags import parse
+from ptal_ray.study.from_flags import planned
 from ptal_ray.study.single_run import one_trial
 from ptal_ray.study.study import create_study, read_study
 from ptal_ray.study.view import StudyView, best_yaml

@@ -22,11 +22,11 @@ from ptal_ray import search
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, StorageError, full_storage_named
 from ptal_ray.policy.optuna_searcher import JOURNAL, _Journal
-from ptal_ray.study.asked import planned
 from ptal_ray.study.event_types import Report, TrialEnd
 from ptal_ray.study.events import EventLog, read_events
 from ptal_ray.study.flags import parse
 from ptal_ray.study.footprint import check_room, footprint, size
+from ptal_ray.study.from_flags import planned
 from ptal_ray.study.run_folder import CHECKPOINT, MODEL, SCORES
 from ptal_ray.study.study import trial_config
 from ptal_ray.training.checkpoint import write_checkpoint

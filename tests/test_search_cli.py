@@ -26,7 +26,7 @@ from ptal_ray.backends.session import Signals
 from ptal_ray.errors import NoTrialFinished
 from ptal_ray.reporting.plan import plan_text
 from ptal_ray.storage.lock import locked
-from ptal_ray.study import asked, flags
+from ptal_ray.study import flags, from_flags
 from ptal_ray.study.event_types import (
     Event,
     FinalReport,
@@ -204,7 +204,7 @@ def test_no_finished_trial_is_exit_4(
 def test_what_a_resume_may_change(folder: Path) -> None:
     study = small_study(folder / "more", time_budget_s=9.0)
     name = ["--resume", study.name, "--storage", str(folder / "more" / "studies")]
-    found = asked.resumed(flags.parse([*name, "--num-trials", "9", "--time-budget", "2m"]))
+    found = from_flags.resumed(flags.parse([*name, "--num-trials", "9", "--time-budget", "2m"]))
     assert (found.num_trials, found.time_budget_s, found.seed) == (9, 120.0, study.seed)
     assert read_study(study.directory) == study  # until it holds the study alone
     write_study(found)
@@ -214,7 +214,7 @@ def test_what_a_resume_may_change(folder: Path) -> None:
     assert search.main([*name, "--num-trials", "12"]) == 2
     assert read_study(study.directory).num_trials == 9
     args = flags.parse([*name, "--out", "some where", "--address", "ray://x:1"])
-    assert shlex.split(asked.resume_command(study, args)) == [
+    assert shlex.split(from_flags.resume_command(study, args)) == [
         "python", "-m", "ptal_ray.search", "--resume", os.path.relpath(study.directory),
         "--out", "some where", "--address", "ray://x:1",
     ]  # fmt: skip

@@ -19,8 +19,8 @@ from ptal_ray.study.cross_validation import NOT_SEALED
 from ptal_ray.study.duration import explained, spoken
 from ptal_ray.study.feasibility import remarks
 from ptal_ray.study.footprint import check_room, footprint, size
+from ptal_ray.study.no_test_split import runs_after, runs_again
 from ptal_ray.study.study import Study
-from ptal_ray.study.untested import runs_after, runs_again
 from ptal_ray.tracking.server import tracking_uri
 
 

@@ -18,9 +18,9 @@ from ptal_ray.reporting.plan import plan_text
 from ptal_ray.reporting.progress import make_progress
 from ptal_ray.storage.ownership import check_writable
 from ptal_ray.storage.place import kept, make_results_root
-from ptal_ray.study.asked import planned, resume_command, resumed, storage
 from ptal_ray.study.continuing import check_space
 from ptal_ray.study.feasibility import demand, problems
+from ptal_ray.study.from_flags import planned, resume_command, resumed, storage
 from ptal_ray.study.mirror import bring_scores
 from ptal_ray.study.study import Study, create_directory
 

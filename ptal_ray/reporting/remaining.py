@@ -9,8 +9,8 @@ import numpy as np
 
 from ptal_ray.ops.proxy import ranks
 from ptal_ray.space.space import SearchSpace
+from ptal_ray.study.no_test_split import runs_after, runs_again
 from ptal_ray.study.policy import spent
-from ptal_ray.study.untested import runs_after, runs_again
 from ptal_ray.study.view import StudyView, TrialView
 
 SOME = 3  # ended trials from which the length of the others is estimated

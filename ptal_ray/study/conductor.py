@@ -2,7 +2,8 @@
 
 Search trials come first, interrupted ones before new ones. Then the best trials are trained again,
 if the policy requires it. Then follow the recommendation and the test runs, or without a test split
-the runs of `untested.py`. A backend requests jobs and returns results; it decides where they run.
+the runs of `no_test_split.py`. A backend requests jobs and returns results; it decides where they
+run.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from ptal_ray.study.event_types import (
 from ptal_ray.study.events import EventLog, read_events
 from ptal_ray.study.finals import final_jobs, why_none_finished
 from ptal_ray.study.job import STANDBY, Job, diverged_event, study_job
+from ptal_ray.study.no_test_split import last_roles, untested_jobs
 from ptal_ray.study.policy import Policy, Suggestion
 from ptal_ray.study.results import HALTS, MOST_ATTEMPTS, Failed, Reported, Result
 from ptal_ray.study.retention import Retention
 from ptal_ray.study.run_folder import DETECTIONS
 from ptal_ray.study.study import Study, trial_config
-from ptal_ray.study.untested import last_roles, untested_jobs
 from ptal_ray.study.view import IncrementalView, StudyView, TrialView
 
 RECOMMEND = "recommend"  # comes between two roles

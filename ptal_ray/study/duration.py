@@ -21,8 +21,8 @@ from ptal_ray.data.text import keep_random_embeddings
 from ptal_ray.errors import PtalError
 from ptal_ray.methods.method import load, with_values
 from ptal_ray.methods.rules import selected
+from ptal_ray.study.no_test_split import runs_after, runs_again
 from ptal_ray.study.study import Study, trial_config
-from ptal_ray.study.untested import runs_after, runs_again
 from ptal_ray.training.config import TrialConfig
 from ptal_ray.training.decoding import decode_settings
 from ptal_ray.training.stages import start

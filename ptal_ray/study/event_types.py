@@ -201,7 +201,8 @@ class Recommendation(Event):
         return {"arm": self.arm, "trial": self.trial, "params": self.params, "decode": self.decode}
 
 
-# Roles of runs after the search; the last two are of data without a test split, see `untested.py`.
+# Roles of runs after the search; the last two are of data without a test split, see
+# `no_test_split.py`.
 RESELECT, TEST, FOLD, DEPLOY = "reselect", "test", "fold", "deploy"
 
 

@@ -44,7 +44,7 @@ def final_jobs(study: Study, view: StudyView, role: str) -> tuple[Job, ...]:
             split with several seeds and frozen decode parameters, and scored on the sealed test
             split; only the defaults if they are recommended. If the test split selected, also the
             configuration that the selection fold would have chosen.
-            `untested.py` has the other roles.
+            `no_test_split.py` has the other roles.
 
     Raises:
         NoTrialFinished: no trial reached its last report.

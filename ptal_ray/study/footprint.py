@@ -14,8 +14,8 @@ from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.methods.method import AnyMethod, TrainParams, load
+from ptal_ray.study.no_test_split import runs_after, runs_again
 from ptal_ray.study.study import Study
-from ptal_ray.study.untested import runs_after, runs_again
 from ptal_ray.training.scoring import score_videos, whole_videos
 from ptal_ray.training.supervision import fold
 

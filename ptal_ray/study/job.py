@@ -46,7 +46,7 @@ class Job:
         reported_step: the last step that the driver has a report of; 0 for none.
         asked_at: seconds since 1970; 0 until it is assigned.
         role: of a run after the search: "reselect" or "test"; without a test split "fold" and
-            "deploy", see `untested.py`; "" for a search trial.
+            "deploy", see `no_test_split.py`; "" for a search trial.
         arm: of a run after the search: "candidate1", ... (best first) for reselect; else "best",
             "default", and "validated" if the test split selected.
         repeat: of a run after the search: 0, 1, ..., of role "fold" the fold.

@@ -42,9 +42,9 @@ from ptal_ray.study.event_types import (
 )
 from ptal_ray.study.events import read_events
 from ptal_ray.study.feasibility import problems
+from ptal_ray.study.no_test_split import runs_after, runs_again
 from ptal_ray.study.single_run import one_trial
 from ptal_ray.study.study import Study, create_study
-from ptal_ray.study.untested import runs_after, runs_again
 from ptal_ray.study.view import StudyView
 from ptal_ray.tracking.model import recommended_run
 from ptal_ray.tracking.runs import Round
