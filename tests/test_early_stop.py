@@ -78,3 +78,29 @@ def test_a_run_without_finite_objectives_does_not_disable_early_stopping():
         early.take(cell, 2, value if cell != 2 else math.nan)
         early.take(cell, 8, value)
     assert early.take(5, 2, 0.1)
+
+
+def test_a_cell_far_below_the_defaults_stops_after_a_third_of_its_steps():
+    early = EarlyStop((3, 9, 27), 3)
+    for step, value in ((3, 0.3), (9, 0.6), (27, 0.1)):
+        assert not early.take(0, step, value, defaults=True)
+    assert not early.take(1, 3, 0.0)  # too early to tell
+    assert early.take(1, 9, 0.19)
+    assert not early.take(2, 9, 0.2)
+    assert not early.take(2, 27, 0.0)  # it has ended
+
+
+def test_nothing_is_far_below_defaults_without_an_objective():
+    early = EarlyStop((9, 27), 3)
+    assert not early.take(1, 9, 0.0)  # the defaults have not come that far
+    early.take(0, 9, math.nan, defaults=True)
+    assert not early.take(2, 9, 0.0)
+
+
+def test_the_run_of_the_defaults_counts_but_never_stops():
+    early = EarlyStop((2, 8), 2)
+    for cell, value in enumerate((0.1, 0.9, 0.3, 0.5)):
+        assert not early.take(cell, 2, value, defaults=cell == 0)
+        early.take(cell, 8, value, defaults=cell == 0)
+    assert not early.take(4, 2, 0.2, defaults=True)
+    assert early.take(5, 2, 0.2)

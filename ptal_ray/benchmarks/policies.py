@@ -251,11 +251,11 @@ def raced(search: Search) -> Race:
 
 def _stopped(search: Search, early: EarlyStop, cell: Cell, number: int) -> int | None:
     """The report at which training `number` stops early; None if it reaches its end."""
-    if cell.stage != SCREEN or cell.arm == 0:
+    if cell.stage != SCREEN:
         return None
     for row, step in enumerate(search.steps.astype(int)):
         value = float(search.cross_fitted[cell.arm, cell.index, row])
-        if early.take(number, int(step), value):
+        if early.take(number, int(step), value, defaults=cell.arm == 0):
             return row
     return None
 

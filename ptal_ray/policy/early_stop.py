@@ -1,4 +1,5 @@
-"""Early stopping of first cells, at steps whose objectives predict the last ones."""
+"""Early stopping of first cells: those far below the defaults, and those that are unlikely to
+become the best, at steps whose objectives predict the last ones."""
 
 from __future__ import annotations
 
@@ -12,17 +13,20 @@ from scipy import stats
 from ptal_ray.ops import proxy
 from ptal_ray.policy.halving import Halving
 
-FEWEST_FULL = 4  # full runs before anything is stopped
+FEWEST_FULL = 4  # full runs, with that of the defaults, before their correlation counts
 LEAST_CORRELATION = 0.3
 LEAST_CHANCE = 0.05  # of becoming the best
+FAR_BELOW = 1 / 3  # fraction of the objective of the defaults at the same step
+FAR_BELOW_FROM = 0.3  # fraction of the last step from which this counts
 SMALLEST = 1e-6  # squared deviation from the regression: a tenth of a point of mAP
 
 Floats = NDArray[np.float64]
 
 
 class EarlyStop:
-    """Stops cells at the report steps whose rank correlation with the last one was measured: those
-    that successive halving would stop, and those that are unlikely to become the best.
+    """Stops cells that are far below the defaults after about a third of their steps. At report
+    steps whose rank correlation with the last one was measured, it also stops those that
+    successive halving would stop, and those that are unlikely to become the best.
 
     Args:
         report_steps: of every cell; the last one ends it.
@@ -32,18 +36,32 @@ class EarlyStop:
     def __init__(self, report_steps: Sequence[int], eta: int) -> None:
         self._steps = tuple(report_steps)
         self._halving = Halving(eta)
+        self._defaults: dict[int, float] = {}  # step -> objective
 
-    def take(self, cell: int, step: int, value: float) -> bool:
+    def take(self, cell: int, step: int, value: float, *, defaults: bool = False) -> bool:
         """Take an objective; returns whether the cell should stop.
 
         Args:
             cell: number of the trial, a first cell of its arm.
             step: report step.
             value: objective.
+            defaults: whether it is that of the defaults, which never stop.
         """
         low = self._halving.take(cell, step, value)
-        if step >= self._steps[-1]:
+        if defaults:
+            self._defaults[step] = value
+        if defaults or step >= self._steps[-1]:
             return False
+        return self._far_below(step, value) or self._unlikely(step, value, low)
+
+    def _far_below(self, step: int, value: float) -> bool:
+        """Whether an objective is a small fraction of that of the defaults, late enough."""
+        late = step >= FAR_BELOW_FROM * self._steps[-1]
+        return late and value < FAR_BELOW * self._defaults.get(step, 0.0)
+
+    def _unlikely(self, step: int, value: float, low: bool) -> bool:
+        """Whether an objective at a step that predicts the last one is `low`, as successive halving
+        says, or unlikely to lead to the best."""
         early, last = self._halving.at(step), self._halving.at(self._steps[-1])
         found = rank_correlation(early, last)
         if found is None or found <= LEAST_CORRELATION:

@@ -138,9 +138,9 @@ class RacePolicy:
 
     def _stops(self, number: int, step: int, objective: float) -> bool:
         cell = self._cells[number]
-        if self._early is None or cell.stage != SCREEN or cell.arm == 0:
+        if self._early is None or cell.stage != SCREEN:
             return False
-        return self._early.take(number, step, objective)
+        return self._early.take(number, step, objective, defaults=cell.arm == 0)
 
     def _finish(
         self, number: int, state: str, settings: tuple[float, ...], step: int, crashed: bool

@@ -12,9 +12,9 @@ from ptal_ray.study.view import StudyView, resolved_space
 
 
 def early_stopping(view: StudyView) -> dict[str, Any] | None:
-    """JSON-able: "full_runs" and "stopped", numbers of first trials of configurations other than
-    the defaults, and for each earlier report "step" in "correlations" the rank "correlation" of its
-    objectives with the last ones over the full runs, null if they are too few.
+    """JSON-able: "full_runs" and "stopped", numbers of first trials of configurations, and for each
+    earlier report "step" in "correlations" the rank "correlation" of its objectives with the last
+    ones over the full runs, null if they are too few.
 
     None for a study without early stopping, and for one of the simple policy, which stops trials
     without measuring it.
@@ -23,7 +23,7 @@ def early_stopping(view: StudyView) -> dict[str, Any] | None:
     race = view.study.space.get("policy") == "race" and view.study.scheduler == "asha"
     if not race or not early:
         return None
-    first = [t for t in view.trials if t.stage == SCREEN and t.arm != 0]
+    first = [t for t in view.trials if t.stage == SCREEN]
     at = defaultdict[int, dict[int, float]](dict)
     for trial in first:
         for report in trial.reports:
@@ -43,15 +43,16 @@ def early_stopping_text(view: StudyView) -> str:
     if found is None:
         return ""
     full, stopped = found["full_runs"], found["stopped"]
+    ended = f"{counted(stopped, 'trial')} {'was' if stopped == 1 else 'were'} stopped."
     if full < FEWEST_FULL:
         return (
-            f"Early stopping: it needs {FEWEST_FULL} full runs of other configurations than the "
-            f"defaults and had {full}; none was stopped."
+            "Early stopping: the rank correlation with the last step needs "
+            f"{FEWEST_FULL} full runs and had {full}. {ended}"
         )
     each = " and ".join(
         f"{row['correlation']:.2f} at step {row['step']}" for row in found["correlations"]
     )
     return (
         f"Early stopping: the rank correlation with the last step was {each}, over {full} full "
-        f"runs. {counted(stopped, 'trial')} {'was' if stopped == 1 else 'were'} stopped."
+        f"runs. {ended}"
     )
