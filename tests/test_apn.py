@@ -23,6 +23,7 @@ from ptal_ray.methods.apn.loss import (
 from ptal_ray.methods.apn.params import ApnDecode, ApnTrain
 from ptal_ray.methods.apn.proposals import (
     Candidates,
+    edges,
     pair_candidates,
     sample_features,
     with_whole_videos,
@@ -236,6 +237,14 @@ def test_decode_weighs_suppresses_and_clips() -> None:
     assert made.start_s.tolist() == [1.0, 11.0] and made.end_s.tolist() == [7.0, 30.0]
     expected = (np.array([0.9, 0.4]) * 0.5) ** 0.5 * 0.9 * 0.5
     np.testing.assert_allclose(made.score, expected, rtol=1e-6)
+
+
+def test_a_video_of_one_snippet_is_detected_as_a_whole() -> None:
+    found = cached(start_t=[0], end_t=[0])
+    made = decode(found, Grid(stride_s=2.0), 1.5, ApnDecode(top_classes=1))
+    assert made.start_s.tolist() == [0.0] and made.end_s.tolist() == [1.5]
+    start, end = edges(torch.tensor([[0, 0, 3]]), torch.tensor([[0, 2, 4]]))
+    assert start.tolist() == [[0, 0.5, 3.5]] and end.tolist() == [[1, 2.5, 4.5]]
 
 
 def test_decode_thresholds_select_candidates() -> None:

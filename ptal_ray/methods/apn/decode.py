@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.methods.apn.model import Apn
 from ptal_ray.methods.apn.params import ApnDecode, ApnTrain
-from ptal_ray.methods.apn.proposals import pair_candidates, with_whole_videos
+from ptal_ray.methods.apn.proposals import edges, pair_candidates, with_whole_videos
 from ptal_ray.methods.method import Batch
 from ptal_ray.ops.nms import hard_nms, soft_nms
 
@@ -38,9 +35,7 @@ def scores(model: Apn, batch: Batch, hp: ApnTrain) -> list[Scores]:
     parts = []
     for first in range(0, found.start_t.shape[1], step):
         chosen = slice(first, first + step)
-        parts.append(
-            model.evaluate(x, found.start_t[:, chosen] + 0.5, found.end_t[:, chosen] + 0.5)
-        )
+        parts.append(model.evaluate(x, *edges(found.start_t[:, chosen], found.end_t[:, chosen])))
     class_score, text_score = (torch.cat(p, dim=1).sigmoid() for p in zip(*parts, strict=True))
     if not hp.text_weight:
         text_score = torch.ones_like(text_score)  # its score was not trained
@@ -67,7 +62,8 @@ def decode(found: Scores, grid: Grid, duration_s: float, hp: ApnDecode) -> Segme
     """Detections: (p_s p_e)^a c^b s^g for the best classes of each proposal, then suppression.
 
     Boundaries are the centres of their cells: the target of a boundary at x covers the two cells
-    around x equally, so centres are unbiased.
+    around x equally, so centres are unbiased. The proposal of a video of one snippet is the
+    snippet.
 
     Source: APN section 3.4; exponents PROPOSED.
     """
@@ -81,8 +77,10 @@ def decode(found: Scores, grid: Grid, duration_s: float, hp: ApnDecode) -> Segme
         * arrays["text_score"][chosen].astype(np.float64) ** hp.text_exponent
     )
     classes = np.argsort(-score, axis=1, kind="stable")[:, : hp.top_classes]
-    start_s = _seconds(arrays["start_t"][chosen], grid, duration_s)
-    end_s = _seconds(arrays["end_t"][chosen], grid, duration_s)
+    start_s, end_s = (
+        np.clip(grid.seconds(edge), 0.0, duration_s)
+        for edge in edges(arrays["start_t"][chosen], arrays["end_t"][chosen])
+    )
     repeated = classes.shape[1]
     segments = Segments(
         start_s=np.repeat(start_s, repeated),
@@ -97,10 +95,3 @@ def decode(found: Scores, grid: Grid, duration_s: float, hp: ApnDecode) -> Segme
         else soft_nms(segments, hp.nms_tiou)
     )
     return suppressed.take(slice(hp.max_detections))
-
-
-def _seconds(cell_t: NDArray[Any], grid: Grid, duration_s: float) -> NDArray[np.float64]:
-    seconds: NDArray[np.float64] = np.clip(
-        grid.seconds(cell_t.astype(np.float64) + 0.5), 0.0, duration_s
-    )
-    return seconds

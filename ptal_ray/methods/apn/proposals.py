@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -117,6 +118,16 @@ def with_whole_videos(
         end_height=torch.where(put, 1.0, found.end_height),
         valid=found.valid | put,
     )
+
+
+def edges(start_t: Any, end_t: Any) -> tuple[Any, Any]:
+    """Edges of proposals in snippets: the centres of their cells, or one whole cell.
+
+    Args:
+        start_t, end_t: int tensors or arrays of one shape; equal only in a video of one snippet.
+    """
+    inset = 0.5 * (start_t < end_t)
+    return start_t + inset, end_t + 1 - inset
 
 
 def _best(score: Tensor, mask: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
