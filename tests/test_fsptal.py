@@ -28,6 +28,7 @@ from ptal_ray.methods.fsptal.loss import (
 from ptal_ray.methods.fsptal.mining import mine
 from ptal_ray.methods.fsptal.model import Fsptal, foreground_logits
 from ptal_ray.methods.fsptal.params import FsptalTrain
+from ptal_ray.methods.fsptal.refresh import refresh
 from ptal_ray.methods.method import Batch, Step
 from ptal_ray.ops import mil
 
@@ -182,6 +183,23 @@ def test_score_loss_clips_at_neighbours() -> None:
     assert made == pytest.approx((1 - 0.85) ** 2, rel=1e-5)
     reaching = score_loss(score, runs, length, FsptalTrain(delta=0.5)).item()
     assert reaching > made
+
+
+def test_a_segment_over_the_whole_video_has_a_score_loss() -> None:
+    torch.manual_seed(0)
+    hp = FsptalTrain(
+        embed_dim=16, separation_hidden=8, separation_dim=4, dropout=0.0, refresh_every=1,
+        separation_weight=0.0, tau1=1.0, tau2=1.0,
+    )  # fmt: skip
+    batch, model = batch_of(2, [(0, 0), (1, 0), (1, 2)]), Fsptal(2, 3, hp)
+    with torch.no_grad():
+        pseudo = refresh(model, batch, hp)
+        score = mil.fuse(model(batch.features)[1])[0]
+    assert pseudo["start_t"].tolist() == [[0, -1, 1]]  # of class 0: both snippets
+    whole, part = 1 - score[:, 0].mean(), 1 - (score[1, 2] - score[0, 2])
+    step = Step(index=1, epoch=0.0, generator=torch.Generator())
+    made = loss(model, dataclasses.replace(batch, pseudo=pseudo), hp, step)["score"]
+    assert made.item() == pytest.approx(((whole**2 + part**2) / 2).item(), rel=1e-5)
 
 
 def test_segments_are_numbered() -> None:

@@ -41,7 +41,7 @@ def loss(model: Fsptal, batch: Batch, hp: FsptalTrain, step: Step) -> dict[str, 
             batch.pseudo[name][:, : batch.most_pairs] for name in ("start_t", "end_t", "label")
         )
         if hp.score_weight:
-            runs = mil.runs_from_actions(start, end, label, length)
+            runs = mil.Runs(start=start, end=end, label=label.clamp(min=0), action=start >= 0)
             terms["score"] = score_loss(fused, runs, length, hp)
         if hp.separation_weight:
             number = segment_numbers(start, end, video.mask)
@@ -104,6 +104,13 @@ def point_loss(fused: Tensor, mined: Tensor, action: Tensor) -> Tensor:
 
 def score_loss(fused: Tensor, runs: mil.Runs, length: Tensor, hp: FsptalTrain) -> Tensor:
     """(B,) mean over present classes of (1 - mean contrast of its action segments)^2.
+
+    Args:
+        fused: (B, T, C + 1) scores.
+        runs: the action segments. Unlike in LACP, one over the whole video counts too; its
+            surroundings are empty.
+        length: (B,) snippets of each video.
+        hp: train parameters.
 
     Source: FS-PTAL Eq. 9.
     """
