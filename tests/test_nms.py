@@ -196,6 +196,18 @@ def test_soft_nms_equals_its_matrix(seed: int, gated: bool) -> None:
     np.testing.assert_allclose(made.score, want.score, rtol=1e-12)
 
 
+def test_a_threshold_of_0_keeps_only_the_best_as_in_the_released_code() -> None:
+    given = columns([0.0, 2.0, 7.0], [3.0, 4.0, 8.0], [0, 0, 1], [0.5, 0.9, 0.7])
+    assert greedy_picks(given, 0.0, 0.0).tolist() == [1]
+    rows, score = decayed_picks(given, "hard", 0.0, 0.5, 1e-3, 3)
+    assert rows.tolist() == [1] and score.tolist() == pytest.approx([0.9])
+    made = batched_nms(
+        given, tiou=0.0, sigma=0.5, min_score=0.0, most=9, soft=False, multiclass=True,
+        voting_tiou=0.0,
+    )  # fmt: skip
+    assert made.start_s.tolist() == [2.0, 7.0]
+
+
 def test_votes_are_those_of_the_whole_matrix() -> None:
     rng = np.random.default_rng(0)
     start = rng.random(300) * 40

@@ -20,8 +20,9 @@ def alive(start: Any, end: Any, length: Any, tiou: Any) -> NDArray[np.bool_]:
         for other in range(row + 1, len(start)):
             shared = min(end[row], end[other]) - max(start[row], start[other])
             union = length[row] + length[other] - shared
-            # Without an overlap the quotient is not positive, whatever the sign of the rest.
-            if stays[other] and union > 0 and shared / union >= tiou:
+            # Without an overlap the quotient is not positive, whatever the sign of the rest; the
+            # IoU is then 0, which only a threshold of 0 reaches.
+            if stays[other] and (tiou <= 0 or (union > 0 and shared / union >= tiou)):
                 stays[other] = False
     return stays
 
