@@ -20,6 +20,7 @@ from ptal_ray.methods.apn.loss import (
     _points_until,
     _with_instances,
 )
+from ptal_ray.methods.apn.model import Apn
 from ptal_ray.methods.apn.params import ApnDecode, ApnTrain
 from ptal_ray.methods.apn.proposals import (
     Candidates,
@@ -245,6 +246,15 @@ def test_a_video_of_one_snippet_is_detected_as_a_whole() -> None:
     assert made.start_s.tolist() == [0.0] and made.end_s.tolist() == [1.5]
     start, end = edges(torch.tensor([[0, 0, 3]]), torch.tensor([[0, 2, 4]]))
     assert start.tolist() == [[0, 0.5, 3.5]] and end.tolist() == [[1, 2.5, 4.5]]
+
+
+@pytest.mark.parametrize(("width", "heads"), [(8, 1), (100, 1), (200, 2), (512, 8), (1000, 10)])
+def test_heads_divide_every_width(width: int, heads: int) -> None:
+    hp = ApnTrain(embed_dim=8, encoder_width=width, num_samples=4, encoder_layers=1)
+    model = Apn(6, 3, None, hp)
+    assert model.layers[0].heads == heads
+    classes, _ = model.evaluate(torch.zeros(1, 5, 8), torch.tensor([[1.0]]), torch.tensor([[4.0]]))
+    assert classes.shape == (1, 1, 3)
 
 
 def test_decode_thresholds_select_candidates() -> None:

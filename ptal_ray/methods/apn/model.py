@@ -14,7 +14,7 @@ from ptal_ray.methods.apn.params import ApnTrain
 from ptal_ray.methods.apn.proposals import sample_features
 
 BOUNDARY_WIDTH = 512  # channels of the boundary detector, if D_e is at least as large
-HEAD_WIDTH = 64  # channels of an attention head
+HEAD_WIDTH = 64  # channels of an attention head, or the next number that divides the width
 
 
 class Layer(nn.Module):
@@ -26,7 +26,8 @@ class Layer(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.heads = max(1, width // HEAD_WIDTH)
+        most = max(1, width // HEAD_WIDTH)
+        self.heads = next(heads for heads in range(most, 0, -1) if width % heads == 0)
         self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(
