@@ -345,7 +345,7 @@ def test_learning_rate() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 5, 16, 33, 70])
-@pytest.mark.parametrize("reach", [1, 3, 9])
+@pytest.mark.parametrize("reach", [1, 3, 9, 50_000])  # the last is the greatest window allowed
 def test_local_attention_is_attention_under_a_band(length: int, reach: int) -> None:
     draw = torch.Generator().manual_seed(length * 100 + reach)
     query, key, value = (torch.randn(2, length, 3, 4, generator=draw) for _ in range(3))

@@ -162,6 +162,8 @@ def local_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, rea
         (B, T, heads, size).
     """
     videos, length, heads, size = query.shape
+    if not torch.compiler.is_exporting():  # a traced length is at least a block
+        reach = min(reach, length)  # blocks grow with the window, not beyond the video
     block = block_length(reach)
     number = -(-length // block)
     behind = number * block - length
