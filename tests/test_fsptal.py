@@ -252,6 +252,18 @@ def test_separation(pairs: str, seed: int, length: int) -> None:
     assert made.item() == pytest.approx(slow_separation(e[0], kind == 0, action[0], hp), abs=1e-6)
 
 
+def test_separation_compares_in_single_precision() -> None:
+    """Cosines of about psi_same, under the autocast of the training."""
+    angle = torch.linspace(0, 0.5, 12)
+    apart = torch.stack([angle.cos(), angle.sin()], dim=1).repeat(2, 1)[None]
+    some, label = torch.ones(1, 12, dtype=torch.bool), torch.ones(1, 12, 1)
+    hp = FsptalTrain()
+    plain = separation_loss(apart, some, some, label, hp)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = separation_loss(apart, some, some, label, hp)
+    assert made.dtype == torch.float32 and torch.equal(made, plain)
+
+
 def slow_attention(model: Fsptal, embedded: Tensor, segment: list[int]) -> Tensor:
     """E (T, D_ebd) of one video, snippet by snippet."""
     hidden = torch.relu(model.separate(embedded.T[None]))[0].T
