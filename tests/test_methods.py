@@ -102,6 +102,26 @@ def test_pseudo_labels_do_not_change_with_padding(trial: Trial) -> None:
         torch.testing.assert_close(value, other[name], msg=name)
 
 
+def test_videos_without_points_have_a_finite_loss(trial: Trial) -> None:
+    if trial.task.method.refresh is None:
+        pytest.skip("the method has no pseudo-labels")
+    split = copy.copy(trial.batches.split)
+    split.point_t, split.pair_t, split.pair_class = (
+        np.full_like(column, -1) for column in (split.point_t, split.pair_t, split.pair_class)
+    )
+    split.point_label = np.zeros_like(split.point_label)
+    batches = Batches(
+        trial.task, Worker(), split=split, plan=trial.batches.plan, labels=trial.batches.labels,
+        memory=trial.batches.memory,
+    )  # fmt: skip
+    batch = batches.whole(np.arange(2))
+    with torch.no_grad():
+        pseudo = trial.task.method.refresh(trial.learner.model, batch, trial.task.hp)
+    batch = dataclasses.replace(batch, pseudo=pseudo)
+    found = trial.task.method.loss(trial.learner.model, batch, trial.task.hp, trial.step_context())
+    assert all(torch.isfinite(term) for term in found.values())
+
+
 @pytest.mark.parametrize("offset_s", [None, -0.45])  # windows that are shorter than the stride
 def test_detections_are_sorted_and_inside_the_video(trial: Trial, offset_s: float | None) -> None:
     for found in trial.score(trial.task.score_ids):

@@ -27,7 +27,7 @@ class Batch:
         point_label: (B, P, C) float32 multi-hot classes of that snippet's points.
         pair_t, pair_class: (B, Q) int64, the same points as one entry per snippet and class,
             ascending; -1 pads, and marks those outside the crop.
-        most_pairs: the largest number of entries of a video in the batch, on the host.
+        most_pairs: the largest number of entries of a video in the batch, at least 1, on the host.
         crop_t: (B,) int64, first snippet of the crop in the whole video (0 if uncropped).
         pseudo: the newest output of `Method.refresh` for these videos, or of `Method.labels`, in
             snippets of the WHOLE video; None if the method has neither.

@@ -123,7 +123,7 @@ class Batches:
         )
 
     def _most_pairs(self, rows: NDArray[np.int64]) -> int:
-        return int((self.split.pair_t[rows] >= 0).sum(axis=1).max())
+        return int((self.split.pair_t[rows] >= 0).sum(axis=1).max(initial=1))
 
 
 def batches_of(task: Task, worker: Worker, before: StageResult | None) -> Batches:

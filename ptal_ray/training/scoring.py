@@ -121,7 +121,7 @@ def whole_videos(split: PackedSplit, rows: NDArray[np.int64]) -> Batch:
         point_label=torch.from_numpy(split.point_label[rows]).to(split.device).float(),
         pair_t=torch.from_numpy(split.pair_t[rows]).to(split.device),
         pair_class=torch.from_numpy(split.pair_class[rows]).to(split.device),
-        most_pairs=int((split.pair_t[rows] >= 0).sum(axis=1).max()),
+        most_pairs=int((split.pair_t[rows] >= 0).sum(axis=1).max(initial=1)),
         crop_t=zero,
     )
 
