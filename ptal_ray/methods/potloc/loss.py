@@ -37,6 +37,8 @@ def cropped(pseudo: Pseudo, crop_t: Tensor, length: Tensor) -> Pseudo:
         pseudo: "point_t", "start_t", "end_t", "label" (B, N), of whole videos.
         crop_t, length: (B,) first snippet and number of snippets of the crop.
 
+    Deviation: a point behind the left edge of the last snippet is inside, too.
+
     Source: POTLoc code; golden potloc_model truncate_feats.
     """
     first, last = crop_t[:, None], (length - 1)[:, None]
