@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptal_ray.data.features.feature_file import UNREADABLE
 from ptal_ray.data.new_videos import NewVideos
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError, DataError
@@ -198,7 +199,7 @@ def _read_matrix(path: Path, num_classes: int) -> Embeddings:
         raise DataError(f"text embeddings {path}: no such file; expected ({num_classes}, d) floats")
     try:
         matrix: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except UNREADABLE as error:
         raise DataError(f"text embeddings {path}: not a .npy file of numbers ({error})") from error
     if matrix.ndim != 2 or len(matrix) != num_classes or matrix.shape[1] == 0:
         raise DataError(

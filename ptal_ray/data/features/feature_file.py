@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +17,10 @@ from ptal_ray.data.user_files import decoded
 from ptal_ray.errors import DataError
 
 T = TypeVar("T")
+UNREADABLE = (  # what numpy and zipfile raise for a file that is damaged, or of a kind they lack
+    OSError, ValueError, EOFError, KeyError, RuntimeError, TokenError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +167,7 @@ def _mapped(file: Path) -> FloatArray:
     _exists(file)
     try:
         features = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{file}: not a whole .npy of numbers; extract it again or save it with numpy.save"
         ) from error
@@ -183,7 +189,7 @@ def _guarded(file: Path, act: Callable[[], T]) -> Callable[[], T]:
         _exists(file)
         try:
             return act()
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise DataError(
                 f"{file}: not whole, or not numbers ({error}); correct it or make it again"
             ) from error

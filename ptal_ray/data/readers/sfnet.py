@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ptal_ray.data.features.feature_file import UNREADABLE
 from ptal_ray.data.readers.release import Given, Release, database, feature_file
 from ptal_ray.data.readers.two_stream import FPS, STRIDE
 from ptal_ray.data.user_files import nfc, read_json
@@ -113,7 +114,7 @@ def _values(place: Path, name: str) -> list[Any]:
         values: list[Any] = np.load(path, allow_pickle=False).reshape(-1).tolist()
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; it is part of the released annotations") from error
-    except (OSError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{path}: an array of Python objects, which only running the pickle in it can load, or "
             'no .npy; where you trust the file, run in its folder: python -c "import json, numpy '
