@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import errno
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,20 @@ _SHOWN = 5  # names in one message
 def nfc(text: str) -> str:
     """`text` in the Unicode form NFC; macOS writes file names in NFD."""
     return text if text.isascii() else normalize("NFC", text)
+
+
+def is_file(path: Path) -> bool:
+    """Whether `path` is a file; a name that is too long for the file system is of none.
+
+    Raises:
+        OSError: it cannot be found out.
+    """
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
 
 
 def decoded(path: Path) -> str:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from ptal_ray.data.types import FloatArray
-from ptal_ray.data.user_files import decoded
+from ptal_ray.data.user_files import decoded, is_file
 from ptal_ray.errors import DataError
 
 T = TypeVar("T")
@@ -104,7 +104,7 @@ def table(file: Path) -> FeatureFile:
 
     def columns() -> tuple[str, ...]:
         """The names in the header."""
-        if not file.exists():
+        if not is_file(file):
             return ()
         with file.open(encoding="utf-8-sig", errors="replace") as lines:
             first = lines.readline().strip()
@@ -175,7 +175,7 @@ def _mapped(file: Path) -> FloatArray:
 
 
 def _exists(file: Path) -> None:
-    if not file.exists():
+    if not is_file(file):
         raise DataError(
             f"{file}: feature file is missing; add it or leave the video out (--exclude)"
         )

@@ -8,7 +8,7 @@ from typing import Any
 from ptal_ray.data.features.feature_file import FeatureFile
 from ptal_ray.data.rates import positive
 from ptal_ray.data.readers.release import Given, Release, feature_file, json_object
-from ptal_ray.data.user_files import read_csv
+from ptal_ray.data.user_files import is_file, read_csv
 from ptal_ray.errors import DataError
 
 _ANNOTATIONS = ("anet_anno_action.json", "*anno*.json")
@@ -73,7 +73,7 @@ def _video(path: Path, id: str, entry: Any, subset: str, snippets: int) -> dict[
 
 def _snippets(files: dict[str, FeatureFile], folder: Path) -> int:
     """T of the first feature file that is there; all have the same."""
-    first = next((file for file in files.values() if file.file.is_file()), None)
+    first = next((file for file in files.values() if is_file(file.file)), None)
     if first is None:
         raise DataError(f"{folder}: no features for any annotated video; check --features")
     return first.shape()[0]

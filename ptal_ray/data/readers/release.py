@@ -11,7 +11,7 @@ from unicodedata import normalize
 from ptal_ray.data.features.feature_file import FeatureFile, npy, npz, table, turned
 from ptal_ray.data.importing.groups import GroupSource
 from ptal_ray.data.rates import RateSource
-from ptal_ray.data.user_files import read_json, read_lines
+from ptal_ray.data.user_files import is_file, read_json, read_lines
 from ptal_ray.data.video_ids import spellings
 from ptal_ray.errors import ConfigError, DataError
 
@@ -172,13 +172,13 @@ def feature_file(folders: Sequence[Path], id: str, given: Given) -> FeatureFile:
     suffixes = (given.suffix,) if given.suffix else (".npy", ".npz", ".csv")
     names = [f"{given.prefix}{i}{suffix}" for i in spellings(id) for suffix in suffixes]
     files = [folder / name for folder in folders for name in names]
-    found = next((f for f in map(spelled, files) if f.is_file()), folders[-1] / names[0])
+    found = next((f for f in map(spelled, files) if is_file(f)), folders[-1] / names[0])
     return open_file(found, given)
 
 
 def spelled(file: Path) -> Path:
     """`file` in the Unicode form that its name has in its folder; as it is if it is not there."""
-    return next((form for form in _forms(file) if form.is_file()), file)
+    return next((form for form in _forms(file) if is_file(form)), file)
 
 
 def _forms(file: Path) -> Sequence[Path]:

@@ -9,6 +9,7 @@ from typing import Any
 from ptal_ray.data.features.feature_file import FeatureFile, side_by_side
 from ptal_ray.data.rates import positive
 from ptal_ray.data.readers.release import Given, Release, database, feature_file, json_object
+from ptal_ray.data.user_files import is_file
 from ptal_ray.errors import DataError
 
 FPS, STRIDE = 25.0, 16.0  # of the released I3D features of THUMOS14
@@ -60,9 +61,9 @@ def _streams(folder: Path, id: str, given: Given) -> FeatureFile:
         folders = [folder / split / stream for split in _SPLITS]
         folders += [folder / stream / split for split in _SPLITS]
         parts.append(feature_file([*folders, folder / stream], id, given))
-    if not any(part.file.is_file() for part in parts):
+    if not any(is_file(part.file) for part in parts):
         whole = feature_file([*(folder / split for split in _SPLITS), folder], id, given)
-        if whole.file.is_file():
+        if is_file(whole.file):
             return whole
     return side_by_side(parts)
 
