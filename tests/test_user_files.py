@@ -85,6 +85,32 @@ def test_a_csv_row_of_too_many_values_is_named(tmp_path):
     assert read_csv(tmp_path / "f.csv")[1] == rows
 
 
+@pytest.mark.parametrize(
+    ("lines", "line"),
+    [
+        (['"wave,a,1', "wave,b,2", "wave,c,3"], 2),  # would take all lines behind it
+        (["wave,a,1", '"wave,b,2', '"wave,c,3'], 3),  # would join two rows to one
+        (["wave,a,1", "wave,b,2", 'wave,c,"3'], 4),
+    ],
+)
+def test_a_quote_that_is_not_closed_is_named(tmp_path, lines, line):
+    (tmp_path / "f.csv").write_text("\n".join(["class,video_id,note", *lines]) + "\n")
+    with pytest.raises(DataError, match=rf"f\.csv:{line}: cannot be read as CSV: .*quote") as caught:
+        read_csv(tmp_path / "f.csv")
+    assert "\n" not in str(caught.value)
+
+
+def test_quotes_and_lines_inside_of_a_quoted_value_are_kept(tmp_path):
+    (tmp_path / "f.csv").write_text('class,note\n"a, b","say ""c""\nd"\n5" pipe,x\n')
+    rows = [(3, {"class": "a, b", "note": 'say "c"\nd'}), (4, {"class": '5" pipe', "note": "x"})]
+    assert read_csv(tmp_path / "f.csv")[1] == rows
+
+
+def test_empty_lines_before_the_header_are_skipped(tmp_path):
+    (tmp_path / "f.csv").write_text("\r\n;;\r\nclass;n\r\n\r\nwave;1\r\n")
+    assert read_csv(tmp_path / "f.csv") == (("class", "n"), [(5, {"class": "wave", "n": "1"})])
+
+
 def test_a_search_space_with_a_byte_order_mark_is_read(tmp_path):
     from ptal_ray.space.space import load_space
 

@@ -10,7 +10,7 @@ import csv
 import errno
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -106,37 +106,53 @@ def read_csv(
     """The columns of a CSV, and (line number, values by column) of its rows, in NFC.
 
     The separator is the most frequent one of `SEPARATORS` in the first line. Spaces around values
-    are removed; empty rows are skipped; a missing value is "".
+    are removed; empty rows are skipped, also before the header; a missing value is "".
 
     Args:
         path: the file.
         columns: column names of a CSV without a header line.
 
     Raises:
-        DataError: it cannot be read, or a row has more values than the first line has columns.
+        DataError: it cannot be read, a quoted value does not end, or a row has more values than
+            the first line has columns.
     """
     text = read_text(path)
-    head = text.partition("\n")[0]
+    head = text.lstrip("\r\n").partition("\n")[0]
     separator = max(SEPARATORS, key=head.count)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    rows = _filled(path, csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True
+    ))  # fmt: skip
+    names = tuple(columns) or tuple(next(rows, (0, []))[1])
+    return names, list(_named(path, rows, names))
+
+
+def _filled(path: Path, rows: Any) -> Iterator[tuple[int, list[str]]]:
+    """(line number, values without spaces around them) of each row that is not empty."""
+    begin = 1
     try:
-        names = tuple(columns) or tuple(name.strip() for name in next(rows, []))
-        return names, list(_rows(path, rows, names))
+        for row in rows:
+            values = [value.strip() for value in row]
+            if any(values):
+                yield rows.line_num, values
+            begin = rows.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}: cannot be read as CSV: {error}") from error
+        raise DataError(
+            f"{path}:{begin}: cannot be read as CSV: {error}; put a quote at both ends of a value, "
+            "or remove it"
+        ) from error
 
 
-def _rows(path: Path, rows: Any, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    for row in rows:
-        values = [value.strip() for value in row]
+def _named(
+    path: Path, rows: Iterable[tuple[int, list[str]]], columns: tuple[str, ...]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    for line, values in rows:
         if any(values[len(columns) :]):
             raise DataError(
-                f"{path}:{rows.line_num}: {len(values)} values for {len(columns)} columns; write "
-                "numbers with a decimal point, and put text that contains the separator in quotes"
+                f"{path}:{line}: {len(values)} values for {len(columns)} columns; write numbers "
+                "with a decimal point, and put text that contains the separator in quotes"
             )
-        if any(values):
-            values += [""] * (len(columns) - len(values))
-            yield rows.line_num, dict(zip(columns, values, strict=False))
+        values += [""] * (len(columns) - len(values))
+        yield line, dict(zip(columns, values, strict=False))
 
 
 class _Objects:
