@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import zipfile
+from unicodedata import normalize
 
 import numpy as np
 import pytest
 
-from ptal_ray.data.features.feature_file import npy, npz
+from ptal_ray.data.features.feature_file import npy, npz, table
 from ptal_ray.errors import DataError
 
 
@@ -44,3 +45,13 @@ def test_an_archive_of_another_compression_or_of_other_names_is_named(tmp_path):
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("feats", b"x")
     check_refused(npz(file))  # KeyError: no feats.npy
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_the_names_of_columns_have_any_encoding(tmp_path, encoding, form):
+    text = normalize(form, "Gerät x, time\n1,2\n3,4\n")
+    (tmp_path / "a.csv").write_text(text, encoding=encoding)
+    opened = table(tmp_path / "a.csv")
+    assert opened.columns() == (normalize("NFC", "Gerät x"), "time")
+    assert opened.shape() == opened.read().shape == (2, 2)

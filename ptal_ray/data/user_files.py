@@ -48,8 +48,27 @@ def decoded(path: Path) -> str:
         UnicodeDecodeError: it is in another encoding.
     """
     content = path.read_bytes()
-    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content.decode("utf-16" if wide else "utf-8-sig")
+    return content.decode(_encoding(content))
+
+
+def first_line(path: Path) -> str:
+    """The first line of a text file in NFC, without spaces around it.
+
+    Bytes that are no text become U+FFFD.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        encoding = _encoding(file.read(2))
+    with path.open(encoding=encoding, errors="replace") as lines:
+        return nfc(lines.readline().strip())
+
+
+def _encoding(start: bytes) -> str:
+    """The encoding of a text that starts with these bytes."""
+    wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return "utf-16" if wide else "utf-8-sig"
 
 
 def read_text(path: Path) -> str:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from ptal_ray.data.types import FloatArray
-from ptal_ray.data.user_files import decoded, is_file
+from ptal_ray.data.user_files import decoded, first_line, is_file
 from ptal_ray.errors import DataError
 
 T = TypeVar("T")
@@ -106,8 +106,7 @@ def table(file: Path) -> FeatureFile:
         """The names in the header."""
         if not is_file(file):
             return ()
-        with file.open(encoding="utf-8-sig", errors="replace") as lines:
-            first = lines.readline().strip()
+        first = first_line(file)
         names = first.split(_separator(first)) if first and _is_header(first) else []
         return tuple(name.strip().strip('"') for name in names)
 
