@@ -172,10 +172,16 @@ def test_a_row_with_an_empty_value_is_no_header(tmp_path):
         ("c,open", "d,open", "segments.csv:2: recording 'd' has no file; name one of the files"),
         ("1.5,4", "1.5,x", "segments.csv:2: end_s 'x'; must be a number of seconds"),
         ("1.5,4", "1.5,4,dev", "segments.csv:2: 5 values for 4 columns"),
+        ("c,open", "c,", "segments.csv:2: a segment without a class; name its class, or leave"),
     ],
 )
 def test_wrong_tables_are_refused(signals, old, new, message, capsys):
     assert message in refused(capsys, *with_table(signals, TABLE.replace(old, new)))
+
+
+def test_a_recording_without_samples_is_named(signals, capsys):
+    write(signals / "signals" / "d.csv", "x,y\n")
+    assert "d.csv: holds no samples" in refused(capsys, *with_table(signals))
 
 
 @pytest.mark.parametrize(

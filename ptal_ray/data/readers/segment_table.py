@@ -24,13 +24,13 @@ def annotated_by(
     Args:
         table: a CSV with the columns video, class, start_s, end_s and, optionally, subset. A
             recording with a row is in the test split unless its subset is train, all others are in
-            the training split. A row without a class only names its recording.
+            the training split. A row without class and times only names its recording.
         points: a CSV of points, whose classes count too; None for none.
         signals: the recordings by id.
         rate: samples per second.
 
     Raises:
-        DataError: a column is missing, a recording has no file, or a value is wrong.
+        DataError: a column is missing, a recording has no file or no samples, or a value is wrong.
     """
     columns, rows = read_csv(table)
     named = next((name for name in _NAMES if name in columns), "video")
@@ -41,7 +41,7 @@ def annotated_by(
             "subset"
         )
     videos: dict[str, dict[str, Any]] = {
-        id: {"subset": "train", "duration": signal.shape()[0] / rate, "annotations": []}
+        id: {"subset": "train", "duration": _samples(signal) / rate, "annotations": []}
         for id, signal in signals.items()
     }
     classes, seen = _classes(points), dict[str, str]()
@@ -60,6 +60,11 @@ def annotated_by(
             classes.add(row["class"])
             segment = [_seconds(place, name, row[name]) for name in ("start_s", "end_s")]
             videos[id]["annotations"].append({"label": row["class"], "segment": segment})
+        elif row["start_s"] or row["end_s"]:
+            raise DataError(
+                f"{place}: a segment without a class; name its class, or leave start_s and end_s "
+                "empty to name the recording only"
+            )
     return {"classes": sorted(classes), "database": videos}
 
 
@@ -78,6 +83,13 @@ def _classes(points: Path | None) -> set[str]:
     if points is None:
         return set()
     return {row.get("class", "") for _, row in read_csv(points)[1]} - {""}
+
+
+def _samples(signal: FeatureFile) -> int:
+    samples = signal.shape()[0]
+    if not samples:
+        raise DataError(f"{signal.file}: holds no samples; record it again, or remove the file")
+    return samples
 
 
 def _seconds(place: str, name: str, text: str) -> float:
