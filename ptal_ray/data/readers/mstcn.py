@@ -7,8 +7,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from ptal_ray.data.class_names import known
 from ptal_ray.data.features.feature_file import FeatureFile, npy, sliced
 from ptal_ray.data.readers.release import Given, Release, lines, spelled
+from ptal_ray.data.user_files import read_lines
 from ptal_ray.errors import ConfigError, DataError
 
 BACKGROUND = ("background", "SIL", "action_start", "action_end")  # GTEA; Breakfast; 50 Salads
@@ -30,7 +32,7 @@ def read(given: Given) -> Release:
     folder, truth = given.folder("features"), _transcripts(given)
     mapping = truth.parent / "mapping.txt"
     names = [line.split(maxsplit=1)[-1] for line in lines(mapping)]
-    background = given.background or frozenset(BACKGROUND)
+    background = _background(given, names, mapping)
     bundles = {name: _bundle(given, name) for name in ("train", "test")}
     if both := sorted({*bundles["train"]} & {*bundles["test"]}):
         raise DataError(
@@ -40,8 +42,7 @@ def read(given: Given) -> Release:
     files, database = {}, {}
     for subset, ids in bundles.items():
         for id in ids:
-            frames = lines(spelled(truth / f"{id}.txt"))
-            _check(truth / f"{id}.txt", frames, names, mapping)
+            frames = _frames(spelled(truth / f"{id}.txt"), names, mapping)
             database[id] = _video(frames, subset, given.fps, background)
             files[id] = _features(spelled(folder / f"{id}{given.suffix or '.npy'}"), given)
     return Release(
@@ -73,11 +74,29 @@ def _bundle(given: Given, subset: str) -> list[str]:
     return [line.removesuffix(".txt") for line in lines(path)]
 
 
-def _check(path: Path, frames: Sequence[str], names: Sequence[str], mapping: Path) -> None:
+def _background(given: Given, names: Sequence[str], mapping: Path) -> frozenset[str]:
+    """The labels that are no action; those of the flag must be in the mapping."""
+    if unknown := sorted(given.background - {*names}):
+        raise DataError(
+            f"{mapping}: has no label {unknown[0]!r} of --background; {known(unknown[0], names)}"
+        )
+    return given.background or frozenset(BACKGROUND)
+
+
+def _frames(path: Path, names: Sequence[str], mapping: Path) -> list[str]:
+    """The label of each frame, one a line."""
+    rows = read_lines(path)
+    frames = [label for _, label in rows]
     if not frames:
         raise DataError(f"{path}: no frame; one label per line is required")
+    gap = next((n for n, (line, _) in enumerate(rows, start=1) if line != n), 0)
+    if gap:
+        raise DataError(
+            f"{path}:{gap}: an empty line; each line is a frame: write its label, or remove the line"
+        )
     if unknown := next((label for label in frames if label not in names), None):
         raise DataError(f"{path}: label {unknown!r} is not in {mapping}")
+    return frames
 
 
 def _video(

@@ -43,7 +43,7 @@ def source(flags: argparse.Namespace) -> Source:
         annotations=flags.annotations, points=flags.points, fps=flags.fps, stride=flags.stride,
         window=flags.window, key=flags.key, prefix=flags.prefix, suffix=flags.suffix,
         transpose=flags.transpose, split=flags.split or 1, task=flags.task or "verb",
-        background=frozenset(nfc(name) for name in flags.background.split(",") if name),
+        background=frozenset(nfc(n.strip()) for n in flags.background.split(",") if n.strip()),
     ))  # fmt: skip
     if release.points is None and not flags.simulate_points:
         raise ConfigError("pass --points CSV or --simulate-points KIND")
