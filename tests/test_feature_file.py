@@ -8,7 +8,7 @@ from unicodedata import normalize
 import numpy as np
 import pytest
 
-from ptal_ray.data.features.feature_file import npy, npz, table
+from ptal_ray.data.features.feature_file import npy, npz, side_by_side, sliced, table
 from ptal_ray.errors import DataError
 
 
@@ -55,3 +55,12 @@ def test_the_names_of_columns_have_any_encoding(tmp_path, encoding, form):
     opened = table(tmp_path / "a.csv")
     assert opened.columns() == (normalize("NFC", "Gerät x"), "time")
     assert opened.shape() == opened.read().shape == (2, 2)
+
+
+def test_a_single_number_is_no_array(tmp_path):
+    np.save(tmp_path / "a.npy", 5.0)
+    np.savez(tmp_path / "a.npz", feats=5.0)
+    for opened in (npy(tmp_path / "a.npy"), npz(tmp_path / "a.npz")):
+        for made in (sliced(opened, 2), side_by_side([opened, opened])):
+            with pytest.raises(DataError, match=r"a\.np[yz]: not an array of numbers"):
+                made.shape()

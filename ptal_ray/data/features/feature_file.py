@@ -73,7 +73,10 @@ def npz(file: Path, key: str = "") -> FeatureFile:
                 if version == (1, 0)
                 else np.lib.format.read_array_header_2_0
             )
-            return header(array)[0]
+            found: tuple[int, ...] = header(array)[0]
+        if not found:
+            raise DataError(f"{file}: not an array of numbers")
+        return found
 
     def read() -> FloatArray:
         """The array."""
@@ -151,12 +154,12 @@ def side_by_side(parts: Sequence[FeatureFile]) -> FeatureFile:
 
 
 def numbers(file: Path, array: object) -> FloatArray:
-    """`array` where it is one of numbers.
+    """`array` where it is one of numbers, with at least one axis.
 
     Raises:
         DataError: it is not.
     """
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or not array.ndim:
         raise DataError(f"{file}: not an array of numbers")
     return array
 
