@@ -127,6 +127,8 @@ def test_other_fields_that_are_no_numbers(layout, field, value, message):
         ("Open", "labels 'Open' and 'open' differ by case or spaces alone; write them alike"),
         ("open ", "labels 'open' and 'open ' differ by case or spaces alone"),
         ("op en", "labels 'op en' and 'open' differ"),
+        ("open\n", r"label 'open\\n' holds a line end or another control character; remove it"),
+        ("\ud83dopen", r"label '\\ud83dopen' holds"),  # half of a character, which no file can hold
     ],
 )
 def test_labels_that_name_no_class(layout, label, message):
@@ -141,6 +143,7 @@ def test_labels_that_name_no_class(layout, label, message):
         ({"open": 0}, "\"classes\" is {'open': 0}; list all"),
         ([0, 1], '"classes" holds 0; names are needed'),
         (["open", "close", ""], "\"classes\" holds ''; names are needed"),
+        (["open", "close", "x\n"], "\"classes\" holds 'x\\n'; names are needed on one line"),
         (["open", "close", "open"], "\"classes\" holds 'open' twice"),
         (["Open", "close"], "label 'open' is not among the file's classes; did you mean 'Open'?"),
     ],

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
+from unicodedata import category
+
+_CONTROL = ("Cc", "Cs")  # categories of control characters, and of halves of a character
 
 
 def read_classes(given: Any, labels: Iterable[Any]) -> tuple[tuple[str, ...], list[str]]:
@@ -26,7 +29,7 @@ def read_classes(given: Any, labels: Iterable[Any]) -> tuple[tuple[str, ...], li
         return used, [f'"classes" is {shown}; list all class names, or leave "classes" out']
     wrong = [name for name in given if not _is_name(name)]
     if wrong:
-        return used, [f'"classes" holds {wrong[0]!r}; names are needed, as in "open"']
+        return used, [f'"classes" holds {wrong[0]!r}; names are needed on one line, as in "open"']
     twice = [name for at, name in enumerate(given) if name in given[:at]]
     if twice:
         return used, [f'"classes" holds {twice[0]!r} twice; list each name once']
@@ -37,6 +40,8 @@ def label_problem(label: Any, classes: Sequence[str]) -> str:
     """What is wrong with the label of an instance; empty where nothing is."""
     if label == "" or (isinstance(label, str) and not label.strip()):
         return f"label {label!r} is empty; a class name is needed"
+    if isinstance(label, str) and _has_control(label):
+        return f"label {label!r} holds a line end or another control character; remove it"
     if isinstance(label, int | float):
         return f"label {label!r} is not a name; write the name of the class, in quotes"
     if not isinstance(label, str) or label not in classes:
@@ -80,4 +85,8 @@ def _alike(names: Sequence[str]) -> Iterable[str]:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    return isinstance(value, str) and bool(value.strip()) and not _has_control(value)
+
+
+def _has_control(name: str) -> bool:
+    return any(category(character) in _CONTROL for character in name)
