@@ -179,6 +179,12 @@ def test_wrong_tables_are_refused(signals, old, new, message, capsys):
     assert message in refused(capsys, *with_table(signals, TABLE.replace(old, new)))
 
 
+def test_a_turned_recording_with_a_table_is_named(signals, capsys):
+    save(signals / "signals" / "a.npy", RNG.normal(3, 2, (2, 200)))
+    message = refused(capsys, *with_table(signals))
+    assert "a.npy: shape (2, 200); 2 samples are fewer than a window of 20; transpose it" in message
+
+
 def test_a_recording_without_samples_is_named(signals, capsys):
     write(signals / "signals" / "d.csv", "x,y\n")
     assert "d.csv: holds no samples" in refused(capsys, *with_table(signals))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from pathlib import Path
 
+from ptal_ray.data.features.feature_file import FeatureFile
 from ptal_ray.data.features.windows import channel_names, windowed
 from ptal_ray.data.importing.groups import PERSON
 from ptal_ray.data.readers.release import Given, Release, database, feature_file
@@ -31,6 +32,8 @@ def read(given: Given) -> Release:
     if annotations.suffix == ".csv":
         tables = {path.resolve() for path in (annotations, points) if path}
         signals = {id: feature_file([folder], id, given) for id in _ids(folder, given, tables)}
+        for own in signals.values():
+            _check_not_turned(own, window)
         content = annotated_by(annotations, points, signals, one_rate(given.fps))
     else:
         content, videos = database(annotations)
@@ -63,6 +66,17 @@ def _ids(folder: Path, given: Given, tables: Container[Path]) -> list[str]:
     ]
     ends = ((name, end) for name in names for end in suffixes if name.endswith(end))
     return sorted({name.removeprefix(given.prefix).removesuffix(end) for name, end in ends})
+
+
+def _check_not_turned(signal: FeatureFile, window: int) -> None:
+    """Checks, before its duration follows from its samples, that a recording has more of them.
+
+    Raises:
+        DataError: it looks like (channels, samples), or cannot be read.
+    """
+    shape = signal.shape()
+    if len(shape) == 2 and 0 < shape[0] < min(shape[1], window):
+        windowed(signal, window, 1).shape()  # its error says what to do
 
 
 def _samples(name: str, value: float) -> int:
