@@ -52,6 +52,13 @@ def test_one_snippet_and_two_percent(
     assert bool(length_problem([found], 1.0)) != fits
 
 
+@pytest.mark.parametrize(("snippets", "window", "fits"), [(100, 201, False), (1, 201, True)])
+def test_a_window_of_more_than_two_videos(snippets: int, window: float, fits: bool) -> None:
+    found = covered(snippets, 100.0, window=window)
+    assert (length_problem([found], 1.0) == "") is fits
+    assert "check --fps, --stride and --window" in length_problem([found], 1.0) or fits
+
+
 def test_all_are_in_one_line_with_the_worst_ten() -> None:
     found = [covered(n, name=f"v{n}.npy") for n in (*range(50, 62), 100, 99)]
     text = length_problem(found, 1.0)

@@ -53,8 +53,14 @@ class Covered:
         return replace(self, frames=replace(self.frames, fps=self.stated_fps or self.frames.fps))
 
     def fits(self, ratio: float = 1.0, share: float = SHARE) -> bool:
-        """Whether `ratio` times the time to cover is covered, but for a snippet and `share`."""
+        """Whether `ratio` times the time to cover is covered, but for a snippet and `share`.
+
+        Several snippets of which even the first lies, by the middle of its window, after the end
+        never fit: a window that is much too long would else allow for itself.
+        """
         wanted_s = ratio * self.expected_s
+        if self.snippets > 1 and self.frames.window_s > 2 * wanted_s:
+            return False
         return abs(self.covered_s - wanted_s) <= ratio * self.snippet_s + share * wanted_s + 1e-6
 
 
