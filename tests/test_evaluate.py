@@ -215,7 +215,7 @@ def test_ids_that_collide_are_an_error(
         (["--tiou", "0.7:0.1:0.1", "--subset", "test"], 2, "start:stop:step"),
         (["--tiou", "0:1:0.5", "--subset", "test"], 2, "in (0, 1]"),
         ([], 3, "choose one with --subset"),
-        (["--subset", "val"], 3, "no video of subset 'val'"),
+        (["--subset", "val"], 3, "no video of subset 'val'; there are 'te"),
     ],
 )
 def test_bad_flags(

@@ -86,7 +86,8 @@ def read_ground_truth(
         names = ", ".join(f"{name or '(none)'} ({n} videos)" for name, n in sorted(found.items()))
         raise DataError(f"{path}: subsets {names}; choose one with --subset")
     if subset is not None and subset.lower() not in found:
-        raise DataError(f"{path}: no video of subset {subset!r}; there are {', '.join(found)}")
+        names = ", ".join(map(repr, found))  # quoted, for a space in them is not seen otherwise
+        raise DataError(f"{path}: no video of subset {subset!r}; there are {names}")
     ignored: Counter[str] = Counter(ground_truth_end_before_start=0, ground_truth_not_finite=0)
     ignored.update({what.replace(" ", "_"): number for what, number in left_out.items()})
     rows: dict[str, list[tuple[float, float, str]]] = {}
