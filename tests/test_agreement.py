@@ -188,6 +188,16 @@ def test_noise_has_no_cause() -> None:
     assert "no other reading is clearly better (other readings would give: " in found.problem()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("value", "fps"), [(1e308, 25.0), (50.0, 1e-307)])
+def test_points_at_impossible_times_are_outside(value: float, fps: float) -> None:
+    points, videos = sound_points()
+    rows = [dataclasses.replace(p.row, value=value) for p in points]
+    moved = [dataclasses.replace(p, row=row, fps=fps) for p, row in zip(points, rows, strict=True)]
+    found = agreement(moved, videos, CLASSES)
+    assert (found.inside, found.outside) == (0, len(points))
+
+
 def test_points_outside_videos_are_counted() -> None:
     points, videos = sound_points(30.0)
     found = agreement(change(points, lambda p: p.row.value, 10.0), videos, CLASSES)

@@ -81,9 +81,10 @@ def test_points_need_a_frame_rate_and_a_place_in_the_video(tmp_path: Path) -> No
         run(slow, tmp_path / "store", points_csv=points)
     with pytest.raises(DataError, match=r"b\.csv:4: video v00: .*the video lasts .*--point-fps"):
         run(slow, tmp_path / "store", points_csv=points, published=ALLOWED)
-    (tmp_path / "c.csv").write_text("class,video_id,point,stop_frame\ndive,v00,1,many\n")
-    with pytest.raises(DataError, match="not a points CSV"):
-        run(annotations, tmp_path / "store", points_csv=tmp_path / "c.csv")
+    for stop in ("many", "inf"):
+        (tmp_path / "c.csv").write_text(f"class,video_id,point,stop_frame\ndive,v00,1,{stop}\n")
+        with pytest.raises(DataError, match="not a points CSV"):
+            run(annotations, tmp_path / "store", points_csv=tmp_path / "c.csv")
     assert not (tmp_path / "store").exists()
 
 

@@ -363,6 +363,8 @@ def _last_frames(path: Path) -> dict[str, float]:
     try:
         for _, row in read_csv(path)[1]:
             frame = 1.0 if row.get("time_s") else float(row.get("stop_frame") or 0)
+            if not np.isfinite(frame):
+                raise ValueError(f"stop_frame {row['stop_frame']}")
             last[row["video_id"]] = max(frame, last.get(row["video_id"], 0.0))
     except (KeyError, ValueError) as error:
         raise DataError(

@@ -205,7 +205,8 @@ class _Table:
     @property
     def time_s(self) -> Floats:
         """(N,) seconds as the points are read at present."""
-        return self.value if self.in_seconds else self.value / self.fps
+        with np.errstate(over="ignore"):
+            return self.value if self.in_seconds else self.value / self.fps
 
     @cached_property
     def any(self) -> _Line:
@@ -272,8 +273,11 @@ def _offset(table: _Table) -> Iterator[Reading]:
     if not len(best):
         return
     low, high = place[best], place[best + 1]
-    nearest = int(np.abs((low + high) / 2).argmin())
-    moved = float((low + high)[nearest] / 2)
+    middle = low / 2 + high / 2
+    nearest = int(np.abs(middle).argmin())
+    moved = float(middle[nearest])
+    if not np.isfinite(moved):  # some points are at infinity, which the frame rate made of them
+        return
     if not table.in_seconds and low[nearest] <= round(moved) <= high[nearest]:
         moved = round(moved)
     amount = f"{abs(moved):.4g} {'s' if table.in_seconds else 'frames'}"
