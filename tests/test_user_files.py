@@ -95,9 +95,9 @@ def test_a_csv_row_of_too_many_values_is_named(tmp_path):
 )
 def test_a_quote_that_is_not_closed_is_named(tmp_path, lines, line):
     (tmp_path / "f.csv").write_text("\n".join(["class,video_id,note", *lines]) + "\n")
-    with pytest.raises(DataError, match=rf"f\.csv:{line}: cannot be read as CSV: .*quote") as caught:
+    with pytest.raises(DataError, match=rf"f\.csv:{line}: cannot be read as CSV: .*quote") as error:
         read_csv(tmp_path / "f.csv")
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 def test_quotes_and_lines_inside_of_a_quoted_value_are_kept(tmp_path):
