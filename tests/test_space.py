@@ -301,6 +301,13 @@ def test_an_override_given_twice_is_an_error():
         read(HEAD, "train.lr=1e-3", "train.lr=1e-4")
 
 
+def test_a_control_character_is_named():
+    with pytest.raises(ConfigError, match=r"^toy\.yaml:4: character '\\x1b' is not allowed"):
+        read(f"{HEAD}# \x1b[0m")
+    with pytest.raises(ConfigError, match=r"^--set train.distance=\x07: character '\\x07' is not"):
+        read(HEAD, "train.distance=\x07")
+
+
 def test_load_finds_names_and_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("search_spaces").mkdir()

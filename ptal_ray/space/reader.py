@@ -8,6 +8,7 @@ from dataclasses import MISSING, fields, replace
 from typing import Any, NamedTuple, NoReturn, get_type_hints
 
 import yaml
+from yaml.reader import ReaderError
 
 from ptal_ray.errors import ConfigError
 from ptal_ray.process.words import did_you_mean
@@ -56,14 +57,18 @@ def compose(text: str, source: str) -> yaml.Node | None:
     Raises:
         ConfigError: not YAML, or more than one document.
     """
-    loader = yaml.SafeLoader(text)
-    loader.name = source  # the source in every mark, also of nodes from --set
     try:
+        loader = yaml.SafeLoader(text)  # checks the characters of the whole text
+        loader.name = source  # the source in every mark, also of nodes from --set
         node: yaml.Node | None = loader.get_single_node()
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        place = source if source.startswith("--set ") else f"{source}:{line}"
+        raise ConfigError(
+            f"{place}: character {text[error.position]!r} is not allowed in YAML; remove it"
+        ) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
-    finally:
-        loader.dispose()
     return node
 
 
