@@ -301,6 +301,18 @@ def test_an_override_given_twice_is_an_error():
         read(HEAD, "train.lr=1e-3", "train.lr=1e-4")
 
 
+def test_a_section_does_not_discard_an_override_given_before_it():
+    section = "selection={val_fraction: 0.3}"
+    with pytest.raises(ConfigError, match=r"selection .* would discard --set selection.fold_seed"):
+        read(HEAD, "selection.fold_seed=2", section)
+    given = read(HEAD, section, "selection.fold_seed=2").selection
+    assert (given.val_fraction, given.fold_seed) == (0.3, 2)
+
+
+def test_an_override_fills_a_section_without_keys():
+    assert read(f"{HEAD}decode:\n", "decode.top=7").decode_fixed == {"top": 7}
+
+
 def test_a_control_character_is_named():
     with pytest.raises(ConfigError, match=r"^toy\.yaml:4: character '\\x1b' is not allowed"):
         read(f"{HEAD}# \x1b[0m")

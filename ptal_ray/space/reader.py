@@ -106,7 +106,8 @@ def override_node(top: dict[str, yaml.Node], override: str, earlier: Sequence[st
         earlier: keys that were set before.
 
     Raises:
-        ConfigError: the override has another form, or is given twice.
+        ConfigError: the override has another form, is given twice, or replaces a whole section of
+            which a key was set before.
     """
     place = f"--set {override}"
     key, equals, value = override.partition("=")
@@ -115,13 +116,20 @@ def override_node(top: dict[str, yaml.Node], override: str, earlier: Sequence[st
         raise ConfigError(f"{place}: write section.key=value, e.g. --set train.lr=3e-4")
     if key in earlier:
         raise ConfigError(f"{place}: {key} is set twice")
+    if lost := next((own for own in earlier if own.startswith(f"{key}.")), None):
+        raise ConfigError(
+            f"{place}: replaces the whole section {key} and would discard --set {lost}; give "
+            f"--set {lost} after it"
+        )
     node = compose(value, place)
     if node is None:
         raise ConfigError(f"{place}: {key} has no value")
     if not name:
         top[section] = node
         return
-    old = top.get(section, mapping_of({}, node))
+    old = top.get(section)
+    if old is None or _is_null(old):
+        old = mapping_of({}, node)
     if not isinstance(old, yaml.MappingNode):
         fail(node, key, f"{section} has no keys")
     top[section] = mapping_of({**children_of(old, section), name: node}, node)
