@@ -309,6 +309,15 @@ def test_a_section_does_not_discard_an_override_given_before_it():
     assert (given.val_fraction, given.fold_seed) == (0.3, 2)
 
 
+def test_an_override_of_the_metric_keeps_the_rest_of_the_selection():
+    text = HEAD + "selection: {val_fraction: 0.35, decode_settings: 32}"
+    for overrides in (["selection.fold_seed=2", "selection=points"],
+                      ["selection=points", "selection.fold_seed=2"]):  # fmt: skip
+        found = read(text, *overrides).selection
+        assert (found.metric, found.val_fraction, found.decode_settings) == ("points", 0.35, 32)
+        assert found.fold_seed == 2
+
+
 def test_an_override_fills_a_section_without_keys():
     assert read(f"{HEAD}decode:\n", "decode.top=7").decode_fixed == {"top": 7}
 

@@ -116,14 +116,16 @@ def override_node(top: dict[str, yaml.Node], override: str, earlier: Sequence[st
         raise ConfigError(f"{place}: write section.key=value, e.g. --set train.lr=3e-4")
     if key in earlier:
         raise ConfigError(f"{place}: {key} is set twice")
-    if lost := next((own for own in earlier if own.startswith(f"{key}.")), None):
+    node = compose(value, place)
+    if node is None:
+        raise ConfigError(f"{place}: {key} has no value")
+    word = isinstance(node, yaml.ScalarNode) and not _is_null(node)  # selection=points
+    lost = next((own for own in earlier if own.startswith(f"{key}.")), None)
+    if lost and not word:
         raise ConfigError(
             f"{place}: replaces the whole section {key} and would discard --set {lost}; give "
             f"--set {lost} after it"
         )
-    node = compose(value, place)
-    if node is None:
-        raise ConfigError(f"{place}: {key} has no value")
     if not name:
         top[section] = node
         return
