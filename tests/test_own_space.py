@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -316,3 +317,13 @@ def test_the_catalog_lists_spaces_without_a_dataset() -> None:
     assert {name: listed[name].method for name in OWN} == OWN
     assert {listed[name].dataset for name in OWN} == {""}
     assert listed["lacp_gtea"].dataset == "gtea"
+
+
+def test_the_catalog_reads_spaces_as_a_search_does(folder: Path) -> None:
+    text = "method: lacp\ndataset: 7\nbudget: {trials: 2, min_steps: 1, max_steps: 1e3}\n"
+    place = folder / "search_spaces"
+    place.mkdir(exist_ok=True)
+    (place / "lacp_seven.yaml").write_bytes(codecs.BOM_UTF16_LE + text.encode("utf-16-le"))
+    listed = {space.name: space for space in catalog()}["lacp_seven"]
+    assert (listed.dataset, listed.steps) == ("7", 2000)
+    assert load_space("lacp_seven").budget.max_steps == 1000

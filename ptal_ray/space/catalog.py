@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from ptal_ray.data.user_files import decoded
 from ptal_ray.errors import ConfigError
 
 POLICIES = ("race", "simple")  # allowed in a space; the first is the default
@@ -68,13 +69,14 @@ def title(method: str) -> str:
 def _space_file(path: Path) -> SpaceFile:
     try:
         # The safe loader in C, which is ten times faster than the one in Python.
-        plain = yaml.CSafeLoader(path.read_text("utf-8")).get_single_data()
+        plain = yaml.CSafeLoader(decoded(path)).get_single_data()
         budget = plain.get("budget") or {}
         return SpaceFile(
             name=path.stem,
-            method=plain["method"],
-            dataset=plain.get("dataset", ""),
-            steps=budget.get("max_steps", math.inf) * budget.get("trials", 1),
+            method=str(plain["method"]),
+            dataset=str(plain.get("dataset", "")),
+            # PyYAML reads 1e3 as text
+            steps=float(budget.get("max_steps", math.inf)) * float(budget.get("trials", 1)),
         )
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         line = str(error).splitlines()[0]
