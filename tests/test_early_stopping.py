@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +57,15 @@ def test_too_few_full_runs_are_said(view: StudyView) -> None:
         "Early stopping: the rank correlation with the last step needs 4 full runs and had 3. "
         "0 trials were stopped."
     )
+
+
+def test_runs_without_a_finite_objective_do_not_count(view: StudyView) -> None:
+    broken = replace(view, trials=(*view.trials[:4], _cell(view.trials[4], 0.2, math.nan)))
+    found = early_stopping(broken)
+    assert found is not None and found["full_runs"] == 3
+    assert "needs 4 full runs" in early_stopping_text(broken)
+    late = replace(view, trials=(*view.trials[:4], _cell(view.trials[4], math.nan, 0.7)))
+    assert "was unknown at step 10 and 1.00 at step 30, over 4 full" in early_stopping_text(late)
 
 
 def test_nothing_is_said_without_early_stopping(view: StudyView) -> None:

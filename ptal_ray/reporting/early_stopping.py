@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -12,9 +13,9 @@ from ptal_ray.study.view import StudyView, resolved_space
 
 
 def early_stopping(view: StudyView) -> dict[str, Any] | None:
-    """JSON-able: "full_runs" and "stopped", numbers of first trials of configurations, and for each
-    earlier report "step" in "correlations" the rank "correlation" of its objectives with the last
-    ones over the full runs, null if they are too few.
+    """JSON-able: "full_runs" (with a finite last objective) and "stopped", numbers of first trials
+    of configurations, and for each earlier report "step" in "correlations" the rank "correlation"
+    of its objectives with the last ones over the full runs, null if they are too few.
 
     None for a study without early stopping, and for one of the simple policy, which stops trials
     without measuring it.
@@ -27,7 +28,8 @@ def early_stopping(view: StudyView) -> dict[str, Any] | None:
     at = defaultdict[int, dict[int, float]](dict)
     for trial in first:
         for report in trial.reports:
-            at[report.step][trial.number] = report.objective
+            if math.isfinite(report.objective):
+                at[report.step][trial.number] = report.objective
     return {
         "full_runs": len(at[last]),
         "stopped": sum(trial.state == "pruned" for trial in first),
@@ -50,9 +52,13 @@ def early_stopping_text(view: StudyView) -> str:
             f"{FEWEST_FULL} full runs and had {full}. {ended}"
         )
     each = " and ".join(
-        f"{row['correlation']:.2f} at step {row['step']}" for row in found["correlations"]
+        f"{_rounded(row['correlation'])} at step {row['step']}" for row in found["correlations"]
     )
     return (
         f"Early stopping: the rank correlation with the last step was {each}, over {full} full "
         f"runs. {ended}"
     )
+
+
+def _rounded(correlation: float | None) -> str:
+    return "unknown" if correlation is None else f"{correlation:.2f}"

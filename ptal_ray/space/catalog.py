@@ -74,7 +74,7 @@ def _space_file(path: Path) -> SpaceFile:
         return SpaceFile(
             name=path.stem,
             method=str(plain["method"]),
-            dataset=str(plain.get("dataset", "")),
+            dataset=str(plain.get("dataset") or ""),
             # PyYAML reads 1e3 as text
             steps=float(budget.get("max_steps", math.inf)) * float(budget.get("trials", 1)),
         )
