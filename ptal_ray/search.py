@@ -14,7 +14,6 @@ from __future__ import annotations
 from ptal_ray.process.console import exit_code, run_main
 
 # isort: split
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     args = parse(argv, __doc__)
     from ptal_ray.backends.search import search
+    from ptal_ray.study.events import dumps
 
     def say(text: str) -> None:
         """Print a line, to stderr beside JSON."""
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"interrupted; {what}", file=sys.stderr)
             outcome, code = {"state": "interrupted", "resume": command}, INTERRUPTED
         if args.json:
-            print(json.dumps(outcome))
+            print(dumps(outcome))
         return code
 
     return exit_code(work)

@@ -1,7 +1,8 @@
-"""What a search says before it runs."""
+"""What a search says before it runs, and as JSON."""
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -33,3 +34,12 @@ def test_a_search_says_before_its_first_trial_what_it_will_run(
     (line,) = told[0].splitlines()
     assert line.startswith("plan    20 full runs, at most 10 min for the trials: about 20 trials, ")
     assert re.search(r"compared in \d new runs each.*; then \d to \d test runs", line)
+
+
+def test_json_has_no_bare_nan(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The bounds of an interval of one seed are not known.
+    monkeypatch.setattr("ptal_ray.backends.search.search", lambda args, say: {"low": math.nan})
+    assert search.main(["small.yaml", "--json"]) == 0
+    assert capsys.readouterr().out == '{"low": "NaN"}\n'

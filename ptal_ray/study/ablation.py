@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import shlex
 import statistics
 import sys
@@ -27,6 +26,7 @@ from ptal_ray.process.pool import process_pool
 from ptal_ray.space.space import load_space
 from ptal_ray.storage.ownership import begins_with, check_files, read_object
 from ptal_ray.storage.whole import folder_made, write_whole
+from ptal_ray.study.events import dumps
 from ptal_ray.study.feasibility import demand, run_problems
 from ptal_ray.study.provenance import provenance
 from ptal_ray.study.single_run import one_trial
@@ -230,7 +230,7 @@ def _check(planned: dict[str, list[TrialConfig]]) -> None:
 
 def _write(out: Path, rows: dict[str, list[dict[str, Any]]], text: str) -> None:
     with folder_made(out):
-        for name, content in (("result.json", json.dumps(rows, indent=0)), ("REPORT.md", text)):
+        for name, content in (("result.json", dumps(rows, indent=0)), ("REPORT.md", text)):
             write_whole(out / name, content)
 
 
