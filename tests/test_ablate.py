@@ -98,6 +98,11 @@ def test_bad_variants(text: str) -> None:
         parse_variant(text)
 
 
+def test_an_open_quote_is_named() -> None:
+    with pytest.raises(ConfigError, match="No closing quotation; close the quote"):
+        parse_variant("x: train.optimizer='adam")
+
+
 def test_two_variants_of_one_name_are_refused(
     space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

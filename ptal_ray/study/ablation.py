@@ -52,10 +52,13 @@ def parse_variant(text: str) -> Variant:
     """'name: SECTION.KEY=VALUE ...' as a variant.
 
     Raises:
-        ConfigError: there is no name, or a setting is not a pair.
+        ConfigError: there is no name, a quote is open, or a setting is not a pair.
     """
     name, colon, rest = text.partition(":")
-    settings = tuple(shlex.split(rest))
+    try:
+        settings = tuple(shlex.split(rest))
+    except ValueError as error:  # an open quote
+        raise ConfigError(f"--variant {text!r}: {error}; close the quote") from error
     if not (name.strip() and colon) or not all("=" in s for s in settings):
         raise ConfigError(f"--variant {text!r}: write 'NAME: SECTION.KEY=VALUE ...', or 'NAME:'")
     return Variant(name=name.strip(), settings=settings)
