@@ -103,6 +103,14 @@ def test_an_open_quote_is_named() -> None:
         parse_variant("x: train.optimizer='adam")
 
 
+def test_nothing_runs_where_the_report_cannot_be_written(
+    space: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ablation, "_run_all", lambda planned, jobs: pytest.fail("a run started"))
+    assert ablate.main([str(space), "--variant", "x:", "--out", str(space)]) == 2
+    assert f"--out {space}: {space} cannot be written" in capsys.readouterr().err
+
+
 def test_two_variants_of_one_name_are_refused(
     space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,7 +24,7 @@ from ptal_ray.errors import ConfigError, DivergedError, PtalError
 from ptal_ray.methods.method import TrainParams, load, with_values
 from ptal_ray.process.pool import process_pool
 from ptal_ray.space.space import load_space
-from ptal_ray.storage.ownership import begins_with, check_files, read_object
+from ptal_ray.storage.ownership import begins_with, check_files, check_writable, read_object
 from ptal_ray.storage.whole import folder_made, write_whole
 from ptal_ray.study.events import dumps
 from ptal_ray.study.feasibility import demand, run_problems
@@ -80,6 +80,7 @@ def ablate(args: argparse.Namespace) -> str:
     planned = _planned(args, variants)
     configs = [c for every in planned.values() for c in every]
     check_files("--out", args.out, {"result.json": _is_result, "REPORT.md": _is_report})
+    check_writable("--out", args.out, folder=True)
     _check(planned)
     text = ""
     for rows in _run_all(planned, args.jobs):

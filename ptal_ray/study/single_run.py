@@ -17,7 +17,7 @@ from ptal_ray.data.evaluation.detections import write_detections
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.errors import ConfigError
 from ptal_ray.space.space import SearchSpace, load_space
-from ptal_ray.storage.ownership import begins_with, check_files, read_object
+from ptal_ray.storage.ownership import begins_with, check_files, check_writable, read_object
 from ptal_ray.storage.whole import folder_made, write_whole
 from ptal_ray.study.ensemble_file import ENSEMBLE_FILE
 from ptal_ray.study.events import dumps
@@ -171,7 +171,7 @@ def out_folder(out: Path) -> Iterator[None]:
     """The folder of a run, created if missing.
 
     Raises:
-        ConfigError: it cannot be created.
+        ConfigError: it cannot be created, or cannot be written to.
     """
     with ExitStack() as stack:
         try:
@@ -179,6 +179,7 @@ def out_folder(out: Path) -> Iterator[None]:
         except OSError as error:
             raise ConfigError(f"--out {out}: not a folder to write to ({error})") from error
         yield
+        check_writable("--out", out, folder=True)
 
 
 def _judge_labels(trial: Trial, out: Path, quiet: bool) -> None:
