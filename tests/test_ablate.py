@@ -103,12 +103,31 @@ def test_an_open_quote_is_named() -> None:
         parse_variant("x: train.optimizer='adam")
 
 
+def test_variants_of_other_data_are_refused(
+    space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_store(tmp_path / "other", train=9)
+    out = tmp_path / "out"
+    variants = ["--variant", "x:", "--variant", "y: dataset=other"]
+    assert ablate.main([str(space), *variants, "--out", str(out)]) == 2
+    assert "--variant 'y': lacp on other, but 'x' is lacp on tiny" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_nothing_runs_where_the_report_cannot_be_written(
     space: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(ablation, "_run_all", lambda planned, jobs: pytest.fail("a run started"))
     assert ablate.main([str(space), "--variant", "x:", "--out", str(space)]) == 2
     assert f"--out {space}: {space} cannot be written" in capsys.readouterr().err
+
+
+def test_the_report_names_every_number_of_steps(space: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    variants = ["--variant", "short: budget.max_steps=4", "--variant", "long: budget.max_steps=5"]
+    arguments = ["--seeds", "1", "--jobs", "1", "--out", str(out)]
+    assert ablate.main([str(space), *arguments, *variants]) == 0
+    assert "4 or 5 steps a run" in (out / "REPORT.md").read_text()
 
 
 def test_two_variants_of_one_name_are_refused(

@@ -9,7 +9,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -100,7 +100,24 @@ def _planned(args: argparse.Namespace, variants: Sequence[Variant]) -> dict[str,
                 dataclasses.replace(one_trial(space, seed, kind), fold_seed=seed)
                 for seed in range(args.seeds)
             ]
+    _check_data({name: configs[0] for name, configs in planned.items()})
     return planned
+
+
+def _check_data(firsts: Mapping[str, TrialConfig]) -> None:
+    """Check that all rows, given by their first runs, are of the same method and data.
+
+    Raises:
+        ConfigError: a variant changes one of them.
+    """
+    (first, base), *others = firsts.items()
+    for name, config in others:
+        if (config.method, config.store) != (base.method, base.store):
+            raise ConfigError(
+                f"--variant {name!r}: {config.method} on {Path(config.store).name}, but {first!r} "
+                f"is {base.method} on {Path(base.store).name}; variants must share method and "
+                "dataset, so run one ablation for each"
+            )
 
 
 def run(config: TrialConfig) -> dict[str, Any]:
@@ -203,7 +220,7 @@ def report(
     parts = [
         f"{_HEAD}{config.method} on {info.name} ({info.features} features)",
         "; ".join([f"**features: {info.features}**", *filter(None, notes)]) + ".",
-        f"{config.report_steps[-1]} steps a run; seed k trains without fold k of the training "
+        f"{_steps(configs)} steps a run; seed k trains without fold k of the training "
         "split and is judged on it. All in %, mean ± standard deviation over runs; the last "
         "column pairs runs of one seed. The test split was not read.",
         table(rows, columns),
@@ -214,6 +231,11 @@ def report(
         "`result.json` holds every run.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _steps(configs: Sequence[TrialConfig]) -> str:
+    """The numbers of steps of the runs, in the order of the variants."""
+    return " or ".join(dict.fromkeys(str(config.report_steps[-1]) for config in configs))
 
 
 def _check(planned: dict[str, list[TrialConfig]]) -> None:
