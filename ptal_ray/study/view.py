@@ -294,23 +294,37 @@ def summarise(runs: Sequence[FinalReport]) -> dict[str, Summary]:
 
 def resolved_space(view: StudyView) -> SearchSpace:
     """The search space of a study from its log, also if its method has changed since; its budget is
-    the one that was run, which flags may have changed."""
-    plain = view.study.space
+    the one that was run, which flags may have changed.
+
+    Raises:
+        DataError: it is damaged, or of a version with other keys.
+    """
+    try:
+        return _space(view.study)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"events.jsonl: the space of {view.study.study} is damaged or of another version "
+            f"({error!r}); restore the log, or use the version that wrote it"
+        ) from error
+
+
+def _space(start: StudyStart) -> SearchSpace:
+    plain = start.space
     budget = Budget(**plain["budget"])
-    trials = view.study.num_trials or budget.trials
+    trials = start.num_trials or budget.trials
     domains, fixed = {}, {}
     for section in ("train", "decode"):
         values = plain.get(section, {}).items()
         domains[section] = {k: Domain.from_dict(v) for k, v in values if isinstance(v, dict)}
         fixed[section] = {k: v for k, v in values if not isinstance(v, dict)}
     return SearchSpace(
-        name=view.study.study, method=plain["method"], dataset=plain["dataset"],
+        name=start.study, method=plain["method"], dataset=plain["dataset"],
         policy=plain.get("policy", "simple"),
         budget=replace(budget, trials=trials),
         selection=Selection(**plain["selection"]),
         resources=Resources(**plain["resources"]), final=Final(**plain["final"]),
         train=domains["train"], train_fixed=fixed["train"],
-        decode=domains["decode"], decode_fixed=fixed["decode"], points=view.study.points,
+        decode=domains["decode"], decode_fixed=fixed["decode"], points=start.points,
     )  # fmt: skip
 
 

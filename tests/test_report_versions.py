@@ -1,0 +1,29 @@
+"""Reports of studies of other versions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from synthetic_study import SyntheticStudy
+
+from ptal_ray.report import main
+
+NAME = "apn_demo-20260801-120000"
+
+
+@pytest.mark.parametrize("section", ["budget", "selection", "final"])
+def test_a_space_with_a_key_of_another_version_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], section: str
+) -> None:
+    study = SyntheticStudy(tmp_path / NAME)
+    study.begin()
+    log = study.directory / "events.jsonl"
+    plain = json.loads(log.read_text())
+    plain["space"][section]["new_key"] = 1
+    log.write_text(json.dumps(plain) + "\n")
+    assert main([str(study.directory), "--out", str(tmp_path / "reports")]) == 3
+    error = capsys.readouterr().err
+    assert f"the space of {NAME} is damaged or of another version" in error and "new_key" in error
+    assert error.count("\n") == 1
