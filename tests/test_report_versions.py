@@ -1,8 +1,9 @@
-"""Reports of studies of other versions."""
+"""Reports of copied studies, and of studies of other versions."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,20 @@ from synthetic_study import SyntheticStudy
 from ptal_ray.report import main
 
 NAME = "apn_demo-20260801-120000"
+
+
+def test_the_copy_of_a_study_does_not_replace_its_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, copy = SyntheticStudy(tmp_path / NAME), tmp_path / "copy"
+    study.begin()
+    shutil.copytree(study.directory, copy)
+    again = study.directory.parent / "copy" / ".." / NAME
+    dirs = [str(study.directory), str(again), str(copy)]
+    assert main([*dirs, "--out", str(tmp_path / "reports"), "--json"]) == 3
+    printed = json.loads(capsys.readouterr().out)
+    assert len(printed["reports"]) == len(printed["leaderboard"]) == len(printed["errors"]) == 1
+    assert f"{copy}: is study {NAME}, as is " in printed["errors"][0]
 
 
 @pytest.mark.parametrize("section", ["budget", "selection", "final"])

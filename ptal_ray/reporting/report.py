@@ -268,13 +268,33 @@ def write_reports(
     """Reports every study that has a report in it, and says which one it is at and what is wrong
     with each of the others."""
     made, failed = {}, list[PtalError]()
-    for number, study in enumerate(studies, 1):
-        if len(studies) > 1:
-            print(f"study {number} of {len(studies)}: {study}", file=sys.stderr)
+    of_reports = dict[str, Path]()  # the study of each report so far
+    distinct = list({study.resolve(): study for study in studies}.values())
+    for number, study in enumerate(distinct, 1):
+        if len(distinct) > 1:
+            print(f"study {number} of {len(distinct)}: {study}", file=sys.stderr)
         try:
             made[study] = write_report(study, root), StudyView.read(study)
         except (PtalError, KeyError) as error:
             damaged = DataError(f"{study}: its log lacks {error}; restore it")
             failed.append(error if isinstance(error, PtalError) else damaged)
             print(f"error: {failed[-1]}", file=sys.stderr)
+            _check_distinct(study, of_reports)
     return made, failed
+
+
+def _check_distinct(study: Path, of_reports: dict[str, Path]) -> None:
+    """Check that no study before this one has a report of the same name, and add its own.
+
+    Raises:
+        DataError: one has: it is a copy.
+    """
+    view = StudyView.read(study)
+    if view.start is None:
+        return
+    other = of_reports.setdefault(report_name(view), study)
+    if other != study:
+        raise DataError(
+            f"{study}: is study {view.study.study}, as is {other}, whose report it would replace; "
+            "report one of them, or each with its own --out"
+        )
