@@ -1,15 +1,19 @@
-"""Reports of copied studies, and of studies of other versions."""
+"""Reports of copied studies, of studies of other versions, and of very long ones."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from small_study import begun, small_study
 from synthetic_study import SyntheticStudy
 
 from ptal_ray.report import main
+from ptal_ray.reporting.report import write_report
+from ptal_ray.study.flags import seconds
 
 NAME = "apn_demo-20260801-120000"
 
@@ -42,3 +46,10 @@ def test_a_space_with_a_key_of_another_version_is_named(
     error = capsys.readouterr().err
     assert f"the space of {NAME} is damaged or of another version" in error and "new_key" in error
     assert error.count("\n") == 1
+
+
+def test_the_commands_repeat_a_long_time_exactly(tmp_path: Path) -> None:
+    study = begun(small_study(tmp_path, time_budget_s=1_234_567.5))
+    text = (write_report(study.directory, tmp_path) / "REPORT.md").read_text()
+    (given,) = re.findall(r"--time-budget (\S+)", text)
+    assert seconds(given) == 1_234_567.5

@@ -138,13 +138,18 @@ def _commands(view: StudyView, study_dir: Path, name: str) -> list[str]:
               if settings.get(k) is not None]  # fmt: skip
     words += [f"--points {study.points}"] if study.points else []
     if settings.get("gpu_hours") is not None:
-        words.append(f"--gpu-hours {settings['gpu_hours']:g}")
+        words.append(f"--gpu-hours {_plain(settings['gpu_hours'])}")
     if settings.get("time_budget_s") is not None:
-        words.append(f"--time-budget {settings['time_budget_s']:g}s")
+        words.append(f"--time-budget {_plain(settings['time_budget_s'])}s")
     if on_test(view):
         words.append(f"--protocol {PAPER_COMPAT}")
     train = train_command(view, f"reports/{name}")
     return [" ".join(words), *([train] if view.best_config() else [])]
+
+
+def _plain(number: float) -> str:
+    """A number as a flag takes it, with all its digits and without an exponent."""
+    return f"{number:f}".rstrip("0").rstrip(".")
 
 
 def result(view: StudyView, shares: Mapping[str, float]) -> dict[str, Any]:
@@ -274,12 +279,12 @@ def write_reports(
         if len(distinct) > 1:
             print(f"study {number} of {len(distinct)}: {study}", file=sys.stderr)
         try:
+            _check_distinct(study, of_reports)
             made[study] = write_report(study, root), StudyView.read(study)
         except (PtalError, KeyError) as error:
             damaged = DataError(f"{study}: its log lacks {error}; restore it")
             failed.append(error if isinstance(error, PtalError) else damaged)
             print(f"error: {failed[-1]}", file=sys.stderr)
-            _check_distinct(study, of_reports)
     return made, failed
 
 
