@@ -58,8 +58,8 @@ def find_model(given: str) -> Path:
         return _whole(path, inside(path, f"{_best_run(path, given)}/{MODEL}"))
     if (path / CHECKPOINT).exists():
         raise DataError(
-            f"{given}: has a checkpoint but no {MODEL}: a search trial, or trained before models "
-            f"were kept; {RETRAIN}"
+            f"{given}: has a checkpoint but no {MODEL}: a run that has not finished (train "
+            f"--resume finishes it), a search trial, or trained before models were kept; {RETRAIN}"
         )
     raise DataError(f"{given}: neither a study nor a run; give a folder that holds {MODEL}")
 

@@ -133,6 +133,7 @@ def train(trial: Trial, out: Path, *, quiet: bool, judge_labels: bool = False) -
     while True:
         report = trial.advance()
         said = dataclasses.asdict(report) | {"annotated": trial.task.annotated}
+        (out / MODEL).unlink(missing_ok=True)  # of an earlier run; this one has no model yet
         write_whole(out / "report.json", dumps(said, indent=1))  # tells the writing command
         write_detections(out / "detections.json", trial.detections, trial.task.store.info.classes)
         if trial.done:
@@ -178,8 +179,8 @@ def out_folder(out: Path) -> Iterator[None]:
             stack.enter_context(folder_made(out))
         except OSError as error:
             raise ConfigError(f"--out {out}: not a folder to write to ({error})") from error
-        yield
         check_writable("--out", out, folder=True)
+        yield
 
 
 def _judge_labels(trial: Trial, out: Path, quiet: bool) -> None:
