@@ -91,6 +91,7 @@ def test_a_dry_run_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]
     assert search.main(args) == 0
     text = capsys.readouterr().out
     assert "\n  lr: {loguniform: [0.001, 0.01]}\n" in text
+    assert "\nbudget: {trials: 3, " in text  # as in the line of trials and in --json
     assert re.search(r"\ntime        \d+ .* at a time, at .* s a step", text)
     assert re.search(r"\nroom        at most \d.* at once: .* are free", text)
     assert "\nreports     at steps 10, 20 and 40 of a trial\n" in text
@@ -105,7 +106,10 @@ def test_a_dry_run_says_of_every_limit_and_of_points(
 ) -> None:
     words = ["small.yaml", "--dry-run", "--json", "--time-budget", "10m"]
     assert search.main([*words, "--points", "human"]) == 0
-    text = plan_text(json.loads(capsys.readouterr().out) | {"gpu_hours": 0.5})
+    told = capsys.readouterr()
+    assert json.loads(told.out)["space"]["points"] == "human:seed=0"
+    assert "\npoints: 'human:seed=0'\n" in told.err
+    text = plan_text(json.loads(told.out) | {"gpu_hours": 0.5})
     assert ", at most 0:10:00 and 0.5 GPU hours for the search\n" in text
     assert "\n            points drawn anew: human:seed=0\n" in text
 

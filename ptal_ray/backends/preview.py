@@ -12,6 +12,7 @@ from ptal_ray.errors import ConfigError
 from ptal_ray.policy.optuna_searcher import grid
 from ptal_ray.policy.race import gate_cells
 from ptal_ray.process.words import counted
+from ptal_ray.space.space import SearchSpace
 from ptal_ray.space.untried import number_of_points
 from ptal_ray.storage.place import kept
 from ptal_ray.study.continuing import trials_begun
@@ -69,7 +70,7 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
     space, info = study.space, FeatureStore.open(study.store).info
     here, files = room(study, args)
     return {
-        "space": replace(space, budget=replace(space.budget, trials=study.num_trials)).as_dict(),
+        "space": planned_space(study).as_dict(),
         "num_trials": study.num_trials,
         "plan": _plan(study),
         "time_budget_s": study.time_budget_s,
@@ -94,6 +95,12 @@ def dry_run(study: Study, args: argparse.Namespace) -> dict[str, Any]:
         "mlflow": tracking_uri(),
         "reports": str(kept(args.out)),
     } | explained(study, here or study.max_concurrent or 1)
+
+
+def planned_space(study: Study) -> SearchSpace:
+    """The space of a study with the number of trials and the points that the flags set."""
+    budget = replace(study.space.budget, trials=study.num_trials)
+    return replace(study.space, budget=budget, points=study.points)
 
 
 def announced(study: Study) -> str:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.backends.preview import announced, distinct, dry_run, places, room
+from ptal_ray.backends.preview import announced, distinct, dry_run, places, planned_space, room
 from ptal_ray.backends.ray.address import given_address
 from ptal_ray.backends.session import Signals, run_session
 from ptal_ray.errors import DataError, StorageError
@@ -49,7 +49,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         print(f"note: {note}", file=sys.stderr)
     if args.dry_run:
         plan = dry_run(study, args) | {"notes": notes}
-        say(study.space.to_yaml())
+        say(planned_space(study).to_yaml())
         say(plan_text(plan))
         return plan
     room(study, args)
