@@ -149,6 +149,9 @@ def test_a_study_predicts_as_its_own_final_run_without_its_store(
     best.write_text(re.sub(r"\blr: [^,}\n]*", "lr: 0.123", text))
     assert predict(best, features, tmp_path / "x.json") == 3
     assert "of another configuration" in capsys.readouterr().err
+    best.write_text(re.sub(r"\bnms_tiou: [^,}\n]*", "nms_tiou: 0.123", text))
+    assert predict(best, features, tmp_path / "x.json") == 3
+    assert "decode.nms_tiou is 0.123, but model.pt beside it has" in capsys.readouterr().err
 
 
 def test_train_leaves_a_model(

@@ -98,7 +98,8 @@ def _whole(study: Path, path: Path) -> Path:
 
 
 def _beside_yaml(path: Path) -> Path:
-    """The model file in the folder of a best.yaml; it must have the same configuration."""
+    """The model file in the folder of a best.yaml; it must have the same configuration, and the
+    decode parameters that the YAML file fixes."""
     beside = path.with_name(MODEL)
     if not beside.exists():
         raise DataError(
@@ -113,4 +114,11 @@ def _beside_yaml(path: Path) -> Path:
             f"{path}: {beside.name} beside it is of another configuration ({model.method}); give "
             "the one that you mean"
         )
+    for name, value in space.decode_fixed.items():
+        if model.decode.get(name) != value:
+            raise DataError(
+                f"{path}: decode.{name} is {value}, but {beside.name} beside it has "
+                f"{model.decode.get(name)}; give {beside} to predict with its own, or train again "
+                "with this file"
+            )
     return beside
