@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 
 import numpy as np
@@ -13,6 +14,7 @@ from ptal_ray.backends.local import run_local
 from ptal_ray.decode import main
 from ptal_ray.policy.policies import make_policy
 from ptal_ray.reporting.decode_again import decode_again
+from ptal_ray.reporting.report import write_report
 from ptal_ray.study.view import StudyView
 
 DOMAINS = (
@@ -87,3 +89,18 @@ def test_forty_settings_a_second_of_one_core(study):
     found = decode_again(study.directory, 0, 64)
     settings = found.settings + sum(len(row) for row in found.landscape.objective)
     assert settings / (time.process_time() - began) > 40
+
+
+def test_a_study_with_a_parameter_of_another_version_is_named(study, tmp_path, capsys):
+    copy = tmp_path / study.name
+    shutil.copytree(study.directory, copy)
+    lines = [json.loads(line) for line in (copy / "events.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["event"] == "study":
+            line["defaults"]["decode"]["former"] = 1
+        if line["event"] in ("recommended", "report"):
+            line["decode"]["former"] = 1
+    (copy / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main([str(copy), "--settings", "4", "--out", str(tmp_path / "decode.html")]) == 3
+    assert "error: 'former' is no parameter of " in capsys.readouterr().err
+    assert (write_report(copy, tmp_path / "reports") / "REPORT.md").exists()

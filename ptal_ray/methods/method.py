@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ptal_ray.data.batching import PackedSplit
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Grid, Scores, Segments
-from ptal_ray.errors import ConfigError
+from ptal_ray.errors import ConfigError, DataError
 from ptal_ray.methods.rules import Rule
 from ptal_ray.methods.step import Batch as Batch
 from ptal_ray.methods.step import Pseudo as Pseudo
@@ -152,7 +152,16 @@ Params = TypeVar("Params", bound=TrainParams | DecodeParams)
 
 
 def with_values(kind: type[Params], values: Mapping[str, Any]) -> Params:
-    """Parameters of a class, from checked values of a search space or of `asdict`."""
+    """Parameters of a class, from checked values of a search space or of `asdict`.
+
+    Raises:
+        DataError: one has no such parameter: they are of a study of another version.
+    """
+    if other := values.keys() - {field.name for field in fields(kind)}:
+        raise DataError(
+            f"{min(other)!r} is no parameter of {kind.__name__} in this version; use the version "
+            "that wrote it"
+        )
     return kind(**values)
 
 

@@ -15,7 +15,7 @@ from ptal_ray.data.datasets import protocol
 from ptal_ray.data.store import FeatureStore
 from ptal_ray.data.types import Grid, Scores, Segments
 from ptal_ray.errors import ConfigError, DataError
-from ptal_ray.methods.method import DecodeParams, load
+from ptal_ray.methods.method import DecodeParams, load, with_values
 from ptal_ray.reporting.study_store import store_of
 from ptal_ray.space.domain import Domain, Scalar
 from ptal_ray.study.conclusion import recommended
@@ -91,7 +91,7 @@ class _Decoder:
     def __init__(self, view: StudyView, store: FeatureStore, cells: Sequence[_Cell]) -> None:
         self.method = load(view.study.method)
         self.space, self.store, self.cells = resolved_space(view), store, cells
-        self.start = self.method.decode_params(**view.study.defaults["decode"])
+        self.start = with_values(self.method.decode_params, view.study.defaults["decode"])
         self.tried, self.seconds = 0, 0.0
 
     def search(
@@ -133,7 +133,8 @@ def decode_again(study_dir: Path, trial: int | None, settings: int) -> Again:
 
     Raises:
         ConfigError: there is no such trial, nothing is searched, or too few settings are asked for.
-        DataError: the scores or the data are not on this machine.
+        DataError: the scores or the data are not on this machine, or the study has parameters that
+            this version does not have.
     """
     view = StudyView.read(study_dir)
     if view.start is None:
