@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 from conftest import make_store
+from small_study import begun, small_study
 from test_search_cli import lay_out
 
 from ptal_ray import search
 from ptal_ray.errors import NoTrialFinished
+from ptal_ray.study.event_types import StudyEnd, TrialStart
+from ptal_ray.study.events import EventLog
 
 
 def test_a_search_says_before_its_first_trial_what_it_will_run(
@@ -43,3 +46,20 @@ def test_json_has_no_bare_nan(
     monkeypatch.setattr("ptal_ray.backends.search.search", lambda args, say: {"low": math.nan})
     assert search.main(["small.yaml", "--json"]) == 0
     assert capsys.readouterr().out == '{"low": "NaN"}\n'
+
+
+def test_a_dry_run_of_a_resumed_study_says_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = begun(small_study(tmp_path))
+    monkeypatch.setenv("PTAL_DATA", str(tmp_path))
+    monkeypatch.setattr("ptal_ray.backends.search.dry_run", lambda study, args: {})
+    monkeypatch.setattr("ptal_ray.backends.search.plan_text", lambda plan: "")
+    words = ["--resume", str(study.directory), "--dry-run"]
+    log = EventLog(study.events)
+    log.append(TrialStart(trial=0, params={}))
+    assert search.main(words) == 0
+    assert "has started 1 trial; --resume runs only what is left" in capsys.readouterr().err
+    log.append(StudyEnd(state="done"))
+    assert search.main(words) == 0
+    assert "has ended; --resume runs nothing more" in capsys.readouterr().err

@@ -22,6 +22,7 @@ from ptal_ray.study.feasibility import remarks
 from ptal_ray.study.footprint import check_room, footprint, size
 from ptal_ray.study.no_test_split import runs_after, runs_again
 from ptal_ray.study.study import Study
+from ptal_ray.study.view import StudyView
 from ptal_ray.tracking.server import tracking_uri
 
 
@@ -101,6 +102,18 @@ def planned_space(study: Study) -> SearchSpace:
     """The space of a study with the number of trials and the points that the flags set."""
     budget = replace(study.space.budget, trials=study.num_trials)
     return replace(study.space, budget=budget, points=study.points)
+
+
+def begun_note(study: Study) -> list[str]:
+    """What has been done of a study that is resumed, which its plan does not tell; often empty."""
+    if not study.events.exists():
+        return []
+    view = StudyView.read(study.directory)
+    if view.end and view.end.state == "done" and not view.end.message:
+        done = "has ended; --resume runs nothing more, and writes its report again"
+    else:
+        done = f"has started {counted(len(view.trials), 'trial')}; --resume runs only what is left"
+    return [f"{study.name} {done}. The plan and its time are those of the whole study"]
 
 
 def announced(study: Study) -> str:

@@ -9,7 +9,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ptal_ray.backends.preview import announced, distinct, dry_run, places, planned_space, room
+from ptal_ray.backends.preview import (
+    announced,
+    begun_note,
+    distinct,
+    dry_run,
+    places,
+    planned_space,
+    room,
+)
 from ptal_ray.backends.ray.address import given_address
 from ptal_ray.backends.session import Signals, run_session
 from ptal_ray.errors import DataError, StorageError
@@ -45,6 +53,7 @@ def search(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         demand(problems(study, store))
     study, more = distinct(study)
     notes += more
+    notes += begun_note(study) if args.dry_run else []
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     if args.dry_run:
