@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 from ptal_ray.benchmarks.flags import OTHERS
 from ptal_ray.space.catalog import POLICIES
+from ptal_ray.video.flags import count
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -30,35 +31,35 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "target", metavar="TARGET", help=f"the name of a method, or {', '.join(OTHERS)}"
     )
-    parser.add_argument("--batch", type=int, default=16, help="videos per batch (default: 16)")
+    parser.add_argument("--batch", type=count, default=16, help="videos per batch (default: 16)")
     parser.add_argument(
-        "--snippets", type=int, default=100, help="snippets per video (default: 100)"
+        "--snippets", type=count, default=100, help="snippets per video (default: 100)"
     )
-    parser.add_argument("--dim", type=int, default=2048, help="channels D (default: 2048)")
-    parser.add_argument("--classes", type=int, default=20, help="classes C (default: 20)")
-    parser.add_argument("--points", type=int, default=10, help="points per video")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dim", type=count, default=2048, help="channels D (default: 2048)")
+    parser.add_argument("--classes", type=count, default=20, help="classes C (default: 20)")
+    parser.add_argument("--points", type=count, default=10, help="points per video")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:K (default: cpu)")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--threads", type=count, default=1, help="CPU threads")
+    parser.add_argument("--repeats", type=count, default=9)
     parser.add_argument("--set", action="append", default=[], metavar="train.KEY=VALUE")
     parser.add_argument("--uri", help="tracking: server or database (default: a new SQLite file)")
     parser.add_argument(
-        "--writers", type=int, default=1, help="tracking: concurrent processes, one study each"
+        "--writers", type=count, default=1, help="tracking: concurrent processes, one study each"
     )
-    parser.add_argument("--runs", type=int, default=40, help="tracking: trials per writer")
-    parser.add_argument("--reports", type=int, default=20, help="tracking: reports per trial")
-    parser.add_argument("--metrics", type=int, default=10, help="tracking: metrics per report")
+    parser.add_argument("--runs", type=count, default=40, help="tracking: trials per writer")
+    parser.add_argument("--reports", type=count, default=20, help="tracking: reports per trial")
+    parser.add_argument("--metrics", type=count, default=10, help="tracking: metrics per report")
     parser.add_argument(
         "--one-by-one",
         action="store_true",
         help="tracking: send each report in a request of its own",
     )
     parser.add_argument(
-        "--trials", type=int, default=1000, help="driver, logging: trials, which train nothing"
+        "--trials", type=count, default=1000, help="driver, logging: trials, which train nothing"
     )
     parser.add_argument(
-        "--concurrent", type=int, default=64, help="driver, logging: concurrent trials"
+        "--concurrent", type=count, default=64, help="driver, logging: concurrent trials"
     )
     parser.add_argument(
         "--policy",

@@ -48,3 +48,19 @@ def test_an_unknown_target_is_named_with_those_that_are_known(
     assert profile.main(["apm"]) == 2
     said = capsys.readouterr().err
     assert all(name in said for name in (*OTHERS, "apn"))
+
+
+@pytest.mark.parametrize(
+    "flag", ["--dim", "--snippets", "--batch", "--repeats", "--threads", "--classes", "--trials"]
+)
+def test_a_number_below_one_is_one_line(capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        profile.main(["apn", flag, "0"])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert f"{flag}: 0: must be an integer of 1 or more" in error and error.count("\n") == 1
+
+
+def test_an_unknown_device_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert profile.main([*SMALL.split(), "--device", "gpu"]) == 2
+    assert "--device gpu: not usable here" in capsys.readouterr().err

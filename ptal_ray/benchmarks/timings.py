@@ -24,6 +24,7 @@ from ptal_ray.ops.metrics import detection_map
 from ptal_ray.ops.nms import batched_nms
 from ptal_ray.space.domain import Scalar
 from ptal_ray.space.space import parse_space
+from ptal_ray.training.device import run_device
 from ptal_ray.training.stages import start
 from ptal_ray.training.trial import Trial
 
@@ -63,8 +64,9 @@ def profile_method(args: argparse.Namespace) -> dict[str, Any]:
     """Time the parts of a training step, scoring and decoding of `args.target`.
 
     Raises:
-        ConfigError: a value of --set is wrong.
+        ConfigError: a value of --set is wrong, or the device is not available.
     """
+    device = run_device(args.device)
     sizes = Sizes(
         dim=args.dim, classes=args.classes, points=args.points, snippets=args.snippets,
         batch=args.batch,
@@ -72,7 +74,7 @@ def profile_method(args: argparse.Namespace) -> dict[str, Any]:
     given = _given(args.target, args.set)
     with tempfile.TemporaryDirectory() as folder:
         config = workload(Path(folder), args.target, sizes, precision=args.precision, train=given)
-        return _time_trial(start(config, args.device), args.repeats)
+        return _time_trial(start(config, device), args.repeats)
 
 
 def _time_trial(trial: Trial, repeats: int) -> dict[str, Any]:
