@@ -60,11 +60,11 @@ def test_too_few_full_runs_are_said(view: StudyView) -> None:
 
 
 def test_runs_without_a_finite_objective_do_not_count(view: StudyView) -> None:
-    broken = replace(view, trials=(*view.trials[:4], _cell(view.trials[4], 0.2, math.nan)))
+    broken = replace(view, trials=(*view.trials[:3], _cell(view.trials[3], 0.2, math.nan)))
     found = early_stopping(broken)
     assert found is not None and found["full_runs"] == 3
     assert "needs 4 full runs" in early_stopping_text(broken)
-    late = replace(view, trials=(*view.trials[:4], _cell(view.trials[4], math.nan, 0.7)))
+    late = replace(view, trials=(*view.trials[:3], _cell(view.trials[3], math.nan, 0.7)))
     assert "was unknown at step 10 and 1.00 at step 30, over 4 full" in early_stopping_text(late)
 
 
