@@ -104,3 +104,19 @@ def test_the_run_of_the_defaults_counts_but_never_stops():
         early.take(cell, 8, value, defaults=cell == 0)
     assert not early.take(4, 2, 0.2, defaults=True)
     assert early.take(5, 2, 0.2)
+
+
+def test_a_cell_stopped_far_below_the_defaults_counts_with_its_ratio_to_them():
+    """Cells near the defaults do not show that early objectives tell; those far below do."""
+    early = EarlyStop((3, 9, 27), 3)
+    ended = ((0.30, 0.60, 0.80), (0.29, 0.62, 0.81), (0.28, 0.61, 0.82))
+    for cell, values in enumerate(ended):
+        for step, value in zip((3, 9, 27), values, strict=True):
+            early.take(cell, step, value, defaults=cell == 0)
+    assert early.correlation(3) is None and early.far_below == 0
+    assert not early.take(3, 3, 0.01)
+    assert early.take(3, 9, 0.06)  # expected to end at 0.08
+    assert not early.take(4, 3, 0.02)
+    assert early.take(4, 9, 0.12)
+    assert early.correlation(3) == pytest.approx(1 - 6 * 8 / (5 * 24)) and early.far_below == 2
+    assert early.take(5, 3, 0.02)

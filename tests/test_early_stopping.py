@@ -54,8 +54,8 @@ def test_too_few_full_runs_are_said(view: StudyView) -> None:
     assert found is not None and found["full_runs"] == 3
     assert [row["correlation"] for row in found["correlations"]] == [None, None]
     assert early_stopping_text(few) == (
-        "Early stopping: the rank correlation with the last step needs 4 full runs and had 3. "
-        "0 trials were stopped."
+        "Early stopping: the rank correlation with the last step needs 4 full runs or trials far "
+        "below the defaults, and had 3. 0 trials were stopped."
     )
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 from ptal_ray.ops import proxy
 from ptal_ray.policy.halving import Halving
 
-FEWEST_FULL = 4  # full runs, with that of the defaults, before their correlation counts
+FEWEST_FULL = 4  # cells with a last objective, with the defaults, before a correlation counts
 LEAST_CORRELATION = 0.3
 LEAST_CHANCE = 0.05  # of becoming the best
 FAR_BELOW = 1 / 3  # fraction of the objective of the defaults at the same step
@@ -28,6 +28,10 @@ class EarlyStop:
     steps whose rank correlation with the last one was measured, it also stops those that
     successive halving would stop, and those that are unlikely to become the best.
 
+    A cell that stopped far below the defaults counts in the correlation with the objective that it
+    would have reached with the same ratio to the defaults. Without it only the better cells would
+    count, whose order early objectives tell least.
+
     Args:
         report_steps: of every cell; the last one ends it.
         eta: at steps with stopping, the best 1/eta continue.
@@ -37,6 +41,7 @@ class EarlyStop:
         self._steps = tuple(report_steps)
         self._halving = Halving(eta)
         self._defaults: dict[int, float] = {}  # step -> objective
+        self.far_below = 0  # number of cells stopped far below the defaults
 
     def take(self, cell: int, step: int, value: float, *, defaults: bool = False) -> bool:
         """Take an objective; returns whether the cell should stop.
@@ -52,20 +57,35 @@ class EarlyStop:
             self._defaults[step] = value
         if defaults or step >= self._steps[-1]:
             return False
-        return self._far_below(step, value) or self._unlikely(step, value, low)
+        if self._is_far_below(step, value):
+            self._expect(cell, step, value)
+            return True
+        return self._unlikely(step, value, low)
 
-    def _far_below(self, step: int, value: float) -> bool:
+    def correlation(self, step: int) -> float | None:
+        """Rank correlation of a report step with the last one, see `rank_correlation`."""
+        return rank_correlation(self._halving.at(step), self._halving.at(self._steps[-1]))
+
+    def _is_far_below(self, step: int, value: float) -> bool:
         """Whether an objective is a small fraction of that of the defaults, late enough."""
         late = step >= FAR_BELOW_FROM * self._steps[-1]
         return late and value < FAR_BELOW * self._defaults.get(step, 0.0)
 
+    def _expect(self, cell: int, step: int, value: float) -> None:
+        """Count a stopped cell with the last objective that is expected of it."""
+        self.far_below += 1
+        last = self._steps[-1]
+        if last in self._defaults:
+            ratio = value / self._defaults[step]
+            self._halving.take(cell, last, ratio * self._defaults[last])
+
     def _unlikely(self, step: int, value: float, low: bool) -> bool:
         """Whether an objective at a step that predicts the last one is `low`, as successive halving
         says, or unlikely to lead to the best."""
-        early, last = self._halving.at(step), self._halving.at(self._steps[-1])
-        found = rank_correlation(early, last)
+        found = self.correlation(step)
         if found is None or found <= LEAST_CORRELATION:
             return False
+        early, last = self._halving.at(step), self._halving.at(self._steps[-1])
         return low or chance(early, last, value) < min(LEAST_CHANCE, 0.5 / (len(last) + 1))
 
 

@@ -17,15 +17,16 @@ from ptal_ray.study.study import Study
 from ptal_ray.study.warm_start import tried_first
 
 Floats = NDArray[np.float64]
-FIRST_RANDOM = 10  # arms before a searcher learns; the minimum for CMA-ES
+FIRST_RANDOM = 10  # most arms before a searcher learns; the minimum for CMA-ES
+RANDOM_SHARE = 0.25  # at most, of the full runs of a race
 MOST_CHANGED = 4  # number of parameters that a configuration near the defaults changes
 MOST_NEAR = 0.5  # fraction of configurations near the defaults if these are the best known
 
 
 class Suggester:
-    """Suggests arms: the defaults, random ones, then those of the searcher, which learns from the
-    posterior. A fraction of them changes up to four of the default values; it grows with the number
-    of arms worse than the defaults.
+    """Suggests arms: the defaults, random ones (ten, or a quarter of the budget if that is less),
+    then those of the searcher, which learns from the posterior. A fraction of them changes up to
+    four of the default values; it grows with the number of arms worse than the defaults.
 
     The best configurations of earlier studies follow directly after the defaults. The searcher also
     learns from all their configurations, and configurations near the best ones are as likely as
@@ -35,7 +36,7 @@ class Suggester:
     studies. No configuration is suggested twice.
 
     Source: the prior around the defaults is that of PriorBand, Mallik et al. 2023, in a simpler
-    form.
+    form; a quarter of the budget at most is the rule of SMAC3's initial design.
     """
 
     def __init__(self, study: Study) -> None:
@@ -46,6 +47,8 @@ class Suggester:
         self.defaults = {name: defaults[name] for name in space.train}
         self._grid = grid(study) if study.searcher == "grid" else None
         self._first = tried_first(study.warm_start, space)
+        few = FIRST_RANDOM if study.searcher == "cmaes" else int(RANDOM_SHARE * study.num_trials)
+        self._random = min(FIRST_RANDOM, few)
         self._learnt: optuna.Study | None = None
         self._learnt_arms: list[int] = []
 
@@ -100,7 +103,7 @@ class Suggester:
     ) -> dict[str, Scalar]:
         study = self._taught(known, believed)
         past = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        learns = len(past) >= FIRST_RANDOM and bool(np.isfinite(believed).any())
+        learns = len(past) >= self._random and bool(np.isfinite(believed).any())
         name = self._study.searcher if learns else "random"
         study.sampler = sampler(name, [self._study.seed, arm], past)
         trial = study.ask()

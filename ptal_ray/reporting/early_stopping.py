@@ -3,39 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from typing import Any
 
 from ptal_ray.policy.cells import SCREEN
-from ptal_ray.policy.early_stop import FEWEST_FULL, rank_correlation
+from ptal_ray.policy.early_stop import FEWEST_FULL, EarlyStop
 from ptal_ray.process.words import counted
-from ptal_ray.study.view import StudyView, resolved_space
+from ptal_ray.study.view import StudyView, in_order, resolved_space
 
 
 def early_stopping(view: StudyView) -> dict[str, Any] | None:
-    """JSON-able: "full_runs" (with a finite last objective) and "stopped", numbers of first trials
-    of configurations, and for each earlier report "step" in "correlations" the rank "correlation"
-    of its objectives with the last ones over the full runs, null if they are too few.
+    """JSON-able: "full_runs" (with a finite last objective), "stopped" and, of these, "far_below"
+    the defaults, numbers of first trials of configurations; and for each earlier report "step" in
+    "correlations" the rank "correlation" of its objectives with the last ones, null if too few
+    trials have both.
 
     None for a study without early stopping, and for one of the simple policy, which stops trials
     without measuring it.
     """
-    *early, last = resolved_space(view).budget.report_steps
+    budget = resolved_space(view).budget
+    *steps, last = budget.report_steps
     race = view.study.space.get("policy") == "race" and view.study.scheduler == "asha"
-    if not race or not early:
+    if not race or not steps:
         return None
     first = [t for t in view.trials if t.stage == SCREEN]
-    at = defaultdict[int, dict[int, float]](dict)
-    for trial in first:
-        for report in trial.reports:
-            if math.isfinite(report.objective):
-                at[report.step][trial.number] = report.objective
+    early = EarlyStop(budget.report_steps, budget.eta)
+    full = 0
+    for trial, report in in_order(first):
+        if report:
+            early.take(trial.number, report.step, report.objective, defaults=trial.arm == 0)
+            full += report.step == last and math.isfinite(report.objective)
     return {
-        "full_runs": len(at[last]),
+        "full_runs": full,
         "stopped": sum(trial.state == "pruned" for trial in first),
-        "correlations": [
-            {"step": step, "correlation": rank_correlation(at[step], at[last])} for step in early
-        ],
+        "far_below": early.far_below,
+        "correlations": [{"step": s, "correlation": early.correlation(s)} for s in steps],
     }
 
 
@@ -44,19 +45,20 @@ def early_stopping_text(view: StudyView) -> str:
     found = early_stopping(view)
     if found is None:
         return ""
-    full, stopped = found["full_runs"], found["stopped"]
-    ended = f"{counted(stopped, 'trial')} {'was' if stopped == 1 else 'were'} stopped."
-    if full < FEWEST_FULL:
+    full, stopped, far = found["full_runs"], found["stopped"], found["far_below"]
+    ended = f"{counted(stopped, 'trial')} {'was' if stopped == 1 else 'were'} stopped"
+    ended += f", {far} of them far below the defaults." if far else "."
+    if full + far < FEWEST_FULL:
         return (
-            "Early stopping: the rank correlation with the last step needs "
-            f"{FEWEST_FULL} full runs and had {full}. {ended}"
+            f"Early stopping: the rank correlation with the last step needs {FEWEST_FULL} full "
+            f"runs or trials far below the defaults, and had {full + far}. {ended}"
         )
     each = " and ".join(
         f"{_rounded(row['correlation'])} at step {row['step']}" for row in found["correlations"]
     )
+    over = f"{full} full runs" + (" and the trials far below the defaults" if far else "")
     return (
-        f"Early stopping: the rank correlation with the last step was {each}, over {full} full "
-        f"runs. {ended}"
+        f"Early stopping: the rank correlation with the last step was {each}, over {over}. {ended}"
     )
 
 
