@@ -113,10 +113,28 @@ def test_a_cell_stopped_far_below_the_defaults_counts_with_its_ratio_to_them():
     for cell, values in enumerate(ended):
         for step, value in zip((3, 9, 27), values, strict=True):
             early.take(cell, step, value, defaults=cell == 0)
-    assert early.correlation(3) is None and early.far_below == 0
+    assert early.correlation(3) is None and not early.far_below
     assert not early.take(3, 3, 0.01)
     assert early.take(3, 9, 0.06)  # expected to end at 0.08
     assert not early.take(4, 3, 0.02)
     assert early.take(4, 9, 0.12)
-    assert early.correlation(3) == pytest.approx(1 - 6 * 8 / (5 * 24)) and early.far_below == 2
+    assert early.correlation(3) == pytest.approx(1 - 6 * 8 / (5 * 24))
+    assert early.far_below == {3: pytest.approx(0.1), 4: pytest.approx(0.2)}
     assert early.take(5, 3, 0.02)
+
+
+def test_a_cell_that_stops_before_the_defaults_end_counts_when_they_do():
+    early = EarlyStop((3, 9, 27), 3)
+    for cell, values in enumerate(((0.30, 0.60), (0.01, 0.06), (0.02, 0.12), (0.03, 0.18))):
+        early.take(cell, 3, values[0], defaults=cell == 0)
+        assert early.take(cell, 9, values[1], defaults=cell == 0) == (cell > 0)
+    assert early.correlation(3) is None
+    early.take(0, 27, 0.8, defaults=True)
+    assert early.correlation(3) == pytest.approx(1.0)
+
+
+def test_a_difference_that_is_noise_is_not_far_below():
+    early = EarlyStop((9, 27), 3)
+    early.take(0, 9, 0.012, defaults=True)
+    assert not early.take(1, 9, 0.003)
+    assert early.take(2, 9, 0.001)

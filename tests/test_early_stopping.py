@@ -54,8 +54,8 @@ def test_too_few_full_runs_are_said(view: StudyView) -> None:
     assert found is not None and found["full_runs"] == 3
     assert [row["correlation"] for row in found["correlations"]] == [None, None]
     assert early_stopping_text(few) == (
-        "Early stopping: the rank correlation with the last step needs 4 full runs or trials far "
-        "below the defaults, and had 3. 0 trials were stopped."
+        "Early stopping: the rank correlation with the last step needs 4 trials, full runs or "
+        "far below the defaults, and had 3 full runs. 0 trials were stopped."
     )
 
 
@@ -63,7 +63,7 @@ def test_runs_without_a_finite_objective_do_not_count(view: StudyView) -> None:
     broken = replace(view, trials=(*view.trials[:3], _cell(view.trials[3], 0.2, math.nan)))
     found = early_stopping(broken)
     assert found is not None and found["full_runs"] == 3
-    assert "needs 4 full runs" in early_stopping_text(broken)
+    assert "needs 4 trials" in early_stopping_text(broken)
     late = replace(view, trials=(*view.trials[:3], _cell(view.trials[3], math.nan, 0.7)))
     assert "was unknown at step 10 and 1.00 at step 30, over 4 full" in early_stopping_text(late)
 

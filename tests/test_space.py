@@ -303,10 +303,15 @@ def test_an_override_given_twice_is_an_error():
 
 def test_a_section_does_not_discard_an_override_given_before_it():
     section = "selection={val_fraction: 0.3}"
-    with pytest.raises(ConfigError, match=r"selection .* would discard --set selection.fold_seed"):
+    with pytest.raises(ConfigError, match="would discard --set selection.fold_seed"):
         read(HEAD, "selection.fold_seed=2", section)
     given = read(HEAD, section, "selection.fold_seed=2").selection
     assert (given.val_fraction, given.fold_seed) == (0.3, 2)
+
+
+def test_the_word_of_a_metric_does_not_discard_a_metric_given_before_it():
+    with pytest.raises(ConfigError, match="would discard --set selection.metric"):
+        read(HEAD, "selection.metric=points", "selection=test")
 
 
 def test_an_override_of_the_metric_keeps_the_rest_of_the_selection():

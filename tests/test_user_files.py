@@ -111,6 +111,12 @@ def test_empty_lines_before_the_header_are_skipped(tmp_path):
     assert read_csv(tmp_path / "f.csv") == (("class", "n"), [(5, {"class": "wave", "n": "1"})])
 
 
+def test_blanks_may_follow_a_closing_quote(tmp_path):
+    (tmp_path / "f.csv").write_text('  \nclass;note\n"a; b" ;"say ""c""" \n"d"\t;"" \n')
+    rows = [(3, {"class": "a; b", "note": 'say "c"'}), (4, {"class": "d", "note": ""})]
+    assert read_csv(tmp_path / "f.csv") == (("class", "note"), rows)
+
+
 def test_a_search_space_with_a_byte_order_mark_is_read(tmp_path):
     from ptal_ray.space.space import load_space
 

@@ -10,6 +10,7 @@ import csv
 import errno
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,8 +137,10 @@ def read_csv(
             the first line has columns.
     """
     text = read_text(path)
-    head = text.lstrip("\r\n").partition("\n")[0]
+    head = next((line for line in text.splitlines() if line.strip()), "")
     separator = max(SEPARATORS, key=head.count)
+    quoted = rf'("(?:[^"]|"")*")[ \t]+(?={separator}|[\r\n]|\Z)'  # with blanks behind it
+    text = re.sub(quoted, r"\1", text)
     rows = _filled(path, csv.reader(
         io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True
     ))  # fmt: skip
@@ -156,8 +159,8 @@ def _filled(path: Path, rows: Any) -> Iterator[tuple[int, list[str]]]:
             begin = rows.line_num + 1
     except csv.Error as error:
         raise DataError(
-            f"{path}:{begin}: cannot be read as CSV: {error}; put a quote at both ends of a value, "
-            "or remove it"
+            f"{path}:{begin}: cannot be read as CSV: {error}; a value needs a quote at both ends "
+            "or none, and a quote in a value is written twice"
         ) from error
 
 

@@ -13,11 +13,12 @@ from scipy import stats
 from ptal_ray.ops import proxy
 from ptal_ray.policy.halving import Halving
 
-FEWEST_FULL = 4  # cells with a last objective, with the defaults, before a correlation counts
+FEWEST_FULL = 4  # cells with a last objective, the defaults included, before a correlation counts
 LEAST_CORRELATION = 0.3
 LEAST_CHANCE = 0.05  # of becoming the best
 FAR_BELOW = 1 / 3  # fraction of the objective of the defaults at the same step
 FAR_BELOW_FROM = 0.3  # fraction of the last step from which this counts
+LEAST_BELOW = 0.01  # difference to the defaults; less is noise
 SMALLEST = 1e-6  # squared deviation from the regression: a tenth of a point of mAP
 
 Floats = NDArray[np.float64]
@@ -28,9 +29,9 @@ class EarlyStop:
     steps whose rank correlation with the last one was measured, it also stops those that
     successive halving would stop, and those that are unlikely to become the best.
 
-    A cell that stopped far below the defaults counts in the correlation with the objective that it
-    would have reached with the same ratio to the defaults. Without it only the better cells would
-    count, whose order early objectives tell least.
+    A cell that stopped far below the defaults counts in the correlation, once the defaults have
+    ended, with the last objective that it would have at the same ratio to them. Otherwise only the
+    better cells would count, and early objectives hardly predict their order.
 
     Args:
         report_steps: of every cell; the last one ends it.
@@ -41,7 +42,7 @@ class EarlyStop:
         self._steps = tuple(report_steps)
         self._halving = Halving(eta)
         self._defaults: dict[int, float] = {}  # step -> objective
-        self.far_below = 0  # number of cells stopped far below the defaults
+        self.far_below: dict[int, float] = {}  # cell stopped far below them -> ratio to them
 
     def take(self, cell: int, step: int, value: float, *, defaults: bool = False) -> bool:
         """Take an objective; returns whether the cell should stop.
@@ -55,10 +56,12 @@ class EarlyStop:
         low = self._halving.take(cell, step, value)
         if defaults:
             self._defaults[step] = value
+            self._expect()
         if defaults or step >= self._steps[-1]:
             return False
         if self._is_far_below(step, value):
-            self._expect(cell, step, value)
+            self.far_below[cell] = value / self._defaults[step]
+            self._expect()
             return True
         return self._unlikely(step, value, low)
 
@@ -69,15 +72,16 @@ class EarlyStop:
     def _is_far_below(self, step: int, value: float) -> bool:
         """Whether an objective is a small fraction of that of the defaults, late enough."""
         late = step >= FAR_BELOW_FROM * self._steps[-1]
-        return late and value < FAR_BELOW * self._defaults.get(step, 0.0)
+        plain = self._defaults.get(step, 0.0)
+        return late and value < min(FAR_BELOW * plain, plain - LEAST_BELOW)
 
-    def _expect(self, cell: int, step: int, value: float) -> None:
-        """Count a stopped cell with the last objective that is expected of it."""
-        self.far_below += 1
+    def _expect(self) -> None:
+        """Count the cells far below the defaults with the last objectives that are expected of
+        them, once the defaults have one."""
         last = self._steps[-1]
         if last in self._defaults:
-            ratio = value / self._defaults[step]
-            self._halving.take(cell, last, ratio * self._defaults[last])
+            for cell in self.far_below.keys() - self._halving.at(last).keys():
+                self._halving.take(cell, last, self.far_below[cell] * self._defaults[last])
 
     def _unlikely(self, step: int, value: float, low: bool) -> bool:
         """Whether an objective at a step that predicts the last one is `low`, as successive halving

@@ -24,9 +24,10 @@ MOST_NEAR = 0.5  # fraction of configurations near the defaults if these are the
 
 
 class Suggester:
-    """Suggests arms: the defaults, random ones (ten, or a quarter of the budget if that is less),
-    then those of the searcher, which learns from the posterior. A fraction of them changes up to
-    four of the default values; it grows with the number of arms worse than the defaults.
+    """Suggests arms: the defaults, random ones, then those of the searcher, which learns from the
+    posterior. It starts when ten configurations are known, or if that is less, as many as a quarter
+    of the budget; CMA-ES needs ten. A fraction of the arms changes up to four of the default
+    values; it grows with the number of arms worse than the defaults.
 
     The best configurations of earlier studies follow directly after the defaults. The searcher also
     learns from all their configurations, and configurations near the best ones are as likely as

@@ -12,10 +12,14 @@ from ptal_ray.study.view import StudyView, in_order, resolved_space
 
 
 def early_stopping(view: StudyView) -> dict[str, Any] | None:
-    """JSON-able: "full_runs" (with a finite last objective), "stopped" and, of these, "far_below"
-    the defaults, numbers of first trials of configurations; and for each earlier report "step" in
-    "correlations" the rank "correlation" of its objectives with the last ones, null if too few
-    trials have both.
+    """What early stopping did to the first trials of configurations, JSON-able.
+
+    Returns:
+        "full_runs": number of trials with a finite last objective.
+        "stopped": number of trials that were stopped.
+        "far_below": number of those that were stopped far below the defaults.
+        "correlations": for each earlier report, its "step" and the rank "correlation" of its
+        objectives with the last ones, null if too few trials have both.
 
     None for a study without early stopping, and for one of the simple policy, which stops trials
     without measuring it.
@@ -35,7 +39,7 @@ def early_stopping(view: StudyView) -> dict[str, Any] | None:
     return {
         "full_runs": full,
         "stopped": sum(trial.state == "pruned" for trial in first),
-        "far_below": early.far_below,
+        "far_below": sum(t.number in early.far_below for t in first if t.state == "pruned"),
         "correlations": [{"step": s, "correlation": early.correlation(s)} for s in steps],
     }
 
@@ -48,15 +52,15 @@ def early_stopping_text(view: StudyView) -> str:
     full, stopped, far = found["full_runs"], found["stopped"], found["far_below"]
     ended = f"{counted(stopped, 'trial')} {'was' if stopped == 1 else 'were'} stopped"
     ended += f", {far} of them far below the defaults." if far else "."
-    if full + far < FEWEST_FULL:
+    over = counted(full, "full run") + (f" and {counted(far, 'trial')} far below" if far else "")
+    if all(row["correlation"] is None for row in found["correlations"]):
         return (
-            f"Early stopping: the rank correlation with the last step needs {FEWEST_FULL} full "
-            f"runs or trials far below the defaults, and had {full + far}. {ended}"
+            f"Early stopping: the rank correlation with the last step needs {FEWEST_FULL} trials, "
+            f"full runs or far below the defaults, and had {over}. {ended}"
         )
     each = " and ".join(
         f"{_rounded(row['correlation'])} at step {row['step']}" for row in found["correlations"]
     )
-    over = f"{full} full runs" + (" and the trials far below the defaults" if far else "")
     return (
         f"Early stopping: the rank correlation with the last step was {each}, over {over}. {ended}"
     )

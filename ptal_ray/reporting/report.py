@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,8 @@ def _commands(view: StudyView, study_dir: Path, name: str) -> list[str]:
 
 def _plain(number: float) -> str:
     """A number as a flag takes it, with all its digits and without an exponent."""
-    return f"{number:f}".rstrip("0").rstrip(".")
+    digits = format(Decimal(repr(number)), "f")
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
 def result(view: StudyView, shares: Mapping[str, float]) -> dict[str, Any]:
@@ -279,8 +281,9 @@ def write_reports(
         if len(distinct) > 1:
             print(f"study {number} of {len(distinct)}: {study}", file=sys.stderr)
         try:
-            _check_distinct(study, of_reports)
-            made[study] = write_report(study, root), StudyView.read(study)
+            view = StudyView.read(study)
+            _check_distinct(study, view, of_reports)
+            made[study] = write_report(study, root), view
         except (PtalError, KeyError) as error:
             damaged = DataError(f"{study}: its log lacks {error}; restore it")
             failed.append(error if isinstance(error, PtalError) else damaged)
@@ -288,13 +291,12 @@ def write_reports(
     return made, failed
 
 
-def _check_distinct(study: Path, of_reports: dict[str, Path]) -> None:
+def _check_distinct(study: Path, view: StudyView, of_reports: dict[str, Path]) -> None:
     """Check that no study before this one has a report of the same name, and add its own.
 
     Raises:
         DataError: one has: it is a copy.
     """
-    view = StudyView.read(study)
     if view.start is None:
         return
     other = of_reports.setdefault(report_name(view), study)

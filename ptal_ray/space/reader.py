@@ -120,11 +120,11 @@ def override_node(top: dict[str, yaml.Node], override: str, earlier: Sequence[st
     if node is None:
         raise ConfigError(f"{place}: {key} has no value")
     word = isinstance(node, yaml.ScalarNode) and not _is_null(node)  # selection=points
-    lost = next((own for own in earlier if own.startswith(f"{key}.")), None)
-    if lost and not word:
+    replaced = f"{key}.metric" if word else f"{key}."
+    lost = next((own for own in earlier if own.startswith(replaced)), None)
+    if lost:
         raise ConfigError(
-            f"{place}: replaces the whole section {key} and would discard --set {lost}; give "
-            f"--set {lost} after it"
+            f"{place}: would discard --set {lost}; give --set {lost} after it, or only one of them"
         )
     if not name:
         top[section] = node

@@ -56,9 +56,10 @@ class Conclusion:
         verdict: a key of `VERDICTS`; "" if the search has none.
         compared: whether the search compared the best found with the defaults.
         arm: arm of the final runs of the recommended configuration, "best" or "default".
-        found: recommended minus defaults in mAP: from the search if it has a verdict; else on the
-            test split, paired by seed; without a test split on folds of the training split, paired
-            by fold. None if one of them has no runs.
+        found: if the search has a verdict, the configuration that it compared with the defaults
+            minus the defaults, in mAP. Else recommended minus defaults on the test split, paired by
+            seed; without a test split on folds of the training split, paired by fold. None if one
+            of them has no runs.
         on_test: whether `found` was measured on the test split.
         unit: of `found`: "mAP", "pure-hit mAP" or "points score".
         name: of what is recommended where the verdict is "better", and of what was compared with

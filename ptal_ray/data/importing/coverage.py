@@ -55,8 +55,9 @@ class Covered:
     def fits(self, ratio: float = 1.0, share: float = SHARE) -> bool:
         """Whether `ratio` times the time to cover is covered, but for a snippet and `share`.
 
-        Several snippets of which even the first lies, by the middle of its window, after the end
-        never fit: a window that is much too long would else allow for itself.
+        With several snippets, a window of more than twice this time never fits, because the middle
+        of the first window is then after the end. Otherwise the tolerance, which grows with the
+        window, would accept it.
         """
         wanted_s = ratio * self.expected_s
         if self.snippets > 1 and self.frames.window_s > 2 * wanted_s:
