@@ -150,6 +150,20 @@ def empty_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own for the data that a test imports."""
+    monkeypatch.setenv("PTAL_DATA", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An empty folder for a release, see `released_folder`."""
+    (tmp_path / "release").mkdir()
+    return tmp_path / "release"
+
+
+@pytest.fixture
 def runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs of an ablation are in this process: another one imports torch again, for seconds."""
     monkeypatch.setattr("ptal_ray.study.ablation.process_pool", ThreadPoolExecutor)

@@ -15,11 +15,7 @@ from ptal_ray.data.points import no_points
 from ptal_ray.data.store import FeatureStore, StoreWriter
 from ptal_ray.data.types import Grid, Segments
 
-
-@pytest.fixture(autouse=True)
-def data_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("PTAL_DATA", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("data_folder")
 
 
 def gtea_scores():

@@ -128,15 +128,7 @@ RELEASES: dict[str, Callable[[Path], Words]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PTAL_DATA", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    (tmp_path / "release").mkdir()
-    return tmp_path / "release"
+pytestmark = pytest.mark.usefixtures("data_folder")
 
 
 def test_every_layout_is_here() -> None:

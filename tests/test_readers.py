@@ -26,16 +26,7 @@ from ptal_ray.data.__main__ import main
 from ptal_ray.data.features.feature_file import npy
 from ptal_ray.data.features.preparation import Preparation
 
-
-@pytest.fixture(autouse=True)
-def data_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("PTAL_DATA", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def root(tmp_path):
-    (tmp_path / "release").mkdir()
-    return tmp_path / "release"
+pytestmark = pytest.mark.usefixtures("data_folder")
 
 
 def test_plain_is_the_default_and_takes_a_folder_too(root):

@@ -16,16 +16,7 @@ from released_folder import (
     write,
 )
 
-
-@pytest.fixture(autouse=True)
-def data_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("PTAL_DATA", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def root(tmp_path):
-    (tmp_path / "release").mkdir()
-    return tmp_path / "release"
+pytestmark = pytest.mark.usefixtures("data_folder")
 
 
 LONG = "a" * 300

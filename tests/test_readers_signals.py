@@ -26,16 +26,7 @@ from ptal_ray.data.datasets import find
 from ptal_ray.data.features.feature_file import table
 from ptal_ray.errors import DataError
 
-
-@pytest.fixture(autouse=True)
-def data_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("PTAL_DATA", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def root(tmp_path):
-    (tmp_path / "release").mkdir()
-    return tmp_path / "release"
+pytestmark = pytest.mark.usefixtures("data_folder")
 
 
 @pytest.fixture

@@ -22,15 +22,7 @@ SETS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def data_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("PTAL_DATA", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def root(tmp_path):
-    (tmp_path / "release").mkdir()
-    return tmp_path / "release"
+pytestmark = pytest.mark.usefixtures("data_folder")
 
 
 def imported(name, *words):

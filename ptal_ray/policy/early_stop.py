@@ -53,17 +53,28 @@ class EarlyStop:
             value: objective.
             defaults: whether it is that of the defaults, which never stop.
         """
+        low = self.note(cell, step, value, defaults=defaults)
+        if defaults or step >= self._steps[-1]:
+            return False
+        return cell in self.far_below or self._unlikely(step, value, low)
+
+    def note(self, cell: int, step: int, value: float, *, defaults: bool = False) -> bool:
+        """Take an objective without deciding whether the cell should stop, which costs more.
+
+        Args:
+            cell, step, value, defaults: see `take`.
+
+        Returns:
+            Whether the objective is low, as successive halving says.
+        """
         low = self._halving.take(cell, step, value)
         if defaults:
             self._defaults[step] = value
             self._expect()
-        if defaults or step >= self._steps[-1]:
-            return False
-        if self._is_far_below(step, value):
+        elif step < self._steps[-1] and self._is_far_below(step, value):
             self.far_below[cell] = value / self._defaults[step]
             self._expect()
-            return True
-        return self._unlikely(step, value, low)
+        return low
 
     def correlation(self, step: int) -> float | None:
         """Rank correlation of a report step with the last one, see `rank_correlation`."""

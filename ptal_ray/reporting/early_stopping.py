@@ -34,7 +34,7 @@ def early_stopping(view: StudyView) -> dict[str, Any] | None:
     full = 0
     for trial, report in in_order(first):
         if report:
-            early.take(trial.number, report.step, report.objective, defaults=trial.arm == 0)
+            early.note(trial.number, report.step, report.objective, defaults=trial.arm == 0)
             full += report.step == last and math.isfinite(report.objective)
     return {
         "full_runs": full,

@@ -119,9 +119,9 @@ def override_node(top: dict[str, yaml.Node], override: str, earlier: Sequence[st
     node = compose(value, place)
     if node is None:
         raise ConfigError(f"{place}: {key} has no value")
-    word = isinstance(node, yaml.ScalarNode) and not _is_null(node)  # selection=points
-    replaced = f"{key}.metric" if word else f"{key}."
-    lost = next((own for own in earlier if own.startswith(replaced)), None)
+    if key == "selection" and isinstance(node, yaml.ScalarNode) and not _is_null(node):
+        key, name = "selection.metric", "metric"  # selection=points
+    lost = next((own for own in earlier if own == key or own.startswith(f"{key}.")), None)
     if lost:
         raise ConfigError(
             f"{place}: would discard --set {lost}; give --set {lost} after it, or only one of them"

@@ -295,9 +295,8 @@ def _sections(text: str, source: str) -> dict[str, yaml.Node]:
 def _overridden(stated: dict[str, yaml.Node], overrides: Sequence[str]) -> dict[str, yaml.Node]:
     top = dict(stated)
     for index, override in enumerate(overrides):
-        before = top.get("selection")
         override_node(top, override, [o.partition("=")[0].strip() for o in overrides[:index]])
-        top = _with_selection_mapping(top, before)
+        top = _with_selection_mapping(top)
     return top
 
 
@@ -319,15 +318,12 @@ def _reject_unknown(top: Mapping[str, yaml.Node]) -> None:
         reject_key(top[other], "", other, known, _SECTIONS)
 
 
-def _with_selection_mapping(
-    top: dict[str, yaml.Node], before: yaml.Node | None = None
-) -> dict[str, yaml.Node]:
-    """`selection: points` written out as `selection: {metric: points}`, with the other keys of the
-    section that it had `before`; and `val`, the word of earlier versions, as `map`."""
+def _with_selection_mapping(top: dict[str, yaml.Node]) -> dict[str, yaml.Node]:
+    """`selection: points` written out as `selection: {metric: points}`, and `val`, the word of
+    earlier versions, as `map`."""
     node = top.get("selection")
     if isinstance(node, yaml.ScalarNode):
-        kept = children_of(before, "selection") if isinstance(before, yaml.MappingNode) else {}
-        node = mapping_of({**kept, "metric": node}, node)
+        node = mapping_of({"metric": node}, node)
     if not isinstance(node, yaml.MappingNode):
         return top
     children = children_of(node, "selection")

@@ -92,7 +92,7 @@ def _frames(path: Path, names: Sequence[str], mapping: Path) -> list[str]:
     gap = next((n for n, (line, _) in enumerate(rows, start=1) if line != n), 0)
     if gap:
         raise DataError(
-            f"{path}:{gap}: an empty line; each line is a frame: write its label, or remove it"
+            f"{path}:{gap}: an empty line; each line is a frame: label it, or remove the line"
         )
     if unknown := next((label for label in frames if label not in names), None):
         raise DataError(f"{path}: label {unknown!r} is not in {mapping}")
